@@ -1,0 +1,229 @@
+"""What one trial is made of, as plain dataclasses.
+
+Only the standard library is imported here, so that the distillation core needs nothing else. The annotations
+carry the ranges: `ctkd_search.space` validates YAML against these very classes with pydantic, so that a field
+is declared once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+# Read by pydantic when a YAML section is validated against one of these dataclasses.
+STRICT = {"extra": "forbid", "strict": True}
+
+
+@dataclass(frozen=True)
+class Range:
+    """An interval that a number must lie in; the annotation of a dataclass field.
+
+    Args:
+        low: Lower end.
+        high: Upper end, or None for no upper end.
+        open_low: Whether `low` itself is excluded.
+        open_high: Whether `high` itself is excluded.
+    """
+
+    low: float
+    high: float | None = None
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        """Whether `value` lies in the interval; NaN and infinities never do."""
+        if not abs(value) < float("inf"):
+            return False
+        above = value > self.low if self.open_low else value >= self.low
+        if self.high is None:
+            return above
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        """The interval in mathematical notation."""
+        if self.high is None:
+            return f"{'greater than' if self.open_low else 'at least'} {self.low:g}"
+        opening, closing = "(" if self.open_low else "[", ")" if self.open_high else "]"
+        return f"in {opening}{self.low:g}, {self.high:g}{closing}"
+
+    def check(self, value: float) -> float:
+        """Returns `value`, or raises ValueError with the rule and the value."""
+        if value not in self:
+            raise ValueError(f"must be {self}, but got {value!r}")
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Lets pydantic enforce the range. Not called where pydantic is not used."""
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+
+class FromList:
+    """Lets a YAML list fill a tuple field under strict validation."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Converts a list to a tuple before pydantic's own check."""
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_before_validator_function(
+            lambda value: tuple(value) if isinstance(value, list) else value, handler(source)
+        )
+
+
+Fraction = Annotated[float, Range(0, 1, open_low=True, open_high=True)]
+Positive = Annotated[float, Range(0, open_low=True)]
+Count = Annotated[int, Range(1)]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: SGD with a step schedule.
+
+    The defaults are the CTKD authors' (arXiv 1907.09643 and its released code): learning rate times 0.2 at
+    epochs 60, 120 and 160 of 200, which stand here as fractions so that a shorter budget keeps the shape.
+
+    Attributes:
+        batch_size: Images a step.
+        lr: Initial learning rate.
+        momentum: SGD momentum.
+        nesterov: Nesterov's form of the momentum.
+        weight_decay: L2 penalty on every parameter.
+        milestones: Fractions of the epochs at which the learning rate drops.
+        gamma: What the learning rate is multiplied with at each milestone.
+    """
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+
+    batch_size: Count = 128
+    lr: Positive = 0.1
+    momentum: Annotated[float, Range(0, 1, open_high=True)] = 0.9
+    nesterov: bool = False
+    weight_decay: Annotated[float, Range(0)] = 5e-4
+    milestones: Annotated[tuple[Fraction, ...], FromList()] = (0.3, 0.6, 0.8)
+    gamma: Annotated[float, Range(0, 1, open_low=True)] = 0.2
+
+    def lr_at(self, epoch: int, epochs: int) -> float:
+        """The learning rate of `epoch` (counted from 0) in a training of `epochs` epochs."""
+        return self.lr * self.gamma ** sum(epoch >= round(share * epochs) for share in self.milestones)
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How the stream varies the training images.
+
+    Attributes:
+        crop: Pixels of reflected border from which a random crop of the original size is cut; 0 switches it off.
+        flip: Whether images are mirrored left to right with probability one half.
+    """
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+
+    crop: Annotated[int, Range(0)] = 4
+    flip: bool = True
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """Which images are learned, and how they are split.
+
+    Attributes:
+        name: A data set known to `ctkd_search.data`.
+        root: Its directory, for data sets that live on disk.
+        image_size: Side in pixels that images are resized to, for data sets of no size of their own.
+        channels: 3 for colour, 1 for grey, for data sets of no colour of their own.
+        verify: Whether the files must have their published checksums, for data sets that have them.
+        validation: Share of the training images held out from every teacher and student; None for the data set's
+            own validation split where it has one, and one tenth where it has none.
+        split_seed: Seed of that draw.
+    """
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+
+    name: str
+    root: str | None = None
+    image_size: Annotated[int, Range(1)] | None = None
+    channels: Literal[1, 3] | None = None
+    verify: bool | None = None
+    validation: Fraction | None = None
+    split_seed: Annotated[int, Range(0)] = 0
+
+
+@dataclass(frozen=True)
+class ExpertConfig:
+    """Where the expert teacher comes from.
+
+    Attributes:
+        checkpoint: A file of the user's own weights, or one file for each teacher architecture. None: the expert
+            is trained before the search, as the teachers' recipe says, and kept for later searches.
+    """
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+
+    checkpoint: str | dict[str, str] | None = None
+
+    def checkpoint_of(self, architecture: str) -> str | None:
+        """The user's own weights for a teacher of that architecture, if there are any."""
+        if isinstance(self.checkpoint, dict):
+            return self.checkpoint.get(architecture)
+        return self.checkpoint
+
+
+@dataclass(frozen=True)
+class TeachersConfig:
+    """How the scratch teacher and the expert come about.
+
+    Attributes:
+        mode: ``live`` trains the scratch teacher beside the student, inside the trial.
+        seed: Seed of the teachers' initial weights.
+        expert: Where the expert comes from.
+        recipe: How both are trained. It is the teachers' own: the student's searched values do not reach it.
+    """
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+
+    mode: Literal["live"] = "live"
+    seed: Annotated[int, Range(0)] = 0
+    expert: ExpertConfig = ExpertConfig()
+    recipe: Recipe = Recipe()
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """Everything that determines one distillation, every value resolved.
+
+    Attributes:
+        dataset: The images.
+        augment: How the stream varies them.
+        epochs: Passes over the training images.
+        teacher: Architecture of the scratch teacher and the expert.
+        student: Architecture of the student.
+        method: Name of the method and the values of its parameters.
+        train: How the student is trained.
+        teachers: How the teachers are trained.
+        seed: Seed of the stream and of the student's initial weights.
+    """
+
+    dataset: DatasetConfig
+    epochs: int
+    teacher: str
+    student: str
+    method: dict[str, Any]
+    augment: Augment = Augment()
+    train: Recipe = Recipe()
+    teachers: TeachersConfig = field(default_factory=TeachersConfig)
+    seed: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The config as plain values that YAML and JSON can hold."""
+        return plain(dataclasses.asdict(self))
+
+
+def plain(value: Any) -> Any:
+    """Tuples become lists, all the way down."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value

@@ -1,0 +1,29 @@
+"""Images: the data sets by name, the validation split, and the stream of augmented batches.
+
+`describe` and `geometry` answer without torch, so that a space can be checked in no time. A data set is one
+module of `ctkd_search.data.sets` that defines ``DATASET``.
+"""
+
+from ctkd_search.data.registry import (
+    DataSet,
+    Images,
+    Splits,
+    describe,
+    geometry,
+    load_test,
+    load_train,
+    names,
+    problems,
+)
+
+__all__ = [
+    "DataSet",
+    "Images",
+    "Splits",
+    "describe",
+    "geometry",
+    "load_test",
+    "load_train",
+    "names",
+    "problems",
+]

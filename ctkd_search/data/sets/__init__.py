@@ -1,0 +1,1 @@
+"""The data sets, one module each. Adding one is adding a module that defines ``DATASET``."""

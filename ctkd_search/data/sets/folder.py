@@ -1,0 +1,112 @@
+"""The user's own images: ``root/train/<class>/*``, ``root/test/<class>/*`` and optionally ``root/val/<class>/*``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctkd_search.config import Augment, DatasetConfig
+from ctkd_search.data.registry import DataSet, Images, Loaded
+from ctkd_search.errors import UserError
+from ctkd_search.models.registry import MAX_SIZE, MIN_SIZE, Geometry
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_LAYOUT = "root/train/<class>/* and root/test/<class>/*, and optionally root/val/<class>/*"
+
+
+def _root(config: DatasetConfig) -> Path:
+    return Path(config.root or ".")
+
+
+def _classes(config: DatasetConfig) -> tuple[str, ...]:
+    """The names of the classes: the directories under ``train``, in alphabetical order."""
+    train = _root(config) / "train"
+    if not train.is_dir():
+        raise UserError(f"{train} is not a directory; a folder data set is laid out as {_LAYOUT}")
+    return tuple(sorted(entry.name for entry in os.scandir(train) if entry.is_dir()))
+
+
+def _problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
+    if config.root is None:
+        yield "root", "is missing: the directory with the images"
+    else:
+        for split in ("train", "test"):
+            if not (_root(config) / split).is_dir():
+                yield "root", f"{_root(config) / split} is not a directory; the layout is {_LAYOUT}"
+                return
+        if len(_classes(config)) < 2:
+            yield "root", f"{_root(config) / 'train'} must hold at least 2 classes, but got {len(_classes(config))}"
+        if config.validation is not None and (_root(config) / "val").is_dir():
+            yield "validation", f"has no effect, because {_root(config) / 'val'} is the validation split; leave it out"
+    if config.image_size is None:
+        yield "image_size", "is missing: the side in pixels that images are resized to"
+    elif not MIN_SIZE <= config.image_size <= MAX_SIZE:
+        yield "image_size", f"must be in [{MIN_SIZE}, {MAX_SIZE}], but got {config.image_size}"
+
+
+def _geometry(config: DatasetConfig) -> Geometry:
+    return Geometry(len(_classes(config)), config.channels or 3, config.image_size or 0)
+
+
+def _decode(path: Path, size: int, mode: str) -> np.ndarray:
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image).convert(mode)
+            # A centred square of the picture, so that nothing is squeezed.
+            fitted = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
+            return np.asarray(fitted, dtype=np.uint8).reshape(size, size, -1)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"cannot read the image {path} ({error}); mend or remove it") from None
+
+
+def _images(config: DatasetConfig, split: str) -> Images:
+    """Decodes one split, several images at a time; files and classes in alphabetical order."""
+    import numpy as np
+
+    classes = _classes(config)
+    directory = _root(config) / split
+    if not directory.is_dir():
+        raise UserError(f"{directory} is not a directory; a folder data set is laid out as {_LAYOUT}")
+    strangers = sorted({entry.name for entry in os.scandir(directory) if entry.is_dir()} - set(classes))
+    if strangers:
+        raise UserError(f"{directory} has classes that {_root(config) / 'train'} has not: {', '.join(strangers)}")
+    paths, labels = [], []
+    for label, name in enumerate(classes):
+        if not (directory / name).is_dir():
+            raise UserError(f"{directory} has no class {name!r}, which {_root(config) / 'train'} has")
+        files = sorted(path for path in (directory / name).iterdir() if path.is_file() and path.name[0] != ".")
+        if not files:
+            raise UserError(f"{directory / name} holds no images")
+        paths += files
+        labels += [label] * len(files)
+    size, mode = config.image_size or 0, "L" if config.channels == 1 else "RGB"
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pixels = np.stack(list(pool.map(lambda path: _decode(path, size, mode), paths)))
+    return Images(pixels, np.asarray(labels, dtype=np.int64))
+
+
+def _load_train(config: DatasetConfig) -> Loaded:
+    for key, message in _problems(config):
+        raise UserError(f"dataset.{key} {message}")
+    own = _images(config, "val") if (_root(config) / "val").is_dir() else None
+    return Loaded(_images(config, "train"), _classes(config), own)
+
+
+DATASET = DataSet(
+    name="folder",
+    summary="your own images, laid out as root/train/<class>/* and root/test/<class>/*",
+    options=("root", "image_size", "channels"),
+    augment=Augment(crop=4, flip=True),
+    geometry=_geometry,
+    load_train=_load_train,
+    load_test=lambda config: _images(config, "test"),
+    problems=_problems,
+)

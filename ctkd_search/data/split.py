@@ -1,0 +1,40 @@
+"""The validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ctkd_search.errors import UserError
+
+
+def stratified_split(
+    labels: np.ndarray, share: float, seed: int, classes: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts the same share of every class off.
+
+    Args:
+        labels: Class of each image, shape (images,).
+        share: Share of each class to hold out, in (0, 1); at least one image of a class is held out, and one kept.
+        seed: Seed of the draw.
+        classes: Names of the classes, for the message.
+
+    Returns:
+        Positions of the images kept and of the images held out, each in rising order.
+
+    Raises:
+        UserError: A class has fewer than two images.
+    """
+    generator = np.random.default_rng(seed)
+    held_out = np.zeros(len(labels), dtype=bool)
+    for label, name in enumerate(classes):
+        members = np.flatnonzero(labels == label)
+        if len(members) < 2:
+            raise UserError(
+                f"class {name!r} has {len(members)} training image{'s' * (len(members) != 1)}; a validation split needs "
+                "at least 2 of each class"
+            )
+        count = min(max(round(share * len(members)), 1), len(members) - 1)
+        held_out[generator.permutation(members)[:count]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)

@@ -1,0 +1,133 @@
+"""The stream: the deterministic sequence of augmented batches, a function of (seed, epoch) alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ctkd_search.config import Augment
+from ctkd_search.data.registry import Images
+
+# Part of the name of everything that is recorded along the stream: raise it when the stream changes.
+STREAM_VERSION = 1
+
+
+def derived_seed(*parts: object) -> int:
+    """A seed below 2**63 that depends on every part, and on nothing else."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One epoch of the stream: which image stands at each position, and how it is seen.
+
+    Attributes:
+        order: Index of the image at each position, shape (images,).
+        down: Rows that the crop is shifted by, 0 to twice the border, shape (images,).
+        right: Columns, likewise.
+        flipped: Whether the image is mirrored, bool, shape (images,).
+    """
+
+    order: Tensor
+    down: Tensor
+    right: Tensor
+    flipped: Tensor
+
+
+class Normalise(torch.nn.Module):
+    """Raw pixels to a network's input.
+
+    Args:
+        mean: Mean of each channel, in pixel values.
+        std: Standard deviation of each channel, in pixel values.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("scale", 1.0 / torch.tensor(std))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Maps uint8 (batch, height, width, channels) to float32 (batch, channels, height, width).
+
+        The result is in the channels-last memory format, which the pixels already have.
+        """
+        return ((pixels.float() - self.mean) * self.scale).permute(0, 3, 1, 2)
+
+
+class Stream:
+    """Augmented batches of the training images, the same in every process and on every device.
+
+    Args:
+        images: The training images; they are copied to `device` once and stay there as uint8.
+        normalise: What is done to the pixels last; on the same device.
+        augment: Crops and flips.
+        seed: Seed of the order and the views.
+        device: Where the images live.
+    """
+
+    def __init__(
+        self, images: Images, normalise: Normalise, augment: Augment, seed: int, device: torch.device
+    ) -> None:
+        self.pixels = torch.tensor(images.pixels, device=device)
+        self.labels = torch.tensor(images.labels, device=device)
+        self.normalise = normalise
+        self.augment = augment
+        self.seed = seed
+        self.device = device
+        size = self.pixels.shape[1]
+        # Row r of the bordered image shows row mirror[r] of the image: a border by reflection, without copying.
+        shifted = torch.arange(-augment.crop, size + augment.crop).abs()
+        self._mirror = torch.where(shifted < size, shifted, 2 * (size - 1) - shifted).to(device)
+        self._span = torch.arange(size, device=device)
+
+    def __len__(self) -> int:
+        """Images in an epoch."""
+        return len(self.labels)
+
+    def plan(self, epoch: int) -> Plan:
+        """Order and views of an epoch, a pure function of (seed, epoch).
+
+        They are drawn on the CPU from generators of their own, so that they do not depend on the device or on
+        torch's global random state, and so that switching one augmentation off leaves the others as they were.
+        """
+
+        def generator(purpose: str) -> torch.Generator:
+            return torch.Generator().manual_seed(derived_seed(self.seed, epoch, purpose))
+
+        count, shifts = len(self), 2 * self.augment.crop + 1
+        flips = torch.randint(0, 2, (count,), generator=generator("flip")) if self.augment.flip else torch.zeros(count)
+        return Plan(
+            order=torch.randperm(count, generator=generator("order")).to(self.device),
+            down=torch.randint(0, shifts, (count,), generator=generator("down")).to(self.device),
+            right=torch.randint(0, shifts, (count,), generator=generator("right")).to(self.device),
+            flipped=flips.bool().to(self.device),
+        )
+
+    def spans(self, batch_size: int) -> Iterator[tuple[int, int]]:
+        """First and last-but-one position of each batch of an epoch; the last batch may be smaller."""
+        for start in range(0, len(self), batch_size):
+            yield start, min(start + batch_size, len(self))
+
+    def views(self, plan: Plan, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """The images that a plan has at positions `start` to `stop` (exclusive), as the student sees them.
+
+        A view depends on its position alone, so that batches of any size cut the same sequence.
+
+        Returns:
+            Normalised images, float32 of shape (batch, channels, height, width), and labels, int64.
+        """
+        index = plan.order[start:stop]
+        rows = self._mirror[plan.down[start:stop, None] + self._span]
+        columns = self._mirror[plan.right[start:stop, None] + self._span]
+        columns = torch.where(plan.flipped[start:stop, None], columns.flip(1), columns)
+        cropped = self.pixels[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return self.normalise(cropped), self.labels[index]

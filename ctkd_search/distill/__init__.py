@@ -1,0 +1,1 @@
+"""The distillation core. It knows torch, and nothing of Ray, Optuna or MLflow."""

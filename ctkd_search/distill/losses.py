@@ -1,0 +1,68 @@
+"""The losses, as pure functions of tensors."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import Tensor
+
+
+def step_mse(student: Tensor, scratch: Tensor) -> Tensor:
+    """Squared distance of the logits, as in the CTKD authors' released code (arXiv 1907.09643).
+
+    Args:
+        student: Logits of the student, shape (batch, classes).
+        scratch: Logits of the scratch teacher, same shape.
+
+    Returns:
+        Mean over the batch of the squared distance, summed over classes; a scalar.
+    """
+    return (student - scratch).pow(2).sum(dim=1).mean()
+
+
+def step_kl(student: Tensor, scratch: Tensor, temperature: float) -> Tensor:
+    """Divergence of the softened predictions (Hinton et al., arXiv 1503.02531).
+
+    Args:
+        student: Logits of the student, shape (batch, classes).
+        scratch: Logits of the scratch teacher, same shape.
+        temperature: What the logits are divided by, greater than 0.
+
+    Returns:
+        temperature² · KL(scratch ‖ student), mean over the batch; a scalar. The square keeps the size of the
+        gradient from falling as the temperature rises.
+    """
+    softened = F.log_softmax(student / temperature, dim=1)
+    target = F.log_softmax(scratch / temperature, dim=1)
+    return temperature**2 * F.kl_div(softened, target, log_target=True, reduction="batchmean")
+
+
+def attention_map(features: Tensor) -> Tensor:
+    """Where a network looks: its feature map, folded over channels (arXiv 1612.03928, section 3.1).
+
+    Args:
+        features: A stage's feature map, shape (batch, channels, height, width).
+
+    Returns:
+        Mean over channels of the squared activations, flattened and divided by its L2 norm for each image;
+        float32, shape (batch, height · width). A map of zeros stays zero.
+    """
+    energy = features.float().pow(2).mean(dim=1).flatten(1)
+    return F.normalize(energy, dim=1)
+
+
+def attention(student: Tensor, expert: Tensor) -> Tensor:
+    """Distance of two attention maps (arXiv 1612.03928, in the scale of its released code).
+
+    Args:
+        student: Feature map of the student, shape (batch, channels, height, width).
+        expert: Attention map of the expert, shape (batch, height · width).
+
+    Returns:
+        Mean over batch and positions of the squared difference; a scalar.
+    """
+    return (attention_map(student) - expert).pow(2).mean()
+
+
+def correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many predictions are right, as a scalar tensor on the same device."""
+    return (logits.argmax(dim=1) == labels).sum()

@@ -1,0 +1,114 @@
+"""What every method has: its parameters, what it needs of the teachers, and its loss as named terms.
+
+Imports nothing heavy: the space reads the parameters from here before torch is needed.
+"""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ctkd_search.config import Range
+from ctkd_search.discovery import entries
+from ctkd_search.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ctkd_search.distill.teachers import Lesson
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Something that a search may vary.
+
+    Attributes:
+        name: How a space calls it.
+        default: The paper's setting.
+        help: One line for the help, with the unit.
+        kind: ``float``, ``int``, ``choice`` (one of `choices`), ``layers`` (numbers of feature maps) or ``pair``.
+        range: Which numbers are possible, for ``float`` and ``int``.
+        choices: Which values are possible, for ``choice``.
+        only_with: Values of other parameters without which this one has no effect: either the values, or
+            a `Range` that they must lie in.
+    """
+
+    name: str
+    default: Any
+    help: str
+    kind: str = "float"
+    range: Range = Range(float("-inf"))
+    choices: tuple[Any, ...] = ()
+    only_with: Mapping[str, tuple[Any, ...] | Range] = field(default_factory=dict)
+
+    def fault(self, value: Any) -> str | None:
+        """What is wrong with a value, or None."""
+        if self.kind in {"float", "int"}:
+            if isinstance(value, bool) or not isinstance(value, int if self.kind == "int" else (int, float)):
+                return f"must be {'a whole number' if self.kind == 'int' else 'a number'}, but got {value!r}"
+            return None if value in self.range else f"must be {self.range}, but got {value!r}"
+        if self.kind == "choice" and value not in self.choices:
+            return f"must be one of {', '.join(map(str, self.choices))}, but got {value!r}"
+        if self.kind == "pair" and not (isinstance(value, str) and value.count("/") == 1):
+            return f"must be TEACHER/STUDENT, as in wrn-40-1/wrn-16-1, but got {value!r}"
+        if self.kind == "layers" and not _is_layers(value):
+            return f"must be a list of different layer numbers from 1, as in [2, 3], but got {value!r}"
+        return None
+
+
+def _is_layers(value: Any) -> bool:
+    numbers = isinstance(value, list | tuple) and all(type(item) is int and item >= 1 for item in value)
+    return numbers and len(value) > 0 and len(set(value)) == len(value)
+
+
+class Method(ABC):
+    """How lessons become a loss.
+
+    Attributes:
+        name: How a space and a config call it.
+        parameters: What a search may vary.
+    """
+
+    name: ClassVar[str]
+    parameters: ClassVar[tuple[Parameter, ...]]
+
+    @property
+    @abstractmethod
+    def needs_scratch(self) -> bool:
+        """Whether lessons must bring the scratch teacher's logits."""
+
+    @property
+    @abstractmethod
+    def expert_layers(self) -> tuple[int, ...]:
+        """The layers whose expert attention maps lessons must bring."""
+
+    @abstractmethod
+    def terms(self, logits: Tensor, maps: Sequence[Tensor], lesson: Lesson) -> dict[str, Tensor]:
+        """The terms of the student's loss, by the names under which they are logged; they add up to the loss.
+
+        Args:
+            logits: Logits of the student, shape (batch, classes).
+            maps: Feature maps of the student's stages, each of shape (batch, channels, height, width).
+            lesson: What the teachers say about the batch.
+        """
+
+
+@functools.cache
+def methods() -> dict[str, type[Method]]:
+    """Every method there is, by name."""
+    return {method.name: method for method in entries("ctkd_search.distill.methods", "METHOD")}
+
+
+def make_method(values: Mapping[str, Any]) -> Method:
+    """Makes a method from its name and the values of its parameters, as a config holds them.
+
+    Raises:
+        UserError: There is no such method.
+    """
+    chosen = methods().get(values["name"])
+    if chosen is None:
+        raise UserError(f"unknown method {values['name']!r}; there are: {', '.join(methods())}")
+    return chosen(**{name: value for name, value in values.items() if name != "name"})

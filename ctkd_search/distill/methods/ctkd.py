@@ -1,0 +1,98 @@
+"""Collaborative Teaching Knowledge Distillation (Zhao et al., arXiv 1907.09643)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from ctkd_search.config import Range
+from ctkd_search.distill.methods.base import Method, Parameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ctkd_search.distill.teachers import Lesson
+
+_ABOVE_ZERO = Range(0, open_low=True)
+
+
+class CTKD(Method):
+    """Two teachers at once: logits of a scratch teacher at every step, attention maps of an expert.
+
+    L = CE(z_s, y) + alpha · L_step(z_s, z_scratch) + beta · Σ_j L_att(F_s^j, F_e^j), where no gradient reaches
+    either teacher.
+
+    Args:
+        step_loss: ``kl`` or ``mse``.
+        temperature: Temperature of ``kl``.
+        alpha: Weight of the step loss; at 0 no scratch teacher is needed.
+        beta: Weight of the attention loss; at 0 no expert is needed.
+        attention_layers: The feature maps compared, numbered from 1.
+    """
+
+    name: ClassVar[str] = "ctkd"
+    parameters: ClassVar[tuple[Parameter, ...]] = (
+        Parameter(
+            "step_loss",
+            "kl",
+            "how the student follows the scratch teacher's logits",
+            kind="choice",
+            choices=("kl", "mse"),
+            only_with={"alpha": _ABOVE_ZERO},
+        ),
+        Parameter(
+            "temperature",
+            4.0,
+            "temperature that softens both logits in step_loss kl",
+            range=_ABOVE_ZERO,
+            only_with={"step_loss": ("kl",), "alpha": _ABOVE_ZERO},
+        ),
+        Parameter("alpha", 1.0, "weight of the step loss", range=Range(0)),
+        Parameter("beta", 1000.0, "weight of the attention loss", range=Range(0)),
+        Parameter(
+            "attention_layers",
+            (1, 2, 3),
+            "which feature maps the expert's attention guides",
+            kind="layers",
+            only_with={"beta": _ABOVE_ZERO},
+        ),
+    )
+
+    def __init__(
+        self, step_loss: str, temperature: float, alpha: float, beta: float, attention_layers: Sequence[int]
+    ) -> None:
+        # Imported here so that the parameters above can be read without torch.
+        from ctkd_search.distill import losses
+
+        softened = functools.partial(losses.step_kl, temperature=temperature)
+        self._step = softened if step_loss == "kl" else losses.step_mse
+        self._cross_entropy = losses.F.cross_entropy
+        self._attention = losses.attention
+        self.temperature = temperature
+        self.alpha = alpha
+        self.beta = beta
+        self.attention_layers = tuple(attention_layers)
+
+    @property
+    def needs_scratch(self) -> bool:
+        """True unless alpha is 0."""
+        return self.alpha > 0
+
+    @property
+    def expert_layers(self) -> tuple[int, ...]:
+        """The compared layers; none if beta is 0."""
+        return self.attention_layers if self.beta > 0 else ()
+
+    def terms(self, logits: Tensor, maps: Sequence[Tensor], lesson: Lesson) -> dict[str, Tensor]:
+        """Cross-entropy, step loss and attention loss, each with its weight."""
+        terms = {"loss_ce": self._cross_entropy(logits, lesson.labels)}
+        if lesson.scratch_logits is not None:
+            terms["loss_step"] = self.alpha * self._step(logits, lesson.scratch_logits)
+        if self.expert_layers:
+            compared = [self._attention(maps[layer - 1], lesson.expert_maps[layer]) for layer in self.expert_layers]
+            terms["loss_attention"] = self.beta * sum(compared[1:], compared[0])
+        return terms
+
+
+METHOD = CTKD

@@ -1,0 +1,58 @@
+"""Writing files so that a crash never leaves half of one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ctkd_search.errors import UserError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path` to write to, and renames it to `path` when all went well.
+
+    Args:
+        path: The file to create or replace. Missing parent directories are made.
+
+    Yields:
+        The temporary path; whatever was written there is removed if the block raises.
+
+    Raises:
+        UserError: The directory cannot be written to.
+    """
+    make_directory(path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Creates or replaces a text file in one step."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def make_directory(path: Path) -> Path:
+    """Makes a directory and its parents, and checks that files can be written there.
+
+    Raises:
+        UserError: It cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise UserError(f"cannot write to the directory {path}: {error.strerror or error}") from None

@@ -1,0 +1,9 @@
+"""Architectures by name, and where their features are tapped.
+
+`describe` answers from the name alone and imports no torch, so that a space can be checked in no time;
+`build` makes the network. A family of architectures is one module of this package that defines ``FAMILY``.
+"""
+
+from ctkd_search.models.registry import MAX_SIZE, MIN_SIZE, Architecture, Geometry, build, describe, examples
+
+__all__ = ["MAX_SIZE", "MIN_SIZE", "Architecture", "Geometry", "build", "describe", "examples"]

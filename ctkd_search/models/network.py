@@ -1,0 +1,125 @@
+"""The frame that every architecture fits in: a stem, stages whose outputs are tapped, and a head."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution without bias that keeps the size, or divides it by `stride` (rounding up)."""
+    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+
+
+def conv1x1(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    """A 1x1 convolution without bias."""
+    return nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+
+
+class TappedNetwork(nn.Module):
+    """A classifier that returns its logits together with its stages' feature maps.
+
+    Args:
+        stem: From images to the first feature map.
+        stages: The stages, in order; the output of each is tapped.
+        head: What stands between the last stage and the pooling (a normalisation and a ReLU, or nothing).
+        width: Channels after the head.
+        classes: How many classes there are.
+    """
+
+    def __init__(
+        self, stem: nn.Module, stages: Sequence[nn.Module], head: nn.Module, width: int, classes: int
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        self.stages = nn.ModuleList(stages)
+        self.head = head
+        self.classifier = nn.Linear(width, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                # He initialisation by fan-out, as in both the Wide ResNet and the ResNet reference code.
+                fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+                nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Classifies a batch.
+
+        Args:
+            images: Normalised images, shape (batch, channels, height, width).
+
+        Returns:
+            Logits of shape (batch, classes), and the feature maps of the stages, each of shape
+            (batch, channels, height, width), first stage first.
+        """
+        maps = []
+        features = self.stem(images)
+        for stage in self.stages:
+            features = stage(features)
+            maps.append(features)
+        pooled = self.head(features).mean(dim=(2, 3))
+        return self.classifier(pooled), maps
+
+
+def stage_of(
+    block: Callable[[int, int, int], nn.Module], blocks: int, inputs: int, outputs: int, stride: int
+) -> nn.Sequential:
+    """A stage of residual blocks, the first of which changes the width and the size.
+
+    Args:
+        block: Makes a block from (inputs, outputs, stride).
+        blocks: How many.
+        inputs: Channels that come in.
+        outputs: Channels that go out.
+        stride: Stride of the first block.
+    """
+    first = block(inputs, outputs, stride)
+    return nn.Sequential(first, *(block(outputs, outputs, 1) for _ in range(blocks - 1)))
+
+
+class PreActivationBlock(nn.Module):
+    """Wide ResNet's basic block: BN, ReLU, 3x3, BN, ReLU, 3x3, added to its input (arXiv 1605.07146).
+
+    Where width or size change, the shortcut is a 1x1 convolution of the normalised input.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(inputs)
+        self.conv1 = conv3x3(inputs, outputs, stride)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.conv2 = conv3x3(outputs, outputs)
+        same = inputs == outputs and stride == 1
+        self.shortcut = None if same else conv1x1(inputs, outputs, stride)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (batch, inputs, h, w) to (batch, outputs, h / stride, w / stride)."""
+        activated = torch.relu(self.norm1(features))
+        residual = self.conv2(torch.relu(self.norm2(self.conv1(activated))))
+        return residual + (features if self.shortcut is None else self.shortcut(activated))
+
+
+class PostActivationBlock(nn.Module):
+    """ResNet's basic block: 3x3, BN, ReLU, 3x3, BN, added to its input, ReLU (arXiv 1512.03385).
+
+    Where width or size change, the shortcut is a 1x1 convolution and BN (the paper's option B), as in the
+    networks that the distillation papers compare on.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(inputs, outputs, stride)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = conv3x3(outputs, outputs)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if inputs != outputs or stride != 1:
+            self.shortcut = nn.Sequential(conv1x1(inputs, outputs, stride), nn.BatchNorm2d(outputs))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (batch, inputs, h, w) to (batch, outputs, h / stride, w / stride)."""
+        residual = self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(features)))))
+        return torch.relu(residual + self.shortcut(features))

@@ -1,0 +1,147 @@
+"""The one place where a name becomes an architecture."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from ctkd_search.discovery import entries
+from ctkd_search.errors import UserError
+
+if TYPE_CHECKING:
+    from ctkd_search.models.network import TappedNetwork
+
+MIN_SIZE, MAX_SIZE = 8, 64
+
+
+class Geometry(NamedTuple):
+    """What a data set asks of a network.
+
+    Attributes:
+        classes: How many classes there are, at least 2.
+        channels: Channels of an image.
+        image_size: Side of an image in pixels.
+    """
+
+    classes: int
+    channels: int
+    image_size: int
+
+
+class Tap(NamedTuple):
+    """The shape of one feature map, per image.
+
+    Attributes:
+        channels: Channels of the map.
+        size: Side of the map in pixels.
+    """
+
+    channels: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is known of an architecture from its name.
+
+    Attributes:
+        name: The name, as in ``wrn-16-1``.
+        taps: Channels and stride (relative to the image) of each stage's feature map, first stage first.
+    """
+
+    name: str
+    taps: tuple[tuple[int, int], ...]
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The numbers by which its feature maps are called, from 1."""
+        return tuple(range(1, len(self.taps) + 1))
+
+    def tap(self, layer: int, image_size: int) -> Tap:
+        """The shape of the feature map of `layer` (from 1) for images of `image_size` pixels."""
+        channels, stride = self.taps[layer - 1]
+        return Tap(channels, -(-image_size // stride))
+
+
+@dataclass(frozen=True)
+class Family:
+    """Architectures that differ in their numbers only.
+
+    Attributes:
+        pattern: What their names look like; its groups are handed to `describe` and `make`.
+        form: The pattern in words, for messages.
+        examples: A few names worth suggesting.
+        describe: Makes the `Architecture` of a name; raises ValueError where its numbers make no network.
+        make: Makes the network itself, with weights drawn from torch's global generator.
+    """
+
+    pattern: re.Pattern[str]
+    form: str
+    examples: tuple[str, ...]
+    describe: Callable[[re.Match[str]], Architecture]
+    make: Callable[[re.Match[str], Geometry], TappedNetwork]
+
+
+@functools.cache
+def families() -> tuple[Family, ...]:
+    """Every family there is."""
+    return tuple(entries("ctkd_search.models", "FAMILY"))
+
+
+def examples() -> list[str]:
+    """Names worth suggesting."""
+    return [name for family in families() for name in family.examples]
+
+
+def _match(name: str) -> tuple[Family, re.Match[str]]:
+    for family in families():
+        match = family.pattern.fullmatch(name)
+        if match:
+            return family, match
+    forms = "; ".join(family.form for family in families())
+    raise UserError(f"unknown architecture {name!r}; there are: {forms}")
+
+
+def describe(name: str) -> Architecture:
+    """What is known of an architecture from its name, without building it.
+
+    Raises:
+        UserError: No such architecture; the message says which there are.
+    """
+    family, match = _match(name)
+    try:
+        return family.describe(match)
+    except ValueError as error:
+        raise UserError(f"no architecture {name!r}: {error}") from None
+
+
+def build(name: str, geometry: Geometry, seed: int) -> TappedNetwork:
+    """Builds a network with initial weights that depend on `seed` alone.
+
+    Torch's global random state is left as it was.
+
+    Args:
+        name: The architecture.
+        geometry: Classes, channels and image size it is for.
+        seed: Seed of the initial weights.
+
+    Returns:
+        The network, in training mode, on the CPU.
+
+    Raises:
+        UserError: No such architecture, or images it is not made for.
+    """
+    import torch
+
+    describe(name)
+    if not MIN_SIZE <= geometry.image_size <= MAX_SIZE:
+        raise UserError(
+            f"images must have {MIN_SIZE} to {MAX_SIZE} pixels a side, but got {geometry.image_size}"
+        )
+    family, match = _match(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return family.make(match, geometry)

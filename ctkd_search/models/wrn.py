@@ -1,0 +1,50 @@
+"""Wide ResNets (Zagoruyko & Komodakis, arXiv 1605.07146): ``wrn-DEPTH-WIDTH``."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ctkd_search.models.registry import Architecture, Family, Geometry
+
+if TYPE_CHECKING:
+    from ctkd_search.models.network import TappedNetwork
+
+_STRIDES = (1, 2, 2)
+
+
+def _numbers(match: re.Match[str]) -> tuple[int, tuple[int, int, int]]:
+    depth, widening = int(match["depth"]), int(match["width"])
+    if depth < 10 or (depth - 4) % 6:
+        raise ValueError(f"the depth must be 6n + 4 (10, 16, 22, 28, 34, 40, ...), but got {depth}")
+    if widening < 1:
+        raise ValueError(f"the width must be at least 1, but got {widening}")
+    return (depth - 4) // 6, (16 * widening, 32 * widening, 64 * widening)
+
+
+def _describe(match: re.Match[str]) -> Architecture:
+    _, widths = _numbers(match)
+    return Architecture(match.string, tuple(zip(widths, (1, 2, 4), strict=True)))
+
+
+def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
+    from torch import nn
+
+    from ctkd_search.models.network import PreActivationBlock, TappedNetwork, conv3x3, stage_of
+
+    blocks, widths = _numbers(match)
+    stages, inputs = [], 16
+    for outputs, stride in zip(widths, _STRIDES, strict=True):
+        stages.append(stage_of(PreActivationBlock, blocks, inputs, outputs, stride))
+        inputs = outputs
+    head = nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU())
+    return TappedNetwork(conv3x3(geometry.channels, 16), stages, head, inputs, geometry.classes)
+
+
+FAMILY = Family(
+    pattern=re.compile(r"wrn-(?P<depth>\d{1,3})-(?P<width>\d{1,2})"),
+    form="wrn-D-K (Wide ResNet of depth D = 6n + 4 and width K, as in wrn-40-2)",
+    examples=("wrn-16-1", "wrn-16-2", "wrn-40-1", "wrn-40-2", "wrn-28-10"),
+    describe=_describe,
+    make=_make,
+)
