@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
-
-# Read by pydantic when a YAML section is validated against one of these dataclasses.
-STRICT = {"extra": "forbid", "strict": True}
+from typing import Annotated, Any, Literal
 
 
 @dataclass(frozen=True)
@@ -94,8 +91,6 @@ class Recipe:
         gamma: What the learning rate is multiplied with at each milestone.
     """
 
-    __pydantic_config__: ClassVar[Any] = STRICT
-
     batch_size: Count = 128
     lr: Positive = 0.1
     momentum: Annotated[float, Range(0, 1, open_high=True)] = 0.9
@@ -118,8 +113,6 @@ class Augment:
         flip: Whether images are mirrored left to right with probability one half.
     """
 
-    __pydantic_config__: ClassVar[Any] = STRICT
-
     crop: Annotated[int, Range(0)] = 4
     flip: bool = True
 
@@ -139,8 +132,6 @@ class DatasetConfig:
         split_seed: Seed of that draw.
     """
 
-    __pydantic_config__: ClassVar[Any] = STRICT
-
     name: str
     root: str | None = None
     image_size: Annotated[int, Range(1)] | None = None
@@ -158,8 +149,6 @@ class ExpertConfig:
         checkpoint: A file of the user's own weights, or one file for each teacher architecture. None: the expert
             is trained before the search, as the teachers' recipe says, and kept for later searches.
     """
-
-    __pydantic_config__: ClassVar[Any] = STRICT
 
     checkpoint: str | dict[str, str] | None = None
 
@@ -180,8 +169,6 @@ class TeachersConfig:
         expert: Where the expert comes from.
         recipe: How both are trained. It is the teachers' own: the student's searched values do not reach it.
     """
-
-    __pydantic_config__: ClassVar[Any] = STRICT
 
     mode: Literal["live"] = "live"
     seed: Annotated[int, Range(0)] = 0

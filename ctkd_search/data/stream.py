@@ -74,9 +74,7 @@ class Stream:
         device: Where the images live.
     """
 
-    def __init__(
-        self, images: Images, normalise: Normalise, augment: Augment, seed: int, device: torch.device
-    ) -> None:
+    def __init__(self, images: Images, normalise: Normalise, augment: Augment, seed: int, device: torch.device) -> None:
         self.pixels = torch.tensor(images.pixels, device=device)
         self.labels = torch.tensor(images.labels, device=device)
         self.normalise = normalise

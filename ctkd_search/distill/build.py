@@ -30,12 +30,14 @@ class Preparation:
         epoch: Epochs done.
         epochs: Epochs in all.
         accuracy: Validation accuracy, once it is trained and if there are validation images.
+        done: Whether it is trained and kept.
     """
 
     teacher: str
     epoch: int
     epochs: int
     accuracy: float | None = None
+    done: bool = False
 
 
 def expert_key(config: TrialConfig, fingerprint: str) -> str:
@@ -106,7 +108,7 @@ def prepare_expert(
         teacher.network.state_dict(),
         {"architecture": config.teacher, "epochs": config.epochs, "validation_accuracy": accuracy},
     )
-    yield Preparation(config.teacher, config.epochs, config.epochs, accuracy)
+    yield Preparation(config.teacher, config.epochs, config.epochs, accuracy, done=True)
 
 
 def load_expert(config: TrialConfig, splits: Splits, cache: TeacherCache) -> TappedNetwork:

@@ -43,20 +43,22 @@ class TeacherCache:
         described = {**description, "sha256": checksum}
         write_text(path.with_suffix(".json"), json.dumps(described, indent=1) + "\n")
 
-    def load(self, key: str) -> dict[str, torch.Tensor] | None:
-        """The weights kept under a key, or None if there are none or they are not what was written."""
+    def describe(self, key: str) -> dict[str, Any]:
+        """What describes the weights kept under a key; empty if there are none, or not what was written."""
         path = self.directory / f"{key}.pt"
         try:
             described = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            if _sha256(path) != described["sha256"]:
-                return None
+            return described if _sha256(path) == described["sha256"] else {}
         except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return load_weights(path)
+            return {}
+
+    def load(self, key: str) -> dict[str, torch.Tensor] | None:
+        """The weights kept under a key, or None if there are none or they are not what was written."""
+        return load_weights(self.directory / f"{key}.pt") if key in self else None
 
     def __contains__(self, key: str) -> bool:
         """Whether intact weights are kept under a key."""
-        return self.load(key) is not None
+        return bool(self.describe(key))
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -126,9 +126,7 @@ class LiveTeachers:
         expert: The expert, or None if its maps are not needed.
     """
 
-    def __init__(
-        self, stream: Stream, batch_size: int, scratch: ScratchTeacher | None, expert: Expert | None
-    ) -> None:
+    def __init__(self, stream: Stream, batch_size: int, scratch: ScratchTeacher | None, expert: Expert | None) -> None:
         self.stream = stream
         self.batch_size = batch_size
         self.scratch = scratch

@@ -30,9 +30,7 @@ class TappedNetwork(nn.Module):
         classes: How many classes there are.
     """
 
-    def __init__(
-        self, stem: nn.Module, stages: Sequence[nn.Module], head: nn.Module, width: int, classes: int
-    ) -> None:
+    def __init__(self, stem: nn.Module, stages: Sequence[nn.Module], head: nn.Module, width: int, classes: int) -> None:
         super().__init__()
         self.stem = stem
         self.stages = nn.ModuleList(stages)

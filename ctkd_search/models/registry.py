@@ -32,15 +32,15 @@ class Geometry(NamedTuple):
 
 
 class Tap(NamedTuple):
-    """The shape of one feature map, per image.
+    """Where a feature map stands in a network.
 
     Attributes:
         channels: Channels of the map.
-        size: Side of the map in pixels.
+        stride: What the image's side is divided by (rounding up) to give the map's.
     """
 
     channels: int
-    size: int
+    stride: int
 
 
 @dataclass(frozen=True)
@@ -49,21 +49,16 @@ class Architecture:
 
     Attributes:
         name: The name, as in ``wrn-16-1``.
-        taps: Channels and stride (relative to the image) of each stage's feature map, first stage first.
+        taps: Each stage's feature map, first stage first.
     """
 
     name: str
-    taps: tuple[tuple[int, int], ...]
+    taps: tuple[Tap, ...]
 
     @property
     def layers(self) -> tuple[int, ...]:
         """The numbers by which its feature maps are called, from 1."""
         return tuple(range(1, len(self.taps) + 1))
-
-    def tap(self, layer: int, image_size: int) -> Tap:
-        """The shape of the feature map of `layer` (from 1) for images of `image_size` pixels."""
-        channels, stride = self.taps[layer - 1]
-        return Tap(channels, -(-image_size // stride))
 
 
 @dataclass(frozen=True)
@@ -71,24 +66,24 @@ class Family:
     """Architectures that differ in their numbers only.
 
     Attributes:
-        pattern: What their names look like; its groups are handed to `describe` and `make`.
+        pattern: What their names look like; its groups are handed to `taps` and `make`.
         form: The pattern in words, for messages.
         examples: A few names worth suggesting.
-        describe: Makes the `Architecture` of a name; raises ValueError where its numbers make no network.
+        taps: The feature maps of a name's network; raises ValueError where its numbers make no network.
         make: Makes the network itself, with weights drawn from torch's global generator.
     """
 
     pattern: re.Pattern[str]
     form: str
     examples: tuple[str, ...]
-    describe: Callable[[re.Match[str]], Architecture]
+    taps: Callable[[re.Match[str]], tuple[Tap, ...]]
     make: Callable[[re.Match[str], Geometry], TappedNetwork]
 
 
 @functools.cache
 def families() -> tuple[Family, ...]:
     """Every family there is."""
-    return tuple(entries("ctkd_search.models", "FAMILY"))
+    return tuple(entries("ctkd_search.models.families", "FAMILY"))
 
 
 def examples() -> list[str]:
@@ -113,7 +108,7 @@ def describe(name: str) -> Architecture:
     """
     family, match = _match(name)
     try:
-        return family.describe(match)
+        return Architecture(name, family.taps(match))
     except ValueError as error:
         raise UserError(f"no architecture {name!r}: {error}") from None
 
@@ -138,9 +133,7 @@ def build(name: str, geometry: Geometry, seed: int) -> TappedNetwork:
 
     describe(name)
     if not MIN_SIZE <= geometry.image_size <= MAX_SIZE:
-        raise UserError(
-            f"images must have {MIN_SIZE} to {MAX_SIZE} pixels a side, but got {geometry.image_size}"
-        )
+        raise UserError(f"images must have {MIN_SIZE} to {MAX_SIZE} pixels a side, but got {geometry.image_size}")
     family, match = _match(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

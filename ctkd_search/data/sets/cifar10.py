@@ -82,7 +82,9 @@ def _images(folder: Path, names: tuple[str, ...]) -> Images:
             pixels.append(np.asarray(batch["data"], dtype=np.uint8).reshape(-1, 3, 32, 32))
             labels.append(np.asarray(batch["labels"], dtype=np.int64))
         except (KeyError, ValueError, TypeError) as error:
-            raise UserError(f"{folder / name} is not a CIFAR batch ({error!r}); remove it to download it anew") from None
+            raise UserError(
+                f"{folder / name} is not a CIFAR batch ({error!r}); remove it to download it anew"
+            ) from None
     stacked = np.concatenate(pixels).transpose(0, 2, 3, 1)
     return Images(np.ascontiguousarray(stacked), np.concatenate(labels))
 

@@ -40,9 +40,15 @@ def _problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
                 yield "root", f"{_root(config) / split} is not a directory; the layout is {_LAYOUT}"
                 return
         if len(_classes(config)) < 2:
-            yield "root", f"{_root(config) / 'train'} must hold at least 2 classes, but got {len(_classes(config))}"
+            yield (
+                "root",
+                f"{_root(config) / 'train'} must hold at least 2 classes, but got {len(_classes(config))}",
+            )
         if config.validation is not None and (_root(config) / "val").is_dir():
-            yield "validation", f"has no effect, because {_root(config) / 'val'} is the validation split; leave it out"
+            yield (
+                "validation",
+                f"has no effect, because {_root(config) / 'val'} is the validation split; leave it out",
+            )
     if config.image_size is None:
         yield "image_size", "is missing: the side in pixels that images are resized to"
     elif not MIN_SIZE <= config.image_size <= MAX_SIZE:

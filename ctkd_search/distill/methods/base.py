@@ -29,6 +29,7 @@ class Parameter:
         name: How a space calls it.
         default: The paper's setting.
         help: One line for the help, with the unit.
+        symbol: What stands before its value in a trial's short name.
         kind: ``float``, ``int``, ``choice`` (one of `choices`), ``layers`` (numbers of feature maps) or ``pair``.
         range: Which numbers are possible, for ``float`` and ``int``.
         choices: Which values are possible, for ``choice``.
@@ -39,6 +40,7 @@ class Parameter:
     name: str
     default: Any
     help: str
+    symbol: str = ""
     kind: str = "float"
     range: Range = Range(float("-inf"))
     choices: tuple[Any, ...] = ()

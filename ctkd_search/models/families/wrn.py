@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ctkd_search.models.registry import Architecture, Family, Geometry
+from ctkd_search.models.registry import Family, Geometry, Tap
 
 if TYPE_CHECKING:
     from ctkd_search.models.network import TappedNetwork
@@ -22,9 +22,9 @@ def _numbers(match: re.Match[str]) -> tuple[int, tuple[int, int, int]]:
     return (depth - 4) // 6, (16 * widening, 32 * widening, 64 * widening)
 
 
-def _describe(match: re.Match[str]) -> Architecture:
+def _taps(match: re.Match[str]) -> tuple[Tap, ...]:
     _, widths = _numbers(match)
-    return Architecture(match.string, tuple(zip(widths, (1, 2, 4), strict=True)))
+    return tuple(Tap(width, stride) for width, stride in zip(widths, (1, 2, 4), strict=True))
 
 
 def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
@@ -45,6 +45,6 @@ FAMILY = Family(
     pattern=re.compile(r"wrn-(?P<depth>\d{1,3})-(?P<width>\d{1,2})"),
     form="wrn-D-K (Wide ResNet of depth D = 6n + 4 and width K, as in wrn-40-2)",
     examples=("wrn-16-1", "wrn-16-2", "wrn-40-1", "wrn-40-2", "wrn-28-10"),
-    describe=_describe,
+    taps=_taps,
     make=_make,
 )

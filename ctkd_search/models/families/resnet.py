@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ctkd_search.models.registry import Architecture, Family, Geometry
+from ctkd_search.models.registry import Family, Geometry, Tap
 
 if TYPE_CHECKING:
     from ctkd_search.models.network import TappedNetwork
@@ -25,9 +25,9 @@ def _numbers(match: re.Match[str]) -> tuple[int, int, tuple[int, int, int]]:
     return (depth - 2) // 6, 16, (16, 32, 64)
 
 
-def _describe(match: re.Match[str]) -> Architecture:
+def _taps(match: re.Match[str]) -> tuple[Tap, ...]:
     _, _, widths = _numbers(match)
-    return Architecture(match.string, tuple(zip(widths, (1, 2, 4), strict=True)))
+    return tuple(Tap(width, stride) for width, stride in zip(widths, (1, 2, 4), strict=True))
 
 
 def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
@@ -48,6 +48,6 @@ FAMILY = Family(
     pattern=re.compile(r"resnet(?P<depth>\d{1,3})(?P<wide>x4)?"),
     form="resnetD (CIFAR ResNet of depth 8, 14, 20, 32, 44, 56 or 110) and resnetDx4 (its wide form, as in resnet8x4)",
     examples=("resnet8", "resnet20", "resnet56", "resnet110", "resnet8x4", "resnet32x4"),
-    describe=_describe,
+    taps=_taps,
     make=_make,
 )

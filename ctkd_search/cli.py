@@ -1,0 +1,275 @@
+"""The commands: parse, call one function, print. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctkd_search import __version__
+from ctkd_search.errors import UserError, WorkFailed
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_EXIT_FAILED, _EXIT_USER, _EXIT_INTERRUPTED = 1, 2, 130
+
+_EPILOG = """\
+A first search, on scikit-learn's digits (about a minute, no download):
+
+  ctkd-search run spaces/digits.yaml
+  ctkd-search export digits -o best.yaml
+  ctkd-search train best.yaml
+  ctkd-search ui
+
+Exit codes: 0 done, 1 the work failed, 2 something must be changed first, 130 interrupted (go on with --resume).
+"""
+
+_RUN_HELP = """\
+Searches a space: trains the experts, runs the trials (Ray Tune, ASHA, Optuna), logs every epoch to MLflow and
+registers the best student. Ctrl-C stops it and keeps what has been done; --resume goes on.
+
+  ctkd-search run spaces/digits.yaml
+  ctkd-search run spaces/cifar10.yaml --name long --epochs 200 --time-budget 8h
+  ctkd-search run spaces/cifar10.yaml --set train.batch_size=64 --set search.pair=wrn-40-2/wrn-16-2
+  ctkd-search run spaces/cifar10.yaml --resume
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: The words after ``ctkd-search``; None for the process's own.
+
+    Returns:
+        The exit code.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(words)
+    options.words = words
+    try:
+        options.command(options)
+    except UserError as error:
+        print(f"ctkd-search: {error}", file=sys.stderr)
+        return _EXIT_USER
+    except WorkFailed as error:
+        print(f"ctkd-search: {error}", file=sys.stderr)
+        return _EXIT_FAILED
+    except KeyboardInterrupt:
+        print("ctkd-search: interrupted", file=sys.stderr)
+        return _EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader, `head` say, has gone; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ctkd-search",
+        description="Finds the best way to distil an image classifier with Collaborative Teaching Knowledge Distillation.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ctkd-search {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    check = _command(commands, "check", "show what a space would search and cost; trains nothing", _check)
+    _space_arguments(check)
+
+    run = _command(commands, "run", "search a space", _run, _RUN_HELP)
+    _space_arguments(run)
+    run.add_argument("--name", help="name of the search (default: the space's name)")
+    run.add_argument("--resume", action="store_true", help="go on with an interrupted search")
+    run.add_argument("--time-budget", metavar="TIME", help="stop after this long, as in 2h or 1h30m")
+    run.add_argument("--gpus-per-trial", metavar="N", help="GPUs, or a fraction of one; 0 for the CPU")
+    run.add_argument("--cpus-per-trial", metavar="N", help="CPU cores, and threads")
+    run.add_argument("--concurrent", metavar="N", help="trials at once")
+    run.add_argument(
+        "--address", metavar="RAY", help="join the Ray cluster at this address ('auto' for this machine's)"
+    )
+    run.add_argument(
+        "--tracking-uri", metavar="URI", help="MLflow (default: a SQLite file in the directory of searches)"
+    )
+    _trials_dir(run)
+
+    show = _command(commands, "show", "list the searches, or one search's leaderboard", _show)
+    show.add_argument("name", nargs="?", metavar="NAME", help="the search; without it, all searches are listed")
+    show.add_argument("--limit", type=_count, default=30, metavar="N", help="rows at most (default: 30)")
+    _trials_dir(show)
+
+    export = _command(commands, "export", "write a trial's config to a file of its own", _export)
+    export.add_argument("name", metavar="NAME", help="the search")
+    export.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to (default: standard output)")
+    export.add_argument("--trial", metavar="ID", help="number or id of the trial (default: the best)")
+    _trials_dir(export)
+
+    train = _command(commands, "train", "final training of a config; reads the test images once, at the end", _train)
+    train.add_argument("config", type=Path, metavar="CONFIG", help="a config written by export")
+    train.add_argument("--epochs", type=_count, metavar="N", help="epochs (default: the config's)")
+    train.add_argument(
+        "--seed", type=int, metavar="N", help="seed of the stream and the student (default: the config's)"
+    )
+    train.add_argument("--device", choices=("cpu", "cuda"), help="where to compute (default: a GPU if there is one)")
+    train.add_argument(
+        "--tracking-uri", metavar="URI", help="MLflow (default: a SQLite file in the directory of searches)"
+    )
+    _trials_dir(train)
+
+    ui = _command(commands, "ui", "open MLflow's UI on the searches, on 127.0.0.1", _ui)
+    ui.add_argument("--port", type=_count, default=5000, metavar="N", help="port (default: 5000)")
+    ui.add_argument(
+        "--tracking-uri", metavar="URI", help="MLflow (default: a SQLite file in the directory of searches)"
+    )
+    _trials_dir(ui)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction, name: str, summary: str, function: object, text: str = ""
+) -> argparse.ArgumentParser:  # type: ignore[type-arg]
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=text or f"{summary[0].upper()}{summary[1:]}.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(command=function)
+    return command
+
+
+def _space_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("space", type=Path, metavar="SPACE", help="a YAML file, such as spaces/digits.yaml")
+    command.add_argument("--trials", metavar="N", help="trials in all")
+    command.add_argument("--epochs", metavar="N", help="epochs of a trial that is not stopped early")
+    command.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override any key of the space, as in train.batch_size=64; may be repeated",
+    )
+
+
+def _trials_dir(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--trials-dir",
+        type=Path,
+        default=Path("trials"),
+        metavar="DIR",
+        help="directory of the searches (default: trials)",
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but got {text!r}")
+    return int(text)
+
+
+def _overrides(options: argparse.Namespace) -> list[str]:
+    """Every option that stands for a key of the space, as KEY=VALUE; --set comes last and wins."""
+    keys = {
+        "trials": "budget.trials",
+        "epochs": "budget.epochs",
+        "time_budget": "budget.time_budget",
+        "gpus_per_trial": "resources.gpus_per_trial",
+        "cpus_per_trial": "resources.cpus_per_trial",
+        "concurrent": "resources.concurrent_trials",
+        "address": "resources.address",
+        "tracking_uri": "tracking.uri",
+    }
+    given = [f"{key}={value}" for name, key in keys.items() if (value := getattr(options, name, None)) is not None]
+    return [*given, *options.overrides]
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    # A pipe or a file has no width; tables need not be cut to 80 columns there.
+    return console if console.is_terminal else Console(width=160)
+
+
+def _check(options: argparse.Namespace) -> None:
+    from ctkd_search.results.overview import print_overview
+    from ctkd_search.space import read_space
+
+    print_overview(read_space(options.space, _overrides(options)), _console())
+
+
+def _run(options: argparse.Namespace) -> None:
+    from ctkd_search.search.run import Request, run_search
+    from ctkd_search.space import check_name, read_space
+
+    space = read_space(options.space, _overrides(options))
+    name = check_name(options.name) if options.name else space.name
+    again = shlex.join(["ctkd-search", *options.words, *([] if options.resume else ["--resume"])])
+    request = Request(space, str(options.space), name, options.trials_dir, options.resume, again)
+    run_search(request, _console())
+
+
+def _show(options: argparse.Namespace) -> None:
+    from ctkd_search.results.overview import print_search, print_searches
+
+    if options.name is None:
+        print_searches(options.trials_dir, _console())
+    else:
+        print_search(options.trials_dir, options.name, options.limit, _console())
+
+
+def _export(options: argparse.Namespace) -> None:
+    from ctkd_search.files import write_text
+    from ctkd_search.results.overview import exported
+
+    text = exported(options.trials_dir, options.name, options.trial)
+    if options.output is None:
+        print(text, end="")
+    else:
+        write_text(options.output, text)
+        print(f"wrote {options.output}; train it with: ctkd-search train {options.output}")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from ctkd_search.results.config_file import read_config, with_changes
+
+    read = read_config(options.config)
+    config = with_changes(read.config, options.epochs, options.seed)
+    from ctkd_search.results.final import choose_device, train_final
+
+    console = _console()
+    train_final(
+        read.name,
+        config,
+        read.fingerprint,
+        options.trials_dir,
+        options.tracking_uri,
+        choose_device(options.device),
+        lambda text: console.print(text, soft_wrap=True, highlight=False),
+    )
+
+
+def _ui(options: argparse.Namespace) -> None:
+    from ctkd_search.search.tracking import default_uri
+
+    if options.tracking_uri is None and not (options.trials_dir / "mlflow.db").is_file():
+        raise UserError(f"there is nothing in {options.trials_dir} yet; run a search first")
+    uri = options.tracking_uri or default_uri(options.trials_dir)
+    if uri.startswith(("http://", "https://")):
+        print(f"{uri} is a server with a UI of its own; open it in a browser")
+        return
+    print(f"MLflow's UI on http://127.0.0.1:{options.port}; Ctrl-C ends it", flush=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(options.port)]
+    code = subprocess.call([*command, "--backend-store-uri", uri])
+    if code:
+        raise WorkFailed(
+            f"MLflow's UI ended with exit code {code}; is port {options.port} taken? choose another --port"
+        )

@@ -1,0 +1,166 @@
+"""The config of one trial as a file of its own: complete, readable, and enough to train from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import yaml
+
+from ctkd_search import data
+from ctkd_search.config import Augment, Count, DatasetConfig, Range, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.distill.methods.base import methods
+from ctkd_search.errors import UserError
+from ctkd_search.results.store import SearchRecord, TrialRecord
+from ctkd_search.space import PAIR, Space, pair_fault
+from ctkd_search.yamlfile import read
+
+if TYPE_CHECKING:
+    from ctkd_search.data import Splits
+
+_SECTIONS = ("name", "pair", "epochs", "seed", "method", "train", "teachers", "dataset", "augment")
+# Written for the reader; nothing depends on them but the check that the images are the same.
+_NOTES = ("reached", "data", "versions")
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A config as it was read.
+
+    Attributes:
+        name: The space it came from.
+        config: The config.
+        fingerprint: Hash of the training images of the search, if it is noted.
+        reached: What the trial reached in the search, as noted.
+    """
+
+    name: str
+    config: TrialConfig
+    fingerprint: str | None
+    reached: Mapping[str, Any]
+
+
+def config_text(space: Space, search: SearchRecord, trial: TrialRecord, splits: Splits | None = None) -> str:
+    """The config of a trial as YAML.
+
+    Args:
+        space: The space of the search.
+        search: The search.
+        trial: The trial.
+        splits: The images, to note how many there are; None where they are not at hand.
+    """
+    config = space.config(space.decode(trial.stored))
+    whole = config.as_dict()
+    content = {
+        "name": space.name,
+        "pair": f"{config.teacher}/{config.student}",
+        "epochs": config.epochs,
+        "seed": config.seed,
+        "method": whole["method"],
+        "train": whole["train"],
+        "teachers": _without_none(whole["teachers"]),
+        "dataset": _without_none(whole["dataset"]),
+        "augment": whole["augment"],
+        "reached": {
+            "search": search.name,
+            "trial": trial.number,
+            "status": trial.status,
+            "epochs": len(trial.epochs),
+            "validation_accuracy": trial.accuracy,
+            "validation_loss": trial.epochs[-1]["validation_loss"] if trial.epochs else None,
+            "expert_validation_accuracy": search.experts.get(config.teacher),
+        },
+        "data": {"fingerprint": search.fingerprint, "classes": search.classes},
+        "versions": search.versions,
+    }
+    if splits is not None:
+        content["data"] |= {"train_images": len(splits.train), "validation_images": len(splits.validation)}
+    heading = (
+        f"# Trial {trial.number} of the search {search.name!r}, begun {search.started}.\n"
+        "# Train it to the end, on training and validation images, with: ctkd-search train THIS_FILE\n"
+    )
+    return heading + yaml.safe_dump(content, sort_keys=False, width=100)
+
+
+def read_config(path: Path) -> ConfigFile:
+    """Reads a config.
+
+    Raises:
+        UserError: All that is wrong with the file, each with its line.
+    """
+    document = read(path)
+    raw = document.data
+    if "search" in raw:
+        raise UserError(f"{path} is a space; run it with: ctkd-search run {path}")
+    document.unknown_keys((), raw, (*_SECTIONS, *_NOTES))
+    for key in ("name", "pair", "epochs", "method", "dataset"):
+        if key not in raw:
+            document.fault((key,), "is missing")
+    name = document.validated(("name",), raw.get("name", ""), str, "")
+    epochs = document.validated(("epochs",), raw.get("epochs", 1), Count, 1)
+    seed = document.validated(("seed",), raw.get("seed", 0), Annotated[int, Range(0)], 0)
+    train = document.section("train", Recipe, Recipe())
+    teachers = document.section("teachers", TeachersConfig, TeachersConfig())
+    augment = document.section("augment", Augment, Augment())
+    before = len(document.problems)
+    dataset = document.section("dataset", DatasetConfig, DatasetConfig(""))
+    if len(document.problems) == before and "dataset" in raw:
+        for key, message in data.problems(dataset):
+            document.fault(("dataset", key), message)
+    method = _method(document, raw.get("method"))
+    pair = raw.get("pair", PAIR.default)
+    fault = PAIR.fault(pair) or pair_fault(pair, method.get("attention_layers", ()) if method.get("beta", 1) else ())
+    if fault:
+        document.fault(("pair",), fault)
+    document.raise_problems()
+    teacher, student = pair.split("/")
+    config = TrialConfig(
+        dataset=dataset,
+        augment=augment,
+        epochs=epochs,
+        teacher=teacher,
+        student=student,
+        method=method,
+        train=train,
+        teachers=teachers,
+        seed=seed,
+    )
+    noted = raw.get("data")
+    reached = raw.get("reached")
+    fingerprint = noted.get("fingerprint") if isinstance(noted, dict) else None
+    return ConfigFile(name, config, fingerprint, reached if isinstance(reached, dict) else {})
+
+
+def _method(document: Any, raw: Any) -> dict[str, Any]:
+    """The method's name and the values of its parameters, each checked."""
+    if not isinstance(raw, dict):
+        document.fault(("method",), "must be a mapping with the method's name and its parameters")
+        return {}
+    chosen = methods().get(str(raw.get("name")))
+    if chosen is None:
+        document.fault(("method", "name"), f"must be one of {', '.join(methods())}, but got {raw.get('name')!r}")
+        return {}
+    known = {parameter.name: parameter for parameter in chosen.parameters}
+    document.unknown_keys(("method",), raw, ("name", *known))
+    for name, parameter in known.items():
+        fault = parameter.fault(raw[name]) if name in raw else "is missing"
+        if fault:
+            document.fault(("method", name), fault)
+    return dict(raw)
+
+
+def _without_none(section: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in section.items()
+        if value is not None and value != {"checkpoint": None}
+    }
+
+
+def with_changes(config: TrialConfig, epochs: int | None, seed: int | None) -> TrialConfig:
+    """A config with another number of epochs or another seed."""
+    changes = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
+    return dataclasses.replace(config, **changes)

@@ -1,0 +1,149 @@
+"""What `check`, `show` and `export` print."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctkd_search import data
+from ctkd_search.distributions import Constant, show
+from ctkd_search.errors import UserError
+from ctkd_search.results.config_file import config_text
+from ctkd_search.results.leaderboard import clock, leaderboard, percent
+from ctkd_search.results.store import SearchFolder, best, find_trial, names
+from ctkd_search.space import Space, space_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_EXAMPLES = 4
+
+
+def print_overview(space: Space, console: Console) -> None:
+    """Prints what a space would search, some trials as they might be drawn, and what they would cost."""
+    images = data.geometry(space.dataset)
+    console.print(
+        f"space {space.name}: {data.describe(space.dataset.name).name}, {images.classes} classes, "
+        f"{images.image_size}x{images.image_size} pixels, {images.channels} channel{'s' * (images.channels > 1)}",
+        highlight=False,
+    )
+    console.print(_parameter_table(space))
+    console.print("The first trial has the paper's settings, or the nearest there are; the others might be like these:")
+    for number, values in enumerate(_samples(space), start=1):
+        console.print(f"  {number}  {space.label(space.effective(values))}", highlight=False, soft_wrap=True)
+    console.print()
+    for line in _budget_lines(space):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _table(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def _parameter_table(space: Space) -> Table:
+    table = _table("parameter", "searched", "only where", "what it is")
+    for name, parameter in space.parameters.items():
+        entry = space.entries.get(name)
+        if entry is None or isinstance(entry, Constant):
+            searched = f"fixed: {show(parameter.default if entry is None else entry.value)}"
+            condition = ""
+        else:
+            searched = str(entry)
+            condition = ", ".join(
+                f"{other} is {' or '.join(map(show, wanted))}" for other, wanted in entry.when.items()
+            )
+        table.add_row(name, searched, condition, parameter.help, style="dim" if searched.startswith("fixed") else None)
+    return table
+
+
+def _samples(space: Space) -> list[dict[str, object]]:
+    """The paper's settings and a few random draws, made by Optuna as the search would."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=space.seed))
+    study.enqueue_trial(space.paper_point())
+    return [space.suggest(study.ask()) for _ in range(_EXAMPLES)]
+
+
+def _budget_lines(space: Space) -> list[str]:
+    budget = space.budget
+    most = budget.trials * budget.epochs
+    rungs = budget.rungs()
+    # If ASHA lets one in reduction_factor past every rung.
+    stops = [*rungs, budget.epochs]
+    least, going = 0.0, float(budget.trials)
+    for before, after in zip([0, *stops], stops, strict=False):
+        least += going * (after - before)
+        going = max(1.0, going / budget.reduction_factor)
+    lines = [
+        f"budget: {budget.trials} trials of up to {budget.epochs} epochs: about {math.ceil(least):,} epochs of a student with "
+        f"early stopping, {most:,} without",
+    ]
+    if rungs:
+        lines.append(
+            f"ASHA: after epoch{'s' * (len(rungs) > 1)} {', '.join(map(str, rungs))} about one trial in "
+            f"{budget.reduction_factor} goes on"
+        )
+    if budget.seconds() is not None:
+        lines.append(f"time: at most {clock(budget.seconds() or 0)}")
+    experts = ", ".join(space.experts()) or "none"
+    lines.append(f"experts to train first, {budget.epochs} epochs each unless kept from an earlier search: {experts}")
+    return lines
+
+
+def print_searches(root: Path, console: Console) -> None:
+    """Prints the searches there are."""
+    found = names(root)
+    if not found:
+        raise UserError(f"there are no searches in {root} yet; begin one with: ctkd-search run spaces/digits.yaml")
+    table = _table("search", "begun", "trials", "best", "state")
+    for name in found:
+        folder = SearchFolder(root, name)
+        search, trials = folder.search(), folder.trials()
+        winner = best(trials)
+        state = "finished" if search.finished else "unfinished"
+        table.add_row(name, search.started, str(len(trials)), percent(winner.accuracy) if winner else "-", state)
+    console.print(table)
+
+
+def print_search(root: Path, name: str, limit: int, console: Console) -> None:
+    """Prints one search's leaderboard."""
+    folder = SearchFolder(root, name)
+    search, trials = folder.search(), folder.trials()
+    searched = [key for key in search.space.get("search", {}) if any(key in trial.values for trial in trials)]
+    console.print(leaderboard(trials, f"search {name}, begun {search.started}", searched, limit))
+    if len(trials) > limit:
+        console.print(f"and {len(trials) - limit} more; --limit shows them")
+    for architecture, accuracy in sorted(search.experts.items()):
+        console.print(
+            f"expert {architecture}: {percent(-1 if accuracy is None else accuracy)} validation accuracy",
+            highlight=False,
+        )
+    if search.model:
+        console.print(f"student: {search.model} in MLflow at {search.tracking_uri}", soft_wrap=True, highlight=False)
+    if not search.finished:
+        console.print(
+            f"not finished; go on with: ctkd-search run {search.source} --resume",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+
+def exported(root: Path, name: str, trial: str | None) -> str:
+    """The config of a trial of a search as YAML.
+
+    Raises:
+        UserError: There is no such search or trial.
+    """
+    folder = SearchFolder(root, name)
+    search = folder.search()
+    return config_text(space_of(search.space), search, find_trial(folder.trials(), trial))

@@ -1,0 +1,214 @@
+"""The record of a search on disk: one directory, with one small file for each trial.
+
+Every command after ``run`` reads from here alone, so that none of them needs Ray, or an MLflow server that is up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ctkd_search.errors import UserError
+from ctkd_search.files import write_text
+
+TEACHERS = "teachers"
+
+RUNNING = "running"
+FINISHED = "finished"
+STOPPED = "stopped early"
+DIVERGED = "diverged"
+FAILED = "failed"
+INTERRUPTED = "interrupted"
+
+
+@dataclass
+class TrialRecord:
+    """One trial.
+
+    Attributes:
+        id: Ray's name of it.
+        number: Its number in the search, from 1.
+        values: The values of its parameters, those that have an effect.
+        stored: The values of the searched parameters, as Optuna stores them.
+        status: ``running``, ``finished``, ``stopped early``, ``diverged``, ``failed`` or ``interrupted``.
+        reason: Why it ended.
+        epochs: Metrics of each epoch, in order.
+        checkpoint: Directory of its last checkpoint.
+        run_id: Its run in MLflow.
+        resumed: Whether it went on after an interruption.
+    """
+
+    id: str
+    number: int
+    values: dict[str, Any]
+    stored: dict[str, Any]
+    status: str = RUNNING
+    reason: str = ""
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    checkpoint: str | None = None
+    run_id: str | None = None
+    resumed: bool = False
+
+    @property
+    def accuracy(self) -> float:
+        """Validation accuracy after the last epoch; below every real one if there was none."""
+        return self.epochs[-1]["validation_accuracy"] if self.epochs else -1.0
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in its epochs."""
+        return sum(epoch["seconds"] for epoch in self.epochs)
+
+
+@dataclass
+class SearchRecord:
+    """A search as a whole.
+
+    Attributes:
+        name: Its name.
+        space: The space's content, overrides included.
+        source: The file that the space was read from.
+        started: When, in ISO 8601.
+        versions: Versions of what it ran with.
+        fingerprint: Hash of the training images.
+        classes: Names of the classes.
+        tracking_uri: Where MLflow keeps its runs.
+        run_id: Its parent run in MLflow.
+        experts: Validation accuracy of each expert trained for it, by architecture.
+        model: The registered model, as a ``models:`` URI.
+        finished: Whether every trial has ended.
+    """
+
+    name: str
+    space: dict[str, Any]
+    source: str
+    started: str
+    versions: dict[str, str]
+    fingerprint: str
+    classes: list[str]
+    tracking_uri: str
+    run_id: str | None = None
+    experts: dict[str, float | None] = field(default_factory=dict)
+    model: str | None = None
+    finished: bool = False
+
+
+class SearchFolder:
+    """The directory of one search.
+
+    Args:
+        root: The directory of all searches.
+        name: The search.
+    """
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.root = root
+        self.name = name
+        self.path = root / name
+
+    @property
+    def ray_path(self) -> Path:
+        """Where Ray keeps its state and the checkpoints."""
+        return self.path / "ray"
+
+    def exists(self) -> bool:
+        """Whether a search of that name was started."""
+        return (self.path / "search.json").is_file()
+
+    def write(self, search: SearchRecord) -> None:
+        """Keeps the search's own record."""
+        write_text(self.path / "search.json", _dump(search))
+
+    def write_trial(self, trial: TrialRecord) -> None:
+        """Keeps one trial."""
+        write_text(self.path / "records" / f"{trial.number:05d}.json", _dump(trial))
+
+    def search(self) -> SearchRecord:
+        """Reads the search's own record.
+
+        Raises:
+            UserError: There is no such search, or its record is broken.
+        """
+        if not self.exists():
+            known = ", ".join(names(self.root)) or "none yet"
+            raise UserError(f"there is no search {self.name!r} in {self.root}; there are: {known}")
+        return _load(self.path / "search.json", SearchRecord)
+
+    def trials(self) -> list[TrialRecord]:
+        """Reads every trial, in the order in which they began.
+
+        Raises:
+            UserError: A record is broken.
+        """
+        return [_load(path, TrialRecord) for path in sorted((self.path / "records").glob("*.json"))]
+
+
+def names(root: Path) -> list[str]:
+    """The searches in a directory."""
+    return sorted(path.parent.name for path in root.glob("*/search.json"))
+
+
+def ranked(trials: list[TrialRecord]) -> list[TrialRecord]:
+    """Trials by validation accuracy, best first; of equals, the one that began first."""
+    return sorted(trials, key=lambda trial: (-trial.accuracy, trial.number))
+
+
+def best(trials: list[TrialRecord]) -> TrialRecord | None:
+    """The finished trial with the highest validation accuracy; of none finished, the highest of those that ran."""
+    finished = [trial for trial in trials if trial.status == FINISHED]
+    candidates = ranked(finished or [trial for trial in trials if trial.epochs])
+    return candidates[0] if candidates else None
+
+
+def find_trial(trials: list[TrialRecord], wanted: str | None) -> TrialRecord:
+    """The trial of that number or name, or the best one.
+
+    Raises:
+        UserError: There is none.
+    """
+    chosen = best(trials) if wanted is None else next((t for t in trials if wanted in (t.id, str(t.number))), None)
+    if chosen is None:
+        what = "no trial has finished an epoch yet" if wanted is None else f"there is no trial {wanted}"
+        raise UserError(f"{what}; ctkd-search show lists the trials")
+    return chosen
+
+
+def differences(old: Any, new: Any, place: str = "") -> list[str]:
+    """Where two plain values differ, a line each."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = sorted({*old, *new})
+        inner = (differences(old.get(key), new.get(key), f"{place}.{key}".lstrip(".")) for key in keys)
+        return [line for lines in inner for line in lines]
+    return [] if old == new else [f"{place}: {old!r} before, {new!r} now"]
+
+
+def _dump(record: Any) -> str:
+    def strict(value: Any) -> Any:
+        # JSON has no NaN; a diverged trial's losses are kept as text.
+        if isinstance(value, float) and not math.isfinite(value):
+            return str(value)
+        if isinstance(value, dict):
+            return {key: strict(inner) for key, inner in value.items()}
+        return [strict(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+    return json.dumps(strict(dataclasses.asdict(record)), indent=1, allow_nan=False) + "\n"
+
+
+def _load(path: Path, form: Any) -> Any:
+    def number(value: Any) -> Any:
+        if isinstance(value, str) and re.fullmatch(r"nan|-?inf", value):
+            return float(value)
+        if isinstance(value, dict):
+            return {key: number(inner) for key, inner in value.items()}
+        return [number(inner) for inner in value] if isinstance(value, list) else value
+
+    try:
+        return form(**number(json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is not a record of this version of ctkd-search ({error})") from None

@@ -1,0 +1,1 @@
+"""The orchestration: Ray, Optuna and MLflow. The only room that imports Ray."""

@@ -1,0 +1,71 @@
+"""How the machine's GPUs and cores are shared out among trials."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ctkd_search.errors import UserError
+from ctkd_search.space import Resources
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one trial gets.
+
+    Attributes:
+        gpus: GPUs, or a fraction of one.
+        cpus: CPU cores, and threads.
+        concurrent: Trials at once.
+    """
+
+    gpus: float
+    cpus: int
+    concurrent: int
+
+    @property
+    def device(self) -> str:
+        """Where a trial computes."""
+        return "cuda" if self.gpus else "cpu"
+
+    def __str__(self) -> str:
+        """In words."""
+        gpus = f"{self.gpus:g} GPU{'s' * (self.gpus > 1)} and " if self.gpus else ""
+        threads = f"{self.cpus} CPU thread{'s' * (self.cpus > 1)}"
+        return f"{self.concurrent} trial{'s' * (self.concurrent > 1)} at once, each with {gpus}{threads}"
+
+
+def share_out(resources: Resources, gpus: float, cpus: int) -> Share:
+    """Decides what one trial gets.
+
+    Without instructions, a trial gets one GPU where there are any, and one core where there are none.
+
+    Args:
+        resources: The instructions.
+        gpus: GPUs that there are.
+        cpus: Cores that there are.
+
+    Raises:
+        UserError: More is asked for than there is.
+    """
+    per_trial = resources.gpus_per_trial
+    if per_trial is None:
+        per_trial = 1.0 if gpus else 0.0
+    if per_trial > gpus:
+        found = f"{gpus:g}" if gpus else "none"
+        raise UserError(
+            f"resources.gpus_per_trial is {per_trial:g}, but the GPUs found are {found}; lower it, or set it to 0 for the CPU"
+        )
+    wanted = resources.concurrent_trials
+    # 1e-9: a third of a GPU three times over is one GPU, whatever the rounding.
+    by_gpu = math.floor(gpus / per_trial + 1e-9) if per_trial else cpus
+    cpus_per_trial = resources.cpus_per_trial or max(1, cpus // (wanted or by_gpu))
+    if cpus_per_trial > cpus:
+        raise UserError(f"resources.cpus_per_trial is {cpus_per_trial}, but there are {cpus} cores; lower it")
+    most = max(1, min(by_gpu, cpus // cpus_per_trial))
+    if wanted and wanted > most:
+        raise UserError(
+            f"resources.concurrent_trials is {wanted}, but at {per_trial:g} GPUs and {cpus_per_trial} cores a trial there is "
+            f"room for {most}; lower it, or lower what a trial gets"
+        )
+    return Share(per_trial, cpus_per_trial, wanted or most)

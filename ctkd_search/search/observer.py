@@ -1,0 +1,139 @@
+"""What happens in Ray, told to those who keep and show it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from ray import tune
+from ray.tune.experiment import Trial
+
+from ctkd_search.results.store import DIVERGED, FAILED, FINISHED, INTERRUPTED, RUNNING, STOPPED, TrialRecord
+from ctkd_search.space import Space
+
+
+class Listener(Protocol):
+    """Keeps or shows what happens to trials."""
+
+    def trial_started(self, trial: TrialRecord) -> None:
+        """A trial begins, or goes on after an interruption."""
+        ...
+
+    def trial_reported(self, trial: TrialRecord, metrics: dict[str, Any]) -> None:
+        """A trial has done an epoch."""
+        ...
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        """A trial has ended; its status and reason say how."""
+        ...
+
+    def tick(self, trials: Sequence[TrialRecord]) -> None:
+        """Called many times a second."""
+        ...
+
+
+class Observer(tune.Callback):
+    """Ray's callback: turns Ray's events into trial records and tells them to the listeners.
+
+    Ray pickles its callbacks into the experiment and gets them back on resuming. What comes back is then the
+    observer of the resuming process, not a copy of the old one.
+
+    Args:
+        space: The space.
+        listeners: Those who are told.
+        known: Records of an interrupted search that goes on.
+        deadline: When the time budget ends, in the time of `time.monotonic`.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        listeners: Sequence[Listener],
+        known: Sequence[TrialRecord] = (),
+        deadline: float | None = None,
+    ) -> None:
+        global _current
+        self.space = space
+        self.listeners = listeners
+        self.records = {record.id: record for record in known}
+        self.deadline = deadline
+        _current = self
+
+    def __reduce__(self) -> Any:
+        """Pickles as a reference to whatever observer there is."""
+        return _get_current, ()
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Called by Ray when a trial starts or restarts."""
+        record = self.records.get(trial.trial_id)
+        if record is None:
+            searched = {name: value for name, value in trial.config.items() if name in self.space.parameters}
+            values = self.space.effective(self.space.decode(searched))
+            record = TrialRecord(trial.trial_id, len(self.records) + 1, values, searched)
+            self.records[record.id] = record
+        else:
+            record.resumed = True
+        record.status, record.reason = RUNNING, ""
+        for listener in self.listeners:
+            listener.trial_started(record)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Called by Ray after each epoch of a trial."""
+        record = self.records[trial.trial_id]
+        metrics = result["metrics"]
+        # A trial that goes on from a checkpoint may do an epoch again; the numbers are the same.
+        record.epochs = [epoch for epoch in record.epochs if epoch["epoch"] < metrics["epoch"]] + [metrics]
+        for listener in self.listeners:
+            listener.trial_reported(record, metrics)
+
+    def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
+        """Called by Ray when a trial's state has been kept."""
+        self.records[trial.trial_id].checkpoint = checkpoint.path
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Called by Ray when a trial has ended, by itself or because it was stopped."""
+        record = self.records[trial.trial_id]
+        result = trial.last_result or {}
+        reached = record.epochs[-1]["epoch"] if record.epochs else 0
+        if result.get("diverged"):
+            self._end(record, DIVERGED, f"the loss was no longer a finite number in epoch {reached}")
+        elif reached >= self.space.budget.epochs:
+            self._end(record, FINISHED, f"all {reached} epochs")
+        elif self.deadline is not None and time.monotonic() >= self.deadline:
+            self._end(record, INTERRUPTED, f"the time budget ended in epoch {reached + 1}")
+        else:
+            self._end(record, STOPPED, f"by ASHA after epoch {reached}")
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Called by Ray when a trial has raised."""
+        error = trial.get_pickled_error() or trial.get_error()
+        cause = getattr(error, "cause", None) or error
+        text = str(cause).strip().splitlines()
+        self._end(self.records[trial.trial_id], FAILED, text[-1] if text else "its worker died")
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Called by Ray all the time."""
+        records = list(self.records.values())
+        for listener in self.listeners:
+            listener.tick(records)
+
+    def interrupt(self) -> None:
+        """Marks the trials that were running when the search was interrupted."""
+        for record in self.records.values():
+            if record.status == RUNNING:
+                self._end(record, INTERRUPTED, "the search was interrupted")
+
+    def _end(self, record: TrialRecord, status: str, reason: str) -> None:
+        record.status, record.reason = status, reason
+        for listener in self.listeners:
+            listener.trial_ended(record)
+
+
+_current: Observer | None = None
+
+
+def _get_current() -> Observer | None:
+    return _current

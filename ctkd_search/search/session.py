@@ -1,0 +1,249 @@
+"""One sitting at a search: Ray up, MLflow open, the keyboard minded; everything closed again at the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from rich.console import Console
+
+from ctkd_search.data import Splits
+from ctkd_search.distill.cache import load_weights
+from ctkd_search.errors import UserError
+from ctkd_search.results.model import ServedStudent, load_student, log_student
+from ctkd_search.results.store import TEACHERS, SearchFolder, SearchRecord, TrialRecord
+from ctkd_search.search.machine import Share, share_out
+from ctkd_search.search.observer import Observer
+from ctkd_search.search.prepare import prepare_experts
+from ctkd_search.search.progress import Progress
+from ctkd_search.search.searcher import make_searcher
+from ctkd_search.search.tracking import Tracker, default_uri
+from ctkd_search.search.trainable import CHECKPOINT, METRIC, DistillationTrial
+from ctkd_search.space import Space
+
+_EXAMPLES = 4
+
+
+class Session:
+    """Holds Ray and MLflow open; use it as a context manager.
+
+    Args:
+        space: The space.
+        trials_dir: Directory of all searches.
+        again: The command that goes on with this search, for messages.
+        say: Writes a line.
+
+    Raises:
+        UserError: MLflow or the Ray cluster cannot be reached, or more is asked of the machine than it has.
+    """
+
+    share: Share
+
+    def __init__(self, space: Space, trials_dir: Path, again: str, say: Callable[[str], None]) -> None:
+        self.space = space
+        self.trials_dir = trials_dir.resolve()
+        self.again = again
+        self.say = say
+        self.interrupted = False
+        self._tuning = False
+        uri = space.tracking.uri or default_uri(trials_dir)
+        self.tracker = Tracker(uri, space.tracking.experiment or space.name, trials_dir / "artifacts", space.label)
+
+    def __enter__(self) -> Session:
+        """Starts Ray, or joins a cluster."""
+        # Ray's own tables, reports and loggers stay away; the observer sees to all of that.
+        os.environ.update(
+            RAY_USAGE_STATS_ENABLED="0",
+            RAY_AIR_NEW_OUTPUT="0",
+            TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
+            TUNE_DISABLE_SIGINT_HANDLER="1",
+            TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S="0",
+        )
+        # Ray would change it for an unset variable in a later version, and warns until then.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        address = self.space.resources.address
+        options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
+        if not address:
+            # Only this machine can reach it.
+            options |= {"_node_ip_address": "127.0.0.1", "num_gpus": torch.cuda.device_count()}
+        try:
+            ray.init(logging_level=logging.CRITICAL, log_to_driver=False, **options)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            reason = str(error).strip().splitlines()[0][:200]
+            what = f"cannot join the Ray cluster at {address}" if address else "cannot start Ray"
+            raise UserError(f"{what} ({reason}); check the address, or run `ray stop` first") from None
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
+        total = ray.cluster_resources()
+        try:
+            self.share = share_out(self.space.resources, total.get("GPU", 0.0), int(total.get("CPU", 1)))
+        except UserError:
+            ray.shutdown()
+            raise
+        # After ray.init, which takes SIGTERM for itself.
+        self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Stops Ray and gives the signals back."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        ray.shutdown()
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        """Ctrl-C: let Ray keep its state and end; at the second one, or outside the trials, end at once."""
+        if self.interrupted or not self._tuning:
+            raise KeyboardInterrupt
+        self.interrupted = True
+        self.say("stopping, and keeping what has been done ...")
+        signal.raise_signal(signal.SIGUSR1)  # what Ray Tune takes as the request to end
+
+    def search(self, folder: SearchFolder, record: SearchRecord, splits: Splits, console: Console) -> list[TrialRecord]:
+        """Prepares the experts and runs the trials.
+
+        Returns:
+            Every trial of the search, those from before an interruption included.
+
+        Raises:
+            KeyboardInterrupt: The user stopped it; the search can go on.
+        """
+        known = folder.trials()
+        if record.run_id is None:
+            record.run_id = self.tracker.start(record.name, self._parent_params(record), {"ctkd.search": record.name})
+            folder.write(record)
+        else:
+            self.tracker.go_on(record.run_id)
+        limit = self.space.budget.seconds()
+        deadline = None if limit is None else time.monotonic() + limit
+        progress = Progress(
+            console,
+            self.space.budget.trials,
+            self.space.budget.epochs,
+            self.share.concurrent,
+            self.space.label,
+            lambda: None if deadline is None else max(0.0, deadline - time.monotonic()),
+        )
+        observer = Observer(self.space, [self.tracker, _Keeper(folder), progress], known, deadline)
+        try:
+            splits_ref = ray.put(splits)
+            teachers = self.trials_dir / TEACHERS
+            configs = {name: self.space.config(values) for name, values in self.space.experts().items()}
+            record.experts |= prepare_experts(configs, splits, splits_ref, teachers, self.share, self.say)
+            folder.write(record)
+            self.say(f"trials: {self.share}")
+            tuner = self._tuner(folder, splits, teachers, observer, limit)
+            self._tuning = True
+            with progress:
+                tuner.fit()
+        except BaseException:
+            self._close(observer)
+            raise
+        finally:
+            self._tuning = False
+        if self.interrupted:
+            self._close(observer)
+            raise KeyboardInterrupt
+        return sorted(observer.records.values(), key=lambda trial: trial.number)
+
+    def _close(self, observer: Observer) -> None:
+        """Leaves no run of an interrupted search open."""
+        observer.interrupt()
+        self.tracker.finish("KILLED", {}, {"ctkd.reason": "interrupted"})
+
+    def _parent_params(self, record: SearchRecord) -> dict[str, Any]:
+        budget = self.space.budget
+        return {
+            "dataset": self.space.dataset.name,
+            "data_fingerprint": record.fingerprint[:16],
+            "trials": budget.trials,
+            "epochs": budget.epochs,
+            "grace_period": budget.grace_period,
+            "reduction_factor": budget.reduction_factor,
+            "teachers": self.space.teachers.mode,
+            "seed": self.space.seed,
+            **{f"search.{name}": str(entry) for name, entry in self.space.entries.items()},
+        }
+
+    def _tuner(
+        self, folder: SearchFolder, splits: Splits, teachers: Path, observer: Observer, limit: float | None
+    ) -> tune.Tuner:
+        trainable = tune.with_resources(
+            tune.with_parameters(
+                DistillationTrial,
+                space=self.space,
+                splits=splits,
+                teachers=str(teachers),
+                device=self.share.device,
+                threads=self.share.cpus,
+            ),
+            {"cpu": self.share.cpus, "gpu": self.share.gpus},
+        )
+        path = str(folder.ray_path)
+        if tune.Tuner.can_restore(path):
+            return tune.Tuner.restore(path, trainable=trainable, resume_unfinished=True)
+        budget = self.space.budget
+        return tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                num_samples=budget.trials,
+                max_concurrent_trials=self.share.concurrent,
+                search_alg=make_searcher(self.space),
+                scheduler=ASHAScheduler(
+                    metric=METRIC,
+                    mode="max",
+                    max_t=budget.epochs,
+                    grace_period=budget.grace_period,
+                    reduction_factor=budget.reduction_factor,
+                ),
+                time_budget_s=limit,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=folder.ray_path.name,
+                storage_path=str(folder.path.resolve()),
+                callbacks=[observer],
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
+                verbose=0,
+            ),
+        )
+
+    def register(self, winner: TrialRecord, splits: Splits, name: str) -> str:
+        """Logs the student of a trial as a model of its run, and registers it.
+
+        Returns:
+            The registered version, as a ``models:`` URI.
+        """
+        assert winner.checkpoint is not None and winner.run_id is not None  # it has finished an epoch
+        weights = load_weights(Path(winner.checkpoint) / CHECKPOINT)
+        architecture = winner.values["pair"].split("/")[1]
+        student = load_student(architecture, splits.geometry, weights)
+        served = ServedStudent(student, splits.mean, splits.std)
+        return log_student(served, splits.validation.pixels[:_EXAMPLES], winner.run_id, name, self.tracker.uri)
+
+
+class _Keeper:
+    """Keeps every trial's record on disk."""
+
+    def __init__(self, folder: SearchFolder) -> None:
+        self._folder = folder
+
+    def trial_started(self, trial: TrialRecord) -> None:
+        self._folder.write_trial(trial)
+
+    def trial_reported(self, trial: TrialRecord, metrics: dict[str, Any]) -> None:
+        self._folder.write_trial(trial)
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        self._folder.write_trial(trial)
+
+    def tick(self, trials: Any) -> None:
+        """Nothing to keep between events."""

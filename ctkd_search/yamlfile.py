@@ -1,0 +1,219 @@
+"""YAML files that know their line numbers, and all that is wrong with one, at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+from ctkd_search.errors import UserError
+
+T = TypeVar("T")
+Place = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which ``5e-4`` is a number, as people write it and as YAML 1.2 has it."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
+)
+
+
+class Document:
+    """A YAML mapping with the line of everything in it, and the problems found so far.
+
+    Args:
+        source: What to call the file in messages.
+        text: Its text.
+        overrides: ``KEY=VALUE`` words that replace or add values; KEY is a dotted path, VALUE is YAML.
+
+    Raises:
+        UserError: The text is no YAML mapping, or an override is no KEY=VALUE.
+    """
+
+    def __init__(self, source: str, text: str, overrides: Sequence[str] = ()) -> None:
+        self.source = source
+        self._lines: dict[Place, str] = {}
+        self.problems: list[tuple[Place, str]] = []
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            self.data: Any = loader.construct_document(node) if node else {}
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            where = f", line {mark.line + 1}" if mark else ""
+            raise UserError(f"{source}{where}: not valid YAML: {error.problem or error.context}") from None
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise UserError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from None
+        if not isinstance(self.data, dict):
+            raise UserError(f"{source}: must be a mapping of keys to values, but got {type(self.data).__name__}")
+        if node:
+            self._index(node, ())
+        for override in overrides:
+            self._override(override)
+
+    def _index(self, node: yaml.Node, place: Place) -> None:
+        self._lines.setdefault(place, f"line {node.start_mark.line + 1}")
+        if isinstance(node, yaml.MappingNode):
+            seen = set()
+            for key_node, value_node in node.value:
+                key = getattr(key_node, "value", "")
+                here = (*place, key)
+                self._lines[here] = f"line {key_node.start_mark.line + 1}"
+                if key in seen:
+                    self.fault(here, "is there twice")
+                seen.add(key)
+                self._index(value_node, here)
+        elif isinstance(node, yaml.SequenceNode):
+            for number, item in enumerate(node.value):
+                self._index(item, (*place, number))
+
+    def _override(self, override: str) -> None:
+        dotted, equals, text = override.partition("=")
+        keys = dotted.strip().split(".")
+        if not equals or not all(keys):
+            raise UserError(f"--set takes KEY=VALUE, as in train.batch_size=64, but got {override!r}")
+        try:
+            value = yaml.load(text, Loader=_Loader)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {dotted}: {text!r} is not valid YAML ({str(error).splitlines()[0]})") from None
+        into = self.data
+        for key in keys[:-1]:
+            if not isinstance(into.get(key), dict):
+                into[key] = {}
+            into = into[key]
+        into[keys[-1]] = value
+        for length in range(1, len(keys) + 1):
+            self._lines.setdefault(tuple(keys[:length]), f"--set {dotted}")
+        self._lines[tuple(keys)] = f"--set {dotted}"
+
+    def fault(self, place: Place, message: str) -> None:
+        """Notes a problem."""
+        self.problems.append((place, message))
+
+    def where(self, place: Place) -> str:
+        """The line of a place, or of the nearest thing around it that has one."""
+        while place and place not in self._lines:
+            place = place[:-1]
+        return self._lines.get(place, "line 1")
+
+    def section(self, key: str, form: type[T], default: T) -> T:
+        """Reads a section into a dataclass; its problems are noted, and `default` stands in then.
+
+        Args:
+            key: The section's key.
+            form: A dataclass whose annotations say what is allowed.
+            default: What stands for a missing or faulty section.
+        """
+        if self.data.get(key) is None:
+            return default
+        return self.validated((key,), self.data[key], form, default)
+
+    def validated(self, place: Place, raw: Any, form: Any, default: Any) -> Any:
+        """Checks a value against a type; every problem is noted with its place.
+
+        Args:
+            place: Where the value stands.
+            raw: The value.
+            form: A dataclass, whose fields a mapping must fill, or any type that pydantic understands. Types are
+                taken strictly: no text passes for a number, and no number for a truth value.
+            default: What is returned if there was a problem.
+        """
+        if dataclasses.is_dataclass(form):
+            return self._filled(place, raw, form, default)
+        from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+        try:
+            return TypeAdapter(form, config=ConfigDict(strict=True)).validate_python(raw)
+        except ValidationError as error:
+            inner, message = _summary(error, raw)
+            self.fault((*place, *inner), message)
+            return default
+
+    def _filled(self, place: Place, raw: Any, form: Any, default: Any) -> Any:
+        fields = {item.name: item for item in dataclasses.fields(form)}
+        if not isinstance(raw, dict):
+            self.fault(place, f"must be a mapping, with the keys {', '.join(fields)}, but got {raw!r}")
+            return default
+        before = len(self.problems)
+        self.unknown_keys(place, raw, fields)
+        hints = get_type_hints(form, include_extras=True)
+        values = {}
+        for name, item in fields.items():
+            if name in raw:
+                values[name] = self.validated((*place, name), raw[name], hints[name], None)
+            elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+                self.fault((*place, name), "is missing")
+        return default if len(self.problems) > before else form(**values)
+
+    def unknown_keys(self, place: Place, raw: dict[str, Any], allowed: Iterable[str]) -> None:
+        """Notes every key that is not allowed."""
+        for key in raw:
+            if key not in allowed:
+                self.fault((*place, str(key)), unknown(str(key), allowed))
+
+    def raise_problems(self) -> None:
+        """Raises all the problems noted as one UserError, in the order of the file."""
+        if not self.problems:
+            return
+        lines = []
+        for place, message in self.problems:
+            where = self.where(place)
+            dotted = ".".join(str(key) for key in place)
+            number = int(where.removeprefix("line ")) if where.startswith("line ") else 0
+            lines.append((number, f"  {where}: {dotted} {message}".rstrip()))
+        count = len(lines)
+        heading = f"{self.source} has {count} error{'s' * (count != 1)}:"
+        raise UserError("\n".join([heading, *(line for _, line in sorted(lines, key=lambda item: item[0]))]))
+
+
+def read(path: Path, overrides: Sequence[str] = ()) -> Document:
+    """Reads a YAML file.
+
+    Raises:
+        UserError: It is missing or unreadable, or no YAML mapping.
+    """
+    try:
+        return Document(str(path), path.read_text(encoding="utf-8"), overrides)
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def unknown(key: str, allowed: Iterable[str]) -> str:
+    """The message for a key that is not allowed, with the nearest one that is."""
+    allowed = list(allowed)
+    near = difflib.get_close_matches(key, allowed, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"is not a known key{hint}; allowed: {', '.join(allowed)}"
+
+
+def _summary(error: Any, raw: Any) -> tuple[tuple[int, ...], str]:
+    """The position inside a list, if any, and one message for a value that does not fit its type."""
+    problems = error.errors()
+    own = [problem for problem in problems if problem["type"] == "value_error"]
+    problem = own[0] if own else problems[0]
+    inner = tuple(key for key in problem["loc"] if isinstance(key, int))
+    if own:
+        return inner, str(problem["ctx"]["error"])
+    rules = dict.fromkeys(re.sub(r"^Input should be ", "", item["msg"]) for item in problems)
+    wanted = " or ".join(_PLAIN.get(rule, rule) for rule in rules)
+    return inner, f"must be {wanted}, but got {problem['input']!r}"
+
+
+_PLAIN = {
+    "a valid string": "text",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+    "a valid dictionary": "a mapping",
+    "a valid tuple": "a list",
+}
