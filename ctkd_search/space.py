@@ -6,6 +6,7 @@ Nothing heavy is imported here, so that a space can be checked in no time.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -330,7 +331,7 @@ class _Reader:
         document = self.document
         document.unknown_keys((), document.data, _SECTIONS)
         name = self._name()
-        seed = document.validated(("seed",), document.data.get("seed", 0), Annotated[int, Range(0)], 0)  # type: ignore[arg-type]
+        seed = document.validated(("seed",), document.data.get("seed", 0), Annotated[int, Range(0)], 0)
         dataset = self._dataset()
         augment = self._augment(dataset)
         budget = self._budget()
@@ -412,7 +413,7 @@ class _Reader:
         if not isinstance(checkpoint, dict) and len(names) > 1:
             self.fault(
                 place,
-                f"is one file for {len(names)} teachers; name one for each: {{{', '.join(f'{n}: FILE' for n in sorted(names))}}}",
+                f"is one file for {len(names)} teachers; name one for each: {{{': FILE, '.join(sorted(names))}: FILE}}",
             )
         for name, path in files.items():
             if name not in names:
@@ -437,11 +438,7 @@ class _Reader:
         for name, parameter in known.items():
             if name not in raw:
                 continue
-            entry = parse(
-                parameter,
-                raw[name],
-                lambda place, text, name=name: self.fault(("search", name, *place), text),
-            )  # type: ignore[misc]
+            entry = parse(parameter, raw[name], functools.partial(self._search_fault, name))
             if entry is None:
                 complete = False
             else:
@@ -457,6 +454,9 @@ class _Reader:
             self._check_effects(entries, known)
         self._check_pairs(entries, known)
         return entries
+
+    def _search_fault(self, name: str, place: tuple[str | int, ...], message: str) -> None:
+        self.fault(("search", name, *place), message)
 
     def _check_conditions(self, entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> None:
         for name, entry in entries.items():
@@ -491,10 +491,7 @@ class _Reader:
                 if isinstance(entry, Constant) and (alive or not possible):
                     continue
                 message = f"has no effect where {other} is {', '.join(map(show, dead))}; "
-                if alive:
-                    message += f"add when: {{{other}: {' '.join(map(show, alive)) if len(alive) == 1 else list(map(show, alive))}}}"
-                else:
-                    message += "leave it out"
+                message += f"add when: {{{other}: [{', '.join(map(show, alive))}]}}" if alive else "leave it out"
                 self.fault(("search", name), message)
 
     def _check_pairs(self, entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> None:
@@ -540,7 +537,7 @@ def pair_fault(pair: str, layers: Sequence[int]) -> str | None:
         theirs, ours = teacher.taps[layer - 1].stride, student.taps[layer - 1].stride
         if theirs != ours:
             return (
-                f"{pair}: the maps of layer {layer} cannot be compared; {teacher.name} has it at 1/{theirs} of the image's "
-                f"size and {student.name} at 1/{ours}"
+                f"{pair}: the maps of layer {layer} cannot be compared; {teacher.name} has it at 1/{theirs} of the "
+                f"image's size and {student.name} at 1/{ours}"
             )
     return None

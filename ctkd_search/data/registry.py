@@ -55,7 +55,7 @@ class Images:
         digest = hashlib.sha256()
         for array in (self.pixels, self.labels):
             digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(memoryview(array).cast("B"))
+            digest.update(array.tobytes())
         return digest.hexdigest()
 
 

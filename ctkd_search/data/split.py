@@ -32,8 +32,8 @@ def stratified_split(
         members = np.flatnonzero(labels == label)
         if len(members) < 2:
             raise UserError(
-                f"class {name!r} has {len(members)} training image{'s' * (len(members) != 1)}; a validation split needs "
-                "at least 2 of each class"
+                f"class {name!r} has {len(members)} training image{'s' * (len(members) != 1)}; a validation split "
+                "needs at least 2 of each class"
             )
         count = min(max(round(share * len(members)), 1), len(members) - 1)
         held_out[generator.permutation(members)[:count]] = True

@@ -1,7 +1,7 @@
 """Architectures by name, and where their features are tapped.
 
 `describe` answers from the name alone and imports no torch, so that a space can be checked in no time;
-`build` makes the network. A family of architectures is one module of `ctkd_search.models.families` that defines ``FAMILY``.
+`build` makes the network. A family of architectures is one module of `ctkd_search.models.families`.
 """
 
 from ctkd_search.models.registry import MAX_SIZE, MIN_SIZE, Architecture, Geometry, build, describe, examples

@@ -162,5 +162,6 @@ def _without_none(section: dict[str, Any]) -> dict[str, Any]:
 
 def with_changes(config: TrialConfig, epochs: int | None, seed: int | None) -> TrialConfig:
     """A config with another number of epochs or another seed."""
-    changes = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
-    return dataclasses.replace(config, **changes)
+    return dataclasses.replace(
+        config, epochs=config.epochs if epochs is None else epochs, seed=config.seed if seed is None else seed
+    )

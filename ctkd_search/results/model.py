@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,16 +77,18 @@ def log_student(served: ServedStudent, example: Any, run_id: str, name: str, tra
         outputs=Schema([TensorSpec(probabilities.dtype, (-1, probabilities.shape[1]))]),
     )
     mlflow.set_tracking_uri(tracking_uri)
-    logged = mlflow.pytorch.log_model(
-        served,
-        name="student",
-        signature=signature,
-        input_example=example,
-        serialization_format="pt2",
-        pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", "numpy"],
-        registered_model_name=name,
-        run_id=run_id,
-    )
+    # MLflow announces each registration on standard error, in the middle of our own lines.
+    with contextlib.redirect_stderr(io.StringIO()):
+        logged = mlflow.pytorch.log_model(
+            served,
+            name="student",
+            signature=signature,
+            input_example=example,
+            serialization_format="pt2",
+            pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", "numpy"],
+            registered_model_name=name,
+            run_id=run_id,
+        )
     client = mlflow.MlflowClient()
     client.set_registered_model_alias(name, "champion", logged.registered_model_version)
     return f"models:/{name}/{logged.registered_model_version}"

@@ -85,8 +85,8 @@ def _budget_lines(space: Space) -> list[str]:
         least += going * (after - before)
         going = max(1.0, going / budget.reduction_factor)
     lines = [
-        f"budget: {budget.trials} trials of up to {budget.epochs} epochs: about {math.ceil(least):,} epochs of a student with "
-        f"early stopping, {most:,} without",
+        f"budget: {budget.trials} trials of up to {budget.epochs} epochs: {most:,} epochs in all, or about "
+        f"{math.ceil(least):,} with early stopping",
     ]
     if rungs:
         lines.append(

@@ -115,7 +115,7 @@ class SearchFolder:
     @property
     def ray_path(self) -> Path:
         """Where Ray keeps its state and the checkpoints."""
-        return self.path / "ray"
+        return self.path.resolve() / "ray"
 
     def exists(self) -> bool:
         """Whether a search of that name was started."""

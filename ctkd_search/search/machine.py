@@ -54,7 +54,8 @@ def share_out(resources: Resources, gpus: float, cpus: int) -> Share:
     if per_trial > gpus:
         found = f"{gpus:g}" if gpus else "none"
         raise UserError(
-            f"resources.gpus_per_trial is {per_trial:g}, but the GPUs found are {found}; lower it, or set it to 0 for the CPU"
+            f"resources.gpus_per_trial is {per_trial:g}, but the GPUs found are {found}; lower it, or set it to 0 for "
+            "the CPU"
         )
     wanted = resources.concurrent_trials
     # 1e-9: a third of a GPU three times over is one GPU, whatever the rounding.
@@ -65,7 +66,7 @@ def share_out(resources: Resources, gpus: float, cpus: int) -> Share:
     most = max(1, min(by_gpu, cpus // cpus_per_trial))
     if wanted and wanted > most:
         raise UserError(
-            f"resources.concurrent_trials is {wanted}, but at {per_trial:g} GPUs and {cpus_per_trial} cores a trial there is "
-            f"room for {most}; lower it, or lower what a trial gets"
+            f"resources.concurrent_trials is {wanted}, but at {per_trial:g} GPUs and {cpus_per_trial} cores a trial "
+            f"there is room for {most}; lower it, or lower what a trial gets"
         )
     return Share(per_trial, cpus_per_trial, wanted or most)

@@ -70,7 +70,7 @@ class Observer(tune.Callback):
         if record is None:
             searched = {name: value for name, value in trial.config.items() if name in self.space.parameters}
             values = self.space.effective(self.space.decode(searched))
-            record = TrialRecord(trial.trial_id, len(self.records) + 1, values, searched)
+            record = TrialRecord(trial.trial_id, self._number(trials, trial), values, searched)
             self.records[record.id] = record
         else:
             record.resumed = True
@@ -125,6 +125,14 @@ class Observer(tune.Callback):
         for record in self.records.values():
             if record.status == RUNNING:
                 self._end(record, INTERRUPTED, "the search was interrupted")
+
+    def _number(self, trials: list[Trial], trial: Trial) -> int:
+        """The number of a new trial: its place in the order in which Optuna suggested them."""
+        taken = {record.number for record in self.records.values()}
+        number = trials.index(trial) + 1
+        while number in taken:
+            number += 1
+        return number
 
     def _end(self, record: TrialRecord, status: str, reason: str) -> None:
         record.status, record.reason = status, reason

@@ -222,7 +222,9 @@ class Session:
         Returns:
             The registered version, as a ``models:`` URI.
         """
-        assert winner.checkpoint is not None and winner.run_id is not None  # it has finished an epoch
+        # It has finished an epoch, so it has both.
+        assert winner.checkpoint is not None
+        assert winner.run_id is not None
         weights = load_weights(Path(winner.checkpoint) / CHECKPOINT)
         architecture = winner.values["pair"].split("/")[1]
         student = load_student(architecture, splits.geometry, weights)

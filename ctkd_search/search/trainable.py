@@ -26,7 +26,7 @@ class DistillationTrial(tune.Trainable):
 
     _trainer: Trainer
 
-    def setup(  # type: ignore[override]
+    def setup(
         self,
         config: dict[str, Any],
         *,
@@ -73,7 +73,7 @@ class DistillationTrial(tune.Trainable):
         """Called by Ray after each epoch."""
         torch.save(self._trainer.state_dict(), Path(checkpoint_dir) / CHECKPOINT)
 
-    def load_checkpoint(self, checkpoint: str) -> None:  # type: ignore[override]
+    def load_checkpoint(self, checkpoint: str) -> None:
         """Called by Ray to go on from a checkpoint."""
         state = torch.load(Path(checkpoint) / CHECKPOINT, map_location="cpu", weights_only=True)
         self._trainer.load_state_dict(state)

@@ -42,7 +42,7 @@ class Parameter:
     help: str
     symbol: str = ""
     kind: str = "float"
-    range: Range = Range(float("-inf"))
+    range: Range | None = None
     choices: tuple[Any, ...] = ()
     only_with: Mapping[str, tuple[Any, ...] | Range] = field(default_factory=dict)
 
@@ -51,7 +51,8 @@ class Parameter:
         if self.kind in {"float", "int"}:
             if isinstance(value, bool) or not isinstance(value, int if self.kind == "int" else (int, float)):
                 return f"must be {'a whole number' if self.kind == 'int' else 'a number'}, but got {value!r}"
-            return None if value in self.range else f"must be {self.range}, but got {value!r}"
+            fits = self.range is None or value in self.range
+            return None if fits else f"must be {self.range}, but got {value!r}"
         if self.kind == "choice" and value not in self.choices:
             return f"must be one of {', '.join(map(str, self.choices))}, but got {value!r}"
         if self.kind == "pair" and not (isinstance(value, str) and value.count("/") == 1):
