@@ -213,7 +213,7 @@ def _run(options: argparse.Namespace) -> None:
     space = read_space(options.space, _overrides(options))
     name = check_name(options.name) if options.name else space.name
     again = shlex.join(["ctkd-search", *options.words, *([] if options.resume else ["--resume"])])
-    request = Request(space, str(options.space), name, options.trials_dir, options.resume, again)
+    request = Request(space, name, options.trials_dir, options.resume, again)
     run_search(request, _console())
 
 

@@ -132,7 +132,7 @@ def print_search(root: Path, name: str, limit: int, console: Console) -> None:
         console.print(f"student: {search.model} in MLflow at {search.tracking_uri}", soft_wrap=True, highlight=False)
     if not search.finished:
         console.print(
-            f"not finished; go on with: ctkd-search run {search.source} --resume",
+            f"not finished; go on with: {search.again}",
             soft_wrap=True,
             highlight=False,
         )

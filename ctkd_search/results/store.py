@@ -73,7 +73,7 @@ class SearchRecord:
     Attributes:
         name: Its name.
         space: The space's content, overrides included.
-        source: The file that the space was read from.
+        again: The command that goes on with it.
         started: When, in ISO 8601.
         versions: Versions of what it ran with.
         fingerprint: Hash of the training images.
@@ -87,7 +87,7 @@ class SearchRecord:
 
     name: str
     space: dict[str, Any]
-    source: str
+    again: str
     started: str
     versions: dict[str, str]
     fingerprint: str

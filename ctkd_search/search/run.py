@@ -30,7 +30,6 @@ class Request:
 
     Attributes:
         space: The space.
-        source: The file it was read from.
         name: Name of the search.
         trials_dir: Directory of all searches.
         resume: Whether to go on with a search.
@@ -38,7 +37,6 @@ class Request:
     """
 
     space: Space
-    source: str
     name: str
     trials_dir: Path
     resume: bool
@@ -75,11 +73,11 @@ def run_search(request: Request, console: Console) -> None:
         raise UserError(
             f"the training images are not those that search {request.name!r} began with; use another --name"
         )
-    with Session(request.space, request.trials_dir, request.again, say) as session:
+    with Session(request.space, request.trials_dir, say) as session:
         record = earlier or SearchRecord(
             name=request.name,
             space=plain(dict(request.space.raw)),
-            source=request.source,
+            again=request.again,
             started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             versions=versions(),
             fingerprint=splits.fingerprint,
@@ -87,7 +85,11 @@ def run_search(request: Request, console: Console) -> None:
             tracking_uri=session.tracker.uri,
         )
         folder.write(record)
-        records = session.search(folder, record, splits, console)
+        try:
+            records = session.search(folder, record, splits, console)
+        except KeyboardInterrupt:
+            say(f"what has been done is kept; go on with: {request.again}")
+            raise
         _conclude(request, folder, record, records, splits, session, console)
     say(f"took {clock(time.monotonic() - started)}")
 

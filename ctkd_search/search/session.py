@@ -40,7 +40,6 @@ class Session:
     Args:
         space: The space.
         trials_dir: Directory of all searches.
-        again: The command that goes on with this search, for messages.
         say: Writes a line.
 
     Raises:
@@ -49,10 +48,9 @@ class Session:
 
     share: Share
 
-    def __init__(self, space: Space, trials_dir: Path, again: str, say: Callable[[str], None]) -> None:
+    def __init__(self, space: Space, trials_dir: Path, say: Callable[[str], None]) -> None:
         self.space = space
         self.trials_dir = trials_dir.resolve()
-        self.again = again
         self.say = say
         self.interrupted = False
         self._tuning = False
