@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from ray import tune
 from ray.tune.experiment import Trial
 
+from ctkd_search.errors import UserError
 from ctkd_search.results.store import DIVERGED, FAILED, FINISHED, INTERRUPTED, RUNNING, STOPPED, TrialRecord
 from ctkd_search.space import Space
 
@@ -66,6 +68,9 @@ class Observer(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called by Ray when a trial starts or restarts."""
+        self._begin(trials, trial)
+
+    def _begin(self, trials: list[Trial], trial: Trial) -> TrialRecord:
         record = self.records.get(trial.trial_id)
         if record is None:
             searched = {name: value for name, value in trial.config.items() if name in self.space.parameters}
@@ -77,6 +82,7 @@ class Observer(tune.Callback):
         record.status, record.reason = RUNNING, ""
         for listener in self.listeners:
             listener.trial_started(record)
+        return record
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -109,10 +115,9 @@ class Observer(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called by Ray when a trial has raised."""
-        error = trial.get_pickled_error() or trial.get_error()
-        cause = getattr(error, "cause", None) or error
-        text = str(cause).strip().splitlines()
-        self._end(self.records[trial.trial_id], FAILED, text[-1] if text else "its worker died")
+        # A trial whose actor cannot be set up has never started.
+        record = self.records.get(trial.trial_id) or self._begin(trials, trial)
+        self._end(record, FAILED, _failure(trial))
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Called by Ray all the time."""
@@ -138,6 +143,18 @@ class Observer(tune.Callback):
         record.status, record.reason = status, reason
         for listener in self.listeners:
             listener.trial_ended(record)
+
+
+def _failure(trial: Trial) -> str:
+    """Why a trial failed, in a line: the last one of the last error that Ray has noted."""
+    try:
+        text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+    except (OSError, TypeError):
+        return "no reason is known"
+    lines = [line.strip() for line in text.rpartition("Failure #")[2].splitlines()[1:] if line.strip()]
+    if not lines or lines[0].startswith("The actor died unexpectedly"):
+        return "its worker process died"
+    return lines[-1].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
 
 
 _current: Observer | None = None

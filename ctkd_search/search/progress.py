@@ -50,7 +50,7 @@ class Progress:
         self._started = self._drawn = self._reported = time.monotonic()
         self._ended_at_start: int | None = None
         self._records: Sequence[TrialRecord] = ()
-        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> Progress:
         """Begins to draw."""

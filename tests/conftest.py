@@ -1,0 +1,38 @@
+"""Fixtures that more than one room's tests use."""
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CIFAR_ARCHIVE = REPOSITORY.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
+CIFAR_IMAGES_A_CLASS = 8
+
+
+@pytest.fixture
+def single_thread():
+    """Computes on one thread, which is fastest for tiny networks."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def cifar_jpeg(tmp_path_factory):
+    """A directory of real photographs, `CIFAR_IMAGES_A_CLASS` of each CIFAR-10 class: train/<class>/ and test/<class>/.
+
+    Tests that use it are marked `slow`.
+    """
+    if not CIFAR_ARCHIVE.is_file():
+        pytest.skip(f"the JPEG copy of CIFAR-10 is not in {CIFAR_ARCHIVE}")
+    root = tmp_path_factory.mktemp("cifar-jpeg")
+    wanted = {f"{number:04d}.jpg" for number in range(CIFAR_IMAGES_A_CLASS)}
+    with tarfile.open(CIFAR_ARCHIVE, mode="r|xz") as archive:
+        for member in archive:
+            if member.isfile() and Path(member.name).name in wanted:
+                archive.extract(member, root, filter="data")
+    return root

@@ -1,0 +1,112 @@
+"""Every key of a trial's config changes what comes out of the trial."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from ctkd_search.config import Augment, DatasetConfig, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.data import load_train
+from ctkd_search.distill.build import make_trainer, prepare_expert
+from ctkd_search.distill.cache import TeacherCache
+
+BASE = TrialConfig(
+    dataset=DatasetConfig("digits", validation=0.15),
+    epochs=2,
+    teacher="wrn-10-1",
+    student="resnet8",
+    method={
+        "name": "ctkd",
+        "step_loss": "kl",
+        "temperature": 4.0,
+        "alpha": 1.0,
+        "beta": 5.0,
+        "attention_layers": (1, 2),
+    },
+    augment=Augment(crop=1, flip=False),
+    # A milestone in the middle and momentum that both forms can take, so that each key has something to change.
+    train=Recipe(batch_size=16, lr=0.02, milestones=(0.5,)),
+    teachers=TeachersConfig(recipe=Recipe(batch_size=16, lr=0.02, milestones=(0.5,))),
+)
+OTHER_RECIPE = {
+    "batch_size": 8,
+    "lr": 0.05,
+    "momentum": 0.5,
+    "nesterov": True,
+    "weight_decay": 0.05,
+    "milestones": (),
+    "gamma": 0.5,
+}
+CHANGES = {
+    "dataset.validation": 0.4,
+    "dataset.split_seed": 1,
+    "epochs": 3,
+    "teacher": "wrn-16-1",
+    "student": "wrn-10-1",
+    "method.step_loss": "mse",
+    "method.temperature": 1.0,
+    "method.alpha": 0.1,
+    "method.beta": 50.0,
+    "method.attention_layers": (1, 3),
+    "augment.crop": 2,
+    "augment.flip": True,
+    "seed": 1,
+    "teachers.seed": 1,
+    **{f"train.{key}": value for key, value in OTHER_RECIPE.items()},
+    **{f"teachers.recipe.{key}": value for key, value in OTHER_RECIPE.items()},
+}
+# Chosen by the data set's own tests: where the images come from, not what is done with them. An expert of the user's
+# own is tested with the cache.
+ELSEWHERE = {
+    "dataset.name",
+    "dataset.root",
+    "dataset.image_size",
+    "dataset.channels",
+    "dataset.verify",
+    "teachers.mode",
+    "teachers.expert.checkpoint",
+    "method.name",
+}
+
+
+def changed(config, key, value):
+    first, _, rest = key.partition(".")
+    old = config[first] if isinstance(config, dict) else getattr(config, first)
+    new = changed(old, rest, value) if rest else value
+    return {**config, first: new} if isinstance(config, dict) else dataclasses.replace(config, **{first: new})
+
+
+def keys(value, prefix=""):
+    if not isinstance(value, dict):
+        return {prefix}
+    return {key for name, inner in value.items() for key in keys(inner, f"{prefix}.{name}".lstrip("."))}
+
+
+def outcome(config, directory):
+    splits = load_train(config.dataset)
+    splits = dataclasses.replace(splits, train=splits.train[np.arange(48)], validation=splits.validation[np.arange(40)])
+    cache, device = TeacherCache(directory), torch.device("cpu")
+    for _ in prepare_expert(config, splits, cache, device):
+        pass
+    trainer = make_trainer(config, splits, cache, device)
+    history = [trainer.run_epoch() for _ in range(config.epochs)]
+    return [{k: v for k, v in epoch.items() if k not in ("seconds", "images_per_second")} for epoch in history]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return outcome(BASE, tmp_path_factory.mktemp("teachers"))
+
+
+def test_every_key_is_covered():
+    assert keys(dataclasses.asdict(BASE)) == set(CHANGES) | ELSEWHERE
+
+
+def test_the_outcome_repeats(base, tmp_path):
+    assert outcome(BASE, tmp_path) == base
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_changing_a_key_changes_the_outcome(key, base, tmp_path):
+    assert outcome(changed(BASE, key, CHANGES[key]), tmp_path) != base

@@ -1,0 +1,140 @@
+"""Architectures by name: sizes that were published, seeds, and what a wrong name is answered with."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ctkd_search.errors import UserError
+from ctkd_search.models import MAX_SIZE, MIN_SIZE, Geometry, build, describe, examples
+from ctkd_search.models.registry import families
+
+# Trainable parameters for images of 3 channels, as published with the distillation papers' code.
+PUBLISHED = [
+    ("wrn-16-1", 10, 175_066),
+    ("wrn-40-1", 10, 563_930),
+    ("wrn-40-1", 100, 569_780),
+    ("wrn-16-2", 10, 691_674),
+    ("wrn-16-2", 100, 703_284),
+    ("wrn-40-2", 10, 2_243_546),
+    ("wrn-40-2", 100, 2_255_156),
+    ("wrn-28-10", 10, 36_479_194),
+    ("wrn-28-10", 100, 36_536_884),
+    ("resnet8", 10, 78_042),
+    ("resnet20", 100, 278_324),
+    ("resnet32", 100, 472_756),
+    ("resnet56", 100, 861_620),
+    ("resnet110", 100, 1_736_564),
+    ("resnet8x4", 100, 1_233_540),
+    ("resnet32x4", 100, 7_433_860),
+]
+SMALL = ("wrn-10-1", "resnet8")
+GEOMETRY = Geometry(classes=10, channels=1, image_size=8)
+
+
+@pytest.mark.parametrize(("name", "classes", "parameters"), PUBLISHED)
+def test_parameter_count_is_the_published_one(name, classes, parameters):
+    network = build(name, Geometry(classes, 3, 32), seed=0)
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+
+
+def test_every_example_names_an_architecture():
+    assert len(examples()) == len(set(examples()))
+    assert all(describe(name).name == name for name in examples())
+
+
+def test_layers_count_the_taps_from_one():
+    for name in examples():
+        assert describe(name).layers == tuple(range(1, len(describe(name).taps) + 1))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_same_seed_gives_the_same_weights(name):
+    first, second = (build(name, GEOMETRY, seed=7).state_dict() for _ in range(2))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_another_seed_gives_other_weights_in_every_layer(name):
+    first, second = build(name, GEOMETRY, seed=7), build(name, GEOMETRY, seed=8)
+    drawn = [key for key, value in first.named_parameters() if value.dim() > 1]
+    assert drawn
+    assert not any(torch.equal(first.get_parameter(key), second.get_parameter(key)) for key in drawn)
+
+
+def test_weights_do_not_depend_on_the_global_random_state():
+    torch.manual_seed(1)
+    first = build("resnet8", GEOMETRY, seed=7).state_dict()
+    torch.manual_seed(2)
+    second = build("resnet8", GEOMETRY, seed=7).state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_building_leaves_the_global_random_state_alone(name):
+    before = torch.get_rng_state()
+    build(name, GEOMETRY, seed=7)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_building_leaves_the_gpu_random_state_alone():
+    torch.cuda.manual_seed(3)
+    before = torch.cuda.get_rng_state()
+    build("resnet8", GEOMETRY, seed=7)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_convolutions_start_with_the_variance_of_their_fan_out(name):
+    network = build(name, Geometry(10, 3, 32), seed=0)
+    wide = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d) and module.in_channels > 16]
+    assert wide
+    for module in wide:
+        expected = (2 / (module.kernel_size[0] * module.kernel_size[1] * module.out_channels)) ** 0.5
+        assert module.weight.std().item() == pytest.approx(expected, rel=0.1)
+        assert abs(module.weight.mean().item()) < 0.1 * expected
+
+
+@pytest.mark.parametrize("name", ["", "vgg8", "wrn-16", "wrn-16-1 ", "WRN-16-1", "wrn-16-1-1", "resnet", "resnet8x2"])
+def test_unknown_name_is_answered_with_every_form_there_is(name):
+    with pytest.raises(UserError) as caught:
+        describe(name)
+    assert f"unknown architecture {name!r}" in str(caught.value)
+    assert all(family.form in str(caught.value) for family in families())
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "value"),
+    [
+        ("wrn-17-1", "6n + 4", "17"),
+        ("wrn-4-1", "6n + 4", "4"),
+        ("wrn-16-0", "at least 1", "0"),
+        ("resnet18", "8, 14, 20, 32, 44, 56, 110", "18"),
+        ("resnet50x4", "8, 14, 20, 32, 44, 56, 110", "50"),
+    ],
+)
+def test_impossible_numbers_are_answered_with_the_rule_and_the_value(name, rule, value):
+    for ask in (lambda: describe(name), lambda: build(name, GEOMETRY, seed=0)):
+        with pytest.raises(UserError) as caught:
+            ask()
+        message = str(caught.value)
+        assert repr(name) in message
+        assert rule in message
+        assert message.endswith(f"but got {value}")
+
+
+@pytest.mark.parametrize("size", [0, MIN_SIZE - 1, MAX_SIZE + 1, 224])
+def test_image_sizes_out_of_range_are_refused_with_the_range(size):
+    with pytest.raises(UserError, match=f"{MIN_SIZE} to {MAX_SIZE} pixels a side, but got {size}"):
+        build("resnet8", Geometry(10, 3, size), seed=0)
+
+
+def test_describing_imports_no_torch():
+    script = (
+        "import sys; from ctkd_search.models import describe, examples; "
+        "print([describe(name).taps for name in examples()] and sorted({'torch', 'numpy'} & set(sys.modules)))"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"

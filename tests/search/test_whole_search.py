@@ -1,0 +1,272 @@
+"""A whole small search through the real Ray, Optuna and MLflow, from the command line."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import mlflow
+import numpy as np
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from ctkd_search.config import DatasetConfig
+from ctkd_search.data import load_test, load_train
+from ctkd_search.results.store import SearchFolder
+
+pytestmark = pytest.mark.slow
+
+TRIALS, EPOCHS = 8, 4
+SPACE = {
+    "name": "small",
+    "dataset": {"name": "digits", "validation": 0.15},
+    "budget": {"trials": TRIALS, "epochs": EPOCHS, "grace_period": 1, "reduction_factor": 2},
+    "teachers": {"recipe": {"batch_size": 64, "lr": 0.05}},
+    "train": {"batch_size": 64},
+    "search": {
+        "pair": {"choice": ["wrn-10-1/resnet8", "wrn-16-1/resnet8"]},
+        "step_loss": {"choice": ["kl", "mse"]},
+        "temperature": {"float": [1, 20], "log": True, "when": {"step_loss": "kl"}},
+        "alpha": {"float": [0.01, 1], "log": True},
+        "beta": {"float": [0.1, 60], "log": True},
+        "attention_layers": {"subsets": [1, 2, 3]},
+        "lr": {"float": [0.005, 0.1], "log": True},
+    },
+}
+
+
+def write_space(directory, **changes):
+    path = directory / "space.yaml"
+    path.write_text(yaml.safe_dump({**SPACE, **changes}))
+    return path
+
+
+def command(*words, cwd, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "ctkd_search", *words], cwd=cwd, capture_output=True, text=True, timeout=400, **options
+    )
+
+
+def children(client, experiment, parent):
+    found = client.search_runs([experiment.experiment_id], max_results=1000)
+    return [run for run in found if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("whole")
+    write_space(directory)
+    result = command("run", "space.yaml", cwd=directory)
+    assert result.returncode == 0, result.stdout + result.stderr
+    client = MlflowClient(f"sqlite:///{directory}/trials/mlflow.db")
+    experiment = client.get_experiment_by_name("small")
+    (parent,) = [r for r in client.search_runs([experiment.experiment_id]) if r.data.tags["ctkd.kind"] == "search"]
+    return {
+        "directory": directory,
+        "output": result.stdout,
+        "errors": result.stderr,
+        "client": client,
+        "parent": parent,
+        "children": children(client, experiment, parent),
+        "trials": SearchFolder(directory / "trials", "small").trials(),
+    }
+
+
+def test_it_says_what_came_of_it_and_nothing_else(finished):
+    assert f"{TRIALS} trials, " in finished["output"]
+    assert "student registered in MLflow as models:/ctkd-small/1" in finished["output"]
+    assert finished["errors"] == ""
+
+
+def test_every_trial_has_ended_and_asha_stopped_some(finished):
+    statuses = [trial.status for trial in finished["trials"]]
+    assert len(statuses) == TRIALS
+    assert set(statuses) == {"finished", "stopped early"}
+    assert all(len(trial.epochs) == EPOCHS for trial in finished["trials"] if trial.status == "finished")
+    assert all(len(trial.epochs) < EPOCHS for trial in finished["trials"] if trial.status == "stopped early")
+
+
+def test_the_first_trial_has_the_papers_settings(finished):
+    first = finished["trials"][0]
+    assert first.number == 1
+    assert first.values == {
+        "pair": "wrn-10-1/resnet8",
+        "step_loss": "kl",
+        "temperature": 4.0,
+        "alpha": 1.0,
+        "beta": 60.0,
+        "attention_layers": [1, 2, 3],
+        "lr": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 0.0005,
+        "batch_size": 64,
+    }
+
+
+def test_the_later_trials_explore(finished):
+    drawn = {json.dumps(trial.values) for trial in finished["trials"]}
+    assert len(drawn) == TRIALS
+    assert any("temperature" not in trial.values for trial in finished["trials"])
+
+
+def test_mlflow_has_one_run_for_each_trial_with_its_parameters_and_status(finished):
+    by_id = {run.data.tags["ctkd.trial"]: run for run in finished["children"]}
+    assert len(finished["children"]) == TRIALS
+    for trial in finished["trials"]:
+        run = by_id[trial.id]
+        assert run.info.run_id == trial.run_id
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["ctkd.status"] == trial.status
+        assert run.data.tags["ctkd.reason"] == trial.reason
+        assert set(run.data.params) == set(trial.values)
+        assert float(run.data.params["lr"]) == trial.values["lr"]
+
+
+def test_mlflow_has_every_metric_of_every_epoch(finished):
+    for trial in finished["trials"]:
+        for name in ("loss", "loss_ce", "loss_step", "loss_attention", "validation_accuracy", "validation_loss", "lr"):
+            history = finished["client"].get_metric_history(trial.run_id, name)
+            assert [point.step for point in history] == list(range(1, len(trial.epochs) + 1))
+            assert [point.value for point in history] == [epoch[name] for epoch in trial.epochs]
+
+
+def test_mlflows_parent_run_points_to_the_winner(finished):
+    parent = finished["parent"]
+    best = max((t for t in finished["trials"] if t.status == "finished"), key=lambda t: t.accuracy)
+    assert parent.info.status == "FINISHED"
+    assert parent.info.run_name == "small"
+    assert parent.data.tags["ctkd.best_trial"] == best.id
+    assert parent.data.metrics["best_validation_accuracy"] == best.accuracy
+
+
+def test_the_registered_student_is_the_winner_and_takes_any_batch_size(finished):
+    client = finished["client"]
+    mlflow.set_tracking_uri(f"sqlite:///{finished['directory']}/trials/mlflow.db")
+    version = client.get_model_version_by_alias("ctkd-small", "champion")
+    model = mlflow.pyfunc.load_model(f"models:/ctkd-small/{version.version}")
+    validation = load_train(DatasetConfig("digits", validation=0.15)).validation
+    whole = model.predict(validation.pixels)
+    accuracy = float((whole.argmax(axis=1) == validation.labels).mean())
+    assert accuracy == pytest.approx(finished["parent"].data.metrics["best_validation_accuracy"], abs=1e-9)
+    np.testing.assert_allclose(model.predict(validation.pixels[:1]), whole[:1], atol=1e-5)
+    assert model.metadata.signature.inputs.inputs[0].shape == (-1, 8, 8, 1)
+    assert model.metadata.saved_input_example_info is not None
+
+
+def test_the_winner_trains_to_the_end_and_is_tested_once(finished):
+    directory = finished["directory"]
+    assert command("export", "small", "-o", "best.yaml", cwd=directory).returncode == 0
+    result = command("train", "best.yaml", "--epochs", "8", cwd=directory)
+    assert result.returncode == 0, result.stderr
+    kept = json.loads((directory / "trials" / "small" / "final-1" / "result.json").read_text())
+    assert kept["train_images"] == 1438
+    assert kept["test_images"] == len(load_test(DatasetConfig("digits"))) == 359
+    assert kept["config"]["epochs"] == 8
+    assert kept["test_accuracy"] > 0.9
+    assert f"test accuracy {100 * kept['test_accuracy']:.2f} %" in result.stdout
+    mlflow.set_tracking_uri(f"sqlite:///{directory}/trials/mlflow.db")
+    test = load_test(DatasetConfig("digits"))
+    served = mlflow.pyfunc.load_model("models:/ctkd-small-final/1").predict(test.pixels)
+    assert float((served.argmax(axis=1) == test.labels).mean()) == pytest.approx(kept["test_accuracy"], abs=1e-9)
+
+
+def test_a_name_is_used_once(finished):
+    result = command("run", "space.yaml", cwd=finished["directory"])
+    assert result.returncode == 2
+    assert "--resume" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_ctrl_c_stops_cleanly_and_resume_goes_on_with_the_same_runs(tmp_path):
+    write_space(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "ctkd_search", "run", "space.yaml", "--concurrent", "1"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("trial 3/"):
+            process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130, "".join(said)
+    assert "go on with: ctkd-search run space.yaml --concurrent 1 --resume" in "".join(said)
+    folder = SearchFolder(tmp_path / "trials", "small")
+    before = {trial.id: trial for trial in folder.trials()}
+    assert 3 <= len(before) < TRIALS
+    client = MlflowClient(f"sqlite:///{tmp_path}/trials/mlflow.db")
+    experiment = client.get_experiment_by_name("small")
+    assert {run.info.status for run in client.search_runs([experiment.experiment_id])} <= {"FINISHED", "KILLED"}
+
+    result = command("run", "space.yaml", "--concurrent", "1", "--resume", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    after = {trial.id: trial for trial in folder.trials()}
+    assert len(after) == TRIALS
+    for trial_id, trial in before.items():
+        if trial.status in ("finished", "stopped early"):
+            assert after[trial_id].epochs == trial.epochs
+        assert after[trial_id].run_id == trial.run_id
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == TRIALS + 1
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for trial in after.values():
+        history = client.get_metric_history(trial.run_id, "loss")
+        assert [point.step for point in history] == list(range(1, len(trial.epochs) + 1))
+
+
+def test_the_time_budget_ends_a_search(tmp_path):
+    write_space(tmp_path)
+    started = time.monotonic()
+    result = command("run", "space.yaml", "--trials", "500", "--epochs", "50", "--time-budget", "20s", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert time.monotonic() - started < 120
+    trials = SearchFolder(tmp_path / "trials", "small").trials()
+    assert 0 < len(trials) < 500
+    assert any(re.search("time budget ended", trial.reason) for trial in trials)
+
+
+def test_a_wrong_tracking_server_is_said_before_any_training(tmp_path):
+    write_space(tmp_path)
+    result = command("run", "space.yaml", "--tracking-uri", "http://127.0.0.1:9", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "cannot use MLflow at http://127.0.0.1:9" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "trials" / "teachers").exists()
+
+
+def test_a_trial_that_raises_is_recorded_and_the_search_goes_on(tmp_path):
+    write_space(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "ctkd_search", "run", "space.yaml", "--epochs", "1"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("trials:"):
+            # The experts are prepared, and no trial has read one yet: one of the two goes away.
+            for description in (tmp_path / "trials" / "teachers").glob("*.json"):
+                if json.loads(description.read_text())["architecture"] == "wrn-16-1":
+                    description.unlink()
+    output = "".join(said)
+    assert process.wait(timeout=60) == 0, output
+    assert "Traceback" not in output
+    trials = SearchFolder(tmp_path / "trials", "small").trials()
+    assert len(trials) == TRIALS
+    client = MlflowClient(f"sqlite:///{tmp_path}/trials/mlflow.db")
+    for trial in trials:
+        lost = trial.values["pair"].startswith("wrn-16-1")
+        assert trial.status == ("failed" if lost else "finished")
+        assert client.get_run(trial.run_id).info.status == ("FAILED" if lost else "FINISHED")
+        assert "the expert wrn-16-1 is not in" in trial.reason or not lost
+    assert {trial.status for trial in trials} == {"failed", "finished"}
