@@ -1,0 +1,58 @@
+"""Searches of real CIFAR-10 photographs: as a folder, and with the shipped space on torchvision's own layout."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from layouts import write_cifar10
+
+from ctkd_search.config import DatasetConfig
+from ctkd_search.data import load_test
+from ctkd_search.data.registry import describe
+from ctkd_search.results.store import SearchFolder
+
+pytestmark = pytest.mark.slow
+SPACES = Path(__file__).resolve().parents[2] / "spaces"
+
+
+def command(*words, cwd):
+    words = [sys.executable, "-m", "ctkd_search", *map(str, words)]
+    result = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=500)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def folder_config(root):
+    return DatasetConfig("folder", root=str(root), image_size=32, validation=0.2)
+
+
+def test_a_folder_of_photographs_is_searched_and_the_winner_trained(cifar_jpeg, tmp_path):
+    space = {
+        "name": "photographs",
+        "dataset": {"name": "folder", "root": str(cifar_jpeg), "image_size": 32, "validation": 0.2},
+        "budget": {"trials": 3, "epochs": 2},
+        "train": {"batch_size": 32},
+        "search": {"pair": "wrn-16-1/wrn-10-1", "lr": {"float": [0.01, 0.1], "log": True}},
+    }
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(space))
+    command("run", "space.yaml", cwd=tmp_path)
+    command("export", "photographs", "-o", "best.yaml", cwd=tmp_path)
+    said = command("train", "best.yaml", cwd=tmp_path)
+    assert f"on {len(load_test(folder_config(cifar_jpeg)))} images" in said
+
+
+def test_the_shipped_space_runs_on_torchvisions_layout(cifar_jpeg, tmp_path):
+    config = folder_config(cifar_jpeg)
+    train, test = describe("folder").load_train(config).train, load_test(config)
+    order = np.random.default_rng(0).permutation(len(train))
+    root = tmp_path / "downloads"
+    write_cifar10(root, (train.pixels[order], train.labels[order]), (test.pixels, test.labels))
+    changes = [f"--set=dataset.root={root}", "--set=dataset.verify=false", "--trials=3", "--epochs=3"]
+    said = command("run", SPACES / "cifar10.yaml", *changes, cwd=tmp_path)
+    assert "data: 70 training images, 10 held out for validation" in said
+    trials = SearchFolder(tmp_path / "trials", "cifar10").trials()
+    assert [trial.status for trial in trials] == ["finished"] * 3
+    assert trials[0].values["pair"] == "wrn-40-1/wrn-16-1"

@@ -1,0 +1,105 @@
+"""How GPUs and cores are shared out among trials."""
+
+from __future__ import annotations
+
+import pytest
+
+from ctkd_search.errors import UserError
+from ctkd_search.search.machine import Share, share_out
+from ctkd_search.space import Resources
+
+THIRD = 1 / 3
+
+
+def wanting(gpus=None, cpus=None, concurrent=None):
+    """Instructions of a space."""
+    return Resources(gpus_per_trial=gpus, cpus_per_trial=cpus, concurrent_trials=concurrent)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpus", "cpus", "share"),
+    [
+        # nothing asked for: a GPU a trial, or a core a trial
+        (wanting(), 0, 2, Share(0, 1, 2)),
+        (wanting(), 0, 1, Share(0, 1, 1)),
+        (wanting(), 1, 16, Share(1, 16, 1)),
+        (wanting(), 4, 16, Share(1, 4, 4)),
+        (wanting(), 3, 16, Share(1, 5, 3)),
+        (wanting(), 8, 4, Share(1, 1, 4)),
+        # GPUs asked for
+        (wanting(gpus=0), 4, 16, Share(0, 1, 16)),
+        (wanting(gpus=2), 4, 16, Share(2, 8, 2)),
+        (wanting(gpus=3), 4, 16, Share(3, 16, 1)),
+        (wanting(gpus=4), 4, 16, Share(4, 16, 1)),
+        (wanting(gpus=0.5), 1, 16, Share(0.5, 8, 2)),
+        (wanting(gpus=THIRD), 1, 16, Share(THIRD, 5, 3)),
+        (wanting(gpus=0.33), 2, 12, Share(0.33, 2, 6)),
+        (wanting(gpus=0.1), 1, 20, Share(0.1, 2, 10)),
+        (wanting(gpus=0.001), 1, 4, Share(0.001, 1, 4)),
+        # a fraction is of one GPU: what is left of two makes no third
+        (wanting(gpus=0.6), 3, 12, Share(0.6, 4, 3)),
+        (wanting(gpus=0.4), 2, 16, Share(0.4, 4, 4)),
+        # cores and trials asked for
+        (wanting(cpus=2), 0, 5, Share(0, 2, 2)),
+        (wanting(cpus=8), 4, 16, Share(1, 8, 2)),
+        (wanting(gpus=0.25, cpus=8), 1, 16, Share(0.25, 8, 2)),
+        (wanting(concurrent=2), 0, 5, Share(0, 2, 2)),
+        (wanting(concurrent=1), 0, 8, Share(0, 8, 1)),
+        (wanting(concurrent=2), 4, 16, Share(1, 8, 2)),
+        (wanting(gpus=THIRD, concurrent=3), 1, 16, Share(THIRD, 5, 3)),
+        (wanting(gpus=0.25, cpus=2, concurrent=3), 1, 16, Share(0.25, 2, 3)),
+    ],
+)
+def test_what_a_trial_gets(wanted, gpus, cpus, share):
+    assert share_out(wanted, gpus, cpus) == share
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpus", "cpus", "fragment"),
+    [
+        (wanting(gpus=1), 0, 2, "resources.gpus_per_trial is 1, but the GPUs found are none; lower it, or set it to 0"),
+        (wanting(gpus=0.1), 0, 2, "resources.gpus_per_trial is 0.1, but the GPUs found are none"),
+        (wanting(gpus=5), 4, 16, "resources.gpus_per_trial is 5, but the GPUs found are 4"),
+        (wanting(cpus=3), 0, 2, "resources.cpus_per_trial is 3, but there are 2 cores; lower it"),
+        (wanting(concurrent=3), 0, 2, "resources.concurrent_trials is 3, but"),
+        (wanting(concurrent=2), 1, 16, "there is room for 1; lower it, or lower what a trial gets"),
+        (wanting(gpus=THIRD, concurrent=4), 1, 16, "there is room for 3"),
+        (wanting(gpus=0.6, concurrent=5), 3, 16, "there is room for 3"),
+        (wanting(cpus=4, concurrent=3), 0, 8, "there is room for 2"),
+    ],
+)
+def test_more_than_there_is(wanted, gpus, cpus, fragment):
+    with pytest.raises(UserError) as caught:
+        share_out(wanted, gpus, cpus)
+    assert fragment in str(caught.value)
+
+
+@pytest.mark.parametrize("gpus", [0, 1, 2, 4])
+@pytest.mark.parametrize("cpus", [1, 2, 7, 16])
+@pytest.mark.parametrize("per_trial", [None, 0, 0.2, THIRD, 0.5, 1, 2])
+@pytest.mark.parametrize("cores", [None, 1, 3])
+def test_no_more_is_given_than_there_is(gpus, cpus, per_trial, cores):
+    try:
+        share = share_out(wanting(per_trial, cores), gpus, cpus)
+    except UserError:
+        assert (per_trial or 0) > gpus or (cores or 0) > cpus
+        return
+    assert share.concurrent >= 1
+    assert share.cpus >= 1
+    assert share.concurrent * share.gpus <= gpus + 1e-6
+    assert share.concurrent * share.cpus <= cpus
+    assert share.device == ("cuda" if share.gpus else "cpu")
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (Share(0, 1, 1), "1 trial at once, each with 1 CPU thread"),
+        (Share(0, 2, 3), "3 trials at once, each with 2 CPU threads"),
+        (Share(1, 1, 2), "2 trials at once, each with 1 GPU and 1 CPU thread"),
+        (Share(2, 8, 1), "1 trial at once, each with 2 GPUs and 8 CPU threads"),
+        (Share(0.5, 2, 2), "2 trials at once, each with 0.5 GPU and 2 CPU threads"),
+    ],
+)
+def test_a_share_in_words(share, words):
+    assert str(share) == words
