@@ -104,7 +104,7 @@ def train_final(
     directory = _keep(trials_dir / name, served, config, splits, measured, len(test))
     epochs = [*history[:-1], {**history[-1], **{f"test_{key}": value for key, value in measured.items()}}]
     run_id = tracker.log_run(f"{name}: final training", _flat(config), epochs)
-    model = log_student(served, splits.train.pixels[:4], run_id, f"ctkd-{name}-final", tracker.uri)
+    model = log_student(served, splits.train.pixels[:4], tracker, run_id, f"ctkd-{name}-final")
     say(f"student kept in {directory} and registered in MLflow as {model}")
     return FinalResult(measured["accuracy"], measured["loss"], len(test), directory)
 

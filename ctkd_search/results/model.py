@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from ctkd_search.data.stream import Normalise
 from ctkd_search.models import Geometry, build
 from ctkd_search.models.network import TappedNetwork
+
+if TYPE_CHECKING:
+    from ctkd_search.search.tracking import Tracker
 
 
 class ServedStudent(nn.Module):
@@ -50,7 +53,7 @@ def load_student(architecture: str, geometry: Geometry, weights: Mapping[str, An
     return student
 
 
-def log_student(served: ServedStudent, example: Any, run_id: str, name: str, tracking_uri: str) -> str:
+def log_student(served: ServedStudent, example: Any, tracker: Tracker, run_id: str, name: str) -> str:
     """Logs a student to MLflow and registers it.
 
     It is saved as an exported graph, which loads wherever torch is, without this package, for any batch size.
@@ -58,9 +61,9 @@ def log_student(served: ServedStudent, example: Any, run_id: str, name: str, tra
     Args:
         served: The student.
         example: A few raw images, uint8 of shape (batch, height, width, channels), at least two.
+        tracker: MLflow.
         run_id: The run that it belongs to.
         name: The name to register it under.
-        tracking_uri: Where MLflow is.
 
     Returns:
         The registered version, as a ``models:`` URI.
@@ -76,7 +79,9 @@ def log_student(served: ServedStudent, example: Any, run_id: str, name: str, tra
         inputs=Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
         outputs=Schema([TensorSpec(probabilities.dtype, (-1, probabilities.shape[1]))]),
     )
-    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_tracking_uri(tracker.uri)
+    # A model is kept where the active experiment keeps its artifacts, whatever the run's own experiment is.
+    mlflow.set_experiment(experiment_id=tracker.experiment_id)
     # MLflow announces each registration on standard error, in the middle of our own lines.
     with contextlib.redirect_stderr(io.StringIO()):
         logged = mlflow.pytorch.log_model(

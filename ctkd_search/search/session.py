@@ -227,7 +227,7 @@ class Session:
         architecture = winner.values["pair"].split("/")[1]
         student = load_student(architecture, splits.geometry, weights)
         served = ServedStudent(student, splits.mean, splits.std)
-        return log_student(served, splits.validation.pixels[:_EXAMPLES], winner.run_id, name, self.tracker.uri)
+        return log_student(served, splits.validation.pixels[:_EXAMPLES], self.tracker, winner.run_id, name)
 
 
 class _Keeper:

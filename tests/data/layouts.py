@@ -78,7 +78,7 @@ def folder_config(root, image_size=12, **options):
 
 
 def _digits(root):
-    return Case(DatasetConfig("digits"), Geometry(10, 1, 8), train=1437, test=360)
+    return Case(DatasetConfig("digits"), Geometry(10, 1, 8), train=1438, test=359)
 
 
 def _cifar10(root):

@@ -82,6 +82,12 @@ def test_it_says_what_came_of_it_and_nothing_else(finished):
     assert finished["errors"] == ""
 
 
+def test_everything_is_written_under_the_directory_of_the_searches(finished):
+    directory = finished["directory"]
+    assert sorted(path.name for path in directory.iterdir() if path.name != "best.yaml") == ["space.yaml", "trials"]
+    assert list((directory / "trials" / "artifacts" / "small").rglob("model.pt2"))
+
+
 def test_every_trial_has_ended_and_asha_stopped_some(finished):
     statuses = [trial.status for trial in finished["trials"]]
     assert len(statuses) == TRIALS
