@@ -40,6 +40,15 @@ registers the best student. Ctrl-C stops it and keeps what has been done; --resu
   ctkd-search run spaces/cifar10.yaml --resume
 """
 
+_CACHE_HELP = """\
+The teacher cache, in the directory of the searches: trajectories and weights of recorded teachers, and attention maps
+of experts. Whatever is removed is recorded anew when a search needs it.
+
+  ctkd-search cache
+  ctkd-search cache remove maps-0123456789abcdef01234567
+  ctkd-search cache remove --unused-for 30d
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
@@ -122,6 +131,13 @@ def _parser() -> argparse.ArgumentParser:
         "--tracking-uri", metavar="URI", help="MLflow (default: a SQLite file in the directory of searches)"
     )
     _trials_dir(train)
+
+    cache = _command(commands, "cache", "list or remove what is kept of teachers", _cache, _CACHE_HELP)
+    cache.add_argument("action", nargs="?", choices=("list", "remove"), default="list")
+    cache.add_argument("ids", nargs="*", metavar="ID", help="what to remove, by the name that the list shows")
+    cache.add_argument("--unused-for", metavar="TIME", help="remove what no search has used for this long, as in 30d")
+    cache.add_argument("--all", action="store_true", help="remove everything")
+    _trials_dir(cache)
 
     ui = _command(commands, "ui", "open MLflow's UI on the searches, on 127.0.0.1", _ui)
     ui.add_argument("--port", type=_count, default=5000, metavar="N", help="port (default: 5000)")
@@ -255,6 +271,17 @@ def _train(options: argparse.Namespace) -> None:
         choose_device(options.device),
         lambda text: console.print(text, soft_wrap=True, highlight=False),
     )
+
+
+def _cache(options: argparse.Namespace) -> None:
+    from ctkd_search.results.cache_table import print_cache, remove_from_cache
+
+    if options.action == "remove":
+        remove_from_cache(options.trials_dir, options.ids, options.unused_for, options.all, _console())
+    elif options.ids or options.unused_for or options.all:
+        raise UserError("--unused-for, --all and IDs go with: ctkd-search cache remove")
+    else:
+        print_cache(options.trials_dir, _console())
 
 
 def _ui(options: argparse.Namespace) -> None:

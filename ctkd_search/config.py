@@ -8,6 +8,7 @@ is declared once.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -89,6 +90,8 @@ class Recipe:
         weight_decay: L2 penalty on every parameter.
         milestones: Fractions of the epochs at which the learning rate drops.
         gamma: What the learning rate is multiplied with at each milestone.
+        precision: ``float32``, ``bfloat16`` (forward passes under autocast; weights and losses stay in float32), or
+            ``auto``: bfloat16 where the hardware computes in it.
     """
 
     batch_size: Count = 128
@@ -98,6 +101,7 @@ class Recipe:
     weight_decay: Annotated[float, Range(0)] = 5e-4
     milestones: Annotated[tuple[Fraction, ...], FromList()] = (0.3, 0.6, 0.8)
     gamma: Annotated[float, Range(0, 1, open_low=True)] = 0.2
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def lr_at(self, epoch: int, epochs: int) -> float:
         """The learning rate of `epoch` (counted from 0) in a training of `epochs` epochs."""
@@ -146,11 +150,13 @@ class ExpertConfig:
     """Where the expert teacher comes from.
 
     Attributes:
-        checkpoint: A file of the user's own weights, or one file for each teacher architecture. None: the expert
-            is trained before the search, as the teachers' recipe says, and kept for later searches.
+        checkpoint: A file of the user's own weights, or one file for each teacher architecture.
+        seed: Seed of an expert that is trained independently of the scratch teacher. With neither of the two, the
+            expert is the scratch teacher at the end of its training.
     """
 
     checkpoint: str | dict[str, str] | None = None
+    seed: Annotated[int, Range(0)] | None = None
 
     def checkpoint_of(self, architecture: str) -> str | None:
         """The user's own weights for a teacher of that architecture, if there are any."""
@@ -164,16 +170,26 @@ class TeachersConfig:
     """How the scratch teacher and the expert come about.
 
     Attributes:
-        mode: ``live`` trains the scratch teacher beside the student, inside the trial.
+        mode: ``recorded`` trains the teachers once and replays them to every trial; ``live`` trains the scratch
+            teacher beside the student, inside the trial, as the paper does.
         seed: Seed of the teachers' initial weights.
         expert: Where the expert comes from.
         recipe: How both are trained. It is the teachers' own: the student's searched values do not reach it.
+        storage: Type in which recorded logits and attention maps are kept, ``float16`` or ``float32``.
+        cache_limit: How much room recorded attention maps may take, as in ``20GB``; beyond it they are computed in
+            the trials. 0 keeps none.
     """
 
-    mode: Literal["live"] = "live"
+    mode: Literal["recorded", "live"] = "recorded"
     seed: Annotated[int, Range(0)] = 0
     expert: ExpertConfig = ExpertConfig()
     recipe: Recipe = Recipe()
+    storage: Literal["float16", "float32"] = "float16"
+    cache_limit: str | int = "20GB"
+
+    def cache_bytes(self) -> int:
+        """The cache limit in bytes."""
+        return size_in_bytes(self.cache_limit)
 
 
 @dataclass(frozen=True)
@@ -205,6 +221,18 @@ class TrialConfig:
     def as_dict(self) -> dict[str, Any]:
         """The config as plain values that YAML and JSON can hold."""
         return plain(dataclasses.asdict(self))
+
+
+def size_in_bytes(text: str | int) -> int:
+    """Bytes of a size such as ``500MB``, ``20GB`` or ``1.5TB``.
+
+    Raises:
+        ValueError: It is no size.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)i?B?", str(text).strip(), re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"must be a size such as 500MB or 20GB, but got {text!r}")
+    return round(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
 
 
 def plain(value: Any) -> Any:

@@ -228,13 +228,15 @@ class Space:
         words = [known[name].symbol + show(values[name]) for name in searched if name in values and name != "pair"]
         return " ".join([values["pair"], *words])
 
-    def experts(self) -> dict[str, dict[str, Any]]:
-        """The experts that trials may need: by teacher architecture, the values of some trial that has it."""
-        beta = self.entries.get("beta")
-        if isinstance(beta, Constant) and not beta.value > 0:
-            return {}
+    def teachers_by_name(self) -> dict[str, TrialConfig]:
+        """The teacher architectures that trials may have, each with the config of some trial that has it."""
         pairs = _values(self.entries.get("pair"), PAIR)
-        return {pair.split("/")[0]: {**self.decode({}), "pair": pair} for pair in pairs}
+        return {pair.split("/")[0]: self.config({**self.decode({}), "pair": pair}) for pair in pairs}
+
+    def never(self, weight: str) -> bool:
+        """Whether a loss weight is 0 in every trial, so that what it weighs is not needed."""
+        entry = self.entries.get(weight)
+        return isinstance(entry, Constant) and not entry.value > 0
 
 
 def parameters(train: Recipe) -> dict[str, Parameter]:
@@ -249,8 +251,8 @@ def duration(text: str | float) -> float:
     Raises:
         ValueError: It is no duration, or not longer than nothing.
     """
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?|(\d+(?:\.\d+)?)", str(text).strip())
-    units = (3600, 60, 1, 1)
+    match = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?|(\d+(?:\.\d+)?)", str(text).strip())
+    units = (86400, 3600, 60, 1, 1)
     seconds = sum(float(part) * unit for part, unit in zip(match.groups(), units, strict=True) if part) if match else 0
     if not seconds:
         raise ValueError(f"must be a duration such as 90s, 45m or 1h30m, but got {text!r}")
@@ -404,6 +406,7 @@ class _Reader:
 
     def _teachers(self, entries: Mapping[str, Entry]) -> TeachersConfig:
         teachers = self.document.section("teachers", TeachersConfig, TeachersConfig())
+        self._check_storage(teachers)
         place = ("teachers", "expert", "checkpoint")
         checkpoint = teachers.expert.checkpoint
         if checkpoint is None:
@@ -425,6 +428,19 @@ class _Reader:
                 self.fault((*place, name), f"there is no file {path}")
         absolute = {name: os.path.abspath(path) for name, path in files.items()}
         return dataclasses.replace(teachers, expert=dataclasses.replace(teachers.expert, checkpoint=absolute))
+
+    def _check_storage(self, teachers: TeachersConfig) -> None:
+        given = self.document.data.get("teachers")
+        if teachers.mode == "live" and isinstance(given, dict):
+            for key in ("storage", "cache_limit"):
+                if key in given:
+                    self.fault(("teachers", key), "has no effect where mode is live; leave it out")
+        try:
+            teachers.cache_bytes()
+        except ValueError as error:
+            self.fault(("teachers", "cache_limit"), str(error))
+        if teachers.expert.checkpoint is not None and teachers.expert.seed is not None:
+            self.fault(("teachers", "expert", "seed"), "has no effect beside checkpoint; leave one of the two out")
 
     def _entries(self, train: Recipe) -> dict[str, Entry]:
         known = parameters(train)

@@ -2,153 +2,97 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from ctkd_search.config import TrialConfig
 from ctkd_search.data.registry import Splits
-from ctkd_search.data.stream import STREAM_VERSION, Normalise, Stream, derived_seed
-from ctkd_search.distill.cache import TeacherCache, content_key, load_weights, put_weights
-from ctkd_search.distill.methods.base import make_method
-from ctkd_search.distill.teachers import Expert, LiveTeachers, ScratchTeacher
-from ctkd_search.distill.trainer import Trainer, evaluate
-from ctkd_search.errors import UserError
+from ctkd_search.data.stream import Stream, derived_seed
+from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.engine import place, resolve_precision
+from ctkd_search.distill.methods.base import Method, make_method
+from ctkd_search.distill.recording import (
+    TeacherRecording,
+    TeacherRun,
+    expert_run,
+    file_hash,
+    kept_expert,
+    make_stream,
+    scratch_run,
+    start_teacher,
+)
+from ctkd_search.distill.teachers import Expert, LiveTeachers, RecordedTeachers, Teachers
+from ctkd_search.distill.trainer import Trainer
+from ctkd_search.distill.weights import load_weights, put_weights
 from ctkd_search.models import build
-from ctkd_search.models.network import TappedNetwork
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """How far the training of an expert has come.
-
-    Attributes:
-        teacher: Its architecture.
-        epoch: Epochs done.
-        epochs: Epochs in all.
-        accuracy: Validation accuracy, once it is trained and if there are validation images.
-        done: Whether it is trained and kept.
-    """
-
-    teacher: str
-    epoch: int
-    epochs: int
-    accuracy: float | None = None
-    done: bool = False
-
-
-def expert_key(config: TrialConfig, fingerprint: str) -> str:
-    """The name under which the expert of a config is kept: a hash of all that determines its weights."""
-    return content_key(
-        "expert",
-        {
-            "architecture": config.teacher,
-            "augment": dataclasses.asdict(config.augment),
-            "data": fingerprint,
-            "epochs": config.epochs,
-            "recipe": dataclasses.asdict(config.teachers.recipe),
-            "seed": config.teachers.seed,
-            "stream": [STREAM_VERSION, config.seed],
-        },
-    )
-
-
-def make_stream(config: TrialConfig, splits: Splits, device: torch.device) -> Stream:
-    """The stream of a config's training images."""
-    normalise = Normalise(splits.mean, splits.std).to(device)
-    return Stream(splits.train, normalise, config.augment, derived_seed("stream", config.seed), device)
-
-
-def _scratch_teacher(config: TrialConfig, splits: Splits, device: torch.device) -> ScratchTeacher:
-    network = build(config.teacher, splits.geometry, derived_seed("teacher", config.teachers.seed)).to(device)
-    return ScratchTeacher(network, config.teachers.recipe, config.epochs)
-
-
-def prepare_expert(
-    config: TrialConfig, splits: Splits, cache: TeacherCache, device: torch.device
-) -> Iterator[Preparation]:
-    """Trains the expert of a config on the training images, unless it is already kept.
-
-    It is the scratch teacher at the end of its training: same weights at the start, same recipe, same stream.
+def teacher_runs(
+    config: TrialConfig, data: str, device: torch.device, *, scratch: bool, expert: bool
+) -> dict[TeacherRun, str | None]:
+    """The teacher trainings that trials like a config's need before they begin.
 
     Args:
-        config: Any config with the teacher in question.
-        splits: The data; the validation images are only looked at once it is trained.
-        cache: Where it is kept.
-        device: Where to compute.
+        config: The config.
+        data: Fingerprint of the training images.
+        device: Where the teachers are trained.
+        scratch: Whether any of the trials needs the scratch teacher.
+        expert: Whether any of them needs the expert.
 
-    Yields:
-        How far it has come, after each epoch.
+    Returns:
+        For each training, the type in which its logits are kept; None if only its last weights matter.
+    """
+    runs: dict[TeacherRun, str | None] = {}
+    own = expert_run(config, data, device)
+    if expert and own is not None:
+        runs[own] = None
+    if scratch and config.teachers.mode == "recorded":
+        runs[scratch_run(config, data, device)] = config.teachers.storage
+    return runs
+
+
+def load_expert(
+    config: TrialConfig,
+    splits: Splits,
+    cache: TeacherCache,
+    device: torch.device,
+    layers: tuple[int, ...] | None = None,
+) -> Expert:
+    """The expert of a config, on a device.
 
     Raises:
         UserError: The user's own checkpoint is broken or belongs to another network.
     """
     own = config.teachers.expert.checkpoint_of(config.teacher)
-    if own:
+    run = expert_run(config, splits.fingerprint, device)
+    if run is None:
         network = build(config.teacher, splits.geometry, seed=0)
-        put_weights(network, load_weights(Path(own)), own)
-        return
-    key = expert_key(config, splits.fingerprint)
-    if key in cache:
-        return
-    stream = make_stream(config, splits, device)
-    teacher = _scratch_teacher(config, splits, device)
-    for epoch in range(config.epochs):
-        for _ in teacher.train(stream, stream.plan(epoch), epoch):
-            pass  # each step is taken as it is asked for
-        yield Preparation(config.teacher, epoch + 1, config.epochs)
-    accuracy = None
-    if len(splits.validation):
-        accuracy = evaluate(teacher.network, splits.validation, stream.normalise, device)["accuracy"]
-    cache.save(
-        key,
-        teacher.network.state_dict(),
-        {"architecture": config.teacher, "epochs": config.epochs, "validation_accuracy": accuracy},
-    )
-    yield Preparation(config.teacher, config.epochs, config.epochs, accuracy, done=True)
+        put_weights(network, load_weights(Path(str(own))), str(own))
+    else:
+        network = kept_expert(run, splits, cache, device)
+    return Expert(place(network, device), config.teachers.recipe.precision, layers)
 
 
-def load_expert(config: TrialConfig, splits: Splits, cache: TeacherCache) -> TappedNetwork:
-    """The expert of a config, trained.
-
-    Raises:
-        UserError: It is not kept, or the user's own checkpoint is broken.
-    """
-    network = build(config.teacher, splits.geometry, seed=0)
-    own = config.teachers.expert.checkpoint_of(config.teacher)
-    if own:
-        put_weights(network, load_weights(Path(own)), own)
-        return network
-    key = expert_key(config, splits.fingerprint)
-    weights = cache.load(key)
-    if weights is None:
-        raise UserError(f"the expert {config.teacher} is not in {cache.directory} any more; run the search again")
-    put_weights(network, weights, key)
-    return network
-
-
-def make_trainer(config: TrialConfig, splits: Splits, cache: TeacherCache, device: torch.device) -> Trainer:
+def make_trainer(
+    config: TrialConfig, splits: Splits, cache: TeacherCache, device: torch.device, keep_maps: bool = True
+) -> Trainer:
     """Everything that one trial needs, ready for its first epoch.
 
     Args:
         config: What to do.
         splits: The images.
-        cache: Where the expert is kept.
+        cache: Where the teachers are kept.
         device: Where to compute.
+        keep_maps: Whether attention maps are worth keeping, because other trials will need them too.
     """
     method = make_method(config.method)
-    stream = make_stream(config, splits, device)
-    scratch = _scratch_teacher(config, splits, device) if method.needs_scratch else None
-    expert = None
-    if method.expert_layers:
-        expert = Expert(load_expert(config, splits, cache).to(device), method.expert_layers)
-    student = build(config.student, splits.geometry, derived_seed("student", config.seed)).to(device)
+    stream = make_stream(splits, config.augment, config.seed, device)
+    teachers = _teachers(config, splits, cache, stream, method, config.teachers.cache_bytes() if keep_maps else 0)
+    student = place(build(config.student, splits.geometry, derived_seed("student", config.seed)), device)
     return Trainer(
         student,
-        LiveTeachers(stream, config.train.batch_size, scratch, expert),
+        teachers,
         method,
         config.train,
         config.epochs,
@@ -156,3 +100,33 @@ def make_trainer(config: TrialConfig, splits: Splits, cache: TeacherCache, devic
         stream.normalise,
         device,
     )
+
+
+def _teachers(
+    config: TrialConfig, splits: Splits, cache: TeacherCache, stream: Stream, method: Method, limit: int
+) -> Teachers:
+    run = scratch_run(config, splits.fingerprint, stream.device) if method.needs_scratch else None
+    layers = method.expert_layers
+    if config.teachers.mode == "live":
+        scratch = start_teacher(run, splits, stream.device) if run else None
+        expert = load_expert(config, splits, cache, stream.device, layers) if layers else None
+        return LiveTeachers(stream, config.train.batch_size, scratch, expert)
+    own = config.teachers.expert.checkpoint_of(config.teacher)
+    expert_of = expert_run(config, splits.fingerprint, stream.device)
+    recording = TeacherRecording(
+        stream,
+        splits,
+        cache,
+        scratch=run,
+        storage=config.teachers.storage,
+        expert=lambda: load_expert(config, splits, cache, stream.device),
+        expert_id=expert_of.shelf if expert_of else _own_expert_id(config, Path(str(own)), stream.device),
+        layers=layers,
+        limit=limit,
+    )
+    return RecordedTeachers(stream, config.train.batch_size, recording, layers)
+
+
+def _own_expert_id(config: TrialConfig, path: Path, device: torch.device) -> str:
+    """What tells the maps of a user's own expert from others: its weights, and the precision it computes in."""
+    return f"{config.teacher} {file_hash(path)} {resolve_precision(config.teachers.recipe.precision, device)}"

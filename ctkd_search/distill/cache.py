@@ -1,113 +1,170 @@
-"""The teacher cache: what teachers left behind, named by a hash of all that determines it."""
+"""The teacher cache: what teachers said and became, named by a hash of all that determines it.
+
+A *record* is one file: a header that describes it, and its content. It is written to a temporary name and renamed
+into place, and its header holds a checksum of the content: a reader sees a whole record or none, without locks,
+whatever is killed whenever. Two writers of the same name write the same content, so that it does not matter who
+comes last.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from ctkd_search.distill.shelves import Shelves
 from ctkd_search.errors import UserError
-from ctkd_search.files import atomic, write_text
+from ctkd_search.files import atomic
+
+_MAGIC = b"CTKD-REC-1\n"
+_ALIGNMENT = 64
+_LONGEST_HEADER = 2**20
+_SUFFIX = ".rec"
+
+# Records whose checksum this process has compared, by path, and what the file looked like then: a trial reads the
+# same record that the trial before it has read, and need not go through all of it again.
+_verified: dict[Path, tuple[int, int, int]] = {}
 
 
-def content_key(kind: str, parts: Mapping[str, Any]) -> str:
-    """A file name's stem: the kind, and a hash of everything that determines the content."""
-    described = json.dumps(parts, sort_keys=True)
-    return f"{kind}-{hashlib.sha256(described.encode()).hexdigest()[:24]}"
+def content_hash(parts: Mapping[str, Any]) -> str:
+    """A hash of everything that determines a content, short enough for a file name."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 class TeacherCache:
-    """A directory of teachers' weights.
-
-    Every file is written to a temporary name and renamed, so that no locks are needed: two writers of the same
-    name write the same content. A file counts only together with its description, which is written last and
-    holds its checksum.
+    """A directory of records.
 
     Args:
-        directory: Where the files are; made when first written to.
+        directory: Where they are; made when first written to.
+        user: The search that uses it, noted for those who list the cache.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, user: str = "?") -> None:
         self.directory = directory
+        self.user = user
+        self.shelves = Shelves(directory)
 
-    def save(self, key: str, weights: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> None:
-        """Keeps a network's weights, and what describes them."""
-        path = self.directory / f"{key}.pt"
-        with atomic(path) as temporary:
-            torch.save({name: tensor.cpu() for name, tensor in weights.items()}, temporary)
-            checksum = _sha256(temporary)
-        described = {**description, "sha256": checksum}
-        write_text(path.with_suffix(".json"), json.dumps(described, indent=1) + "\n")
+    def write(self, name: str, content: np.ndarray | bytes, about: Mapping[str, Any] | None = None) -> None:
+        """Keeps a record.
 
-    def describe(self, key: str) -> dict[str, Any]:
-        """What describes the weights kept under a key; empty if there are none, or not what was written."""
-        path = self.directory / f"{key}.pt"
+        Args:
+            name: Its name, ``shelf/record``.
+            content: An array, or bytes.
+            about: What describes it.
+
+        Raises:
+            UserError: The directory cannot be written to, or the disk is full.
+        """
+        described = dict(about or {})
+        if isinstance(content, np.ndarray):
+            described |= {"dtype": str(content.dtype), "shape": list(content.shape)}
+            payload = np.ascontiguousarray(content).reshape(-1).view(np.uint8).data
+        else:
+            payload = memoryview(content)
+        described |= {"bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
+        header = json.dumps(described).encode()
+        header += b" " * (-len(header) % _ALIGNMENT)
+        # In front of the header: its length and its own checksum, in as many bytes as keep the content aligned.
+        prefix = _MAGIC + len(header).to_bytes(8, "little") + hashlib.sha256(header).digest()
+        path = self._path(name)
         try:
-            described = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            return described if _sha256(path) == described["sha256"] else {}
+            with atomic(path) as temporary, open(temporary, "wb") as file:
+                file.write(prefix.ljust(_ALIGNMENT, b"\0"))
+                file.write(header)
+                file.write(payload)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {path} ({error.strerror or error}); make room or choose another disk"
+            ) from None
+        _verified.pop(path, None)
+
+    def read_array(self, name: str) -> np.ndarray | None:
+        """A kept array, mapped into memory and read-only; None if there is none, or not what was written."""
+        found = self._open(name)
+        if found is None:
+            return None
+        described, offset = found
+        try:
+            shape = tuple(described["shape"])
+            return np.memmap(self._path(name), dtype=described["dtype"], mode="c", offset=offset, shape=shape)
+        except (KeyError, OSError, TypeError, ValueError):
+            return None
+
+    def read_bytes(self, name: str) -> bytes | None:
+        """Kept bytes; None if there are none, or not what was written."""
+        found = self._open(name)
+        if found is None:
+            return None
+        described, offset = found
+        try:
+            with open(self._path(name), "rb") as file:
+                file.seek(offset)
+                return file.read(described["bytes"])
+        except OSError:
+            return None
+
+    def write_state(self, name: str, state: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
+        """Keeps tensors and plain values, as torch.save writes them."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        self.write(name, buffer.getvalue(), about)
+
+    def read_state(self, name: str) -> dict[str, Any] | None:
+        """Kept tensors and plain values, on the CPU; None if there are none, or not what was written."""
+        content = self.read_bytes(name)
+        if content is None:
+            return None
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return state
+
+    def about(self, name: str) -> dict[str, Any] | None:
+        """What describes a record; None if there is none, or not what was written."""
+        found = self._open(name)
+        return None if found is None else found[0]
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a record is kept and is what was written."""
+        return self._open(name) is not None
+
+    def remove(self, name: str) -> None:
+        """Removes a record, if there is one."""
+        self._path(name).unlink(missing_ok=True)
+
+    def note_use(self, shelf: str) -> None:
+        """Notes that this cache's user has used a shelf."""
+        self.shelves.used_by(shelf, self.user)
+
+    def _path(self, name: str) -> Path:
+        return self.directory / f"{name}{_SUFFIX}"
+
+    def _open(self, name: str) -> tuple[dict[str, Any], int] | None:
+        """The description of a record and where its content begins, after comparing its checksum."""
+        path = self._path(name)
+        try:
+            with open(path, "rb") as file:
+                prefix = file.read(_ALIGNMENT)
+                length = int.from_bytes(prefix[len(_MAGIC) : len(_MAGIC) + 8], "little")
+                if not prefix.startswith(_MAGIC) or length > _LONGEST_HEADER:
+                    return None
+                header = file.read(length)
+                if hashlib.sha256(header).digest() != prefix[len(_MAGIC) + 8 : len(_MAGIC) + 40]:
+                    return None
+                described = json.loads(header)
+                status = os.fstat(file.fileno())
+                seen = (status.st_ino, status.st_size, status.st_mtime_ns)
+                if status.st_size != _ALIGNMENT + length + described["bytes"]:
+                    return None
+                if _verified.get(path) != seen:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != described["sha256"]:
+                        return None
+                    _verified[path] = seen
+                return described, _ALIGNMENT + length
         except (OSError, ValueError, KeyError, TypeError):
-            return {}
-
-    def load(self, key: str) -> dict[str, torch.Tensor] | None:
-        """The weights kept under a key, or None if there are none or they are not what was written."""
-        return load_weights(self.directory / f"{key}.pt") if key in self else None
-
-    def __contains__(self, key: str) -> bool:
-        """Whether intact weights are kept under a key."""
-        return bool(self.describe(key))
-
-
-def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Reads a file of weights without executing anything in it.
-
-    Args:
-        path: A state dict saved with torch.save, alone or under the key ``state_dict``, ``model`` or ``student``.
-
-    Returns:
-        The state dict, on the CPU.
-
-    Raises:
-        UserError: The file is missing, broken, or holds something else.
-    """
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"cannot read the weights {path}: {error.strerror or error}") from None
-    except Exception as error:  # torch.load raises many kinds, all of which mean that this is no file of weights
-        reason = str(error).splitlines()[0][:120]
-        raise UserError(f"{path} is not a file of weights saved with torch.save ({reason})") from None
-    for name in ("state_dict", "model", "student"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):
-            loaded = loaded[name]
-    if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
-        raise UserError(f"{path} does not hold a state dict (names of weights, and tensors)")
-    return loaded
-
-
-def put_weights(network: torch.nn.Module, weights: Mapping[str, torch.Tensor], source: str) -> None:
-    """Loads weights into a network.
-
-    Raises:
-        UserError: They belong to another architecture; the message names a few of the differences.
-    """
-    own = network.state_dict()
-    wrong = [f"{name} is missing" for name in own if name not in weights]
-    wrong += [f"{name} is unknown" for name in weights if name not in own]
-    wrong += [
-        f"{name} has shape {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own
-        if name in weights and own[name].shape != weights[name].shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(f"the weights in {source} do not fit the network: {'; '.join(wrong[:3])}{more}")
-    network.load_state_dict(dict(weights))
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+            return None

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def step_mse(student: Tensor, scratch: Tensor) -> Tensor:
@@ -36,18 +40,34 @@ def step_kl(student: Tensor, scratch: Tensor, temperature: float) -> Tensor:
     return temperature**2 * F.kl_div(softened, target, log_target=True, reduction="batchmean")
 
 
+class _Energy(torch.autograd.Function):
+    """Mean over channels of the squared activations, reading the feature map once forward and once backward."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        ctx.save_for_backward(features)
+        norm = torch.linalg.vector_norm(features, dim=1, dtype=torch.float32)
+        return norm.square_().div_(features.shape[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (features,) = ctx.saved_tensors
+        return features * gradient.mul(2 / features.shape[1]).to(features.dtype).unsqueeze(1)
+
+
 def attention_map(features: Tensor) -> Tensor:
     """Where a network looks: its feature map, folded over channels (arXiv 1612.03928, section 3.1).
 
     Args:
-        features: A stage's feature map, shape (batch, channels, height, width).
+        features: A stage's feature map, shape (batch, channels, height, width), in any precision.
 
     Returns:
         Mean over channels of the squared activations, flattened and divided by its L2 norm for each image;
         float32, shape (batch, height · width). A map of zeros stays zero.
     """
-    energy = features.float().pow(2).mean(dim=1).flatten(1)
-    return F.normalize(energy, dim=1)
+    energy: Tensor = _Energy.apply(features)
+    return F.normalize(energy.flatten(1), dim=1)
 
 
 def attention(student: Tensor, expert: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""The teachers, behind one interface: ``lessons(epoch)``."""
+"""The teachers, live or recorded, behind one interface: ``lessons(epoch)``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,8 +12,12 @@ from torch import Tensor
 from ctkd_search.config import Recipe
 from ctkd_search.data.stream import Plan, Stream
 from ctkd_search.distill import losses
-from ctkd_search.distill.optimizer import make_optimizer, set_lr
+from ctkd_search.distill.engine import autocast, make_optimizer, set_lr
 from ctkd_search.models.network import TappedNetwork
+
+# The expert looks at this many positions of the stream at a time, whatever the student's batch size: so its maps are
+# the same to the last bit for every student, live and recorded.
+EXPERT_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,10 @@ class Teachers(Protocol):
 
     def lessons(self, epoch: int) -> Iterator[Lesson]:
         """The lessons of an epoch (from 0), in the order of the stream."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What the user should know about the last epoch's lessons, a sentence each."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -66,23 +74,24 @@ class ScratchTeacher:
         self.epochs = epochs
         self.optimizer = make_optimizer(network, recipe)
 
-    def train(self, stream: Stream, plan: Plan, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def train(self, stream: Stream, plan: Plan, epoch: int) -> Iterator[Tensor]:
         """Trains one epoch, a step each time it is asked for more.
 
         Yields:
-            Logits of the next positions of the stream, as they were before the step that learns from them, and
-            the step's loss; both detached.
+            Logits of the next positions of the stream, as they were before the step that learns from them, in
+            float32 and detached.
         """
         set_lr(self.optimizer, self.recipe.lr_at(epoch, self.epochs))
+        self.network.train()
         for start, stop in stream.spans(self.recipe.batch_size):
             images, labels = stream.views(plan, start, stop)
-            self.network.train()
-            logits, _ = self.network(images)
-            loss = losses.F.cross_entropy(logits, labels)
+            with autocast(self.recipe.precision, stream.device):
+                logits, _ = self.network(images)
+            logits = logits.float()
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            losses.F.cross_entropy(logits, labels).backward()
             self.optimizer.step()
-            yield logits.detach(), loss.detach()
+            yield logits.detach()
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and optimizer."""
@@ -99,18 +108,27 @@ class Expert:
 
     Args:
         network: The network with its trained weights; it is put into evaluation mode and never changed.
-        layers: The layers whose attention maps are asked for, from 1.
+        precision: The precision it computes in.
+        layers: The layers whose attention maps are asked for, from 1; None for all.
     """
 
-    def __init__(self, network: TappedNetwork, layers: Sequence[int]) -> None:
+    def __init__(self, network: TappedNetwork, precision: str, layers: Sequence[int] | None = None) -> None:
         self.network = network.eval().requires_grad_(False)
-        self.layers = tuple(layers)
+        self.precision = precision
+        self.layers = tuple(layers or range(1, len(network.stages) + 1))
 
     @torch.no_grad()
-    def maps(self, images: Tensor) -> dict[int, Tensor]:
-        """Its attention maps by layer, each of shape (batch, height · width)."""
-        _, features = self.network(images)
-        return {layer: losses.attention_map(features[layer - 1]) for layer in self.layers}
+    def maps(self, stream: Stream, plan: Plan) -> Iterator[list[Tensor]]:
+        """Its attention maps along an epoch of the stream.
+
+        Yields:
+            For the next `EXPERT_BATCH` positions, the map of each layer: float32, shape (positions, height · width).
+        """
+        for start, stop in stream.spans(EXPERT_BATCH):
+            images, _ = stream.views(plan, start, stop)
+            with autocast(self.precision, stream.device):
+                _, features = self.network(images)
+            yield [losses.attention_map(features[layer - 1]) for layer in self.layers]
 
 
 class LiveTeachers:
@@ -135,15 +153,21 @@ class LiveTeachers:
     def lessons(self, epoch: int) -> Iterator[Lesson]:
         """The lessons of an epoch; going through them trains the scratch teacher."""
         plan = self.stream.plan(epoch)
-        said = _Rechunked(self.scratch.train(self.stream, plan, epoch)) if self.scratch else None
+        said = Rechunked([logits] for logits in self.scratch.train(self.stream, plan, epoch)) if self.scratch else None
+        seen = Rechunked(self.expert.maps(self.stream, plan)) if self.expert else None
+        layers = self.expert.layers if self.expert else ()
         for start, stop in self.stream.spans(self.batch_size):
             images, labels = self.stream.views(plan, start, stop)
             yield Lesson(
                 images,
                 labels,
-                scratch_logits=said.take(stop - start) if said else None,
-                expert_maps=self.expert.maps(images) if self.expert else {},
+                scratch_logits=said.take(stop - start)[0] if said else None,
+                expert_maps=dict(zip(layers, seen.take(stop - start), strict=True)) if seen else {},
             )
+
+    def notes(self) -> list[str]:
+        """Nothing."""
+        return []
 
     def state_dict(self) -> dict[str, Any]:
         """The scratch teacher's state; the expert never changes."""
@@ -155,17 +179,79 @@ class LiveTeachers:
             self.scratch.load_state_dict(state["scratch"])
 
 
-class _Rechunked:
-    """Logits that come in batches of one size, taken in batches of another."""
+class Recording(Protocol):
+    """What recorded teachers read from: see `ctkd_search.distill.recording`."""
 
-    def __init__(self, source: Iterator[tuple[Tensor, Tensor]]) -> None:
-        self._source = source
-        self._waiting: list[Tensor] = []
+    def logits(self, epoch: int) -> Tensor | None:
+        """The scratch teacher's logits at every position of an epoch, or None if they are not needed."""
+        ...
 
-    def take(self, count: int) -> Tensor:
-        while sum(map(len, self._waiting)) < count:
-            logits, _ = next(self._source)
-            self._waiting.append(logits)
-        joined = torch.cat(self._waiting) if len(self._waiting) > 1 else self._waiting[0]
-        self._waiting = [joined[count:]]
-        return joined[:count]
+    def maps(self, epoch: int, plan: Plan) -> Mapping[int, Tensor] | Iterator[list[Tensor]]:
+        """The expert's maps by layer at every position, or, where they are not kept, a few positions at a time."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What the user should know."""
+        ...
+
+
+class RecordedTeachers:
+    """Teachers whose words are replayed: what `LiveTeachers` would say, without computing it.
+
+    Args:
+        stream: The stream.
+        batch_size: The student's batch size. Lessons are addressed by position, so that it may be any.
+        recording: What was recorded along the stream.
+        layers: The layers whose expert maps are needed.
+    """
+
+    def __init__(self, stream: Stream, batch_size: int, recording: Recording, layers: Sequence[int]) -> None:
+        self.stream = stream
+        self.batch_size = batch_size
+        self.recording = recording
+        self.layers = tuple(layers)
+
+    def lessons(self, epoch: int) -> Iterator[Lesson]:
+        """The lessons of an epoch."""
+        plan = self.stream.plan(epoch)
+        logits = self.recording.logits(epoch)
+        kept = self.recording.maps(epoch, plan) if self.layers else {}
+        computed = None if isinstance(kept, Mapping) else Rechunked(kept)
+        for start, stop in self.stream.spans(self.batch_size):
+            images, labels = self.stream.views(plan, start, stop)
+            if computed:
+                maps = dict(zip(self.layers, computed.take(stop - start), strict=True))
+            else:
+                maps = {layer: kept[layer][start:stop].float() for layer in self.layers}  # type: ignore[index]
+            yield Lesson(images, labels, None if logits is None else logits[start:stop].float(), maps)
+
+    def notes(self) -> list[str]:
+        """What the recording has to say."""
+        return self.recording.notes()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: what was recorded does not change."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to take up."""
+
+
+class Rechunked:
+    """Tensors that come in pieces of one length, taken in pieces of another.
+
+    Args:
+        source: Gives lists of tensors, all of the same first dimension.
+    """
+
+    def __init__(self, source: Iterable[list[Tensor]]) -> None:
+        self._source = iter(source)
+        self._waiting: list[list[Tensor]] = []
+
+    def take(self, count: int) -> list[Tensor]:
+        """The next `count` rows of each tensor."""
+        while sum(len(piece[0]) for piece in self._waiting) < count:
+            self._waiting.append(next(self._source))
+        joined = [torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*self._waiting, strict=True)]
+        self._waiting = [[tensor[count:] for tensor in joined]]
+        return [tensor[:count] for tensor in joined]

@@ -13,8 +13,8 @@ from ctkd_search.config import Recipe
 from ctkd_search.data.registry import Images
 from ctkd_search.data.stream import Normalise
 from ctkd_search.distill import losses
+from ctkd_search.distill.engine import autocast, make_optimizer, set_lr
 from ctkd_search.distill.methods.base import Method
-from ctkd_search.distill.optimizer import make_optimizer, set_lr
 from ctkd_search.distill.teachers import Lesson, Teachers
 from ctkd_search.models.network import TappedNetwork
 
@@ -22,7 +22,7 @@ _EVALUATION_BATCH = 1000
 
 
 def evaluate(network: TappedNetwork, images: Images, normalise: Normalise, device: torch.device) -> dict[str, float]:
-    """Classifies images as they are, in evaluation mode.
+    """Classifies images as they are, in evaluation mode and in float32, as a served student does.
 
     Args:
         network: The network, on `device`; its mode is restored afterwards.
@@ -119,7 +119,9 @@ class Trainer:
             Sums over the batch of the loss, of its terms, and of the right predictions, left on the device so
             that nothing waits for them.
         """
-        logits, maps = self.student(lesson.images)
+        with autocast(self.recipe.precision, self.device):
+            logits, maps = self.student(lesson.images)
+        logits = logits.float()
         terms = self.method.terms(logits, maps, lesson)
         loss = sum(terms.values(), torch.zeros((), device=self.device))
         self.optimizer.zero_grad(set_to_none=True)

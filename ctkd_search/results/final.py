@@ -14,9 +14,10 @@ import torch
 
 from ctkd_search import data
 from ctkd_search.config import TrialConfig
-from ctkd_search.distill.build import make_trainer, prepare_expert
+from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.recording import prepare
 from ctkd_search.distill.trainer import Trainer, diverged, evaluate
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.files import atomic, make_directory, write_text
@@ -66,7 +67,8 @@ def train_final(
 ) -> FinalResult:
     """Trains a config on everything but the test split, and reads the test split once, at the end.
 
-    The expert is trained anew, because it too may now learn from the validation images; it is kept for next time.
+    The teachers are trained anew, because they too may now learn from the validation images; they are kept for next
+    time.
 
     Args:
         name: The space that the config came from.
@@ -90,12 +92,18 @@ def train_final(
         say("warning: these are not the training images that the config was found on")
     splits = searched.with_validation()
     say(f"data: {len(splits.train):,} images, training and validation together")
-    cache = TeacherCache(trials_dir / TEACHERS)
-    if make_method(config.method).expert_layers:
-        for progress in prepare_expert(config, splits, cache, device):
+    cache = TeacherCache(trials_dir / TEACHERS, f"{name} (final training)")
+    method = make_method(config.method)
+    runs = teacher_runs(
+        config, splits.fingerprint, device, scratch=method.needs_scratch, expert=bool(method.expert_layers)
+    )
+    for run, storage in runs.items():
+        for progress in prepare(run, splits, cache, device, storage):
             if _worth_saying(progress.epoch, progress.epochs) and not progress.done:
-                say(f"expert {config.teacher}: epoch {progress.epoch} of {progress.epochs}")
-    trainer = make_trainer(config, splits, cache, device)
+                say(f"teacher {run.architecture}: epoch {progress.epoch} of {progress.epochs}")
+        cache.note_use(run.shelf)
+    # One training reads each epoch's maps once: they are not worth keeping.
+    trainer = make_trainer(config, splits, cache, device, keep_maps=False)
     history = _train(trainer, say)
     test = data.load_test(config.dataset)
     measured = evaluate(trainer.student, test, trainer.normalise, device)

@@ -24,6 +24,17 @@ def clock(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
+def plain_table(*columns: str) -> Table:
+    """A table without a frame."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
 def leaderboard(trials: Sequence[TrialRecord], title: str, searched: Sequence[str], limit: int | None = None) -> Table:
     """The trials, best first.
 

@@ -10,7 +10,7 @@ from ctkd_search import data
 from ctkd_search.distributions import Constant, show
 from ctkd_search.errors import UserError
 from ctkd_search.results.config_file import config_text
-from ctkd_search.results.leaderboard import clock, leaderboard, percent
+from ctkd_search.results.leaderboard import clock, leaderboard, percent, plain_table
 from ctkd_search.results.store import SearchFolder, best, find_trial, names
 from ctkd_search.space import Space, space_of
 
@@ -38,18 +38,8 @@ def print_overview(space: Space, console: Console) -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _table(*columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column)
-    return table
-
-
 def _parameter_table(space: Space) -> Table:
-    table = _table("parameter", "searched", "only where", "what it is")
+    table = plain_table("parameter", "searched", "only where", "what it is")
     for name, parameter in space.parameters.items():
         entry = space.entries.get(name)
         if entry is None or isinstance(entry, Constant):
@@ -95,8 +85,9 @@ def _budget_lines(space: Space) -> list[str]:
         )
     if budget.seconds() is not None:
         lines.append(f"time: at most {clock(budget.seconds() or 0)}")
-    experts = ", ".join(space.experts()) or "none"
-    lines.append(f"experts to train first, {budget.epochs} epochs each unless kept from an earlier search: {experts}")
+    teachers = ", ".join(space.teachers_by_name())
+    how = "recorded once and replayed to every trial" if space.teachers.mode == "recorded" else "live, in every trial"
+    lines.append(f"teachers, {how}, {budget.epochs} epochs each: {teachers}")
     return lines
 
 
@@ -105,7 +96,7 @@ def print_searches(root: Path, console: Console) -> None:
     found = names(root)
     if not found:
         raise UserError(f"there are no searches in {root} yet; begin one with: ctkd-search run spaces/digits.yaml")
-    table = _table("search", "begun", "trials", "best", "state")
+    table = plain_table("search", "begun", "trials", "best", "state")
     for name in found:
         folder = SearchFolder(root, name)
         search, trials = folder.search(), folder.trials()

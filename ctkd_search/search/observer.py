@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,6 +46,7 @@ class Observer(tune.Callback):
         listeners: Those who are told.
         known: Records of an interrupted search that goes on.
         deadline: When the time budget ends, in the time of `time.monotonic`.
+        say: Writes a line; each note of a trial is said once.
     """
 
     def __init__(
@@ -54,12 +55,15 @@ class Observer(tune.Callback):
         listeners: Sequence[Listener],
         known: Sequence[TrialRecord] = (),
         deadline: float | None = None,
+        say: Callable[[str], None] = print,
     ) -> None:
         global _current
         self.space = space
         self.listeners = listeners
         self.records = {record.id: record for record in known}
         self.deadline = deadline
+        self._say = say
+        self._said: set[str] = set()
         _current = self
 
     def __reduce__(self) -> Any:
@@ -90,6 +94,9 @@ class Observer(tune.Callback):
         """Called by Ray after each epoch of a trial."""
         record = self.records[trial.trial_id]
         metrics = result["metrics"]
+        for note in set(result["notes"]) - self._said:
+            self._say(note)
+            self._said.add(note)
         # A trial that goes on from a checkpoint may do an epoch again; the numbers are the same.
         record.epochs = [epoch for epoch in record.epochs if epoch["epoch"] < metrics["epoch"]] + [metrics]
         for listener in self.listeners:

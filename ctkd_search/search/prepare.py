@@ -1,93 +1,137 @@
-"""The experts, trained before the first trial: side by side, on whatever the trials will use."""
+"""The teachers, trained before the first trial: side by side, on whatever the trials will use."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import ray
 import torch
 
-from ctkd_search.config import TrialConfig
 from ctkd_search.data import Splits
-from ctkd_search.distill.build import Preparation, expert_key, load_expert, prepare_expert
+from ctkd_search.distill.build import load_expert, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.recording import Preparation, TeacherRun, is_prepared, prepare
 from ctkd_search.errors import WorkFailed
+from ctkd_search.models import describe
 from ctkd_search.search.machine import Share
+from ctkd_search.space import Space
 
 
-def prepare_experts(
-    configs: Mapping[str, TrialConfig],
+def prepare_teachers(
+    space: Space,
+    search: str,
     splits: Splits,
     splits_ref: Any,
     teachers: Path,
     share: Share,
     say: Callable[[str], None],
 ) -> dict[str, float | None]:
-    """Trains every expert that is not kept from an earlier search.
+    """Trains every teacher that is not kept from an earlier search.
 
     Args:
-        configs: For each teacher architecture, the config of some trial that has it.
+        space: The space.
+        search: Name of the search, noted with what it uses.
         splits: The images.
         splits_ref: The same in Ray's object store.
         teachers: Directory of the teacher cache.
-        share: What a trial gets; an expert's training gets as much.
+        share: What a trial gets; a teacher's training gets as much.
         say: Told how it goes, a line at a time.
 
     Returns:
-        Validation accuracy of each expert by architecture; None for the user's own.
+        Validation accuracy of each teacher by architecture, at the end of its training; None for the user's own.
 
     Raises:
         UserError: The user's own checkpoint is broken or belongs to another network.
         WorkFailed: A training failed.
     """
-    cache = TeacherCache(teachers)
+    cache = TeacherCache(teachers, search)
+    device = torch.device(share.device)
     accuracies: dict[str, float | None] = {}
-    running: dict[Any, str] = {}
-    for name, config in configs.items():
+    runs: dict[TeacherRun, str | None] = {}
+    for name, config in space.teachers_by_name().items():
         own = config.teachers.expert.checkpoint_of(name)
-        if own:
-            load_expert(config, splits, cache)
+        if own and not space.never("beta"):
+            load_expert(config, splits, cache, torch.device("cpu"))
             accuracies[name] = None
             say(f"expert {name}: {own} (it may have been trained on images that are held out for validation here)")
-            continue
-        key = expert_key(config, splits.fingerprint)
-        if key in cache:
-            accuracies[name] = cache.describe(key).get("validation_accuracy")
-            say(f"expert {name}: kept from an earlier search ({_reached(accuracies[name])})")
+        runs |= teacher_runs(
+            config, splits.fingerprint, device, scratch=not space.never("alpha"), expert=not space.never("beta")
+        )
+    running = {}
+    for run, storage in runs.items():
+        if is_prepared(run, cache, storage):
+            accuracies[run.architecture] = _accuracy(run, cache)
+            say(f"teacher {run.architecture}: kept from an earlier search ({_reached(accuracies[run.architecture])})")
             continue
         # A generator that streams its progress, run by Ray as a task.
-        remote = ray.remote(_train).options(num_cpus=share.cpus, num_gpus=share.gpus, num_returns="streaming")
-        running[remote.remote(config, splits_ref, str(teachers), share.device, share.cpus)] = name
-    said: dict[str, float] = {}
-    for name, progress in _follow(running):
-        if progress.done:
-            accuracies[name] = progress.accuracy
-            say(f"expert {name}: trained {progress.epochs} epochs ({_reached(progress.accuracy)})")
-        elif progress.epoch >= said.get(name, 0) + max(1, progress.epochs // 4):
-            said[name] = progress.epoch
-            say(f"expert {name}: epoch {progress.epoch} of {progress.epochs}")
+        task = ray.remote(_train).options(num_cpus=share.cpus, num_gpus=share.gpus, num_returns="streaming")
+        running[task.remote(run, splits_ref, str(teachers), share.device, share.cpus, storage)] = run
+    accuracies |= _follow(running, say)
+    for run in runs:
+        cache.note_use(run.shelf)
     return accuracies
 
 
-def _follow(running: dict[Any, str]) -> Iterator[tuple[str, Preparation]]:
-    """What the trainings report, in the order in which they report it."""
-    while running:
-        for generator in ray.wait(list(running), num_returns=1, timeout=1.0)[0]:
-            name = running[generator]
+def describe_maps(space: Space, images: int, image_size: int) -> str | None:
+    """What is worth knowing about the attention maps that trials will record; None if they record none.
+
+    Args:
+        space: The space.
+        images: Training images.
+        image_size: Their side in pixels.
+    """
+    if space.teachers.mode == "live" or space.never("beta"):
+        return None
+    width = 2 if space.teachers.storage == "float16" else 4
+    total = 0
+    for name in space.teachers_by_name():
+        sides = [-(-image_size // tap.stride) for tap in describe(name).taps]
+        total += sum(side * side for side in sides) * images * space.budget.epochs * width
+    text = f"attention maps: up to {total / 1e9:.2g} GB will be recorded"
+    if total > space.teachers.cache_bytes():
+        text += f"; beyond teachers.cache_limit ({space.teachers.cache_limit}) they are computed in the trials"
+    return text
+
+
+def _follow(running: dict[Any, TeacherRun], say: Callable[[str], None]) -> dict[str, float | None]:
+    """Says what the trainings report until all have ended; returns the accuracies they reached."""
+    accuracies: dict[str, float | None] = {}
+    said: dict[TeacherRun, int] = {}
+    left = dict(running)
+    while left:
+        for generator in ray.wait(list(left), num_returns=1, timeout=1.0)[0]:
+            run = left[generator]
             try:
-                yield name, ray.get(next(generator))
+                progress: Preparation = ray.get(next(generator))
             except StopIteration:
-                del running[generator]
+                del left[generator]
+                continue
             except ray.exceptions.RayError as error:
                 cause = str(getattr(error, "cause", None) or error).strip().splitlines()
-                raise WorkFailed(f"training the expert {name} failed: {cause[-1] if cause else error!r}") from None
+                raise WorkFailed(
+                    f"training the teacher {run.architecture} failed: {cause[-1] if cause else error!r}"
+                ) from None
+            if progress.done:
+                accuracies[run.architecture] = progress.accuracy
+                say(f"teacher {run.architecture}: trained {run.epochs} epochs ({_reached(progress.accuracy)})")
+            elif progress.epoch >= said.get(run, 0) + max(1, run.epochs // 4) and progress.epoch < run.epochs:
+                said[run] = progress.epoch
+                say(f"teacher {run.architecture}: epoch {progress.epoch} of {run.epochs}")
+    return accuracies
 
 
-def _train(config: TrialConfig, splits: Splits, teachers: str, device: str, threads: int) -> Iterator[Preparation]:
+def _train(
+    run: TeacherRun, splits: Splits, teachers: str, device: str, threads: int, storage: str | None
+) -> Iterator[Preparation]:
     torch.set_num_threads(threads)
-    yield from prepare_expert(config, splits, TeacherCache(Path(teachers)), torch.device(device))
+    yield from prepare(run, splits, TeacherCache(Path(teachers)), torch.device(device), storage)
+
+
+def _accuracy(run: TeacherRun, cache: TeacherCache) -> float | None:
+    accuracy: float | None = (cache.about(run.expert()) or {}).get("validation_accuracy")
+    return accuracy
 
 
 def _reached(accuracy: float | None) -> str:

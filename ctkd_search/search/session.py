@@ -18,13 +18,13 @@ from ray.tune.schedulers import ASHAScheduler
 from rich.console import Console
 
 from ctkd_search.data import Splits
-from ctkd_search.distill.cache import load_weights
+from ctkd_search.distill.weights import load_weights
 from ctkd_search.errors import UserError
 from ctkd_search.results.model import ServedStudent, load_student, log_student
 from ctkd_search.results.store import TEACHERS, SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.search.machine import Share, share_out
 from ctkd_search.search.observer import Observer
-from ctkd_search.search.prepare import prepare_experts
+from ctkd_search.search.prepare import describe_maps, prepare_teachers
 from ctkd_search.search.progress import Progress
 from ctkd_search.search.searcher import make_searcher
 from ctkd_search.search.tracking import Tracker, default_uri
@@ -106,7 +106,7 @@ class Session:
         signal.raise_signal(signal.SIGUSR1)  # what Ray Tune takes as the request to end
 
     def search(self, folder: SearchFolder, record: SearchRecord, splits: Splits, console: Console) -> list[TrialRecord]:
-        """Prepares the experts and runs the trials.
+        """Prepares the teachers and runs the trials.
 
         Returns:
             Every trial of the search, those from before an interruption included.
@@ -130,12 +130,16 @@ class Session:
             self.space.label,
             lambda: None if deadline is None else max(0.0, deadline - time.monotonic()),
         )
-        observer = Observer(self.space, [self.tracker, _Keeper(folder), progress], known, deadline)
+        observer = Observer(self.space, [self.tracker, _Keeper(folder), progress], known, deadline, self.say)
         try:
             splits_ref = ray.put(splits)
             teachers = self.trials_dir / TEACHERS
-            configs = {name: self.space.config(values) for name, values in self.space.experts().items()}
-            record.experts |= prepare_experts(configs, splits, splits_ref, teachers, self.share, self.say)
+            maps = describe_maps(self.space, len(splits.train), splits.geometry.image_size)
+            if maps:
+                self.say(maps)
+            record.experts |= prepare_teachers(
+                self.space, record.name, splits, splits_ref, teachers, self.share, self.say
+            )
             folder.write(record)
             self.say(f"trials: {self.share}")
             tuner = self._tuner(folder, splits, teachers, observer, limit)
@@ -180,6 +184,7 @@ class Session:
                 space=self.space,
                 splits=splits,
                 teachers=str(teachers),
+                search=folder.name,
                 device=self.share.device,
                 threads=self.share.cpus,
             ),

@@ -33,6 +33,7 @@ class DistillationTrial(tune.Trainable):
         space: Space,
         splits: Splits,
         teachers: str,
+        search: str,
         device: str,
         threads: int,
     ) -> None:
@@ -43,13 +44,14 @@ class DistillationTrial(tune.Trainable):
             space: The space.
             splits: The images.
             teachers: Directory of the teacher cache.
+            search: Name of the search, noted with what it uses of the cache.
             device: ``cuda`` or ``cpu``.
             threads: CPU threads to compute with.
         """
         torch.set_num_threads(threads)
         self._space = space
         self._splits = splits
-        self._cache = TeacherCache(Path(teachers))
+        self._cache = TeacherCache(Path(teachers), search)
         self._device = torch.device(device)
         self._begin(config)
 
@@ -67,7 +69,8 @@ class DistillationTrial(tune.Trainable):
         metrics = self._trainer.run_epoch()
         lost = diverged(metrics)
         done = lost or self._trainer.epoch >= self._trainer.epochs
-        return {METRIC: metrics[METRIC], "metrics": metrics, "diverged": lost, "done": done}
+        notes = self._trainer.teachers.notes()
+        return {METRIC: metrics[METRIC], "metrics": metrics, "diverged": lost, "done": done, "notes": notes}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Called by Ray after each epoch."""

@@ -1,0 +1,315 @@
+"""Recording teachers once, so that every trial can replay them.
+
+Nothing flows from the student into either teacher, so for one stream both say the same in every trial. One training
+of the teacher architecture gives its logits at every position of the stream (the scratch teacher's trajectory) and,
+from its last weights, the expert.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ctkd_search.config import Augment, Recipe, TrialConfig
+from ctkd_search.data.registry import Splits
+from ctkd_search.data.stream import STREAM_VERSION, Normalise, Plan, Stream, derived_seed
+from ctkd_search.distill.cache import TeacherCache, content_hash
+from ctkd_search.distill.engine import place, resolve_precision
+from ctkd_search.distill.teachers import Expert, ScratchTeacher
+from ctkd_search.distill.trainer import evaluate
+from ctkd_search.models import build
+from ctkd_search.models.network import TappedNetwork
+
+_TEACHER, MAPS = "teacher", "maps"
+
+
+@dataclass(frozen=True)
+class TeacherRun:
+    """One training of a teacher from scratch: all that determines what it says and what becomes of it.
+
+    Attributes:
+        architecture: The network.
+        recipe: How it is trained, its precision resolved.
+        epochs: For how long.
+        seed: Seed of its initial weights.
+        stream_seed: Seed of the stream that it goes along.
+        augment: How that stream varies the images.
+        data: Fingerprint of the training images.
+    """
+
+    architecture: str
+    recipe: Recipe
+    epochs: int
+    seed: int
+    stream_seed: int
+    augment: Augment
+    data: str
+
+    @property
+    def shelf(self) -> str:
+        """The name under which it is kept."""
+        return f"{_TEACHER}-{content_hash({**dataclasses.asdict(self), 'stream': STREAM_VERSION})}"
+
+    def expert(self) -> str:
+        """The record of its last weights."""
+        return f"{self.shelf}/expert"
+
+    def logits(self, epoch: int, storage: str) -> str:
+        """The record of its logits in an epoch."""
+        return f"{self.shelf}/logits-{storage}-{epoch:04d}"
+
+    def state(self) -> str:
+        """The record of its state while it is being trained."""
+        return f"{self.shelf}/state"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How far a teacher's training has come.
+
+    Attributes:
+        teacher: Its architecture.
+        epoch: Epochs done.
+        epochs: Epochs in all.
+        accuracy: Validation accuracy, once it is trained and if there are validation images.
+        done: Whether it is trained and kept.
+    """
+
+    teacher: str
+    epoch: int
+    epochs: int
+    accuracy: float | None = None
+    done: bool = False
+
+
+def scratch_run(config: TrialConfig, data: str, device: torch.device) -> TeacherRun:
+    """The training that gives a config's scratch teacher, and its expert too unless the config says otherwise."""
+    recipe = config.teachers.recipe
+    return TeacherRun(
+        architecture=config.teacher,
+        recipe=dataclasses.replace(recipe, precision=resolve_precision(recipe.precision, device)),
+        epochs=config.epochs,
+        seed=config.teachers.seed,
+        stream_seed=config.seed,
+        augment=config.augment,
+        data=data,
+    )
+
+
+def expert_run(config: TrialConfig, data: str, device: torch.device) -> TeacherRun | None:
+    """The training whose last weights are a config's expert; None if the user brings the expert."""
+    if config.teachers.expert.checkpoint_of(config.teacher):
+        return None
+    run = scratch_run(config, data, device)
+    seed = config.teachers.expert.seed
+    if seed is None:
+        return run
+    # Another beginning and another stream: an expert that owes nothing to the scratch teacher.
+    return dataclasses.replace(run, seed=seed, stream_seed=derived_seed("expert", seed))
+
+
+def make_stream(splits: Splits, augment: Augment, seed: int, device: torch.device) -> Stream:
+    """The stream of a data set's training images."""
+    normalise = Normalise(splits.mean, splits.std).to(device)
+    return Stream(splits.train, normalise, augment, derived_seed("stream", seed), device)
+
+
+def start_teacher(run: TeacherRun, splits: Splits, device: torch.device) -> ScratchTeacher:
+    """A run's teacher before its first step."""
+    network = build(run.architecture, splits.geometry, derived_seed("teacher", run.seed))
+    return ScratchTeacher(place(network, device), run.recipe, run.epochs)
+
+
+def is_prepared(run: TeacherRun, cache: TeacherCache, storage: str | None) -> bool:
+    """Whether a run is kept: its last weights and, if `storage` says how, all its logits."""
+    wanted = [] if storage is None else [run.logits(epoch, storage) for epoch in range(run.epochs)]
+    return all(name in cache for name in (run.expert(), *wanted))
+
+
+def prepare(
+    run: TeacherRun, splits: Splits, cache: TeacherCache, device: torch.device, storage: str | None
+) -> Iterator[Preparation]:
+    """Trains a teacher and keeps what comes of it, unless that is kept already.
+
+    It goes on from the last finished epoch of a training that was cut short.
+
+    Args:
+        run: The training.
+        splits: The data; the validation images are only looked at once the teacher is trained.
+        cache: Where it is kept.
+        device: Where to compute.
+        storage: Type in which its logits are kept, ``float16`` or ``float32``; None if only its last weights matter.
+
+    Yields:
+        How far it has come, after each epoch, and once more at the end. Nothing if it is kept already.
+    """
+    if is_prepared(run, cache, storage):
+        return
+    cache.shelves.describe(run.shelf, {"kind": "teacher", **dataclasses.asdict(run)})
+    stream = make_stream(splits, run.augment, run.stream_seed, device)
+    teacher = start_teacher(run, splits, device)
+    for epoch in range(_taken_up(run, cache, storage, teacher), run.epochs):
+        said = list(teacher.train(stream, stream.plan(epoch), epoch))
+        if storage is not None:
+            cache.write(run.logits(epoch, storage), torch.cat(said).cpu().numpy().astype(storage))
+        cache.write_state(run.state(), {"epoch": epoch + 1, "teacher": teacher.state_dict()})
+        yield Preparation(run.architecture, epoch + 1, run.epochs)
+    accuracy = None
+    if len(splits.validation):
+        accuracy = evaluate(teacher.network, splits.validation, stream.normalise, device)["accuracy"]
+    cache.write_state(run.expert(), teacher.network.state_dict(), {"validation_accuracy": accuracy})
+    cache.remove(run.state())
+    yield Preparation(run.architecture, run.epochs, run.epochs, accuracy, done=True)
+
+
+def _taken_up(run: TeacherRun, cache: TeacherCache, storage: str | None, teacher: ScratchTeacher) -> int:
+    """Takes up the state of a training that was cut short; returns how many epochs of it are done."""
+    kept = cache.read_state(run.state())
+    if kept is None:
+        return 0
+    done: int = kept["epoch"]
+    if storage is not None and not all(run.logits(epoch, storage) in cache for epoch in range(done)):
+        return 0
+    teacher.load_state_dict(kept["teacher"])
+    return done
+
+
+class TeacherRecording:
+    """What a trial reads of its recorded teachers. What is missing or damaged is recorded anew.
+
+    Args:
+        stream: The stream of the trial.
+        splits: The data, for recording anew.
+        cache: Where the records are.
+        scratch: The training that gave the trajectory, or None if its logits are not needed.
+        storage: Type in which logits and maps are kept.
+        expert: Makes the expert, when maps must be computed.
+        expert_id: What tells the expert from others, or None if its maps are not needed.
+        layers: The layers whose maps the trial needs.
+        limit: Bytes of attention maps in the cache beyond which no more are kept.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        splits: Splits,
+        cache: TeacherCache,
+        scratch: TeacherRun | None,
+        storage: str,
+        expert: Callable[[], Expert],
+        expert_id: str | None,
+        layers: tuple[int, ...],
+        limit: int,
+    ) -> None:
+        self.stream = stream
+        self.splits = splits
+        self.cache = cache
+        self.scratch = scratch
+        self.storage = storage
+        self.layers = layers
+        self.limit = limit
+        self._make_expert = expert
+        self._expert: Expert | None = None
+        self._notes: list[str] = []
+        described = {
+            "expert": expert_id,
+            "stream": [STREAM_VERSION, stream.seed],
+            "augment": dataclasses.asdict(stream.augment),
+            "data": splits.fingerprint,
+        }
+        self._shelf = f"{MAPS}-{content_hash(described)}"
+        self._described = {"kind": "maps", **described}
+
+    @property
+    def shelves(self) -> list[str]:
+        """Where in the cache it reads."""
+        scratch = [self.scratch.shelf] if self.scratch else []
+        return [*scratch, *([self._shelf] if self.layers else [])]
+
+    def logits(self, epoch: int) -> Tensor | None:
+        """The scratch teacher's logits at every position of an epoch, or None if they are not needed."""
+        if self.scratch is None:
+            return None
+        found = self.cache.read_array(self.scratch.logits(epoch, self.storage))
+        if found is None:
+            self._notes.append(f"the trajectory of {self.scratch.architecture} was damaged or removed: recorded anew")
+            for _ in prepare(self.scratch, self.splits, self.cache, self.stream.device, self.storage):
+                pass
+            found = self.cache.read_array(self.scratch.logits(epoch, self.storage))
+            assert found is not None  # it has just been written
+        return self._on_device(found)
+
+    def maps(self, epoch: int, plan: Plan) -> Mapping[int, Tensor] | Iterator[list[Tensor]]:
+        """The expert's maps by layer at every position of an epoch.
+
+        The first trial that needs them computes and keeps them, those of every layer at once, because going
+        through the expert is what costs. Where the cache has reached its limit, they are computed and not kept, and
+        come a few positions at a time.
+        """
+        kept = self._kept_maps(epoch, self.layers)
+        if kept is not None:
+            return kept
+        expert = self._get_expert()
+        if self.cache.shelves.size(MAPS) >= self.limit:
+            if self.limit:
+                self._notes.append("attention maps are computed in the trials: the teacher cache has reached its limit")
+            chosen = [expert.layers.index(layer) for layer in self.layers]
+            return ([pieces[index] for index in chosen] for pieces in expert.maps(self.stream, plan))
+        self.cache.shelves.describe(self._shelf, self._described)
+        pieces = list(expert.maps(self.stream, plan))
+        whole = {layer: torch.cat([piece[i] for piece in pieces]) for i, layer in enumerate(expert.layers)}
+        stored = {layer: maps.cpu().numpy().astype(self.storage) for layer, maps in whole.items()}
+        for layer, maps in stored.items():
+            self.cache.write(self._map_name(epoch, layer), maps)
+        return {layer: self._on_device(stored[layer]) for layer in self.layers}
+
+    def notes(self) -> list[str]:
+        """What the user should know about what was read since the last time."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    def _kept_maps(self, epoch: int, layers: tuple[int, ...]) -> dict[int, Tensor] | None:
+        found = {layer: self.cache.read_array(self._map_name(epoch, layer)) for layer in layers}
+        present = {layer: array for layer, array in found.items() if array is not None}
+        return (
+            {layer: self._on_device(array) for layer, array in present.items()} if len(present) == len(found) else None
+        )
+
+    def _map_name(self, epoch: int, layer: int) -> str:
+        return f"{self._shelf}/maps-{self.storage}-{epoch:04d}-{layer}"
+
+    def _get_expert(self) -> Expert:
+        if self._expert is None:
+            self._expert = self._make_expert()
+        return self._expert
+
+    def _on_device(self, array: np.ndarray) -> Tensor:
+        # On the CPU the pages of the file itself are read, as they are needed; to a GPU they go in one piece.
+        return torch.from_numpy(array).to(self.stream.device)
+
+
+def file_hash(path: Path) -> str:
+    """What tells a user's own file from others."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def kept_expert(run: TeacherRun, splits: Splits, cache: TeacherCache, device: torch.device) -> TappedNetwork:
+    """The network of a run with its last weights; trained anew if they are damaged or gone."""
+    weights: dict[str, Any] | None = cache.read_state(run.expert())
+    if weights is None:
+        for _ in prepare(run, splits, cache, device, None):
+            pass
+        weights = cache.read_state(run.expert())
+        assert weights is not None  # it has just been written
+    network = build(run.architecture, splits.geometry, seed=0)
+    network.load_state_dict(weights)
+    return network
