@@ -119,6 +119,7 @@ def _teachers(
         cache,
         scratch=run,
         storage=config.teachers.storage,
+        architecture=config.teacher,
         expert=lambda: load_expert(config, splits, cache, stream.device),
         expert_id=expert_of.shelf if expert_of else _own_expert_id(config, Path(str(own)), stream.device),
         layers=layers,

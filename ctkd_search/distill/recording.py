@@ -191,6 +191,7 @@ class TeacherRecording:
         cache: Where the records are.
         scratch: The training that gave the trajectory, or None if its logits are not needed.
         storage: Type in which logits and maps are kept.
+        architecture: The expert's architecture, for those who look.
         expert: Makes the expert, when maps must be computed.
         expert_id: What tells the expert from others, or None if its maps are not needed.
         layers: The layers whose maps the trial needs.
@@ -204,6 +205,7 @@ class TeacherRecording:
         cache: TeacherCache,
         scratch: TeacherRun | None,
         storage: str,
+        architecture: str,
         expert: Callable[[], Expert],
         expert_id: str | None,
         layers: tuple[int, ...],
@@ -226,13 +228,8 @@ class TeacherRecording:
             "data": splits.fingerprint,
         }
         self._shelf = f"{MAPS}-{content_hash(described)}"
-        self._described = {"kind": "maps", **described}
-
-    @property
-    def shelves(self) -> list[str]:
-        """Where in the cache it reads."""
-        scratch = [self.scratch.shelf] if self.scratch else []
-        return [*scratch, *([self._shelf] if self.layers else [])]
+        self._described = {"kind": "maps", "architecture": architecture, **described}
+        self._noted = False
 
     def logits(self, epoch: int) -> Tensor | None:
         """The scratch teacher's logits at every position of an epoch, or None if they are not needed."""
@@ -256,6 +253,7 @@ class TeacherRecording:
         """
         kept = self._kept_maps(epoch, self.layers)
         if kept is not None:
+            self._note_use()
             return kept
         expert = self._get_expert()
         if self.cache.shelves.size(MAPS) >= self.limit:
@@ -269,6 +267,7 @@ class TeacherRecording:
         stored = {layer: maps.cpu().numpy().astype(self.storage) for layer, maps in whole.items()}
         for layer, maps in stored.items():
             self.cache.write(self._map_name(epoch, layer), maps)
+        self._note_use()
         return {layer: self._on_device(stored[layer]) for layer in self.layers}
 
     def notes(self) -> list[str]:
@@ -282,6 +281,11 @@ class TeacherRecording:
         return (
             {layer: self._on_device(array) for layer, array in present.items()} if len(present) == len(found) else None
         )
+
+    def _note_use(self) -> None:
+        if not self._noted:
+            self.cache.note_use(self._shelf)
+            self._noted = True
 
     def _map_name(self, epoch: int, layer: int) -> str:
         return f"{self._shelf}/maps-{self.storage}-{epoch:04d}-{layer}"
