@@ -95,7 +95,7 @@ def _budget_lines(space: Space) -> list[str]:
         )
     if budget.seconds() is not None:
         lines.append(f"time: at most {clock(budget.seconds() or 0)}")
-    experts = ", ".join(space.experts()) or "none"
+    experts = ", ".join(e for e in space.experts() if not space.teachers.expert.checkpoint_of(e)) or "none"
     lines.append(f"experts to train first, {budget.epochs} epochs each unless kept from an earlier search: {experts}")
     return lines
 
