@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("config", type=Path, metavar="CONFIG", help="a config written by export")
     train.add_argument("--epochs", type=_count, metavar="N", help="epochs (default: the config's)")
     train.add_argument(
-        "--seed", type=int, metavar="N", help="seed of the stream and the student (default: the config's)"
+        "--seed", type=_seed, metavar="N", help="seed of the stream and the student (default: the config's)"
     )
     train.add_argument("--device", choices=("cpu", "cuda"), help="where to compute (default: a GPU if there is one)")
     train.add_argument(
@@ -191,6 +191,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, but got {text!r}")
+    return int(text)
+
+
 def _overrides(options: argparse.Namespace) -> list[str]:
     """Every option that stands for a key of the space, as KEY=VALUE; --set comes last and wins."""
     keys = {
@@ -210,9 +216,15 @@ def _overrides(options: argparse.Namespace) -> list[str]:
 def _console() -> Console:
     from rich.console import Console
 
-    console = Console()
+    class Plain(Console):
+        """Prints text as it is, brackets and colons included, and leaves a broken pipe to `main`."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    console = Plain(markup=False, emoji=False)
     # A pipe or a file has no width; tables need not be cut to 80 columns there.
-    return console if console.is_terminal else Console(width=160)
+    return console if console.is_terminal else Plain(width=160, markup=False, emoji=False)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -227,7 +239,7 @@ def _run(options: argparse.Namespace) -> None:
     from ctkd_search.space import check_name, read_space
 
     space = read_space(options.space, _overrides(options))
-    name = check_name(options.name) if options.name else space.name
+    name = check_name(options.name) if options.name is not None else space.name
     again = shlex.join(["ctkd-search", *options.words, *([] if options.resume else ["--resume"])])
     request = Request(space, name, options.trials_dir, options.resume, again)
     run_search(request, _console())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -31,7 +32,7 @@ class Range:
 
     def __contains__(self, value: float) -> bool:
         """Whether `value` lies in the interval; NaN and infinities never do."""
-        if not abs(value) < float("inf"):
+        if not abs(value) <= sys.float_info.max:
             return False
         above = value > self.low if self.open_low else value >= self.low
         if self.high is None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ctkd_search.config import plain
@@ -65,14 +67,19 @@ class Number(Distribution):
         """Asks Optuna for a value."""
         if self.whole:
             return trial.suggest_int(name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
-        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+        with warnings.catch_warnings():
+            # Optuna warns where the step does not divide the range, and does the right thing.
+            warnings.simplefilter("ignore", UserWarning)
+            return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
     def nearest(self, value: float) -> float:
         """The possible value nearest to `value`, as Optuna stores it."""
         clipped = min(max(value, self.low), self.high)
         if self.step:
-            steps = min(round((clipped - self.low) / self.step), math.floor((self.high - self.low) / self.step))
-            clipped = self.low + steps * self.step
+            # In decimals, as Optuna does it: in binary, 0.3 is no multiple of 0.1.
+            low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step))
+            steps = min(round((clipped - self.low) / self.step), math.floor((high - low) / step))
+            clipped = float(low + steps * step)
         return round(clipped) if self.whole else float(clipped)
 
     def decode(self, stored: float) -> float:
@@ -195,6 +202,9 @@ def _when(raw: Any, fault: Report) -> dict[str, tuple[Any, ...]]:
     if not isinstance(raw, dict) or not raw:
         fault(("when",), f"must name parameters and their values, as in {{step_loss: kl}}, but got {raw!r}")
         return {}
+    for name, value in raw.items():
+        if value == []:
+            fault(("when", str(name)), "must name at least one value, but got []")
     # A list holds alternatives. Layers are written as text there ("2,3"), as tables show them.
     return {str(name): tuple(value) if isinstance(value, list) else (value,) for name, value in raw.items()}
 

@@ -19,7 +19,7 @@ from ctkd_search.config import Augment, Count, DatasetConfig, Range, Recipe, Tea
 from ctkd_search.distill.methods.base import Parameter, methods
 from ctkd_search.distributions import Choice, Constant, Entry, parse, show
 from ctkd_search.errors import UserError
-from ctkd_search.yamlfile import Document, read
+from ctkd_search.yamlfile import Document, dump, read
 
 if TYPE_CHECKING:
     import optuna
@@ -37,6 +37,7 @@ TRAINING = (
 )
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
 _NAME_RULE = "letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit"
+_TAKEN_NAMES = ("teachers", "artifacts", "published")
 _SECTIONS = (
     "name",
     "seed",
@@ -274,15 +275,22 @@ def read_space(path: Path, overrides: Sequence[str] = ()) -> Space:
 
 def space_of(raw: Mapping[str, Any]) -> Space:
     """A space from its content, as a search has kept it."""
-    import yaml
+    return _Reader(Document("the space kept with the search", dump(dict(raw)))).space()
 
-    return _Reader(Document("the space kept with the search", yaml.safe_dump(dict(raw)))).space()
+
+def name_fault(name: Any) -> str | None:
+    """What is wrong with the name of a search, or None."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        return f"must be {_NAME_RULE}, but got {name!r}"
+    # Directories that stand beside those of the searches.
+    return f"must not be {name!r}, which is kept for other things" if name in _TAKEN_NAMES else None
 
 
 def check_name(name: str) -> str:
     """Returns the name of a search, or raises UserError if it is none."""
-    if not _NAME.fullmatch(name):
-        raise UserError(f"--name must be {_NAME_RULE}, but got {name!r}")
+    fault = name_fault(name)
+    if fault:
+        raise UserError(f"--name {fault}")
     return name
 
 
@@ -295,7 +303,12 @@ def _active(entry: Entry, values: Mapping[str, Any]) -> bool:
 def _allows(allowed: tuple[Any, ...] | Range, value: Any) -> bool:
     if isinstance(allowed, Range):
         return value in allowed
-    return show(value) in {show(option) for option in allowed}
+    return _comparable(value) in map(_comparable, allowed)
+
+
+def _comparable(value: Any) -> Any:
+    """Layers as text, because that is how a condition writes them; everything else as it is."""
+    return show(value) if isinstance(value, tuple | list) else value
 
 
 def _values(entry: Entry | None, parameter: Parameter) -> tuple[Any, ...]:
@@ -304,7 +317,7 @@ def _values(entry: Entry | None, parameter: Parameter) -> tuple[Any, ...]:
         return (parameter.default,)
     listed = entry.values() or ()
     if not isinstance(entry, Constant) and entry.when:
-        return (*listed, parameter.default)
+        return tuple(dict.fromkeys((*listed, parameter.default))) if listed else ()
     return listed
 
 
@@ -322,12 +335,30 @@ def _ordered(entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> li
     return order
 
 
+def read_augment(document: Document, dataset: DatasetConfig | None) -> Augment:
+    """The section ``augment``, where what is not given is the data set's own; None: a data set that cannot be read."""
+    if dataset is None:
+        return document.section("augment", Augment, Augment())
+    own = data.describe(dataset.name).augment
+    raw = document.data.get("augment")
+    if raw is None:
+        return own
+    merged = {**dataclasses.asdict(own), **raw} if isinstance(raw, dict) else raw
+    augment: Augment = document.validated(("augment",), merged, Augment, own)
+    size = data.geometry(dataset).image_size
+    if augment.crop >= size:
+        document.fault(("augment", "crop"), f"must be less than the image size {size}, but got {augment.crop}")
+    return augment
+
+
 class _Reader:
     """Turns a document into a space, noting every problem on the way."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
         self.fault = document.fault
+        # Parameters whose entry cannot be read; what depends on them is not judged.
+        self.faulty: set[str] = set()
 
     def space(self) -> Space:
         document = self.document
@@ -335,23 +366,30 @@ class _Reader:
         name = self._name()
         seed = document.validated(("seed",), document.data.get("seed", 0), Annotated[int, Range(0)], 0)
         dataset = self._dataset()
-        augment = self._augment(dataset)
+        augment = read_augment(document, dataset)
         budget = self._budget()
         train = document.section("train", Recipe, Recipe())
+        self._check_nesterov(("train",), train)
         entries = self._entries(train)
         teachers = self._teachers(entries)
         resources = self._resources()
         tracking = document.section("tracking", Tracking, Tracking())
         document.raise_problems()
         assert dataset is not None  # a missing data set is a problem
-        return Space(name, dataset, augment, budget, teachers, train, entries, resources, tracking, seed, document.data)
+        raw = dict(document.data)
+        # Kept with absolute paths, so that it means the same wherever it is read again.
+        if dataset.root:
+            raw["dataset"] = {**raw["dataset"], "root": dataset.root}
+        if teachers.expert.checkpoint:
+            raw["teachers"] = {**raw["teachers"], "expert": {"checkpoint": teachers.expert.checkpoint}}
+        return Space(name, dataset, augment, budget, teachers, train, entries, resources, tracking, seed, raw)
 
     def _name(self) -> str:
         name = self.document.data.get("name")
         if name is None:
             self.fault(("name",), "is missing: what to call the search")
-        elif not isinstance(name, str) or not _NAME.fullmatch(name):
-            self.fault(("name",), f"must be {_NAME_RULE}, but got {name!r}")
+        elif fault := name_fault(name):
+            self.fault(("name",), fault)
         return str(name)
 
     def _dataset(self) -> DatasetConfig | None:
@@ -369,20 +407,6 @@ class _Reader:
             return None
         # Trials run in other working directories than this one.
         return dataclasses.replace(dataset, root=os.path.abspath(dataset.root)) if dataset.root else dataset
-
-    def _augment(self, dataset: DatasetConfig | None) -> Augment:
-        if dataset is None:
-            return self.document.section("augment", Augment, Augment())
-        own = data.describe(dataset.name).augment
-        raw = self.document.data.get("augment")
-        if raw is None:
-            return own
-        merged = {**dataclasses.asdict(own), **raw} if isinstance(raw, dict) else raw
-        augment = self.document.validated(("augment",), merged, Augment, own)
-        size = data.geometry(dataset).image_size
-        if augment.crop >= size:
-            self.fault(("augment", "crop"), f"must be less than the image size {size}, but got {augment.crop}")
-        return augment
 
     def _budget(self) -> Budget:
         budget = self.document.section("budget", Budget, Budget())
@@ -407,9 +431,10 @@ class _Reader:
     def _teachers(self, entries: Mapping[str, Entry]) -> TeachersConfig:
         teachers = self.document.section("teachers", TeachersConfig, TeachersConfig())
         self._check_storage(teachers)
+        self._check_nesterov(("teachers", "recipe"), teachers.recipe)
         place = ("teachers", "expert", "checkpoint")
         checkpoint = teachers.expert.checkpoint
-        if checkpoint is None:
+        if checkpoint is None or "pair" in self.faulty:
             return teachers
         names = {str(pair).split("/")[0] for pair in _values(entries.get("pair"), PAIR)}
         files = checkpoint if isinstance(checkpoint, dict) else dict.fromkeys(names, checkpoint)
@@ -442,6 +467,10 @@ class _Reader:
         if teachers.expert.checkpoint is not None and teachers.expert.seed is not None:
             self.fault(("teachers", "expert", "seed"), "has no effect beside checkpoint; leave one of the two out")
 
+    def _check_nesterov(self, place: tuple[str, ...], recipe: Recipe) -> None:
+        if recipe.nesterov and not recipe.momentum:
+            self.fault((*place, "momentum"), "must be greater than 0 where nesterov is true, but got 0")
+
     def _entries(self, train: Recipe) -> dict[str, Entry]:
         known = parameters(train)
         raw = self.document.data.get("search")
@@ -457,6 +486,7 @@ class _Reader:
             entry = parse(parameter, raw[name], functools.partial(self._search_fault, name))
             if entry is None:
                 complete = False
+                self.faulty.add(name)
             else:
                 entries[name] = entry
         own = self.document.data.get("train")
@@ -481,6 +511,8 @@ class _Reader:
                 if other not in known:
                     self.fault(place, f"is not a parameter; there are: {', '.join(known)}")
                     continue
+                if other in self.faulty:
+                    continue
                 listed = _values(entries.get(other), known[other])
                 if not listed:
                     self.fault(place, "is a range; a condition must name a choice, subsets or a constant")
@@ -491,7 +523,7 @@ class _Reader:
             circle = [name for name, entry in entries.items() if getattr(entry, "when", None)]
             self.fault(
                 ("search", circle[0], "when"),
-                f"goes in a circle with the conditions of {', '.join(circle[1:])}",
+                f"goes in a circle with the conditions of {', '.join(circle[1:] or circle)}",
             )
 
     def _check_effects(self, entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> None:
@@ -537,6 +569,8 @@ def _layers_with(entry: Entry | None, parameter: Parameter, pair: str) -> list[t
     """The layers that may be compared in trials of a pair."""
     if isinstance(entry, Choice) and not _allows(entry.when.get("pair", (pair,)), pair):
         return [parameter.default]
+    if isinstance(entry, Choice) and set(entry.when) == {"pair"}:
+        return list(entry.values())
     return list(_values(entry, parameter))
 
 

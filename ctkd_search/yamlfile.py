@@ -20,10 +20,34 @@ Place = tuple[str | int, ...]
 class _Loader(yaml.SafeLoader):
     """Safe YAML in which ``5e-4`` is a number, as people write it and as YAML 1.2 has it."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Says where a value is that cannot be, such as the 45th of a month."""
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
-)
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads again: text that looks like a number is quoted."""
+
+
+for _form in (_Loader, _Dumper):
+    _form.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
+
+
+def dump(content: Any) -> str:
+    """Plain values as YAML, in the order given."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+
+
+def _unshared(value: Any) -> Any:
+    """The same values without any that stands in two places."""
+    if isinstance(value, dict):
+        return {key: _unshared(inner) for key, inner in value.items()}
+    return [_unshared(inner) for inner in value] if isinstance(value, list) else value
 
 
 class Document:
@@ -42,10 +66,15 @@ class Document:
         self.source = source
         self._lines: dict[Place, str] = {}
         self.problems: list[tuple[Place, str]] = []
-        loader = _Loader(text)
         try:
+            loader = _Loader(text)
             node = loader.get_single_node()
-            self.data: Any = loader.construct_document(node) if node else {}
+            if node:
+                self._index(node, ())
+            self.data: Any = _unshared(loader.construct_document(node)) if node else {}
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            raise UserError(f"{source}, line {line}: not valid YAML: {error.reason}") from None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             where = f", line {mark.line + 1}" if mark else ""
@@ -54,8 +83,6 @@ class Document:
             raise UserError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from None
         if not isinstance(self.data, dict):
             raise UserError(f"{source}: must be a mapping of keys to values, but got {type(self.data).__name__}")
-        if node:
-            self._index(node, ())
         for override in overrides:
             self._override(override)
 
@@ -64,7 +91,7 @@ class Document:
         if isinstance(node, yaml.MappingNode):
             seen = set()
             for key_node, value_node in node.value:
-                key = getattr(key_node, "value", "")
+                key = str(getattr(key_node, "value", ""))
                 here = (*place, key)
                 self._lines[here] = f"line {key_node.start_mark.line + 1}"
                 if key in seen:
@@ -81,8 +108,8 @@ class Document:
         if not equals or not all(keys):
             raise UserError(f"--set takes KEY=VALUE, as in train.batch_size=64, but got {override!r}")
         try:
-            value = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
+            value = _unshared(yaml.load(text, Loader=_Loader))
+        except (yaml.YAMLError, RecursionError) as error:
             raise UserError(f"--set {dotted}: {text!r} is not valid YAML ({str(error).splitlines()[0]})") from None
         into = self.data
         for key in keys[:-1]:
@@ -90,6 +117,7 @@ class Document:
                 into[key] = {}
             into = into[key]
         into[keys[-1]] = value
+        self._lines = {place: line for place, line in self._lines.items() if place[: len(keys)] != tuple(keys)}
         for length in range(1, len(keys) + 1):
             self._lines.setdefault(tuple(keys[:length]), f"--set {dotted}")
         self._lines[tuple(keys)] = f"--set {dotted}"

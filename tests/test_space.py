@@ -61,7 +61,7 @@ search: [lr, alpha]           #! search must say what is searched; there are: pa
     "an unknown data set": """\
 name: x
 dataset:
-  name: cifr10                #! dataset.name unknown data set 'cifr10'; there are: cifar10, digits, folder
+  name: cifr10                #! dataset.name unknown data set 'cifr10'; there are: cifar10,
 search: {alpha: {float: [1, 2]}}
 """,
     "keys that fit each other badly": """\

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import yaml
-
 from ctkd_search import data
-from ctkd_search.config import Augment, Count, DatasetConfig, Range, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.config import Count, DatasetConfig, Range, Recipe, TeachersConfig, TrialConfig
 from ctkd_search.distill.methods.base import methods
 from ctkd_search.errors import UserError
 from ctkd_search.results.store import SearchRecord, TrialRecord
-from ctkd_search.space import PAIR, Space, pair_fault
-from ctkd_search.yamlfile import read
+from ctkd_search.space import PAIR, Space, name_fault, pair_fault, read_augment
+from ctkd_search.yamlfile import dump, read
 
 if TYPE_CHECKING:
     from ctkd_search.data import Splits
@@ -82,7 +80,7 @@ def config_text(space: Space, search: SearchRecord, trial: TrialRecord, splits: 
         f"# Trial {trial.number} of the search {search.name!r}, begun {search.started}.\n"
         "# Train it to the end, on training and validation images, with: ctkd-search train THIS_FILE\n"
     )
-    return heading + yaml.safe_dump(content, sort_keys=False, width=100)
+    return heading + dump(content)
 
 
 def read_config(path: Path) -> ConfigFile:
@@ -99,20 +97,25 @@ def read_config(path: Path) -> ConfigFile:
     for key in ("name", "pair", "epochs", "method", "dataset"):
         if key not in raw:
             document.fault((key,), "is missing")
-    name = document.validated(("name",), raw.get("name", ""), str, "")
+    name = document.validated(("name",), raw.get("name", "x"), str, "x")
+    if fault := name_fault(name):
+        document.fault(("name",), fault)
     epochs = document.validated(("epochs",), raw.get("epochs", 1), Count, 1)
     seed = document.validated(("seed",), raw.get("seed", 0), Annotated[int, Range(0)], 0)
     train = document.section("train", Recipe, Recipe())
     teachers = document.section("teachers", TeachersConfig, TeachersConfig())
-    augment = document.section("augment", Augment, Augment())
     before = len(document.problems)
     dataset = document.section("dataset", DatasetConfig, DatasetConfig(""))
     if len(document.problems) == before and "dataset" in raw:
         for key, message in data.problems(dataset):
             document.fault(("dataset", key), message)
-    method = _method(document, raw.get("method"))
+    augment = read_augment(document, dataset if len(document.problems) == before and dataset.name else None)
+    before = len(document.problems)
+    method = _method(document, raw["method"]) if "method" in raw else {}
+    # A faulty method has been said; its layers are then not held against the pair.
+    layers = method["attention_layers"] if len(document.problems) == before and method.get("beta") else ()
     pair = raw.get("pair", PAIR.default)
-    fault = PAIR.fault(pair) or pair_fault(pair, method.get("attention_layers", ()) if method.get("beta", 1) else ())
+    fault = PAIR.fault(pair) or pair_fault(pair, layers)
     if fault:
         document.fault(("pair",), fault)
     document.raise_problems()
@@ -149,7 +152,7 @@ def _method(document: Any, raw: Any) -> dict[str, Any]:
         fault = parameter.fault(raw[name]) if name in raw else "is missing"
         if fault:
             document.fault(("method", name), fault)
-    return dict(raw)
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
 
 
 def _without_none(section: dict[str, Any]) -> dict[str, Any]:

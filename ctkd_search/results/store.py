@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,7 +191,7 @@ def _dump(record: Any) -> str:
     def strict(value: Any) -> Any:
         # JSON has no NaN; a diverged trial's losses are kept as text.
         if isinstance(value, float) and not math.isfinite(value):
-            return str(value)
+            return {"number": str(value)}
         if isinstance(value, dict):
             return {key: strict(inner) for key, inner in value.items()}
         return [strict(inner) for inner in value] if isinstance(value, list | tuple) else value
@@ -202,8 +201,8 @@ def _dump(record: Any) -> str:
 
 def _load(path: Path, form: Any) -> Any:
     def number(value: Any) -> Any:
-        if isinstance(value, str) and re.fullmatch(r"nan|-?inf", value):
-            return float(value)
+        if isinstance(value, dict) and value.keys() == {"number"}:
+            return float(value["number"])
         if isinstance(value, dict):
             return {key: number(inner) for key, inner in value.items()}
         return [number(inner) for inner in value] if isinstance(value, list) else value

@@ -58,8 +58,7 @@ def share_out(resources: Resources, gpus: float, cpus: int) -> Share:
             "the CPU"
         )
     wanted = resources.concurrent_trials
-    # 1e-9: a third of a GPU three times over is one GPU, whatever the rounding.
-    by_gpu = math.floor(gpus / per_trial + 1e-9) if per_trial else cpus
+    by_gpu = _room(per_trial, gpus) if per_trial else cpus
     cpus_per_trial = resources.cpus_per_trial or max(1, cpus // (wanted or by_gpu))
     if cpus_per_trial > cpus:
         raise UserError(f"resources.cpus_per_trial is {cpus_per_trial}, but there are {cpus} cores; lower it")
@@ -70,3 +69,11 @@ def share_out(resources: Resources, gpus: float, cpus: int) -> Share:
             f"there is room for {most}; lower it, or lower what a trial gets"
         )
     return Share(per_trial, cpus_per_trial, wanted or most)
+
+
+def _room(per_trial: float, gpus: float) -> int:
+    """How many trials fit on the GPUs; a fraction of one is never made of two."""
+    if per_trial >= 1:
+        return math.floor(gpus / per_trial)
+    # 1e-9: a third of a GPU three times over is one GPU, whatever the rounding.
+    return int(gpus) * math.floor(1 / per_trial + 1e-9)

@@ -62,11 +62,11 @@ def run_search(request: Request, console: Console) -> None:
     def say(text: str) -> None:
         console.print(text, soft_wrap=True, highlight=False)
 
+    make_directory(request.trials_dir)
     say(f"search {request.name}: {request.space.budget.trials} trials of up to {request.space.budget.epochs} epochs")
     # Ray and torch are imported only now, when everything that can be wrong with the space has been said.
     from ctkd_search.search.session import Session
 
-    make_directory(request.trials_dir)
     splits = data.load_train(request.space.dataset)
     say(f"data: {len(splits.train):,} training images, {len(splits.validation):,} held out for validation")
     if earlier and earlier.fingerprint != splits.fingerprint:

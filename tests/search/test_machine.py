@@ -36,6 +36,7 @@ def wanting(gpus=None, cpus=None, concurrent=None):
         (wanting(gpus=0.33), 2, 12, Share(0.33, 2, 6)),
         (wanting(gpus=0.1), 1, 20, Share(0.1, 2, 10)),
         (wanting(gpus=0.001), 1, 4, Share(0.001, 1, 4)),
+        (wanting(gpus=1 / 93), 1, 93, Share(1 / 93, 1, 93)),  # 1 / (1 / 93) is a little less than 93
         # a fraction is of one GPU: what is left of two makes no third
         (wanting(gpus=0.6), 3, 12, Share(0.6, 4, 3)),
         (wanting(gpus=0.4), 2, 16, Share(0.4, 4, 4)),

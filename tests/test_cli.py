@@ -1,0 +1,323 @@
+"""The commands: what they print, and how they answer whatever a user may have got wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ctkd_search import __version__, cli
+from ctkd_search.config import plain
+from ctkd_search.results.config_file import read_config
+from ctkd_search.results.store import FINISHED, STOPPED, SearchFolder, SearchRecord, TrialRecord
+from ctkd_search.space import read_space
+
+SPACES = Path(__file__).parents[1] / "spaces"
+DIGITS = str(SPACES / "digits.yaml")
+COMMANDS = re.findall(r"^    (\w+) +\w", cli._parser().format_help(), flags=re.MULTILINE)
+# What only a command that did its work would say.
+DONE = ("wrote", "took", "registered", "best:", "validation |", "parameter")
+AGAIN = "ctkd-search run 'spaces[1]/digits.yaml' --set 'search.step_loss={choice: [kl, mse]}' --name :x: --resume"
+
+
+def a_search(name, finished=False, accuracies=(0.5, 0.75)):
+    """Writes a search of the digits into ./trials, as if it had run."""
+    space = read_space(Path(DIGITS))
+    values = {field.name: None for field in dataclasses.fields(SearchRecord)}
+    values |= {"name": name, "space": plain(dict(space.raw)), "started": "2026-01-02T03:04:05+00:00", "again": AGAIN}
+    values |= {"versions": {}, "fingerprint": "f" * 64, "classes": list("0123456789"), "tracking_uri": "sqlite:///x"}
+    values |= {"experts": {"wrn-16-2": 0.875}, "finished": finished}
+    folder = SearchFolder(Path("trials"), name)
+    folder.write(SearchRecord(**values))
+    for number, accuracy in enumerate(accuracies, start=1):
+        stored = {**space.paper_point(), "alpha": number / 2}
+        epochs = [{"epoch": 1, "validation_accuracy": accuracy, "validation_loss": 0.5, "seconds": 1.0}] * number
+        chosen = plain(space.effective(space.decode(stored)))
+        status = STOPPED if number == 1 else FINISHED
+        folder.write_trial(TrialRecord(f"id{number}", number, chosen, stored, status, "", epochs))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _in_a_directory_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def call(capsys):
+    """Runs a command in this process; gives its exit code, what it printed, and its complaints."""
+
+    def run(*words):
+        capsys.readouterr()
+        try:
+            code = cli.main(list(map(str, words)))
+        except SystemExit as end:  # argparse's own way out
+            code = end.code
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+def process(*words, **options):
+    """Runs a command in a process of its own."""
+    command = [sys.executable, "-m", "ctkd_search", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+@pytest.fixture
+def mistakes():
+    """Two searches, and files with which something is wrong."""
+    a_search("digits")
+    a_search("done", finished=True)
+    for name, text in {
+        "tab.yaml": "name: x\nsearch:\n\tlr: 0.1\n",
+        "empty.yaml": "",
+        "unknown.yaml": "name: x\ndataset: {name: mnist}\nsearch: {alpha: {float: [0.1, 1]}}\n",
+        "broken.yaml": "name: x\npair: wrn-16-2/resnet8\nepochs: none\n",
+        "nul.yaml": "name: \x00",
+        "file": "",
+    }.items():
+        Path(name).write_text(text)
+    for name in ("broken", "older"):
+        a_search(name)
+    Path("trials/broken/records/00001.json").write_text("{")
+    Path("trials/older/search.json").write_text('{"name": "older"}')
+    Path("folder").mkdir()
+    Path("elsewhere/x").mkdir(parents=True)
+
+
+MISTAKES = {
+    "check none.yaml": "there is no file none.yaml",
+    "run none.yaml": "there is no file none.yaml",
+    "train none.yaml": "there is no file none.yaml",
+    "check folder": "cannot read folder: Is a directory",
+    "train folder": "cannot read folder: Is a directory",
+    "check tab.yaml": "tab.yaml, line 3: not valid YAML",
+    "check nul.yaml": "nul.yaml",
+    "check empty.yaml": "dataset is missing; there are: cifar10, ",
+    "check unknown.yaml": "line 2: dataset.name unknown data set 'mnist'; there are: cifar10, ",
+    "run unknown.yaml --name y": "line 2: dataset.name unknown data set 'mnist'; there are: cifar10, ",
+    "check DIGITS --set foo": "--set takes KEY=VALUE, as in train.batch_size=64, but got 'foo'",
+    "check DIGITS --set tran.lr=1": "--set tran.lr: tran is not a known key (did you mean train?)",
+    "check DIGITS --set train.lr=2020-13-45": "--set train.lr: ",
+    "check DIGITS --set budget.trials=few": "budget.trials must be a whole number, but got 'few'",
+    "check DIGITS --trials 0": "budget.trials must be at least 1, but got 0",
+    "run DIGITS --time-budget soon": "budget.time_budget must be a duration such as 90s, 45m or 1h30m, but got 'soon'",
+    "run DIGITS": "there is a search 'digits' in trials already; go on with it by adding --resume, or choose another",
+    "run DIGITS --name done": "there is a search 'done' in trials already",
+    "run DIGITS --name a/b": "--name must be letters, digits, '.', '_' and '-', at most 63",
+    "run DIGITS --name ..": "--name must be letters, digits",
+    "run DIGITS --name EMPTY": "--name must be letters, digits",
+    "run DIGITS --name y --resume": "there is no search 'y' in trials; there are: broken, digits, done, older",
+    "run DIGITS --name done --resume": "search 'done' has finished; see it with: ctkd-search show done",
+    "run DIGITS --resume --epochs 30": "with:\n  budget.epochs: 12 before, 30 now",
+    "run DIGITS --resume --set search.lr=0.1": "\n  search.lr: {'float': [0.01, 0.3], 'log': True} before, 0.1 now",
+    "run DIGITS --name y --trials-dir file": "cannot write to the directory file",
+    "show y": "there is no search 'y' in trials; there are: broken, digits, done, older",
+    "show broken": "trials/broken/records/00001.json is not a record of this version",
+    "show older": "trials/older/search.json is not a record of this version",
+    "show --trials-dir elsewhere": "there are no searches in elsewhere yet; begin one with: ctkd-search run",
+    "show x --trials-dir elsewhere": "there is no search 'x' in elsewhere; there are: none yet",
+    "show digits --limit 0": "--limit: must be a whole number of at least 1, but got '0'",
+    "export y": "there is no search 'y' in trials; there are: broken, digits, done, older",
+    "export digits --trial 9": "there is no trial 9; ctkd-search show lists the trials",
+    "export digits -o file/best.yaml": "cannot write to the directory file",
+    "export digits -o folder": "folder",
+    "train DIGITS": "digits.yaml is a space; run it with: ctkd-search run",
+    "train broken.yaml": "broken.yaml has 3 errors:",
+    "train broken.yaml --epochs 0": "--epochs: must be a whole number of at least 1, but got '0'",
+    "ui --trials-dir elsewhere": "there is nothing in elsewhere yet; run a search first",
+    "ui --port 0": "--port: must be a whole number of at least 1, but got '0'",
+    "": "the following arguments are required: COMMAND",
+    "serch": "invalid choice: 'serch'",
+    "export": "the following arguments are required: NAME",
+}
+
+
+@pytest.mark.usefixtures("mistakes")
+@pytest.mark.parametrize(("words", "answer"), MISTAKES.items(), ids=MISTAKES)
+def test_a_mistake_is_answered_with_exit_code_2_and_what_to_do(call, words, answer):
+    before = sorted(Path.cwd().rglob("*"))
+    code, out, err = call(*({"DIGITS": DIGITS, "EMPTY": ""}.get(word, word) for word in words.split()))
+    assert code == 2
+    assert answer in err
+    assert "ctkd-search" in err.splitlines()[0]
+    assert not any(word in out for word in DONE)
+    assert "Traceback" not in out + err
+    assert sorted(Path.cwd().rglob("*")) == before
+
+
+@pytest.mark.usefixtures("mistakes")
+@pytest.mark.parametrize(
+    "words", ["check none.yaml", "check nul.yaml", "export digits -o folder", "show older", "check"]
+)
+def test_a_mistake_leaves_no_traceback_in_a_shell(words):
+    ended = process(*words.split())
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith(("ctkd-search: ", "usage: "))
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_gpu_that_there_is_not_is_refused_for_the_final_training(call):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    a_search("digits")
+    assert call("export", "digits", "-o", "best.yaml")[0] == 0
+    code, out, err = call("train", "best.yaml", "--device", "cuda")
+    assert (code, out) == (2, "")
+    assert err == "ctkd-search: --device cuda was asked for, but torch finds no GPU; leave it out to use the CPU\n"
+    assert not list(Path("trials").glob("**/final-*"))
+
+
+@pytest.mark.slow
+def test_gpus_that_there_are_not_are_refused_for_a_search():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    ended = process("run", DIGITS, "--gpus-per-trial", "1")
+    assert ended.returncode == 2
+    assert ended.stderr.strip() == (
+        "ctkd-search: resources.gpus_per_trial is 1, but the GPUs found are none; lower it, or set it to 0 for the CPU"
+    )
+    assert not Path("trials/digits").exists()
+
+
+@pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_check_shows_every_parameter_examples_and_the_cost(call, path):
+    code, out, err = call("check", path)
+    assert (code, err) == (0, "")
+    space = read_space(path)
+    for name, parameter in space.parameters.items():
+        row = next(line for line in out.splitlines() if line.split()[:1] == [name])
+        assert parameter.help in row
+        assert str(space.entries[name]) in row if name in space.entries else "fixed: " in row
+    pairs = [line.split()[1] for line in out.splitlines() if re.match(r"  [1-4]  ", line)]
+    assert len(pairs) == 4
+    assert set(pairs) <= set(space.entries["pair"].values())
+    assert f"{space.budget.trials} trials of up to {space.budget.epochs} epochs" in out
+    assert not list(Path.cwd().iterdir())
+
+
+def test_check_shows_conditions_and_the_papers_settings_first(call):
+    _, out, _ = call("check", DIGITS)
+    assert re.search(r"^ temperature +1 to 20, log +step_loss is kl +temperature that softens", out, flags=re.MULTILINE)
+    assert "\n  1  wrn-16-2/resnet8 kl T=4 a=1 b=60 L1,2,3 lr=0.1\n" in out
+
+
+def test_check_counts_what_the_digits_would_cost(call):
+    _, out, _ = call("check", DIGITS, "--set", "budget.time_budget=1h30m")
+    assert "24 trials of up to 12 epochs: 288 epochs in all, or about 96 with early stopping" in out
+    assert "after epochs 2, 6 about one trial in 3 goes on" in out
+    assert "time: at most 1 h 30 min" in out
+    assert "12 epochs each unless kept from an earlier search: wrn-16-2, wrn-16-1" in out
+    _, out, _ = call("check", DIGITS, "--trials", "5", "--epochs", "2")
+    assert "5 trials of up to 2 epochs: 10 epochs in all, or about 10 with early stopping" in out
+    assert "ASHA" not in out
+
+
+def test_check_does_not_announce_the_training_of_an_expert_that_the_user_brings(call):
+    Path("expert.pt").touch()
+    code, out, _ = call("check", DIGITS, "--set", "teachers.expert.checkpoint={wrn-16-1: expert.pt}")
+    assert code == 0
+    assert next(line for line in out.splitlines() if line.startswith("experts to train")).endswith(" wrn-16-2")
+
+
+def test_check_says_nothing_beside_its_tables_where_a_range_is_no_multiple_of_its_step(call):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        code, _, err = call("check", DIGITS, "--set", "search.momentum={float: [0.5, 0.95], step: 0.1}")
+    assert (code, err) == (0, "")
+
+
+def test_set_wins_over_an_option_and_the_last_set_over_the_first(call):
+    _, out, _ = call("check", DIGITS, "--set", "budget.trials=7", "--set", "budget.trials=8", "--trials", "9")
+    assert "budget: 8 trials" in out
+
+
+def test_show_lists_the_searches_with_their_best_finished_trial(call):
+    a_search("digits", accuracies=(0.9, 0.75))
+    a_search("none-yet", accuracies=())
+    a_search("done", finished=True)
+    code, out, err = call("show")
+    assert (code, err) == (0, "")
+    rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert re.search(r" 2 +75\.00 % +unfinished", rows["digits"])
+    assert re.search(r" 0 +- +unfinished", rows["none-yet"])
+    assert re.search(r" 2 +75\.00 % +finished", rows["done"])
+
+
+def test_show_ranks_the_trials_and_says_how_to_go_on(call):
+    a_search("digits", accuracies=(0.9, 0.75, 0.8))
+    code, out, err = call("show", "digits")
+    assert (code, err) == (0, "")
+    rows = [line.split() for line in out.splitlines() if "%" in line and not line.startswith("expert")]
+    assert [(row[0], row[1], row[-1]) for row in rows] == [
+        ("3", "80.00", "finished"),
+        ("1", "90.00", "early"),
+        ("2", "75.00", "finished"),
+    ]
+    assert "expert wrn-16-2: 87.50 % validation accuracy" in out
+    assert f"not finished; go on with: {AGAIN}\n" in out
+    limited = call("show", "digits", "--limit", "1")[1]
+    assert "and 2 more; --limit shows them" in limited
+    assert "80.00 %" in limited
+    assert "75.00 %" not in limited
+    a_search("digits", finished=True)
+    assert "not finished" not in call("show", "digits")[1]
+
+
+@pytest.mark.parametrize(("words", "trial"), [([], 2), (["--trial", "1"], 1), (["--trial", "id1"], 1)])
+def test_export_writes_the_config_of_a_trial_to_a_file_or_to_the_terminal(call, words, trial):
+    a_search("digits")
+    code, out, err = call("export", "digits", *words)
+    assert (code, err) == (0, "")
+    code, said, err = call("export", "digits", "-o", "new/best.yaml", *words)
+    assert (code, err) == (0, "")
+    assert said == "wrote new/best.yaml; train it with: ctkd-search train new/best.yaml\n"
+    assert Path("new/best.yaml").read_text(encoding="utf-8") == out
+    assert read_config(Path("new/best.yaml")).config.method["alpha"] == trial / 2
+    assert yaml.safe_load(out)["reached"]["trial"] == trial
+
+
+@pytest.mark.parametrize("words", [["show", "digits"], ["show"], ["export", "digits"], ["check", DIGITS], ["--help"]])
+def test_a_reader_that_goes_away_is_no_failure(words):
+    a_search("digits", accuracies=[0.5] * 30)
+    command = [sys.executable, "-m", "ctkd_search", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        running.stdout.close()
+        assert running.stderr.read() == ""
+        assert running.wait(60) == 0
+
+
+def test_the_version_is_told():
+    ended = process("--version")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"ctkd-search {__version__}\n", "")
+
+
+def test_help_names_every_command_with_an_example(call):
+    code, out, err = call("--help")
+    assert (code, err) == (0, "")
+    assert {"check", "run", "show", "export", "train", "ui"} <= set(COMMANDS)
+    assert "ctkd-search run spaces/digits.yaml" in out
+    assert "Exit codes: 0 done, 1 the work failed, 2 something must be changed first, 130 interrupted" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_explains_each_of_its_arguments(call, command):
+    code, out, err = call(command, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"usage: ctkd-search {command} ")
+    entries = re.findall(r"^  (\S.*(?:\n {3,}\S.*)*)", out.partition("\n\n")[2], flags=re.MULTILINE)
+    arguments = [entry for entry in entries if re.match(r"-|[A-Z]+\b", entry)]
+    assert len(arguments) >= 3
+    assert [entry for entry in arguments if not re.search(r"(  +|\n +)\w.* \w", entry)] == []
