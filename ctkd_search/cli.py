@@ -229,14 +229,14 @@ def _console() -> Console:
 
 def _check(options: argparse.Namespace) -> None:
     from ctkd_search.results.overview import print_overview
-    from ctkd_search.space import read_space
+    from ctkd_search.space_file import read_space
 
     print_overview(read_space(options.space, _overrides(options)), _console())
 
 
 def _run(options: argparse.Namespace) -> None:
     from ctkd_search.search.run import Request, run_search
-    from ctkd_search.space import check_name, read_space
+    from ctkd_search.space_file import check_name, read_space
 
     space = read_space(options.space, _overrides(options))
     name = check_name(options.name) if options.name is not None else space.name

@@ -16,7 +16,7 @@ from ctkd_search import __version__, cli
 from ctkd_search.config import plain
 from ctkd_search.results.config_file import read_config
 from ctkd_search.results.store import FINISHED, STOPPED, SearchFolder, SearchRecord, TrialRecord
-from ctkd_search.space import read_space
+from ctkd_search.space_file import read_space
 
 SPACES = Path(__file__).parents[1] / "spaces"
 DIGITS = str(SPACES / "digits.yaml")
@@ -219,17 +219,15 @@ def test_check_counts_what_the_digits_would_cost(call):
     assert "24 trials of up to 12 epochs: 288 epochs in all, or about 96 with early stopping" in out
     assert "after epochs 2, 6 about one trial in 3 goes on" in out
     assert "time: at most 1 h 30 min" in out
-    assert "12 epochs each unless kept from an earlier search: wrn-16-2, wrn-16-1" in out
+    assert "teachers, recorded once and replayed to every trial, 12 epochs each: wrn-16-2, wrn-16-1" in out
     _, out, _ = call("check", DIGITS, "--trials", "5", "--epochs", "2")
     assert "5 trials of up to 2 epochs: 10 epochs in all, or about 10 with early stopping" in out
     assert "ASHA" not in out
 
 
-def test_check_does_not_announce_the_training_of_an_expert_that_the_user_brings(call):
-    Path("expert.pt").touch()
-    code, out, _ = call("check", DIGITS, "--set", "teachers.expert.checkpoint={wrn-16-1: expert.pt}")
-    assert code == 0
-    assert next(line for line in out.splitlines() if line.startswith("experts to train")).endswith(" wrn-16-2")
+def test_check_says_when_teachers_are_live(call):
+    _, out, _ = call("check", DIGITS, "--set", "teachers.mode=live")
+    assert "teachers, live, in every trial, 12 epochs each: wrn-16-2, wrn-16-1" in out
 
 
 def test_check_says_nothing_beside_its_tables_where_a_range_is_no_multiple_of_its_step(call):

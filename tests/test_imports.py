@@ -37,7 +37,7 @@ import dataclasses, sys
 from pathlib import Path
 from ctkd_search.config import plain
 from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord
-from ctkd_search.space import read_space
+from ctkd_search.space_file import read_space
 space = read_space(Path(sys.argv[1]))
 values = {field.name: "x" for field in dataclasses.fields(SearchRecord)}
 values |= {"space": plain(dict(space.raw)), "versions": {}, "classes": [], "experts": {}, "finished": True}

@@ -14,7 +14,8 @@ import yaml
 from ctkd_search.config import Augment, DatasetConfig, ExpertConfig, Recipe, TeachersConfig, TrialConfig, plain
 from ctkd_search.errors import UserError
 from ctkd_search.models import registry
-from ctkd_search.space import Budget, Resources, Tracking, check_name, duration, read_space, space_of
+from ctkd_search.space import Budget, Resources, Tracking, duration
+from ctkd_search.space_file import check_name, read_space, space_of
 from ctkd_search.yamlfile import read
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -389,10 +390,14 @@ def leaves(value, place=()):
     return [(place, value)]
 
 
-# Where another value cannot be guessed. The first two keys have no other valid value: these must be refused.
+# Where another value cannot be guessed. The first key has no other valid value: it must be refused.
 OTHER = {
-    "teachers.mode": "dead",
     "when.step_loss": "mse",
+    "mode": "live",
+    "storage": "float32",
+    "cache_limit": "5GB",
+    "precision": "float32",
+    "expert.seed": 1,
     "name": "other",
     "pair.choice": ["wrn-16-2/wrn-16-1", "wrn-16-1/resnet8"],
     "step_loss.choice": ["mse", "kl"],
@@ -439,7 +444,7 @@ KEYS = [(path, *leaf) for path in SPACES for leaf in leaves(read(path).data)]
 
 @pytest.mark.parametrize(("path", "place", "value"), KEYS, ids=[f"{key[0].stem}:{'.'.join(key[1])}" for key in KEYS])
 def test_no_key_of_a_shipped_space_is_ignored(path, place, value):
-    if place[-2:] in {("teachers", "mode"), ("when", "step_loss")}:
+    if place[-2:] == ("when", "step_loss"):
         with pytest.raises(UserError, match=f"--set {'.'.join(place)}|search.temperature has no effect"):
             read_space(path, [changed(place, value)])
     else:
@@ -460,7 +465,6 @@ POSSIBLE = [
     (place, value)
     for section, form in SECTIONS.items()
     for place, value in leaves(plain(form if isinstance(form, dict) else dataclasses.asdict(form)), (section,))
-    if place != ("teachers", "mode")
 ]
 
 
@@ -514,14 +518,14 @@ def test_one_checkpoint_serves_one_teacher_and_a_mapping_serves_those_it_names()
     assert expert.checkpoint_of("wrn-16-2") is None
 
 
-def test_each_teacher_has_an_expert_unless_no_attention_is_compared():
+def test_each_teacher_is_prepared_once_and_a_weight_of_0_switches_its_part_off():
     pairs = "search.pair={choice: [wrn-16-2/resnet8, wrn-16-1/resnet8, wrn-16-2/wrn-16-1]}"
-    experts = space(SEARCH, pairs).experts()
-    assert {name: values["pair"].split("/")[0] for name, values in experts.items()} == {
-        "wrn-16-2": "wrn-16-2",
-        "wrn-16-1": "wrn-16-1",
-    }
-    assert space(SEARCH, pairs, "search.beta=0").experts() == {}
+    chosen = space(SEARCH, pairs)
+    teachers = chosen.teachers_by_name()
+    assert {name: config.teacher for name, config in teachers.items()} == {n: n for n in ("wrn-16-1", "wrn-16-2")}
+    assert not chosen.never("alpha")
+    assert not chosen.never("beta")
+    assert space(SEARCH, "search.beta=0").never("beta")
 
 
 @pytest.mark.parametrize(

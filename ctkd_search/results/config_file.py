@@ -13,7 +13,8 @@ from ctkd_search.config import Count, DatasetConfig, Range, Recipe, TeachersConf
 from ctkd_search.distill.methods.base import methods
 from ctkd_search.errors import UserError
 from ctkd_search.results.store import SearchRecord, TrialRecord
-from ctkd_search.space import PAIR, Space, name_fault, pair_fault, read_augment
+from ctkd_search.space import PAIR, Space
+from ctkd_search.space_file import name_fault, pair_fault, read_augment
 from ctkd_search.yamlfile import dump, read
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from ctkd_search.errors import UserError
 from ctkd_search.results.config_file import config_text
 from ctkd_search.results.leaderboard import clock, leaderboard, percent, plain_table
 from ctkd_search.results.store import SearchFolder, best, find_trial, names
-from ctkd_search.space import Space, space_of
+from ctkd_search.space import Space
+from ctkd_search.space_file import space_of
 
 if TYPE_CHECKING:
     from rich.console import Console

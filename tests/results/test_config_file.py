@@ -14,7 +14,7 @@ import yaml
 from ctkd_search.errors import UserError
 from ctkd_search.results.config_file import config_text, read_config, with_changes
 from ctkd_search.results.store import SearchRecord, TrialRecord
-from ctkd_search.space import read_space
+from ctkd_search.space_file import read_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
