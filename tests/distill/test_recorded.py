@@ -1,0 +1,287 @@
+"""Recorded teachers: what they say is what live ones say, and nothing that happens to the cache changes it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from ctkd_search.config import Augment, DatasetConfig, ExpertConfig, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.data import load_train
+from ctkd_search.distill.build import make_trainer, teacher_runs
+from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.recording import expert_run, prepare, scratch_run
+from ctkd_search.errors import UserError
+from ctkd_search.models import build
+
+CPU = torch.device("cpu")
+EPOCHS = 2
+TEACHER_RECIPE = Recipe(batch_size=24, lr=0.05, precision="float32")
+BASE = TrialConfig(
+    dataset=DatasetConfig("digits", validation=0.15),
+    epochs=EPOCHS,
+    teacher="wrn-10-1",
+    student="resnet8",
+    method={
+        "name": "ctkd",
+        "step_loss": "kl",
+        "temperature": 4.0,
+        "alpha": 0.5,
+        "beta": 5.0,
+        "attention_layers": (1, 2, 3),
+    },
+    augment=Augment(crop=1, flip=False),
+    train=Recipe(batch_size=24, lr=0.05, precision="float32"),
+    teachers=TeachersConfig(recipe=TEACHER_RECIPE, storage="float32"),
+)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    whole = load_train(BASE.dataset)
+    return dataclasses.replace(whole, train=whole.train[np.arange(300)], validation=whole.validation[np.arange(50)])
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return TeacherCache(tmp_path, "a test")
+
+
+def varied(batch_size=24, teachers=None, **method):
+    return dataclasses.replace(
+        BASE,
+        method={**BASE.method, **method},
+        train=dataclasses.replace(BASE.train, batch_size=batch_size),
+        teachers=dataclasses.replace(BASE.teachers, **(teachers or {})),
+    )
+
+
+def live(config):
+    return dataclasses.replace(config, teachers=dataclasses.replace(config.teachers, mode="live"))
+
+
+def prepare_all(config, splits, cache):
+    steps = 0
+    for run, storage in teacher_runs(config, splits.fingerprint, CPU, scratch=True, expert=True).items():
+        steps += len(list(prepare(run, splits, cache, CPU, storage)))
+    return steps
+
+
+def losses_of(trainer):
+    lessons = (lesson for epoch in range(trainer.epochs) for lesson in trainer.teachers.lessons(epoch))
+    return [trainer.step(lesson)["loss"].item() for lesson in lessons]
+
+
+def trained(config, splits, cache):
+    """The loss of every step, the student's last weights, and what there was to say."""
+    prepare_all(config, splits, cache)
+    trainer = make_trainer(config, splits, cache, CPU)
+    steps, notes = [], []
+    for epoch in range(config.epochs):
+        steps += [trainer.step(lesson)["loss"].item() for lesson in trainer.teachers.lessons(epoch)]
+        notes += trainer.teachers.notes()
+    return steps, [value.clone() for value in trainer.student.state_dict().values()], notes
+
+
+def assert_same(one, other):
+    assert one[0] == other[0]
+    assert all(torch.equal(a, b) for a, b in zip(one[1], other[1], strict=True))
+
+
+@pytest.mark.parametrize("step_loss", ["kl", "mse"])
+@pytest.mark.parametrize("layers", [(1,), (2, 3), (1, 2, 3)])
+@pytest.mark.parametrize("batch_size", [24, 17, 64])
+def test_recorded_equals_live_bit_for_bit(step_loss, layers, batch_size, splits, cache):
+    config = varied(batch_size, step_loss=step_loss, attention_layers=layers)
+    assert_same(trained(config, splits, cache), trained(live(config), splits, cache))
+
+
+@pytest.mark.parametrize("changes", [{"alpha": 0.0}, {"beta": 0.0}, {"alpha": 0.0, "beta": 0.0}])
+def test_recorded_equals_live_where_a_teacher_is_not_needed(changes, splits, cache):
+    config = varied(**changes)
+    assert_same(trained(config, splits, cache), trained(live(config), splits, cache))
+
+
+def test_recorded_equals_live_in_bfloat16(splits, cache):
+    half = dataclasses.replace(TEACHER_RECIPE, precision="bfloat16")
+    config = dataclasses.replace(varied(17, teachers={"recipe": half}), train=dataclasses.replace(half, batch_size=17))
+    assert_same(trained(config, splits, cache), trained(live(config), splits, cache))
+
+
+def test_float16_storage_rounds_the_lessons_by_no_more_than_its_precision(splits, tmp_path):
+    lessons = {}
+    for storage in ("float32", "float16"):
+        config = varied(teachers={"storage": storage})
+        cache = TeacherCache(tmp_path / storage)
+        prepare_all(config, splits, cache)
+        lessons[storage] = next(make_trainer(config, splits, cache, CPU).teachers.lessons(0))
+    exact, rounded = lessons["float32"], lessons["float16"]
+    # float16 keeps 11 bits: half a unit in the last place is 2**-11 of the value.
+    torch.testing.assert_close(rounded.scratch_logits, exact.scratch_logits, rtol=2**-11, atol=2**-24)
+    for layer, maps in exact.expert_maps.items():
+        torch.testing.assert_close(rounded.expert_maps[layer], maps, rtol=2**-11, atol=2**-24)
+    assert not torch.equal(rounded.scratch_logits, exact.scratch_logits)
+
+
+def test_float16_storage_changes_the_first_loss_by_less_than_a_thousandth(splits, tmp_path):
+    exact = trained(varied(), splits, TeacherCache(tmp_path / "a"))[0][0]
+    rounded = trained(varied(teachers={"storage": "float16"}), splits, TeacherCache(tmp_path / "b"))[0][0]
+    assert rounded != exact
+    assert rounded == pytest.approx(exact, rel=1e-3)
+
+
+def test_a_second_trial_computes_no_teacher(splits, cache):
+    first = trained(varied(), splits, cache)
+    assert prepare_all(varied(), splits, cache) == 0
+    # Without the expert's weights nothing could compute its maps.
+    for path in cache.directory.rglob("expert.rec"):
+        path.rename(path.with_suffix(".hidden"))
+    trainer = make_trainer(varied(), splits, cache, CPU)
+    again = [
+        trainer.step(lesson)["loss"].item() for epoch in range(EPOCHS) for lesson in trainer.teachers.lessons(epoch)
+    ]
+    assert again == first[0]
+    assert not list(cache.directory.rglob("expert.rec"))
+
+
+def test_maps_of_every_layer_are_kept_at_once(splits, cache):
+    trained(varied(attention_layers=(2,)), splits, cache)
+    before = sorted(path.name for path in cache.directory.rglob("maps-*-*.rec"))
+    assert len(before) == 3 * EPOCHS
+    trained(varied(attention_layers=(1, 3)), splits, cache)
+    assert sorted(path.name for path in cache.directory.rglob("maps-*-*.rec")) == before
+
+
+def test_beyond_the_limit_maps_are_computed_and_not_kept_and_it_is_said(splits, tmp_path):
+    unlimited = trained(varied(), splits, TeacherCache(tmp_path / "a"))
+    limited = trained(varied(teachers={"cache_limit": "1KB"}), splits, TeacherCache(tmp_path / "b"))
+    assert_same(unlimited, limited)
+    assert unlimited[2] == []
+    # The first epoch's maps go beyond the limit; those of the second find it reached.
+    assert len(list((tmp_path / "b").rglob("maps-*-*.rec"))) == 3
+    assert ["reached its limit" in note for note in limited[2]] == [True]
+
+
+def test_a_limit_of_nothing_keeps_nothing(splits, tmp_path):
+    kept = trained(varied(), splits, TeacherCache(tmp_path / "a"))
+    none = trained(varied(teachers={"cache_limit": 0}), splits, TeacherCache(tmp_path / "b"))
+    assert_same(kept, none)
+    assert not list((tmp_path / "b").rglob("maps-*"))
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 255
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize("damage", [flip, cut, lambda path: path.unlink()], ids=["flipped", "cut", "removed"])
+@pytest.mark.parametrize("pattern", ["expert.rec", "logits-*-0001.rec", "maps-*-0000-2.rec", "*.rec"])
+def test_damaged_records_are_recorded_anew_and_nothing_changes(damage, pattern, splits, cache):
+    before = trained(varied(), splits, cache)
+    contents = {path: path.read_bytes() for path in cache.directory.rglob("*.rec")}
+    chosen = list(cache.directory.rglob(pattern))
+    assert chosen
+    for path in chosen:
+        damage(path)
+    assert_same(before, trained(varied(), splits, cache))
+    # An expert whose maps are all kept is not needed again.
+    assert {path: path.read_bytes() for path in cache.directory.rglob("*.rec")} == contents
+
+
+def test_a_trajectory_that_is_damaged_between_preparation_and_trial_is_recorded_anew(splits, cache):
+    before = trained(varied(), splits, cache)
+    trainer = make_trainer(varied(), splits, cache, CPU)
+    for path in cache.directory.rglob("logits-*.rec"):
+        cut(path)
+    steps = [
+        trainer.step(lesson)["loss"].item() for epoch in range(EPOCHS) for lesson in trainer.teachers.lessons(epoch)
+    ]
+    assert steps == before[0]
+    assert any("recorded anew" in note for note in trainer.teachers.notes())
+
+
+def test_preparation_goes_on_from_its_last_finished_epoch(splits, tmp_path):
+    config = dataclasses.replace(varied(), epochs=4)
+    undisturbed, stopped = TeacherCache(tmp_path / "a"), TeacherCache(tmp_path / "b")
+    run = scratch_run(config, splits.fingerprint, CPU)
+    assert [progress.epoch for progress in prepare(run, splits, undisturbed, CPU, "float16")] == [1, 2, 3, 4, 4]
+    going = prepare(run, splits, stopped, CPU, "float16")
+    assert [next(going).epoch, next(going).epoch] == [1, 2]
+    going.close()
+    assert [progress.epoch for progress in prepare(run, splits, stopped, CPU, "float16")] == [3, 4, 4]
+    shelves = [
+        {p.name: p.read_bytes() for p in (c.directory / run.shelf).glob("*.rec")} for c in (undisturbed, stopped)
+    ]
+    assert shelves[0] == shelves[1]
+    assert len(shelves[0]) == 5
+
+
+def test_a_trial_that_is_resumed_equals_one_that_never_stopped(splits, cache):
+    config = dataclasses.replace(varied(17), epochs=4)
+    prepare_all(config, splits, cache)
+    whole = make_trainer(config, splits, cache, CPU)
+    for _ in range(4):
+        whole.run_epoch()
+    first = make_trainer(config, splits, cache, CPU)
+    first.run_epoch()
+    second = make_trainer(config, splits, cache, CPU)
+    second.load_state_dict(first.state_dict())
+    for _ in range(3):
+        last = second.run_epoch()
+    assert last["epoch"] == 4
+    for name, value in whole.student.state_dict().items():
+        assert torch.equal(second.student.state_dict()[name], value)
+
+
+CHANGES = {
+    "epochs": {"epochs": 3},
+    "teacher": {"teacher": "wrn-16-1"},
+    "stream": {"seed": 1},
+    "augment": {"augment": Augment(crop=2, flip=False)},
+    "seed": {"teachers": dataclasses.replace(BASE.teachers, seed=1)},
+    "recipe": {"teachers": dataclasses.replace(BASE.teachers, recipe=dataclasses.replace(TEACHER_RECIPE, lr=0.1))},
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_whatever_determines_a_teacher_is_part_of_its_name(what, splits):
+    other = dataclasses.replace(BASE, **CHANGES[what])
+    assert scratch_run(other, splits.fingerprint, CPU).shelf != scratch_run(BASE, splits.fingerprint, CPU).shelf
+    assert scratch_run(BASE, "other images", CPU).shelf != scratch_run(BASE, splits.fingerprint, CPU).shelf
+
+
+def test_nothing_of_the_student_is_part_of_a_teachers_name(splits):
+    other = dataclasses.replace(varied(64, step_loss="mse", alpha=3.0, attention_layers=(2,)), student="wrn-10-1")
+    assert scratch_run(other, splits.fingerprint, CPU) == scratch_run(BASE, splits.fingerprint, CPU)
+
+
+def test_an_expert_with_a_seed_of_its_own_is_another_network(splits, cache):
+    config = varied(teachers={"expert": ExpertConfig(seed=5)})
+    assert len(teacher_runs(config, splits.fingerprint, CPU, scratch=True, expert=True)) == 2
+    assert expert_run(config, splits.fingerprint, CPU) != scratch_run(config, splits.fingerprint, CPU)
+    assert trained(config, splits, cache)[0] != trained(varied(), splits, cache)[0]
+    assert_same(trained(config, splits, cache), trained(live(config), splits, cache))
+
+
+def test_an_expert_of_the_users_own_is_used_as_it_is(splits, cache, tmp_path):
+    path = tmp_path / "own.pt"
+    torch.save(build("wrn-10-1", splits.geometry, seed=9).state_dict(), path)
+    config = varied(teachers={"expert": ExpertConfig(checkpoint=str(path))})
+    one = trained(config, splits, cache)
+    assert one[0] != trained(varied(), splits, cache)[0]
+    assert_same(one, trained(live(config), splits, cache))
+    torch.save(build("wrn-10-1", splits.geometry, seed=10).state_dict(), path)
+    assert trained(config, splits, cache)[0] != one[0]
+
+
+def test_an_expert_of_another_architecture_is_refused(splits, cache, tmp_path):
+    path = tmp_path / "own.pt"
+    torch.save(build("resnet8", splits.geometry, seed=9).state_dict(), path)
+    config = varied(teachers={"expert": ExpertConfig(checkpoint=str(path))})
+    with pytest.raises(UserError, match=r"own.pt do not fit the network"):
+        trained(config, splits, cache)
