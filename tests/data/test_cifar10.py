@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import pickletools
 
 import numpy as np
 import pytest
@@ -57,6 +58,34 @@ def test_labels_kept_as_an_array_are_read_as_well(tmp_path):
         arrays = {"data": batch["data"], "labels": np.array(batch["labels"])}
         (folder / "test_batch").write_bytes(pickle.dumps(arrays, protocol))
         assert data.load_test(cifar10_config(tmp_path)).fingerprint() == before.fingerprint()
+
+
+def as_python2_wrote_it(pickled):
+    """A protocol 3 pickle with Python 2's strings and NumPy 1's modules, as in the published files."""
+    strings = {"BINBYTES", "SHORT_BINBYTES", "BINUNICODE"}
+    operations = list(pickletools.genops(pickled))
+    ends = [start for _, _, start in operations[1:]] + [len(pickled)]
+    written = b""
+    for (operation, argument, start), end in zip(operations, ends, strict=True):
+        if operation.name in strings:
+            text = argument.encode() if isinstance(argument, str) else argument
+            written += b"T" + len(text).to_bytes(4, "little") + text
+        else:
+            written += pickled[start:end].replace(b"numpy._core.", b"numpy.core.")
+    return written.replace(b"\x80\x03", b"\x80\x02", 1)
+
+
+def test_files_that_python_2_and_numpy_1_wrote_are_read(tmp_path):
+    folder = write_cifar10(tmp_path)
+    before, test_before = load(tmp_path)
+    for name in FILES:
+        content = pickle.loads((folder / name).read_bytes())
+        (folder / name).write_bytes(as_python2_wrote_it(pickle.dumps(content, protocol=3)))
+        assert b"numpy._core" not in (folder / name).read_bytes()
+    after, test_after = load(tmp_path)
+    assert after.fingerprint == before.fingerprint
+    assert after.classes == before.classes
+    assert test_after.fingerprint() == test_before.fingerprint()
 
 
 @pytest.mark.usefixtures("no_network")

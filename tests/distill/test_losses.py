@@ -1,0 +1,158 @@
+"""The losses: closed forms by hand, NumPy oracles on random inputs, and gradients."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from oracles import draw, numpy_attention, numpy_attention_map, numpy_kl
+
+from ctkd_search.distill import losses
+
+SHAPES = pytest.mark.parametrize("shape", [(1, 2), (5, 10), (3, 100)])
+MAPS = pytest.mark.parametrize("shape", [(1, 1, 1, 2), (2, 3, 4, 4), (4, 16, 8, 8), (3, 5, 2, 7)])
+TEMPERATURES = pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
+
+
+def close(found, expected, tolerance=1e-6):
+    np.testing.assert_allclose(found.numpy(), expected, rtol=tolerance, atol=tolerance * 1e-2)
+
+
+def test_squared_distance_is_summed_over_classes_and_averaged_over_the_batch():
+    student, scratch = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+    assert losses.step_mse(student, scratch).item() == (5 + 25) / 2
+
+
+def test_divergence_of_three_to_one_from_even_odds():
+    student, scratch = torch.zeros(1, 2), torch.tensor([[2 * math.log(3), 0.0]])
+    expected = 4 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+    assert losses.step_kl(student, scratch, 2.0).item() == pytest.approx(expected, rel=1e-5)
+    backwards = 4 * (0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25))
+    assert losses.step_kl(scratch, student, 2.0).item() == pytest.approx(backwards, rel=1e-5)
+
+
+def test_divergence_at_high_temperature_is_half_the_distance_of_the_centred_logits_a_class():
+    student, scratch = draw(4, 6), draw(4, 6, seed=1)
+    gap = (student - student.mean(1, keepdims=True)) - (scratch - scratch.mean(1, keepdims=True))
+    expected = np.mean((gap**2).sum(axis=1)) / (2 * 6)
+    close(losses.step_kl(torch.tensor(student), torch.tensor(scratch), 1e4), expected, tolerance=1e-3)
+
+
+def test_attention_map_of_two_channels_by_hand():
+    features = torch.tensor([[[[3.0, 1.0]], [[-1.0, 2.0]]]])
+    # Mean squares 5 and 2.5, of length 2.5 times the root of 5.
+    close(losses.attention_map(features), np.array([[2 / math.sqrt(5), 1 / math.sqrt(5)]]))
+
+
+def test_attention_of_maps_that_look_at_different_places_is_their_mean_square():
+    student = torch.tensor([[[[7.0, 0.0]]]])
+    assert losses.attention(student, torch.tensor([[0.0, 1.0]])).item() == 1.0
+
+
+@SHAPES
+def test_squared_distance_agrees_with_numpy(shape):
+    student, scratch = draw(*shape), draw(*shape, seed=1)
+    expected = np.mean([np.sum((s - t) ** 2) for s, t in zip(student, scratch, strict=True)])
+    close(losses.step_mse(torch.tensor(student), torch.tensor(scratch)), expected)
+
+
+@SHAPES
+@TEMPERATURES
+def test_divergence_agrees_with_numpy(shape, temperature):
+    student, scratch = draw(*shape), draw(*shape, seed=1)
+    found = losses.step_kl(torch.tensor(student), torch.tensor(scratch), temperature)
+    close(found, numpy_kl(student, scratch, temperature))
+
+
+@MAPS
+def test_attention_map_agrees_with_numpy(shape):
+    features = draw(*shape)
+    found = losses.attention_map(torch.tensor(features))
+    assert found.shape == (shape[0], shape[2] * shape[3])
+    close(found, numpy_attention_map(features))
+
+
+@MAPS
+def test_attention_agrees_with_numpy_whatever_the_expert_s_width(shape):
+    student, expert = draw(*shape), draw(shape[0], 2 * shape[1], *shape[2:], seed=1)
+    found = losses.attention(torch.tensor(student), losses.attention_map(torch.tensor(expert)))
+    close(found, numpy_attention(student, expert), tolerance=1e-5)
+
+
+@TEMPERATURES
+def test_losses_are_zero_for_a_student_that_follows_and_positive_otherwise(temperature):
+    logits, features = torch.tensor(draw(4, 10)), torch.tensor(draw(4, 3, 5, 5))
+    assert losses.step_mse(logits, logits).item() == 0
+    assert losses.step_kl(logits, logits, temperature).item() == pytest.approx(0, abs=1e-12)
+    assert losses.attention(features, losses.attention_map(features)).item() == 0
+    assert losses.step_mse(logits, logits + 1).item() > 0
+    assert losses.step_kl(logits, logits * 2, temperature).item() > 0
+    assert losses.attention(features, losses.attention_map(features.flip(3))).item() > 0
+
+
+def test_divergence_does_not_see_a_shift_of_all_logits_and_distance_does():
+    logits = torch.tensor(draw(4, 10))
+    assert losses.step_kl(logits + 5, logits, 2.0).item() == pytest.approx(0, abs=1e-12)
+    assert losses.step_mse(logits + 5, logits).item() == pytest.approx(250)
+
+
+def test_attention_map_sees_neither_sign_nor_scale_nor_the_order_of_channels():
+    features = torch.tensor(draw(4, 3, 5, 5))
+    expected = losses.attention_map(features)
+    for same in (-features, 7 * features, features.flip(1)):
+        torch.testing.assert_close(losses.attention_map(same), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_attention_map_is_float32_of_length_one(dtype):
+    found = losses.attention_map(torch.tensor(draw(4, 3, 5, 5)).to(dtype))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(4))
+
+
+def test_attention_map_of_nothing_is_zero_and_has_a_finite_gradient():
+    features = torch.zeros(2, 3, 4, 4, requires_grad=True)
+    assert not losses.attention_map(features).any()
+    losses.attention(features, torch.full((2, 16), 0.25)).backward()
+    assert torch.isfinite(features.grad).all()
+
+
+def test_extreme_logits_give_finite_losses():
+    far = torch.tensor([[1e4, -1e4, 0.0]])
+    assert torch.isfinite(losses.step_kl(far, -far, 1.0))
+    assert torch.isfinite(losses.step_mse(far, -far))
+
+
+@pytest.mark.parametrize(
+    "loss", [losses.step_mse, *(lambda s, t, T=T: losses.step_kl(s, t, T) for T in (0.5, 1.0, 4.0))]
+)
+def test_gradient_of_the_step_losses_is_that_of_finite_differences(loss):
+    student = torch.tensor(draw(4, 6), requires_grad=True)
+    assert torch.autograd.gradcheck(lambda logits: loss(logits, torch.tensor(draw(4, 6, seed=1))), student)
+
+
+def test_square_of_the_temperature_keeps_the_size_of_the_gradient():
+    def size(temperature):
+        student = torch.tensor(draw(4, 6) * 0.1, requires_grad=True)
+        losses.step_kl(student, torch.tensor(draw(4, 6, seed=1) * 0.1), temperature).backward()
+        return student.grad.norm().item()
+
+    assert size(20.0) == pytest.approx(size(4.0), rel=0.1)
+
+
+def test_gradient_of_attention_is_that_of_numpy_s_finite_differences():
+    student, expert = draw(2, 3, 3, 2), draw(2, 4, 3, 2, seed=1)
+    features = torch.tensor(student, dtype=torch.float32, requires_grad=True)
+    losses.attention(features, losses.attention_map(torch.tensor(expert))).backward()
+    expected, epsilon = np.zeros_like(student), 1e-6
+    for index in np.ndindex(student.shape):
+        nudge = np.zeros_like(student)
+        nudge[index] = epsilon
+        up, down = numpy_attention(student + nudge, expert), numpy_attention(student - nudge, expert)
+        expected[index] = (up - down) / (2 * epsilon)
+    np.testing.assert_allclose(features.grad.numpy(), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_right_predictions_are_counted():
+    logits = torch.tensor([[1.0, 2.0, 0.0], [5.0, 1.0, 1.0], [0.0, 0.0, 9.0]])
+    assert losses.correct(logits, torch.tensor([1, 1, 2])).item() == 2

@@ -1,0 +1,84 @@
+"""Trials so small that a test can train a few: forty digits, two epochs, the smallest networks."""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from ctkd_search.config import Augment, DatasetConfig, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.data import load_train
+from ctkd_search.distill.build import make_trainer, prepare_expert
+
+CPU = torch.device("cpu")
+RECIPE = Recipe(batch_size=16, milestones=(0.5,))
+# Every value another one, with a single milestone in the middle still.
+OTHER_RECIPE = Recipe(12, lr=0.05, momentum=0.5, nesterov=True, weight_decay=0.02, milestones=(0.5,), gamma=0.5)
+CTKD = {
+    "name": "ctkd",
+    "step_loss": "kl",
+    "temperature": 4.0,
+    "alpha": 1.0,
+    "beta": 100.0,
+    "attention_layers": (1, 2, 3),
+}
+TINY = TrialConfig(
+    dataset=DatasetConfig("digits"),
+    epochs=2,
+    teacher="wrn-10-1",
+    student="resnet8",
+    method=CTKD,
+    augment=Augment(crop=1, flip=True),
+    train=RECIPE,
+    teachers=TeachersConfig(recipe=RECIPE),
+)
+
+
+def tiny_splits(train=40, validation=30):
+    """The first few digits of each split."""
+    splits = load_train(TINY.dataset)
+    return dataclasses.replace(
+        splits, train=splits.train[np.arange(train)], validation=splits.validation[np.arange(validation)]
+    )
+
+
+def changed(config, path, value):
+    """The config with one value changed; the path's parts are joined by dots."""
+    first, _, rest = path.partition(".")
+    old = config[first] if isinstance(config, dict) else getattr(config, first)
+    new = changed(old, rest, value) if rest else value
+    return {**config, first: new} if isinstance(config, dict) else dataclasses.replace(config, **{first: new})
+
+
+def both_trained_by(recipe, config=TINY):
+    """The config with one recipe for the student and for its teachers."""
+    return changed(changed(config, "train", recipe), "teachers.recipe", recipe)
+
+
+def prepared_trainer(config, splits, cache):
+    """A trainer whose expert is trained first, if it is not kept."""
+    for _ in prepare_expert(config, splits, cache, CPU):
+        pass
+    return make_trainer(config, splits, cache, CPU)
+
+
+def copied(network):
+    """A network's state as it is now."""
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def assert_same_bits(found, expected):
+    """Two nested states hold the same keys and bit for bit the same tensors."""
+    assert type(found) is type(expected)
+    if isinstance(found, torch.Tensor):
+        assert found.dtype == expected.dtype
+        assert torch.equal(found, expected)
+    elif isinstance(found, dict):
+        assert found.keys() == expected.keys()
+        for key in found:
+            assert_same_bits(found[key], expected[key])
+    elif isinstance(found, list | tuple):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same_bits(one, other)
+    else:
+        assert found == expected
