@@ -106,7 +106,7 @@ class Recipe:
 
     def lr_at(self, epoch: int, epochs: int) -> float:
         """The learning rate of `epoch` (counted from 0) in a training of `epochs` epochs."""
-        return self.lr * self.gamma ** sum(epoch >= round(share * epochs) for share in self.milestones)
+        return self.lr * self.gamma ** sum(epoch >= max(1, round(share * epochs)) for share in self.milestones)
 
 
 @dataclass(frozen=True)

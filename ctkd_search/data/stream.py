@@ -111,7 +111,7 @@ class Stream:
         )
 
     def spans(self, batch_size: int) -> Iterator[tuple[int, int]]:
-        """First and last-but-one position of each batch of an epoch; the last batch may be smaller."""
+        """First position of each batch of an epoch, and one past its last; the last batch may be smaller."""
         for start in range(0, len(self), batch_size):
             yield start, min(start + batch_size, len(self))
 

@@ -20,7 +20,7 @@ def step_mse(student: Tensor, scratch: Tensor) -> Tensor:
     Returns:
         Mean over the batch of the squared distance, summed over classes; a scalar.
     """
-    return (student - scratch).pow(2).sum(dim=1).mean()
+    return (student - scratch.detach()).pow(2).sum(dim=1).mean()
 
 
 def step_kl(student: Tensor, scratch: Tensor, temperature: float) -> Tensor:
@@ -36,7 +36,7 @@ def step_kl(student: Tensor, scratch: Tensor, temperature: float) -> Tensor:
         gradient from falling as the temperature rises.
     """
     softened = F.log_softmax(student / temperature, dim=1)
-    target = F.log_softmax(scratch / temperature, dim=1)
+    target = F.log_softmax(scratch.detach() / temperature, dim=1)
     return temperature**2 * F.kl_div(softened, target, log_target=True, reduction="batchmean")
 
 
@@ -46,7 +46,9 @@ class _Energy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor) -> Tensor:
         ctx.save_for_backward(features)
-        norm = torch.linalg.vector_norm(features, dim=1, dtype=torch.float32)
+        # Lower precisions are widened on the way, without a copy; a higher one must be narrowed first.
+        narrow = features.float() if features.dtype == torch.float64 else features
+        norm = torch.linalg.vector_norm(narrow, dim=1, dtype=torch.float32)
         return norm.square_().div_(features.shape[1])
 
     @staticmethod
@@ -80,7 +82,7 @@ def attention(student: Tensor, expert: Tensor) -> Tensor:
     Returns:
         Mean over batch and positions of the squared difference; a scalar.
     """
-    return (attention_map(student) - expert).pow(2).mean()
+    return (attention_map(student) - expert.detach()).pow(2).mean()
 
 
 def correct(logits: Tensor, labels: Tensor) -> Tensor:

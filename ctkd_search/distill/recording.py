@@ -25,6 +25,7 @@ from ctkd_search.distill.cache import TeacherCache, content_hash
 from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.teachers import Expert, ScratchTeacher
 from ctkd_search.distill.trainer import evaluate
+from ctkd_search.errors import WorkFailed
 from ctkd_search.models import build
 from ctkd_search.models.network import TappedNetwork
 
@@ -150,6 +151,9 @@ def prepare(
 
     Yields:
         How far it has come, after each epoch, and once more at the end. Nothing if it is kept already.
+
+    Raises:
+        WorkFailed: The training diverged.
     """
     if is_prepared(run, cache, storage):
         return
@@ -157,9 +161,14 @@ def prepare(
     stream = make_stream(splits, run.augment, run.stream_seed, device)
     teacher = start_teacher(run, splits, device)
     for epoch in range(_taken_up(run, cache, storage, teacher), run.epochs):
-        said = list(teacher.train(stream, stream.plan(epoch), epoch))
+        logits = torch.cat(list(teacher.train(stream, stream.plan(epoch), epoch)))
+        if not logits.isfinite().all():
+            raise WorkFailed(
+                f"the teacher {run.architecture} diverged in epoch {epoch + 1} of its training; lower "
+                "teachers.recipe.lr"
+            )
         if storage is not None:
-            cache.write(run.logits(epoch, storage), torch.cat(said).cpu().numpy().astype(storage))
+            cache.write(run.logits(epoch, storage), logits.cpu().numpy().astype(storage))
         cache.write_state(run.state(), {"epoch": epoch + 1, "teacher": teacher.state_dict()})
         yield Preparation(run.architecture, epoch + 1, run.epochs)
     accuracy = None

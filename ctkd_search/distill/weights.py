@@ -27,7 +27,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     except OSError as error:
         raise UserError(f"cannot read the weights {path}: {error.strerror or error}") from None
     except Exception as error:  # torch.load raises many kinds, all of which mean that this is no file of weights
-        reason = str(error).splitlines()[0][:120]
+        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
         raise UserError(f"{path} is not a file of weights saved with torch.save ({reason})") from None
     for name in ("state_dict", "model", "student"):
         if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):

@@ -136,5 +136,6 @@ def build(name: str, geometry: Geometry, seed: int) -> TappedNetwork:
         raise UserError(f"images must have {MIN_SIZE} to {MAX_SIZE} pixels a side, but got {geometry.image_size}")
     family, match = _match(name)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # The CPU's generator alone: torch.manual_seed would reseed every GPU's, which is not put back.
+        torch.default_generator.manual_seed(seed)
         return family.make(match, geometry)

@@ -4,11 +4,12 @@ import os
 
 import pytest
 import torch
-from tiny import CPU, TINY, assert_same_bits, changed, copied, tiny_splits
+from tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers, tiny_splits
 
 from ctkd_search.config import ExpertConfig
-from ctkd_search.distill.build import load_expert, make_trainer, prepare_expert
-from ctkd_search.distill.cache import TeacherCache, load_weights
+from ctkd_search.distill.build import load_expert, make_trainer
+from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.weights import load_weights
 from ctkd_search.errors import UserError
 from ctkd_search.models import Geometry, build
 
@@ -25,10 +26,6 @@ def cache(tmp_path):
     return TeacherCache(tmp_path / "teachers")
 
 
-def prepare(config, splits, cache):
-    return list(prepare_expert(config, splits, cache, CPU))
-
-
 def own_expert(config, path):
     return changed(config, "teachers.expert", ExpertConfig(checkpoint=path))
 
@@ -41,23 +38,23 @@ def test_own_checkpoint_is_used_as_it_is(splits, cache, tmp_path, wrapped):
     torch.save({wrapped: weights, "epoch": 3} if wrapped else weights, path)
     for checkpoint in (str(path), {TINY.teacher: str(path)}):
         config = own_expert(TINY, checkpoint)
-        assert prepare(config, splits, cache) == []
-        assert_same_bits(copied(load_expert(config, splits, cache)), copied(network))
+        assert prepare_teachers(config, splits, cache) == []
+        assert_same_bits(copied(load_expert(config, splits, cache, CPU).network), copied(network))
         assert_same_bits(copied(make_trainer(config, splits, cache, CPU).teachers.expert.network), copied(network))
     assert not cache.directory.exists()
 
 
 def test_checkpoint_for_another_architecture_leaves_this_one_to_be_trained(splits, cache):
     config = own_expert(TINY, {"wrn-16-1": "nowhere.pt"})
-    assert len(prepare(config, splits, cache)) == TINY.epochs + 1
+    assert len(prepare_teachers(config, splits, cache)) == TINY.epochs + 1
 
 
 def refused(splits, cache, path):
     """What is said about a checkpoint, which must be the same before the search and in a trial."""
     messages = set()
-    for use in (prepare, load_expert):
+    for use in (make_trainer, load_expert):
         with pytest.raises(UserError) as caught:
-            use(own_expert(TINY, str(path)), splits, cache)
+            use(own_expert(TINY, str(path)), splits, cache, CPU)
         messages.add(str(caught.value))
     (message,) = messages
     assert str(path) in message

@@ -8,8 +8,9 @@ import torch
 
 from ctkd_search.config import Augment, DatasetConfig, Recipe, TeachersConfig, TrialConfig
 from ctkd_search.data import load_train
-from ctkd_search.distill.build import make_trainer, prepare_expert
+from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.recording import prepare
 
 BASE = TrialConfig(
     dataset=DatasetConfig("digits", validation=0.15),
@@ -26,8 +27,8 @@ BASE = TrialConfig(
     },
     augment=Augment(crop=1, flip=False),
     # A milestone in the middle and momentum that both forms can take, so that each key has something to change.
-    train=Recipe(batch_size=16, lr=0.02, milestones=(0.5,)),
-    teachers=TeachersConfig(recipe=Recipe(batch_size=16, lr=0.02, milestones=(0.5,))),
+    train=Recipe(batch_size=16, lr=0.02, milestones=(0.5,), precision="float32"),
+    teachers=TeachersConfig(recipe=Recipe(batch_size=16, lr=0.02, milestones=(0.5,), precision="float32")),
 )
 OTHER_RECIPE = {
     "batch_size": 8,
@@ -37,6 +38,7 @@ OTHER_RECIPE = {
     "weight_decay": 0.05,
     "milestones": (),
     "gamma": 0.5,
+    "precision": "bfloat16",
 }
 CHANGES = {
     "dataset.validation": 0.4,
@@ -53,18 +55,21 @@ CHANGES = {
     "augment.flip": True,
     "seed": 1,
     "teachers.seed": 1,
+    "teachers.mode": "live",  # keeps the scratch teacher's logits exact, where recorded ones are rounded
+    "teachers.storage": "float32",
+    "teachers.expert.seed": 1,
     **{f"train.{key}": value for key, value in OTHER_RECIPE.items()},
     **{f"teachers.recipe.{key}": value for key, value in OTHER_RECIPE.items()},
 }
 # Chosen by the data set's own tests: where the images come from, not what is done with them. An expert of the user's
-# own is tested with the cache.
+# own, and what the cache may hold, are tested with the cache.
 ELSEWHERE = {
     "dataset.name",
     "dataset.root",
     "dataset.image_size",
     "dataset.channels",
     "dataset.verify",
-    "teachers.mode",
+    "teachers.cache_limit",
     "teachers.expert.checkpoint",
     "method.name",
 }
@@ -87,8 +92,9 @@ def outcome(config, directory):
     splits = load_train(config.dataset)
     splits = dataclasses.replace(splits, train=splits.train[np.arange(48)], validation=splits.validation[np.arange(40)])
     cache, device = TeacherCache(directory), torch.device("cpu")
-    for _ in prepare_expert(config, splits, cache, device):
-        pass
+    for run, storage in teacher_runs(config, splits.fingerprint, device, scratch=True, expert=True).items():
+        for _ in prepare(run, splits, cache, device, storage):
+            pass
     trainer = make_trainer(config, splits, cache, device)
     history = [trainer.run_epoch() for _ in range(config.epochs)]
     return [{k: v for k, v in epoch.items() if k not in ("seconds", "images_per_second")} for epoch in history]

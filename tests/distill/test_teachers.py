@@ -111,7 +111,7 @@ def test_lesson_s_logits_are_those_before_the_step_that_learns_from_it(splits, c
 
 def test_lesson_s_maps_are_those_of_the_expert_in_evaluation_mode(splits, cache):
     trainer = prepared_trainer(changed(TINY, "method.attention_layers", (3, 1)), splits, cache)
-    expert = load_expert(TINY, splits, cache).eval()
+    expert = load_expert(TINY, splits, cache, CPU).network
     for lesson in trainer.teachers.lessons(0):
         with torch.no_grad():
             _, maps = expert(lesson.images)

@@ -54,7 +54,7 @@ def timeless(metrics):
 def test_student_is_trained_as_a_plain_loop_trains_it(config, splits, cache):
     trainer = prepared_trainer(config, splits, cache)
     history = [trainer.run_epoch() for _ in range(config.epochs)]
-    _, student, _, losses = plain_training(config, splits, load_expert(config, splits, cache))
+    _, student, _, losses = plain_training(config, splits, load_expert(config, splits, cache, CPU).network)
     torch.testing.assert_close(copied(trainer.student), copied(student), rtol=1e-3, atol=1e-4)
     assert [metrics["loss"] for metrics in history] == pytest.approx(losses, rel=1e-4)
 

@@ -7,12 +7,16 @@ import torch
 
 from ctkd_search.config import Augment, DatasetConfig, Recipe, TeachersConfig, TrialConfig
 from ctkd_search.data import load_train
-from ctkd_search.distill.build import make_trainer, prepare_expert
+from ctkd_search.distill.build import make_trainer, teacher_runs
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.recording import prepare
 
 CPU = torch.device("cpu")
-RECIPE = Recipe(batch_size=16, milestones=(0.5,))
+RECIPE = Recipe(batch_size=16, milestones=(0.5,), precision="float32")
 # Every value another one, with a single milestone in the middle still.
-OTHER_RECIPE = Recipe(12, lr=0.05, momentum=0.5, nesterov=True, weight_decay=0.02, milestones=(0.5,), gamma=0.5)
+OTHER_RECIPE = Recipe(
+    12, lr=0.05, momentum=0.5, nesterov=True, weight_decay=0.02, milestones=(0.5,), gamma=0.5, precision="float32"
+)
 CTKD = {
     "name": "ctkd",
     "step_loss": "kl",
@@ -29,7 +33,7 @@ TINY = TrialConfig(
     method=CTKD,
     augment=Augment(crop=1, flip=True),
     train=RECIPE,
-    teachers=TeachersConfig(recipe=RECIPE),
+    teachers=TeachersConfig(mode="live", recipe=RECIPE),
 )
 
 
@@ -54,10 +58,17 @@ def both_trained_by(recipe, config=TINY):
     return changed(changed(config, "train", recipe), "teachers.recipe", recipe)
 
 
+def prepare_teachers(config, splits, cache):
+    """Prepares the teachers that a trial of the config needs; returns what was told on the way."""
+    method = make_method(config.method)
+    needs = {"scratch": method.needs_scratch, "expert": bool(method.expert_layers)}
+    runs = teacher_runs(config, splits.fingerprint, CPU, **needs)
+    return [told for run, storage in runs.items() for told in prepare(run, splits, cache, CPU, storage)]
+
+
 def prepared_trainer(config, splits, cache):
-    """A trainer whose expert is trained first, if it is not kept."""
-    for _ in prepare_expert(config, splits, cache, CPU):
-        pass
+    """A trainer whose teachers are prepared first, if they are not kept."""
+    prepare_teachers(config, splits, cache)
     return make_trainer(config, splits, cache, CPU)
 
 

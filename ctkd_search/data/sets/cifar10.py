@@ -21,11 +21,21 @@ _META = "batches.meta"
 class _ArraysOnly(pickle.Unpickler):
     """Reads the published batches, which are pickles, without letting a pickle call anything but NumPy's own."""
 
+    _ALLOWED = frozenset(
+        {("_codecs", "encode"), ("numpy", "ndarray"), ("numpy", "dtype")}
+        | {
+            (f"numpy.{core}.{module}", name)
+            for core in ("core", "_core")
+            for module, name in (
+                ("multiarray", "_reconstruct"),
+                ("multiarray", "scalar"),
+                ("numeric", "_frombuffer"),
+            )
+        }
+    )
+
     def find_class(self, module: str, name: str) -> Any:
-        allowed = {"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"}
-        if module.split(".")[0] == "numpy" and name in allowed:
-            return super().find_class(module, name)
-        if (module, name) == ("_codecs", "encode"):
+        if (module, name) in self._ALLOWED:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name} is not part of a CIFAR batch")
 
@@ -64,12 +74,19 @@ def _download_if_missing(config: DatasetConfig) -> Path:
     return folder
 
 
+def _not_a_batch(path: Path, reason: object) -> UserError:
+    return UserError(f"{path} is not a CIFAR batch ({reason}); remove it to download it anew")
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
-            return _ArraysOnly(file, encoding="latin1").load()
-    except (OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not a CIFAR batch ({error}); remove it to download it anew") from None
+            content = _ArraysOnly(file, encoding="latin1").load()
+    except Exception as error:  # garbage makes a pickle raise anything, all of which mean the same
+        raise _not_a_batch(path, repr(error)) from None
+    if not isinstance(content, dict):
+        raise _not_a_batch(path, f"it holds a {type(content).__name__}")
+    return content
 
 
 def _images(folder: Path, names: tuple[str, ...]) -> Images:
@@ -80,11 +97,13 @@ def _images(folder: Path, names: tuple[str, ...]) -> Images:
         batch = _read(folder / name)
         try:
             pixels.append(np.asarray(batch["data"], dtype=np.uint8).reshape(-1, 3, 32, 32))
-            labels.append(np.asarray(batch["labels"], dtype=np.int64))
-        except (KeyError, ValueError, TypeError) as error:
-            raise UserError(
-                f"{folder / name} is not a CIFAR batch ({error!r}); remove it to download it anew"
-            ) from None
+            labels.append(np.asarray(batch["labels"], dtype=np.int64).reshape(-1))
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
+            raise _not_a_batch(folder / name, repr(error)) from None
+        if len(pixels[-1]) != len(labels[-1]):
+            raise _not_a_batch(folder / name, f"{len(pixels[-1])} images and {len(labels[-1])} labels")
+        if len(labels[-1]) and not (labels[-1].min() >= 0 and labels[-1].max() < 10):
+            raise _not_a_batch(folder / name, "labels go beyond 0 to 9")
     stacked = np.concatenate(pixels).transpose(0, 2, 3, 1)
     return Images(np.ascontiguousarray(stacked), np.concatenate(labels))
 

@@ -23,12 +23,16 @@ def _root(config: DatasetConfig) -> Path:
     return Path(config.root or ".")
 
 
+def _is_class(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir() and not entry.name.startswith(".")
+
+
 def _classes(config: DatasetConfig) -> tuple[str, ...]:
     """The names of the classes: the directories under ``train``, in alphabetical order."""
     train = _root(config) / "train"
     if not train.is_dir():
         raise UserError(f"{train} is not a directory; a folder data set is laid out as {_LAYOUT}")
-    return tuple(sorted(entry.name for entry in os.scandir(train) if entry.is_dir()))
+    return tuple(sorted(entry.name for entry in os.scandir(train) if _is_class(entry)))
 
 
 def _problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
@@ -65,11 +69,15 @@ def _decode(path: Path, size: int, mode: str) -> np.ndarray:
 
     try:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert(mode)
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16"):
+                # Pillow would clip 16 bits to 8 and leave nearly every picture white.
+                upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
+            upright = upright.convert(mode)
             # A centred square of the picture, so that nothing is squeezed.
             fitted = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
             return np.asarray(fitted, dtype=np.uint8).reshape(size, size, -1)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"cannot read the image {path} ({error}); mend or remove it") from None
 
 
@@ -81,7 +89,7 @@ def _images(config: DatasetConfig, split: str) -> Images:
     directory = _root(config) / split
     if not directory.is_dir():
         raise UserError(f"{directory} is not a directory; a folder data set is laid out as {_LAYOUT}")
-    strangers = sorted({entry.name for entry in os.scandir(directory) if entry.is_dir()} - set(classes))
+    strangers = sorted({entry.name for entry in os.scandir(directory) if _is_class(entry)} - set(classes))
     if strangers:
         raise UserError(f"{directory} has classes that {_root(config) / 'train'} has not: {', '.join(strangers)}")
     paths, labels = [], []

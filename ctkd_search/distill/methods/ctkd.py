@@ -89,7 +89,9 @@ class CTKD(Method):
     def terms(self, logits: Tensor, maps: Sequence[Tensor], lesson: Lesson) -> dict[str, Tensor]:
         """Cross-entropy, step loss and attention loss, each with its weight."""
         terms = {"loss_ce": self._cross_entropy(logits, lesson.labels)}
-        if lesson.scratch_logits is not None:
+        if self.needs_scratch:
+            if lesson.scratch_logits is None:
+                raise TypeError("the lesson lacks the scratch teacher's logits")
             terms["loss_step"] = self.alpha * self._step(logits, lesson.scratch_logits)
         if self.expert_layers:
             compared = [self._attention(maps[layer - 1], lesson.expert_maps[layer]) for layer in self.expert_layers]

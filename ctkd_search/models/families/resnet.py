@@ -45,7 +45,7 @@ def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
 
 
 FAMILY = Family(
-    pattern=re.compile(r"resnet(?P<depth>\d{1,3})(?P<wide>x4)?"),
+    pattern=re.compile(r"resnet(?P<depth>[1-9][0-9]{0,2})(?P<wide>x4)?"),
     form="resnetD (CIFAR ResNet of depth 8, 14, 20, 32, 44, 56 or 110) and resnetDx4 (its wide form, as in resnet8x4)",
     examples=("resnet8", "resnet20", "resnet56", "resnet110", "resnet8x4", "resnet32x4"),
     taps=_taps,

@@ -42,7 +42,7 @@ def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
 
 
 FAMILY = Family(
-    pattern=re.compile(r"wrn-(?P<depth>\d{1,3})-(?P<width>\d{1,2})"),
+    pattern=re.compile(r"wrn-(?P<depth>[1-9][0-9]{0,2})-(?P<width>0|[1-9][0-9]?)"),
     form="wrn-D-K (Wide ResNet of depth D = 6n + 4 and width K, as in wrn-40-2)",
     examples=("wrn-16-1", "wrn-16-2", "wrn-40-1", "wrn-40-2", "wrn-28-10"),
     taps=_taps,
