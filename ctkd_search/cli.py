@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--resume", action="store_true", help="go on with an interrupted search")
     run.add_argument("--time-budget", metavar="TIME", help="stop after this long, as in 2h or 1h30m")
     run.add_argument("--gpus-per-trial", metavar="N", help="GPUs, or a fraction of one; 0 for the CPU")
+    run.add_argument("--trials-per-gpu", metavar="N", help="trials that share a GPU, or auto")
     run.add_argument("--cpus-per-trial", metavar="N", help="CPU cores, and threads")
     run.add_argument("--concurrent", metavar="N", help="trials at once")
     run.add_argument(
@@ -204,6 +205,7 @@ def _overrides(options: argparse.Namespace) -> list[str]:
         "epochs": "budget.epochs",
         "time_budget": "budget.time_budget",
         "gpus_per_trial": "resources.gpus_per_trial",
+        "trials_per_gpu": "resources.trials_per_gpu",
         "cpus_per_trial": "resources.cpus_per_trial",
         "concurrent": "resources.concurrent_trials",
         "address": "resources.address",

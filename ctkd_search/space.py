@@ -9,7 +9,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ctkd_search.config import Augment, Count, DatasetConfig, Range, Recipe, TeachersConfig, TrialConfig
 from ctkd_search.distill.methods.base import Parameter, methods
@@ -69,12 +69,14 @@ class Resources:
 
     Attributes:
         gpus_per_trial: GPUs, or a fraction of one; 0 for the CPU.
+        trials_per_gpu: Trials that share a GPU, or ``auto`` to choose by the memory that a trial is seen to take.
         cpus_per_trial: CPU cores, and threads.
         concurrent_trials: Trials at once.
         address: A running Ray cluster to join; None starts Ray on this machine.
     """
 
     gpus_per_trial: Annotated[float, Range(0)] | None = None
+    trials_per_gpu: Count | Literal["auto"] | None = None
     cpus_per_trial: Count | None = None
     concurrent_trials: Count | None = None
     address: str | None = None
@@ -208,10 +210,14 @@ class Space:
         words = [known[name].symbol + show(values[name]) for name in searched if name in values and name != "pair"]
         return " ".join([values["pair"], *words])
 
+    def pair_configs(self) -> list[TrialConfig]:
+        """For each pair, the config of some trial that has it."""
+        pairs = possible_values(self.entries.get("pair"), PAIR)
+        return [self.config({**self.decode({}), "pair": pair}) for pair in pairs]
+
     def teachers_by_name(self) -> dict[str, TrialConfig]:
         """The teacher architectures that trials may have, each with the config of some trial that has it."""
-        pairs = possible_values(self.entries.get("pair"), PAIR)
-        return {pair.split("/")[0]: self.config({**self.decode({}), "pair": pair}) for pair in pairs}
+        return {config.teacher: config for config in self.pair_configs()}
 
     def never(self, weight: str) -> bool:
         """Whether a loss weight is 0 in every trial, so that what it weighs is not needed."""

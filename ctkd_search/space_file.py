@@ -160,6 +160,12 @@ class _Reader:
         gpus = resources.gpus_per_trial or 0
         if gpus > 1 and gpus != int(gpus):
             self.fault(("resources", "gpus_per_trial"), f"must be a whole number above 1, but got {gpus}")
+        if resources.trials_per_gpu is not None and resources.gpus_per_trial is not None:
+            self.fault(("resources", "trials_per_gpu"), "cannot stand beside gpus_per_trial; leave one of the two out")
+        if resources.trials_per_gpu == "auto":
+            for key in ("concurrent_trials", "cpus_per_trial"):
+                if getattr(resources, key) is not None:
+                    self.fault(("resources", key), "is chosen where trials_per_gpu is auto; leave one of the two out")
         return resources
 
     def _teachers(self, entries: Mapping[str, Entry]) -> TeachersConfig:

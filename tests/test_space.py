@@ -404,6 +404,7 @@ OTHER = {
     "attention_layers.subsets": [1, 2],
     "time_budget": "2h",
     "gpus_per_trial": 0.5,
+    "trials_per_gpu": 3,
     "cpus_per_trial": 2,
     "concurrent_trials": 2,
     "address": "auto",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from ctkd_search.distill.recording import (
     scratch_run,
     start_teacher,
 )
+from ctkd_search.distill.step import StepPool, StudentStep, make_step
 from ctkd_search.distill.teachers import Expert, LiveTeachers, RecordedTeachers, Teachers
 from ctkd_search.distill.trainer import Trainer
 from ctkd_search.distill.weights import load_weights, put_weights
@@ -75,7 +77,12 @@ def load_expert(
 
 
 def make_trainer(
-    config: TrialConfig, splits: Splits, cache: TeacherCache, device: torch.device, keep_maps: bool = True
+    config: TrialConfig,
+    splits: Splits,
+    cache: TeacherCache,
+    device: torch.device,
+    keep_maps: bool = True,
+    steps: StepPool | None = None,
 ) -> Trainer:
     """Everything that one trial needs, ready for its first epoch.
 
@@ -85,21 +92,24 @@ def make_trainer(
         cache: Where the teachers are kept.
         device: Where to compute.
         keep_maps: Whether attention maps are worth keeping, because other trials will need them too.
+        steps: Steps of earlier trials in this process, from which one may be used again.
     """
     method = make_method(config.method)
     stream = make_stream(splits, config.augment, config.seed, device)
     teachers = _teachers(config, splits, cache, stream, method, config.teachers.cache_bytes() if keep_maps else 0)
-    student = place(build(config.student, splits.geometry, derived_seed("student", config.seed)), device)
-    return Trainer(
-        student,
-        teachers,
-        method,
-        config.train,
-        config.epochs,
-        splits.validation,
-        stream.normalise,
-        device,
-    )
+
+    def fresh() -> StudentStep:
+        student = place(build(config.student, splits.geometry, derived_seed("student", config.seed)), device)
+        return make_step(student, method, config.train, device)
+
+    if steps is None:
+        step = fresh()
+    else:
+        # The learning rate is set each epoch; the rest of the recipe is part of what a graph has captured.
+        recipe = dataclasses.replace(config.train, lr=1.0)
+        step = steps.take((config.student, splits.geometry, recipe, method.structure()), fresh, method)
+        step.recipe = config.train
+    return Trainer(step, teachers, config.epochs, splits.validation, stream.normalise)
 
 
 def _teachers(

@@ -38,7 +38,13 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
     """The context in which a network's forward pass runs; losses stand outside of it, in float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision(precision, device) == "bfloat16")
+    return torch.autocast(
+        device.type,
+        torch.bfloat16,
+        enabled=resolve_precision(precision, device) == "bfloat16",
+        # Cached casts would outlive a CUDA graph's capture; each weight is used once a step anyhow.
+        cache_enabled=device.type != "cuda",
+    )
 
 
 def place(network: Network, device: torch.device) -> Network:
@@ -47,10 +53,14 @@ def place(network: Network, device: torch.device) -> Network:
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD over every parameter of a network, as its recipe says."""
+    """SGD over every parameter of a network, as its recipe says.
+
+    On CUDA the learning rate is a tensor there, so that a captured step reads whatever it is set to.
+    """
+    device = next(network.parameters()).device
     return torch.optim.SGD(
         network.parameters(),
-        lr=recipe.lr,
+        lr=torch.tensor(recipe.lr, device=device) if device.type == "cuda" else recipe.lr,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
         nesterov=recipe.nesterov,
@@ -61,4 +71,7 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Sets the learning rate and keeps the momentum."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr

@@ -23,7 +23,7 @@ def step_mse(student: Tensor, scratch: Tensor) -> Tensor:
     return (student - scratch.detach()).pow(2).sum(dim=1).mean()
 
 
-def step_kl(student: Tensor, scratch: Tensor, temperature: float) -> Tensor:
+def step_kl(student: Tensor, scratch: Tensor, temperature: float | Tensor) -> Tensor:
     """Divergence of the softened predictions (Hinton et al., arXiv 1503.02531).
 
     Args:

@@ -9,13 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctkd_search.config import Recipe
 from ctkd_search.data.registry import Images
 from ctkd_search.data.stream import Normalise
 from ctkd_search.distill import losses
-from ctkd_search.distill.engine import autocast, make_optimizer, set_lr
-from ctkd_search.distill.methods.base import Method
-from ctkd_search.distill.teachers import Lesson, Teachers
+from ctkd_search.distill.step import StudentStep
+from ctkd_search.distill.teachers import Teachers
 from ctkd_search.models.network import TappedNetwork
 
 _EVALUATION_BATCH = 1000
@@ -52,37 +50,28 @@ class Trainer:
     """Trains one student from lessons.
 
     Args:
-        student: The student with its initial weights, on `device`.
+        step: The student with its initial weights, and what it does with a lesson.
         teachers: Where its lessons come from.
-        method: How lessons become a loss.
-        recipe: How it is trained.
         epochs: How many epochs the learning-rate schedule spans.
         validation: The images it is evaluated on after each epoch; may be empty.
-        normalise: What is done to pixels, on `device`.
-        device: Where to compute.
+        normalise: What is done to pixels, on the step's device.
     """
 
     def __init__(
-        self,
-        student: TappedNetwork,
-        teachers: Teachers,
-        method: Method,
-        recipe: Recipe,
-        epochs: int,
-        validation: Images,
-        normalise: Normalise,
-        device: torch.device,
+        self, step: StudentStep, teachers: Teachers, epochs: int, validation: Images, normalise: Normalise
     ) -> None:
-        self.student = student
+        self.step = step
         self.teachers = teachers
-        self.method = method
-        self.recipe = recipe
         self.epochs = epochs
         self.validation = validation
         self.normalise = normalise
-        self.device = device
+        self.device = step.device
         self.epoch = 0
-        self.optimizer = make_optimizer(student, recipe)
+
+    @property
+    def student(self) -> TappedNetwork:
+        """The network that is trained."""
+        return self.step.student
 
     def run_epoch(self) -> dict[str, float]:
         """Trains one epoch and evaluates.
@@ -93,16 +82,18 @@ class Trainer:
             where the training diverged.
         """
         started = time.perf_counter()
-        lr = self.recipe.lr_at(self.epoch, self.epochs)
-        set_lr(self.optimizer, lr)
+        lr = self.step.recipe.lr_at(self.epoch, self.epochs)
+        self.step.set_lr(lr)
         self.student.train()
         sums: dict[str, Tensor] = {}
         seen = 0
         for lesson in self.teachers.lessons(self.epoch):
             for name, value in self.step(lesson).items():
-                sums[name] = sums[name] + value if name in sums else value
+                sums[name] = value + sums.get(name, 0)
             seen += len(lesson.labels)
-        means = {name: total.item() / seen for name, total in sums.items()}
+        # The one place in an epoch where the host waits for the device.
+        totals = torch.stack([total.double() for total in sums.values()]).tolist()
+        means = {name: total / seen for name, total in zip(sums, totals, strict=True)}
         trained = time.perf_counter()
         self.epoch += 1
         metrics = {"epoch": self.epoch, **means, "lr": lr, "images_per_second": seen / (trained - started)}
@@ -112,24 +103,9 @@ class Trainer:
         metrics["seconds"] = time.perf_counter() - started
         return metrics
 
-    def step(self, lesson: Lesson) -> dict[str, Tensor]:
-        """One step of the student.
-
-        Returns:
-            Sums over the batch of the loss, of its terms, and of the right predictions, left on the device so
-            that nothing waits for them.
-        """
-        with autocast(self.recipe.precision, self.device):
-            logits, maps = self.student(lesson.images)
-        logits = logits.float()
-        terms = self.method.terms(logits, maps, lesson)
-        loss = sum(terms.values(), torch.zeros((), device=self.device))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        count = len(lesson.labels)
-        summed = {name: value.detach() * count for name, value in {"loss": loss, **terms}.items()}
-        return {**summed, "train_accuracy": losses.correct(logits.detach(), lesson.labels)}
+    def notes(self) -> list[str]:
+        """What the user should know about the last epoch, a sentence each."""
+        return [*self.teachers.notes(), *self.step.notes()]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on, as tensors and plain values.
@@ -139,8 +115,7 @@ class Trainer:
         """
         state = {
             "epoch": self.epoch,
-            "student": self.student.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            **self.step.state_dict(),
             "teachers": self.teachers.state_dict(),
             "random": torch.get_rng_state(),
         }
@@ -151,8 +126,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a kept state, bit for bit on the CPU."""
         self.epoch = state["epoch"]
-        self.student.load_state_dict(state["student"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.step.load_state_dict(state)
         self.teachers.load_state_dict(state["teachers"])
         torch.set_rng_state(state["random"].cpu())
         if self.device.type == "cuda" and "random_cuda" in state:

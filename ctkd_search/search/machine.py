@@ -48,7 +48,11 @@ def share_out(resources: Resources, gpus: float, cpus: int) -> Share:
     Raises:
         UserError: More is asked for than there is.
     """
+    if resources.trials_per_gpu is not None and not gpus:
+        raise UserError("resources.trials_per_gpu is given, but no GPU was found; leave it out to use the CPU")
     per_trial = resources.gpus_per_trial
+    if isinstance(resources.trials_per_gpu, int):
+        per_trial = 1 / resources.trials_per_gpu
     if per_trial is None:
         per_trial = 1.0 if gpus else 0.0
     if per_trial > gpus:

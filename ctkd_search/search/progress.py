@@ -44,7 +44,7 @@ class Progress:
         self._console = console
         self._trials = trials
         self._epochs = epochs
-        self._concurrent = concurrent
+        self.concurrent = concurrent
         self._label = label
         self._seconds_left = seconds_left
         self._started = self._drawn = self._reported = time.monotonic()
@@ -109,7 +109,7 @@ class Progress:
         """Seconds left, judged by the trials that this run has ended."""
         done = ended - (self._ended_at_start or 0)
         limit = self._seconds_left()
-        if done < self._concurrent:
+        if done < self.concurrent:
             return limit
         each = (time.monotonic() - self._started) / done
         expected = each * (self._trials - ended)

@@ -24,6 +24,7 @@ from ctkd_search.results.model import ServedStudent, load_student, log_student
 from ctkd_search.results.store import TEACHERS, SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.search.machine import Share, share_out
 from ctkd_search.search.observer import Observer
+from ctkd_search.search.packing import pack
 from ctkd_search.search.prepare import describe_maps, prepare_teachers
 from ctkd_search.search.progress import Progress
 from ctkd_search.search.searcher import make_searcher
@@ -83,7 +84,8 @@ class Session:
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         total = ray.cluster_resources()
         try:
-            self.share = share_out(self.space.resources, total.get("GPU", 0.0), int(total.get("CPU", 1)))
+            self.gpus, self.cpus = total.get("GPU", 0.0), int(total.get("CPU", 1))
+            self.share = share_out(self.space.resources, self.gpus, self.cpus)
         except UserError:
             ray.shutdown()
             raise
@@ -141,6 +143,10 @@ class Session:
                 self.space, record.name, splits, splits_ref, teachers, self.share, self.say
             )
             folder.write(record)
+            if self.space.resources.trials_per_gpu == "auto":
+                configs = self.space.pair_configs()
+                self.share = pack(self.share, configs, splits_ref, teachers, self.gpus, self.cpus)
+                progress.concurrent = self.share.concurrent
             self.say(f"trials: {self.share}")
             tuner = self._tuner(folder, splits, teachers, observer, limit)
             self._tuning = True

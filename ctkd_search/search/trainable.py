@@ -11,6 +11,7 @@ from ray import tune
 from ctkd_search.data import Splits
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.step import StepPool
 from ctkd_search.distill.trainer import Trainer, diverged
 from ctkd_search.space import Space
 
@@ -53,11 +54,13 @@ class DistillationTrial(tune.Trainable):
         self._splits = splits
         self._cache = TeacherCache(Path(teachers), search)
         self._device = torch.device(device)
+        # Where a step is a captured graph, the next trial uses it again.
+        self._steps = StepPool() if device == "cuda" else None
         self._begin(config)
 
     def _begin(self, stored: dict[str, Any]) -> None:
         config = self._space.config(self._space.decode(stored))
-        self._trainer = make_trainer(config, self._splits, self._cache, self._device)
+        self._trainer = make_trainer(config, self._splits, self._cache, self._device, steps=self._steps)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Called by Ray to begin another trial in the same actor."""
@@ -69,7 +72,7 @@ class DistillationTrial(tune.Trainable):
         metrics = self._trainer.run_epoch()
         lost = diverged(metrics)
         done = lost or self._trainer.epoch >= self._trainer.epochs
-        notes = self._trainer.teachers.notes()
+        notes = self._trainer.notes()
         return {METRIC: metrics[METRIC], "metrics": metrics, "diverged": lost, "done": done, "notes": notes}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -104,3 +104,32 @@ def test_no_more_is_given_than_there_is(gpus, cpus, per_trial, cores):
 )
 def test_a_share_in_words(share, words):
     assert str(share) == words
+
+
+@pytest.mark.parametrize(
+    ("packed", "gpus", "cpus", "concurrent"), [(1, 2, 8, 2), (4, 2, 8, 8), (3, 1, 8, 3), (8, 1, 4, 4)]
+)
+def test_trials_share_a_gpu_as_asked(packed, gpus, cpus, concurrent):
+    share = share_out(Resources(trials_per_gpu=packed), gpus, cpus)
+    assert share.gpus == pytest.approx(1 / packed)
+    assert share.concurrent == concurrent
+
+
+def test_packing_without_a_gpu_is_refused():
+    with pytest.raises(UserError, match="no GPU was found"):
+        share_out(Resources(trials_per_gpu="auto"), 0, 8)
+
+
+@pytest.mark.parametrize(
+    ("need", "total", "cores", "fitting"),
+    [
+        (2_000_000_000, 80_000_000_000, 64, 16),  # never more than 16
+        (10_000_000_000, 80_000_000_000, 64, 6),  # 85 % of the memory
+        (2_000_000_000, 80_000_000_000, 4, 4),  # a core for each
+        (90_000_000_000, 80_000_000_000, 16, 1),  # one must fit, whatever was seen
+    ],
+)
+def test_trials_that_fit_a_gpu(need, total, cores, fitting):
+    from ctkd_search.search.packing import trials_that_fit
+
+    assert trials_that_fit(need, total, cores) == fitting

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +16,7 @@ from ctkd_search.discovery import entries
 from ctkd_search.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from ctkd_search.distill.teachers import Lesson
@@ -87,6 +88,31 @@ class Method(ABC):
     @abstractmethod
     def expert_layers(self) -> tuple[int, ...]:
         """The layers whose expert attention maps lessons must bring."""
+
+    @classmethod
+    def number_names(cls) -> list[str]:
+        """The parameters that are numbers, and attributes of the method by the same names."""
+        return [parameter.name for parameter in cls.parameters if parameter.kind == "float"]
+
+    def numbers_to(self, device: torch.device) -> None:
+        """Keeps the numbers in tensors on a device, where a captured step reads them."""
+        import torch
+
+        for name in self.number_names():
+            setattr(self, name, torch.tensor(float(getattr(self, name)), device=device))
+
+    def take_numbers(self, other: Method) -> None:
+        """Takes the numbers of a method of the same structure."""
+        for name in self.number_names():
+            own, new = getattr(self, name), getattr(other, name)
+            if hasattr(own, "copy_"):
+                own.copy_(new) if hasattr(new, "copy_") else own.fill_(new)
+            else:
+                setattr(self, name, new)
+
+    @abstractmethod
+    def structure(self) -> Hashable:
+        """All but the numbers: methods of the same structure do the same operations."""
 
     @abstractmethod
     def terms(self, logits: Tensor, maps: Sequence[Tensor], lesson: Lesson) -> dict[str, Tensor]:

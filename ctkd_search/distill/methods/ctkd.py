@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from ctkd_search.config import Range
@@ -67,36 +66,47 @@ class CTKD(Method):
         # Imported here so that the parameters above can be read without torch.
         from ctkd_search.distill import losses
 
-        softened = functools.partial(losses.step_kl, temperature=temperature)
-        self._step = softened if step_loss == "kl" else losses.step_mse
-        self._cross_entropy = losses.F.cross_entropy
-        self._attention = losses.attention
+        self._losses = losses
+        self.step_loss = step_loss
         self.temperature = temperature
         self.alpha = alpha
         self.beta = beta
         self.attention_layers = tuple(attention_layers)
+        self._needs_scratch = alpha > 0
+        self._expert_layers = self.attention_layers if beta > 0 else ()
 
     @property
     def needs_scratch(self) -> bool:
         """True unless alpha is 0."""
-        return self.alpha > 0
+        return self._needs_scratch
 
     @property
     def expert_layers(self) -> tuple[int, ...]:
         """The compared layers; none if beta is 0."""
-        return self.attention_layers if self.beta > 0 else ()
+        return self._expert_layers
+
+    def structure(self) -> Hashable:
+        """Which terms there are, the kind of the step loss, and the compared layers."""
+        return self.name, self.step_loss, self._needs_scratch, self._expert_layers
 
     def terms(self, logits: Tensor, maps: Sequence[Tensor], lesson: Lesson) -> dict[str, Tensor]:
         """Cross-entropy, step loss and attention loss, each with its weight."""
-        terms = {"loss_ce": self._cross_entropy(logits, lesson.labels)}
+        terms = {"loss_ce": self._losses.F.cross_entropy(logits, lesson.labels)}
         if self.needs_scratch:
             if lesson.scratch_logits is None:
                 raise TypeError("the lesson lacks the scratch teacher's logits")
             terms["loss_step"] = self.alpha * self._step(logits, lesson.scratch_logits)
         if self.expert_layers:
-            compared = [self._attention(maps[layer - 1], lesson.expert_maps[layer]) for layer in self.expert_layers]
+            compared = [
+                self._losses.attention(maps[layer - 1], lesson.expert_maps[layer]) for layer in self.expert_layers
+            ]
             terms["loss_attention"] = self.beta * sum(compared[1:], compared[0])
         return terms
+
+    def _step(self, student: Tensor, scratch: Tensor) -> Tensor:
+        if self.step_loss == "kl":
+            return self._losses.step_kl(student, scratch, self.temperature)
+        return self._losses.step_mse(student, scratch)
 
 
 METHOD = CTKD

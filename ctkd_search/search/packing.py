@@ -1,0 +1,74 @@
+"""How many trials share a GPU, judged by the memory that one of them was seen to take."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+from ctkd_search.config import TrialConfig
+from ctkd_search.data import Splits
+from ctkd_search.distill.build import make_trainer
+from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.errors import WorkFailed
+from ctkd_search.search.machine import Share
+
+# What a process takes of a GPU beside torch's own memory: the CUDA context and the libraries' kernels.
+_CONTEXT_BYTES = 600_000_000
+# A GPU is never filled to the brim: workspaces of convolutions come and go.
+_USABLE = 0.85
+_MOST = 16
+
+
+def trials_that_fit(need: int, total: int, cores: int) -> int:
+    """How many trials share a GPU.
+
+    Args:
+        need: Bytes that a trial was seen to take, its CUDA context included.
+        total: Bytes that the GPU has.
+        cores: CPU cores for each GPU; every trial keeps one busy.
+
+    Returns:
+        At least 1, at most 16.
+    """
+    return max(1, min(math.floor(total * _USABLE / need), cores, _MOST))
+
+
+def pack(share: Share, configs: list[TrialConfig], splits_ref: Any, teachers: Path, gpus: float, cpus: int) -> Share:
+    """Packs small students onto each GPU, after measuring the largest of them on one.
+
+    Args:
+        share: What a trial gets so far: a whole GPU.
+        configs: A config of each pair.
+        splits_ref: The images in Ray's object store.
+        teachers: Directory of the teacher cache.
+        gpus: GPUs that there are.
+        cpus: Cores that there are.
+
+    Raises:
+        WorkFailed: Not even one trial runs on a GPU.
+    """
+    task = ray.remote(_measure).options(num_gpus=1, num_cpus=share.cpus, max_calls=1)
+    try:
+        need, total = ray.get(task.remote(configs, splits_ref, str(teachers)))
+    except ray.exceptions.RayError as error:
+        reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+        raise WorkFailed(f"a trial could not be measured on a GPU: {reason}") from None
+    fitting = trials_that_fit(need, total, max(1, cpus // max(1, int(gpus))))
+    concurrent = fitting * int(gpus)
+    return dataclasses.replace(share, gpus=1 / fitting, cpus=max(1, cpus // concurrent), concurrent=concurrent)
+
+
+def _measure(configs: list[TrialConfig], splits: Splits, teachers: str) -> tuple[int, int]:
+    """Bytes that the largest of these trials takes of a GPU, and bytes that the GPU has."""
+    device = torch.device("cuda")
+    for config in configs:
+        trainer = make_trainer(config, splits, TeacherCache(Path(teachers)), device)
+        for _, lesson in zip(range(3), trainer.teachers.lessons(0), strict=False):
+            trainer.step(lesson)
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_reserved() + _CONTEXT_BYTES, torch.cuda.get_device_properties(0).total_memory

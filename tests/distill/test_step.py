@@ -1,0 +1,146 @@
+"""Steps that are used again from trial to trial, and the capture of a step where there is a GPU."""
+
+import dataclasses
+
+import pytest
+import torch
+from tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers, tiny_splits
+
+from ctkd_search.distill.build import make_trainer
+from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.step import CapturedStep, StepPool, StudentStep, clone_lesson, copy_lesson, make_step
+
+pytestmark = pytest.mark.usefixtures("single_thread")
+RECORDED = changed(TINY, "teachers.mode", "recorded")
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return tiny_splits()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return TeacherCache(tmp_path_factory.mktemp("teachers"))
+
+
+def trained(config, splits, cache, steps=None, device=CPU):
+    prepare_teachers(config, splits, cache)
+    trainer = make_trainer(config, splits, cache, device, steps=steps)
+    losses = [trainer.run_epoch()["loss"] for _ in range(config.epochs)]
+    return losses, copied(trainer.student), trainer
+
+
+OTHER_NUMBERS = {"method.temperature": 2.0, "method.alpha": 0.1, "method.beta": 3.0, "train.lr": 0.02}
+
+
+def test_a_step_used_again_trains_as_a_new_one(splits, cache):
+    other = RECORDED
+    for key, value in OTHER_NUMBERS.items():
+        other = changed(other, key, value)
+    pool = StepPool()
+    first = trained(RECORDED, splits, cache, pool)
+    second = trained(other, splits, cache, pool)
+    third = trained(RECORDED, splits, cache, pool)
+    assert first[2].step is second[2].step is third[2].step
+    for again, alone in ((second, trained(other, splits, cache)), (third, trained(RECORDED, splits, cache))):
+        assert again[0] == alone[0]
+        assert_same_bits(again[1], alone[1])
+
+
+STRUCTURE = {
+    "student": "wrn-10-1",
+    "method.step_loss": "mse",
+    "method.attention_layers": (1, 2),
+    "method.alpha": 0.0,
+    "method.beta": 0.0,
+    "train.batch_size": 8,
+    "train.momentum": 0.5,
+    "train.nesterov": True,
+    "train.weight_decay": 0.1,
+    "train.precision": "bfloat16",
+}
+
+
+@pytest.mark.parametrize("key", STRUCTURE)
+def test_a_trial_of_another_structure_has_a_step_of_its_own(key, splits, cache):
+    pool = StepPool()
+    one = trained(RECORDED, splits, cache, pool)
+    other = trained(changed(RECORDED, key, STRUCTURE[key]), splits, cache, pool)
+    assert one[2].step is not other[2].step
+    assert other[0] == trained(changed(RECORDED, key, STRUCTURE[key]), splits, cache)[0]
+
+
+def test_a_pool_keeps_those_used_last(splits, cache):
+    pool = StepPool(most=2)
+    configs = [changed(RECORDED, "train.batch_size", size) for size in (16, 8, 4)]
+    first, second, third = (trained(config, splits, cache, pool)[2].step for config in configs)
+    assert trained(configs[2], splits, cache, pool)[2].step is third
+    assert trained(configs[1], splits, cache, pool)[2].step is second
+    assert trained(configs[0], splits, cache, pool)[2].step is not first
+
+
+def test_numbers_in_tensors_give_the_same_terms(splits, cache):
+    prepare_teachers(RECORDED, splits, cache)
+    trainer = make_trainer(RECORDED, splits, cache, CPU)
+    lesson = next(trainer.teachers.lessons(0))
+    logits, maps = trainer.student(lesson.images)
+    plain, tensors = (make_method(RECORDED.method) for _ in range(2))
+    tensors.numbers_to(CPU)
+    assert all(isinstance(getattr(tensors, name), torch.Tensor) for name in ("temperature", "alpha", "beta"))
+    for name, value in plain.terms(logits, maps, lesson).items():
+        torch.testing.assert_close(tensors.terms(logits, maps, lesson)[name], value, rtol=1e-6, atol=0)
+    other = make_method({**RECORDED.method, "alpha": 0.25, "temperature": 2.0, "beta": 7.0})
+    memory = tensors.alpha
+    tensors.take_numbers(other)
+    assert tensors.alpha is memory
+    for name, value in other.terms(logits, maps, lesson).items():
+        torch.testing.assert_close(tensors.terms(logits, maps, lesson)[name], value, rtol=1e-6, atol=0)
+
+
+def test_a_lesson_is_copied_into_the_memory_of_another(splits, cache):
+    prepare_teachers(RECORDED, splits, cache)
+    first, second, *_ = make_trainer(RECORDED, splits, cache, CPU).teachers.lessons(0)
+    kept = clone_lesson(first)
+    memory = kept.images.data_ptr()
+    copy_lesson(second, kept)
+    assert kept.images.data_ptr() == memory
+    assert kept.images.is_contiguous(memory_format=torch.channels_last)
+    for field in dataclasses.fields(kept):
+        assert_same_bits(getattr(kept, field.name), getattr(second, field.name))
+
+
+def test_momentum_is_taken_up_in_place(splits, cache):
+    trainer = trained(RECORDED, splits, cache)[2]
+    state = trainer.step.state_dict()
+    expected = [buffer.clone() for buffer in state["momentum"]]
+    memory = [buffer.data_ptr() for buffer in state["momentum"]]
+    trainer.step.load_momentum([torch.ones_like(buffer) for buffer in expected])
+    trainer.step.load_momentum(expected)
+    found = trainer.step.state_dict()["momentum"]
+    assert [buffer.data_ptr() for buffer in found] == memory
+    assert_same_bits(found, expected)
+    trainer.step.load_momentum([None] * len(expected))
+    assert not any(buffer.any() for buffer in trainer.step.state_dict()["momentum"])
+
+
+def test_a_step_is_plain_without_a_gpu(splits, cache):
+    prepare_teachers(RECORDED, splits, cache)
+    trainer = make_trainer(RECORDED, splits, cache, CPU)
+    assert type(make_step(trainer.student, make_method(RECORDED.method), RECORDED.train, CPU)) is StudentStep
+
+
+@GPU
+def test_a_captured_step_trains_as_a_plain_one(splits, cache):
+    device = torch.device("cuda")
+    pool = StepPool()
+    for config in (RECORDED, changed(RECORDED, "method.alpha", 0.3)):
+        losses, _, trainer = trained(config, splits, cache, pool, device)
+        assert isinstance(trainer.step, CapturedStep)
+        assert trainer.notes() == []
+        plain = make_trainer(config, splits, cache, device)
+        plain.step._refused = "for comparison"
+        expected = [plain.run_epoch()["loss"] for _ in range(config.epochs)]
+        assert losses == pytest.approx(expected, rel=1e-3)
