@@ -221,8 +221,7 @@ class Space:
 
     def never(self, weight: str) -> bool:
         """Whether a loss weight is 0 in every trial, so that what it weighs is not needed."""
-        entry = self.entries.get(weight)
-        return isinstance(entry, Constant) and not entry.value > 0
+        return is_zero(self.entries.get(weight))
 
 
 def parameters(train: Recipe) -> dict[str, Parameter]:
@@ -249,6 +248,11 @@ def _active(entry: Entry, values: Mapping[str, Any]) -> bool:
     if isinstance(entry, Constant):
         return True
     return all(allows(allowed, values[name]) for name, allowed in entry.when.items())
+
+
+def is_zero(entry: Entry | None) -> bool:
+    """Whether a weight is 0 in every trial."""
+    return isinstance(entry, Constant) and not entry.value > 0
 
 
 def allows(allowed: tuple[Any, ...] | Range, value: Any) -> bool:

@@ -15,7 +15,18 @@ from ctkd_search.config import Augment, DatasetConfig, Range, Recipe, TeachersCo
 from ctkd_search.distill.methods.base import Parameter
 from ctkd_search.distributions import Choice, Constant, Entry, parse, show
 from ctkd_search.errors import UserError
-from ctkd_search.space import PAIR, Budget, Resources, Space, Tracking, allows, ordered, parameters, possible_values
+from ctkd_search.space import (
+    PAIR,
+    Budget,
+    Resources,
+    Space,
+    Tracking,
+    allows,
+    is_zero,
+    ordered,
+    parameters,
+    possible_values,
+)
 from ctkd_search.yamlfile import Document, dump, read
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
@@ -171,6 +182,7 @@ class _Reader:
     def _teachers(self, entries: Mapping[str, Entry]) -> TeachersConfig:
         teachers = self.document.section("teachers", TeachersConfig, TeachersConfig())
         self._check_storage(teachers)
+        self._check_teachers_matter(entries)
         self._check_nesterov(("teachers", "recipe"), teachers.recipe)
         place = ("teachers", "expert", "checkpoint")
         checkpoint = teachers.expert.checkpoint
@@ -193,6 +205,15 @@ class _Reader:
                 self.fault((*place, name), f"there is no file {path}")
         absolute = {name: os.path.abspath(path) for name, path in files.items()}
         return dataclasses.replace(teachers, expert=dataclasses.replace(teachers.expert, checkpoint=absolute))
+
+    def _check_teachers_matter(self, entries: Mapping[str, Entry]) -> None:
+        """Refuses what is said of teachers that no trial listens to."""
+        given = self.document.data.get("teachers")
+        unheard = [name for name in ("alpha", "beta") if is_zero(entries.get(name))]
+        if given is not None and len(unheard) == 2:
+            self.fault(("teachers",), "has no effect where alpha and beta are 0; leave it out")
+        elif isinstance(given, dict) and "expert" in given and "beta" in unheard:
+            self.fault(("teachers", "expert"), "has no effect where beta is 0; leave it out")
 
     def _check_storage(self, teachers: TeachersConfig) -> None:
         given = self.document.data.get("teachers")
@@ -284,8 +305,7 @@ class _Reader:
 
     def _check_pairs(self, entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> None:
         """Refuses unknown architectures, layers that a pair does not have, and maps that cannot be compared."""
-        beta = entries.get("beta")
-        if isinstance(beta, Constant) and not beta.value > 0:
+        if is_zero(entries.get("beta")):
             compared: Entry | None = Constant(())
         else:
             compared = entries.get("attention_layers")

@@ -184,6 +184,43 @@ teachers:
       wrn-40-1: space.yaml    #! teachers.expert.checkpoint.wrn-40-1 is not a teacher of any pair
 search: {pair: {choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]}}
 """,
+    "live teachers are not stored": """\
+teachers:
+  mode: live
+  storage: float32            #! teachers.storage has no effect where mode is live
+  cache_limit: 1GB            #! teachers.cache_limit has no effect where mode is live
+search: {alpha: {float: [1, 2]}}
+""",
+    "teachers": """\
+teachers:
+  cache_limit: much           #! teachers.cache_limit must be a size such as 500MB or 20GB, but got 'much'
+  storage: float8             #! teachers.storage must be 'float16' or 'float32', but got 'float8'
+  recipe:
+    precision: half           #! teachers.recipe.precision must be 'auto', 'float32' or 'bfloat16', but got 'half'
+search: {alpha: {float: [1, 2]}}
+""",
+    "two experts": """\
+teachers:
+  expert:
+    checkpoint: space.yaml
+    seed: 3                   #! teachers.expert.seed has no effect beside checkpoint
+search: {pair: wrn-16-2/resnet8, alpha: {float: [1, 2]}}
+""",
+    "an expert that nobody looks at": """\
+teachers: {expert: {seed: 3}}  #! teachers.expert has no effect where beta is 0; leave it out
+search: {beta: 0, alpha: {float: [1, 2]}}
+""",
+    "teachers that nobody listens to": """\
+teachers: {seed: 3}           #! teachers has no effect where alpha and beta are 0; leave it out
+search: {alpha: 0, beta: 0, lr: {float: [0.1, 0.2]}}
+""",
+    "packing": """\
+resources:
+  gpus_per_trial: 0.5
+  trials_per_gpu: auto        #! resources.trials_per_gpu cannot stand beside gpus_per_trial
+  concurrent_trials: 3        #! resources.concurrent_trials is chosen where trials_per_gpu is auto
+search: {alpha: {float: [1, 2]}}
+""",
     "one checkpoint for two teachers": """\
 teachers: {expert: {checkpoint: space.yaml}}  #! teachers.expert.checkpoint {wrn-16-1: FILE, wrn-16-2: FILE}
 search: {pair: {choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]}}

@@ -1,0 +1,89 @@
+"""The cache after SIGKILL at random moments: never wrong, and the next run comes to the same numbers."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ctkd_search.distill.cache import TeacherCache
+
+pytestmark = pytest.mark.slow
+KILLS = 20
+# Prepares the teachers and trains two students, one after the other, and prints what came of it.
+WORK = """
+import hashlib, json, sys
+from pathlib import Path
+import torch
+from tiny import CPU, TINY, changed, prepare_teachers, tiny_splits
+from ctkd_search.distill.build import make_trainer
+from ctkd_search.distill.cache import TeacherCache
+
+torch.set_num_threads(1)
+splits = tiny_splits(train=400)
+cache = TeacherCache(Path(sys.argv[1]), "work")
+base = changed(changed(TINY, "teachers.mode", "recorded"), "epochs", 6)
+print("begun", flush=True)
+results = []
+for config in (base, changed(base, "method.alpha", 0.3)):
+    prepare_teachers(config, splits, cache)
+    trainer = make_trainer(config, splits, cache, CPU)
+    history = [trainer.run_epoch()["loss"] for _ in range(config.epochs)]
+    weights = b"".join(value.numpy().tobytes() for value in trainer.student.state_dict().values())
+    results.append([history, hashlib.sha256(weights).hexdigest()])
+print(json.dumps(results), flush=True)
+"""
+
+
+def start(directory):
+    here = os.path.dirname(__file__)
+    return subprocess.Popen([sys.executable, "-c", WORK, str(directory)], cwd=here, stdout=subprocess.PIPE, text=True)
+
+
+def finished(directory):
+    process = start(directory)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    return json.loads(output.splitlines()[-1])
+
+
+def contents(directory):
+    return {path.relative_to(directory): path.read_bytes() for path in directory.rglob("*.rec")}
+
+
+def test_killed_at_random_moments_it_comes_to_the_same_in_the_end(tmp_path):
+    started = time.monotonic()
+    expected = finished(tmp_path / "undisturbed")
+    whole = time.monotonic() - started
+    draw = random.Random(20)
+    killed = tmp_path / "killed"
+    reached = set()
+    for _ in range(KILLS):
+        process = start(killed)
+        # Importing torch is of no interest: the clock starts when the work does.
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(draw.uniform(0, whole / 3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        reached.add(len(list(killed.rglob("*.rec"))))
+    cache = TeacherCache(killed)
+    for path in killed.rglob("*.rec"):
+        assert str(path.relative_to(killed).with_suffix("")) in cache
+    assert finished(killed) == expected
+    assert contents(killed) == contents(tmp_path / "undisturbed")
+    # The kills struck at different stages of the work.
+    assert len(reached) > 2
+
+
+def test_two_at_once_come_to_the_same(tmp_path):
+    expected = finished(tmp_path / "alone")
+    together = [start(tmp_path / "shared") for _ in range(3)]
+    for process in together:
+        output, _ = process.communicate(timeout=180)
+        assert process.returncode == 0
+        assert json.loads(output.splitlines()[-1]) == expected
+    assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
