@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -69,6 +70,40 @@ class FromList:
         return core_schema.no_info_before_validator_function(
             lambda value: tuple(value) if isinstance(value, list) else value, handler(source)
         )
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Lets a function judge a field: it raises ValueError with the rule and the value.
+
+    Args:
+        check: The function; what it returns is not used.
+    """
+
+    check: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Calls the function after pydantic's own check."""
+        from pydantic_core import core_schema
+
+        def judged(value: Any) -> Any:
+            if value is not None:
+                self.check(value)
+            return value
+
+        return core_schema.no_info_after_validator_function(judged, handler(source))
+
+
+def size_in_bytes(text: str | int) -> int:
+    """Bytes of a size such as ``500MB``, ``20GB`` or ``1.5TB``.
+
+    Raises:
+        ValueError: It is no size.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)i?B?", str(text).strip(), re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"must be a size such as 500MB or 20GB, but got {text!r}")
+    return round(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
 
 
 Fraction = Annotated[float, Range(0, 1, open_low=True, open_high=True)]
@@ -186,7 +221,7 @@ class TeachersConfig:
     expert: ExpertConfig = ExpertConfig()
     recipe: Recipe = Recipe()
     storage: Literal["float16", "float32"] = "float16"
-    cache_limit: str | int = "20GB"
+    cache_limit: Annotated[str | int, Checked(size_in_bytes)] = "20GB"
 
     def cache_bytes(self) -> int:
         """The cache limit in bytes."""
@@ -222,18 +257,6 @@ class TrialConfig:
     def as_dict(self) -> dict[str, Any]:
         """The config as plain values that YAML and JSON can hold."""
         return plain(dataclasses.asdict(self))
-
-
-def size_in_bytes(text: str | int) -> int:
-    """Bytes of a size such as ``500MB``, ``20GB`` or ``1.5TB``.
-
-    Raises:
-        ValueError: It is no size.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)i?B?", str(text).strip(), re.IGNORECASE)
-    if match is None:
-        raise ValueError(f"must be a size such as 500MB or 20GB, but got {text!r}")
-    return round(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
 
 
 def plain(value: Any) -> Any:

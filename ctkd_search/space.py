@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from ctkd_search.config import Augment, Count, DatasetConfig, Range, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.config import Augment, Checked, Count, DatasetConfig, Range, Recipe, TeachersConfig, TrialConfig
 from ctkd_search.distill.methods.base import Parameter, methods
 from ctkd_search.distributions import Constant, Entry, show
 
@@ -31,6 +31,20 @@ TRAINING = (
 )
 
 
+def duration(text: str | float) -> float:
+    """Seconds of a duration such as ``90``, ``45s``, ``90m`` or ``1h30m``.
+
+    Raises:
+        ValueError: It is no duration, or not longer than nothing.
+    """
+    match = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?|(\d+(?:\.\d+)?)", str(text).strip())
+    units = (86400, 3600, 60, 1, 1)
+    seconds = sum(float(part) * unit for part, unit in zip(match.groups(), units, strict=True) if part) if match else 0
+    if not seconds:
+        raise ValueError(f"must be a duration such as 90s, 45m or 1h30m, but got {text!r}")
+    return seconds
+
+
 @dataclass(frozen=True)
 class Budget:
     """How much a search may spend.
@@ -47,7 +61,7 @@ class Budget:
     epochs: Count = 60
     grace_period: Count = 1
     reduction_factor: Annotated[int, Range(2)] = 3
-    time_budget: str | float | None = None
+    time_budget: Annotated[str | float | None, Checked(duration)] = None
 
     def rungs(self) -> list[int]:
         """The epochs after which ASHA compares trials."""
@@ -228,20 +242,6 @@ def parameters(train: Recipe) -> dict[str, Parameter]:
     """Everything that may be searched, by name; what belongs to the student's recipe defaults to `train`."""
     training = [dataclasses.replace(item, default=getattr(train, item.name)) for item in TRAINING]
     return {item.name: item for item in (PAIR, *methods()[METHOD].parameters, *training)}
-
-
-def duration(text: str | float) -> float:
-    """Seconds of a duration such as ``90``, ``45s``, ``90m`` or ``1h30m``.
-
-    Raises:
-        ValueError: It is no duration, or not longer than nothing.
-    """
-    match = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?|(\d+(?:\.\d+)?)", str(text).strip())
-    units = (86400, 3600, 60, 1, 1)
-    seconds = sum(float(part) * unit for part, unit in zip(match.groups(), units, strict=True) if part) if match else 0
-    if not seconds:
-        raise ValueError(f"must be a duration such as 90s, 45m or 1h30m, but got {text!r}")
-    return seconds
 
 
 def _active(entry: Entry, values: Mapping[str, Any]) -> bool:

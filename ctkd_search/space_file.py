@@ -160,10 +160,6 @@ class _Reader:
                 ("budget", "grace_period"),
                 f"must be at most the epochs {budget.epochs}, but got {budget.grace_period}",
             )
-        try:
-            budget.seconds()
-        except ValueError as error:
-            self.fault(("budget", "time_budget"), str(error))
         return budget
 
     def _resources(self) -> Resources:
@@ -221,10 +217,6 @@ class _Reader:
             for key in ("storage", "cache_limit"):
                 if key in given:
                     self.fault(("teachers", key), "has no effect where mode is live; leave it out")
-        try:
-            teachers.cache_bytes()
-        except ValueError as error:
-            self.fault(("teachers", "cache_limit"), str(error))
         if teachers.expert.checkpoint is not None and teachers.expert.seed is not None:
             self.fault(("teachers", "expert", "seed"), "has no effect beside checkpoint; leave one of the two out")
 

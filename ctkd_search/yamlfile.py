@@ -170,16 +170,22 @@ class Document:
         if not isinstance(raw, dict):
             self.fault(place, f"must be a mapping, with the keys {', '.join(fields)}, but got {raw!r}")
             return default
-        before = len(self.problems)
         self.unknown_keys(place, raw, fields)
         hints = get_type_hints(form, include_extras=True)
         values = {}
         for name, item in fields.items():
+            before = len(self.problems)
             if name in raw:
-                values[name] = self.validated((*place, name), raw[name], hints[name], None)
+                value = self.validated((*place, name), raw[name], hints[name], None)
+                if len(self.problems) == before or dataclasses.is_dataclass(value):
+                    values[name] = value
             elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
                 self.fault((*place, name), "is missing")
-        return default if len(self.problems) > before else form(**values)
+        # What is right is taken, so that it can be judged beside the rest of the file.
+        try:
+            return form(**values)
+        except TypeError:
+            return default
 
     def unknown_keys(self, place: Place, raw: dict[str, Any], allowed: Iterable[str]) -> None:
         """Notes every key that is not allowed."""
