@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ctkd_search.config import Augment, Checked, Count, DatasetConfig, Range, Recipe, TeachersConfig, TrialConfig
 from ctkd_search.distill.methods.base import Parameter, methods
-from ctkd_search.distributions import Constant, Entry, show
+from ctkd_search.distributions import Constant, Entry, Number, show
 
 if TYPE_CHECKING:
     import optuna
@@ -228,6 +228,16 @@ class Space:
         """For each pair, the config of some trial that has it."""
         pairs = possible_values(self.entries.get("pair"), PAIR)
         return [self.config({**self.decode({}), "pair": pair}) for pair in pairs]
+
+    def largest_configs(self) -> list[TrialConfig]:
+        """For each pair, the config of a trial with the largest batch that the space allows."""
+        entry = self.entries.get("batch_size")
+        listed = possible_values(entry, self.parameters["batch_size"])
+        batch = int(entry.high) if isinstance(entry, Number) else max(listed)
+        return [
+            dataclasses.replace(config, train=dataclasses.replace(config.train, batch_size=batch))
+            for config in self.pair_configs()
+        ]
 
     def teachers_by_name(self) -> dict[str, TrialConfig]:
         """The teacher architectures that trials may have, each with the config of some trial that has it."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from ctkd_search import data, models
 from ctkd_search.config import Augment, DatasetConfig, Range, Recipe, TeachersConfig
 from ctkd_search.distill.methods.base import Parameter
-from ctkd_search.distributions import Choice, Constant, Entry, parse, show
+from ctkd_search.distributions import Choice, Constant, Entry, Number, parse, show
 from ctkd_search.errors import UserError
 from ctkd_search.space import (
     PAIR,
@@ -114,8 +114,8 @@ class _Reader:
         augment = read_augment(document, dataset)
         budget = self._budget()
         train = document.section("train", Recipe, Recipe())
-        self._check_nesterov(("train",), train)
         entries = self._entries(train)
+        self._check_nesterov(train, entries)
         teachers = self._teachers(entries)
         resources = self._resources()
         tracking = document.section("tracking", Tracking, Tracking())
@@ -179,7 +179,8 @@ class _Reader:
         teachers = self.document.section("teachers", TeachersConfig, TeachersConfig())
         self._check_storage(teachers)
         self._check_teachers_matter(entries)
-        self._check_nesterov(("teachers", "recipe"), teachers.recipe)
+        if fault := nesterov_fault(teachers.recipe):
+            self.fault(("teachers", "recipe", "momentum"), fault)
         place = ("teachers", "expert", "checkpoint")
         checkpoint = teachers.expert.checkpoint
         if checkpoint is None or "pair" in self.faulty:
@@ -220,9 +221,14 @@ class _Reader:
         if teachers.expert.checkpoint is not None and teachers.expert.seed is not None:
             self.fault(("teachers", "expert", "seed"), "has no effect beside checkpoint; leave one of the two out")
 
-    def _check_nesterov(self, place: tuple[str, ...], recipe: Recipe) -> None:
-        if recipe.nesterov and not recipe.momentum:
-            self.fault((*place, "momentum"), "must be greater than 0 where nesterov is true, but got 0")
+    def _check_nesterov(self, train: Recipe, entries: Mapping[str, Entry]) -> None:
+        momentum = entries.get("momentum")
+        searched = momentum is not None
+        possible = possible_values(momentum, parameters(train)["momentum"])
+        lowest = [momentum.low] if isinstance(momentum, Number) else list(possible)
+        fault = nesterov_fault(dataclasses.replace(train, momentum=min(lowest)))
+        if fault:
+            self.fault(("search" if searched else "train", "momentum"), fault)
 
     def _entries(self, train: Recipe) -> dict[str, Entry]:
         known = parameters(train)
@@ -324,6 +330,13 @@ def _layers_with(entry: Entry | None, parameter: Parameter, pair: str) -> list[t
     if isinstance(entry, Choice) and set(entry.when) == {"pair"}:
         return list(entry.values())
     return list(possible_values(entry, parameter))
+
+
+def nesterov_fault(recipe: Recipe) -> str | None:
+    """Why a recipe's momentum does not go with Nesterov's form, or None."""
+    if recipe.nesterov and not recipe.momentum:
+        return "must be greater than 0 where nesterov is true, but got 0"
+    return None
 
 
 def pair_fault(pair: str, layers: Sequence[int]) -> str | None:

@@ -100,7 +100,7 @@ def make_trainer(
 
     def fresh() -> StudentStep:
         student = place(build(config.student, splits.geometry, derived_seed("student", config.seed)), device)
-        return make_step(student, method, config.train, device)
+        return make_step(student, method, config.train, device, steps.memory if steps else None)
 
     if steps is None:
         step = fresh()
@@ -121,8 +121,6 @@ def _teachers(
         scratch = start_teacher(run, splits, stream.device) if run else None
         expert = load_expert(config, splits, cache, stream.device, layers) if layers else None
         return LiveTeachers(stream, config.train.batch_size, scratch, expert)
-    own = config.teachers.expert.checkpoint_of(config.teacher)
-    expert_of = expert_run(config, splits.fingerprint, stream.device)
     recording = TeacherRecording(
         stream,
         splits,
@@ -131,13 +129,17 @@ def _teachers(
         storage=config.teachers.storage,
         architecture=config.teacher,
         expert=lambda: load_expert(config, splits, cache, stream.device),
-        expert_id=expert_of.shelf if expert_of else _own_expert_id(config, Path(str(own)), stream.device),
+        expert_id=_expert_id(config, splits, stream.device) if layers else None,
         layers=layers,
         limit=limit,
     )
     return RecordedTeachers(stream, config.train.batch_size, recording, layers)
 
 
-def _own_expert_id(config: TrialConfig, path: Path, device: torch.device) -> str:
-    """What tells the maps of a user's own expert from others: its weights, and the precision it computes in."""
-    return f"{config.teacher} {file_hash(path)} {resolve_precision(config.teachers.recipe.precision, device)}"
+def _expert_id(config: TrialConfig, splits: Splits, device: torch.device) -> str:
+    """What tells the maps of an expert from others: its training, or its weights and the precision it computes in."""
+    run = expert_run(config, splits.fingerprint, device)
+    if run:
+        return run.shelf
+    own = str(config.teachers.expert.checkpoint_of(config.teacher))
+    return f"{config.teacher} {file_hash(Path(own))} {resolve_precision(config.teachers.recipe.precision, device)}"

@@ -2,8 +2,8 @@
 
 A *record* is one file: a header that describes it, and its content. It is written to a temporary name and renamed
 into place, and its header holds a checksum of the content: a reader sees a whole record or none, without locks,
-whatever is killed whenever. Two writers of the same name write the same content, so that it does not matter who
-comes last.
+whatever is killed whenever. Two writers of the same name write the same content (to the last bit on one CPU with equal
+threads; two trainings on GPUs differ in rounding), so that it does not matter who comes last.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import numpy as np
 import torch
 
 from ctkd_search.distill.shelves import Shelves
-from ctkd_search.errors import UserError
 from ctkd_search.files import atomic
 
 _MAGIC = b"CTKD-REC-1\n"
@@ -74,15 +73,10 @@ class TeacherCache:
         # In front of the header: its length and its own checksum, in as many bytes as keep the content aligned.
         prefix = _MAGIC + len(header).to_bytes(8, "little") + hashlib.sha256(header).digest()
         path = self._path(name)
-        try:
-            with atomic(path) as temporary, open(temporary, "wb") as file:
-                file.write(prefix.ljust(_ALIGNMENT, b"\0"))
-                file.write(header)
-                file.write(payload)
-        except OSError as error:
-            raise UserError(
-                f"cannot write {path} ({error.strerror or error}); make room or choose another disk"
-            ) from None
+        with atomic(path) as temporary, open(temporary, "wb") as file:
+            file.write(prefix.ljust(_ALIGNMENT, b"\0"))
+            file.write(header)
+            file.write(payload)
         _verified.pop(path, None)
 
     def read_array(self, name: str) -> np.ndarray | None:

@@ -25,11 +25,15 @@ from ctkd_search.distill.cache import TeacherCache, content_hash
 from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.teachers import Expert, ScratchTeacher
 from ctkd_search.distill.trainer import evaluate
-from ctkd_search.errors import WorkFailed
+from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.models import build
 from ctkd_search.models.network import TappedNetwork
 
 _TEACHER, MAPS = "teacher", "maps"
+_LIMIT_REACHED = (
+    "attention maps are computed in the trials: the teacher cache has reached its limit; "
+    "ctkd-search cache remove makes room"
+)
 
 
 @dataclass(frozen=True)
@@ -267,13 +271,21 @@ class TeacherRecording:
         expert = self._get_expert()
         if self.cache.shelves.size(MAPS) >= self.limit:
             if self.limit:
-                self._notes.append("attention maps are computed in the trials: the teacher cache has reached its limit")
+                self._notes.append(
+                    "attention maps are computed in the trials: the teacher cache has reached its limit; "
+                    "ctkd-search cache remove makes room"
+                )
             chosen = [expert.layers.index(layer) for layer in self.layers]
             return ([pieces[index] for index in chosen] for pieces in expert.maps(self.stream, plan))
         self.cache.shelves.describe(self._shelf, self._described)
-        pieces = list(expert.maps(self.stream, plan))
-        whole = {layer: torch.cat([piece[i] for piece in pieces]) for i, layer in enumerate(expert.layers)}
-        stored = {layer: maps.cpu().numpy().astype(self.storage) for layer, maps in whole.items()}
+        stored: dict[int, np.ndarray] = {}
+        start = 0
+        for pieces in expert.maps(self.stream, plan):
+            for layer, piece in zip(expert.layers, pieces, strict=True):
+                if start == 0:
+                    stored[layer] = np.empty((len(self.stream), piece.shape[1]), dtype=self.storage)
+                stored[layer][start : start + len(piece)] = piece.cpu().numpy()
+            start += len(pieces[0])
         for layer, maps in stored.items():
             self.cache.write(self._map_name(epoch, layer), maps)
         self._note_use()
@@ -311,8 +323,11 @@ class TeacherRecording:
 
 def file_hash(path: Path) -> str:
     """What tells a user's own file from others."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read the weights {path}: {error.strerror or error}") from None
 
 
 def kept_expert(run: TeacherRun, splits: Splits, cache: TeacherCache, device: torch.device) -> TappedNetwork:

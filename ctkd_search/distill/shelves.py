@@ -82,11 +82,13 @@ class Shelves:
 
 def _size(directory: Path) -> int:
     total = 0
-    for entry in os.scandir(directory):
-        try:
-            total += entry.stat().st_size
-        except FileNotFoundError:
-            continue  # removed in the meantime
+    try:
+        for entry in os.scandir(directory):
+            # What a killed writer left behind is no record.
+            if not entry.name.startswith("."):
+                total += entry.stat().st_size
+    except FileNotFoundError:
+        return total  # removed in the meantime
     return total
 
 

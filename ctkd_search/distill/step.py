@@ -94,6 +94,19 @@ class StudentStep:
         return list(self.student.parameters())
 
 
+class GraphMemory:
+    """The memory that the captured graphs of a process share."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def handle(self) -> Any:
+        """What torch.cuda.graph takes as its pool."""
+        if self._handle is None:
+            self._handle = torch.cuda.graph_pool_handle()
+        return self._handle
+
+
 class CapturedStep(StudentStep):
     """The same step, captured once as a CUDA graph and replayed: hundreds of small kernels in one launch.
 
@@ -106,11 +119,16 @@ class CapturedStep(StudentStep):
         method: How lessons become a loss.
         recipe: How it is trained.
         device: Where to compute.
+        memory: Where graphs keep their activations and gradients. Those of one process can share it, because they are
+            never replayed at the same time and write all that they read.
     """
 
-    def __init__(self, student: TappedNetwork, method: Method, recipe: Recipe, device: torch.device) -> None:
+    def __init__(
+        self, student: TappedNetwork, method: Method, recipe: Recipe, device: torch.device, memory: GraphMemory
+    ) -> None:
         super().__init__(student, method, recipe, device)
         method.numbers_to(device)
+        self._memory = memory
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: Lesson | None = None
         self._outputs: dict[str, Tensor] = {}
@@ -146,7 +164,7 @@ class CapturedStep(StudentStep):
             torch.cuda.current_stream().wait_stream(aside)
             self.optimizer.zero_grad(set_to_none=True)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, pool=self._memory.handle()):
                 self._outputs = super().__call__(self._inputs)
             self._graph = graph
         except RuntimeError as error:
@@ -158,9 +176,13 @@ class CapturedStep(StudentStep):
         self.load_momentum(momentum)
 
 
-def make_step(student: TappedNetwork, method: Method, recipe: Recipe, device: torch.device) -> StudentStep:
+def make_step(
+    student: TappedNetwork, method: Method, recipe: Recipe, device: torch.device, memory: GraphMemory | None = None
+) -> StudentStep:
     """The step that suits a device: captured on CUDA, plain elsewhere."""
-    return (CapturedStep if device.type == "cuda" else StudentStep)(student, method, recipe, device)
+    if device.type == "cuda":
+        return CapturedStep(student, method, recipe, device, memory or GraphMemory())
+    return StudentStep(student, method, recipe, device)
 
 
 class StepPool:
@@ -172,6 +194,7 @@ class StepPool:
 
     def __init__(self, most: int = 8) -> None:
         self._most = most
+        self.memory = GraphMemory()
         self._steps: OrderedDict[Hashable, StudentStep] = OrderedDict()
 
     def take(self, structure: Hashable, make: Callable[[], StudentStep], method: Method) -> StudentStep:

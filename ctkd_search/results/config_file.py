@@ -14,7 +14,7 @@ from ctkd_search.distill.methods.base import methods
 from ctkd_search.errors import UserError
 from ctkd_search.results.store import SearchRecord, TrialRecord
 from ctkd_search.space import PAIR, Space
-from ctkd_search.space_file import name_fault, pair_fault, read_augment
+from ctkd_search.space_file import name_fault, nesterov_fault, pair_fault, read_augment
 from ctkd_search.yamlfile import dump, read
 
 if TYPE_CHECKING:
@@ -105,6 +105,9 @@ def read_config(path: Path) -> ConfigFile:
     seed = document.validated(("seed",), raw.get("seed", 0), Annotated[int, Range(0)], 0)
     train = document.section("train", Recipe, Recipe())
     teachers = document.section("teachers", TeachersConfig, TeachersConfig())
+    for place, recipe in ((("train",), train), (("teachers", "recipe"), teachers.recipe)):
+        if fault := nesterov_fault(recipe):
+            document.fault((*place, "momentum"), fault)
     before = len(document.problems)
     dataset = document.section("dataset", DatasetConfig, DatasetConfig(""))
     if len(document.problems) == before and "dataset" in raw:
@@ -160,7 +163,7 @@ def _without_none(section: dict[str, Any]) -> dict[str, Any]:
     return {
         key: _without_none(value) if isinstance(value, dict) else value
         for key, value in section.items()
-        if value is not None and value != {"checkpoint": None}
+        if value is not None and not (isinstance(value, dict) and not _without_none(value))
     }
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ import torch
 
 from ctkd_search import data
 from ctkd_search.config import TrialConfig
-from ctkd_search.distill.build import make_trainer, teacher_runs
+from ctkd_search.data.stream import Normalise
+from ctkd_search.distill.build import load_expert, make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import prepare
@@ -26,23 +26,6 @@ from ctkd_search.results.model import ServedStudent, log_student
 from ctkd_search.results.store import TEACHERS
 from ctkd_search.search.tracking import Tracker, default_uri
 from ctkd_search.versions import versions
-
-
-@dataclass(frozen=True)
-class FinalResult:
-    """What the final training came to.
-
-    Attributes:
-        test_accuracy: Share of the test images classified right.
-        test_loss: Mean cross-entropy on them, in nats.
-        test_images: How many there are.
-        directory: Where the student and this result are kept.
-    """
-
-    test_accuracy: float
-    test_loss: float
-    test_images: int
-    directory: Path
 
 
 def choose_device(wanted: str | None) -> torch.device:
@@ -64,7 +47,7 @@ def train_final(
     tracking_uri: str | None,
     device: torch.device,
     say: Callable[[str], None],
-) -> FinalResult:
+) -> None:
     """Trains a config on everything but the test split, and reads the test split once, at the end.
 
     The teachers are trained anew, because they too may now learn from the validation images; they are kept for next
@@ -81,7 +64,7 @@ def train_final(
 
     Raises:
         UserError: The data or MLflow is not as it must be.
-        WorkFailed: The training diverged.
+        WorkFailed: The training diverged, or MLflow failed after it.
     """
     if device.type == "cpu":
         torch.set_num_threads(os.cpu_count() or 1)
@@ -94,6 +77,8 @@ def train_final(
     say(f"data: {len(splits.train):,} images, training and validation together")
     cache = TeacherCache(trials_dir / TEACHERS, f"{name} (final training)")
     method = make_method(config.method)
+    if method.expert_layers and config.teachers.expert.checkpoint_of(config.teacher):
+        load_expert(config, splits, cache, device)  # a broken checkpoint is said before anything is trained
     runs = teacher_runs(
         config, splits.fingerprint, device, scratch=method.needs_scratch, expert=bool(method.expert_layers)
     )
@@ -105,16 +90,22 @@ def train_final(
     # One training reads each epoch's maps once: they are not worth keeping.
     trainer = make_trainer(config, splits, cache, device, keep_maps=False)
     history = _train(trainer, say)
-    test = data.load_test(config.dataset)
-    measured = evaluate(trainer.student, test, trainer.normalise, device)
-    say(f"test accuracy {percent(measured['accuracy'])} on {len(test):,} images")
     served = ServedStudent(trainer.student.cpu(), splits.mean, splits.std)
-    directory = _keep(trials_dir / name, served, config, splits, measured, len(test))
+    # Before anything else can go wrong: the test images may be broken, and MLflow away.
+    directory = _keep_student(trials_dir / name, served, config, splits)
+    say(f"student kept in {directory}")
+    test = data.load_test(config.dataset)
+    measured = evaluate(served.student, test, Normalise(splits.mean, splits.std), torch.device("cpu"))
+    say(f"test accuracy {percent(measured['accuracy'])} on {len(test):,} images")
+    _keep_result(directory, config, splits, measured, len(test))
     epochs = [*history[:-1], {**history[-1], **{f"test_{key}": value for key, value in measured.items()}}]
-    run_id = tracker.log_run(f"{name}: final training", _flat(config), epochs)
-    model = log_student(served, splits.train.pixels[:4], tracker, run_id, f"ctkd-{name}-final")
-    say(f"student kept in {directory} and registered in MLflow as {model}")
-    return FinalResult(measured["accuracy"], measured["loss"], len(test), directory)
+    try:
+        run_id = tracker.log_run(f"{name}: final training", _flat(config), epochs)
+        model = log_student(served, splits.train.pixels[:4], tracker, run_id, f"ctkd-{name}-final")
+    except Exception as error:  # whatever MLflow, its server or its store raises: the student is safe
+        reason = str(error).strip().splitlines()[0][:200]
+        raise WorkFailed(f"the student is in {directory}, but MLflow did not take it ({reason})") from None
+    say(f"registered in MLflow as {model}")
 
 
 def _train(trainer: Trainer, say: Callable[[str], None]) -> list[dict[str, float]]:
@@ -136,15 +127,8 @@ def _worth_saying(epoch: int, epochs: int) -> bool:
     return epoch == epochs or epoch % max(1, epochs // 10) == 0
 
 
-def _keep(
-    parent: Path,
-    served: ServedStudent,
-    config: TrialConfig,
-    splits: data.Splits,
-    measured: dict[str, float],
-    images: int,
-) -> Path:
-    """Writes the student and its result into a new directory; earlier ones stay."""
+def _keep_student(parent: Path, served: ServedStudent, config: TrialConfig, splits: data.Splits) -> Path:
+    """Writes the student into a new directory, and returns it; earlier ones stay."""
     number = 1
     while (parent / f"final-{number}").exists():
         number += 1
@@ -161,6 +145,13 @@ def _keep(
             },
             temporary,
         )
+    return directory
+
+
+def _keep_result(
+    directory: Path, config: TrialConfig, splits: data.Splits, measured: dict[str, float], images: int
+) -> None:
+    """Writes what the final training came to beside the student."""
     result = {
         "test_accuracy": measured["accuracy"],
         "test_loss": measured["loss"],
@@ -170,7 +161,6 @@ def _keep(
         "versions": versions(),
     }
     write_text(directory / "result.json", json.dumps(result, indent=1) + "\n")
-    return directory
 
 
 def _flat(config: TrialConfig) -> dict[str, Any]:

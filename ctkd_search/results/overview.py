@@ -26,7 +26,7 @@ def print_overview(space: Space, console: Console) -> None:
     """Prints what a space would search, some trials as they might be drawn, and what they would cost."""
     images = data.geometry(space.dataset)
     console.print(
-        f"space {space.name}: {data.describe(space.dataset.name).name}, {images.classes} classes, "
+        f"space {space.name}: {space.dataset.name}, {images.classes} classes, "
         f"{images.image_size}x{images.image_size} pixels, {images.channels} channel{'s' * (images.channels > 1)}",
         highlight=False,
     )

@@ -39,6 +39,7 @@ class TrialRecord:
         reason: Why it ended.
         epochs: Metrics of each epoch, in order.
         checkpoint: Directory of its last checkpoint.
+        kept_epochs: Epochs done when that was written.
         run_id: Its run in MLflow.
         resumed: Whether it went on after an interruption.
     """
@@ -51,6 +52,7 @@ class TrialRecord:
     reason: str = ""
     epochs: list[dict[str, Any]] = field(default_factory=list)
     checkpoint: str | None = None
+    kept_epochs: int = 0
     run_id: str | None = None
     resumed: bool = False
 
@@ -159,9 +161,12 @@ def ranked(trials: list[TrialRecord]) -> list[TrialRecord]:
 
 
 def best(trials: list[TrialRecord]) -> TrialRecord | None:
-    """The finished trial with the highest validation accuracy; of none finished, the highest of those that ran."""
+    """The finished trial with the highest validation accuracy; of none finished, the highest of those that ran.
+
+    A trial that diverged, or failed before its first epoch was kept, has no student to speak of.
+    """
     finished = [trial for trial in trials if trial.status == FINISHED]
-    candidates = ranked(finished or [trial for trial in trials if trial.epochs])
+    candidates = ranked(finished or [trial for trial in trials if trial.kept_epochs and trial.status != DIVERGED])
     return candidates[0] if candidates else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,7 +44,6 @@ class Observer(tune.Callback):
         space: The space.
         listeners: Those who are told.
         known: Records of an interrupted search that goes on.
-        deadline: When the time budget ends, in the time of `time.monotonic`.
         say: Writes a line; each note of a trial is said once.
     """
 
@@ -54,14 +52,12 @@ class Observer(tune.Callback):
         space: Space,
         listeners: Sequence[Listener],
         known: Sequence[TrialRecord] = (),
-        deadline: float | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
         global _current
         self.space = space
         self.listeners = listeners
         self.records = {record.id: record for record in known}
-        self.deadline = deadline
         self._say = say
         self._said: set[str] = set()
         _current = self
@@ -103,8 +99,9 @@ class Observer(tune.Callback):
             listener.trial_reported(record, metrics)
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
-        """Called by Ray when a trial's state has been kept."""
-        self.records[trial.trial_id].checkpoint = checkpoint.path
+        """Called by Ray when a trial's state has been kept, that of its last reported epoch."""
+        record = self.records[trial.trial_id]
+        record.checkpoint, record.kept_epochs = checkpoint.path, len(record.epochs)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called by Ray when a trial has ended, by itself or because it was stopped."""
@@ -115,8 +112,6 @@ class Observer(tune.Callback):
             self._end(record, DIVERGED, f"the loss was no longer a finite number in epoch {reached}")
         elif reached >= self.space.budget.epochs:
             self._end(record, FINISHED, f"all {reached} epochs")
-        elif self.deadline is not None and time.monotonic() >= self.deadline:
-            self._end(record, INTERRUPTED, f"the time budget ended in epoch {reached + 1}")
         else:
             self._end(record, STOPPED, f"by ASHA after epoch {reached}")
 
@@ -132,11 +127,13 @@ class Observer(tune.Callback):
         for listener in self.listeners:
             listener.tick(records)
 
-    def interrupt(self) -> None:
-        """Marks the trials that were running when the search was interrupted."""
+    def close_running(self, reason: str) -> None:
+        """Ends the records of trials that were running when the search ended; Ray says nothing of them."""
         for record in self.records.values():
             if record.status == RUNNING:
-                self._end(record, INTERRUPTED, "the search was interrupted")
+                # An epoch whose state was not kept any more is not what the checkpoint holds.
+                record.epochs = record.epochs[: record.kept_epochs]
+                self._end(record, INTERRUPTED, reason)
 
     def _number(self, trials: list[Trial], trial: Trial) -> int:
         """The number of a new trial: its place in the order in which Optuna suggested them."""

@@ -14,6 +14,8 @@ from ctkd_search.config import TrialConfig
 from ctkd_search.data import Splits
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.step import StepPool
+from ctkd_search.distill.trainer import evaluate
 from ctkd_search.errors import WorkFailed
 from ctkd_search.search.machine import Share
 
@@ -65,10 +67,11 @@ def pack(share: Share, configs: list[TrialConfig], splits_ref: Any, teachers: Pa
 
 def _measure(configs: list[TrialConfig], splits: Splits, teachers: str) -> tuple[int, int]:
     """Bytes that the largest of these trials takes of a GPU, and bytes that the GPU has."""
-    device = torch.device("cuda")
+    device, steps = torch.device("cuda"), StepPool()
     for config in configs:
-        trainer = make_trainer(config, splits, TeacherCache(Path(teachers)), device)
+        trainer = make_trainer(config, splits, TeacherCache(Path(teachers)), device, steps=steps)
         for _, lesson in zip(range(3), trainer.teachers.lessons(0), strict=False):
             trainer.step(lesson)
+        evaluate(trainer.student, splits.validation, trainer.normalise, device)
     torch.cuda.synchronize()
     return torch.cuda.max_memory_reserved() + _CONTEXT_BYTES, torch.cuda.get_device_properties(0).total_memory

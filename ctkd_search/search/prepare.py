@@ -10,9 +10,11 @@ import ray
 import torch
 
 from ctkd_search.data import Splits
+from ctkd_search.data.stream import Normalise
 from ctkd_search.distill.build import load_expert, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
-from ctkd_search.distill.recording import Preparation, TeacherRun, is_prepared, prepare
+from ctkd_search.distill.recording import Preparation, TeacherRun, expert_run, is_prepared, prepare
+from ctkd_search.distill.trainer import evaluate
 from ctkd_search.errors import WorkFailed
 from ctkd_search.models import describe
 from ctkd_search.search.machine import Share
@@ -36,11 +38,11 @@ def prepare_teachers(
         splits: The images.
         splits_ref: The same in Ray's object store.
         teachers: Directory of the teacher cache.
-        share: What a trial gets; a teacher's training gets as much.
+        share: What a trial gets; a teacher's training gets as much, and the cores that would otherwise be idle.
         say: Told how it goes, a line at a time.
 
     Returns:
-        Validation accuracy of each teacher by architecture, at the end of its training; None for the user's own.
+        Validation accuracy of each expert by architecture.
 
     Raises:
         UserError: The user's own checkpoint is broken or belongs to another network.
@@ -48,30 +50,41 @@ def prepare_teachers(
     """
     cache = TeacherCache(teachers, search)
     device = torch.device(share.device)
-    accuracies: dict[str, float | None] = {}
+    experts: dict[str, float | None] = {}
     runs: dict[TeacherRun, str | None] = {}
+    trained_experts: dict[TeacherRun, str] = {}
     for name, config in space.teachers_by_name().items():
         own = config.teachers.expert.checkpoint_of(name)
         if own and not space.never("beta"):
-            load_expert(config, splits, cache, torch.device("cpu"))
-            accuracies[name] = None
+            expert = load_expert(config, splits, cache, torch.device("cpu"))
+            normalise = Normalise(splits.mean, splits.std)
+            measured = evaluate(expert.network, splits.validation, normalise, torch.device("cpu"))
+            experts[name] = measured["accuracy"]
             say(f"expert {name}: {own} (it may have been trained on images that are held out for validation here)")
         runs |= teacher_runs(
             config, splits.fingerprint, device, scratch=not space.never("alpha"), expert=not space.never("beta")
         )
+        own_run = expert_run(config, splits.fingerprint, device)
+        if own_run is not None and not space.never("beta"):
+            trained_experts[own_run] = name
     running = {}
+    threads = _threads(share, len(runs))
     for run, storage in runs.items():
         if is_prepared(run, cache, storage):
-            accuracies[run.architecture] = _accuracy(run, cache)
-            say(f"teacher {run.architecture}: kept from an earlier search ({_reached(accuracies[run.architecture])})")
+            say(f"teacher {run.architecture}: kept from an earlier search ({_reached(_accuracy(run, cache))})")
             continue
         # A generator that streams its progress, run by Ray as a task.
-        task = ray.remote(_train).options(num_cpus=share.cpus, num_gpus=share.gpus, num_returns="streaming")
-        running[task.remote(run, splits_ref, str(teachers), share.device, share.cpus, storage)] = run
-    accuracies |= _follow(running, say)
+        task = ray.remote(_train).options(num_cpus=threads, num_gpus=share.gpus, num_returns="streaming")
+        running[task.remote(run, splits_ref, str(teachers), share.device, threads, storage)] = run
+    _follow(running, say)
     for run in runs:
         cache.note_use(run.shelf)
-    return accuracies
+    return experts | {name: _accuracy(run, cache) for run, name in trained_experts.items()}
+
+
+def _threads(share: Share, runs: int) -> int:
+    """CPU threads of a teacher's training: while teachers are trained nothing else runs."""
+    return max(share.cpus, share.cpus * share.concurrent // max(1, runs))
 
 
 def describe_maps(space: Space, images: int, image_size: int) -> str | None:
@@ -95,9 +108,8 @@ def describe_maps(space: Space, images: int, image_size: int) -> str | None:
     return text
 
 
-def _follow(running: dict[Any, TeacherRun], say: Callable[[str], None]) -> dict[str, float | None]:
-    """Says what the trainings report until all have ended; returns the accuracies they reached."""
-    accuracies: dict[str, float | None] = {}
+def _follow(running: dict[Any, TeacherRun], say: Callable[[str], None]) -> None:
+    """Says what the trainings report until all have ended."""
     said: dict[TeacherRun, int] = {}
     left = dict(running)
     while left:
@@ -114,12 +126,10 @@ def _follow(running: dict[Any, TeacherRun], say: Callable[[str], None]) -> dict[
                     f"training the teacher {run.architecture} failed: {cause[-1] if cause else error!r}"
                 ) from None
             if progress.done:
-                accuracies[run.architecture] = progress.accuracy
                 say(f"teacher {run.architecture}: trained {run.epochs} epochs ({_reached(progress.accuracy)})")
             elif progress.epoch >= said.get(run, 0) + max(1, run.epochs // 4) and progress.epoch < run.epochs:
                 said[run] = progress.epoch
                 say(f"teacher {run.architecture}: epoch {progress.epoch} of {run.epochs}")
-    return accuracies
 
 
 def _train(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,17 @@ from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.files import make_directory
 from ctkd_search.results.config_file import config_text
 from ctkd_search.results.leaderboard import clock, leaderboard, percent
-from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord, best, differences
+from ctkd_search.results.store import STOPPED, SearchFolder, SearchRecord, TrialRecord, best, differences
 from ctkd_search.space import Space
 from ctkd_search.versions import versions
 
-# What of a space may differ when a search goes on: where and how long it runs, not what it searches.
-_FREE_TO_CHANGE = ("resources", "tracking")
+# What of a space may differ when a search goes on: what it runs on and for how long, not what it searches.
+_FREE_TO_CHANGE = (
+    ("resources", "address"),
+    ("resources", "cpus_per_trial"),
+    ("resources", "gpus_per_trial"),
+    ("budget", "time_budget"),
+)
 
 
 @dataclass(frozen=True)
@@ -87,10 +93,10 @@ def run_search(request: Request, console: Console) -> None:
         folder.write(record)
         try:
             records = session.search(folder, record, splits, console)
+            _conclude(request, folder, record, records, splits, session, console)
         except KeyboardInterrupt:
             say(f"what has been done is kept; go on with: {request.again}")
             raise
-        _conclude(request, folder, record, records, splits, session, console)
     say(f"took {clock(time.monotonic() - started)}")
 
 
@@ -100,6 +106,8 @@ def _earlier(request: Request, folder: SearchFolder) -> SearchRecord | None:
         if request.resume:
             folder.search()  # says which searches there are
         return None
+    if not folder.trials():
+        return None  # it ended before its first trial: there is nothing to go on with, and nothing to lose
     if not request.resume:
         raise UserError(
             f"there is a search {request.name!r} in {request.trials_dir} already; go on with it by adding --resume, or "
@@ -108,15 +116,20 @@ def _earlier(request: Request, folder: SearchFolder) -> SearchRecord | None:
     record = folder.search()
     if record.finished:
         raise UserError(f"search {request.name!r} has finished; see it with: ctkd-search show {request.name}")
-    before, now = (
-        {key: value for key, value in raw.items() if key not in _FREE_TO_CHANGE}
-        for raw in (record.space, plain(dict(request.space.raw)))
-    )
-    changed = differences(before, now)
+    changed = differences(_binding(record.space), _binding(plain(dict(request.space.raw))))
     if changed:
         listed = "\n  ".join(changed)
         raise UserError(f"the space is not the one that search {request.name!r} began with:\n  {listed}")
     return record
+
+
+def _binding(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a space's content must stay as it was while a search goes on."""
+    kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
+    for section, key in _FREE_TO_CHANGE:
+        if isinstance(kept.get(section), dict):
+            kept[section].pop(key, None)
+    return {key: value for key, value in kept.items() if value != {}}
 
 
 def _conclude(
@@ -134,9 +147,10 @@ def _conclude(
         reasons = sorted({trial.reason for trial in records})
         session.tracker.finish("FAILED", {}, {})
         raise WorkFailed(f"no trial finished an epoch: {'; '.join(reasons[:3]) or 'none was begun'}")
-    text = config_text(request.space, record, winner, splits)
+    searched = [name for name in request.space.entries if any(name in trial.values for trial in records)]
+    console.print(leaderboard(records, f"search {record.name}", searched, limit=20))
     record.model = session.register(winner, splits, f"ctkd-{request.space.name}")
-    session.tracker.log_text(session.tracker.parent_id, text, "best.yaml")
+    session.tracker.log_text(session.tracker.parent_id, config_text(request.space, record, winner, splits), "best.yaml")
     session.tracker.finish(
         "FINISHED",
         {"best_validation_accuracy": winner.accuracy, "trials": len(records)},
@@ -144,9 +158,7 @@ def _conclude(
     )
     record.finished = True
     folder.write(record)
-    searched = [name for name in request.space.entries if any(name in trial.values for trial in records)]
-    console.print(leaderboard(records, f"search {record.name}", searched, limit=20))
-    stopped = sum(trial.status == "stopped early" for trial in records)
+    stopped = sum(trial.status == STOPPED for trial in records)
     for line in (
         f"{len(records)} trials, {stopped} stopped early; best: trial {winner.number} with {percent(winner.accuracy)} "
         "on the validation images",

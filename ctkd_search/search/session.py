@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -14,10 +14,10 @@ from typing import Any
 import ray
 import torch
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler
 from rich.console import Console
 
 from ctkd_search.data import Splits
+from ctkd_search.distill.engine import resolve_precision
 from ctkd_search.distill.weights import load_weights
 from ctkd_search.errors import UserError
 from ctkd_search.results.model import ServedStudent, load_student, log_student
@@ -27,9 +27,10 @@ from ctkd_search.search.observer import Observer
 from ctkd_search.search.packing import pack
 from ctkd_search.search.prepare import describe_maps, prepare_teachers
 from ctkd_search.search.progress import Progress
+from ctkd_search.search.scheduler import Deadline, Ladder
 from ctkd_search.search.searcher import make_searcher
 from ctkd_search.search.tracking import Tracker, default_uri
-from ctkd_search.search.trainable import CHECKPOINT, METRIC, DistillationTrial
+from ctkd_search.search.trainable import CHECKPOINT, DistillationTrial
 from ctkd_search.space import Space
 
 _EXAMPLES = 4
@@ -71,7 +72,8 @@ class Session:
         # Ray would change it for an unset variable in a later version, and warns until then.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         address = self.space.resources.address
-        options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
+        # "local": a cluster that happens to run on this machine is joined only when asked for.
+        options: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
         if not address:
             # Only this machine can reach it.
             options |= {"_node_ip_address": "127.0.0.1", "num_gpus": torch.cuda.device_count()}
@@ -80,10 +82,12 @@ class Session:
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             reason = str(error).strip().splitlines()[0][:200]
             what = f"cannot join the Ray cluster at {address}" if address else "cannot start Ray"
-            raise UserError(f"{what} ({reason}); check the address, or run `ray stop` first") from None
+            raise UserError(f"{what} ({reason}); check the address") from None
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         total = ray.cluster_resources()
         try:
+            device = torch.device("cuda" if total.get("GPU") else "cpu")
+            self.space = with_precision(self.space, device)
             self.gpus, self.cpus = total.get("GPU", 0.0), int(total.get("CPU", 1))
             self.share = share_out(self.space.resources, self.gpus, self.cpus)
         except UserError:
@@ -91,6 +95,8 @@ class Session:
             raise
         # After ray.init, which takes SIGTERM for itself.
         self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        # Ray Tune takes SIGUSR1 as the request to end, from a moment after it has begun; until then it would kill.
+        self._handlers[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._stop_at_once)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -107,6 +113,9 @@ class Session:
         self.say("stopping, and keeping what has been done ...")
         signal.raise_signal(signal.SIGUSR1)  # what Ray Tune takes as the request to end
 
+    def _stop_at_once(self, number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
     def search(self, folder: SearchFolder, record: SearchRecord, splits: Splits, console: Console) -> list[TrialRecord]:
         """Prepares the teachers and runs the trials.
 
@@ -122,17 +131,16 @@ class Session:
             folder.write(record)
         else:
             self.tracker.go_on(record.run_id)
-        limit = self.space.budget.seconds()
-        deadline = None if limit is None else time.monotonic() + limit
+        deadline = Deadline(self.space.budget.seconds())
         progress = Progress(
             console,
             self.space.budget.trials,
             self.space.budget.epochs,
             self.share.concurrent,
             self.space.label,
-            lambda: None if deadline is None else max(0.0, deadline - time.monotonic()),
+            deadline.left,
         )
-        observer = Observer(self.space, [self.tracker, _Keeper(folder), progress], known, deadline, self.say)
+        observer = Observer(self.space, [self.tracker, _Keeper(folder), progress], known, self.say)
         try:
             splits_ref = ray.put(splits)
             teachers = self.trials_dir / TEACHERS
@@ -144,28 +152,32 @@ class Session:
             )
             folder.write(record)
             if self.space.resources.trials_per_gpu == "auto":
-                configs = self.space.pair_configs()
+                configs = self.space.largest_configs()
                 self.share = pack(self.share, configs, splits_ref, teachers, self.gpus, self.cpus)
                 progress.concurrent = self.share.concurrent
             self.say(f"trials: {self.share}")
-            tuner = self._tuner(folder, splits, teachers, observer, limit)
+            ladder = Ladder(self.space.budget, known)
+            tuner = self._tuner(folder, splits_ref, teachers, observer, ladder, deadline)
             self._tuning = True
             with progress:
                 tuner.fit()
-        except BaseException:
-            self._close(observer)
+        except BaseException as error:
+            self._close(observer, error)
             raise
         finally:
             self._tuning = False
         if self.interrupted:
-            self._close(observer)
+            self._close(observer, KeyboardInterrupt())
             raise KeyboardInterrupt
+        observer.close_running("the time budget ended")
         return sorted(observer.records.values(), key=lambda trial: trial.number)
 
-    def _close(self, observer: Observer) -> None:
-        """Leaves no run of an interrupted search open."""
-        observer.interrupt()
-        self.tracker.finish("KILLED", {}, {"ctkd.reason": "interrupted"})
+    def _close(self, observer: Observer, error: BaseException) -> None:
+        """Leaves no run of a search that ended before its time open."""
+        observer.close_running("the search was interrupted")
+        interrupted = isinstance(error, KeyboardInterrupt)
+        reason = "interrupted" if interrupted else str(error)
+        self.tracker.finish("KILLED" if interrupted else "FAILED", {}, {"ctkd.reason": reason})
 
     def _parent_params(self, record: SearchRecord) -> dict[str, Any]:
         budget = self.space.budget
@@ -182,13 +194,19 @@ class Session:
         }
 
     def _tuner(
-        self, folder: SearchFolder, splits: Splits, teachers: Path, observer: Observer, limit: float | None
+        self,
+        folder: SearchFolder,
+        splits_ref: Any,
+        teachers: Path,
+        observer: Observer,
+        ladder: Ladder,
+        deadline: Deadline,
     ) -> tune.Tuner:
         trainable = tune.with_resources(
             tune.with_parameters(
                 DistillationTrial,
                 space=self.space,
-                splits=splits,
+                splits_ref=[splits_ref],
                 teachers=str(teachers),
                 search=folder.name,
                 device=self.share.device,
@@ -206,20 +224,14 @@ class Session:
                 num_samples=budget.trials,
                 max_concurrent_trials=self.share.concurrent,
                 search_alg=make_searcher(self.space),
-                scheduler=ASHAScheduler(
-                    metric=METRIC,
-                    mode="max",
-                    max_t=budget.epochs,
-                    grace_period=budget.grace_period,
-                    reduction_factor=budget.reduction_factor,
-                ),
-                time_budget_s=limit,
+                scheduler=ladder,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name=folder.ray_path.name,
                 storage_path=str(folder.path.resolve()),
                 callbacks=[observer],
+                stop=deadline,
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
                 verbose=0,
             ),
@@ -239,6 +251,14 @@ class Session:
         student = load_student(architecture, splits.geometry, weights)
         served = ServedStudent(student, splits.mean, splits.std)
         return log_student(served, splits.validation.pixels[:_EXAMPLES], self.tracker, winner.run_id, name)
+
+
+def with_precision(space: Space, device: torch.device) -> Space:
+    """The space with ``precision: auto`` resolved once, so that every worker means the same by it."""
+    train = dataclasses.replace(space.train, precision=resolve_precision(space.train.precision, device))
+    recipe = space.teachers.recipe
+    recipe = dataclasses.replace(recipe, precision=resolve_precision(recipe.precision, device))
+    return dataclasses.replace(space, train=train, teachers=dataclasses.replace(space.teachers, recipe=recipe))
 
 
 class _Keeper:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,9 +48,6 @@ class Tracker:
 
     def __init__(self, uri: str, experiment: str, artifacts: Path, label: Callable[[Mapping[str, Any]], str]) -> None:
         quiet_mlflow()
-        # One try and a short wait, so that a wrong address is an answer and not a pause of minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
@@ -57,7 +55,8 @@ class Tracker:
         self.label = label
         try:
             self._client = MlflowClient(uri)
-            found = self._client.get_experiment_by_name(experiment)
+            with _short_patience():
+                found = self._client.get_experiment_by_name(experiment)
             if found is None:
                 local = uri.startswith("sqlite:")
                 location = str(artifacts.resolve() / experiment) if local else None
@@ -81,9 +80,19 @@ class Tracker:
         return self.parent_id
 
     def go_on(self, run_id: str) -> None:
-        """Takes the parent run of an interrupted search up again."""
+        """Takes the parent run of an interrupted search up again.
+
+        Raises:
+            UserError: The run is not there any more.
+        """
+        from mlflow.exceptions import MlflowException
+
         self.parent_id = run_id
-        self._client.update_run(run_id, status="RUNNING")
+        try:
+            self._client.update_run(run_id, status="RUNNING")
+        except MlflowException as error:
+            reason = str(error).strip().splitlines()[0][:200]
+            raise UserError(f"the search's run {run_id} is not in MLflow at {self.uri} any more ({reason})") from None
 
     def trial_started(self, trial: TrialRecord) -> None:
         """Starts the trial's run, or takes it up again."""
@@ -156,6 +165,19 @@ class Tracker:
             params=[Param(name, _exact(value)) for name, value in (params or {}).items()],
             tags=[RunTag(name, value) for name, value in (tags or {}).items()],
         )
+
+
+@contextmanager
+def _short_patience() -> Iterator[None]:
+    """Few retries and short waits, so that a wrong address is an answer and not a pause of minutes."""
+    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+    ours = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
 
 
 def _exact(value: Any) -> str:

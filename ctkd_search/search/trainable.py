@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
@@ -32,7 +33,7 @@ class DistillationTrial(tune.Trainable):
         config: dict[str, Any],
         *,
         space: Space,
-        splits: Splits,
+        splits_ref: list[Any],
         teachers: str,
         search: str,
         device: str,
@@ -43,7 +44,7 @@ class DistillationTrial(tune.Trainable):
         Args:
             config: The searched values, as Optuna stores them.
             space: The space.
-            splits: The images.
+            splits_ref: The images in Ray's object store, in a list so that Ray hands over the reference itself.
             teachers: Directory of the teacher cache.
             search: Name of the search, noted with what it uses of the cache.
             device: ``cuda`` or ``cpu``.
@@ -51,7 +52,7 @@ class DistillationTrial(tune.Trainable):
         """
         torch.set_num_threads(threads)
         self._space = space
-        self._splits = splits
+        self._splits: Splits = ray.get(splits_ref[0])
         self._cache = TeacherCache(Path(teachers), search)
         self._device = torch.device(device)
         # Where a step is a captured graph, the next trial uses it again.

@@ -43,7 +43,7 @@ def a_trial(number, accuracies=(), status=FINISHED, **changes):
         {"epoch": epoch, "validation_accuracy": accuracy, "validation_loss": 1.0, "seconds": 2.0}
         for epoch, accuracy in enumerate(accuracies, start=1)
     ]
-    return TrialRecord(**{"id": f"t{number}", "number": number, "values": {}, "stored": {}, "epochs": epochs, **changes,
+    return TrialRecord(**{"id": f"t{number}", "number": number, "values": {}, "stored": {}, "epochs": epochs, "kept_epochs": len(epochs), **changes,
                           "status": status})  # fmt: skip
 
 
@@ -171,7 +171,9 @@ def test_a_record_that_is_no_text_is_refused_by_its_name(tmp_path):
         ([a_trial(3, [0.5]), a_trial(1, [0.5]), a_trial(2, [0.5])], [1, 2, 3], 1),
         ([a_trial(1, [0.9], STOPPED), a_trial(2, [0.4]), a_trial(3, [0.8], INTERRUPTED)], [1, 3, 2], 2),
         ([a_trial(1, [0.6], STOPPED), a_trial(2, [0.8], INTERRUPTED), a_trial(3, status=FAILED)], [2, 1, 3], 2),
-        ([a_trial(1, [0.0], DIVERGED), a_trial(2, status=RUNNING)], [1, 2], 1),
+        # What diverged has no student to speak of, nor has what was never kept.
+        ([a_trial(1, [0.0], DIVERGED), a_trial(2, status=RUNNING)], [1, 2], None),
+        ([a_trial(1, [0.9], FAILED, kept_epochs=0), a_trial(2, [0.2], FAILED)], [1, 2], 2),
     ],
 )
 def test_the_best_trial_is_the_best_of_those_that_finished(trials, order, winner):
