@@ -38,8 +38,6 @@ class TrialRecord:
         status: ``running``, ``finished``, ``stopped early``, ``diverged``, ``failed`` or ``interrupted``.
         reason: Why it ended.
         epochs: Metrics of each epoch, in order.
-        checkpoint: Directory of its last checkpoint.
-        kept_epochs: Epochs done when that was written.
         run_id: Its run in MLflow.
         resumed: Whether it went on after an interruption.
     """
@@ -51,8 +49,6 @@ class TrialRecord:
     status: str = RUNNING
     reason: str = ""
     epochs: list[dict[str, Any]] = field(default_factory=list)
-    checkpoint: str | None = None
-    kept_epochs: int = 0
     run_id: str | None = None
     resumed: bool = False
 
@@ -115,8 +111,13 @@ class SearchFolder:
 
     @property
     def ray_path(self) -> Path:
-        """Where Ray keeps its state and the checkpoints."""
+        """Where Ray keeps its state."""
         return self.path.resolve() / "ray"
+
+    @property
+    def states(self) -> Path:
+        """Where trials keep their states."""
+        return self.path.resolve() / "states"
 
     def exists(self) -> bool:
         """Whether a search of that name was started."""
@@ -163,10 +164,10 @@ def ranked(trials: list[TrialRecord]) -> list[TrialRecord]:
 def best(trials: list[TrialRecord]) -> TrialRecord | None:
     """The finished trial with the highest validation accuracy; of none finished, the highest of those that ran.
 
-    A trial that diverged, or failed before its first epoch was kept, has no student to speak of.
+    A trial that diverged has no student to speak of.
     """
     finished = [trial for trial in trials if trial.status == FINISHED]
-    candidates = ranked(finished or [trial for trial in trials if trial.kept_epochs and trial.status != DIVERGED])
+    candidates = ranked(finished or [trial for trial in trials if trial.epochs and trial.status != DIVERGED])
     return candidates[0] if candidates else None
 
 

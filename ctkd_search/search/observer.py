@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from ray import tune
 from ray.tune.experiment import Trial
 
 from ctkd_search.errors import UserError
 from ctkd_search.results.store import DIVERGED, FAILED, FINISHED, INTERRUPTED, RUNNING, STOPPED, TrialRecord
+from ctkd_search.search.trainable import state_path
 from ctkd_search.space import Space
 
 
@@ -42,6 +44,7 @@ class Observer(tune.Callback):
 
     Args:
         space: The space.
+        states: Directory of the trials' states.
         listeners: Those who are told.
         known: Records of an interrupted search that goes on.
         say: Writes a line; each note of a trial is said once.
@@ -50,12 +53,14 @@ class Observer(tune.Callback):
     def __init__(
         self,
         space: Space,
+        states: Path,
         listeners: Sequence[Listener],
         known: Sequence[TrialRecord] = (),
         say: Callable[[str], None] = print,
     ) -> None:
         global _current
         self.space = space
+        self.states = states
         self.listeners = listeners
         self.records = {record.id: record for record in known}
         self._say = say
@@ -93,15 +98,7 @@ class Observer(tune.Callback):
         for note in set(result["notes"]) - self._said:
             self._say(note)
             self._said.add(note)
-        # A trial that goes on from a checkpoint may do an epoch again; the numbers are the same.
-        record.epochs = [epoch for epoch in record.epochs if epoch["epoch"] < metrics["epoch"]] + [metrics]
-        for listener in self.listeners:
-            listener.trial_reported(record, metrics)
-
-    def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
-        """Called by Ray when a trial's state has been kept, that of its last reported epoch."""
-        record = self.records[trial.trial_id]
-        record.checkpoint, record.kept_epochs = checkpoint.path, len(record.epochs)
+        self._report(record, metrics)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called by Ray when a trial has ended, by itself or because it was stopped."""
@@ -131,9 +128,22 @@ class Observer(tune.Callback):
         """Ends the records of trials that were running when the search ended; Ray says nothing of them."""
         for record in self.records.values():
             if record.status == RUNNING:
-                # An epoch whose state was not kept any more is not what the checkpoint holds.
-                record.epochs = record.epochs[: record.kept_epochs]
+                self._take_up_kept(record)
                 self._end(record, INTERRUPTED, reason)
+
+    def _take_up_kept(self, record: TrialRecord) -> None:
+        """Notes the epochs that a trial has kept and not reported any more, so that record and student agree."""
+        path = state_path(self.states, record.id)
+        if path.exists():
+            history = torch.load(path, map_location="cpu", weights_only=True)["history"]
+            for metrics in history[len(record.epochs) :]:
+                self._report(record, metrics)
+
+    def _report(self, record: TrialRecord, metrics: dict[str, Any]) -> None:
+        # A trial that goes on reports what it had measured before once more; the numbers are the same.
+        record.epochs = [epoch for epoch in record.epochs if epoch["epoch"] < metrics["epoch"]] + [metrics]
+        for listener in self.listeners:
+            listener.trial_reported(record, metrics)
 
     def _number(self, trials: list[Trial], trial: Trial) -> int:
         """The number of a new trial: its place in the order in which Optuna suggested them."""

@@ -149,7 +149,7 @@ def _conclude(
         raise WorkFailed(f"no trial finished an epoch: {'; '.join(reasons[:3]) or 'none was begun'}")
     searched = [name for name in request.space.entries if any(name in trial.values for trial in records)]
     console.print(leaderboard(records, f"search {record.name}", searched, limit=20))
-    record.model = session.register(winner, splits, f"ctkd-{request.space.name}")
+    record.model = session.register(folder, winner, splits, f"ctkd-{request.space.name}")
     session.tracker.log_text(session.tracker.parent_id, config_text(request.space, record, winner, splits), "best.yaml")
     session.tracker.finish(
         "FINISHED",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler
+from ray.tune.result import TRAINING_ITERATION
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from ctkd_search.results.store import TrialRecord
+from ctkd_search.results.store import STOPPED, TrialRecord
 from ctkd_search.search.trainable import METRIC
 from ctkd_search.space import Budget
 
@@ -35,10 +37,19 @@ class Ladder(ASHAScheduler):
             grace_period=budget.grace_period,
             reduction_factor=budget.reduction_factor,
         )
+        # What was stopped stays stopped, even if Ray's last snapshot has missed it.
+        self._stopped_after = {record.id: len(record.epochs) for record in known if record.status == STOPPED}
         for record in known:
             for epoch in record.epochs:
                 self._brackets[0].on_result(SimpleNamespace(trial_id=record.id), epoch["epoch"], epoch[METRIC])
         _ladder = self
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Asked by Ray after each epoch of a trial whether it goes on."""
+        if result[TRAINING_ITERATION] >= self._stopped_after.get(trial.trial_id, math.inf):
+            return TrialScheduler.STOP
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        return decision
 
     def __reduce__(self) -> Any:
         """Pickles as a reference to whatever ladder there is."""

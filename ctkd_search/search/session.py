@@ -6,6 +6,8 @@ import dataclasses
 import logging
 import os
 import signal
+import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -30,10 +32,11 @@ from ctkd_search.search.progress import Progress
 from ctkd_search.search.scheduler import Deadline, Ladder
 from ctkd_search.search.searcher import make_searcher
 from ctkd_search.search.tracking import Tracker, default_uri
-from ctkd_search.search.trainable import CHECKPOINT, DistillationTrial
+from ctkd_search.search.trainable import DistillationTrial, state_path
 from ctkd_search.space import Space
 
 _EXAMPLES = 4
+_SAME_KEYSTROKE_SECONDS = 2.0
 
 
 class Session:
@@ -55,6 +58,7 @@ class Session:
         self.trials_dir = trials_dir.resolve()
         self.say = say
         self.interrupted = False
+        self._interrupted_at = 0.0
         self._tuning = False
         uri = space.tracking.uri or default_uri(trials_dir)
         self.tracker = Tracker(uri, space.tracking.experiment or space.name, trials_dir / "artifacts", space.label)
@@ -67,8 +71,11 @@ class Session:
             RAY_AIR_NEW_OUTPUT="0",
             TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
             TUNE_DISABLE_SIGINT_HANDLER="1",
+            TUNE_GLOBAL_CHECKPOINT_S="2",  # seconds between two snapshots of the search
             TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S="0",
         )
+        # A trial that goes on reports to Optuna what it had measured before once more.
+        warnings.filterwarnings("ignore", message="The reported value is ignored because this `step")
         # Ray would change it for an unset variable in a later version, and warns until then.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         address = self.space.resources.address
@@ -106,10 +113,16 @@ class Session:
         ray.shutdown()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        """Ctrl-C: let Ray keep its state and end; at the second one, or outside the trials, end at once."""
-        if self.interrupted or not self._tuning:
+        """Ctrl-C: let Ray keep its state and end; at a second one, or outside the trials, end at once."""
+        if not self._tuning:
             raise KeyboardInterrupt
+        if self.interrupted:
+            # One keystroke may come twice, from the terminal and from a parent process.
+            if time.monotonic() - self._interrupted_at > _SAME_KEYSTROKE_SECONDS:
+                raise KeyboardInterrupt
+            return
         self.interrupted = True
+        self._interrupted_at = time.monotonic()
         self.say("stopping, and keeping what has been done ...")
         signal.raise_signal(signal.SIGUSR1)  # what Ray Tune takes as the request to end
 
@@ -140,7 +153,7 @@ class Session:
             self.space.label,
             deadline.left,
         )
-        observer = Observer(self.space, [self.tracker, _Keeper(folder), progress], known, self.say)
+        observer = Observer(self.space, folder.states, [self.tracker, _Keeper(folder), progress], known, self.say)
         try:
             splits_ref = ray.put(splits)
             teachers = self.trials_dir / TEACHERS
@@ -208,6 +221,7 @@ class Session:
                 space=self.space,
                 splits_ref=[splits_ref],
                 teachers=str(teachers),
+                states=str(folder.states),
                 search=folder.name,
                 device=self.share.device,
                 threads=self.share.cpus,
@@ -232,21 +246,20 @@ class Session:
                 storage_path=str(folder.path.resolve()),
                 callbacks=[observer],
                 stop=deadline,
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
+                # Trials keep their states themselves.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 verbose=0,
             ),
         )
 
-    def register(self, winner: TrialRecord, splits: Splits, name: str) -> str:
+    def register(self, folder: SearchFolder, winner: TrialRecord, splits: Splits, name: str) -> str:
         """Logs the student of a trial as a model of its run, and registers it.
 
         Returns:
             The registered version, as a ``models:`` URI.
         """
-        # It has finished an epoch, so it has both.
-        assert winner.checkpoint is not None
-        assert winner.run_id is not None
-        weights = load_weights(Path(winner.checkpoint) / CHECKPOINT)
+        assert winner.run_id is not None  # it has begun
+        weights = load_weights(state_path(folder.states, winner.id))
         architecture = winner.values["pair"].split("/")[1]
         student = load_student(architecture, splits.geometry, weights)
         served = ServedStudent(student, splits.mean, splits.std)

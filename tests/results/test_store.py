@@ -43,8 +43,8 @@ def a_trial(number, accuracies=(), status=FINISHED, **changes):
         {"epoch": epoch, "validation_accuracy": accuracy, "validation_loss": 1.0, "seconds": 2.0}
         for epoch, accuracy in enumerate(accuracies, start=1)
     ]
-    return TrialRecord(**{"id": f"t{number}", "number": number, "values": {}, "stored": {}, "epochs": epochs, "kept_epochs": len(epochs), **changes,
-                          "status": status})  # fmt: skip
+    made = {"id": f"t{number}", "number": number, "values": {}, "stored": {}, "epochs": epochs}
+    return TrialRecord(**{**made, **changes, "status": status})
 
 
 def same(one, other):
@@ -74,7 +74,7 @@ def test_a_trial_is_read_as_it_was_written_whatever_its_metrics(tmp_path):
         "loss_ce": -INF,
         "lr": 5e-324,
     }
-    trial = a_trial(1, status=DIVERGED, reason="the loss « NaN » — 二", checkpoint="/tmp/a b/checkpoint")
+    trial = a_trial(1, status=DIVERGED, reason="the loss « NaN » — 二")
     trial = dataclasses.replace(
         trial, epochs=[metrics], stored={"pair": "a/b", "alpha": 0.1}, values={"layers": [1, 2]}
     )
@@ -171,9 +171,9 @@ def test_a_record_that_is_no_text_is_refused_by_its_name(tmp_path):
         ([a_trial(3, [0.5]), a_trial(1, [0.5]), a_trial(2, [0.5])], [1, 2, 3], 1),
         ([a_trial(1, [0.9], STOPPED), a_trial(2, [0.4]), a_trial(3, [0.8], INTERRUPTED)], [1, 3, 2], 2),
         ([a_trial(1, [0.6], STOPPED), a_trial(2, [0.8], INTERRUPTED), a_trial(3, status=FAILED)], [2, 1, 3], 2),
-        # What diverged has no student to speak of, nor has what was never kept.
+        # What diverged has no student to speak of.
         ([a_trial(1, [0.0], DIVERGED), a_trial(2, status=RUNNING)], [1, 2], None),
-        ([a_trial(1, [0.9], FAILED, kept_epochs=0), a_trial(2, [0.2], FAILED)], [1, 2], 2),
+        ([a_trial(1, [0.9], DIVERGED), a_trial(2, [0.2], FAILED)], [1, 2], 2),
     ],
 )
 def test_the_best_trial_is_the_best_of_those_that_finished(trials, order, winner):

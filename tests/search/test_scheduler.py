@@ -35,6 +35,16 @@ def test_a_ladder_knows_the_trials_of_before():
     assert decision(ladder, 3, 0.95) == "CONTINUE"
 
 
+def test_what_was_stopped_stays_stopped():
+    stopped = record("b", 0.1, 0.2)
+    stopped.status = "stopped early"
+    ladder = Ladder(BUDGET, [record("a", 0.5), stopped])
+    trial = SimpleNamespace(trial_id="b")
+    ladder.on_trial_add(None, trial)
+    reports = [{"training_iteration": epoch, "validation_accuracy": 0.9} for epoch in (1, 2)]
+    assert [ladder.on_trial_result(None, trial, report) for report in reports] == ["CONTINUE", "STOP"]
+
+
 def test_rungs_are_those_that_the_budget_announces():
     assert sorted(epoch for epoch, _ in Ladder(BUDGET)._brackets[0]._rungs)[:-1] == BUDGET.rungs()
 
