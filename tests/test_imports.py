@@ -16,7 +16,8 @@ import pytest
 import ctkd_search
 
 PACKAGE = Path(ctkd_search.__file__).parent
-DIGITS = str(PACKAGE.parent / "spaces" / "digits.yaml")
+REPOSITORY = Path(__file__).resolve().parents[1]
+DIGITS = str(REPOSITORY / "spaces" / "digits.yaml")
 HEAVY = {"torch", "torchvision", "ray", "mlflow", "sklearn", "pandas"}
 CORE = ("distill", "models", "data")
 # Runs commands one after the other, each of which must succeed, and then tells what was imported.
