@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import signal
+import socket
 import time
 import warnings
 from collections.abc import Callable
@@ -84,6 +85,8 @@ class Session:
         if not address:
             # Only this machine can reach it.
             options |= {"_node_ip_address": "127.0.0.1", "num_gpus": torch.cuda.device_count()}
+        if address:
+            _knock(address)
         try:
             ray.init(logging_level=logging.CRITICAL, log_to_driver=False, **options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -272,6 +275,18 @@ def with_precision(space: Space, device: torch.device) -> Space:
     recipe = space.teachers.recipe
     recipe = dataclasses.replace(recipe, precision=resolve_precision(recipe.precision, device))
     return dataclasses.replace(space, train=train, teachers=dataclasses.replace(space.teachers, recipe=recipe))
+
+
+def _knock(address: str) -> None:
+    """Raises UserError if nobody listens at a cluster's address: Ray itself would wait for many minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdecimal():
+        return  # "auto", say, which Ray resolves
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot join the Ray cluster at {address} ({reason}); check the address") from None
 
 
 class _Keeper:
