@@ -23,20 +23,20 @@ def step_mse(student: Tensor, scratch: Tensor) -> Tensor:
     return (student - scratch.detach()).pow(2).sum(dim=1).mean()
 
 
-def step_kl(student: Tensor, scratch: Tensor, temperature: float | Tensor) -> Tensor:
+def softened_divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
     """Divergence of the softened predictions (Hinton et al., arXiv 1503.02531).
 
     Args:
         student: Logits of the student, shape (batch, classes).
-        scratch: Logits of the scratch teacher, same shape.
+        teacher: Logits of a teacher, same shape; no gradient flows to them.
         temperature: What the logits are divided by, greater than 0.
 
     Returns:
-        temperature² · KL(scratch ‖ student), mean over the batch; a scalar. The square keeps the size of the
+        temperature² · KL(teacher ‖ student), mean over the batch; a scalar. The square keeps the size of the
         gradient from falling as the temperature rises.
     """
     softened = F.log_softmax(student / temperature, dim=1)
-    target = F.log_softmax(scratch.detach() / temperature, dim=1)
+    target = F.log_softmax(teacher.detach() / temperature, dim=1)
     return temperature**2 * F.kl_div(softened, target, log_target=True, reduction="batchmean")
 
 

@@ -23,6 +23,7 @@ from ctkd_search.data.registry import Splits
 from ctkd_search.data.stream import STREAM_VERSION, Normalise, Plan, Stream, derived_seed
 from ctkd_search.distill.cache import TeacherCache, content_hash
 from ctkd_search.distill.engine import place, resolve_precision
+from ctkd_search.distill.methods.base import LOGITS
 from ctkd_search.distill.teachers import Expert, ScratchTeacher
 from ctkd_search.distill.trainer import evaluate
 from ctkd_search.errors import UserError, WorkFailed
@@ -205,9 +206,9 @@ class TeacherRecording:
         scratch: The training that gave the trajectory, or None if its logits are not needed.
         storage: Type in which logits and maps are kept.
         architecture: The expert's architecture, for those who look.
-        expert: Makes the expert, when maps must be computed.
-        expert_id: What tells the expert from others, or None if its maps are not needed.
-        layers: The layers whose maps the trial needs.
+        expert: Makes the expert, when its words must be computed.
+        expert_id: What tells the expert from others, or None if it is not needed.
+        layers: The layers of the expert that the trial needs.
         limit: Bytes of attention maps in the cache beyond which no more are kept.
     """
 
@@ -257,37 +258,38 @@ class TeacherRecording:
             assert found is not None  # it has just been written
         return self._on_device(found)
 
-    def maps(self, epoch: int, plan: Plan) -> Mapping[int, Tensor] | Iterator[list[Tensor]]:
-        """The expert's maps by layer at every position of an epoch.
+    def expert_says(self, epoch: int, plan: Plan) -> Mapping[int, Tensor] | Iterator[list[Tensor]]:
+        """What the expert says at every position of an epoch, by layer.
 
-        The first trial that needs them computes and keeps them, those of every layer at once, because going
-        through the expert is what costs. Where the cache has reached its limit, they are computed and not kept, and
-        come a few positions at a time.
+        The first trial that needs it computes and keeps it: where maps are needed, those of every layer at once,
+        because going through the expert is what costs. Where the cache has reached its limit, its words are computed
+        and not kept, and come a few positions at a time.
         """
-        kept = self._kept_maps(epoch, self.layers)
+        kept = self._kept(epoch, self.layers)
         if kept is not None:
             self._note_use()
             return kept
         expert = self._get_expert()
         if self.cache.shelves.size(MAPS) >= self.limit:
             if self.limit:
-                self._notes.append(
-                    "attention maps are computed in the trials: the teacher cache has reached its limit; "
-                    "ctkd-search cache remove makes room"
-                )
+                self._notes.append(_LIMIT_REACHED)
             chosen = [expert.layers.index(layer) for layer in self.layers]
-            return ([pieces[index] for index in chosen] for pieces in expert.maps(self.stream, plan))
+            return ([pieces[index] for index in chosen] for pieces in expert.says(self.stream, plan))
         self.cache.shelves.describe(self._shelf, self._described)
+        # Logits are small; maps, which are large, are kept only where some trial looks at maps.
+        worth_keeping = (LOGITS,) if self.layers == (LOGITS,) else expert.layers
         stored: dict[int, np.ndarray] = {}
         start = 0
-        for pieces in expert.maps(self.stream, plan):
+        for pieces in expert.says(self.stream, plan):
             for layer, piece in zip(expert.layers, pieces, strict=True):
+                if layer not in worth_keeping:
+                    continue
                 if start == 0:
                     stored[layer] = np.empty((len(self.stream), piece.shape[1]), dtype=self.storage)
                 stored[layer][start : start + len(piece)] = piece.cpu().numpy()
             start += len(pieces[0])
-        for layer, maps in stored.items():
-            self.cache.write(self._map_name(epoch, layer), maps)
+        for layer, said in stored.items():
+            self.cache.write(self._name(epoch, layer), said)
         self._note_use()
         return {layer: self._on_device(stored[layer]) for layer in self.layers}
 
@@ -296,8 +298,8 @@ class TeacherRecording:
         notes, self._notes = self._notes, []
         return notes
 
-    def _kept_maps(self, epoch: int, layers: tuple[int, ...]) -> dict[int, Tensor] | None:
-        found = {layer: self.cache.read_array(self._map_name(epoch, layer)) for layer in layers}
+    def _kept(self, epoch: int, layers: tuple[int, ...]) -> dict[int, Tensor] | None:
+        found = {layer: self.cache.read_array(self._name(epoch, layer)) for layer in layers}
         present = {layer: array for layer, array in found.items() if array is not None}
         return (
             {layer: self._on_device(array) for layer, array in present.items()} if len(present) == len(found) else None
@@ -308,8 +310,9 @@ class TeacherRecording:
             self.cache.note_use(self._shelf)
             self._noted = True
 
-    def _map_name(self, epoch: int, layer: int) -> str:
-        return f"{self._shelf}/maps-{self.storage}-{epoch:04d}-{layer}"
+    def _name(self, epoch: int, layer: int) -> str:
+        what = "logits" if layer == LOGITS else f"maps-{layer}"
+        return f"{self._shelf}/{what}-{self.storage}-{epoch:04d}"
 
     def _get_expert(self) -> Expert:
         if self._expert is None:

@@ -223,7 +223,7 @@ def clone_lesson(lesson: Lesson) -> Lesson:
         lesson.images.clone(),
         lesson.labels.clone(),
         None if lesson.scratch_logits is None else lesson.scratch_logits.clone(),
-        {layer: maps.clone() for layer, maps in lesson.expert_maps.items()},
+        {layer: maps.clone() for layer, maps in lesson.expert_says.items()},
     )
 
 
@@ -233,5 +233,5 @@ def copy_lesson(lesson: Lesson, into: Lesson) -> None:
     into.labels.copy_(lesson.labels)
     if into.scratch_logits is not None and lesson.scratch_logits is not None:
         into.scratch_logits.copy_(lesson.scratch_logits)
-    for layer, maps in into.expert_maps.items():
-        maps.copy_(lesson.expert_maps[layer])
+    for layer, maps in into.expert_says.items():
+        maps.copy_(lesson.expert_says[layer])

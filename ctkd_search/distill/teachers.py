@@ -13,6 +13,7 @@ from ctkd_search.config import Recipe
 from ctkd_search.data.stream import Plan, Stream
 from ctkd_search.distill import losses
 from ctkd_search.distill.engine import autocast, make_optimizer, set_lr
+from ctkd_search.distill.methods.base import LOGITS
 from ctkd_search.models.network import TappedNetwork
 
 # The expert looks at this many positions of the stream at a time, whatever the student's batch size: so its maps are
@@ -28,13 +29,14 @@ class Lesson:
         images: Normalised images, shape (batch, channels, height, width).
         labels: Classes, shape (batch,).
         scratch_logits: The scratch teacher's logits at this very step, shape (batch, classes), or None.
-        expert_maps: The expert's attention maps by layer, each of shape (batch, height · width).
+        expert_says: What the expert says by layer: its attention maps, each of shape (batch, height · width), and at
+            `LOGITS` its logits, shape (batch, classes).
     """
 
     images: Tensor
     labels: Tensor
     scratch_logits: Tensor | None = None
-    expert_maps: Mapping[int, Tensor] = field(default_factory=dict)
+    expert_says: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 class Teachers(Protocol):
@@ -109,26 +111,30 @@ class Expert:
     Args:
         network: The network with its trained weights; it is put into evaluation mode and never changed.
         precision: The precision it computes in.
-        layers: The layers whose attention maps are asked for, from 1; None for all.
+        layers: The layers whose attention maps are asked for, from 1, and `LOGITS`; None for all of them.
     """
 
     def __init__(self, network: TappedNetwork, precision: str, layers: Sequence[int] | None = None) -> None:
         self.network = network.eval().requires_grad_(False)
         self.precision = precision
-        self.layers = tuple(layers or range(1, len(network.stages) + 1))
+        self.layers = tuple(layers or (LOGITS, *range(1, len(network.stages) + 1)))
 
     @torch.no_grad()
-    def maps(self, stream: Stream, plan: Plan) -> Iterator[list[Tensor]]:
-        """Its attention maps along an epoch of the stream.
+    def says(self, stream: Stream, plan: Plan) -> Iterator[list[Tensor]]:
+        """What it says along an epoch of the stream.
 
         Yields:
-            For the next `EXPERT_BATCH` positions, the map of each layer: float32, shape (positions, height · width).
+            For the next `EXPERT_BATCH` positions, the map of each layer, shape (positions, height · width), and for
+            `LOGITS` its logits, shape (positions, classes); all in float32.
         """
         for start, stop in stream.spans(EXPERT_BATCH):
             images, _ = stream.views(plan, start, stop)
             with autocast(self.precision, stream.device):
-                _, features = self.network(images)
-            yield [losses.attention_map(features[layer - 1]) for layer in self.layers]
+                logits, features = self.network(images)
+            yield [
+                logits.float() if layer == LOGITS else losses.attention_map(features[layer - 1])
+                for layer in self.layers
+            ]
 
 
 class LiveTeachers:
@@ -141,7 +147,7 @@ class LiveTeachers:
         stream: The stream of both.
         batch_size: The student's batch size.
         scratch: The scratch teacher, or None if its logits are not needed.
-        expert: The expert, or None if its maps are not needed.
+        expert: The expert, or None if it is not needed.
     """
 
     def __init__(self, stream: Stream, batch_size: int, scratch: ScratchTeacher | None, expert: Expert | None) -> None:
@@ -154,7 +160,7 @@ class LiveTeachers:
         """The lessons of an epoch; going through them trains the scratch teacher."""
         plan = self.stream.plan(epoch)
         said = Rechunked([logits] for logits in self.scratch.train(self.stream, plan, epoch)) if self.scratch else None
-        seen = Rechunked(self.expert.maps(self.stream, plan)) if self.expert else None
+        seen = Rechunked(self.expert.says(self.stream, plan)) if self.expert else None
         layers = self.expert.layers if self.expert else ()
         for start, stop in self.stream.spans(self.batch_size):
             images, labels = self.stream.views(plan, start, stop)
@@ -162,7 +168,7 @@ class LiveTeachers:
                 images,
                 labels,
                 scratch_logits=said.take(stop - start)[0] if said else None,
-                expert_maps=dict(zip(layers, seen.take(stop - start), strict=True)) if seen else {},
+                expert_says=dict(zip(layers, seen.take(stop - start), strict=True)) if seen else {},
             )
 
     def notes(self) -> list[str]:
@@ -186,8 +192,8 @@ class Recording(Protocol):
         """The scratch teacher's logits at every position of an epoch, or None if they are not needed."""
         ...
 
-    def maps(self, epoch: int, plan: Plan) -> Mapping[int, Tensor] | Iterator[list[Tensor]]:
-        """The expert's maps by layer at every position, or, where they are not kept, a few positions at a time."""
+    def expert_says(self, epoch: int, plan: Plan) -> Mapping[int, Tensor] | Iterator[list[Tensor]]:
+        """The expert's words by layer at every position, or, where they are not kept, a few positions at a time."""
         ...
 
     def notes(self) -> list[str]:
@@ -202,7 +208,7 @@ class RecordedTeachers:
         stream: The stream.
         batch_size: The student's batch size. Lessons are addressed by position, so that it may be any.
         recording: What was recorded along the stream.
-        layers: The layers whose expert maps are needed.
+        layers: The layers of the expert that are needed.
     """
 
     def __init__(self, stream: Stream, batch_size: int, recording: Recording, layers: Sequence[int]) -> None:
@@ -215,7 +221,7 @@ class RecordedTeachers:
         """The lessons of an epoch."""
         plan = self.stream.plan(epoch)
         logits = self.recording.logits(epoch)
-        kept = self.recording.maps(epoch, plan) if self.layers else {}
+        kept = self.recording.expert_says(epoch, plan) if self.layers else {}
         computed = None if isinstance(kept, Mapping) else Rechunked(kept)
         for start, stop in self.stream.spans(self.batch_size):
             images, labels = self.stream.views(plan, start, stop)

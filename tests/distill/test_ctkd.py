@@ -50,7 +50,7 @@ def test_terms_are_the_weighted_losses(step_loss, layers, alpha, beta, temperatu
 
 def test_student_that_already_follows_both_teachers_pays_for_its_mistakes_alone():
     maps = {layer: tensor(numpy_attention_map(features)) for layer, features in enumerate(MAPS, start=1)}
-    lesson = dataclasses.replace(full_lesson(), scratch_logits=tensor(LOGITS), expert_maps=maps)
+    lesson = dataclasses.replace(full_lesson(), scratch_logits=tensor(LOGITS), expert_says=maps)
     expected = {"loss_ce": numpy_cross_entropy(), "loss_step": 0, "loss_attention": 0}
     assert terms(lesson) == pytest.approx(expected, abs=1e-5)
 
@@ -69,10 +69,10 @@ def test_without_beta_no_expert_is_needed_and_there_is_no_attention_term():
     assert make_method(CTKD).expert_layers == (1, 2, 3)
     assert make_method(CTKD | {"beta": 0.0}).expert_layers == ()
     assert set(terms(beta=0.0)) == {"loss_ce", "loss_step"}
-    assert set(terms(dataclasses.replace(full_lesson(), expert_maps={}), beta=0.0)) == {"loss_ce", "loss_step"}
+    assert set(terms(dataclasses.replace(full_lesson(), expert_says={}), beta=0.0)) == {"loss_ce", "loss_step"}
 
 
-@pytest.mark.parametrize("missing", [{"scratch_logits": None}, {"expert_maps": {}}])
+@pytest.mark.parametrize("missing", [{"scratch_logits": None}, {"expert_says": {}}])
 def test_lesson_that_lacks_what_is_needed_is_not_passed_over_in_silence(missing):
     with pytest.raises((AttributeError, KeyError, TypeError)):
         terms(dataclasses.replace(full_lesson(), **missing))

@@ -26,16 +26,16 @@ def test_squared_distance_is_summed_over_classes_and_averaged_over_the_batch():
 def test_divergence_of_three_to_one_from_even_odds():
     student, scratch = torch.zeros(1, 2), torch.tensor([[2 * math.log(3), 0.0]])
     expected = 4 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5))
-    assert losses.step_kl(student, scratch, 2.0).item() == pytest.approx(expected, rel=1e-5)
+    assert losses.softened_divergence(student, scratch, 2.0).item() == pytest.approx(expected, rel=1e-5)
     backwards = 4 * (0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25))
-    assert losses.step_kl(scratch, student, 2.0).item() == pytest.approx(backwards, rel=1e-5)
+    assert losses.softened_divergence(scratch, student, 2.0).item() == pytest.approx(backwards, rel=1e-5)
 
 
 def test_divergence_at_high_temperature_is_half_the_distance_of_the_centred_logits_a_class():
     student, scratch = draw(4, 6), draw(4, 6, seed=1)
     gap = (student - student.mean(1, keepdims=True)) - (scratch - scratch.mean(1, keepdims=True))
     expected = np.mean((gap**2).sum(axis=1)) / (2 * 6)
-    close(losses.step_kl(torch.tensor(student), torch.tensor(scratch), 1e4), expected, tolerance=1e-3)
+    close(losses.softened_divergence(torch.tensor(student), torch.tensor(scratch), 1e4), expected, tolerance=1e-3)
 
 
 def test_attention_map_of_two_channels_by_hand():
@@ -60,7 +60,7 @@ def test_squared_distance_agrees_with_numpy(shape):
 @TEMPERATURES
 def test_divergence_agrees_with_numpy(shape, temperature):
     student, scratch = draw(*shape), draw(*shape, seed=1)
-    found = losses.step_kl(torch.tensor(student), torch.tensor(scratch), temperature)
+    found = losses.softened_divergence(torch.tensor(student), torch.tensor(scratch), temperature)
     close(found, numpy_kl(student, scratch, temperature))
 
 
@@ -83,16 +83,16 @@ def test_attention_agrees_with_numpy_whatever_the_expert_s_width(shape):
 def test_losses_are_zero_for_a_student_that_follows_and_positive_otherwise(temperature):
     logits, features = torch.tensor(draw(4, 10)), torch.tensor(draw(4, 3, 5, 5))
     assert losses.step_mse(logits, logits).item() == 0
-    assert losses.step_kl(logits, logits, temperature).item() == pytest.approx(0, abs=1e-12)
+    assert losses.softened_divergence(logits, logits, temperature).item() == pytest.approx(0, abs=1e-12)
     assert losses.attention(features, losses.attention_map(features)).item() == 0
     assert losses.step_mse(logits, logits + 1).item() > 0
-    assert losses.step_kl(logits, logits * 2, temperature).item() > 0
+    assert losses.softened_divergence(logits, logits * 2, temperature).item() > 0
     assert losses.attention(features, losses.attention_map(features.flip(3))).item() > 0
 
 
 def test_divergence_does_not_see_a_shift_of_all_logits_and_distance_does():
     logits = torch.tensor(draw(4, 10))
-    assert losses.step_kl(logits + 5, logits, 2.0).item() == pytest.approx(0, abs=1e-12)
+    assert losses.softened_divergence(logits + 5, logits, 2.0).item() == pytest.approx(0, abs=1e-12)
     assert losses.step_mse(logits + 5, logits).item() == pytest.approx(250)
 
 
@@ -119,12 +119,12 @@ def test_attention_map_of_nothing_is_zero_and_has_a_finite_gradient():
 
 def test_extreme_logits_give_finite_losses():
     far = torch.tensor([[1e4, -1e4, 0.0]])
-    assert torch.isfinite(losses.step_kl(far, -far, 1.0))
+    assert torch.isfinite(losses.softened_divergence(far, -far, 1.0))
     assert torch.isfinite(losses.step_mse(far, -far))
 
 
 @pytest.mark.parametrize(
-    "loss", [losses.step_mse, *(lambda s, t, T=T: losses.step_kl(s, t, T) for T in (0.5, 1.0, 4.0))]
+    "loss", [losses.step_mse, *(lambda s, t, T=T: losses.softened_divergence(s, t, T) for T in (0.5, 1.0, 4.0))]
 )
 def test_gradient_of_the_step_losses_is_that_of_finite_differences(loss):
     student = torch.tensor(draw(4, 6), requires_grad=True)
@@ -134,7 +134,7 @@ def test_gradient_of_the_step_losses_is_that_of_finite_differences(loss):
 def test_square_of_the_temperature_keeps_the_size_of_the_gradient():
     def size(temperature):
         student = torch.tensor(draw(4, 6) * 0.1, requires_grad=True)
-        losses.step_kl(student, torch.tensor(draw(4, 6, seed=1) * 0.1), temperature).backward()
+        losses.softened_divergence(student, torch.tensor(draw(4, 6, seed=1) * 0.1), temperature).backward()
         return student.grad.norm().item()
 
     assert size(20.0) == pytest.approx(size(4.0), rel=0.1)

@@ -9,7 +9,7 @@ import torch
 
 from ctkd_search.config import Range
 from ctkd_search.distill.losses import attention_map
-from ctkd_search.distill.methods.base import Parameter, make_method, methods
+from ctkd_search.distill.methods.base import LOGITS, Parameter, make_method, methods
 from ctkd_search.distill.teachers import Lesson
 from ctkd_search.errors import UserError
 from ctkd_search.models import Geometry, build
@@ -33,7 +33,9 @@ def parameter_of(name, key) -> Parameter:
 def other_values(parameter):
     if parameter.kind == "choice":
         return [choice for choice in parameter.choices if choice != parameter.default]
-    return OTHER_VALUES.get(parameter.kind) or (parameter.default * 2, parameter.default / 2)
+    if parameter.kind in OTHER_VALUES:
+        return OTHER_VALUES[parameter.kind]
+    return [value for value in (parameter.default * 2, parameter.default / 2) if parameter.fault(value) is None]
 
 
 def outside(allowed, parameter):
@@ -49,6 +51,7 @@ def classroom():
     images = torch.randn(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     logits, maps = teacher(images)
     said = {layer: attention_map(features).detach() for layer, features in enumerate(maps, start=1)}
+    said[LOGITS] = teacher(images + 0.1)[0].detach()
     return student, Lesson(images, torch.arange(12) % 10, logits.detach(), said)
 
 
@@ -57,7 +60,7 @@ def as_needed(lesson, method):
     return dataclasses.replace(
         lesson,
         scratch_logits=lesson.scratch_logits if method.needs_scratch else None,
-        expert_maps={layer: lesson.expert_maps[layer] for layer in method.expert_layers},
+        expert_says={layer: lesson.expert_says[layer] for layer in method.expert_layers},
     )
 
 
@@ -96,7 +99,7 @@ def test_no_gradient_reaches_what_the_teachers_said(name):
     student, lesson = classroom()
     method = make_method(defaults(name))
     lesson = as_needed(lesson, method)
-    said = [*lesson.expert_maps.values(), *([lesson.scratch_logits] if method.needs_scratch else [])]
+    said = [*lesson.expert_says.values(), *([lesson.scratch_logits] if method.needs_scratch else [])]
     for tensor in said:
         tensor.requires_grad_()
     sum(method.terms(*student(lesson.images), lesson).values()).backward()

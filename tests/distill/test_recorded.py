@@ -118,8 +118,8 @@ def test_float16_storage_rounds_the_lessons_by_no_more_than_its_precision(splits
     exact, rounded = lessons["float32"], lessons["float16"]
     # float16 keeps 11 bits: half a unit in the last place is 2**-11 of the value.
     torch.testing.assert_close(rounded.scratch_logits, exact.scratch_logits, rtol=2**-11, atol=2**-24)
-    for layer, maps in exact.expert_maps.items():
-        torch.testing.assert_close(rounded.expert_maps[layer], maps, rtol=2**-11, atol=2**-24)
+    for layer, maps in exact.expert_says.items():
+        torch.testing.assert_close(rounded.expert_says[layer], maps, rtol=2**-11, atol=2**-24)
     assert not torch.equal(rounded.scratch_logits, exact.scratch_logits)
 
 

@@ -115,12 +115,12 @@ def test_lesson_s_maps_are_those_of_the_expert_in_evaluation_mode(splits, cache)
     for lesson in trainer.teachers.lessons(0):
         with torch.no_grad():
             _, maps = expert(lesson.images)
-        assert_same_bits(dict(lesson.expert_maps), {layer: attention_map(maps[layer - 1]) for layer in (3, 1)})
+        assert_same_bits(dict(lesson.expert_says), {layer: attention_map(maps[layer - 1]) for layer in (3, 1)})
 
 
 def test_lessons_carry_no_graph(splits, cache):
     for lesson in prepared_trainer(TINY, splits, cache).teachers.lessons(0):
-        said = [lesson.images, lesson.scratch_logits, *lesson.expert_maps.values()]
+        said = [lesson.images, lesson.scratch_logits, *lesson.expert_says.values()]
         assert not any(tensor.requires_grad or tensor.is_inference() for tensor in said)
 
 
@@ -143,7 +143,7 @@ def test_teachers_that_are_not_needed_are_not_made(splits, tmp_path):
     assert not (tmp_path / "nowhere").exists()
     for lesson in trainer.teachers.lessons(0):
         assert lesson.scratch_logits is None
-        assert lesson.expert_maps == {}
+        assert lesson.expert_says == {}
 
 
 def test_another_teachers_seed_gives_another_scratch_teacher(splits, cache):

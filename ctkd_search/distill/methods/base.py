@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from ctkd_search.distill.teachers import Lesson
 
+# Where layers are numbered: the expert's logits. Its attention maps are numbered from 1.
+LOGITS = 0
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -87,7 +90,7 @@ class Method(ABC):
     @property
     @abstractmethod
     def expert_layers(self) -> tuple[int, ...]:
-        """The layers whose expert attention maps lessons must bring."""
+        """What lessons must bring of the expert: layers whose attention maps they need, and `LOGITS` for its logits."""
 
     @classmethod
     def number_names(cls) -> list[str]:

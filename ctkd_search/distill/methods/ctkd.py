@@ -98,14 +98,14 @@ class CTKD(Method):
             terms["loss_step"] = self.alpha * self._step(logits, lesson.scratch_logits)
         if self.expert_layers:
             compared = [
-                self._losses.attention(maps[layer - 1], lesson.expert_maps[layer]) for layer in self.expert_layers
+                self._losses.attention(maps[layer - 1], lesson.expert_says[layer]) for layer in self.expert_layers
             ]
             terms["loss_attention"] = self.beta * sum(compared[1:], compared[0])
         return terms
 
     def _step(self, student: Tensor, scratch: Tensor) -> Tensor:
         if self.step_loss == "kl":
-            return self._losses.step_kl(student, scratch, self.temperature)
+            return self._losses.softened_divergence(student, scratch, self.temperature)
         return self._losses.step_mse(student, scratch)
 
 
