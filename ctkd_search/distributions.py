@@ -82,6 +82,13 @@ class Number(Distribution):
             clipped = float(low + steps * step)
         return round(clipped) if self.whole else float(clipped)
 
+    def encode(self, value: Any) -> float | None:
+        """How Optuna stores `value`; None if it is not a possible one."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or (self.whole and value != int(value)):
+            return None
+        # Equal but for the last digits, that is: 0.1 + 0.2 is a step of 0.1.
+        return value if math.isclose(self.nearest(value), value, rel_tol=1e-12, abs_tol=0.0) else None
+
     def decode(self, stored: float) -> float:
         """From Optuna's stored value to the parameter's."""
         return stored
@@ -113,8 +120,11 @@ class Choice(Distribution):
 
     def nearest(self, value: Any) -> str:
         """The stored text of `value` if it is an option, else of the first option."""
-        matching = [text for text, option in self.options.items() if plain(option) == plain(value)]
-        return matching[0] if matching else next(iter(self.options))
+        return self.encode(value) or next(iter(self.options))
+
+    def encode(self, value: Any) -> str | None:
+        """The stored text of `value`; None if it is not an option."""
+        return next((text for text, option in self.options.items() if plain(option) == plain(value)), None)
 
     def decode(self, stored: str) -> Any:
         """From Optuna's stored text to the parameter's value."""

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from ctkd_search.config import Augment, Checked, Count, DatasetConfig, Range, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.config import Augment, Checked, Count, DatasetConfig, Range, Recipe, TeachersConfig, TrialConfig, plain
 from ctkd_search.distill.methods.base import Parameter, methods
-from ctkd_search.distributions import Constant, Entry, Number, show
+from ctkd_search.distributions import Choice, Constant, Entry, Number, show
+from ctkd_search.strategy import Strategy
 
 if TYPE_CHECKING:
     import optuna
@@ -120,6 +121,7 @@ class Space:
         budget: What the search may spend.
         teachers: How the teachers come about.
         train: The student's recipe, where it is not searched.
+        strategy: How the search goes about it.
         entries: What is said of each parameter under ``search``.
         resources: What a trial may use.
         tracking: Where MLflow keeps the runs.
@@ -133,6 +135,7 @@ class Space:
     budget: Budget
     teachers: TeachersConfig
     train: Recipe
+    strategy: Strategy
     entries: Mapping[str, Entry]
     resources: Resources
     tracking: Tracking
@@ -180,6 +183,43 @@ class Space:
                 values[name] = parameter.default
         return values
 
+    def encode(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The reverse of `decode`: how Optuna would store these values.
+
+        Args:
+            values: Values of a trial, those that have an effect.
+
+        Returns:
+            The values of the searched parameters as Optuna stores them; None if no trial of this space is like that.
+        """
+        stored: dict[str, Any] = {}
+        built: dict[str, Any] = {}
+        for name, parameter in self.ordered():
+            entry = self.entries.get(name)
+            if entry is None or not _active(entry, built):
+                built[name] = parameter.default
+            elif isinstance(entry, Constant):
+                built[name] = entry.value
+            else:
+                stored[name] = entry.encode(values[name]) if name in values else entry.nearest(parameter.default)
+                if stored[name] is None:
+                    return None
+                built[name] = entry.decode(stored[name])
+        return stored if plain(self.effective(built)) == plain(dict(values)) else None
+
+    def with_pairs(self, allowed: Container[str]) -> Space:
+        """The space with those pairs only; at least one of its own must be among them."""
+        entry = self.entries.get("pair")
+        if not isinstance(entry, Choice):
+            return self
+        options = {text: pair for text, pair in entry.options.items() if pair in allowed}
+        narrowed = dataclasses.replace(entry, options=options, shown=" | ".join(options))
+        return dataclasses.replace(self, entries={**self.entries, "pair": narrowed})
+
+    def pairs(self) -> list[str]:
+        """The pairs that trials may have."""
+        return list(possible_values(self.entries.get("pair"), PAIR))
+
     def paper_point(self) -> dict[str, Any]:
         """The paper's settings as Optuna stores them; where the space has no such value, the nearest it has."""
         defaults = parameters(Recipe())
@@ -226,8 +266,7 @@ class Space:
 
     def pair_configs(self) -> list[TrialConfig]:
         """For each pair, the config of some trial that has it."""
-        pairs = possible_values(self.entries.get("pair"), PAIR)
-        return [self.config({**self.decode({}), "pair": pair}) for pair in pairs]
+        return [self.config({**self.decode({}), "pair": pair}) for pair in self.pairs()]
 
     def largest_configs(self) -> list[TrialConfig]:
         """For each pair, the config of a trial with the largest batch that the space allows."""

@@ -27,6 +27,7 @@ from ctkd_search.space import (
     parameters,
     possible_values,
 )
+from ctkd_search.strategy import read_strategy
 from ctkd_search.yamlfile import Document, dump, read
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
@@ -38,6 +39,12 @@ _SECTIONS = (
     "dataset",
     "augment",
     "budget",
+    "sampler",
+    "scheduler",
+    "baselines",
+    "confirm",
+    "objectives",
+    "limits",
     "teachers",
     "train",
     "search",
@@ -117,6 +124,8 @@ class _Reader:
         entries = self._entries(train)
         self._check_nesterov(train, entries)
         teachers = self._teachers(entries)
+        pairs = possible_values(entries.get("pair"), PAIR) if "pair" not in self.faulty else ()
+        strategy = read_strategy(document, budget, entries, [str(pair).rpartition("/")[2] for pair in pairs])
         resources = self._resources()
         tracking = document.section("tracking", Tracking, Tracking())
         document.raise_problems()
@@ -127,7 +136,9 @@ class _Reader:
             raw["dataset"] = {**raw["dataset"], "root": dataset.root}
         if teachers.expert.checkpoint:
             raw["teachers"] = {**raw["teachers"], "expert": {"checkpoint": teachers.expert.checkpoint}}
-        return Space(name, dataset, augment, budget, teachers, train, entries, resources, tracking, seed, raw)
+        return Space(
+            name, dataset, augment, budget, teachers, train, strategy, entries, resources, tracking, seed, raw
+        )
 
     def _name(self) -> str:
         name = self.document.data.get("name")
@@ -205,6 +216,8 @@ class _Reader:
 
     def _check_teachers_matter(self, entries: Mapping[str, Entry]) -> None:
         """Refuses what is said of teachers that no trial listens to."""
+        if self.document.data.get("baselines"):
+            return  # they may listen
         given = self.document.data.get("teachers")
         unheard = [name for name in ("alpha", "beta") if is_zero(entries.get(name))]
         if given is not None and len(unheard) == 2:

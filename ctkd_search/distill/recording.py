@@ -311,8 +311,7 @@ class TeacherRecording:
             self._noted = True
 
     def _name(self, epoch: int, layer: int) -> str:
-        what = "logits" if layer == LOGITS else f"maps-{layer}"
-        return f"{self._shelf}/{what}-{self.storage}-{epoch:04d}"
+        return f"{self._shelf}/maps-{self.storage}-{epoch:04d}-{'logits' if layer == LOGITS else layer}"
 
     def _get_expert(self) -> Expert:
         if self._expert is None:

@@ -68,10 +68,10 @@ def test_recorded_logits_teach_what_the_live_expert_does(splits, tmp_path):
 
 def test_only_logits_are_kept_where_no_trial_looks_at_maps(splits, tmp_path):
     prepared_trainer(KD, splits, TeacherCache(tmp_path, "a test")).run_epoch()
-    assert [path.name for path in tmp_path.glob("maps-*/*-float32-*")] == ["logits-float32-0000"]
+    assert [path.name for path in tmp_path.glob("maps-*/*.rec")] == ["maps-float32-0000-logits.rec"]
 
 
 def test_logits_are_kept_beside_the_maps_that_other_trials_look_at(splits, tmp_path):
     prepared_trainer(BASE, splits, TeacherCache(tmp_path, "a test")).run_epoch()
-    kept = sorted(path.name for path in tmp_path.glob("maps-*/*-float32-*"))
-    assert kept == ["logits-float32-0000", *(f"maps-{layer}-float32-0000" for layer in (1, 2, 3))]
+    kept = sorted(path.name for path in tmp_path.glob("maps-*/*.rec"))
+    assert kept == [f"maps-float32-0000-{what}.rec" for what in (1, 2, 3, "logits")]

@@ -146,10 +146,10 @@ def test_a_second_trial_computes_no_teacher(splits, cache):
 
 def test_maps_of_every_layer_are_kept_at_once(splits, cache):
     trained(varied(attention_layers=(2,)), splits, cache)
-    before = sorted(path.name for path in cache.directory.rglob("maps-*-*.rec"))
+    before = sorted(path.name for path in cache.directory.rglob("maps-*-[0-9].rec"))
     assert len(before) == 3 * EPOCHS
     trained(varied(attention_layers=(1, 3)), splits, cache)
-    assert sorted(path.name for path in cache.directory.rglob("maps-*-*.rec")) == before
+    assert sorted(path.name for path in cache.directory.rglob("maps-*-[0-9].rec")) == before
 
 
 def test_beyond_the_limit_maps_are_computed_and_not_kept_and_it_is_said(splits, tmp_path):
@@ -158,7 +158,7 @@ def test_beyond_the_limit_maps_are_computed_and_not_kept_and_it_is_said(splits, 
     assert_same(unlimited, limited)
     assert unlimited[2] == []
     # The first epoch's maps go beyond the limit; those of the second find it reached.
-    assert len(list((tmp_path / "b").rglob("maps-*-*.rec"))) == 3
+    assert len(list((tmp_path / "b").rglob("maps-*-[0-9].rec"))) == 3
     assert ["reached its limit" in note for note in limited[2]] == [True]
 
 

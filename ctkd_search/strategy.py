@@ -1,0 +1,260 @@
+"""How a search explores, what it stops early, what it compares with, and how it chooses its winner."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from ctkd_search.baselines import BASELINES
+from ctkd_search.config import Count, Positive, Range
+from ctkd_search.distributions import Entry, Number
+from ctkd_search.yamlfile import Document
+
+if TYPE_CHECKING:
+    from ctkd_search.space import Budget
+
+ACCURACY = "validation_accuracy"
+# What a student costs: by the key of `limits` that bounds it.
+COSTS = {"params": "max_params", "multiply_adds": "max_multiply_adds", "latency_ms": "max_latency_ms"}
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Who suggests the trials. Options that are not given are Optuna's own defaults.
+
+    Attributes:
+        name: ``tpe``, ``gp`` (Gaussian processes), ``cmaes`` (CMA-ES), ``qmc`` (a quasi-random sequence) or ``random``.
+        startup_trials: Random trials before ``tpe`` or ``gp`` begins to model.
+        candidates: Points among which ``tpe`` chooses.
+        sigma: Standard deviation with which ``cmaes`` begins, as a share of each range.
+        population: Trials in a generation of ``cmaes``.
+        sequence: Which sequence ``qmc`` follows.
+        scramble: Whether that sequence is scrambled by the seed.
+    """
+
+    name: Literal["tpe", "gp", "cmaes", "qmc", "random"] = "tpe"
+    startup_trials: Count | None = None
+    candidates: Count | None = None
+    sigma: Annotated[float, Range(0, 1, open_low=True)] | None = None
+    population: Annotated[int, Range(2)] | None = None
+    sequence: Literal["sobol", "halton"] | None = None
+    scramble: bool | None = None
+
+    def options(self) -> dict[str, Any]:
+        """The options that were given."""
+        return _given(self)
+
+
+_SAMPLER_OPTIONS = {
+    "tpe": ("startup_trials", "candidates"),
+    "gp": ("startup_trials",),
+    "cmaes": ("sigma", "population"),
+    "qmc": ("sequence", "scramble"),
+    "random": (),
+}
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """What stops trials early.
+
+    Attributes:
+        name: ``asha``, ``hyperband`` (asynchronous Hyperband: several ASHA ladders, of which the later ones judge
+            later) or ``none``.
+        brackets: Ladders of ``hyperband``; as many as the budget has rungs if not given.
+    """
+
+    name: Literal["asha", "hyperband", "none"] = "asha"
+    brackets: Annotated[int, Range(2)] | None = None
+
+    def options(self) -> dict[str, Any]:
+        """The options that were given."""
+        return _given(self)
+
+
+_SCHEDULER_OPTIONS: dict[str, tuple[str, ...]] = {"asha": (), "hyperband": ("brackets",), "none": ()}
+
+
+@dataclass(frozen=True)
+class Confirm:
+    """How the winner is confirmed: the best configs, and the baselines of their pairs, once more with other seeds.
+
+    Attributes:
+        best: How many configs.
+        seeds: How many fresh seeds each gets: another stream, other teachers, other initial weights.
+    """
+
+    best: Count = 3
+    seeds: Annotated[int, Range(2)] = 3
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a student may cost. A pair whose student costs more is left out before anything is trained.
+
+    Attributes:
+        max_params: Parameters.
+        max_multiply_adds: Multiply-adds for one image.
+        max_latency_ms: Milliseconds for one image, measured where the trials run.
+    """
+
+    max_params: Count | None = None
+    max_multiply_adds: Count | None = None
+    max_latency_ms: Positive | None = None
+
+    def given(self) -> dict[str, float]:
+        """The limits that were given, by what they limit."""
+        return {cost: getattr(self, key) for cost, key in COSTS.items() if getattr(self, key) is not None}
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How a search goes about it.
+
+    Attributes:
+        sampler: Who suggests the trials.
+        scheduler: What stops them early.
+        baselines: What they are compared with, by name.
+        confirm: How the winner is confirmed, or None.
+        objectives: What is to be good: the validation accuracy first, then what the student costs.
+        limits: What a student may cost.
+    """
+
+    sampler: Sampler = Sampler()
+    scheduler: Scheduler = Scheduler()
+    baselines: tuple[str, ...] = ()
+    confirm: Confirm | None = None
+    objectives: tuple[str, ...] = (ACCURACY,)
+    limits: Limits = Limits()
+
+    @property
+    def costs(self) -> list[str]:
+        """What must be known of the students: what is an objective or limited."""
+        limited = self.limits.given()
+        return [cost for cost in COSTS if cost in self.objectives or cost in limited]
+
+
+def read_strategy(document: Document, budget: Budget, entries: Mapping[str, Entry], students: Sequence[str]) -> Strategy:
+    """Reads the sections of a space that say how it is searched; every problem is noted.
+
+    Args:
+        document: The space.
+        budget: Its budget.
+        entries: What it searches.
+        students: The student architectures that trials may have.
+    """
+    objectives = _objectives(document, students)
+    sampler = _named(document, "sampler", Sampler, _SAMPLER_OPTIONS)
+    if sampler.name == "cmaes":
+        _check_cmaes(document, entries, objectives)
+    return Strategy(
+        sampler,
+        _scheduler(document, budget),
+        _baselines(document),
+        _confirm(document),
+        objectives,
+        document.section("limits", Limits, Limits()),
+    )
+
+
+def _named(document: Document, key: str, form: Any, options: Mapping[str, tuple[str, ...]]) -> Any:
+    """A section that is a name, or a mapping with the name and its options."""
+    raw = document.data.get(key)
+    if raw is None:
+        return form()
+    if isinstance(raw, str):
+        if raw not in options:
+            document.fault((key,), f"must be one of {', '.join(options)}, but got {raw!r}")
+            return form()
+        return form(raw)
+    read = document.validated((key,), raw, form, form())
+    for option in read.options():
+        if option not in options[read.name]:
+            owners = " and ".join(name for name, own in options.items() if option in own)
+            document.fault((key, option), f"has no effect with {read.name}; it belongs to {owners}")
+    return read
+
+
+def _check_cmaes(document: Document, entries: Mapping[str, Entry], objectives: Sequence[str]) -> None:
+    numbers = [name for name, entry in entries.items() if isinstance(entry, Number) and not entry.when]
+    if entries and len(numbers) < 2:
+        document.fault(
+            ("sampler",),
+            "cmaes needs at least 2 numbers that are searched in every trial (float or int, without when); the space "
+            f"has {len(numbers)}",
+        )
+    if len(objectives) > 1:
+        document.fault(("sampler",), "cmaes follows one objective; use tpe or gp for several")
+
+
+def _scheduler(document: Document, budget: Budget) -> Scheduler:
+    scheduler: Scheduler = _named(document, "scheduler", Scheduler, _SCHEDULER_OPTIONS)
+    given = document.data.get("budget")
+    rungs = budget.rungs()
+    if scheduler.name == "none" and isinstance(given, dict):
+        for key in ("grace_period", "reduction_factor"):
+            if key in given:
+                document.fault(("budget", key), "has no effect where scheduler is none; leave it out")
+    if scheduler.name == "hyperband":
+        if len(rungs) < 2:
+            document.fault(
+                ("scheduler",),
+                f"hyperband needs at least 2 rungs, and this budget has {len(rungs)}; raise epochs, or use asha",
+            )
+        elif (scheduler.brackets or 2) > len(rungs):
+            document.fault(
+                ("scheduler", "brackets"),
+                f"must be at most the {len(rungs)} rungs of this budget, but got {scheduler.brackets}",
+            )
+    return scheduler
+
+
+def _baselines(document: Document) -> tuple[str, ...]:
+    raw = document.data.get("baselines")
+    if raw is None:
+        return ()
+    if not isinstance(raw, list):
+        document.fault(("baselines",), f"must be a list of {', '.join(BASELINES)}, but got {raw!r}")
+        return ()
+    for number, name in enumerate(raw):
+        if name not in BASELINES:
+            document.fault(("baselines", number), f"must be one of {', '.join(BASELINES)}, but got {name!r}")
+        elif name in raw[:number]:
+            document.fault(("baselines", number), f"{name} is there twice")
+    return tuple(name for name in BASELINES if name in raw)
+
+
+def _confirm(document: Document) -> Confirm | None:
+    if document.data.get("confirm") is None:
+        return None
+    return document.section("confirm", Confirm, Confirm())
+
+
+def _objectives(document: Document, students: Sequence[str]) -> tuple[str, ...]:
+    raw = document.data.get("objectives")
+    known = (ACCURACY, *COSTS)
+    if raw is None:
+        return (ACCURACY,)
+    if not isinstance(raw, list) or not raw:
+        document.fault(("objectives",), f"must be a list of {', '.join(known)}, but got {raw!r}")
+        return (ACCURACY,)
+    for number, name in enumerate(raw):
+        if name not in known:
+            document.fault(("objectives", number), f"must be one of {', '.join(known)}, but got {name!r}")
+        elif name in raw[:number]:
+            document.fault(("objectives", number), f"{name} is there twice")
+    if ACCURACY not in raw:
+        document.fault(("objectives",), f"must have {ACCURACY} among them, but got {raw!r}")
+    costs = [name for name in COSTS if name in raw]
+    if costs and len(set(students)) == 1:
+        document.fault(
+            ("objectives",), f"{costs[0]} is the same in every trial, because every pair has the student {students[0]}"
+        )
+    return (ACCURACY, *costs)
+
+
+def _given(section: Any) -> dict[str, Any]:
+    items = ((item.name, getattr(section, item.name)) for item in dataclasses.fields(section) if item.name != "name")
+    return {name: value for name, value in items if value is not None}
