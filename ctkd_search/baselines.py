@@ -47,6 +47,19 @@ def baseline_values(space: Space, name: str, pair: str) -> dict[str, Any]:
     return values | dict.fromkeys(_WITHOUT.get(name, ()), 0.0)
 
 
+def effective_values(space: Space, name: str, pair: str) -> dict[str, Any]:
+    """What of a baseline's values has an effect, as tables and MLflow show it."""
+    values = space.effective(baseline_values(space, name, pair))
+    if name != "kd":
+        return values
+    of_ctkd = {parameter.name for parameter in methods()["ctkd"].parameters}
+    return {key: value for key, value in values.items() if key not in of_ctkd} | _kd()
+
+
+def _kd() -> dict[str, Any]:
+    return {parameter.name: parameter.default for parameter in methods()["kd"].parameters}
+
+
 def baseline_config(space: Space, name: str, pair: str) -> TrialConfig:
     """The config of a baseline.
 
@@ -55,10 +68,7 @@ def baseline_config(space: Space, name: str, pair: str) -> TrialConfig:
         name: Which one.
         pair: Teacher and student.
     """
-    import dataclasses
-
     config = space.config(baseline_values(space, name, pair))
     if name != "kd":
         return config
-    defaults = {parameter.name: parameter.default for parameter in methods()["kd"].parameters}
-    return dataclasses.replace(config, method={"name": "kd", **defaults})
+    return dataclasses.replace(config, method={"name": "kd", **_kd()})

@@ -32,12 +32,15 @@ Exit codes: 0 done, 1 the work failed, 2 something must be changed first, 130 in
 
 _RUN_HELP = """\
 Searches a space: trains the experts, runs the trials (Ray Tune, ASHA, Optuna), logs every epoch to MLflow and
-registers the best student. Ctrl-C stops it and keeps what has been done; --resume goes on.
+registers the best student. Ctrl-C stops it and keeps what has been done; --resume goes on, after a crash too.
+A finished search is extended by asking for more trials.
 
   ctkd-search run spaces/digits.yaml
   ctkd-search run spaces/cifar10.yaml --name long --epochs 200 --time-budget 8h
   ctkd-search run spaces/cifar10.yaml --set train.batch_size=64 --set search.pair=wrn-40-2/wrn-16-2
   ctkd-search run spaces/cifar10.yaml --resume
+  ctkd-search run spaces/cifar10.yaml --trials 100
+  ctkd-search run spaces/mine.yaml --name wider --warm-start mine
 """
 
 _CACHE_HELP = """\
@@ -97,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     _space_arguments(run)
     run.add_argument("--name", help="name of the search (default: the space's name)")
     run.add_argument("--resume", action="store_true", help="go on with an interrupted search")
+    run.add_argument(
+        "--warm-start", metavar="NAME", help="begin from the results of an earlier search, where the spaces overlap"
+    )
     run.add_argument("--time-budget", metavar="TIME", help="stop after this long, as in 2h or 1h30m")
     run.add_argument("--gpus-per-trial", metavar="N", help="GPUs, or a fraction of one; 0 for the CPU")
     run.add_argument("--trials-per-gpu", metavar="N", help="trials that share a GPU, or auto")
@@ -243,8 +249,18 @@ def _run(options: argparse.Namespace) -> None:
     space = read_space(options.space, _overrides(options))
     name = check_name(options.name) if options.name is not None else space.name
     again = shlex.join(["ctkd-search", *options.words, *([] if options.resume else ["--resume"])])
-    request = Request(space, name, options.trials_dir, options.resume, again)
+    ask = _ask if sys.stdin.isatty() and sys.stdout.isatty() else None
+    request = Request(space, name, options.trials_dir, options.resume, again, options.warm_start, ask)
     run_search(request, _console())
+
+
+def _ask(question: str) -> bool:
+    """Asks something that is answered with yes or no; yes where only Enter is pressed."""
+    try:
+        answer = input(f"{question} [Y/n] ").strip().lower()
+    except EOFError:
+        return False
+    return answer in ("", "y", "yes")
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -299,7 +315,7 @@ def _cache(options: argparse.Namespace) -> None:
 
 
 def _ui(options: argparse.Namespace) -> None:
-    from ctkd_search.search.tracking import default_uri
+    from ctkd_search.mlflow_store import default_uri
 
     if options.tracking_uri is None and not (options.trials_dir / "mlflow.db").is_file():
         raise UserError(f"there is nothing in {options.trials_dir} yet; run a search first")

@@ -72,6 +72,16 @@ class Number(Distribution):
             warnings.simplefilter("ignore", UserWarning)
             return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
+    def distribution(self) -> optuna.distributions.BaseDistribution:
+        """The range as Optuna describes it."""
+        from optuna.distributions import FloatDistribution, IntDistribution
+
+        if self.whole:
+            return IntDistribution(int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return FloatDistribution(self.low, self.high, step=self.step, log=self.log)
+
     def nearest(self, value: float) -> float:
         """The possible value nearest to `value`, as Optuna stores it."""
         clipped = min(max(value, self.low), self.high)
@@ -117,6 +127,12 @@ class Choice(Distribution):
     def suggest(self, trial: optuna.Trial, name: str) -> Any:
         """Asks Optuna for a value."""
         return self.decode(trial.suggest_categorical(name, list(self.options)))
+
+    def distribution(self) -> optuna.distributions.BaseDistribution:
+        """The options as Optuna describes them."""
+        from optuna.distributions import CategoricalDistribution
+
+        return CategoricalDistribution(list(self.options))
 
     def nearest(self, value: Any) -> str:
         """The stored text of `value` if it is an option, else of the first option."""

@@ -87,6 +87,8 @@ class Resources:
         trials_per_gpu: Trials that share a GPU, or ``auto`` to choose by the memory that a trial is seen to take.
         cpus_per_trial: CPU cores, and threads.
         concurrent_trials: Trials at once.
+        retries: How often a trial that raised, or whose process died, goes on from its last epoch before it is given
+            up.
         address: A running Ray cluster to join; None starts Ray on this machine.
     """
 
@@ -94,6 +96,7 @@ class Resources:
     trials_per_gpu: Count | Literal["auto"] | None = None
     cpus_per_trial: Count | None = None
     concurrent_trials: Count | None = None
+    retries: Annotated[int, Range(0)] = 2
     address: str | None = None
 
 

@@ -136,9 +136,7 @@ class _Reader:
             raw["dataset"] = {**raw["dataset"], "root": dataset.root}
         if teachers.expert.checkpoint:
             raw["teachers"] = {**raw["teachers"], "expert": {"checkpoint": teachers.expert.checkpoint}}
-        return Space(
-            name, dataset, augment, budget, teachers, train, strategy, entries, resources, tracking, seed, raw
-        )
+        return Space(name, dataset, augment, budget, teachers, train, strategy, entries, resources, tracking, seed, raw)
 
     def _name(self) -> str:
         name = self.document.data.get("name")

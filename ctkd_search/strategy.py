@@ -136,7 +136,9 @@ class Strategy:
         return [cost for cost in COSTS if cost in self.objectives or cost in limited]
 
 
-def read_strategy(document: Document, budget: Budget, entries: Mapping[str, Entry], students: Sequence[str]) -> Strategy:
+def read_strategy(
+    document: Document, budget: Budget, entries: Mapping[str, Entry], students: Sequence[str]
+) -> Strategy:
     """Reads the sections of a space that say how it is searched; every problem is noted.
 
     Args:

@@ -13,6 +13,7 @@ from ctkd_search.config import Count, DatasetConfig, Range, Recipe, TeachersConf
 from ctkd_search.distill.methods.base import methods
 from ctkd_search.errors import UserError
 from ctkd_search.results.store import SearchRecord, TrialRecord
+from ctkd_search.results.trial_configs import config_of
 from ctkd_search.space import PAIR, Space
 from ctkd_search.space_file import name_fault, nesterov_fault, pair_fault, read_augment
 from ctkd_search.yamlfile import dump, read
@@ -51,7 +52,7 @@ def config_text(space: Space, search: SearchRecord, trial: TrialRecord, splits: 
         trial: The trial.
         splits: The images, to note how many there are; None where they are not at hand.
     """
-    config = space.config(space.decode(trial.stored))
+    config = config_of(space, trial)
     whole = config.as_dict()
     content = {
         "name": space.name,

@@ -21,10 +21,10 @@ from ctkd_search.distill.recording import prepare
 from ctkd_search.distill.trainer import Trainer, diverged, evaluate
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.files import atomic, make_directory, write_text
+from ctkd_search.mlflow_store import Mlflow, default_uri
 from ctkd_search.results.leaderboard import percent
 from ctkd_search.results.model import ServedStudent, log_student
 from ctkd_search.results.store import TEACHERS
-from ctkd_search.search.tracking import Tracker, default_uri
 from ctkd_search.versions import versions
 
 
@@ -69,7 +69,7 @@ def train_final(
     if device.type == "cpu":
         torch.set_num_threads(os.cpu_count() or 1)
     make_directory(trials_dir)
-    tracker = Tracker(tracking_uri or default_uri(trials_dir), name, trials_dir / "artifacts", lambda values: name)
+    mlflow = Mlflow(tracking_uri or default_uri(trials_dir), name, trials_dir / "artifacts")
     searched = data.load_train(config.dataset)
     if fingerprint is not None and searched.fingerprint != fingerprint:
         say("warning: these are not the training images that the config was found on")
@@ -100,8 +100,8 @@ def train_final(
     _keep_result(directory, config, splits, measured, len(test))
     epochs = [*history[:-1], {**history[-1], **{f"test_{key}": value for key, value in measured.items()}}]
     try:
-        run_id = tracker.log_run(f"{name}: final training", _flat(config), epochs)
-        model = log_student(served, splits.train.pixels[:4], tracker, run_id, f"ctkd-{name}-final")
+        run_id = mlflow.log_run(f"{name}: final training", _flat(config), epochs)
+        model = log_student(served, splits.train.pixels[:4], mlflow, run_id, f"ctkd-{name}-final")
     except Exception as error:  # whatever MLflow, its server or its store raises: the student is safe
         reason = str(error).strip().splitlines()[0][:200]
         raise WorkFailed(f"the student is in {directory}, but MLflow did not take it ({reason})") from None

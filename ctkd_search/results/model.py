@@ -15,7 +15,7 @@ from ctkd_search.models import Geometry, build
 from ctkd_search.models.network import TappedNetwork
 
 if TYPE_CHECKING:
-    from ctkd_search.search.tracking import Tracker
+    from ctkd_search.mlflow_store import Mlflow
 
 
 class ServedStudent(nn.Module):
@@ -53,7 +53,7 @@ def load_student(architecture: str, geometry: Geometry, weights: Mapping[str, An
     return student
 
 
-def log_student(served: ServedStudent, example: Any, tracker: Tracker, run_id: str, name: str) -> str:
+def log_student(served: ServedStudent, example: Any, store: Mlflow, run_id: str, name: str) -> str:
     """Logs a student to MLflow and registers it.
 
     It is saved as an exported graph, which loads wherever torch is, without this package, for any batch size.
@@ -61,7 +61,7 @@ def log_student(served: ServedStudent, example: Any, tracker: Tracker, run_id: s
     Args:
         served: The student.
         example: A few raw images, uint8 of shape (batch, height, width, channels), at least two.
-        tracker: MLflow.
+        store: MLflow.
         run_id: The run that it belongs to.
         name: The name to register it under.
 
@@ -79,9 +79,9 @@ def log_student(served: ServedStudent, example: Any, tracker: Tracker, run_id: s
         inputs=Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
         outputs=Schema([TensorSpec(probabilities.dtype, (-1, probabilities.shape[1]))]),
     )
-    mlflow.set_tracking_uri(tracker.uri)
+    mlflow.set_tracking_uri(store.uri)
     # A model is kept where the active experiment keeps its artifacts, whatever the run's own experiment is.
-    mlflow.set_experiment(experiment_id=tracker.experiment_id)
+    mlflow.set_experiment(experiment_id=store.experiment_id)
     # MLflow announces each registration on standard error, in the middle of our own lines.
     with contextlib.redirect_stderr(io.StringIO()):
         logged = mlflow.pytorch.log_model(

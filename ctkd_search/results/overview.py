@@ -10,8 +10,9 @@ from ctkd_search import data
 from ctkd_search.distributions import Constant, show
 from ctkd_search.errors import UserError
 from ctkd_search.results.config_file import config_text
-from ctkd_search.results.leaderboard import clock, leaderboard, percent, plain_table
-from ctkd_search.results.store import SearchFolder, best, find_trial, names
+from ctkd_search.results.leaderboard import clock, percent, plain_table, print_leaderboard
+from ctkd_search.results.standing import find_trial, winner
+from ctkd_search.results.store import SearchFolder, names
 from ctkd_search.space import Space
 from ctkd_search.space_file import space_of
 
@@ -101,9 +102,9 @@ def print_searches(root: Path, console: Console) -> None:
     for name in found:
         folder = SearchFolder(root, name)
         search, trials = folder.search(), folder.trials()
-        winner = best(trials)
+        leader = winner(trials)
         state = "finished" if search.finished else "unfinished"
-        table.add_row(name, search.started, str(len(trials)), percent(winner.accuracy) if winner else "-", state)
+        table.add_row(name, search.started, str(len(trials)), percent(leader.accuracy) if leader else "-", state)
     console.print(table)
 
 
@@ -111,10 +112,7 @@ def print_search(root: Path, name: str, limit: int, console: Console) -> None:
     """Prints one search's leaderboard."""
     folder = SearchFolder(root, name)
     search, trials = folder.search(), folder.trials()
-    searched = [key for key in search.space.get("search", {}) if any(key in trial.values for trial in trials)]
-    console.print(leaderboard(trials, f"search {name}, begun {search.started}", searched, limit))
-    if len(trials) > limit:
-        console.print(f"and {len(trials) - limit} more; --limit shows them")
+    print_leaderboard(space_of(search.space), search, trials, limit, console)
     for architecture, accuracy in sorted(search.experts.items()):
         console.print(
             f"expert {architecture}: {percent(-1 if accuracy is None else accuracy)} validation accuracy",

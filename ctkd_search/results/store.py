@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from ctkd_search.files import write_text
 
 TEACHERS = "teachers"
 
+SEARCHED, BASELINE = "searched", "baseline"
+
+WAITING = "waiting"
 RUNNING = "running"
 FINISHED = "finished"
 STOPPED = "stopped early"
@@ -31,26 +35,44 @@ class TrialRecord:
     """One trial.
 
     Attributes:
-        id: Ray's name of it.
         number: Its number in the search, from 1.
         values: The values of its parameters, those that have an effect.
         stored: The values of the searched parameters, as Optuna stores them.
-        status: ``running``, ``finished``, ``stopped early``, ``diverged``, ``failed`` or ``interrupted``.
-        reason: Why it ended.
+        seed: Seed of its stream and its student.
+        kind: ``searched`` or ``baseline``.
+        baseline: Which baseline it is, or None.
+        repeats: The trial whose config it confirms with another seed, or None.
+        optuna: Its number in Optuna's study; None if Optuna was not asked.
+        status: ``waiting``, ``running``, ``finished``, ``stopped early``, ``diverged``, ``failed`` or ``interrupted``.
+        reason: Why it ended, or why it waits.
+        retries: How often it was taken up again after a failure.
         epochs: Metrics of each epoch, in order.
         run_id: Its run in MLflow.
-        resumed: Whether it went on after an interruption.
     """
 
-    id: str
     number: int
     values: dict[str, Any]
     stored: dict[str, Any]
-    status: str = RUNNING
+    seed: int
+    kind: str = SEARCHED
+    baseline: str | None = None
+    repeats: int | None = None
+    optuna: int | None = None
+    status: str = WAITING
     reason: str = ""
+    retries: int = 0
     epochs: list[dict[str, Any]] = field(default_factory=list)
     run_id: str | None = None
-    resumed: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.status in (FINISHED, STOPPED, DIVERGED, FAILED)
+
+    @property
+    def explores(self) -> bool:
+        """Whether it was suggested by Optuna: no baseline, and no confirmation of another trial."""
+        return self.kind == SEARCHED and self.repeats is None
 
     @property
     def accuracy(self) -> float:
@@ -69,6 +91,7 @@ class SearchRecord:
 
     Attributes:
         name: Its name.
+        id: What tells it from every other search, of the same name too.
         space: The space's content, overrides included.
         again: The command that goes on with it.
         started: When, in ISO 8601.
@@ -78,11 +101,14 @@ class SearchRecord:
         tracking_uri: Where MLflow keeps its runs.
         run_id: Its parent run in MLflow.
         experts: Validation accuracy of each expert trained for it, by architecture.
+        costs: What each student costs, as far as the space asks.
+        warm_start: The earlier search whose results it began from, or None.
         model: The registered model, as a ``models:`` URI.
-        finished: Whether every trial has ended.
+        finished: Whether every trial has ended, and MLflow has everything.
     """
 
     name: str
+    id: str
     space: dict[str, Any]
     again: str
     started: str
@@ -92,6 +118,8 @@ class SearchRecord:
     tracking_uri: str
     run_id: str | None = None
     experts: dict[str, float | None] = field(default_factory=dict)
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
+    warm_start: str | None = None
     model: str | None = None
     finished: bool = False
 
@@ -110,9 +138,9 @@ class SearchFolder:
         self.path = root / name
 
     @property
-    def ray_path(self) -> Path:
-        """Where Ray keeps its state."""
-        return self.path.resolve() / "ray"
+    def study(self) -> Path:
+        """The SQLite file of Optuna's study."""
+        return self.path.resolve() / "study.db"
 
     @property
     def states(self) -> Path:
@@ -122,6 +150,13 @@ class SearchFolder:
     def exists(self) -> bool:
         """Whether a search of that name was started."""
         return (self.path / "search.json").is_file()
+
+    def clear(self) -> None:
+        """Removes what a search that came to nothing has left."""
+        for directory in (self.path / "records", self.states):
+            shutil.rmtree(directory, ignore_errors=True)
+        for path in self.path.glob("study.db*"):
+            path.unlink()
 
     def write(self, search: SearchRecord) -> None:
         """Keeps the search's own record."""
@@ -156,32 +191,24 @@ def names(root: Path) -> list[str]:
     return sorted(path.parent.name for path in root.glob("*/search.json"))
 
 
-def ranked(trials: list[TrialRecord]) -> list[TrialRecord]:
+def ranked(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Trials by validation accuracy, best first; of equals, the one that began first."""
     return sorted(trials, key=lambda trial: (-trial.accuracy, trial.number))
 
 
-def best(trials: list[TrialRecord]) -> TrialRecord | None:
-    """The finished trial with the highest validation accuracy; of none finished, the highest of those that ran.
+def best(trials: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The explored trial that finished with the highest validation accuracy; of none finished, of those that ran.
 
     A trial that diverged has no student to speak of.
     """
-    finished = [trial for trial in trials if trial.status == FINISHED]
-    candidates = ranked(finished or [trial for trial in trials if trial.epochs and trial.status != DIVERGED])
+    candidates = contenders(trials)
     return candidates[0] if candidates else None
 
 
-def find_trial(trials: list[TrialRecord], wanted: str | None) -> TrialRecord:
-    """The trial of that number or name, or the best one.
-
-    Raises:
-        UserError: There is none.
-    """
-    chosen = best(trials) if wanted is None else next((t for t in trials if wanted in (t.id, str(t.number))), None)
-    if chosen is None:
-        what = "no trial has finished an epoch yet" if wanted is None else f"there is no trial {wanted}"
-        raise UserError(f"{what}; ctkd-search show lists the trials")
-    return chosen
+def contenders(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The explored trials that may be the best one, best first."""
+    explored = [trial for trial in trials if trial.explores and trial.epochs and trial.status != DIVERGED]
+    return ranked([trial for trial in explored if trial.status == FINISHED] or explored)
 
 
 def differences(old: Any, new: Any, place: str = "") -> list[str]:

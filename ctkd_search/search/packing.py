@@ -65,6 +65,19 @@ def pack(share: Share, configs: list[TrialConfig], splits_ref: Any, teachers: Pa
     return dataclasses.replace(share, gpus=1 / fitting, cpus=max(1, cpus // concurrent), concurrent=concurrent)
 
 
+def looser(share: Share, gpus: float, cpus: int) -> Share:
+    """One trial less on each GPU.
+
+    Args:
+        share: What a trial gets so far: a part of a GPU.
+        gpus: GPUs that there are.
+        cpus: Cores that there are.
+    """
+    fitting = max(1, round(1 / share.gpus) - 1)
+    concurrent = min(share.concurrent, fitting * int(gpus))
+    return dataclasses.replace(share, gpus=1 / fitting, cpus=max(1, cpus // concurrent), concurrent=concurrent)
+
+
 def _measure(configs: list[TrialConfig], splits: Splits, teachers: str) -> tuple[int, int]:
     """Bytes that the largest of these trials takes of a GPU, and bytes that the GPU has."""
     device, steps = torch.device("cuda"), StepPool()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 import torch
 
+from ctkd_search.config import TrialConfig
 from ctkd_search.data import Splits
 from ctkd_search.data.stream import Normalise
 from ctkd_search.distill.build import load_expert, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.methods.base import LOGITS, make_method
 from ctkd_search.distill.recording import Preparation, TeacherRun, expert_run, is_prepared, prepare
 from ctkd_search.distill.trainer import evaluate
 from ctkd_search.errors import WorkFailed
@@ -21,8 +24,38 @@ from ctkd_search.search.machine import Share
 from ctkd_search.space import Space
 
 
+@dataclass(frozen=True)
+class Need:
+    """What trials like a config's need of their teachers.
+
+    Attributes:
+        config: The config.
+        scratch: Whether any of them needs the scratch teacher.
+        expert: Whether any of them needs the expert.
+        maps: Whether any of them looks at the expert's attention maps.
+    """
+
+    config: TrialConfig
+    scratch: bool
+    expert: bool
+    maps: bool
+
+
+def needs_of_space(space: Space) -> list[Need]:
+    """What the trials that Optuna may suggest need."""
+    scratch, expert = not space.never("alpha"), not space.never("beta")
+    return [Need(config, scratch, expert, expert) for config in space.pair_configs()]
+
+
+def need_of(config: TrialConfig) -> Need:
+    """What a trial of just this config needs."""
+    method = make_method(config.method)
+    layers = method.expert_layers
+    return Need(config, method.needs_scratch, bool(layers), any(layer != LOGITS for layer in layers))
+
+
 def prepare_teachers(
-    space: Space,
+    needs: Sequence[Need],
     search: str,
     splits: Splits,
     splits_ref: Any,
@@ -30,10 +63,10 @@ def prepare_teachers(
     share: Share,
     say: Callable[[str], None],
 ) -> dict[str, float | None]:
-    """Trains every teacher that is not kept from an earlier search.
+    """Trains every teacher that is not kept from before.
 
     Args:
-        space: The space.
+        needs: What the trials need.
         search: Name of the search, noted with what it uses.
         splits: The images.
         splits_ref: The same in Ray's object store.
@@ -42,7 +75,7 @@ def prepare_teachers(
         say: Told how it goes, a line at a time.
 
     Returns:
-        Validation accuracy of each expert by architecture.
+        Validation accuracy of each expert by architecture; of several with other seeds, that of the first.
 
     Raises:
         UserError: The user's own checkpoint is broken or belongs to another network.
@@ -50,36 +83,43 @@ def prepare_teachers(
     """
     cache = TeacherCache(teachers, search)
     device = torch.device(share.device)
-    experts: dict[str, float | None] = {}
+    own: dict[str, float | None] = {}
     runs: dict[TeacherRun, str | None] = {}
-    trained_experts: dict[TeacherRun, str] = {}
-    for name, config in space.teachers_by_name().items():
-        own = config.teachers.expert.checkpoint_of(name)
-        if own and not space.never("beta"):
+    trained_experts: dict[str, TeacherRun] = {}
+    for need in needs:
+        config = need.config
+        name = config.teacher
+        checkpoint = config.teachers.expert.checkpoint_of(name)
+        if checkpoint and need.expert and name not in own:
             expert = load_expert(config, splits, cache, torch.device("cpu"))
             normalise = Normalise(splits.mean, splits.std)
-            measured = evaluate(expert.network, splits.validation, normalise, torch.device("cpu"))
-            experts[name] = measured["accuracy"]
-            say(f"expert {name}: {own} (it may have been trained on images that are held out for validation here)")
-        runs |= teacher_runs(
-            config, splits.fingerprint, device, scratch=not space.never("alpha"), expert=not space.never("beta")
-        )
-        own_run = expert_run(config, splits.fingerprint, device)
-        if own_run is not None and not space.never("beta"):
-            trained_experts[own_run] = name
+            own[name] = evaluate(expert.network, splits.validation, normalise, torch.device("cpu"))["accuracy"]
+            say(f"expert {name}: {checkpoint} (it may have been trained on images that are held out for validation)")
+        for run, storage in teacher_runs(
+            config, splits.fingerprint, device, scratch=need.scratch, expert=need.expert
+        ).items():
+            # Who needs the logits of a training needs more than who needs its last weights.
+            runs[run] = runs.get(run) or storage
+        expert_training = expert_run(config, splits.fingerprint, device)
+        if expert_training is not None and need.expert:
+            trained_experts.setdefault(name, expert_training)
+    missing = {run: storage for run, storage in runs.items() if not is_prepared(run, cache, storage)}
+    for run in (run for run in runs if run not in missing):
+        say(f"teacher {_called(run)}: kept from before ({_reached(_accuracy(run, cache))})")
+    threads = _threads(share, len(missing))
     running = {}
-    threads = _threads(share, len(runs))
-    for run, storage in runs.items():
-        if is_prepared(run, cache, storage):
-            say(f"teacher {run.architecture}: kept from an earlier search ({_reached(_accuracy(run, cache))})")
-            continue
+    for run, storage in missing.items():
         # A generator that streams its progress, run by Ray as a task.
         task = ray.remote(_train).options(num_cpus=threads, num_gpus=share.gpus, num_returns="streaming")
         running[task.remote(run, splits_ref, str(teachers), share.device, threads, storage)] = run
     _follow(running, say)
     for run in runs:
         cache.note_use(run.shelf)
-    return experts | {name: _accuracy(run, cache) for run, name in trained_experts.items()}
+    return own | {name: _accuracy(run, cache) for name, run in trained_experts.items()}
+
+
+def _called(run: TeacherRun) -> str:
+    return run.architecture if not run.seed else f"{run.architecture} (seed {run.seed})"
 
 
 def _threads(share: Share, runs: int) -> int:
@@ -87,24 +127,27 @@ def _threads(share: Share, runs: int) -> int:
     return max(share.cpus, share.cpus * share.concurrent // max(1, runs))
 
 
-def describe_maps(space: Space, images: int, image_size: int) -> str | None:
+def describe_maps(needs: Sequence[Need], images: int, image_size: int) -> str | None:
     """What is worth knowing about the attention maps that trials will record; None if they record none.
 
     Args:
-        space: The space.
+        needs: What the trials need; one at least.
         images: Training images.
         image_size: Their side in pixels.
     """
-    if space.teachers.mode == "live" or space.never("beta"):
+    teachers = needs[0].config.teachers
+    # Each teacher along each stream is looked at once.
+    watched = {(need.config.teacher, need.config.seed): need.config.epochs for need in needs if need.maps}
+    if teachers.mode == "live" or not watched:
         return None
-    width = 2 if space.teachers.storage == "float16" else 4
+    width = 2 if teachers.storage == "float16" else 4
     total = 0
-    for name in space.teachers_by_name():
+    for (name, _), epochs in watched.items():
         sides = [-(-image_size // tap.stride) for tap in describe(name).taps]
-        total += sum(side * side for side in sides) * images * space.budget.epochs * width
+        total += sum(side * side for side in sides) * images * epochs * width
     text = f"attention maps: up to {total / 1e9:.2g} GB will be recorded"
-    if total > space.teachers.cache_bytes():
-        text += f"; beyond teachers.cache_limit ({space.teachers.cache_limit}) they are computed in the trials"
+    if total > teachers.cache_bytes():
+        text += f"; beyond teachers.cache_limit ({teachers.cache_limit}) they are computed in the trials"
     return text
 
 
@@ -126,10 +169,10 @@ def _follow(running: dict[Any, TeacherRun], say: Callable[[str], None]) -> None:
                     f"training the teacher {run.architecture} failed: {cause[-1] if cause else error!r}"
                 ) from None
             if progress.done:
-                say(f"teacher {run.architecture}: trained {run.epochs} epochs ({_reached(progress.accuracy)})")
+                say(f"teacher {_called(run)}: trained {run.epochs} epochs ({_reached(progress.accuracy)})")
             elif progress.epoch >= said.get(run, 0) + max(1, run.epochs // 4) and progress.epoch < run.epochs:
                 said[run] = progress.epoch
-                say(f"teacher {run.architecture}: epoch {progress.epoch} of {run.epochs}")
+                say(f"teacher {_called(run)}: epoch {progress.epoch} of {run.epochs}")
 
 
 def _train(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich import box
@@ -25,36 +25,38 @@ class Progress:
 
     Args:
         console: Where to write.
-        trials: How many trials there will be.
         epochs: Epochs of a trial that is not stopped early.
-        concurrent: Trials at once.
-        label: Makes the short name of a trial from its values.
+        label: Makes the short name of a trial.
         seconds_left: Seconds until the time budget ends, or None if there is none.
     """
 
     def __init__(
         self,
         console: Console,
-        trials: int,
         epochs: int,
-        concurrent: int,
-        label: Callable[[Mapping[str, Any]], str],
+        label: Callable[[TrialRecord], str],
         seconds_left: Callable[[], float | None],
     ) -> None:
         self._console = console
-        self._trials = trials
+        self._trials = 0
         self._epochs = epochs
-        self.concurrent = concurrent
+        self._concurrent = 1
         self._label = label
         self._seconds_left = seconds_left
         self._started = self._drawn = self._reported = time.monotonic()
         self._ended_at_start: int | None = None
         self._records: Sequence[TrialRecord] = ()
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._live: Live | None = None
+
+    def expect(self, trials: int, concurrent: int) -> None:
+        """Says how many trials there will be in all, and how many at once."""
+        self._trials, self._concurrent = trials, concurrent
+        self._started, self._ended_at_start = time.monotonic(), None
 
     def __enter__(self) -> Progress:
         """Begins to draw."""
-        if self._live:
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
         return self
 
@@ -62,6 +64,7 @@ class Progress:
         """Stops drawing and gives the terminal back."""
         if self._live:
             self._live.stop()
+            self._live = None
 
     def trial_started(self, trial: TrialRecord) -> None:
         """Nothing to say yet."""
@@ -73,7 +76,7 @@ class Progress:
         """Says a line where there is no table."""
         if not self._live:
             self._console.print(
-                f"trial {trial.number}/{self._trials}  {percent(trial.accuracy)}  {self._label(trial.values)}  "
+                f"trial {trial.number}/{self._trials}  {percent(trial.accuracy)}  {self._label(trial)}  "
                 f"{trial.status}: {trial.reason}",
                 soft_wrap=True,
                 highlight=False,
@@ -83,7 +86,7 @@ class Progress:
         """Redraws the table, or says now and then how far it is."""
         self._records = trials
         if self._ended_at_start is None:
-            self._ended_at_start = sum(trial.status != RUNNING for trial in trials)
+            self._ended_at_start = sum(trial.ended for trial in trials)
         now = time.monotonic()
         if self._live and now - self._drawn > _REDRAW_SECONDS:
             self._live.update(Group(self._table(), Text(self._summary())), refresh=True)
@@ -93,7 +96,7 @@ class Progress:
             self._reported = now
 
     def _summary(self) -> str:
-        ended = [trial for trial in self._records if trial.status != RUNNING]
+        ended = [trial for trial in self._records if trial.ended]
         stopped = sum(trial.status == STOPPED for trial in ended)
         leader = best(list(self._records))
         parts = [f"{len(ended)} of {self._trials} trials ended", f"{stopped} stopped early"]
@@ -109,7 +112,7 @@ class Progress:
         """Seconds left, judged by the trials that this run has ended."""
         done = ended - (self._ended_at_start or 0)
         limit = self._seconds_left()
-        if done < self.concurrent:
+        if done < self._concurrent:
             return limit
         each = (time.monotonic() - self._started) / done
         expected = each * (self._trials - ended)
@@ -123,13 +126,13 @@ class Progress:
         table.add_column("", no_wrap=True)
         leader = best(list(self._records))
         running = [trial for trial in self._records if trial.status == RUNNING]
-        others = ranked([trial for trial in self._records if trial.status != RUNNING])
+        others = ranked([trial for trial in self._records if trial.ended])
         for trial in [*running, *others][:_ROWS]:
             table.add_row(
                 str(trial.number),
                 f"{len(trial.epochs)}/{self._epochs}",
                 percent(trial.accuracy),
-                self._label(trial.values),
+                self._label(trial),
                 trial.status,
                 style="bold green" if trial is leader else None if trial.status == RUNNING else "dim",
             )

@@ -1,13 +1,14 @@
-"""A space becomes a Tuner: begin a search, or go on with one."""
+"""A space becomes a search: begin one, go on with one, extend one."""
 
 from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -15,19 +16,21 @@ from ctkd_search import data
 from ctkd_search.config import plain
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.files import make_directory
+from ctkd_search.mlflow_store import first_line
 from ctkd_search.results.config_file import config_text
-from ctkd_search.results.leaderboard import clock, leaderboard, percent
-from ctkd_search.results.store import STOPPED, SearchFolder, SearchRecord, TrialRecord, best, differences
+from ctkd_search.results.leaderboard import clock, percent, print_leaderboard
+from ctkd_search.results.standing import confirmed, winner
+from ctkd_search.results.store import STOPPED, SearchFolder, SearchRecord, TrialRecord
+from ctkd_search.results.trial_configs import label_of
+from ctkd_search.search.earlier import earlier_search, overlapping
 from ctkd_search.space import Space
 from ctkd_search.versions import versions
 
-# What of a space may differ when a search goes on: what it runs on and for how long, not what it searches.
-_FREE_TO_CHANGE = (
-    ("resources", "address"),
-    ("resources", "cpus_per_trial"),
-    ("resources", "gpus_per_trial"),
-    ("budget", "time_budget"),
-)
+if TYPE_CHECKING:
+    from ctkd_search.search.session import Session
+
+# How long MLflow is waited for at the end of a search, in seconds.
+_PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class Request:
         name: Name of the search.
         trials_dir: Directory of all searches.
         resume: Whether to go on with a search.
+        warm_start: The earlier search to begin from, or None.
         again: The command that goes on with it, for messages.
+        ask: Asks the user a question that is answered with yes or no; None where there is nobody to ask.
     """
 
     space: Space
@@ -47,6 +52,8 @@ class Request:
     trials_dir: Path
     resume: bool
     again: str
+    warm_start: str | None = None
+    ask: Callable[[str], bool] | None = None
 
 
 def run_search(request: Request, console: Console) -> None:
@@ -58,113 +65,131 @@ def run_search(request: Request, console: Console) -> None:
 
     Raises:
         UserError: Something must be changed first.
-        WorkFailed: No trial came to anything.
+        WorkFailed: No trial came to anything, the disk is full, or MLflow did not come back.
         KeyboardInterrupt: The user stopped it; what was done is kept.
     """
     started = time.monotonic()
     folder = SearchFolder(request.trials_dir, request.name)
-    earlier = _earlier(request, folder)
+    earlier = earlier_search(folder, request.space, request.resume, request.warm_start, request.ask)
 
     def say(text: str) -> None:
         console.print(text, soft_wrap=True, highlight=False)
 
     make_directory(request.trials_dir)
-    say(f"search {request.name}: {request.space.budget.trials} trials of up to {request.space.budget.epochs} epochs")
-    # Ray and torch are imported only now, when everything that can be wrong with the space has been said.
-    from ctkd_search.search.session import Session
-
+    budget = request.space.budget
+    say(f"search {request.name}: {budget.trials} trials of up to {budget.epochs} epochs")
     splits = data.load_train(request.space.dataset)
     say(f"data: {len(splits.train):,} training images, {len(splits.validation):,} held out for validation")
     if earlier and earlier.fingerprint != splits.fingerprint:
         raise UserError(
             f"the training images are not those that search {request.name!r} began with; use another --name"
         )
+    record = earlier or _new_record(request, splits)
+    record.space, record.again, record.finished = plain(dict(request.space.raw)), request.again, False
+    source = record.warm_start
+    warm = overlapping(SearchFolder(request.trials_dir, source), request.space, splits.fingerprint) if source else None
+    # Ray and torch are imported only now, when everything that can be wrong with the space has been said.
+    from ctkd_search.search.session import Session
+    from ctkd_search.search.sitting import Sitting
+
     with Session(request.space, request.trials_dir, say) as session:
-        record = earlier or SearchRecord(
-            name=request.name,
-            space=plain(dict(request.space.raw)),
-            again=request.again,
-            started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            versions=versions(),
-            fingerprint=splits.fingerprint,
-            classes=list(splits.classes),
-            tracking_uri=session.tracker.uri,
-        )
+        if earlier is None and folder.exists():
+            session.tracker.abandon(folder.search().run_id)
+            folder.clear()
+        record.tracking_uri = session.tracker.mlflow.uri
         folder.write(record)
         try:
-            records = session.search(folder, record, splits, console)
-            _conclude(request, folder, record, records, splits, session, console)
+            records = Sitting(session, folder, record, splits, console).run(warm)
+            _conclude(session, folder, record, records, splits, console)
         except KeyboardInterrupt:
             say(f"what has been done is kept; go on with: {request.again}")
             raise
     say(f"took {clock(time.monotonic() - started)}")
 
 
-def _earlier(request: Request, folder: SearchFolder) -> SearchRecord | None:
-    """The record of the search that is to go on, after checking that it can."""
-    if not folder.exists():
-        if request.resume:
-            folder.search()  # says which searches there are
-        return None
-    if not folder.trials():
-        return None  # it ended before its first trial: there is nothing to go on with, and nothing to lose
-    if not request.resume:
-        raise UserError(
-            f"there is a search {request.name!r} in {request.trials_dir} already; go on with it by adding --resume, or "
-            "choose another --name"
-        )
-    record = folder.search()
-    if record.finished:
-        raise UserError(f"search {request.name!r} has finished; see it with: ctkd-search show {request.name}")
-    changed = differences(_binding(record.space), _binding(plain(dict(request.space.raw))))
-    if changed:
-        listed = "\n  ".join(changed)
-        raise UserError(f"the space is not the one that search {request.name!r} began with:\n  {listed}")
-    return record
-
-
-def _binding(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a space's content must stay as it was while a search goes on."""
-    kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
-    for section, key in _FREE_TO_CHANGE:
-        if isinstance(kept.get(section), dict):
-            kept[section].pop(key, None)
-    return {key: value for key, value in kept.items() if value != {}}
+def _new_record(request: Request, splits: data.Splits) -> SearchRecord:
+    return SearchRecord(
+        name=request.name,
+        id=uuid.uuid4().hex,
+        space=plain(dict(request.space.raw)),
+        again=request.again,
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+        fingerprint=splits.fingerprint,
+        classes=list(splits.classes),
+        tracking_uri="",
+        warm_start=request.warm_start,
+    )
 
 
 def _conclude(
-    request: Request,
+    session: Session,
     folder: SearchFolder,
     record: SearchRecord,
     records: list[TrialRecord],
     splits: data.Splits,
-    session: Any,
     console: Console,
 ) -> None:
-    """Logs and registers the winner, and shows the leaderboard."""
-    winner = best(records)
-    if winner is None:
-        reasons = sorted({trial.reason for trial in records})
-        session.tracker.finish("FAILED", {}, {})
+    """Shows the leaderboard, and logs and registers the winner."""
+    space, tracker = session.space, session.tracker
+    chosen = winner(records)
+    if chosen is None:
+        reasons = sorted({trial.reason for trial in records if trial.explores})
+        tracker.flush(_PATIENCE)
+        tracker.finish("FAILED", {}, {})
         raise WorkFailed(f"no trial finished an epoch: {'; '.join(reasons[:3]) or 'none was begun'}")
-    searched = [name for name in request.space.entries if any(name in trial.values for trial in records)]
-    console.print(leaderboard(records, f"search {record.name}", searched, limit=20))
-    record.model = session.register(folder, winner, splits, f"ctkd-{request.space.name}")
-    session.tracker.log_text(session.tracker.parent_id, config_text(request.space, record, winner, splits), "best.yaml")
-    session.tracker.finish(
-        "FINISHED",
-        {"best_validation_accuracy": winner.accuracy, "trials": len(records)},
-        {"ctkd.best_trial": winner.id, "ctkd.best_run": winner.run_id or "", "ctkd.model": record.model},
+    print_leaderboard(space, record, records, 20, console)
+    explored = [trial for trial in records if trial.explores]
+    stopped = sum(trial.status == STOPPED for trial in explored)
+    found = next((config.estimate for config in confirmed(records) if config.trial is chosen), None)
+    console.print(
+        f"{len(explored)} trials, {stopped} stopped early; best: trial {chosen.number} with {percent(chosen.accuracy)} "
+        f"on the validation images{f', {percent(found.mean)} in the mean of {found.n} fresh seeds' if found else ''}",
+        soft_wrap=True,
+        highlight=False,
     )
+    console.print(f"  {label_of(space, chosen)}", soft_wrap=True, highlight=False)
+    record.model = _hand_over(session, folder, record, records, chosen, splits)
     record.finished = True
     folder.write(record)
-    stopped = sum(trial.status == STOPPED for trial in records)
     for line in (
-        f"{len(records)} trials, {stopped} stopped early; best: trial {winner.number} with {percent(winner.accuracy)} "
-        "on the validation images",
-        f"  {request.space.label(winner.values)}",
         f"student registered in MLflow as {record.model}",
         f"next: ctkd-search export {record.name} -o best.yaml && ctkd-search train best.yaml",
         "      ctkd-search ui",
     ):
         console.print(line, soft_wrap=True, highlight=False)
+
+
+def _hand_over(
+    session: Session,
+    folder: SearchFolder,
+    record: SearchRecord,
+    records: list[TrialRecord],
+    chosen: TrialRecord,
+    splits: data.Splits,
+) -> str:
+    """Gives MLflow what it does not have yet, the winner's student and the best config."""
+    from ctkd_search.search.winner import register
+
+    tracker = session.tracker
+    away = f"the search has ended and its results are kept, but MLflow at {tracker.mlflow.uri} does not answer"
+    if not tracker.flush(_PATIENCE):
+        raise WorkFailed(f"{away}; once it does, deliver them with: {record.again}")
+    try:
+        for trial in records:
+            run_id = tracker.run_id(trial.number)
+            if trial.run_id != run_id:
+                trial.run_id = run_id
+                folder.write_trial(trial)
+        model = register(folder, chosen, splits, tracker, f"ctkd-{session.space.name}")
+        tracker.log_text(config_text(session.space, record, chosen, splits), "best.yaml")
+        tracker.finish(
+            "FINISHED",
+            {"best_validation_accuracy": chosen.accuracy, "trials": len(records)},
+            {"ctkd.best_trial": str(chosen.number), "ctkd.best_run": chosen.run_id or "", "ctkd.model": model},
+        )
+    except UserError:
+        raise
+    except Exception as error:  # whatever MLflow, its server or its store raises: the results are safe
+        raise WorkFailed(f"{away} ({first_line(error)}); once it does, go on with: {record.again}") from None
+    return model

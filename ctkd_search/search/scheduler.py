@@ -1,75 +1,114 @@
-"""Which trials go on: ASHA, and the time budget. Both outlive an interruption."""
+"""Which trials go on: ASHA or Hyperband, and whatever ends them all. Both outlive an interruption."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from ray import tune
 from ray.tune.result import TRAINING_ITERATION
-from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from ctkd_search.results.store import STOPPED, TrialRecord
-from ctkd_search.search.trainable import METRIC
-from ctkd_search.space import Budget
+from ctkd_search.data.stream import derived_seed
+from ctkd_search.results.store import TrialRecord
+from ctkd_search.search.trainable import NUMBER
+from ctkd_search.search.unpickled import Unpickled
+from ctkd_search.space import Space
+from ctkd_search.strategy import ACCURACY
 
 
-class Ladder(ASHAScheduler):
-    """ASHA that knows the trials of before an interruption.
+class Ladders(Unpickled, FIFOScheduler):
+    """ASHA's rungs, kept for every group of trials that may be compared, and filled from the records.
 
-    Ray keeps a scheduler as it was before the first trial, so that a resumed search would begin with empty rungs. This
-    one is pickled by reference to the current one, whose rungs are filled from the records.
+    Baselines and confirmations are on no ladder and go to the end. Where what a student costs is an objective, only
+    trials with the same student are compared: a small one would lose to a large one on every rung.
 
     Args:
-        budget: Grace period, reduction factor and epochs.
-        known: Records of an interrupted search that goes on.
+        space: The space, for its budget, scheduler and objectives.
+        records: Every trial of the search by number.
     """
 
-    def __init__(self, budget: Budget, known: Sequence[TrialRecord] = ()) -> None:
-        global _ladder
-        super().__init__(
-            metric=METRIC,
-            mode="max",
-            max_t=budget.epochs,
-            grace_period=budget.grace_period,
-            reduction_factor=budget.reduction_factor,
-        )
-        # What was stopped stays stopped, even if Ray's last snapshot has missed it.
-        self._stopped_after = {record.id: len(record.epochs) for record in known if record.status == STOPPED}
-        for record in known:
-            for epoch in record.epochs:
-                self._brackets[0].on_result(SimpleNamespace(trial_id=record.id), epoch["epoch"], epoch[METRIC])
-        _ladder = self
+    def __init__(self, space: Space, records: Mapping[int, TrialRecord]) -> None:
+        budget, scheduler = space.budget, space.strategy.scheduler
+        self._by_student = len(space.strategy.objectives) > 1
+        self._stops = scheduler.name != "none"
+        self._seed = space.seed
+        self._records = records
+        self._options = {
+            "max_t": budget.epochs,
+            "grace_period": budget.grace_period,
+            "reduction_factor": budget.reduction_factor,
+            "brackets": 1 if scheduler.name != "hyperband" else scheduler.brackets or len(budget.rungs()),
+        }
+        self._groups: dict[str, Any] = {}
+        # Epochs that a trial has been let past, before an interruption.
+        self._passed: dict[int, int] = {}
+        for record in records.values():
+            if not record.ended and record.epochs:
+                # Whether it goes on after its last epoch may not have been decided yet.
+                self._passed[record.number] = len(record.epochs) - 1
+            elif record.explores:
+                for epoch in record.epochs:
+                    self._bracket(record).on_result(_stub(record), epoch["epoch"], epoch[ACCURACY])
+
+    def _bracket(self, record: TrialRecord) -> Any:
+        """The ladder of a trial; of Hyperband's, one that its number decides."""
+        group = record.values["pair"].split("/")[1] if self._by_student else ""
+        if group not in self._groups:
+            self._groups[group] = ASHAScheduler(metric=ACCURACY, mode="max", **self._options)._brackets
+        ladders = self._groups[group]
+        # As Ray weighs them: the fewer rungs a ladder has, the fewer trials it gets.
+        weights = np.exp([float(len(ladder._rungs)) for ladder in ladders])
+        random = np.random.default_rng(derived_seed("ladder", self._seed, record.number))
+        return ladders[random.choice(len(ladders), p=weights / weights.sum())]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Asked by Ray after each epoch of a trial whether it goes on."""
-        if result[TRAINING_ITERATION] >= self._stopped_after.get(trial.trial_id, math.inf):
-            return TrialScheduler.STOP
-        decision: str = super().on_trial_result(tune_controller, trial, result)
-        return decision
+        record = self._records[trial.config[NUMBER]]
+        epoch = result[TRAINING_ITERATION]
+        if not record.explores or not self._stops:
+            return TrialScheduler.CONTINUE
+        if not math.isfinite(result[ACCURACY]):
+            return TrialScheduler.STOP  # nothing is better or worse than it, so that it would climb every rung
+        decision: str = self._bracket(record).on_result(_stub(record), epoch, result[ACCURACY])
+        return TrialScheduler.CONTINUE if epoch <= self._passed.get(record.number, 0) else decision
 
-    def __reduce__(self) -> Any:
-        """Pickles as a reference to whatever ladder there is."""
-        return _current_ladder, ()
+
+def _stub(record: TrialRecord) -> Any:
+    """What Ray's ladders look at of a trial."""
+    return SimpleNamespace(trial_id=record.number)
 
 
-class Deadline(tune.Stopper):
-    """Ends a search when its time budget does; pickled by reference, as the ladder is.
+class Halt(Unpickled, tune.Stopper):
+    """Ends the trials that run: when the time budget is over, or when there is another reason.
 
     Args:
-        seconds: The budget from now on, or None for no limit.
+        seconds: The time budget from now on, or None for no limit.
     """
 
     def __init__(self, seconds: float | None) -> None:
-        global _deadline
         self._end = None if seconds is None else time.monotonic() + seconds
-        _deadline = self
+        self._reason: str | None = None
+
+    def because(self, reason: str) -> None:
+        """Ends them for a reason; the first one given counts."""
+        self._reason = self._reason or reason
+
+    def again(self) -> None:
+        """Forgets the reason, so that the trials can go on."""
+        self._reason = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why the trials end; None while they may go on."""
+        return self._reason or ("the time budget ended" if self.left() == 0.0 else None)
 
     def left(self) -> float | None:
-        """Seconds until the end, or None if there is no limit."""
+        """Seconds of the time budget, or None if there is no limit."""
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -77,21 +116,5 @@ class Deadline(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        """Asked by Ray all the time: whether the search ends."""
-        return self.left() == 0.0
-
-    def __reduce__(self) -> Any:
-        """Pickles as a reference to whatever deadline there is."""
-        return _current_deadline, ()
-
-
-_ladder: Ladder | None = None
-_deadline: Deadline | None = None
-
-
-def _current_ladder() -> Ladder | None:
-    return _ladder
-
-
-def _current_deadline() -> Deadline | None:
-    return _deadline
+        """Asked by Ray all the time: whether all trials end."""
+        return self.reason is not None

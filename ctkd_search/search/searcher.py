@@ -1,43 +1,100 @@
-"""Optuna, as Ray Tune asks it."""
+"""What is to be done next: Ray Tune asks here for its trials."""
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable
+from typing import Any
 
-import optuna
-from ray.tune.search.optuna import OptunaSearch
+from ray.tune.search import Searcher
 
-from ctkd_search.data.stream import derived_seed
-from ctkd_search.search.trainable import METRIC
+from ctkd_search.results.store import SEARCHED, WAITING, SearchFolder, TrialRecord
+from ctkd_search.results.trial_configs import config_of
+from ctkd_search.search.study import Study
+from ctkd_search.search.trainable import CONFIG, NUMBER
+from ctkd_search.search.unpickled import Unpickled
 from ctkd_search.space import Space
 
 
-class _Suggest:
-    """Draws a trial's values. Ray pickles it with the searcher's state, and itself captures what is drawn."""
+class Agenda(Unpickled, Searcher):
+    """Hands out trials: those that wait first, then new ones from Optuna until there are enough.
 
-    def __init__(self, space: Space) -> None:
-        self._space = space
+    To Ray every one of them is a new trial, also one that goes on after an interruption or a failure: what was done
+    is known from the records and from the states that trials keep, and Ray's own snapshots are never needed.
 
-    def __call__(self, trial: optuna.Trial) -> None:
-        self._space.suggest(trial)
-
-
-def make_searcher(space: Space) -> OptunaSearch:
-    """A searcher that explores a space define-by-run, beginning with the paper's settings.
-
-    TPE is multivariate and grouped, because conditional parameters make groups of their own, and takes running
-    trials for bad ones (the constant liar), so that trials at once do not all try the same.
+    Args:
+        space: The space.
+        folder: Where a trial is noted before anything is done with it.
+        study: Whom to ask for new trials.
+        records: Every trial of the search by number; new ones are added.
+        concurrent: Trials at once.
+        trials: How many trials Optuna is asked for in all.
+        stop: Told when nothing can be noted any more.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = optuna.samplers.TPESampler(
-            multivariate=True, group=True, constant_liar=True, seed=derived_seed("sampler", space.seed) % 2**32
-        )
-    return OptunaSearch(
-        space=_Suggest(space),
-        metric=METRIC,
-        mode="max",
-        sampler=sampler,
-        points_to_evaluate=[space.paper_point()],
-    )
+
+    def __init__(
+        self,
+        space: Space,
+        folder: SearchFolder,
+        study: Study,
+        records: dict[int, TrialRecord],
+        concurrent: int,
+        trials: int,
+        stop: Callable[[Exception], None],
+    ) -> None:
+        super().__init__(metric=None, mode=None)
+        self._space = space
+        self._folder = folder
+        self._study = study
+        self._records = records
+        self._concurrent = concurrent
+        self._trials = trials
+        self._stop = stop
+        # Numbers of the trials that Ray has, by Ray's names for them.
+        self._live: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Called by Ray when there may be room for another trial."""
+        if len(self._live) >= self._concurrent:
+            return None
+        try:
+            record = self._next()
+        except Exception as error:  # of the disk or of Optuna's storage: Ray would only print it
+            self._stop(error)
+            return None
+        if record is None:
+            # A live trial may still fail and wait again.
+            return None if self._live else Searcher.FINISHED
+        self._live[trial_id] = record.number
+        return {NUMBER: record.number, CONFIG: config_of(self._space, record)}
+
+    def _next(self) -> TrialRecord | None:
+        live = set(self._live.values())
+        waiting = [r for r in self._records.values() if r.status == WAITING and r.number not in live]
+        if waiting:
+            return min(waiting, key=lambda record: record.number)
+        explored = [record for record in self._records.values() if record.explores]
+        if len(explored) >= self._trials:
+            return None
+        number = max(self._records, default=0) + 1
+        known = [record.optuna for record in explored if record.optuna is not None]
+        asked, stored = self._study.ask(number, known)
+        values = self._space.effective(self._space.decode(stored))
+        record = TrialRecord(number, values, stored, self._space.seed, SEARCHED, optuna=asked)
+        self._folder.write_trial(record)
+        self._records[number] = record
+        return record
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Called by Ray when a trial has ended, in whatever way."""
+        self._live.pop(trial_id, None)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Called by Ray after most epochs; who must know hears it from the observer."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Called by Ray for its snapshots, which are never read."""
+        open(checkpoint_path, "wb").close()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Never called: nothing is restored from Ray's snapshots."""
+        raise NotImplementedError("searches go on from their own records")

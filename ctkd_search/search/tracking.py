@@ -1,185 +1,287 @@
-"""MLflow: one parent run a search, one child run a trial."""
+"""MLflow: one parent run a search, one child run a trial, whatever happens to the server in between."""
 
 from __future__ import annotations
 
-import logging
-import os
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from ctkd_search.distributions import show
 from ctkd_search.errors import UserError
-from ctkd_search.results.store import FAILED, INTERRUPTED, TrialRecord
+from ctkd_search.mlflow_store import Mlflow, first_line
+from ctkd_search.results.store import BASELINE, FAILED, INTERRUPTED, RUNNING, WAITING, SearchRecord, TrialRecord
 
-T = TypeVar("T")
 # A run's status in MLflow; every trial that ended as planned is FINISHED, whatever came of it.
-_STATUS = {FAILED: "FAILED", INTERRUPTED: "KILLED"}
+_STATUS = {FAILED: "FAILED", INTERRUPTED: "KILLED", RUNNING: "RUNNING", WAITING: "RUNNING"}
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
 
 
-def default_uri(trials_dir: Path) -> str:
-    """The SQLite store of a directory of searches."""
-    return f"sqlite:///{trials_dir.resolve() / 'mlflow.db'}"
+@dataclass
+class _Told:
+    """What MLflow knows of a trial: its run, how many epochs, and how it ended."""
 
-
-def quiet_mlflow() -> None:
-    """Keeps MLflow from writing between our lines, and from reporting on its use."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    run_id: str
+    epochs: int = 0
+    status: str = ""
+    reason: str = ""
 
 
 class Tracker:
-    """Writes a search to MLflow while it runs.
+    """Keeps MLflow's picture of a search equal to its records.
+
+    A thread of its own compares what MLflow has with the records and delivers what is missing, so that the search
+    never waits for a server. While there is none, the records wait on disk as they always do; once it answers again,
+    everything is delivered, and nothing twice.
 
     Args:
-        uri: The tracking URI.
-        experiment: Name of the experiment; made if it does not exist.
-        artifacts: Where a local store keeps the experiment's artifacts.
-        label: Makes the short name of a trial from its values.
-
-    Raises:
-        UserError: There is no MLflow at the URI.
+        mlflow: The experiment.
+        label: Makes the short name of a trial.
+        say: Writes a line.
     """
 
-    def __init__(self, uri: str, experiment: str, artifacts: Path, label: Callable[[Mapping[str, Any]], str]) -> None:
-        quiet_mlflow()
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-
-        self.uri = uri
-        self.label = label
-        try:
-            self._client = MlflowClient(uri)
-            with _short_patience():
-                found = self._client.get_experiment_by_name(experiment)
-            if found is None:
-                local = uri.startswith("sqlite:")
-                location = str(artifacts.resolve() / experiment) if local else None
-                self.experiment_id = self._client.create_experiment(experiment, artifact_location=location)
-            else:
-                self.experiment_id = found.experiment_id
-        except (MlflowException, OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0][:200]
-            raise UserError(
-                f"cannot use MLflow at {uri} ({reason}); check the tracking URI, or start the server"
-            ) from None
-        if found is not None and found.lifecycle_stage != "active":
-            raise UserError(f"the MLflow experiment {experiment!r} was deleted; restore it, or set tracking.experiment")
+    def __init__(self, mlflow: Mlflow, label: Callable[[TrialRecord], str], say: Callable[[str], None]) -> None:
+        self.mlflow = mlflow
         self.parent_id = ""
+        self._label = label
+        self._say = say
+        self._told: dict[int, _Told] = {}
+        self._due: dict[int, TrialRecord] = {}
+        self._changed = threading.Condition()
+        self._delivering = False
+        self._closed = False
+        self._away_since: float | None = None
+        self._refused: set[int] = set()
+        self._thread = threading.Thread(target=self._deliver_all, name="mlflow", daemon=True)
 
-    def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        """Starts the parent run and returns its id."""
-        run = self._client.create_run(self.experiment_id, run_name=name, tags={**tags, "ctkd.kind": "search"})
-        self.parent_id = run.info.run_id
-        self._log(self.parent_id, params=params)
-        return self.parent_id
+    def begin(self, search: SearchRecord, params: Mapping[str, Any], records: Sequence[TrialRecord]) -> str:
+        """Starts or takes up the parent run and the trials' runs, and begins to deliver.
 
-    def go_on(self, run_id: str) -> None:
-        """Takes the parent run of an interrupted search up again.
+        Runs of this search that belong to no trial, left by a process that was killed, are closed and tagged.
+
+        Returns:
+            The parent run's id.
 
         Raises:
-            UserError: The run is not there any more.
+            UserError: MLflow does not answer, or the parent run was deleted.
         """
         from mlflow.exceptions import MlflowException
 
-        self.parent_id = run_id
         try:
-            self._client.update_run(run_id, status="RUNNING")
-        except MlflowException as error:
-            reason = str(error).strip().splitlines()[0][:200]
-            raise UserError(f"the search's run {run_id} is not in MLflow at {self.uri} any more ({reason})") from None
+            self.parent_id = search.run_id or self._find_parent(search) or self._start_parent(search, params)
+            self.mlflow.client.update_run(self.parent_id, status="RUNNING")
+            self._adopt({record.number for record in records})
+        except (MlflowException, OSError) as error:
+            raise UserError(
+                f"MLflow at {self.mlflow.uri} does not take the search up ({first_line(error)}); its run is "
+                f"{search.run_id or 'new'}"
+            ) from None
+        for record in records:
+            told = self._told.get(record.number)
+            begun = record.status != WAITING or bool(record.epochs)
+            if told is None and begun:
+                self._note(record)
+            elif told and (told.epochs, told.status) != (len(record.epochs), _STATUS.get(record.status, "FINISHED")):
+                told.epochs = max(0, told.epochs - 1)  # the last one may have been logged in part
+                self._note(record)
+        self._thread.start()
+        return self.parent_id
+
+    def abandon(self, run_id: str | None) -> None:
+        """Closes the run of a search that came to nothing, if it was left open."""
+        from mlflow.exceptions import MlflowException
+
+        if run_id is None:
+            return
+        try:
+            if self.mlflow.client.get_run(run_id).info.status == "RUNNING":
+                self.mlflow.log(run_id, tags={"ctkd.reason": "it ended before its first trial, and was begun anew"})
+                self.mlflow.client.set_terminated(run_id, "KILLED")
+        except MlflowException:
+            return  # deleted, or in another store
+
+    def _find_parent(self, search: SearchRecord) -> str | None:
+        found = self.mlflow.client.search_runs(
+            [self.mlflow.experiment_id], f"tags.`ctkd.search_id` = '{search.id}'", max_results=1
+        )
+        return found[0].info.run_id if found else None
+
+    def _start_parent(self, search: SearchRecord, params: Mapping[str, Any]) -> str:
+        tags = {"ctkd.kind": "search", "ctkd.search": search.name, "ctkd.search_id": search.id}
+        run = self.mlflow.client.create_run(self.mlflow.experiment_id, run_name=search.name, tags=tags)
+        self.mlflow.log(run.info.run_id, params=params)
+        return str(run.info.run_id)
+
+    def _adopt(self, known: set[int]) -> None:
+        token = None
+        while True:
+            page = self.mlflow.client.search_runs(
+                [self.mlflow.experiment_id],
+                f"tags.`mlflow.parentRunId` = '{self.parent_id}'",
+                max_results=1000,
+                page_token=token,
+            )
+            for run in page:
+                number = int(run.data.tags.get("ctkd.trial", 0))
+                if number not in known or number in self._told:
+                    self.mlflow.log(
+                        run.info.run_id, tags={"ctkd.orphan": "true", "ctkd.reason": "its trial is not known"}
+                    )
+                    self.mlflow.client.set_terminated(run.info.run_id, "KILLED")
+                    continue
+                epochs = int(run.data.metrics.get("epoch", 0))
+                self._told[number] = _Told(run.info.run_id, epochs, run.info.status)
+            token = page.token
+            if not token:
+                return
 
     def trial_started(self, trial: TrialRecord) -> None:
-        """Starts the trial's run, or takes it up again."""
-        if trial.run_id is not None:
-            self._client.update_run(trial.run_id, status="RUNNING")
-            return
-        run = self._client.create_run(
-            self.experiment_id,
-            run_name=self.label(trial.values),
-            tags={
-                "mlflow.parentRunId": self.parent_id,
-                "ctkd.kind": "trial",
-                "ctkd.trial": trial.id,
-                "ctkd.number": str(trial.number),
-            },
-        )
-        trial.run_id = run.info.run_id
-        self._log(trial.run_id, params=trial.values)
+        """A trial begins, or goes on."""
+        self._note(trial)
 
     def trial_reported(self, trial: TrialRecord, metrics: dict[str, Any]) -> None:
-        """Logs an epoch, unless it was logged before an interruption."""
-        assert trial.run_id is not None  # it was started
-        logged = self._client.get_run(trial.run_id).data.metrics.get("epoch", 0) if trial.resumed else 0
-        if metrics["epoch"] > logged:
-            self._log(trial.run_id, metrics=metrics, step=metrics["epoch"])
+        """A trial has done an epoch."""
+        self._note(trial)
 
     def trial_ended(self, trial: TrialRecord) -> None:
-        """Closes the trial's run with how and why it ended."""
-        if trial.run_id is None:
-            return
-        self._log(trial.run_id, tags={"ctkd.status": trial.status, "ctkd.reason": trial.reason})
-        self._client.set_terminated(trial.run_id, _STATUS.get(trial.status, "FINISHED"))
+        """A trial has ended."""
+        self._note(trial)
 
     def tick(self, trials: Sequence[TrialRecord]) -> None:
         """Nothing to do between events."""
 
+    def run_id(self, number: int) -> str | None:
+        """The run of a trial, if it has one yet."""
+        told = self._told.get(number)
+        return told.run_id if told else None
+
+    def _note(self, trial: TrialRecord) -> None:
+        with self._changed:
+            self._due[trial.number] = trial
+            self._changed.notify_all()
+
+    def _deliver_all(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            with self._changed:
+                self._delivering = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._due or self._closed)
+                if self._closed and not self._due:
+                    return
+                number, trial = next(iter(self._due.items()))
+                del self._due[number]
+                self._delivering = True
+            try:
+                self._deliver(trial)
+            except Exception as error:
+                if _is_refusal(error):
+                    self._give_up(trial, error)
+                    continue
+                self._went_away(error)
+                with self._changed:
+                    self._due.setdefault(number, trial)
+                    self._delivering = False
+                    if self._closed:
+                        return
+                    self._changed.wait_for(lambda: self._closed, timeout=pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                pause = _FIRST_PAUSE
+                self._came_back()
+
+    def _deliver(self, trial: TrialRecord) -> None:
+        """Brings a trial's run up to date."""
+        if trial.number in self._refused:
+            return
+        # The record may change while this goes on; it is then due once more.
+        epochs, status, reason = list(trial.epochs), trial.status, trial.reason
+        told = self._told.get(trial.number)
+        if told is None:
+            run = self.mlflow.client.create_run(
+                self.mlflow.experiment_id, run_name=self._label(trial), tags=self._tags(trial)
+            )
+            told = self._told[trial.number] = _Told(run.info.run_id, status="RUNNING")
+            self.mlflow.log(told.run_id, params=trial.values)
+        if len(epochs) > told.epochs:
+            self.mlflow.log_epochs(told.run_id, epochs[told.epochs :])
+            told.epochs = len(epochs)
+        state = _STATUS.get(status, "FINISHED")
+        if (state, reason) != (told.status, told.reason):
+            self.mlflow.log(told.run_id, tags={"ctkd.status": status, "ctkd.reason": reason})
+            if state == "RUNNING":
+                self.mlflow.client.update_run(told.run_id, status=state)
+            else:
+                self.mlflow.client.set_terminated(told.run_id, state)
+            told.status, told.reason = state, reason
+
+    def _tags(self, trial: TrialRecord) -> dict[str, str]:
+        tags = {
+            "mlflow.parentRunId": self.parent_id,
+            "ctkd.kind": "baseline" if trial.kind == BASELINE else "trial",
+            "ctkd.trial": str(trial.number),
+            "ctkd.seed": str(trial.seed),
+            "ctkd.pair": trial.values["pair"],
+        }
+        if trial.baseline is not None:
+            tags["ctkd.baseline"] = trial.baseline
+        if trial.repeats is not None:
+            tags |= {"ctkd.kind": "confirmation", "ctkd.confirms": str(trial.repeats)}
+        return tags
+
+    def _went_away(self, error: Exception) -> None:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            self._say(
+                f"MLflow at {self.mlflow.uri} does not answer ({first_line(error)}); the search goes on, and what it "
+                "misses is delivered once it is back"
+            )
+
+    def _came_back(self) -> None:
+        if self._away_since is not None:
+            self._away_since = None
+            self._say("MLflow answers again")
+
+    def _give_up(self, trial: TrialRecord, error: Exception) -> None:
+        self._refused.add(trial.number)
+        self._say(f"MLflow does not take trial {trial.number} any more ({first_line(error)}); its record is kept")
+
+    def flush(self, seconds: float) -> bool:
+        """Waits until everything is delivered.
+
+        Args:
+            seconds: For how long.
+
+        Returns:
+            Whether everything is.
+        """
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._due and not self._delivering, timeout=seconds)
+
+    def close(self) -> None:
+        """Ends the delivery; what is not delivered yet will be when the search goes on."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout=_LONGEST_PAUSE)
+
     def finish(self, status: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Closes the parent run."""
-        self._log(self.parent_id, metrics=metrics, tags=tags)
-        self._client.set_terminated(self.parent_id, status)
+        self.mlflow.log(self.parent_id, metrics=metrics, tags=tags)
+        self.mlflow.client.set_terminated(self.parent_id, status)
 
-    def log_run(self, name: str, params: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> str:
-        """Logs a whole run at once and returns its id."""
-        run = self._client.create_run(self.experiment_id, run_name=name, tags={"ctkd.kind": "train"})
-        self._log(run.info.run_id, params=params)
-        for metrics in epochs:
-            self._log(run.info.run_id, metrics=metrics, step=metrics["epoch"])
-        self._client.set_terminated(run.info.run_id, "FINISHED")
-        return run.info.run_id
-
-    def log_text(self, run_id: str, text: str, name: str) -> None:
-        """Keeps a text as an artifact of a run."""
-        self._client.log_text(run_id, text, name)
-
-    def _log(
-        self,
-        run_id: str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        metrics: Mapping[str, Any] | None = None,
-        tags: Mapping[str, str] | None = None,
-        step: int = 0,
-    ) -> None:
-        from mlflow.entities import Metric, Param, RunTag
-
-        now = int(time.time() * 1000)
-        self._client.log_batch(
-            run_id,
-            metrics=[Metric(name, float(value), now, step) for name, value in (metrics or {}).items()],
-            params=[Param(name, _exact(value)) for name, value in (params or {}).items()],
-            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
-        )
+    def log_text(self, text: str, name: str) -> None:
+        """Keeps a text as an artifact of the parent run."""
+        self.mlflow.client.log_text(self.parent_id, text, name)
 
 
-@contextmanager
-def _short_patience() -> Iterator[None]:
-    """Few retries and short waits, so that a wrong address is an answer and not a pause of minutes."""
-    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-    ours = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name in ours:
-            del os.environ[name]
+def _is_refusal(error: Exception) -> bool:
+    """Whether MLflow has understood, and says no: trying again would not help."""
+    from mlflow.exceptions import MlflowException
 
-
-def _exact(value: Any) -> str:
-    """A parameter's value with all its digits; layers as 1,2,3."""
-    return show(value) if isinstance(value, list | tuple) else str(value)
+    if not isinstance(error, MlflowException):
+        return False
+    code = error.get_http_status_code()
+    # Not allowed (yet), too slow, too many: these pass.
+    return 400 <= code < 500 and code not in (401, 403, 408, 429)

@@ -1,0 +1,122 @@
+"""An MLflow store: where runs are logged, by a search and by a final training."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ctkd_search.distributions import show
+from ctkd_search.errors import UserError
+
+# MLflow takes no more in one request.
+_METRICS_AT_ONCE = 1000
+# Not measurements of the training: when an epoch was measured.
+_NO_METRICS = ("at",)
+
+
+def default_uri(trials_dir: Path) -> str:
+    """The SQLite store of a directory of searches."""
+    return f"sqlite:///{trials_dir.resolve() / 'mlflow.db'}"
+
+
+def quiet_mlflow() -> None:
+    """Keeps MLflow from writing between our lines, from reporting on its use, and from waiting for minutes."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    for name in ("mlflow", "alembic", "urllib3"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+
+
+class Mlflow:
+    """An experiment in an MLflow store.
+
+    Args:
+        uri: The tracking URI.
+        experiment: Name of the experiment; made if it does not exist.
+        artifacts: Where a local store keeps the experiment's artifacts.
+
+    Raises:
+        UserError: There is no MLflow at the URI.
+    """
+
+    def __init__(self, uri: str, experiment: str, artifacts: Path) -> None:
+        quiet_mlflow()
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        self.uri = uri
+        try:
+            self.client = MlflowClient(uri)
+            found = self.client.get_experiment_by_name(experiment)
+            if found is None:
+                local = uri.startswith("sqlite:")
+                location = str(artifacts.resolve() / experiment) if local else None
+                self.experiment_id = self.client.create_experiment(experiment, artifact_location=location)
+            else:
+                self.experiment_id = found.experiment_id
+        except (MlflowException, OSError, ValueError) as error:
+            raise UserError(
+                f"cannot use MLflow at {uri} ({first_line(error)}); check the tracking URI, or start the server"
+            ) from None
+        if found is not None and found.lifecycle_stage != "active":
+            raise UserError(f"the MLflow experiment {experiment!r} was deleted; restore it, or set tracking.experiment")
+
+    def log_run(self, name: str, params: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> str:
+        """Logs a whole run at once and returns its id."""
+        run = self.client.create_run(self.experiment_id, run_name=name, tags={"ctkd.kind": "train"})
+        self.log(run.info.run_id, params=params)
+        for metrics in epochs:
+            self.log(run.info.run_id, metrics=metrics, step=metrics["epoch"])
+        self.client.set_terminated(run.info.run_id, "FINISHED")
+        return run.info.run_id
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+        step: int = 0,
+    ) -> None:
+        """Logs something of a run."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(
+            run_id,
+            metrics=[Metric(name, float(value), now, step) for name, value in (metrics or {}).items()],
+            params=[Param(name, _exact(value)) for name, value in (params or {}).items()],
+            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+        )
+
+    def log_epochs(self, run_id: str, epochs: Sequence[Mapping[str, Any]]) -> None:
+        """Logs epochs of a trial. Logged once more they are the same points, and MLflow keeps them once."""
+        from mlflow.entities import Metric
+
+        points = [
+            Metric(name, float(value), epoch["at"], epoch["epoch"])
+            for epoch in epochs
+            for name, value in epoch.items()
+            if name not in _NO_METRICS
+        ]
+        for start in range(0, len(points), _METRICS_AT_ONCE):
+            self.client.log_batch(run_id, metrics=points[start : start + _METRICS_AT_ONCE])
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def _exact(value: Any) -> str:
+    """A parameter's value with all its digits; layers as 1,2,3."""
+    return show(value) if isinstance(value, list | tuple) else str(value)

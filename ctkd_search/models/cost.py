@@ -1,0 +1,58 @@
+"""What a network costs: parameters, multiply-adds, and the time for one image."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ctkd_search.models.network import TappedNetwork
+from ctkd_search.models.registry import Geometry, build
+
+_WARM_UP, _TIMED = 10, 50
+
+
+def parameters(network: torch.nn.Module) -> int:
+    """How many trainable numbers a network has."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def multiply_adds(network: TappedNetwork, geometry: Geometry) -> int:
+    """Multiplications, each with its addition, in convolutions and linear layers for one image."""
+    was_training = network.training
+    network.eval()
+    device = next(network.parameters()).device
+    image = torch.zeros(1, geometry.channels, geometry.image_size, geometry.image_size, device=device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(image)
+    network.train(was_training)
+    # Torch counts the multiplication and the addition apart.
+    return int(counter.get_total_flops()) // 2
+
+
+def latency_ms(network: TappedNetwork, geometry: Geometry, device: torch.device) -> float:
+    """Milliseconds that a network takes for one image on a device: the median of 50 runs, in evaluation mode."""
+    network = network.to(device).eval()
+    image = torch.zeros(1, geometry.channels, geometry.image_size, geometry.image_size, device=device)
+    times = []
+    with torch.inference_mode():
+        for number in range(_WARM_UP + _TIMED):
+            started = time.perf_counter()
+            network(image)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if number >= _WARM_UP:
+                times.append(time.perf_counter() - started)
+    return 1000 * statistics.median(times)
+
+
+def costs(architecture: str, geometry: Geometry, device: torch.device) -> dict[str, float]:
+    """What a student costs, by the names under which a space limits it."""
+    network = build(architecture, geometry, seed=0)
+    return {
+        "params": parameters(network),
+        "multiply_adds": multiply_adds(network, geometry),
+        "latency_ms": latency_ms(network, geometry, device),
+    }

@@ -1,0 +1,43 @@
+"""Several objectives: which trials no other one beats in everything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ctkd_search.results.store import TrialRecord
+from ctkd_search.strategy import ACCURACY
+
+
+def objective_values(
+    trial: TrialRecord, objectives: Sequence[str], costs: Mapping[str, Mapping[str, float]]
+) -> list[float]:
+    """A trial's values in the order of the objectives; the accuracy is to be high, every cost low.
+
+    Args:
+        trial: The trial.
+        objectives: What is to be good.
+        costs: What each student costs.
+    """
+    student = trial.values["pair"].split("/")[1]
+    return [trial.accuracy if name == ACCURACY else costs[student][name] for name in objectives]
+
+
+def front(
+    trials: Sequence[TrialRecord], objectives: Sequence[str], costs: Mapping[str, Mapping[str, float]]
+) -> list[TrialRecord]:
+    """The trials of which no other is at least as good in every objective and better in one, best accuracy first.
+
+    Of trials that are equal in every objective, the one that began first stands for all.
+    """
+    signs = [-1.0 if name == ACCURACY else 1.0 for name in objectives]
+    points = [
+        tuple(sign * value for sign, value in zip(signs, objective_values(trial, objectives, costs), strict=True))
+        for trial in trials
+    ]
+    # In this order a point can be beaten only by an earlier one.
+    order = sorted(range(len(trials)), key=lambda index: (points[index], trials[index].number))
+    kept: list[int] = []
+    for index in order:
+        if not any(all(a <= b for a, b in zip(points[other], points[index], strict=True)) for other in kept):
+            kept.append(index)
+    return sorted((trials[index] for index in kept), key=lambda trial: (-trial.accuracy, trial.number))

@@ -1,0 +1,141 @@
+"""Who won: configs confirmed with several seeds, how far apart they are, and what can be told from it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ctkd_search.errors import UserError
+from ctkd_search.results.store import FINISHED, TrialRecord, best
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean, and how well it is known.
+
+    Attributes:
+        mean: Mean of the values.
+        deviation: Standard deviation of the values, with n - 1; NaN for one value.
+        n: How many values.
+        half_width: Half of the 95 % interval of the mean, by Student's t with n - 1 degrees of freedom; infinite for
+            one value.
+    """
+
+    mean: float
+    deviation: float
+    n: int
+    half_width: float
+
+    def excludes(self, value: float) -> bool:
+        """Whether the interval leaves a value out."""
+        return abs(self.mean - value) > self.half_width
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """The mean of some independent values, with its 95 % interval."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return Estimate(mean, math.nan, len(values), math.inf)
+    from scipy.special import stdtrit
+
+    deviation = statistics.stdev(values)
+    return Estimate(mean, deviation, len(values), stdtrit(len(values) - 1, 0.975) * deviation / math.sqrt(len(values)))
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A config that was trained again with fresh seeds.
+
+    Attributes:
+        trial: The trial that it confirms. Its own accuracy does not count, because it was chosen for it.
+        accuracies: Validation accuracy of each repetition that finished, by seed.
+    """
+
+    trial: TrialRecord
+    accuracies: Mapping[int, float]
+
+    @property
+    def estimate(self) -> Estimate:
+        """Mean over the seeds."""
+        return estimate(list(self.accuracies.values()))
+
+    def difference(self, other: Confirmed) -> Estimate | None:
+        """By how much it is better than another, from the seeds that both have: each pairs two runs of one stream."""
+        both = sorted(self.accuracies.keys() & other.accuracies.keys())
+        return estimate([self.accuracies[seed] - other.accuracies[seed] for seed in both]) if both else None
+
+
+def confirmed(trials: Sequence[TrialRecord]) -> list[Confirmed]:
+    """The confirmed configs and baselines, best mean first."""
+    found: dict[int, dict[int, float]] = {}
+    for trial in trials:
+        if trial.repeats is not None and trial.status == FINISHED:
+            found.setdefault(trial.repeats, {})[trial.seed] = trial.accuracy
+    by_number = {trial.number: trial for trial in trials}
+    configs = [Confirmed(by_number[number], accuracies) for number, accuracies in found.items() if number in by_number]
+    return sorted(configs, key=lambda config: (-config.estimate.mean, config.trial.number))
+
+
+def winner(trials: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The searched config with the best confirmed mean; before any is confirmed, the best trial."""
+    searched = [config for config in confirmed(trials) if config.trial.explores]
+    if not searched:
+        return best(trials)
+    # A config some of whose repetitions failed is not judged by the luckier rest.
+    most = max(len(config.accuracies) for config in searched)
+    return next(config.trial for config in searched if len(config.accuracies) == most)
+
+
+def find_trial(trials: Sequence[TrialRecord], wanted: str | None) -> TrialRecord:
+    """The trial of that number, or the winner.
+
+    Raises:
+        UserError: There is none.
+    """
+    chosen = winner(trials) if wanted is None else next((t for t in trials if wanted == str(t.number)), None)
+    if chosen is None:
+        what = "no trial has finished an epoch yet" if wanted is None else f"there is no trial {wanted}"
+        raise UserError(f"{what}; ctkd-search show lists the trials")
+    return chosen
+
+
+def verdicts(trials: Sequence[TrialRecord]) -> list[str]:
+    """What the confirmation tells and what not: of the winner and the next config, and of the winner and a baseline."""
+    configs = confirmed(trials)
+    chosen = winner(trials)
+    first = next((config for config in configs if config.trial is chosen), None)
+    if first is None:
+        return []
+    others = [config for config in configs if config is not first]
+    second = next((config for config in others if config.trial.explores), None)
+    baseline = next((config for config in others if not config.trial.explores), None)
+    return [_verdict(first, other) for other in (second, baseline) if other is not None]
+
+
+def _verdict(first: Confirmed, other: Confirmed) -> str:
+    one, two = _called(first.trial), _called(other.trial)
+    gap = first.difference(other)
+    if gap is None:
+        return f"{one} and {two} have no seed in common, so that they cannot be compared"
+    apart = f"{100 * gap.mean:+.2f} points, 95 % interval ±{100 * gap.half_width:.2f}, n = {gap.n} seeds"
+    if not gap.excludes(0.0):
+        return f"{one} and {two} cannot be told apart ({apart})"
+    return f"{one} is {'better' if gap.mean > 0 else 'worse'} than {two} ({apart})"
+
+
+def _called(trial: TrialRecord) -> str:
+    return f"trial {trial.number}" if trial.explores else f"the baseline {trial.baseline} (trial {trial.number})"
+
+
+def gap_to(trials: Sequence[TrialRecord], leader: TrialRecord, other: TrialRecord) -> Estimate | None:
+    """By how much a trial falls short of (below 0) or exceeds the leader.
+
+    Judged by the seeds in which both were confirmed; where there are none, by their own accuracies.
+    """
+    by_number = {config.trial.number: config for config in confirmed(trials)}
+    ours, theirs = by_number.get(other.number), by_number.get(leader.number)
+    if ours and theirs:
+        return ours.difference(theirs)
+    return estimate([other.accuracy - leader.accuracy]) if other.epochs and leader.epochs else None

@@ -1,0 +1,70 @@
+"""Ray: started on this machine, or joined where it runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import Any
+
+import ray
+import torch
+
+from ctkd_search.errors import UserError
+
+# No snapshot of the experiment in between: nothing is ever restored from one.
+_NEVER = "1000000000"
+
+
+def start_ray(address: str | None) -> tuple[float, int]:
+    """Starts Ray, or joins a cluster.
+
+    Args:
+        address: The cluster's address; None starts Ray on this machine.
+
+    Returns:
+        GPUs and CPU cores that there are.
+
+    Raises:
+        UserError: The cluster cannot be joined.
+    """
+    # Ray's own tables, reports and loggers stay away; the observer sees to all of that.
+    os.environ.update(
+        RAY_USAGE_STATS_ENABLED="0",
+        RAY_AIR_NEW_OUTPUT="0",
+        TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
+        TUNE_DISABLE_SIGINT_HANDLER="1",
+        TUNE_GLOBAL_CHECKPOINT_S=_NEVER,
+        TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S="0",
+    )
+    # Ray would change it for an unset variable in a later version, and warns until then.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # "local": a cluster that happens to run on this machine is joined only when asked for.
+    options: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
+    if address:
+        _knock(address)
+    else:
+        # Only this machine can reach it.
+        options |= {"_node_ip_address": "127.0.0.1", "num_gpus": torch.cuda.device_count()}
+    try:
+        ray.init(logging_level=logging.CRITICAL, log_to_driver=False, **options)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        what = f"cannot join the Ray cluster at {address}" if address else "cannot start Ray"
+        raise UserError(f"{what} ({reason}); check the address") from None
+    for name in ("ray", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    total = ray.cluster_resources()
+    return total.get("GPU", 0.0), int(total.get("CPU", 1))
+
+
+def _knock(address: str) -> None:
+    """Raises UserError if nobody listens at a cluster's address: Ray itself would wait for many minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdecimal():
+        return  # "auto", say, which Ray resolves
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot join the Ray cluster at {address} ({reason}); check the address") from None

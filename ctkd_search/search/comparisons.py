@@ -1,0 +1,81 @@
+"""The trials that Optuna is not asked for: baselines, and the winner's confirmation."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+from ctkd_search.baselines import STUDENT_ALONE, baseline_pairs, effective_values
+from ctkd_search.results.pareto import front
+from ctkd_search.results.store import BASELINE, FINISHED, TrialRecord, contenders
+from ctkd_search.space import Space
+
+
+def missing_baselines(space: Space, records: Mapping[int, TrialRecord]) -> list[TrialRecord]:
+    """The baselines that a search does not have yet."""
+    there = {(record.baseline, record.values["pair"]) for record in records.values() if record.repeats is None}
+    numbers = itertools.count(max(records, default=0) + 1)
+    missing = []
+    for name, pair in baseline_pairs(space.strategy.baselines, space.pairs()):
+        if (name, pair) not in there:
+            values = effective_values(space, name, pair)
+            missing.append(TrialRecord(next(numbers), values, {}, space.seed, kind=BASELINE, baseline=name))
+    return missing
+
+
+def missing_confirmations(
+    space: Space, records: Mapping[int, TrialRecord], costs: Mapping[str, Mapping[str, float]]
+) -> list[TrialRecord]:
+    """The repetitions with fresh seeds that a search does not have yet.
+
+    Args:
+        space: The space.
+        records: Every trial by number.
+        costs: What each student costs.
+    """
+    confirm = space.strategy.confirm
+    if confirm is None:
+        return []
+    chosen = to_confirm(space, list(records.values()), costs)[: confirm.best]
+    pairs = {trial.values["pair"] for trial in chosen}
+    students = {_student(trial) for trial in chosen}
+    compared = [
+        trial
+        for trial in records.values()
+        if trial.kind == BASELINE
+        and trial.repeats is None
+        and trial.status == FINISHED
+        and (trial.values["pair"] in pairs or (trial.baseline == STUDENT_ALONE and _student(trial) in students))
+    ]
+    there = {(record.repeats, record.seed) for record in records.values()}
+    seeds = [space.seed + number for number in range(1, confirm.seeds + 1)]
+    numbers = itertools.count(max(records, default=0) + 1)
+    return [
+        TrialRecord(
+            next(numbers),
+            trial.values,
+            trial.stored,
+            seed,
+            kind=trial.kind,
+            baseline=trial.baseline,
+            repeats=trial.number,
+        )
+        for seed in seeds
+        for trial in (*chosen, *compared)
+        if (trial.number, seed) not in there
+    ]
+
+
+def to_confirm(
+    space: Space, records: Sequence[TrialRecord], costs: Mapping[str, Mapping[str, float]]
+) -> list[TrialRecord]:
+    """The trials worth confirming, best first: those that finished; of several objectives, the Pareto front."""
+    finished = [trial for trial in contenders(records) if trial.status == FINISHED]
+    if len(space.strategy.objectives) == 1:
+        return finished
+    return front(finished, space.strategy.objectives, costs)
+
+
+def _student(trial: TrialRecord) -> str:
+    student: str = trial.values["pair"].split("/")[1]
+    return student

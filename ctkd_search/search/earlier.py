@@ -1,0 +1,140 @@
+"""Searches of before: one that goes on, is extended, or lends its results to a new one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ctkd_search.config import plain
+from ctkd_search.errors import UserError
+from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord, differences
+from ctkd_search.space import TRAINING, Space
+from ctkd_search.space_file import space_of
+
+# What of a space may differ when a search goes on: what it runs on and for how long, and what comes after its trials;
+# not what it searches.
+_FREE_TO_CHANGE = (
+    ("resources", "address"),
+    ("resources", "cpus_per_trial"),
+    ("resources", "gpus_per_trial"),
+    ("resources", "retries"),
+    ("budget", "time_budget"),
+    ("budget", "trials"),
+)
+_MAY_BE_ADDED = ("baselines", "confirm")
+
+
+def earlier_search(
+    folder: SearchFolder,
+    space: Space,
+    resume: bool,
+    warm_start: str | None,
+    ask: Callable[[str], bool] | None,
+) -> SearchRecord | None:
+    """The record of the search that is to go on, after checking that it can; None for a new search.
+
+    Args:
+        folder: Its directory.
+        space: The space as it is now.
+        resume: Whether the user asked to go on.
+        warm_start: The search that a new one is to begin from.
+        ask: Asks the user; None where there is nobody to ask.
+
+    Raises:
+        UserError: It cannot go on, or it is not said that it should.
+    """
+    if not folder.exists():
+        if resume:
+            folder.search()  # says which searches there are
+        return None
+    record, trials = folder.search(), folder.trials()
+    changed = differences(_binding(record.space), _binding(plain(dict(space.raw))))
+    if not any(trial.epochs or trial.ended for trial in trials):
+        # It ended before its first trial: there is nothing to lose.
+        return None if changed or record.finished else record
+    if changed:
+        listed = "\n  ".join(changed)
+        raise UserError(
+            f"the space is not the one that search {folder.name!r} began with; choose another --name:\n  {listed}"
+        )
+    if warm_start is not None and warm_start != record.warm_start:
+        raise UserError(f"--warm-start is for the beginning of a search, and {folder.name!r} has begun; leave it out")
+    if record.finished:
+        if not _asks_for_more(record, space, trials):
+            raise UserError(
+                f"search {folder.name!r} has finished; see it with: ctkd-search show {folder.name}; extend it with "
+                "--trials N, or choose another --name"
+            )
+        return record
+    if not resume and not (ask and ask(_question(folder.name, trials))):
+        raise UserError(
+            f"there is a search {folder.name!r} in {folder.root} already; go on with it by adding --resume, or choose "
+            "another --name"
+        )
+    return record
+
+
+def _question(name: str, trials: list[TrialRecord]) -> str:
+    ended = sum(trial.ended for trial in trials)
+    return f"search {name!r} was begun and has not finished ({ended} trials have ended); go on with it?"
+
+
+def _asks_for_more(record: SearchRecord, space: Space, trials: list[TrialRecord]) -> bool:
+    """Whether a finished search has something to do again: more trials, baselines or confirmations."""
+    raw = plain(dict(space.raw))
+    explored = sum(trial.explores for trial in trials)
+    unfinished = any(not trial.ended for trial in trials)
+    return (
+        space.budget.trials > explored
+        or unfinished
+        or any(raw.get(key) != record.space.get(key) for key in _MAY_BE_ADDED)
+    )
+
+
+def _binding(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a space's content must stay as it was while a search goes on."""
+    kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
+    for section, key in _FREE_TO_CHANGE:
+        if isinstance(kept.get(section), dict):
+            kept[section].pop(key, None)
+    return {key: value for key, value in kept.items() if value != {} and key not in _MAY_BE_ADDED}
+
+
+def overlapping(folder: SearchFolder, space: Space, fingerprint: str) -> tuple[str, Space, list[TrialRecord]]:
+    """A search whose results another one may begin from.
+
+    Args:
+        folder: The earlier search.
+        space: The new search's space.
+        fingerprint: Hash of its training images.
+
+    Returns:
+        The earlier search's name, its space and its trials.
+
+    Raises:
+        UserError: There is none, or its accuracies mean something else.
+    """
+    record = folder.search()
+    earlier = space_of(record.space)
+    ours, theirs = _meaning(space), _meaning(earlier)
+    different = differences(theirs, ours)
+    if record.fingerprint != fingerprint:
+        different.insert(0, "the training images")
+    if different:
+        listed = "\n  ".join(different)
+        raise UserError(f"the results of search {folder.name!r} cannot be compared with this one's:\n  {listed}")
+    return folder.name, earlier, folder.trials()
+
+
+def _meaning(space: Space) -> dict[str, Any]:
+    """What gives an accuracy its meaning, beside the images and the values of the parameters."""
+    searchable = {parameter.name for parameter in TRAINING}
+    recipe = {key: value for key, value in dataclasses.asdict(space.train).items() if key not in searchable}
+    return {
+        "budget": {"epochs": space.budget.epochs},
+        "augment": dataclasses.asdict(space.augment),
+        "train": plain(recipe),
+        "teachers": plain(dataclasses.asdict(space.teachers)),
+        "objectives": list(space.strategy.objectives),
+    }

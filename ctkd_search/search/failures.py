@@ -1,0 +1,75 @@
+"""Why a trial failed, and whether it helps to try again."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctkd_search.errors import UserError
+
+_NO_ROOM = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "database or disk is full")
+_OUT_OF_MEMORY = ("CUDA out of memory", "torch.OutOfMemoryError", "CUDA error: out of memory")
+_USER_ERROR = f"{UserError.__module__}.{UserError.__name__}: "
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial failed.
+
+    Attributes:
+        reason: In a line.
+        full_disk: Whether a disk had no room: the trial itself is in order.
+        out_of_memory: Whether a GPU had no memory left.
+        may_pass: Whether it may go well another time. What the user must change does not change by itself.
+    """
+
+    reason: str
+    full_disk: bool = False
+    out_of_memory: bool = False
+    may_pass: bool = True
+
+
+def failure_of(trial: Any) -> Failure:
+    """Why a Ray trial failed, from the last error that Ray has noted."""
+    try:
+        text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+    except (OSError, TypeError):
+        return Failure("no reason is known")
+    return read_failure(text)
+
+
+def read_failure(text: str) -> Failure:
+    """Why a trial failed, from the text of Ray's error file."""
+    lines = [line.strip() for line in text.rpartition("Failure #")[2].splitlines()[1:] if line.strip()]
+    if not lines or lines[0].startswith("The actor died") or lines[0].startswith("The actor is temporarily"):
+        return Failure("its worker process died" + _memory_hint(text))
+    last = next((line for line in reversed(lines) if _is_message(line)), lines[-1])
+    return Failure(
+        last.removeprefix(_USER_ERROR)[:300],
+        full_disk=any(sign in last for sign in _NO_ROOM),
+        out_of_memory=any(sign in last for sign in _OUT_OF_MEMORY),
+        may_pass=not last.startswith(_USER_ERROR),
+    )
+
+
+def _is_message(line: str) -> bool:
+    """Whether a line begins with the name of an exception, as the last of a traceback does."""
+    name = line.partition(":")[0].rpartition(".")[2]
+    return name.isidentifier() and name[:1].isupper()
+
+
+def _memory_hint(text: str) -> str:
+    return " (the machine was short of memory)" if "OutOfMemory" in text or "low on memory" in text else ""
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error says that a disk has no room left, or that its cause does."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if getattr(seen, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(sign in str(seen) for sign in _NO_ROOM):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

@@ -1,0 +1,112 @@
+"""Optuna's samplers, so that what they suggest depends on the seed and on what is known, and on nothing else."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from ctkd_search.data.stream import derived_seed
+from ctkd_search.strategy import Sampler
+
+# Optuna's samplers take seeds of 32 bits.
+_SEEDS = 2**32
+
+
+class Repeatable(BaseSampler):
+    """A sampler that is made anew, with a seed of its own, for every trial and every value that it draws alone.
+
+    So a suggestion is a function of the seed, the trial's number and the study: a search that was cut short and goes
+    on, in the middle of a suggestion even, suggests what it would have suggested.
+
+    Args:
+        make: Makes the sampler from a seed.
+        seed: Seed of the search.
+    """
+
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
+        self._make = make
+        self._seed = seed
+        self._current = self._fresh("unused")
+
+    def _fresh(self, *parts: object) -> BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return self._make(derived_seed("sampler", self._seed, *parts) % _SEEDS)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Called by Optuna at the beginning of a trial."""
+        self._current = self._fresh(trial.number)
+        return self._current.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Called by Optuna after that, for the values that are drawn together."""
+        return self._current.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Called by Optuna for each value that is drawn alone."""
+        sampler = self._fresh(trial.number, param_name)
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Called by Optuna before a trial."""
+        self._fresh(trial.number).before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Called by Optuna after a trial."""
+        self._fresh(trial.number, "after").after_trial(study, trial, state, values)
+
+
+def make_sampler(chosen: Sampler, seed: int) -> BaseSampler:
+    """The sampler that a space asks for.
+
+    Args:
+        chosen: Its name and options.
+        seed: Seed of the search.
+    """
+    options = chosen.options()
+    if chosen.name == "tpe":
+        renamed = {"startup_trials": "n_startup_trials", "candidates": "n_ei_candidates"}
+        given = {renamed[name]: value for name, value in options.items()}
+        # Grouped, because conditional parameters make groups of their own; the constant liar takes running trials for
+        # bad ones, so that trials at once do not all try the same.
+        return Repeatable(
+            lambda own: TPESampler(multivariate=True, group=True, constant_liar=True, seed=own, **given), seed
+        )
+    if chosen.name == "gp":
+        startup = options.get("startup_trials", 10)
+        return Repeatable(
+            lambda own: GPSampler(seed=own, n_startup_trials=startup, warn_independent_sampling=False), seed
+        )
+    if chosen.name == "cmaes":
+        renamed = {"sigma": "sigma0", "population": "popsize"}
+        given = {renamed[name]: value for name, value in options.items()}
+        return Repeatable(
+            lambda own: CmaEsSampler(seed=own, consider_pruned_trials=True, warn_independent_sampling=False, **given),
+            seed,
+        )
+    if chosen.name == "qmc":
+        # One sequence for the whole search: its seed must not depend on the trial.
+        own = derived_seed("sampler", seed) % _SEEDS
+        sequence, scramble = options.get("sequence", "sobol"), options.get("scramble", True)
+        return Repeatable(
+            lambda other: QMCSampler(
+                qmc_type=sequence,
+                scramble=scramble,
+                seed=own,
+                independent_sampler=RandomSampler(seed=other),
+                warn_independent_sampling=False,
+            ),
+            seed,
+        )
+    return Repeatable(lambda own: RandomSampler(seed=own), seed)
