@@ -40,7 +40,7 @@ def a_search(name, finished=False, accuracies=(0.5, 0.75)):
         epochs = [{"epoch": 1, "validation_accuracy": accuracy, "validation_loss": 0.5, "seconds": 1.0}] * number
         chosen = plain(space.effective(space.decode(stored)))
         status = STOPPED if number == 1 else FINISHED
-        folder.write_trial(TrialRecord(f"id{number}", number, chosen, stored, status, "", epochs))
+        folder.write_trial(TrialRecord(number, chosen, stored, space.seed, status=status, epochs=epochs))
     return folder
 
 
@@ -74,7 +74,7 @@ def process(*words, **options):
 def mistakes():
     """Two searches, and files with which something is wrong."""
     a_search("digits")
-    a_search("done", finished=True)
+    a_search("done", finished=True, accuracies=[0.5] * 24)
     for name, text in {
         "tab.yaml": "name: x\nsearch:\n\tlr: 0.1\n",
         "empty.yaml": "",
@@ -110,13 +110,15 @@ MISTAKES = {
     "check DIGITS --trials 0": "budget.trials must be at least 1, but got 0",
     "run DIGITS --time-budget soon": "budget.time_budget must be a duration such as 90s, 45m or 1h30m, but got 'soon'",
     "run DIGITS": "there is a search 'digits' in trials already; go on with it by adding --resume, or choose another",
-    "run DIGITS --name done": "there is a search 'done' in trials already",
+    "run DIGITS --name done": "search 'done' has finished; see it with: ctkd-search show done; extend it with --trials N",
+    "run DIGITS --name done --warm-start digits": "--warm-start is for the beginning of a search, and 'done' has begun",
+    "run DIGITS --name y --warm-start z": "there is no search 'z' in trials; there are: broken, digits, done, older",
     "run DIGITS --name a/b": "--name must be letters, digits, '.', '_' and '-', at most 63",
     "run DIGITS --name ..": "--name must be letters, digits",
     "run DIGITS --name EMPTY": "--name must be letters, digits",
     "run DIGITS --name y --resume": "there is no search 'y' in trials; there are: broken, digits, done, older",
     "run DIGITS --name done --resume": "search 'done' has finished; see it with: ctkd-search show done",
-    "run DIGITS --resume --epochs 30": "with:\n  budget.epochs: 12 before, 30 now",
+    "run DIGITS --resume --epochs 30": "choose another --name:\n  budget.epochs: 12 before, 30 now",
     "run DIGITS --resume --set search.lr=0.1": "\n  search.lr: {'float': [0.01, 0.3], 'log': True} before, 0.1 now",
     "run DIGITS --name y --trials-dir file": "cannot write to the directory file",
     "show y": "there is no search 'y' in trials; there are: broken, digits, done, older",
@@ -267,14 +269,14 @@ def test_show_ranks_the_trials_and_says_how_to_go_on(call):
     assert "expert wrn-16-2: 87.50 % validation accuracy" in out
     assert f"not finished; go on with: {AGAIN}\n" in out
     limited = call("show", "digits", "--limit", "1")[1]
-    assert "and 2 more; --limit shows them" in limited
+    assert "and 2 more; ctkd-search show digits --limit N shows them" in limited
     assert "80.00 %" in limited
     assert "75.00 %" not in limited
     a_search("digits", finished=True)
     assert "not finished" not in call("show", "digits")[1]
 
 
-@pytest.mark.parametrize(("words", "trial"), [([], 2), (["--trial", "1"], 1), (["--trial", "id1"], 1)])
+@pytest.mark.parametrize(("words", "trial"), [([], 2), (["--trial", "1"], 1), (["--trial", "2"], 2)])
 def test_export_writes_the_config_of_a_trial_to_a_file_or_to_the_terminal(call, words, trial):
     a_search("digits")
     code, out, err = call("export", "digits", *words)

@@ -57,7 +57,8 @@ def a_search(**changes):
 def a_trial(space, stored):
     """A trial that has finished two epochs."""
     epochs = [{"validation_accuracy": 0.25 * n, "validation_loss": 1 / n, "seconds": 1.0} for n in (1, 2)]
-    return TrialRecord("abc", 3, space.effective(space.decode(stored)), stored, "finished", epochs=epochs)
+    values = space.effective(space.decode(stored))
+    return TrialRecord(3, values, stored, space.seed, status="finished", epochs=epochs)
 
 
 def written(directory, space, stored, **search):

@@ -11,18 +11,20 @@ import pytest
 from ctkd_search.errors import UserError
 from ctkd_search.results import store
 from ctkd_search.results.store import (
+    BASELINE,
     DIVERGED,
     FAILED,
     FINISHED,
     INTERRUPTED,
     RUNNING,
     STOPPED,
+    WAITING,
     SearchFolder,
     SearchRecord,
     TrialRecord,
     best,
+    contenders,
     differences,
-    find_trial,
     ranked,
 )
 
@@ -34,6 +36,7 @@ def a_search(**changes):
     values = {field.name: "x" for field in dataclasses.fields(SearchRecord)}
     values |= {"name": "digits", "space": {"search": {"alpha": {"float": [0.01, 5]}}}, "versions": {"ray": "2.60.0"}}
     values |= {"classes": ["null", "éins", "二", "🐈"], "experts": {"wrn-16-2": 0.5, "mine": None}, "finished": False}
+    values |= {"costs": {"resnet8": {"params": 78_042, "latency_ms": 0.1 + 0.2}}, "warm_start": None}
     return SearchRecord(**{**values, **changes})
 
 
@@ -43,7 +46,7 @@ def a_trial(number, accuracies=(), status=FINISHED, **changes):
         {"epoch": epoch, "validation_accuracy": accuracy, "validation_loss": 1.0, "seconds": 2.0}
         for epoch, accuracy in enumerate(accuracies, start=1)
     ]
-    made = {"id": f"t{number}", "number": number, "values": {}, "stored": {}, "epochs": epochs}
+    made = {"number": number, "values": {}, "stored": {}, "seed": 0, "epochs": epochs}
     return TrialRecord(**{**made, **changes, "status": status})
 
 
@@ -87,9 +90,9 @@ def test_a_trial_is_read_as_it_was_written_whatever_its_metrics(tmp_path):
 def test_text_that_reads_like_a_number_stays_text(tmp_path, text):
     folder = SearchFolder(tmp_path, "digits")
     folder.write(a_search(classes=[text, "other"], name=text))
-    folder.write_trial(a_trial(1, id=text, reason=text))
+    folder.write_trial(a_trial(1, values={"pair": text}, reason=text))
     assert folder.search() == a_search(classes=[text, "other"], name=text)
-    assert folder.trials() == [a_trial(1, id=text, reason=text)]
+    assert folder.trials() == [a_trial(1, values={"pair": text}, reason=text)]
 
 
 def test_records_are_strict_json_in_utf8(tmp_path):
@@ -140,6 +143,59 @@ def test_a_search_that_there_is_not_is_answered_with_those_there_are(tmp_path, t
         SearchFolder(tmp_path, "digits").search()
 
 
+def test_everything_about_a_trial_is_kept(tmp_path):
+    trial = a_trial(
+        3,
+        [0.5],
+        STOPPED,
+        values={"pair": "a/b"},
+        stored={"pair": "a/b"},
+        seed=7,
+        kind=BASELINE,
+        baseline="kd",
+        repeats=2,
+        optuna=0,
+        reason="after epoch 1",
+        retries=1,
+        run_id="abc",
+    )
+    # Another value for each field than the default, so that none can be lost unseen.
+    defaults = {field.name: field.default for field in dataclasses.fields(TrialRecord)}
+    assert all(getattr(trial, name) != default for name, default in defaults.items())
+    folder = SearchFolder(tmp_path, "digits")
+    folder.write_trial(trial)
+    assert folder.trials() == [trial]
+
+
+def test_clearing_leaves_the_search_alone_and_removes_what_its_trials_left(tmp_path):
+    folder = SearchFolder(tmp_path, "digits")
+    folder.write(a_search())
+    folder.write_trial(a_trial(1))
+    folder.states.mkdir()
+    (folder.states / "00001.pt").touch()
+    for name in ("study.db", "study.db-journal"):
+        (folder.path / name).touch()
+    folder.clear()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["search.json"]
+    folder.clear()
+
+
+@pytest.mark.parametrize(
+    ("status", "over"),
+    [
+        (WAITING, False),
+        (RUNNING, False),
+        (INTERRUPTED, False),
+        (FINISHED, True),
+        (STOPPED, True),
+        (DIVERGED, True),
+        (FAILED, True),
+    ],
+)
+def test_what_was_interrupted_has_not_ended(status, over):
+    assert a_trial(1, status=status).ended is over
+
+
 BROKEN = ["", "{", "[]", "null", '"text"', "{}", '{"name": "digits"}', '{"unknown": 1}', "\x00\x01"]
 
 
@@ -174,13 +230,18 @@ def test_a_record_that_is_no_text_is_refused_by_its_name(tmp_path):
         # What diverged has no student to speak of.
         ([a_trial(1, [0.0], DIVERGED), a_trial(2, status=RUNNING)], [1, 2], None),
         ([a_trial(1, [0.9], DIVERGED), a_trial(2, [0.2], FAILED)], [1, 2], 2),
+        # What Optuna did not suggest is there for comparison.
+        ([a_trial(1, [0.9], kind=BASELINE), a_trial(2, [0.5]), a_trial(3, [0.8], repeats=2)], [1, 3, 2], 2),
+        ([a_trial(1, [0.9], kind=BASELINE), a_trial(2, [0.8], repeats=1)], [1, 2], None),
+        ([a_trial(1, [0.9], kind=BASELINE), a_trial(2, [0.3], STOPPED)], [1, 2], 2),
     ],
 )
-def test_the_best_trial_is_the_best_of_those_that_finished(trials, order, winner):
+def test_the_best_trial_is_the_best_of_the_explored_ones_that_finished(trials, order, winner):
     given = list(trials)
     assert [trial.number for trial in ranked(trials)] == order
     chosen = best(trials)
     assert (chosen.number if chosen else None) == winner
+    assert [trial.number for trial in contenders(trials)][:1] == ([winner] if winner else [])
     assert trials == given
 
 
@@ -189,26 +250,6 @@ def test_a_trial_counts_with_its_last_epoch_and_all_its_time():
     assert a_trial(1).seconds == 0
     trial = a_trial(1, [0.9, 0.3])
     assert (trial.accuracy, trial.seconds) == (0.3, 4.0)
-
-
-TRIALS = [a_trial(1, [0.5]), a_trial(2, [0.7]), a_trial(12, [0.9], STOPPED, id="7")]
-
-
-@pytest.mark.parametrize(("wanted", "number"), [(None, 2), ("1", 1), ("2", 2), ("12", 12), ("t1", 1), ("7", 12)])
-def test_a_trial_is_found_by_number_or_id_and_the_best_by_neither(wanted, number):
-    assert find_trial(TRIALS, wanted).number == number
-
-
-@pytest.mark.parametrize("wanted", ["3", "t", "", "01", "-1"])
-def test_a_trial_that_there_is_not(wanted):
-    with pytest.raises(UserError, match=f"there is no trial {wanted}; ctkd-search show lists the trials"):
-        find_trial(TRIALS, wanted)
-
-
-@pytest.mark.parametrize("trials", [[], [a_trial(1, status=RUNNING)]])
-def test_there_is_no_best_trial_before_one_has_finished_an_epoch(trials):
-    with pytest.raises(UserError, match="no trial has finished an epoch yet"):
-        find_trial(trials, None)
 
 
 @pytest.mark.parametrize(
