@@ -29,9 +29,10 @@ def quiet_mlflow() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    # What goes wrong is raised too, and said by us in a line.
     for name in ("mlflow", "alembic", "urllib3"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
 
 
 class Mlflow:
@@ -49,7 +50,6 @@ class Mlflow:
     def __init__(self, uri: str, experiment: str, artifacts: Path) -> None:
         quiet_mlflow()
         from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
 
         self.uri = uri
         try:
@@ -61,7 +61,7 @@ class Mlflow:
                 self.experiment_id = self.client.create_experiment(experiment, artifact_location=location)
             else:
                 self.experiment_id = found.experiment_id
-        except (MlflowException, OSError, ValueError) as error:
+        except Exception as error:  # whatever MLflow, its server or its store raises
             raise UserError(
                 f"cannot use MLflow at {uri} ({first_line(error)}); check the tracking URI, or start the server"
             ) from None

@@ -12,7 +12,7 @@ from ray import tune
 from rich.console import Console
 
 from ctkd_search.data import Splits
-from ctkd_search.errors import WorkFailed
+from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.results.pareto import objective_values
 from ctkd_search.results.store import INTERRUPTED, TEACHERS, WAITING, SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.results.trial_configs import config_of, label_of
@@ -97,6 +97,8 @@ class Sitting:
                 self._confirm()
         except BaseException as error:
             self._close(error)
+            if is_full_disk(error) and not isinstance(error, UserError | WorkFailed):
+                raise self._disk_full() from None
             raise
         return sorted(self.records.values(), key=lambda trial: trial.number)
 
@@ -194,9 +196,7 @@ class Sitting:
             if halt.reason == INTERRUPTION:
                 raise KeyboardInterrupt
             if halt.reason == DISK_FULL:
-                raise WorkFailed(
-                    f"the disk that holds {session.trials_dir} is full; make room and go on with: {self.record.again}"
-                )
+                raise self._disk_full()
             if halt.reason == PACKED_TOO_TIGHTLY:
                 self.observer.close_running(WAITING, PACKED_TOO_TIGHTLY)
                 session.share = looser(self.share, session.gpus, session.cpus)
@@ -206,6 +206,10 @@ class Sitting:
             if halt.reason is not None:
                 self.observer.close_running(INTERRUPTED, halt.reason)
             return
+
+    def _disk_full(self) -> WorkFailed:
+        place = self.session.trials_dir
+        return WorkFailed(f"the disk that holds {place} is full; make room and go on with: {self.record.again}")
 
     def _give_up(self, error: Exception) -> None:
         """Called when the next trial cannot be asked for or noted."""

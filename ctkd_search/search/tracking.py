@@ -65,13 +65,11 @@ class Tracker:
         Raises:
             UserError: MLflow does not answer, or the parent run was deleted.
         """
-        from mlflow.exceptions import MlflowException
-
         try:
             self.parent_id = search.run_id or self._find_parent(search) or self._start_parent(search, params)
             self.mlflow.client.update_run(self.parent_id, status="RUNNING")
             self._adopt({record.number for record in records})
-        except (MlflowException, OSError) as error:
+        except Exception as error:  # whatever MLflow, its server or its store raises
             raise UserError(
                 f"MLflow at {self.mlflow.uri} does not take the search up ({first_line(error)}); its run is "
                 f"{search.run_id or 'new'}"

@@ -1,0 +1,117 @@
+"""Searches as a user runs them, in processes of their own, for tests that disturb them."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import yaml
+
+SPACE = {
+    "name": "small",
+    "dataset": {"name": "digits", "validation": 0.15},
+    "budget": {"trials": 4, "epochs": 12, "grace_period": 4, "reduction_factor": 3},
+    "teachers": {"recipe": {"batch_size": 64, "lr": 0.05}},
+    "train": {"batch_size": 64, "precision": "float32"},
+    "search": {"pair": "wrn-10-1/resnet8", "lr": {"float": [0.01, 0.1], "log": True}},
+    "resources": {"concurrent_trials": 2, "cpus_per_trial": 1},
+}
+
+
+class Live:
+    """A search that runs in a directory."""
+
+    def __init__(self, directory, *words, environment=None, **changes):
+        self.directory = directory
+        self.log = directory / "log.txt"
+        self.words = words
+        self.environment = {**os.environ, **(environment or {})}
+        (directory / "space.yaml").write_text(yaml.safe_dump({**SPACE, **changes}))
+        self.process = None
+
+    def run(self, *words):
+        """Runs it to its end; returns the exit code."""
+        return self.start(*words).wait(timeout=500)
+
+    def start(self, *words):
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-u", "-m", "ctkd_search", "run", "space.yaml", *self.words, *words],
+                cwd=self.directory,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+            )
+        return self.process
+
+    def said(self):
+        return self.log.read_text()
+
+    def records(self):
+        found = []
+        for path in sorted(self.directory.glob("**/small/records/*.json")):
+            with contextlib.suppress(OSError, ValueError):  # just being replaced
+                found.append(json.loads(path.read_text()))
+        return found
+
+    def wait_for(self, reached, seconds=200):
+        """Waits until `reached` of this search is true; it must be so before the search ends."""
+        end = time.monotonic() + seconds
+        while not (found := reached(self)):
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < end, self.said()
+            time.sleep(0.02)
+        return found
+
+    def stop(self):
+        """Kills the driver, and waits until the processes of its trials have noticed and ended."""
+        if self.process and self.process.poll() is None:
+            left = workers(self)
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+            end = time.monotonic() + 60
+            while any(os.path.exists(f"/proc/{pid}") for pid in left):
+                assert time.monotonic() < end, left
+                time.sleep(0.05)
+
+
+def running_with_epochs(count):
+    """The first running trial that has done so many epochs."""
+    return lambda live: next((r for r in live.records() if r["status"] == "running" and len(r["epochs"]) >= count), None)
+
+
+def descendants(pid):
+    """Processes below a process, by id, with their command lines."""
+    found = {}
+    parents = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError, IndexError):
+                stat = open(f"/proc/{entry}/stat").read().rpartition(")")[2].split()
+                parents[int(entry)] = int(stat[1])
+    below = {pid}
+    grown = True
+    while grown:
+        more = {child for child, parent in parents.items() if parent in below} - below
+        below |= more
+        grown = bool(more)
+    for child in below - {pid}:
+        with contextlib.suppress(OSError):
+            found[child] = open(f"/proc/{child}/cmdline", "rb").read().replace(b"\0", b" ").decode()
+    return found
+
+
+def workers(live):
+    """Processes in which trials run."""
+    names = ("ray::DistillationTrial", "ray::ResourceTrainable")
+    return [pid for pid, line in descendants(live.process.pid).items() if line.startswith(names)]
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]

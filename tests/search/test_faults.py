@@ -1,0 +1,193 @@
+"""Faults injected for real into whole searches: dead workers, no memory, damaged files, a full disk."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+
+import optuna
+import pytest
+from live import Live, running_with_epochs, workers
+from mlflow import MlflowClient
+
+from ctkd_search.results.store import SearchFolder
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture
+def search(tmp_path):
+    begun = []
+
+    def make(*words, **changes):
+        begun.append(Live(tmp_path, *words, **changes))
+        return begun[-1]
+
+    yield make
+    for live in begun:
+        live.stop()
+
+
+def trials_of(live):
+    return SearchFolder(live.directory / "trials", "small").trials()
+
+
+def epochs_in_mlflow(live, trial):
+    client = MlflowClient(f"sqlite:///{live.directory}/trials/mlflow.db")
+    return [point.step for point in client.get_metric_history(trial.run_id, "loss")]
+
+
+def test_a_killed_worker_costs_an_epoch_and_no_trial(search):
+    live = search()
+    live.start()
+    live.wait_for(running_with_epochs(3))
+    victim = live.wait_for(workers)[0]
+    os.kill(victim, signal.SIGKILL)
+    assert live.process.wait(timeout=300) == 0, live.said()
+    assert "its worker process died; going on from its last epoch" in live.said()
+    trials = trials_of(live)
+    assert len(trials) == 4
+    assert {trial.status for trial in trials} <= {"finished", "stopped early"}
+    assert sum(trial.retries for trial in trials) == 1
+    for trial in trials:
+        assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, len(trial.epochs) + 1))
+        assert epochs_in_mlflow(live, trial) == list(range(1, len(trial.epochs) + 1))
+
+
+def test_a_trial_whose_worker_dies_every_time_is_given_up_and_the_search_goes_on(search):
+    live = search("--concurrent", "1", "--set", "budget.grace_period=60", "--epochs", "60", "--trials", "2")
+    live.start()
+    for retries in range(3):
+        live.wait_for(
+            lambda now, retries=retries: any(
+                r["status"] == "running" and r["number"] == 1 and r["retries"] == retries and r["epochs"]
+                for r in now.records()
+            )
+        )
+        before = len(live.records()[0]["epochs"])
+        live.wait_for(lambda now, before=before: len(now.records()[0]["epochs"]) > before)
+        for pid in workers(live):
+            os.kill(pid, signal.SIGKILL)
+    assert live.process.wait(timeout=300) == 0, live.said()
+    first, second = trials_of(live)
+    assert (first.status, first.reason) == ("failed", "its worker process died (tried again 2 times)")
+    assert second.status == "finished"
+    study = optuna.load_study(study_name="small", storage=f"sqlite:///{live.directory}/trials/small/study.db")
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
+    client = MlflowClient(f"sqlite:///{live.directory}/trials/mlflow.db")
+    assert client.get_run(first.run_id).info.status == "FAILED"
+
+
+def test_a_worker_without_memory_is_replaced_and_the_trial_goes_on(search):
+    live = search("--concurrent", "1", "--epochs", "40", "--set", "budget.grace_period=40", "--trials", "2")
+    live.start()
+    live.wait_for(running_with_epochs(3))
+    (worker,) = live.wait_for(workers)
+    # Whatever it asks for from now on, it does not get.
+    resource.prlimit(worker, resource.RLIMIT_AS, (1, resource.RLIM_INFINITY))
+    assert live.process.wait(timeout=300) == 0, live.said()
+    first, second = trials_of(live)
+    assert first.retries >= 1
+    assert (first.status, second.status) == ("finished", "finished")
+    assert len(first.epochs) == len(second.epochs) == 40
+
+
+def test_a_loss_that_is_no_number_ends_the_trial_alone(search):
+    live = search(search={"pair": "wrn-10-1/resnet8", "lr": {"choice": [0.05, 1e9]}, "alpha": {"float": [0.1, 1]}})
+    assert live.run("--trials", "6", "--epochs", "2", "--set", "budget.grace_period=2") == 0, live.said()
+    trials = trials_of(live)
+    assert {(trial.values["lr"], trial.status) for trial in trials} == {(0.05, "finished"), (1e9, "diverged")}
+    study = optuna.load_study(study_name="small", storage=f"sqlite:///{live.directory}/trials/small/study.db")
+    assert [trial.state.name for trial in study.trials] == [
+        "COMPLETE" if trial.status == "finished" else "FAIL" for trial in trials
+    ]
+    assert all(trial.retries == 0 for trial in trials)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "removed"])
+def test_a_damaged_state_costs_its_epochs_and_nothing_else(search, damage):
+    live = search("--concurrent", "1", "--epochs", "30", "--set", "budget.grace_period=30", "--trials", "1")
+    live.start()
+    live.wait_for(running_with_epochs(5))
+    live.stop()
+    (state,) = (live.directory / "trials" / "small" / "states").glob("*.pt")
+    content = bytearray(state.read_bytes())
+    # More of them than the padding that may stand between two tensors.
+    middle = slice(len(content) // 2, len(content) // 2 + 200)
+    content[middle] = bytes(byte ^ 1 for byte in content[middle])
+    if damage == "removed":
+        state.unlink()
+    else:
+        state.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
+    before = live.records()[0]["epochs"]
+    assert live.run("--resume") == 0, live.said()
+    assert ("its kept state is damaged, so that it begins again" in live.said()) == (damage != "removed")
+    (trial,) = trials_of(live)
+    assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, 31))
+    # The epochs of before stand in the record as they were measured then; a repetition gives the same numbers.
+    assert trial.epochs[: len(before)] == before
+    assert epochs_in_mlflow(live, trial) == list(range(1, 31))
+
+
+def test_damaged_recordings_of_teachers_are_recorded_anew(search):
+    live = search("--concurrent", "1", "--epochs", "30", "--set", "budget.grace_period=30", "--trials", "1")
+    live.start()
+    live.wait_for(running_with_epochs(5))
+    live.stop()
+    damaged = 0
+    for path in (live.directory / "trials" / "teachers").rglob("*.rec"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        damaged += 1
+    assert damaged > 30
+    assert live.run("--resume") == 0, live.said()
+    assert [trial.status for trial in trials_of(live)] == ["finished"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own, with little room."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=12m", "none", str(place)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_stops_the_search_clearly_and_it_goes_on_from_there(search, small_disk):
+    live = search("--trials-dir", str(small_disk / "trials"), "--epochs", "20", "--set", "budget.grace_period=20")
+    live.start()
+    live.wait_for(running_with_epochs(3))
+    ballast = small_disk / "ballast"
+    with open(ballast, "wb") as file:
+        file.write(bytes(shutil.disk_usage(small_disk).free))
+    assert live.process.wait(timeout=120) == 1, live.said()
+    assert "is full; make room and go on with: ctkd-search run space.yaml" in live.said()
+    assert "Traceback" not in live.said()
+    ballast.unlink()
+    assert live.run("--resume") == 0, live.said()
+    trials = SearchFolder(small_disk / "trials", "small").trials()
+    assert [trial.status for trial in trials] == ["finished"] * 4
+    assert all([epoch["epoch"] for epoch in trial.epochs] == list(range(1, 21)) for trial in trials)
+    client = MlflowClient(f"sqlite:///{small_disk}/trials/mlflow.db")
+    for trial in trials:
+        steps = [point.step for point in client.get_metric_history(trial.run_id, "loss")]
+        assert steps == list(range(1, 21))
+
+
+def test_a_disk_that_is_full_from_the_start_is_said(search, small_disk):
+    with open(small_disk / "ballast", "wb") as file:
+        file.write(bytes(shutil.disk_usage(small_disk).free - 4096))
+    live = search("--trials-dir", str(small_disk / "trials"))
+    started = time.monotonic()
+    assert live.run() in (1, 2), live.said()
+    assert time.monotonic() - started < 100
+    assert "Traceback" not in live.said()
+    assert "No space left" in live.said() or "full" in live.said()
