@@ -107,10 +107,12 @@ class Tracking:
     Attributes:
         uri: An MLflow tracking URI; None for a SQLite file in the directory of the searches.
         experiment: Name of the MLflow experiment; None for the space's name.
+        patience: Seconds that a server which is away is waited for at the end of a search.
     """
 
     uri: str | None = None
     experiment: str | None = None
+    patience: Annotated[float, Range(0)] = 60.0
 
 
 @dataclass(frozen=True)
@@ -226,11 +228,12 @@ class Space:
     def paper_point(self) -> dict[str, Any]:
         """The paper's settings as Optuna stores them; where the space has no such value, the nearest it has."""
         defaults = parameters(Recipe())
-        return {
-            name: entry.nearest(defaults[name].default)
-            for name, entry in self.entries.items()
-            if not isinstance(entry, Constant)
-        }
+        stored: dict[str, Any] = {}
+        for name, _ in self.ordered():
+            entry = self.entries.get(name)
+            if isinstance(entry, Number | Choice) and _active(entry, self.decode(stored)):
+                stored[name] = entry.nearest(defaults[name].default)
+        return stored
 
     def effective(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Those values that have an effect beside the others: no temperature without the kl step loss, say."""

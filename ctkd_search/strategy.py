@@ -29,7 +29,7 @@ class Sampler:
         startup_trials: Random trials before ``tpe`` or ``gp`` begins to model.
         candidates: Points among which ``tpe`` chooses.
         sigma: Standard deviation with which ``cmaes`` begins, as a share of each range.
-        population: Trials in a generation of ``cmaes``.
+        population: Trials in a generation of ``cmaes``; below 4 its step sizes divide by zero.
         sequence: Which sequence ``qmc`` follows.
         scramble: Whether that sequence is scrambled by the seed.
     """
@@ -38,7 +38,7 @@ class Sampler:
     startup_trials: Count | None = None
     candidates: Count | None = None
     sigma: Annotated[float, Range(0, 1, open_low=True)] | None = None
-    population: Annotated[int, Range(2)] | None = None
+    population: Annotated[int, Range(4)] | None = None
     sequence: Literal["sobol", "halton"] | None = None
     scramble: bool | None = None
 
@@ -221,7 +221,7 @@ def _baselines(document: Document) -> tuple[str, ...]:
         document.fault(("baselines",), f"must be a list of {', '.join(BASELINES)}, but got {raw!r}")
         return ()
     for number, name in enumerate(raw):
-        if name not in BASELINES:
+        if name not in list(BASELINES):  # which may be asked for a name that is a list or a mapping
             document.fault(("baselines", number), f"must be one of {', '.join(BASELINES)}, but got {name!r}")
         elif name in raw[:number]:
             document.fault(("baselines", number), f"{name} is there twice")

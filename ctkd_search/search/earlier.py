@@ -19,6 +19,7 @@ _FREE_TO_CHANGE = (
     ("resources", "cpus_per_trial"),
     ("resources", "gpus_per_trial"),
     ("resources", "retries"),
+    ("tracking", "patience"),
     ("budget", "time_budget"),
     ("budget", "trials"),
 )

@@ -29,9 +29,6 @@ from ctkd_search.versions import versions
 if TYPE_CHECKING:
     from ctkd_search.search.session import Session
 
-# How long MLflow is waited for at the end of a search, in seconds.
-_PATIENCE = 60.0
-
 
 @dataclass(frozen=True)
 class Request:
@@ -135,7 +132,7 @@ def _conclude(
     chosen = winner(records)
     if chosen is None:
         reasons = sorted({trial.reason for trial in records if trial.explores})
-        tracker.flush(_PATIENCE)
+        tracker.flush(space.tracking.patience)
         tracker.finish("FAILED", {}, {})
         raise WorkFailed(f"no trial finished an epoch: {'; '.join(reasons[:3]) or 'none was begun'}")
     print_leaderboard(space, record, records, 20, console)
@@ -173,7 +170,7 @@ def _hand_over(
 
     tracker = session.tracker
     away = f"the search has ended and its results are kept, but MLflow at {tracker.mlflow.uri} does not answer"
-    if not tracker.flush(_PATIENCE):
+    if not tracker.flush(session.space.tracking.patience):
         raise WorkFailed(f"{away}; once it does, deliver them with: {record.again}")
     try:
         for trial in records:

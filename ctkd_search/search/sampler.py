@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -13,6 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ctkd_search.data.stream import derived_seed
+from ctkd_search.distributions import Constant, Entry
 from ctkd_search.strategy import Sampler
 
 # Optuna's samplers take seeds of 32 bits.
@@ -28,22 +29,26 @@ class Repeatable(BaseSampler):
     Args:
         make: Makes the sampler from a seed.
         seed: Seed of the search.
+        together: The parameters that may be drawn together; None for all.
     """
 
-    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int, together: Container[str] | None = None) -> None:
         self._make = make
         self._seed = seed
+        self._together = together
         self._current = self._fresh("unused")
 
     def _fresh(self, *parts: object) -> BaseSampler:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            for category in (optuna.exceptions.ExperimentalWarning, FutureWarning):
+                warnings.simplefilter("ignore", category)
             return self._make(derived_seed("sampler", self._seed, *parts) % _SEEDS)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Called by Optuna at the beginning of a trial."""
         self._current = self._fresh(trial.number)
-        return self._current.infer_relative_search_space(study, trial)
+        found = self._current.infer_relative_search_space(study, trial)
+        return {name: item for name, item in found.items() if self._together is None or name in self._together}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -67,12 +72,13 @@ class Repeatable(BaseSampler):
         self._fresh(trial.number, "after").after_trial(study, trial, state, values)
 
 
-def make_sampler(chosen: Sampler, seed: int) -> BaseSampler:
+def make_sampler(chosen: Sampler, seed: int, entries: Mapping[str, Entry]) -> BaseSampler:
     """The sampler that a space asks for.
 
     Args:
         chosen: Its name and options.
         seed: Seed of the search.
+        entries: What is searched.
     """
     options = chosen.options()
     if chosen.name == "tpe":
@@ -94,6 +100,8 @@ def make_sampler(chosen: Sampler, seed: int) -> BaseSampler:
         return Repeatable(
             lambda own: CmaEsSampler(seed=own, consider_pruned_trials=True, warn_independent_sampling=False, **given),
             seed,
+            # Its dimensions must stay what they are: a number that some trials lack is drawn alone.
+            {name for name, entry in entries.items() if not isinstance(entry, Constant) and not entry.when},
         )
     if chosen.name == "qmc":
         # One sequence for the whole search: its seed must not depend on the trial.

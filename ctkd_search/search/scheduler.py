@@ -14,7 +14,7 @@ from ray.tune.result import TRAINING_ITERATION
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from ctkd_search.data.stream import derived_seed
-from ctkd_search.results.store import TrialRecord
+from ctkd_search.results.store import DIVERGED, TrialRecord
 from ctkd_search.search.trainable import NUMBER
 from ctkd_search.search.unpickled import Unpickled
 from ctkd_search.space import Space
@@ -52,7 +52,8 @@ class Ladders(Unpickled, FIFOScheduler):
                 # Whether it goes on after its last epoch may not have been decided yet.
                 self._passed[record.number] = len(record.epochs) - 1
             elif record.explores:
-                for epoch in record.epochs:
+                # Ray asks nothing about the epoch in which a trial has diverged, so that it is on no rung.
+                for epoch in record.epochs[: -1 if record.status == DIVERGED else None]:
                     self._bracket(record).on_result(_stub(record), epoch["epoch"], epoch[ACCURACY])
 
     def _bracket(self, record: TrialRecord) -> Any:

@@ -49,7 +49,7 @@ class Study:
         self.study = optuna.create_study(
             study_name=name,
             storage=None if path is None else f"sqlite:///{path}",
-            sampler=make_sampler(space.strategy.sampler, space.seed),
+            sampler=make_sampler(space.strategy.sampler, space.seed, space.entries),
             directions=directions,
             load_if_exists=True,
         )
