@@ -221,7 +221,7 @@ def _baselines(document: Document) -> tuple[str, ...]:
         document.fault(("baselines",), f"must be a list of {', '.join(BASELINES)}, but got {raw!r}")
         return ()
     for number, name in enumerate(raw):
-        if name not in list(BASELINES):  # which may be asked for a name that is a list or a mapping
+        if name not in list(BASELINES):  # a list or a mapping is no key of a dict
             document.fault(("baselines", number), f"must be one of {', '.join(BASELINES)}, but got {name!r}")
         elif name in raw[:number]:
             document.fault(("baselines", number), f"{name} is there twice")
