@@ -54,7 +54,8 @@ class Ladders(Unpickled, FIFOScheduler):
             elif record.explores:
                 # Ray asks nothing about the epoch in which a trial has diverged, so that it is on no rung.
                 for epoch in record.epochs[: -1 if record.status == DIVERGED else None]:
-                    self._bracket(record).on_result(_stub(record), epoch["epoch"], epoch[ACCURACY])
+                    if math.isfinite(epoch[ACCURACY]):
+                        self._bracket(record).on_result(_stub(record), epoch["epoch"], epoch[ACCURACY])
 
     def _bracket(self, record: TrialRecord) -> Any:
         """The ladder of a trial; of Hyperband's, one that its number decides."""

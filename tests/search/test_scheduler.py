@@ -1,70 +1,252 @@
-"""ASHA after an interruption, and the time budget."""
+"""Ladders: which trials go on, also after an interruption, and what ends them all."""
 
+from __future__ import annotations
+
+import copy
+import itertools
+import math
 import pickle
+import random
+import warnings
 from types import SimpleNamespace
 
-from ctkd_search.results.store import TrialRecord
-from ctkd_search.search.scheduler import Deadline, Ladder
-from ctkd_search.space import Budget
+import pytest
+from simulation import a_space
 
-BUDGET = Budget(trials=9, epochs=9, grace_period=1, reduction_factor=3)
+from ctkd_search.results.store import (
+    BASELINE,
+    DIVERGED,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    STOPPED,
+    WAITING,
+    TrialRecord,
+)
+from ctkd_search.search.scheduler import Halt, Ladders
+
+RESNET, WRN = "wrn-16-2/resnet8", "wrn-16-2/wrn-16-1"
+STOP, CONTINUE = "STOP", "CONTINUE"
 
 
-def record(name, *accuracies):
-    epochs = [{"epoch": number, "validation_accuracy": value} for number, value in enumerate(accuracies, start=1)]
-    return TrialRecord(name, 1, {}, {}, epochs=epochs)
+def record(number, *accuracies, status=FINISHED, pair=RESNET, **more):
+    epochs = [{"epoch": epoch, "validation_accuracy": value} for epoch, value in enumerate(accuracies, start=1)]
+    return TrialRecord(number, {"pair": pair}, {}, 0, status=status, epochs=epochs, **more)
 
 
-def decision(ladder, epoch, accuracy):
-    """What becomes of a new trial that reports this."""
-    trial = SimpleNamespace(trial_id=f"new {epoch} {accuracy}")
-    ladder.on_trial_add(None, trial)
-    return ladder.on_trial_result(None, trial, {"training_iteration": epoch, "validation_accuracy": accuracy})
+def ladders(*records, **sections):
+    """Ladders of a search of nine epochs with rungs after epochs 1 and 3, and its trials."""
+    known = {record.number: record for record in records}
+    return Ladders(a_space(**sections), known), known
+
+
+def decision(found, known, number, epoch, accuracy, **more):
+    """What becomes of a trial that reports this; one that is not there yet begins."""
+    known.setdefault(number, record(number, status="running", **more))
+    trial = SimpleNamespace(config={"number": number}, trial_id=f"r{number}")
+    result = {"training_iteration": epoch, "validation_accuracy": accuracy}
+    return found.on_trial_result(None, trial, result)
 
 
 def test_a_new_ladder_lets_the_first_trial_pass():
-    assert decision(Ladder(BUDGET), 1, 0.1) == "CONTINUE"
+    assert decision(*ladders(), 1, 1, 0.1) == CONTINUE
+
+
+def test_trials_are_judged_at_rungs_alone():
+    found, known = ladders(record(1, *[0.9] * 9))
+    reports = {1: 0.9, 2: 0.1, 3: 0.9, 4: 0.1, 5: 0.1, 6: 0.1, 7: 0.1, 8: 0.1}
+    assert [decision(found, known, 2, *report) for report in reports.items()] == [CONTINUE] * 8
+    assert decision(found, known, 3, 1, 0.89) == STOP
+    assert [decision(found, known, 4, *report) for report in ((1, 0.9), (2, 0.1), (3, 0.89))][2] == STOP
 
 
 def test_a_ladder_knows_the_trials_of_before():
-    ladder = Ladder(BUDGET, [record("a", 0.5, 0.6, 0.9), record("b", 0.6), record("c", 0.7, 0.7, 0.8)])
     # At the first rung 0.5, 0.6 and 0.7 were seen, of which the best third goes on; at the second 0.9 and 0.8.
-    assert decision(ladder, 1, 0.62) == "STOP"
-    assert decision(ladder, 1, 0.7) == "CONTINUE"
-    assert decision(ladder, 3, 0.81) == "STOP"
-    assert decision(ladder, 3, 0.95) == "CONTINUE"
+    before = record(1, 0.5, 0.6, 0.9), record(2, 0.6, status=STOPPED), record(3, 0.7, 0.7, 0.8, status=FAILED)
+    found, known = ladders(*before)
+    assert decision(found, known, 4, 1, 0.62) == STOP
+    assert decision(found, known, 5, 1, 0.7) == CONTINUE
+    assert decision(found, known, 6, 3, 0.81) == STOP
+    assert decision(found, known, 7, 3, 0.95) == CONTINUE
 
 
-def test_what_was_stopped_stays_stopped():
-    stopped = record("b", 0.1, 0.2)
-    stopped.status = "stopped early"
-    ladder = Ladder(BUDGET, [record("a", 0.5), stopped])
-    trial = SimpleNamespace(trial_id="b")
-    ladder.on_trial_add(None, trial)
-    reports = [{"training_iteration": epoch, "validation_accuracy": 0.9} for epoch in (1, 2)]
-    assert [ladder.on_trial_result(None, trial, report) for report in reports] == ["CONTINUE", "STOP"]
+@pytest.mark.parametrize("status", [INTERRUPTED, WAITING])
+def test_a_trial_that_goes_on_is_not_stopped_where_it_had_passed_and_is_judged_again_at_its_last_epoch(status):
+    better = [record(number, *[0.9] * 9) for number in (1, 2, 3)]
+    # It was let past the first rung when there was nobody else; whether past the second, may not have been decided.
+    found, known = ladders(*better, record(4, 0.5, 0.5, 0.5, status=status))
+    assert [decision(found, known, 4, epoch, 0.5) for epoch in (1, 2)] == [CONTINUE, CONTINUE]
+    assert decision(found, known, 4, 3, 0.5) == STOP
+    found, known = ladders(*better, record(4, 0.5, 0.5, 0.5, 0.5, status=status))
+    assert [decision(found, known, 4, epoch, 0.5) for epoch in range(1, 9)] == [CONTINUE] * 8
+    found, known = ladders(*better, record(4, 0.5, status=status))
+    assert decision(found, known, 4, 1, 0.5) == STOP
 
 
-def test_rungs_are_those_that_the_budget_announces():
-    assert sorted(epoch for epoch, _ in Ladder(BUDGET)._brackets[0]._rungs)[:-1] == BUDGET.rungs()
+def test_what_a_trial_tells_again_counts_once():
+    found, known = ladders(record(1, 0.9, 0.9, status=INTERRUPTED), record(2, 0.2, status=STOPPED))
+    assert [decision(found, known, 1, epoch, 0.9) for epoch in (1, 2)] == [CONTINUE, CONTINUE]
+    # Two thirds of the way from 0.2 to 0.9 is 0.667; with 0.9 twice it would be 0.9.
+    assert decision(found, known, 3, 1, 0.7) == CONTINUE
+    # It is taken up again after a failure, without an interruption.
+    assert decision(found, known, 3, 1, 0.7) == CONTINUE
+    # Of 0.2, 0.7 and 0.9 it is 0.767; with 0.7 twice it would be 0.7.
+    assert decision(found, known, 4, 1, 0.74) == STOP
 
 
-def test_a_ladder_comes_back_from_a_pickle_as_the_current_one():
-    old = pickle.dumps(Ladder(BUDGET))
-    current = Ladder(BUDGET, [record("a", 0.5)])
-    assert pickle.loads(old) is current
+def test_what_has_diverged_is_not_judged_by_its_last_epoch():
+    # Ray does not ask about an epoch with which a trial is done; the same holds when it is read from its record.
+    found, known = ladders(record(1, 0.2, status=DIVERGED), record(2, 0.5, 0.5, 0.9, status=DIVERGED))
+    assert decision(found, known, 3, 1, 0.4) == STOP
+    assert decision(found, known, 4, 3, 0.1) == CONTINUE
 
 
-def test_a_deadline_ends_the_search_and_no_trial_alone():
-    assert Deadline(None).left() is None
-    assert not Deadline(None).stop_all()
-    assert 99 < Deadline(100).left() <= 100
-    assert not Deadline(100).stop_all()
-    assert Deadline(0).stop_all()
-    assert Deadline(0)("trial", {}) is False
+@pytest.mark.parametrize("accuracy", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_what_is_no_number_goes_no_further_and_is_no_measure_for_others(accuracy, epoch):
+    found, known = ladders()
+    assert decision(found, known, 1, epoch, accuracy) == STOP
+    assert decision(found, known, 2, 1, 0.1) == CONTINUE
+    found, known = ladders(record(1, *[0.5] * (epoch - 1), accuracy, status=STOPPED), record(2, 0.4, status=STOPPED))
+    assert decision(found, known, 3, 3, 0.1) == CONTINUE
+    assert decision(found, known, 4, 1, 0.39) == STOP
 
 
-def test_a_deadline_comes_back_from_a_pickle_as_the_current_one():
-    old = pickle.dumps(Deadline(1))
-    current = Deadline(100)
-    assert pickle.loads(old) is current
+def test_baselines_and_confirmations_are_never_stopped_and_judge_nobody():
+    others = [record(number, *[0.95] * 9, kind=BASELINE, baseline="kd") for number in (1, 2)]
+    others += [record(3, *[0.95] * 9, repeats=9)]
+    found, known = ladders(*others, record(4, *[0.9] * 9))
+    for number, more in [(5, {"kind": BASELINE, "baseline": "at"}), (6, {"repeats": 4})]:
+        assert [decision(found, known, number, epoch, 0.1, **more) for epoch in range(1, 9)] == [CONTINUE] * 8
+        assert decision(found, known, number, 1, math.nan, **more) == CONTINUE
+    assert decision(found, known, 7, 1, 0.9) == CONTINUE
+    assert decision(found, known, 8, 1, 0.89) == STOP
+
+
+def test_without_a_scheduler_nothing_is_stopped():
+    found, known = ladders(record(1, *[0.9] * 9), scheduler="none")
+    reports = itertools.product(range(1, 9), [0.1, math.nan])
+    assert {decision(found, known, 2, epoch, accuracy) for epoch, accuracy in reports} == {CONTINUE}
+
+
+def test_of_several_objectives_only_trials_of_the_same_student_are_compared():
+    seen = [record(1, *[0.9] * 9, pair=RESNET), record(2, *[0.5] * 9, pair=WRN)]
+    for objectives, small in [(["validation_accuracy"], STOP), (["validation_accuracy", "params"], CONTINUE)]:
+        found, known = ladders(*seen, objectives=objectives)
+        assert decision(found, known, 3, 1, 0.6, pair=RESNET) == STOP
+        assert decision(found, known, 4, 1, 0.6, pair=WRN) == small
+        assert decision(found, known, 5, 1, 0.4, pair=WRN) == STOP
+
+
+def first_stops(found, known, count):
+    """After how many epochs each of some trials is stopped, every one of them worse than all before it."""
+    stops = []
+    for number in range(1, count + 1):
+        reports = (epoch for epoch in range(1, 9) if decision(found, known, number, epoch, -number) == STOP)
+        stops.append(next(reports, None))
+    return stops
+
+
+def test_hyperband_spreads_trials_over_its_ladders_by_their_numbers():
+    asha = first_stops(*ladders(), 200)
+    assert asha == [None] + [1] * 199
+    both = first_stops(*ladders(scheduler="hyperband"), 200)
+    # The second ladder judges after epoch 3 for the first time; as Ray weighs it, it gets 1 of 1 + e trials.
+    assert set(both) == {None, 1, 3}
+    assert both.count(None) == 2
+    assert both.count(3) / 200 == pytest.approx(1 / (1 + math.e), abs=0.1)
+    assert first_stops(*ladders(scheduler="hyperband"), 200) == both
+    assert first_stops(*ladders(scheduler="hyperband", seed=1), 200) != both
+
+
+def test_hyperband_has_as_many_ladders_as_it_is_told_or_as_there_are_rungs():
+    budget = {"epochs": 28, "grace_period": 1, "reduction_factor": 3}
+    every = first_stops(*ladders(scheduler="hyperband", budget=budget), 200)
+    two = first_stops(*ladders(scheduler={"name": "hyperband", "brackets": 2}, budget=budget), 200)
+    assert a_space(budget=budget).budget.rungs() == [1, 3, 9, 27]
+    assert set(every) - {None} == {1, 3}  # nine epochs are beyond what is reported here
+    assert every.count(None) > two.count(None) == 2
+    assert set(two) - {None} == {1, 3}
+
+
+def test_a_trial_keeps_its_ladder_after_an_interruption():
+    space = a_space(scheduler="hyperband")
+    known, reports = {}, []
+    found, draw = Ladders(space, known), random.Random(0)
+    for number in range(1, 60):
+        for epoch in range(1, 9):
+            accuracy = draw.random()
+            goes_on = decision(found, known, number, epoch, accuracy) == CONTINUE
+            reports.append((number, epoch, accuracy, goes_on))
+            known[number].epochs.append({"epoch": epoch, "validation_accuracy": accuracy})
+            if not goes_on:
+                known[number].status = STOPPED
+                break
+        else:
+            known[number].status = FINISHED
+    # The same reports, with everything read again from the records before each trial.
+    again = {}
+    for number, told in itertools.groupby(reports, key=lambda report: report[0]):
+        found = Ladders(space, again)
+        for _, epoch, accuracy, goes_on in told:
+            assert decision(found, again, number, epoch, accuracy) == (CONTINUE if goes_on else STOP)
+        again[number] = known[number]
+    assert {trial.status for trial in known.values()} == {FINISHED, STOPPED}
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        {"epochs": 9, "grace_period": 1, "reduction_factor": 3},
+        {"epochs": 10, "grace_period": 1, "reduction_factor": 3},
+        {"epochs": 60, "grace_period": 3, "reduction_factor": 3},
+        {"epochs": 200, "grace_period": 1, "reduction_factor": 2},
+        {"epochs": 244, "grace_period": 1, "reduction_factor": 3},
+        {"epochs": 126, "grace_period": 1, "reduction_factor": 5},
+        {"epochs": 7, "grace_period": 7, "reduction_factor": 2},
+    ],
+    ids=str,
+)
+def test_trials_are_stopped_after_the_epochs_that_the_budget_announces_and_no_others(budget):
+    stopping = []
+    for epoch in range(1, budget["epochs"]):
+        found, known = ladders(record(1, *[0.9] * budget["epochs"]), budget=budget)
+        for earlier in range(1, epoch):
+            assert decision(found, known, 2, earlier, 0.9) == CONTINUE
+        if decision(found, known, 2, epoch, 0.1) == STOP:
+            stopping.append(epoch)
+    assert stopping == a_space(budget=budget).budget.rungs()
+
+
+def test_records_of_what_is_no_number_are_read_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found, known = ladders(record(1, math.nan, status=STOPPED), record(2, math.nan, status=STOPPED))
+        assert decision(found, known, 3, 1, 0.1) == CONTINUE
+
+
+def test_rays_snapshots_hold_a_placeholder_and_its_copies_are_the_thing_itself():
+    for thing in (ladders()[0], Halt(1)):
+        assert pickle.loads(pickle.dumps(thing)) == f"{type(thing).__name__}, which stays in its process"
+        assert copy.deepcopy(thing) is thing
+
+
+def test_a_halt_ends_all_trials_and_none_alone():
+    halt = Halt(None)
+    assert (halt.left(), halt.reason, halt.stop_all()) == (None, None, False)
+    halt.because("the disk is full")
+    halt.because("something else")
+    assert (halt.reason, halt.stop_all(), halt("r1", {})) == ("the disk is full", True, False)
+    halt.again()
+    assert (halt.reason, halt.stop_all()) == (None, False)
+
+
+def test_a_halt_knows_the_time_budget():
+    assert 99 < Halt(100).left() <= 100
+    assert (Halt(100).reason, Halt(100).stop_all()) == (None, False)
+    over = Halt(0)
+    assert (over.left(), over.reason, over.stop_all(), over("r1", {})) == (0, "the time budget ended", True, False)
+    over.again()
+    assert over.stop_all()
+    over.because("the search was interrupted")
+    assert over.reason == "the search was interrupted"
