@@ -11,6 +11,7 @@ import urllib.request
 
 import mlflow
 import numpy as np
+import optuna
 import pytest
 import torch
 import yaml
@@ -123,10 +124,10 @@ def test_the_later_trials_explore(finished):
 
 
 def test_mlflow_has_one_run_for_each_trial_with_its_parameters_and_status(finished):
-    by_id = {run.data.tags["ctkd.trial"]: run for run in finished["children"]}
+    by_number = {run.data.tags["ctkd.trial"]: run for run in finished["children"]}
     assert len(finished["children"]) == TRIALS
     for trial in finished["trials"]:
-        run = by_id[trial.id]
+        run = by_number[str(trial.number)]
         assert run.info.run_id == trial.run_id
         assert run.info.status == "FINISHED"
         assert run.data.tags["ctkd.status"] == trial.status
@@ -141,6 +142,21 @@ def test_mlflow_has_every_metric_of_every_epoch(finished):
             history = finished["client"].get_metric_history(trial.run_id, name)
             assert [point.step for point in history] == list(range(1, len(trial.epochs) + 1))
             assert [point.value for point in history] == [epoch[name] for epoch in trial.epochs]
+            assert [point.timestamp for point in history] == [epoch["at"] for epoch in trial.epochs]
+        logged = finished["client"].get_run(trial.run_id).data.metrics
+        assert logged.keys() == trial.epochs[-1].keys() - {"at"}
+
+
+def test_optuna_was_told_of_every_epoch_and_how_each_trial_ended(finished):
+    study = optuna.load_study(study_name="small", storage=f"sqlite:///{finished['directory']}/trials/small/study.db")
+    states = {"finished": optuna.trial.TrialState.COMPLETE, "stopped early": optuna.trial.TrialState.PRUNED}
+    told = {trial.user_attrs["trial"]: trial for trial in study.trials}
+    assert len(study.trials) == TRIALS
+    for trial in finished["trials"]:
+        known = told[trial.number]
+        assert (known.number, known.params, known.state) == (trial.optuna, trial.stored, states[trial.status])
+        assert known.value == trial.accuracy
+        assert known.intermediate_values == {epoch["epoch"]: epoch["validation_accuracy"] for epoch in trial.epochs}
 
 
 def test_mlflows_parent_run_points_to_the_winner(finished):
@@ -148,7 +164,8 @@ def test_mlflows_parent_run_points_to_the_winner(finished):
     best = max((t for t in finished["trials"] if t.status == "finished"), key=lambda t: t.accuracy)
     assert parent.info.status == "FINISHED"
     assert parent.info.run_name == "small"
-    assert parent.data.tags["ctkd.best_trial"] == best.id
+    assert parent.data.tags["ctkd.best_trial"] == str(best.number)
+    assert parent.data.tags["ctkd.best_run"] == best.run_id
     assert parent.data.metrics["best_validation_accuracy"] == best.accuracy
 
 
@@ -186,7 +203,8 @@ def test_the_winner_trains_to_the_end_and_is_tested_once(finished):
 def test_a_name_is_used_once(finished):
     result = command("run", "space.yaml", cwd=finished["directory"])
     assert result.returncode == 2
-    assert "--resume" in result.stderr
+    assert "search 'small' has finished" in result.stderr
+    assert "choose another --name" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -208,7 +226,7 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on_with_the_same_runs(tmp_path):
     assert process.wait(timeout=60) == 130, "".join(said)
     assert "go on with: ctkd-search run space.yaml --concurrent 1 --resume" in "".join(said)
     folder = SearchFolder(tmp_path / "trials", "small")
-    before = {trial.id: trial for trial in folder.trials()}
+    before = {trial.number: trial for trial in folder.trials()}
     assert 3 <= len(before) < TRIALS
     client = MlflowClient(f"sqlite:///{tmp_path}/trials/mlflow.db")
     experiment = client.get_experiment_by_name("small")
@@ -216,12 +234,12 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on_with_the_same_runs(tmp_path):
 
     result = command("run", "space.yaml", "--concurrent", "1", "--resume", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
-    after = {trial.id: trial for trial in folder.trials()}
+    after = {trial.number: trial for trial in folder.trials()}
     assert len(after) == TRIALS
-    for trial_id, trial in before.items():
+    for number, trial in before.items():
         if trial.status in ("finished", "stopped early"):
-            assert after[trial_id].epochs == trial.epochs
-        assert after[trial_id].run_id == trial.run_id
+            assert after[number].epochs == trial.epochs
+        assert after[number].run_id == trial.run_id
     runs = client.search_runs([experiment.experiment_id])
     assert len(runs) == TRIALS + 1
     assert {run.info.status for run in runs} == {"FINISHED"}
