@@ -172,6 +172,8 @@ def _named(document: Document, key: str, form: Any, options: Mapping[str, tuple[
             return form()
         return form(raw)
     read = document.validated((key,), raw, form, form())
+    if isinstance(raw, dict) and raw.get("name", read.name) != read.name:
+        return read  # the name is faulty, so that nobody knows whose options these are
     for option in read.options():
         if option not in options[read.name]:
             owners = " and ".join(name for name, own in options.items() if option in own)

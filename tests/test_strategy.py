@@ -1,0 +1,313 @@
+"""How a space says that it is to be searched: what is refused and where, and what each option changes."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import optuna
+import pytest
+import yaml
+
+from ctkd_search.baselines import BASELINES
+from ctkd_search.config import plain
+from ctkd_search.errors import UserError
+from ctkd_search.results.store import FINISHED, TrialRecord
+from ctkd_search.search.scheduler import Ladders
+from ctkd_search.search.study import Study
+from ctkd_search.space_file import read_space, space_of
+from ctkd_search.strategy import COSTS, Confirm, Limits, Sampler, Scheduler, Strategy
+
+ACCURACY = "validation_accuracy"
+SAMPLERS = "tpe, gp, cmaes, qmc, random"
+NUMBERS = "{alpha: {float: [0.1, 1]}, lr: {float: [0.01, 0.3]}, pair: {choice: [wrn-16-2/resnet8, wrn-16-2/wrn-16-1]}}"
+ONE_STUDENT = (
+    "{alpha: {float: [0.1, 1]}, lr: {float: [0.01, 0.3]}, pair: {choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]}}"
+)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_directory_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def space(*overrides, search=NUMBERS):
+    """A space of the digits with these keys."""
+    Path("space.yaml").write_text(f"name: x\ndataset: {{name: digits}}\nsearch: {search}\n")
+    return read_space(Path("space.yaml"), overrides)
+
+
+# What is wrong, where it is said, and with which words. The budget is 60 epochs with rungs after 1, 3, 9 and 27.
+FAULTY = [
+    ("sampler=bayes", "sampler", f"must be one of {SAMPLERS}, but got 'bayes'"),
+    ("sampler=''", "sampler", f"must be one of {SAMPLERS}, but got ''"),
+    ("sampler=5", "sampler", "must be a mapping, with the keys name, startup_trials"),
+    ("sampler=true", "sampler", "must be a mapping, with the keys name, startup_trials"),
+    ("sampler=[tpe]", "sampler", "must be a mapping, with the keys name, startup_trials"),
+    ("sampler.name=bayes", "sampler.name", "must be 'tpe', 'gp', 'cmaes', 'qmc' or 'random', but got 'bayes'"),
+    # Whose option that is, nobody knows then.
+    ("sampler={name: cma-es, sigma: 0.1}", "sampler.name", "but got 'cma-es'"),
+    ("sampler.startup=3", "sampler.startup", "is not a known key (did you mean startup_trials?)"),
+    ("sampler={startup_trials: 0}", "sampler.startup_trials", "must be at least 1, but got 0"),
+    ("sampler={startup_trials: 2.5}", "sampler.startup_trials", "must be a whole number, but got 2.5"),
+    ("sampler={candidates: many}", "sampler.candidates", "must be a whole number, but got 'many'"),
+    ("sampler={candidates: 0}", "sampler.candidates", "must be at least 1, but got 0"),
+    ("sampler={sigma: 0.1}", "sampler.sigma", "has no effect with tpe; it belongs to cmaes"),
+    ("sampler={name: gp, candidates: 5}", "sampler.candidates", "has no effect with gp; it belongs to tpe"),
+    ("sampler={name: cmaes, sigma: 0}", "sampler.sigma", "must be in (0, 1], but got 0"),
+    ("sampler={name: cmaes, sigma: 1.5}", "sampler.sigma", "must be in (0, 1], but got 1.5"),
+    ("sampler={name: cmaes, population: 3}", "sampler.population", "must be at least 4, but got 3"),
+    ("sampler={name: qmc, sequence: latin}", "sampler.sequence", "must be 'sobol' or 'halton', but got 'latin'"),
+    ("sampler={name: qmc, scramble: 1}", "sampler.scramble", "must be true or false, but got 1"),
+    ("sampler={name: qmc, population: 9}", "sampler.population", "has no effect with qmc; it belongs to cmaes"),
+    ("sampler={name: random, startup_trials: 5}", "sampler.startup_trials", "belongs to tpe and gp"),
+    ("sampler={name: random, scramble: true}", "sampler.scramble", "has no effect with random; it belongs to qmc"),
+    ("scheduler=median", "scheduler", "must be one of asha, hyperband, none, but got 'median'"),
+    ("scheduler=[]", "scheduler", "must be a mapping, with the keys name, brackets, but got []"),
+    ("scheduler.name=None", "scheduler.name", "must be 'asha', 'hyperband' or 'none', but got 'None'"),
+    ("scheduler={brackets: 2}", "scheduler.brackets", "has no effect with asha; it belongs to hyperband"),
+    ("scheduler={name: none, brackets: 2}", "scheduler.brackets", "has no effect with none; it belongs to hyperband"),
+    ("scheduler={name: hyperband, brackets: 1}", "scheduler.brackets", "must be at least 2, but got 1"),
+    ("scheduler={name: hyperband, brackets: 5}", "scheduler.brackets", "must be at most the 4 rungs of this budget"),
+    ("scheduler={name: hyperband, grace: 1}", "scheduler.grace", "is not a known key"),
+    ("baselines=kd", "baselines", f"must be a list of {', '.join(BASELINES)}, but got 'kd'"),
+    ("baselines={kd: true}", "baselines", "must be a list of student-alone, kd"),
+    ("baselines=[kd, kdd]", "baselines.1", f"must be one of {', '.join(BASELINES)}, but got 'kdd'"),
+    ("baselines=[null]", "baselines.0", "must be one of student-alone, kd"),
+    ("baselines=[[kd]]", "baselines.0", "but got ['kd']"),
+    ("baselines=[{kd: 1}]", "baselines.0", "but got {'kd': 1}"),
+    ("baselines=[kd, at, kd]", "baselines.2", "kd is there twice"),
+    ("confirm=3", "confirm", "must be a mapping, with the keys best, seeds, but got 3"),
+    ("confirm=true", "confirm", "must be a mapping, with the keys best, seeds, but got True"),
+    ("confirm={best: 0}", "confirm.best", "must be at least 1, but got 0"),
+    ("confirm={seeds: 1}", "confirm.seeds", "must be at least 2, but got 1"),
+    ("confirm={seeds: many}", "confirm.seeds", "must be a whole number, but got 'many'"),
+    ("confirm={trials: 3}", "confirm.trials", "is not a known key; allowed: best, seeds"),
+    ("objectives=params", "objectives", f"must be a list of {ACCURACY}, params, multiply_adds, latency_ms, but got"),
+    ("objectives=[]", "objectives", f"must be a list of {ACCURACY}, params, multiply_adds, latency_ms, but got []"),
+    (f"objectives=[{ACCURACY}, size]", "objectives.1", "must be one of validation_accuracy, params"),
+    (f"objectives=[{ACCURACY}, [params]]", "objectives.1", "but got ['params']"),
+    (f"objectives=[{ACCURACY}, params, params]", "objectives.2", "params is there twice"),
+    ("objectives=[params]", "objectives", f"must have {ACCURACY} among them, but got ['params']"),
+    ("limits=5", "limits", "must be a mapping, with the keys max_params, max_multiply_adds, max_latency_ms"),
+    ("limits={max_params: 0}", "limits.max_params", "must be at least 1, but got 0"),
+    ("limits={max_params: 1.5e5}", "limits.max_params", "must be a whole number, but got 150000.0"),
+    ("limits={max_multiply_adds: -1}", "limits.max_multiply_adds", "must be at least 1, but got -1"),
+    ("limits={max_latency_ms: 0}", "limits.max_latency_ms", "must be greater than 0, but got 0"),
+    ("limits={max_latency_ms: .nan}", "limits.max_latency_ms", "must be greater than 0, but got nan"),
+    ("limits={params: 100000}", "limits.params", "is not a known key (did you mean max_params?)"),
+]
+
+
+@pytest.mark.parametrize(("override", "place", "message"), FAULTY, ids=[fault[0] for fault in FAULTY])
+def test_every_faulty_form_is_refused_at_its_place(override, place, message):
+    with pytest.raises(UserError, match=r"space\.yaml has 1 error:") as caught:
+        space(override)
+    (line,) = str(caught.value).splitlines()[1:]
+    assert f": {place} " in line
+    assert message in line
+
+
+# What stands in the way of a choice, elsewhere in the space.
+OUT_OF_PLACE = [
+    (["sampler=cmaes"], "{alpha: {float: [0.1, 1]}, step_loss: {choice: [kl, mse]}}", "sampler", "has 1"),
+    (["sampler=cmaes"], "{step_loss: {choice: [kl, mse]}}", "sampler", "the space has 0"),
+    (
+        ["sampler=cmaes"],
+        "{alpha: {float: [0, 1]}, step_loss: {choice: [kl, mse]}, temperature: {float: [1, 9], when: {step_loss: kl}}}",
+        "sampler",
+        "cmaes needs at least 2 numbers that are searched in every trial (float or int, without when); the space has 1",
+    ),
+    (["sampler=cmaes", f"objectives=[{ACCURACY}, params]"], NUMBERS, "sampler", "cmaes follows one objective"),
+    (["scheduler=none", "budget.grace_period=1"], NUMBERS, "budget.grace_period", "where scheduler is none; leave it"),
+    (["scheduler=none", "budget.reduction_factor=3"], NUMBERS, "budget.reduction_factor", "where scheduler is none"),
+    (["scheduler=hyperband", "budget.epochs=2"], NUMBERS, "scheduler", "at least 2 rungs, and this budget has 1"),
+    (["scheduler=hyperband", "budget={epochs: 9, grace_period: 9}"], NUMBERS, "scheduler", "and this budget has 0"),
+    (
+        ["scheduler={name: hyperband, brackets: 3}", "budget.epochs=9"],
+        NUMBERS,
+        "scheduler.brackets",
+        "must be at most the 2 rungs of this budget, but got 3",
+    ),
+    ([f"objectives=[{ACCURACY}, latency_ms]"], ONE_STUDENT, "objectives", "latency_ms is the same in every trial"),
+    ([f"objectives=[{ACCURACY}, params]"], "{alpha: {float: [0.1, 1]}}", "objectives", "has the student wrn-16-1"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "search", "place", "message"), OUT_OF_PLACE)
+def test_what_does_not_go_with_the_rest_of_the_space_is_refused(overrides, search, place, message):
+    with pytest.raises(UserError, match=r"space\.yaml has 1 error:") as caught:
+        space(*overrides, search=search)
+    (line,) = str(caught.value).splitlines()[1:]
+    assert f": {place} " in line
+    assert message in line
+
+
+def test_all_that_is_wrong_is_said_at_once_and_at_its_line():
+    Path("space.yaml").write_text(
+        "name: x\ndataset: {name: digits}\nsampler:\n  name: gp\n  sigma: 1\nscheduler: nobody\nbaselines:\n"
+        "  - kd\n  - nothing\nconfirm: {best: -1,\n  seeds: 1}\nobjectives: [params]\nlimits: {max_params: none}\n"
+        f"search: {NUMBERS}\n"
+    )
+    with pytest.raises(UserError, match="has 7 errors:") as caught:
+        read_space(Path("space.yaml"))
+    said = [line.split()[:3] for line in str(caught.value).splitlines()[1:]]
+    assert [(int(number[:-1]), place) for _, number, place in said] == [
+        (5, "sampler.sigma"),
+        (6, "scheduler"),
+        (9, "baselines.1"),
+        (10, "confirm.best"),
+        (11, "confirm.seeds"),
+        (12, "objectives"),
+        (13, "limits.max_params"),
+    ]
+
+
+VALID = [
+    ([], Strategy()),
+    (["sampler=", "scheduler=", "baselines=", "confirm=", "objectives=", "limits="], Strategy()),
+    (["sampler=tpe", "scheduler=asha", "baselines=[]", f"objectives=[{ACCURACY}]", "limits={}"], Strategy()),
+    (["sampler={}", "scheduler={}"], Strategy()),
+    *[([f"sampler={name}"], Strategy(Sampler(name))) for name in SAMPLERS.split(", ")],
+    *[([f"sampler.name={name}"], Strategy(Sampler(name))) for name in SAMPLERS.split(", ")],
+    (["sampler={startup_trials: 1, candidates: 2}"], Strategy(Sampler("tpe", startup_trials=1, candidates=2))),
+    (["sampler={name: gp, startup_trials: 7}"], Strategy(Sampler("gp", startup_trials=7))),
+    (["sampler={name: cmaes, sigma: 1, population: 4}"], Strategy(Sampler("cmaes", sigma=1, population=4))),
+    (
+        ["sampler={name: qmc, sequence: halton, scramble: false}"],
+        Strategy(Sampler("qmc", sequence="halton", scramble=False)),
+    ),
+    (["scheduler=none"], Strategy(scheduler=Scheduler("none"))),
+    (["scheduler=none", "budget.epochs=5"], Strategy(scheduler=Scheduler("none"))),
+    (["scheduler=hyperband"], Strategy(scheduler=Scheduler("hyperband"))),
+    (["scheduler=hyperband", "budget.epochs=4"], Strategy(scheduler=Scheduler("hyperband"))),
+    (["scheduler={name: hyperband, brackets: 4}"], Strategy(scheduler=Scheduler("hyperband", brackets=4))),
+    # In the order in which they are run, whatever the order in the file.
+    (["baselines=[at, kd, student-alone]"], Strategy(baselines=("student-alone", "kd", "at"))),
+    ([f"baselines=[{', '.join(BASELINES)}]"], Strategy(baselines=tuple(BASELINES))),
+    (["confirm={}"], Strategy(confirm=Confirm(best=3, seeds=3))),
+    (["confirm={best: 1, seeds: 2}"], Strategy(confirm=Confirm(best=1, seeds=2))),
+    # The accuracy first.
+    ([f"objectives=[latency_ms, params, {ACCURACY}]"], Strategy(objectives=(ACCURACY, "params", "latency_ms"))),
+    (["limits={max_latency_ms: 0.5}"], Strategy(limits=Limits(max_latency_ms=0.5))),
+    (["limits={max_params: 1, max_multiply_adds: 2}"], Strategy(limits=Limits(max_params=1, max_multiply_adds=2))),
+]
+
+
+@pytest.mark.parametrize(("overrides", "strategy"), VALID, ids=[" ".join(case[0]) or "nothing" for case in VALID])
+def test_every_valid_form_is_read_and_kept(overrides, strategy):
+    found = space(*overrides)
+    assert found.strategy == strategy
+    assert space_of(plain(dict(found.raw))).strategy == strategy
+    assert space(search=NUMBERS).strategy == Strategy()
+
+
+def test_what_must_be_known_of_the_students_is_what_is_an_objective_or_limited():
+    for objectives, limits, costs in [
+        ([], {}, []),
+        (["latency_ms"], {}, ["latency_ms"]),
+        ([], {"max_params": 9}, ["params"]),
+        (["latency_ms"], {"max_multiply_adds": 9, "max_latency_ms": 9}, ["multiply_adds", "latency_ms"]),
+    ]:
+        words = [f"objectives={yaml.safe_dump([ACCURACY, *objectives], default_flow_style=True)}"]
+        found = space(*words, f"limits={yaml.safe_dump(limits, default_flow_style=True)}").strategy
+        assert found.costs == costs
+        assert found.limits.given() == {cost: limits[key] for cost, key in COSTS.items() if key in limits}
+
+
+def suggestions(*overrides, count=14):
+    """What a study suggests where trials are the better the nearer they are to a point inside the ranges."""
+    chosen = space("seed=1", *overrides)
+    costs = {"resnet8": 1.0, "wrn-16-1": 2.0}
+    names = chosen.strategy.objectives
+    study = Study(chosen, None, "x", lambda trial: [trial.accuracy, costs[trial.values["pair"][9:]]][: len(names)])
+    found = []
+    for number in range(1, count + 1):
+        asked, stored = study.ask(number, range(number - 1))
+        record = TrialRecord(number, chosen.decode(stored), stored, 0, optuna=asked, status=FINISHED)
+        accuracy = 1 - abs(stored["alpha"] - 0.4) - abs(stored["lr"] - 0.1)
+        record.epochs = [{"epoch": 1, ACCURACY: accuracy}]
+        study.trial_reported(record, {})
+        study.trial_ended(record)
+        found.append(stored)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("tpe", "startup_trials: 3"),
+        ("tpe", "candidates: 2"),
+        ("gp", "startup_trials: 2"),
+        ("cmaes", "sigma: 0.9"),
+        ("cmaes", "population: 5"),
+        ("qmc", "sequence: halton"),
+        ("qmc", "scramble: false"),
+    ],
+)
+def test_an_option_of_a_sampler_changes_what_is_suggested(name, option):
+    count = 8 if name == "gp" else 14
+    without = suggestions(f"sampler={name}", count=count)
+    assert suggestions(f"sampler={{name: {name}, {option}}}", count=count) != without
+    assert suggestions(f"sampler={name}", count=count) == without
+
+
+def test_startup_trials_are_those_that_are_drawn_without_regard_to_results():
+    plain_draws = suggestions("sampler=random")
+    modelled = suggestions("sampler={name: tpe, startup_trials: 6}")
+    assert modelled[:6] == plain_draws[:6]
+    assert modelled[6:] != plain_draws[6:]
+
+
+def test_each_sampler_suggests_something_else_and_says_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = [suggestions(f"sampler={name}", count=7) for name in ("cmaes", "qmc", "random")]
+    assert all(one != other for one in found for other in found if one is not other)
+
+
+@pytest.mark.parametrize("name", ["tpe", "gp", "qmc", "random"])
+def test_several_objectives_go_with_every_sampler_but_cmaes(name):
+    count = 8 if name == "gp" else 14
+    overrides = [f"sampler={name}", f"objectives=[{ACCURACY}, params]"]
+    assert len(suggestions(*overrides, count=count)) == count
+
+
+def test_a_sequence_covers_the_ranges_more_evenly_than_chance():
+    def largest_gap(drawn):
+        found = sorted((stored["alpha"] - 0.1) / 0.9 for stored in drawn)
+        return max(b - a for a, b in zip([0.0, *found], [*found, 1.0], strict=True))
+
+    assert largest_gap(suggestions("sampler=qmc", count=33)[1:]) < 2 / 32 + 1e-9
+    assert largest_gap(suggestions("sampler=random", count=33)[1:]) > 2 / 32
+
+
+def first_stops(*overrides):
+    """After which epochs trials are stopped, each of them worse than all before it."""
+    chosen, known, found = space(*overrides), {}, set()
+    ladders = Ladders(chosen, known)
+    for number in range(1, 40):
+        known[number] = TrialRecord(number, {"pair": "wrn-16-2/resnet8"}, {}, 0)
+        trial = SimpleNamespace(config={"number": number})
+        for epoch in range(1, 9):
+            result = {"training_iteration": epoch, ACCURACY: 1 / number}
+            if ladders.on_trial_result(None, trial, result) == "STOP":
+                found.add(epoch)
+                break
+    return found
+
+
+def test_the_scheduler_and_the_budget_decide_when_trials_are_stopped():
+    for grace in (1, 2, 5):
+        assert first_stops("scheduler=asha", f"budget={{epochs: 9, grace_period: {grace}}}") == {grace}
+    budget = "budget={epochs: 9, grace_period: 2, reduction_factor: 2}"
+    assert first_stops("scheduler=hyperband", budget) == {2, 4, 8}
+    assert first_stops("scheduler={name: hyperband, brackets: 2}", budget) == {2, 4}
+    assert first_stops("scheduler=none", "budget.epochs=9") == set()
+
+
+def test_the_sampler_is_told_the_directions_of_the_objectives():
+    study = Study(space(f"objectives=[{ACCURACY}, multiply_adds, params]"), None, "x", lambda trial: [])
+    maximize, minimize = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+    assert study.study.directions == [maximize, minimize, minimize]
