@@ -11,19 +11,20 @@ import ray
 import torch
 
 from ctkd_search.errors import UserError
+from ctkd_search.search.machine import Node
 
 # No snapshot of the experiment in between: nothing is ever restored from one.
 _NEVER = "1000000000"
 
 
-def start_ray(address: str | None) -> tuple[float, int]:
+def start_ray(address: str | None) -> list[Node]:
     """Starts Ray, or joins a cluster.
 
     Args:
         address: The cluster's address; None starts Ray on this machine.
 
     Returns:
-        GPUs and CPU cores that there are.
+        The machines.
 
     Raises:
         UserError: The cluster cannot be joined.
@@ -54,8 +55,8 @@ def start_ray(address: str | None) -> tuple[float, int]:
         raise UserError(f"{what} ({reason}); check the address") from None
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    total = ray.cluster_resources()
-    return total.get("GPU", 0.0), int(total.get("CPU", 1))
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(found.get("GPU", 0.0), int(found.get("CPU", 0))) for found in resources]
 
 
 def _knock(address: str) -> None:

@@ -43,10 +43,11 @@ def failure_of(trial: Any) -> Failure:
 
 def read_failure(text: str) -> Failure:
     """Why a trial failed, from the text of Ray's error file."""
-    lines = [line.strip() for line in text.rpartition("Failure #")[2].splitlines()[1:] if line.strip()]
-    if not lines or lines[0].startswith("The actor died") or lines[0].startswith("The actor is temporarily"):
+    lines = [line for line in text.rpartition("Failure #")[2].splitlines()[1:] if line.strip()]
+    # An actor also "died" when the first trial in it raised; that is a traceback like any other.
+    if not lines or lines[0].startswith(("The actor died unexpectedly", "The actor is temporarily")):
         return Failure("its worker process died" + _memory_hint(text))
-    last = next((line for line in reversed(lines) if _is_message(line)), lines[-1])
+    last = _message(lines)
     return Failure(
         last.removeprefix(_USER_ERROR)[:300],
         full_disk=any(sign in last for sign in _NO_ROOM),
@@ -55,8 +56,16 @@ def read_failure(text: str) -> Failure:
     )
 
 
+def _message(lines: list[str]) -> str:
+    """The first line of the exception's message, which may have several: what comes after the traceback's frames."""
+    frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
+    if frames:
+        return next((line for line in lines[frames[-1] :] if not line[0].isspace()), lines[-1]).strip()
+    return next((line for line in reversed(lines) if _is_message(line)), lines[-1]).strip()
+
+
 def _is_message(line: str) -> bool:
-    """Whether a line begins with the name of an exception, as the last of a traceback does."""
+    """Whether a line begins with the name of an exception."""
     name = line.partition(":")[0].rpartition(".")[2]
     return name.isidentifier() and name[:1].isupper()
 

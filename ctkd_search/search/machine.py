@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from ctkd_search.errors import UserError
 from ctkd_search.space import Resources
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine.
+
+    Attributes:
+        gpus: Its GPUs.
+        cpus: Its CPU cores.
+    """
+
+    gpus: float
+    cpus: int
 
 
 @dataclass(frozen=True)
@@ -17,11 +31,13 @@ class Share:
         gpus: GPUs, or a fraction of one.
         cpus: CPU cores, and threads.
         concurrent: Trials at once.
+        cores: Cores of the largest machine that trials run on.
     """
 
     gpus: float
     cpus: int
     concurrent: int
+    cores: int = field(default=1, compare=False)
 
     @property
     def device(self) -> str:
@@ -35,19 +51,19 @@ class Share:
         return f"{self.concurrent} trial{'s' * (self.concurrent > 1)} at once, each with {gpus}{threads}"
 
 
-def share_out(resources: Resources, gpus: float, cpus: int) -> Share:
-    """Decides what one trial gets.
+def share_out(resources: Resources, nodes: Sequence[Node]) -> Share:
+    """Decides what one trial gets. A trial runs on one machine, so that what it gets must be found on one.
 
     Without instructions, a trial gets one GPU where there are any, and one core where there are none.
 
     Args:
         resources: The instructions.
-        gpus: GPUs that there are.
-        cpus: Cores that there are.
+        nodes: The machines.
 
     Raises:
         UserError: More is asked for than there is.
     """
+    gpus = max(node.gpus for node in nodes)
     if resources.trials_per_gpu is not None and not gpus:
         raise UserError("resources.trials_per_gpu is given, but no GPU was found; leave it out to use the CPU")
     per_trial = resources.gpus_per_trial
@@ -61,18 +77,30 @@ def share_out(resources: Resources, gpus: float, cpus: int) -> Share:
             f"resources.gpus_per_trial is {per_trial:g}, but the GPUs found are {found}; lower it, or set it to 0 for "
             "the CPU"
         )
+    able = [node for node in nodes if not per_trial or _room(per_trial, node.gpus)]
+    cores = max(node.cpus for node in able)
     wanted = resources.concurrent_trials
-    by_gpu = _room(per_trial, gpus) if per_trial else cpus
-    cpus_per_trial = resources.cpus_per_trial or max(1, cpus // (wanted or by_gpu))
-    if cpus_per_trial > cpus:
-        raise UserError(f"resources.cpus_per_trial is {cpus_per_trial}, but there are {cpus} cores; lower it")
-    most = max(1, min(by_gpu, cpus // cpus_per_trial))
+    by_gpu = sum(_room(per_trial, node.gpus) if per_trial else node.cpus for node in able)
+    cpus_per_trial = resources.cpus_per_trial
+    if cpus_per_trial is None:
+        cpus_per_trial = min(cores, max(1, sum(node.cpus for node in able) // (wanted or by_gpu)))
+        # Cores of two machines do not add up.
+        while wanted and cpus_per_trial > 1 and _rooms(able, per_trial, cpus_per_trial) < wanted:
+            cpus_per_trial -= 1
+    if cpus_per_trial > cores:
+        raise UserError(f"resources.cpus_per_trial is {cpus_per_trial}, but there are {cores} cores; lower it")
+    most = max(1, _rooms(able, per_trial, cpus_per_trial))
     if wanted and wanted > most:
         raise UserError(
             f"resources.concurrent_trials is {wanted}, but at {per_trial:g} GPUs and {cpus_per_trial} cores a trial "
             f"there is room for {most}; lower it, or lower what a trial gets"
         )
-    return Share(per_trial, cpus_per_trial, wanted or most)
+    return Share(per_trial, cpus_per_trial, wanted or most, cores)
+
+
+def _rooms(nodes: Sequence[Node], gpus: float, cpus: int) -> int:
+    """How many trials fit on the machines."""
+    return sum(min(_room(gpus, node.gpus) if gpus else node.cpus, node.cpus // cpus) for node in nodes)
 
 
 def _room(per_trial: float, gpus: float) -> int:

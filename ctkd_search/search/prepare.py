@@ -123,8 +123,8 @@ def _called(run: TeacherRun) -> str:
 
 
 def _threads(share: Share, runs: int) -> int:
-    """CPU threads of a teacher's training: while teachers are trained nothing else runs."""
-    return max(share.cpus, share.cpus * share.concurrent // max(1, runs))
+    """CPU threads of a teacher's training, on one machine: while teachers are trained nothing else runs."""
+    return max(share.cpus, min(share.cores, share.cpus * share.concurrent // max(1, runs)))
 
 
 def describe_maps(needs: Sequence[Need], images: int, image_size: int) -> str | None:

@@ -53,10 +53,11 @@ class Session:
 
     def __enter__(self) -> Session:
         """Starts Ray, or joins a cluster."""
-        self.gpus, self.cpus = start_ray(self.space.resources.address)
+        nodes = start_ray(self.space.resources.address)
+        self.gpus, self.cpus = sum(node.gpus for node in nodes), sum(node.cpus for node in nodes)
         try:
             self.space = with_precision(self.space, torch.device("cuda" if self.gpus else "cpu"))
-            self.share = share_out(self.space.resources, self.gpus, self.cpus)
+            self.share = share_out(self.space.resources, nodes)
         except UserError:
             ray.shutdown()
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ctkd_search.errors import UserError
-from ctkd_search.search.machine import Share, share_out
+from ctkd_search.search.machine import Node, Share, share_out
 from ctkd_search.space import Resources
 
 THIRD = 1 / 3
@@ -52,7 +52,7 @@ def wanting(gpus=None, cpus=None, concurrent=None):
     ],
 )
 def test_what_a_trial_gets(wanted, gpus, cpus, share):
-    assert share_out(wanted, gpus, cpus) == share
+    assert share_out(wanted, [Node(gpus, cpus)]) == share
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_a_trial_gets(wanted, gpus, cpus, share):
 )
 def test_more_than_there_is(wanted, gpus, cpus, fragment):
     with pytest.raises(UserError) as caught:
-        share_out(wanted, gpus, cpus)
+        share_out(wanted, [Node(gpus, cpus)])
     assert fragment in str(caught.value)
 
 
@@ -81,7 +81,7 @@ def test_more_than_there_is(wanted, gpus, cpus, fragment):
 @pytest.mark.parametrize("cores", [None, 1, 3])
 def test_no_more_is_given_than_there_is(gpus, cpus, per_trial, cores):
     try:
-        share = share_out(wanting(per_trial, cores), gpus, cpus)
+        share = share_out(wanting(per_trial, cores), [Node(gpus, cpus)])
     except UserError:
         assert (per_trial or 0) > gpus or (cores or 0) > cpus
         return
@@ -110,14 +110,14 @@ def test_a_share_in_words(share, words):
     ("packed", "gpus", "cpus", "concurrent"), [(1, 2, 8, 2), (4, 2, 8, 8), (3, 1, 8, 3), (8, 1, 4, 4)]
 )
 def test_trials_share_a_gpu_as_asked(packed, gpus, cpus, concurrent):
-    share = share_out(Resources(trials_per_gpu=packed), gpus, cpus)
+    share = share_out(Resources(trials_per_gpu=packed), [Node(gpus, cpus)])
     assert share.gpus == pytest.approx(1 / packed)
     assert share.concurrent == concurrent
 
 
 def test_packing_without_a_gpu_is_refused():
     with pytest.raises(UserError, match="no GPU was found"):
-        share_out(Resources(trials_per_gpu="auto"), 0, 8)
+        share_out(Resources(trials_per_gpu="auto"), [Node(0, 8)])
 
 
 @pytest.mark.parametrize(
@@ -133,3 +133,32 @@ def test_trials_that_fit_a_gpu(need, total, cores, fitting):
     from ctkd_search.search.packing import trials_that_fit
 
     assert trials_that_fit(need, total, cores) == fitting
+
+
+@pytest.mark.parametrize(
+    ("wanted", "nodes", "share", "cores"),
+    [
+        (wanting(), [(0, 1), (0, 1)], Share(0, 1, 2), 1),
+        (wanting(), [(0, 4), (0, 2)], Share(0, 1, 6), 4),
+        # cores of two machines do not add up, nor do their GPUs
+        (wanting(concurrent=1), [(0, 1), (0, 3)], Share(0, 3, 1), 3),
+        (wanting(concurrent=2), [(0, 8), (0, 2)], Share(0, 4, 2), 8),
+        (wanting(gpus=2), [(3, 8), (3, 8)], Share(2, 8, 2), 8),
+        # machines without a GPU lend no cores to trials that need one
+        (wanting(), [(0, 60), (2, 4)], Share(1, 2, 2), 4),
+        (wanting(gpus=0.5), [(1, 4), (1, 2)], Share(0.5, 1, 4), 4),
+    ],
+)
+def test_what_a_trial_gets_of_several_machines(wanted, nodes, share, cores):
+    given = share_out(wanted, [Node(*node) for node in nodes])
+    assert given == share
+    assert given.cores == cores
+
+
+@pytest.mark.parametrize(
+    ("wanted", "nodes"),
+    [(wanting(gpus=4), [(2, 8), (2, 8)]), (wanting(cpus=4), [(0, 2), (0, 2)]), (wanting(concurrent=5), [(0, 2)] * 2)],
+)
+def test_what_no_single_machine_has_is_refused(wanted, nodes):
+    with pytest.raises(UserError, match="but"):
+        share_out(wanted, [Node(*node) for node in nodes])
