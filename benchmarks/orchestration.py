@@ -1,0 +1,223 @@
+"""What orchestration costs: many trials of near-empty epochs on pretended GPUs.
+
+Runs everything of a search but the training: Ray Tune with as many actors as there are pretended GPUs, Optuna's study
+and MLflow's store in SQLite files, records, early stopping. Prints wall-clock and processor time of the driver for each
+reported epoch, its memory as the search goes on, what is on disk in the end, and where the driver's time goes (a
+sample of its stack every 20 ms).
+
+    python benchmarks/orchestration.py
+    python benchmarks/orchestration.py --trials 200 --gpus 16
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from common import header
+from ray import tune
+
+from ctkd_search.mlflow_store import Mlflow, default_uri
+from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord
+from ctkd_search.search.keeper import Keeper
+from ctkd_search.search.observer import Observer
+from ctkd_search.search.scheduler import Halt, Ladders
+from ctkd_search.search.searcher import Agenda
+from ctkd_search.search.sitting import run_trials
+from ctkd_search.search.study import Study
+from ctkd_search.search.tracking import Tracker
+from ctkd_search.space import Space
+from ctkd_search.space_file import read_space
+
+SPACE = Path(__file__).resolve().parents[1] / "spaces" / "digits.yaml"
+
+
+class NearEmpty(tune.Trainable):
+    """A trial whose epochs take no time worth mentioning; its workers import neither torch nor this package."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Called by Ray once per actor."""
+        self.number, self.epoch = config["number"], 0
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Called by Ray to begin another trial in the same actor."""
+        self.number, self.epoch = new_config["number"], 0
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """An epoch with the metrics of a real one."""
+        self.epoch += 1
+        accuracy = 1 - 1 / (1 + self.epoch * (1 + self.number % 97))
+        names = ("loss", "loss_ce", "loss_step", "loss_attention", "lr", "images_per_second", "train_accuracy")
+        metrics = {"epoch": self.epoch, **dict.fromkeys(names, 0.5), "validation_accuracy": accuracy}
+        metrics |= {"validation_loss": 0.5, "seconds": 0.0, "at": int(time.time() * 1000)}
+        return {
+            "validation_accuracy": accuracy,
+            "training_iteration": self.epoch,
+            "metrics": metrics,
+            "diverged": False,
+            "done": self.epoch >= 10,
+            "notes": [],
+        }
+
+
+class LightAgenda(Agenda):
+    """Hands out numbers alone, so that the workers need not import what a config is made of."""
+
+    def suggest(self, trial_id: str) -> Any:
+        """Called by Ray when there may be room for another trial."""
+        suggested = super().suggest(trial_id)
+        return {"number": suggested["number"]} if isinstance(suggested, dict) else suggested
+
+
+class Sampler(threading.Thread):
+    """Looks 50 times a second at what the main thread and MLflow's are doing, and at the driver's memory."""
+
+    ROOMS = ("keeper.py", "study.py", "sampler.py", "tracking.py", "mlflow_store.py", "scheduler.py", "store.py")
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.found: dict[str, collections.Counter[str]] = {
+            "driver": collections.Counter(),
+            "mlflow": collections.Counter(),
+        }
+        self.memory: list[float] = []
+        self.ended = False
+
+    def run(self) -> None:
+        """Samples until told to end."""
+        names = {threading.main_thread().ident: "driver"}
+        count = 0
+        while not self.ended:
+            for thread in threading.enumerate():
+                if thread.name == "mlflow":
+                    names[thread.ident] = "mlflow"
+            for ident, frame in sys._current_frames().items():
+                if ident in names:
+                    self.found[names[ident]][_place(frame)] += 1
+            if count % 50 == 0:
+                self.memory.append(_resident())
+            count += 1
+            time.sleep(0.02)
+
+
+def _place(frame: Any) -> str:
+    """What a stack is busy with: the package's own innermost function in it, or waiting, or Ray."""
+    top = frame.f_code.co_qualname if hasattr(frame.f_code, "co_qualname") else frame.f_code.co_name
+    waiting = top in ("wait", "Condition.wait", "sleep") or "wait" in top.lower()
+    ray_wait = False
+    while frame is not None:
+        path, name = frame.f_code.co_filename, frame.f_code.co_name
+        if "ctkd_search" in path and "benchmarks" not in path and not path.endswith(("observer.py", "sitting.py")):
+            return f"{Path(path).name}: {name}"
+        ray_wait = ray_wait or (path.endswith("actor_manager.py") and name == "next") or name == "wait"
+        frame = frame.f_back
+    return "waiting for workers or work" if waiting or ray_wait else "Ray Tune"
+
+
+def _resident() -> float:
+    """Megabytes of memory that this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+def _size(directory: Path) -> float:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) / 1e6
+
+
+def run(trials: int, gpus: int, directory: Path) -> None:
+    """Runs the search and prints what it cost."""
+    overrides = [f"budget.trials={trials}", "budget.epochs=10", "scheduler=none", "confirm=null", "baselines=null"]
+    text = SPACE.read_text(encoding="utf-8").replace("  grace_period", "  # grace_period")
+    path = directory / "space.yaml"
+    path.write_text(text.replace("  reduction_factor", "  # reduction_factor"), encoding="utf-8")
+    space = read_space(path, overrides)
+    folder = SearchFolder(directory / "trials", "many")
+    tracker = _tracker(space, folder)
+    records: dict[int, TrialRecord] = {}
+    study = Study(space, folder.study, "many", lambda trial: [trial.accuracy])
+    halt = Halt(None)
+    keeper = Keeper(folder, records, None, tracker.run_id)
+    observer = Observer(10, 0, folder.states, [keeper, study, tracker], records, halt)
+    agenda = LightAgenda(space, folder, study, records, gpus, trials, _fail)
+    sampler = Sampler()
+    sampler.start()
+    started, busy = time.perf_counter(), time.process_time()
+    run_trials(
+        tune.with_resources(NearEmpty, {"cpu": 1, "gpu": 1}), agenda, Ladders(space, records), observer, halt, gpus
+    )
+    ended = time.perf_counter()
+    delivered = tracker.flush(600)
+    flushed = time.perf_counter()
+    worked = time.process_time() - busy
+    sampler.ended = True
+    epochs = sum(len(record.epochs) for record in records.values())
+    print(f"{len(records)} trials, {epochs} epochs, {gpus} pretended GPUs, delivered to MLflow: {delivered}")
+    print(f"wall-clock per reported epoch: {1000 * (ended - started) / epochs:.1f} ms ({ended - started:.0f} s in all)")
+    print(f"MLflow was up to date {flushed - ended:.1f} s after the last trial")
+    print(f"processor time of the driver per reported epoch: {1000 * worked / epochs:.1f} ms")
+    quarter = max(1, len(sampler.memory) // 4)
+    marks = ", ".join(f"{value:.0f}" for value in sampler.memory[::quarter])
+    print(f"memory of the driver, four times on the way: {marks} MB; at the end {_resident():.0f} MB")
+    print(
+        f"on disk: {_size(directory):.1f} MB, of which MLflow {_size_of(directory, 'mlflow.db'):.1f} MB, "
+        f"Optuna {_size_of(directory, 'study.db'):.1f} MB, records {_size(folder.path / 'records'):.1f} MB"
+    )
+    for thread, counts in sampler.found.items():
+        total = sum(counts.values())
+        print(f"where the time of the thread {thread!r} went ({total} samples):")
+        for place, count in counts.most_common(10):
+            print(f"  {100 * count / max(1, total):5.1f} %  {place}")
+    tracker.close()
+
+
+def _size_of(directory: Path, name: str) -> float:
+    return sum(path.stat().st_size for path in directory.rglob(f"{name}*")) / 1e6
+
+
+def _tracker(space: Space, folder: SearchFolder) -> Tracker:
+    root = folder.root
+    folder.path.mkdir(parents=True)
+    tracker = Tracker(Mlflow(default_uri(root), "many", root / "artifacts"), lambda trial: str(trial.number), print)
+    search = SearchRecord("many", "0", {}, "", "", {}, "", [], "")
+    tracker.begin(search, {}, [])
+    return tracker
+
+
+def _fail(error: Exception) -> None:
+    raise error
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--gpus", type=int, default=64)
+    options = parser.parse_args()
+    header(f"{options.trials} trials of 10 near-empty epochs on {options.gpus} pretended GPUs")
+    os.environ.update(
+        RAY_AIR_NEW_OUTPUT="0", TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1", TUNE_GLOBAL_CHECKPOINT_S="1000000000"
+    )
+    ray.init(
+        address="local",
+        num_gpus=options.gpus,
+        num_cpus=options.gpus,
+        include_dashboard=False,
+        _node_ip_address="127.0.0.1",
+        log_to_driver=False,
+        logging_level="CRITICAL",
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        run(options.trials, options.gpus, Path(directory))
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()
