@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from ray import tune
 from ray.tune.experiment import Trial
 
@@ -22,7 +21,7 @@ from ctkd_search.results.store import (
 )
 from ctkd_search.search.failures import Failure, failure_of, is_full_disk
 from ctkd_search.search.scheduler import Halt
-from ctkd_search.search.states import state_path
+from ctkd_search.search.states import read_state, state_path
 from ctkd_search.search.trainable import NUMBER
 from ctkd_search.search.unpickled import Unpickled
 
@@ -144,10 +143,9 @@ class Observer(Unpickled, tune.Callback):
 
     def _take_up_kept(self, record: TrialRecord) -> None:
         """Notes the epochs that a trial has kept and not reported any more, so that record and student agree."""
-        path = state_path(self.states, record.number)
-        if path.exists():
-            history = torch.load(path, map_location="cpu", weights_only=True)["history"]
-            for metrics in history[len(record.epochs) :]:
+        kept = read_state(state_path(self.states, record.number))
+        if kept is not None:
+            for metrics in kept["history"][len(record.epochs) :]:
                 self._report(record, metrics)
 
     def _report(self, record: TrialRecord, metrics: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from ray.tune.schedulers import TrialScheduler
 
 from ctkd_search.results.pareto import objective_values
-from ctkd_search.results.store import WAITING, SearchFolder
+from ctkd_search.results.store import FINISHED, WAITING, SearchFolder, TrialRecord
 from ctkd_search.search.comparisons import missing_baselines
 from ctkd_search.search.keeper import Keeper
 from ctkd_search.search.observer import Observer
@@ -28,6 +28,15 @@ SEARCH = {
     "alpha": {"float": [0.1, 5], "log": True},
     "lr": {"float": [0.01, 0.3], "log": True},
 }
+
+
+RESNET, WRN = "wrn-16-2/resnet8", "wrn-16-2/wrn-16-1"
+
+
+def a_record(number, *accuracies, status=FINISHED, pair=RESNET, **more):
+    """A trial that reached these accuracies, epoch after epoch."""
+    epochs = [{"epoch": epoch, "validation_accuracy": value} for epoch, value in enumerate(accuracies, start=1)]
+    return TrialRecord(number, {"pair": pair}, {}, more.pop("seed", 0), status=status, epochs=epochs, **more)
 
 
 def a_space(**sections):
