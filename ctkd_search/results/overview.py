@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctkd_search import data
+from ctkd_search.baselines import baseline_pairs
 from ctkd_search.distributions import Constant, show
 from ctkd_search.errors import UserError
 from ctkd_search.results.config_file import config_text
@@ -69,7 +70,7 @@ def _samples(space: Space) -> list[dict[str, object]]:
 def _budget_lines(space: Space) -> list[str]:
     budget = space.budget
     most = budget.trials * budget.epochs
-    rungs = budget.rungs()
+    rungs = budget.rungs() if space.strategy.scheduler.name != "none" else []
     # If ASHA lets one in reduction_factor past every rung.
     stops = [*rungs, budget.epochs]
     least, going = 0.0, float(budget.trials)
@@ -80,16 +81,39 @@ def _budget_lines(space: Space) -> list[str]:
         f"budget: {budget.trials} trials of up to {budget.epochs} epochs: {most:,} epochs in all, or about "
         f"{math.ceil(least):,} with early stopping",
     ]
+    strategy = space.strategy
+    lines.append(f"sampler: {strategy.sampler.name}, objectives: {', '.join(strategy.objectives)}")
     if rungs:
         lines.append(
-            f"ASHA: after epoch{'s' * (len(rungs) > 1)} {', '.join(map(str, rungs))} about one trial in "
-            f"{budget.reduction_factor} goes on"
+            f"{strategy.scheduler.name}: after epoch{'s' * (len(rungs) > 1)} {', '.join(map(str, rungs))} about one "
+            f"trial in {budget.reduction_factor} goes on"
         )
+    lines += _comparison_lines(space)
     if budget.seconds() is not None:
         lines.append(f"time: at most {clock(budget.seconds() or 0)}")
     teachers = ", ".join(space.teachers_by_name())
     how = "recorded once and replayed to every trial" if space.teachers.mode == "recorded" else "live, in every trial"
     lines.append(f"teachers, {how}, {budget.epochs} epochs each: {teachers}")
+    return lines
+
+
+def _comparison_lines(space: Space) -> list[str]:
+    """What is trained beside the trials that Optuna suggests."""
+    strategy, epochs = space.strategy, space.budget.epochs
+    lines = []
+    runs = baseline_pairs(strategy.baselines, space.pairs())
+    if runs:
+        lines.append(
+            f"baselines: {', '.join(strategy.baselines)}; {len(runs)} trainings of {epochs} epochs, never stopped early"
+        )
+    confirm = strategy.confirm
+    if confirm:
+        lines.append(
+            f"confirmation: the best {confirm.best} and the baselines of their pairs, with {confirm.seeds} fresh seeds "
+            "each; every seed has a stream and teachers of its own"
+        )
+    for cost, limit in strategy.limits.given().items():
+        lines.append(f"limit: pairs whose student has more than {limit:,.6g} {cost} are left out")
     return lines
 
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import yaml
 
@@ -81,7 +82,9 @@ class Live:
 
 def running_with_epochs(count):
     """The first running trial that has done so many epochs."""
-    return lambda live: next((r for r in live.records() if r["status"] == "running" and len(r["epochs"]) >= count), None)
+    return lambda live: next(
+        (r for r in live.records() if r["status"] == "running" and len(r["epochs"]) >= count), None
+    )
 
 
 def descendants(pid):
@@ -91,7 +94,7 @@ def descendants(pid):
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with contextlib.suppress(OSError, IndexError):
-                stat = open(f"/proc/{entry}/stat").read().rpartition(")")[2].split()
+                stat = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
                 parents[int(entry)] = int(stat[1])
     below = {pid}
     grown = True
@@ -101,7 +104,7 @@ def descendants(pid):
         grown = bool(more)
     for child in below - {pid}:
         with contextlib.suppress(OSError):
-            found[child] = open(f"/proc/{child}/cmdline", "rb").read().replace(b"\0", b" ").decode()
+            found[child] = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     return found
 
 

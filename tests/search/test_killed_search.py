@@ -44,13 +44,13 @@ CLOCKS = ("at", "seconds", "images_per_second")
 
 
 def start(directory, *words):
-    log = open(directory / "log.txt", "a")
-    return subprocess.Popen(
-        [sys.executable, "-m", "ctkd_search", "run", "space.yaml", *words],
-        cwd=directory,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
+    with open(directory / "log.txt", "a") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "ctkd_search", "run", "space.yaml", *words],
+            cwd=directory,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
 
 
 def epochs_done(directory):

@@ -1,12 +1,15 @@
 """A real MLflow server that goes away while a search runs, and comes back, or does not."""
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
 
 import pytest
-from live import Live, free_port, running_with_epochs
+from live import Live, descendants, free_port, running_with_epochs
 from mlflow import MlflowClient
 
 from ctkd_search.results.store import SearchFolder
@@ -28,10 +31,10 @@ class Server:
         store = f"sqlite:///{self.directory}/server.db"
         words = ["--host", "127.0.0.1", "--port", str(self.port), "--backend-store-uri", store, "--workers", "1"]
         words += ["--artifacts-destination", str(self.directory / "served-artifacts")]
-        log = open(self.directory / "server.txt", "a")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *words], stdout=log, stderr=log, start_new_session=True
-        )
+        with open(self.directory / "server.txt", "a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", *words], stdout=log, stderr=log, start_new_session=True
+            )
         for _ in range(240):
             try:
                 urllib.request.urlopen(f"{self.uri}/health", timeout=2)
@@ -43,7 +46,10 @@ class Server:
 
     def stop(self):
         if self.process is not None:
-            subprocess.run(["pkill", "-KILL", "-s", str(self.process.pid)], check=False)
+            # Some of its helpers are in sessions of their own.
+            for pid in (self.process.pid, *descendants(self.process.pid)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
 
