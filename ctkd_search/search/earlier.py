@@ -53,7 +53,8 @@ def earlier_search(
     changed = differences(_binding(record.space), _binding(plain(dict(space.raw))))
     if not any(trial.epochs or trial.ended for trial in trials):
         # It ended before its first trial: there is nothing to lose.
-        return None if changed or record.finished else record
+        other_start = warm_start not in (None, record.warm_start)
+        return None if changed or record.finished or other_start else record
     if changed:
         listed = "\n  ".join(changed)
         raise UserError(
