@@ -97,7 +97,9 @@ class Number(Distribution):
         if isinstance(value, bool) or not isinstance(value, int | float) or (self.whole and value != int(value)):
             return None
         # Equal but for the last digits, that is: 0.1 + 0.2 is a step of 0.1.
-        return value if math.isclose(self.nearest(value), value, rel_tol=1e-12, abs_tol=0.0) else None
+        if not math.isclose(self.nearest(value), value, rel_tol=1e-12, abs_tol=0.0):
+            return None
+        return min(max(value, self.low), self.nearest(self.high))
 
     def decode(self, stored: float) -> float:
         """From Optuna's stored value to the parameter's."""

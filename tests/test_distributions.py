@@ -70,6 +70,7 @@ FORMS = [
 def test_optuna_is_asked_for_exactly_what_the_file_says(parameter, raw, distribution, shown):
     entry = parsed(parameter, raw)
     assert str(entry) == shown
+    assert entry.distribution() == distribution
     for _, trial in draws(entry, 3):
         assert trial.distributions == {"x": distribution}
 
@@ -81,6 +82,7 @@ def test_what_optuna_stores_decodes_to_the_value_that_the_trial_got(parameter, r
     for value, trial in draws(entry, 50):
         decoded = entry.decode(trial.params["x"])
         assert (decoded, type(decoded)) == (value, type(value))
+        assert entry.encode(decoded) == trial.params["x"]
         assert parameter.fault(value) is None
         seen.add(value)
     assert len(seen) >= 2
@@ -185,6 +187,50 @@ def test_no_value_is_nearer_than_the_nearest(kind):
 )
 def test_the_nearest_option_is_the_value_itself_or_the_first_option(parameter, raw, value, stored):
     assert parsed(parameter, raw).nearest(value) == stored
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_number_is_encoded_where_optuna_could_have_drawn_it_and_nowhere_else(kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for number, distribution, wanted in random_numbers(kind, 500):
+            nearest = number.nearest(wanted)
+            assert number.encode(nearest) == nearest
+            # As it comes back from arithmetic with steps, but for its last digits.
+            if not number.whole:
+                for noisy in (nearest * (1 + 1e-15), nearest * (1 - 1e-15)):
+                    assert distribution._contains(number.encode(noisy))
+            assert number.encode(number.low - 1) is None
+            assert number.encode(number.high + 1) is None
+            if number.step and not number.whole:
+                assert number.encode(number.low + 0.4 * number.step) is None
+            if number.whole:
+                assert number.encode(number.low + 0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("parameter", "raw", "value", "stored"),
+    [
+        (FLOAT, {"float": [0, 1]}, 0, 0),
+        (FLOAT, {"float": [0, 1]}, 1, 1),
+        (FLOAT, {"float": [0, 1]}, True, None),
+        (FLOAT, {"float": [0, 1]}, "0.5", None),
+        (FLOAT, {"float": [0, 1]}, None, None),
+        (FLOAT, {"float": [0, 1], "step": 0.1}, 0.1 + 0.2, 0.1 + 0.2),
+        (FLOAT, {"float": [0, 1], "step": 0.1}, 0.31, None),
+        (INT, {"int": [32, 96], "step": 32}, 64, 64),
+        (INT, {"int": [32, 96], "step": 32}, 48, None),
+        (FLOAT, {"choice": [0.1, 0.2]}, 0.2, "0.2"),
+        (FLOAT, {"choice": [0.1, 0.2]}, 0.15, None),
+        (CHOICE, {"choice": ["mse", "kl"]}, "kl", "kl"),
+        (CHOICE, {"choice": ["mse", "kl"]}, "cosine", None),
+        (LAYERS, {"subsets": [1, 2, 3]}, (1, 3), "1,3"),
+        (LAYERS, {"subsets": [1, 2, 3]}, [1, 3], "1,3"),
+        (LAYERS, {"choice": [[2], [3]]}, [2, 3], None),
+    ],
+)
+def test_what_an_entry_never_is_has_no_code(parameter, raw, value, stored):
+    assert parsed(parameter, raw).encode(value) == stored
 
 
 LIST = "must be a list, but got"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.models import registry
 from ctkd_search.space import Budget, Resources, Tracking, duration
 from ctkd_search.space_file import check_name, read_space, space_of
+from ctkd_search.strategy import Confirm
 from ctkd_search.yamlfile import read
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -339,6 +341,72 @@ def test_what_is_kept_of_a_trial_gives_its_values_again(source):
 
 
 @ANY_SPACE
+def test_what_has_an_effect_gives_what_was_stored_again(source):
+    chosen = any_space(source)
+    for trial, values in draws(chosen, 200):
+        effective = chosen.effective(values)
+        assert chosen.encode(effective) == trial.params
+        # As a record keeps it.
+        assert chosen.encode(json.loads(json.dumps(plain(effective)))) == trial.params
+
+
+SMALL = "search: {pair: {choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]}, alpha: {float: [1, 2]}}"
+OF_SMALL = {"pair": "wrn-16-2/resnet8", "alpha": 1.5, "step_loss": "kl", "temperature": 4.0, "beta": 1000.0}
+OF_SMALL |= {"attention_layers": [1, 2, 3], "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 128}
+
+
+@pytest.mark.parametrize(
+    ("changes", "stored"),
+    [
+        ({}, {"pair": "wrn-16-2/resnet8", "alpha": 1.5}),
+        ({"pair": "wrn-16-1/resnet8", "alpha": 2.0}, {"pair": "wrn-16-1/resnet8", "alpha": 2.0}),
+        ({"attention_layers": (1, 2, 3)}, {"pair": "wrn-16-2/resnet8", "alpha": 1.5}),
+        ({"alpha": 0.5}, None),
+        ({"pair": "wrn-40-1/wrn-16-1"}, None),
+        ({"temperature": 5.0}, None),
+        ({"step_loss": "mse"}, None),
+        ({"batch_size": 64}, None),
+        ({"attention_layers": [1, 2]}, None),
+    ],
+)
+def test_only_values_that_a_trial_of_the_space_may_have_can_be_stored(changes, stored):
+    assert space(SMALL).encode({**OF_SMALL, **changes}) == stored
+
+
+@pytest.mark.parametrize(("missing", "stored"), [("temperature", None), ("beta", None), ("alpha", None)])
+def test_values_that_lack_one_that_has_an_effect_are_no_trial(missing, stored):
+    values = {name: value for name, value in OF_SMALL.items() if name != missing}
+    assert space(SMALL).encode(values) == stored
+
+
+def test_a_value_that_has_no_effect_is_stored_as_the_nearest_to_its_default():
+    # The step loss is searched in every trial here, and without effect in those where alpha happens to be 0.
+    chosen = space("search: {step_loss: {choice: [mse, kl]}, alpha: {float: [0, 1]}}")
+    stored = {"step_loss": "mse", "alpha": 0.0}
+    effective = chosen.effective(chosen.decode(stored))
+    assert "step_loss" not in effective
+    assert chosen.encode(effective) == {"step_loss": "kl", "alpha": 0.0}
+
+
+def test_a_space_of_fewer_pairs_draws_only_those_and_has_no_others():
+    pairs = ["wrn-16-2/resnet8", "wrn-16-1/resnet8", "wrn-16-2/wrn-16-1"]
+    chosen = space(SEARCH, f"search.pair={{choice: [{', '.join(pairs)}]}}")
+    for allowed in (pairs[:1], pairs[1:], [pairs[2], pairs[0]], pairs, [*pairs, "other/pair"]):
+        narrowed = chosen.with_pairs(allowed)
+        left = [pair for pair in pairs if pair in allowed]
+        assert narrowed.pairs() == left
+        assert {values["pair"] for _, values in draws(narrowed, 60)} == set(left)
+        assert str(narrowed.entries["pair"]) == " | ".join(left)
+        assert [f"{config.teacher}/{config.student}" for config in narrowed.pair_configs()] == left
+        assert dataclasses.replace(narrowed, entries=chosen.entries) == chosen
+        outside = chosen.effective(chosen.decode({"pair": pairs[0], "alpha": 1.5}))
+        assert (narrowed.encode(outside) is None) is (pairs[0] not in left)
+    assert chosen.pairs() == pairs
+    constant = space(SEARCH, "search.pair=wrn-16-2/resnet8")
+    assert constant.with_pairs(["wrn-16-2/resnet8"]) is constant
+
+
+@ANY_SPACE
 def test_every_value_is_resolved_into_the_config(source):
     chosen = any_space(source)
     for _, values in draws(chosen, 50):
@@ -397,6 +465,17 @@ def test_the_first_trial_has_the_papers_settings_or_the_nearest(source):
     assert trial.params == chosen.paper_point()
 
 
+def test_the_papers_point_leaves_out_what_is_not_searched_beside_the_rest_of_it():
+    chosen = space(
+        "search: {step_loss: {choice: [kl, mse]}, lr: {float: [0.2, 0.3], when: {step_loss: mse}}, "
+        "momentum: {float: [0.1, 0.2], when: {step_loss: kl}}}"
+    )
+    assert chosen.paper_point() == {"step_loss": "kl", "momentum": 0.2}
+    assert chosen.decode(chosen.paper_point())["lr"] == 0.1
+    ((trial, _),) = draws(chosen, 1, first=chosen.paper_point())
+    assert trial.params == chosen.paper_point()
+
+
 @pytest.mark.parametrize(
     ("changes", "hidden"),
     [
@@ -417,7 +496,7 @@ def test_exactly_what_has_no_effect_is_hidden(changes, hidden):
 def handed_over(chosen):
     """Everything that a search takes from a space."""
     trials = [(trial.distributions, chosen.config(values)) for trial, values in draws(chosen, 20)]
-    return chosen.name, chosen.seed, chosen.budget, chosen.resources, chosen.tracking, trials
+    return chosen.name, chosen.seed, chosen.budget, chosen.resources, chosen.tracking, chosen.strategy, trials
 
 
 def leaves(value, place=()):
@@ -440,6 +519,7 @@ OTHER = {
     "step_loss.choice": ["mse", "kl"],
     "attention_layers.subsets": [1, 2],
     "time_budget": "2h",
+    "baselines": ["at"],
     "gpus_per_trial": 0.5,
     "trials_per_gpu": 3,
     "cpus_per_trial": 2,
@@ -495,6 +575,7 @@ SECTIONS = {
     "budget": Budget(),
     "teachers": TeachersConfig(),
     "train": Recipe(),
+    "confirm": Confirm(),
     "resources": Resources(),
     "tracking": Tracking(),
     "search": space_of(yaml.safe_load(HEAD + SEARCH)).decode({}),
