@@ -213,6 +213,8 @@ def main() -> None:
         _node_ip_address="127.0.0.1",
         log_to_driver=False,
         logging_level="CRITICAL",
+        # So many processes begin slowly on few cores; Ray would take them for dead.
+        _system_config={"worker_register_timeout_seconds": 900},
     )
     with tempfile.TemporaryDirectory() as directory:
         run(options.trials, options.gpus, Path(directory))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 
 # An earlier search to begin from: its name, its space and its trials.
 WarmStart = tuple[str, Space, list[TrialRecord]]
+_SCRATCH = "ctkd-search-"
+_DAY = 86400.0
 
 
 class Sitting:
@@ -255,7 +260,8 @@ def run_trials(
     trainable: Any, agenda: Agenda, ladders: Ladders, observer: Observer, halt: Halt, concurrent: int
 ) -> None:
     """Lets Ray Tune run an agenda. What Ray itself writes is not needed afterwards."""
-    scratch = tempfile.mkdtemp(prefix="ctkd-search-")
+    _sweep()
+    scratch = tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-")
     try:
         tune.Tuner(
             trainable,
@@ -280,6 +286,16 @@ def run_trials(
         ).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Removes what processes that were killed have left."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        owner = path.name.removeprefix(_SCRATCH).partition("-")[0]
+        # Of old ones only: the directory may be shared with machines whose processes are not seen here.
+        old = time.time() - path.stat().st_mtime > _DAY
+        if old and owner.isdecimal() and Path("/proc/self").exists() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _name(trial: Any) -> str:

@@ -1,0 +1,100 @@
+"""Whole searches by other means: several objectives and limits, extended searches, and searches that begin warm."""
+
+import json
+import subprocess
+import sys
+
+import optuna
+import pytest
+from live import SPACE, Live
+
+from ctkd_search.results.store import SearchFolder
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+SMALL, MIDDLE, LARGE = "wrn-10-1/resnet8", "wrn-10-1/wrn-10-1", "wrn-10-1/resnet20"
+
+
+def show(directory, name="small"):
+    shown = subprocess.run(
+        [sys.executable, "-m", "ctkd_search", "show", name], cwd=directory, capture_output=True, text=True, check=True
+    )
+    return shown.stdout
+
+
+def test_several_objectives_within_limits(tmp_path):
+    live = Live(
+        tmp_path,
+        budget={"trials": 10, "epochs": 6, "grace_period": 1, "reduction_factor": 2},
+        search={**SPACE["search"], "pair": {"choice": [SMALL, MIDDLE, LARGE]}, "beta": {"float": [0.1, 60]}},
+        objectives=["validation_accuracy", "params"],
+        limits={"max_params": 100_000, "max_latency_ms": 1000.0},
+        scheduler={"name": "hyperband", "brackets": 2},
+    )
+    assert live.run() == 0, live.said()
+    costs = json.loads((tmp_path / "trials" / "small" / "search.json").read_text())["costs"]
+    assert costs["resnet20"]["params"] > 100_000 > costs["resnet8"]["params"] > 0
+    assert 0 < costs["resnet8"]["latency_ms"] < 1000
+    assert f"pair {LARGE} is left out: resnet20 has" in live.said()
+    trials = SearchFolder(tmp_path / "trials", "small").trials()
+    assert len(trials) == 10
+    assert {trial.values["pair"] for trial in trials} == {SMALL, MIDDLE}
+    study = optuna.load_study(study_name="small", storage=f"sqlite:///{tmp_path}/trials/small/study.db")
+    for trial in trials:
+        told = study.trials[trial.optuna]
+        assert told.state.name == {"finished": "COMPLETE", "stopped early": "PRUNED"}[trial.status]
+        if trial.status == "finished":
+            assert told.values == [trial.accuracy, costs[trial.values["pair"].split("/")[1]]["params"]]
+    front = show(tmp_path).partition("Pareto front")[2].splitlines()
+    best = [str(trial.number) for trial in study.best_trials]
+    numbers = [line.split()[0] for line in front if line.split()[:1] and line.split()[0].isdigit()]
+    assert sorted(numbers) == sorted({str(trial.number) for trial in trials if str(trial.optuna) in best}), (
+        front,
+        best,
+    )
+
+
+def test_limits_that_leave_no_pair_are_said_before_anything_is_trained(tmp_path):
+    live = Live(tmp_path, limits={"max_params": 10})
+    assert live.run() == 2
+    assert "no pair is within the limits" in live.said()
+    assert "resnet8 has" in live.said()
+    assert not (tmp_path / "trials" / "teachers").exists()
+
+
+def test_a_finished_search_is_extended_and_lends_its_results_to_another(tmp_path):
+    live = Live(tmp_path, "--epochs", "2", "--set", "budget.grace_period=2", "--trials", "3")
+    assert live.run() == 0, live.said()
+    first = SearchFolder(tmp_path / "trials", "small").trials()
+    assert live.run() == 2
+    assert "has finished" in live.said()
+    assert live.run("--trials", "5") == 0, live.said()
+    extended = SearchFolder(tmp_path / "trials", "small").trials()
+    assert len(extended) == 5
+    assert extended[:3] == first
+    # The learning rate reaches further down, and the range of beta is new: only trials with its default are like that.
+    wider = {**SPACE["search"], "lr": {"float": [0.02, 0.2], "log": True}}
+    other = Live(tmp_path, "--epochs", "2", "--set", "budget.grace_period=2", "--name", "wider", search=wider)
+    assert other.run("--trials", "2", "--warm-start", "small") == 0, other.said()
+    fitting = [trial for trial in extended if trial.values["lr"] >= 0.02]
+    assert f"warm start: {len(fitting)} of the 5 trials of 'small' are trials of this space too" in other.said()
+    study = optuna.load_study(study_name="wider", storage=f"sqlite:///{tmp_path}/trials/wider/study.db")
+    assert [trial.user_attrs.get("taken_from") for trial in study.trials] == [
+        *(f"small/{trial.number}" for trial in fitting),
+        None,
+        None,
+    ]
+    assert len(SearchFolder(tmp_path / "trials", "wider").trials()) == 2
+    assert other.run("--trials", "2", "--name", "third", "--epochs", "3", "--warm-start", "small") == 2
+    assert "budget.epochs: 2 before, 3 now" in other.said()
+
+
+@pytest.mark.parametrize("sampler", ["gp", "cmaes", "qmc", "random"])
+def test_every_sampler_searches(tmp_path, sampler):
+    space = {"pair": SMALL, "lr": {"float": [0.01, 0.1], "log": True}, "beta": {"float": [0.1, 60], "log": True}}
+    space |= {"attention_layers": {"subsets": [1, 2, 3]}}
+    live = Live(tmp_path, "--epochs", "1", "--trials", "14", search=space, sampler=sampler, scheduler="none", budget={})
+    assert live.run() == 0, live.said()
+    assert "Traceback" not in live.said()
+    assert "Warning" not in live.said()
+    trials = SearchFolder(tmp_path / "trials", "small").trials()
+    assert len({json.dumps(trial.values) for trial in trials}) == 14
