@@ -30,6 +30,11 @@ def clock(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
+def amount(value: float) -> str:
+    """A cost with its digits, not as a power of ten."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.6g}"
+
+
 def plain_table(*columns: str, title: str | None = None, right: Sequence[str] = ()) -> Table:
     """A table without a frame.
 
@@ -153,7 +158,7 @@ def _pareto(space: Space, search: SearchRecord, explored: Sequence[TrialRecord])
     finished = [trial for trial in contenders(explored) if trial.status == FINISHED]
     for trial in front(finished, objectives, search.costs):
         student = trial.values["pair"].split("/")[1]
-        numbers = (f"{search.costs[student][name]:,.6g}" for name in costs)
+        numbers = (amount(search.costs[student][name]) for name in costs)
         table.add_row(str(trial.number), percent(trial.accuracy), *numbers, trial.values["pair"])
     return table
 

@@ -12,6 +12,7 @@ from ctkd_search.data import Splits
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.models import Geometry
 from ctkd_search.models.cost import costs
+from ctkd_search.results.leaderboard import amount
 from ctkd_search.search.machine import Share
 from ctkd_search.space import Space
 
@@ -54,7 +55,9 @@ def within_limits(space: Space, known: Mapping[str, Mapping[str, Any]], say: Cal
         if not over:
             left.append(pair)
             continue
-        what = ", ".join(f"{known[student][cost]:,.6g} {_UNITS[cost]}, more than {limits[cost]:,.6g}" for cost in over)
+        what = ", ".join(
+            f"{amount(known[student][cost])} {_UNITS[cost]}, more than {amount(limits[cost])}" for cost in over
+        )
         excluded.append(f"pair {pair} is left out: {student} has {what}")
     if not left:
         raise UserError("no pair is within the limits; raise them or add a smaller student\n  " + "\n  ".join(excluded))
