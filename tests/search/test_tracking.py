@@ -1,0 +1,160 @@
+"""MLflow kept in step with the records, on a real store: nothing twice, nothing left open, nothing lost."""
+
+import dataclasses
+
+import pytest
+
+from ctkd_search.mlflow_store import Mlflow
+from ctkd_search.results.store import FINISHED, INTERRUPTED, RUNNING, STOPPED, WAITING, SearchRecord, TrialRecord
+from ctkd_search.search.tracking import Tracker
+
+SEARCH = SearchRecord("s", "id-1", {}, "", "", {}, "", [], "")
+VALUES = {"pair": "a/b", "lr": 0.1, "attention_layers": [1, 2]}
+
+
+def epoch(number):
+    return {"epoch": number, "loss": 1 / number, "validation_accuracy": number / 10, "at": 1_700_000_000_000 + number}
+
+
+def trial(number, epochs=0, status=RUNNING, **more):
+    return TrialRecord(
+        number, VALUES, {}, 0, status=status, epochs=[epoch(n) for n in range(1, epochs + 1)], optuna=number, **more
+    )
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    root = tmp_path_factory.mktemp("mlflow")
+    return f"sqlite:///{root}/mlflow.db", root
+
+
+@pytest.fixture
+def mlflow(store, request):
+    uri, root = store
+    return Mlflow(uri, request.node.name, root / "artifacts")
+
+
+def tracked(mlflow, records, said=None):
+    tracker = Tracker(mlflow, lambda record: f"trial {record.number}", (said if said is not None else []).append)
+    tracker.begin(dataclasses.replace(SEARCH), {"seed": 0}, records)
+    return tracker
+
+
+def runs(mlflow):
+    found = mlflow.client.search_runs([mlflow.experiment_id])
+    return {int(run.data.tags.get("ctkd.trial", 0)): run for run in found if "ctkd.orphan" not in run.data.tags}
+
+
+def history(mlflow, run, name="loss"):
+    return [(point.step, point.value) for point in mlflow.client.get_metric_history(run.info.run_id, name)]
+
+
+def test_a_trial_is_one_run_with_its_values_and_every_epoch(mlflow):
+    tracker = tracked(mlflow, [])
+    one = trial(1)
+    tracker.trial_started(one)
+    for number in (1, 2, 3):
+        one.epochs.append(epoch(number))
+        tracker.trial_reported(one, one.epochs[-1])
+    one.status, one.reason = STOPPED, "after epoch 3"
+    tracker.trial_ended(one)
+    assert tracker.flush(30)
+    tracker.close()
+    run = runs(mlflow)[1]
+    assert run.data.params == {"pair": "a/b", "lr": "0.1", "attention_layers": "1,2"}
+    assert history(mlflow, run) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert "at" not in run.data.metrics
+    assert (run.info.status, run.data.tags["ctkd.status"]) == ("FINISHED", STOPPED)
+    assert run.data.tags["mlflow.parentRunId"] == tracker.parent_id
+    assert tracker.run_id(1) == run.info.run_id
+
+
+def test_what_was_delivered_before_a_crash_is_not_delivered_twice(mlflow):
+    before = tracked(mlflow, [])
+    one, two = trial(1, 2), trial(2, 3, FINISHED)
+    before.trial_started(one)
+    before.trial_ended(two)
+    assert before.flush(30)
+    before.close()
+    # The record of the first went on after its last delivery, and the process died.
+    one.epochs.append(epoch(3))
+    after = tracked(mlflow, [one, two, trial(3, status=WAITING)])
+    assert after.parent_id == before.parent_id
+    one.status = FINISHED
+    after.trial_ended(one)
+    assert after.flush(30)
+    after.close()
+    found = runs(mlflow)
+    assert sorted(found) == [0, 1, 2]
+    for run in (found[1], found[2]):
+        assert history(mlflow, run) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+        assert run.info.status == "FINISHED"
+
+
+def test_a_run_without_a_trial_and_a_second_run_of_a_trial_are_closed_and_tagged(mlflow):
+    before = tracked(mlflow, [])
+    one = trial(1, 1)
+    before.trial_started(one)
+    assert before.flush(30)
+    before.close()
+    lost = [
+        mlflow.client.create_run(
+            mlflow.experiment_id, tags={"mlflow.parentRunId": before.parent_id, "ctkd.trial": number}
+        ).info.run_id
+        for number in ("1", "7")
+    ]
+    after = tracked(mlflow, [one])
+    assert after.flush(30)
+    after.close()
+    found = {run.info.run_id: run for run in mlflow.client.search_runs([mlflow.experiment_id])}
+    orphans = {run_id for run_id, run in found.items() if run.data.tags.get("ctkd.orphan") == "true"}
+    assert len(orphans) == 2
+    assert lost[1] in orphans
+    assert {found[run_id].info.status for run_id in orphans} == {"KILLED"}
+    assert after.run_id(1) not in orphans
+    assert history(mlflow, found[after.run_id(1)]) == [(1, 1.0)]
+
+
+def test_an_interrupted_trial_is_killed_and_runs_again_when_it_goes_on(mlflow):
+    tracker = tracked(mlflow, [])
+    one = trial(1, 1, INTERRUPTED, reason="the time budget ended")
+    tracker.trial_ended(one)
+    assert tracker.flush(30)
+    assert runs(mlflow)[1].info.status == "KILLED"
+    one.status, one.reason = RUNNING, ""
+    tracker.trial_started(one)
+    assert tracker.flush(30)
+    tracker.close()
+    assert runs(mlflow)[1].info.status == "RUNNING"
+
+
+def test_baselines_and_confirmations_are_tagged_as_such(mlflow):
+    tracker = tracked(mlflow, [])
+    tracker.trial_started(trial(1, kind="baseline", baseline="kd"))
+    tracker.trial_started(trial(2, repeats=5))
+    assert tracker.flush(30)
+    tracker.close()
+    found = runs(mlflow)
+    assert {key: found[1].data.tags[key] for key in ("ctkd.kind", "ctkd.baseline")} == {
+        "ctkd.kind": "baseline",
+        "ctkd.baseline": "kd",
+    }
+    assert (found[2].data.tags["ctkd.kind"], found[2].data.tags["ctkd.confirms"]) == ("confirmation", "5")
+
+
+def test_a_run_that_was_deleted_is_given_up_once_and_the_others_go_on(mlflow):
+    said = []
+    tracker = tracked(mlflow, [], said)
+    one, two = trial(1, 1), trial(2, 1)
+    tracker.trial_started(one)
+    assert tracker.flush(30)
+    mlflow.client.delete_run(tracker.run_id(1))
+    for number in (2, 3):
+        for record in (one, two):
+            record.epochs.append(epoch(number))
+            tracker.trial_reported(record, record.epochs[-1])
+        assert tracker.flush(30)
+    tracker.close()
+    assert [line for line in said if "does not take trial 1" in line] == said
+    assert len(said) == 1
+    assert history(mlflow, runs(mlflow)[2]) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
