@@ -132,8 +132,8 @@ def _conclude(
     chosen = winner(records)
     if chosen is None:
         reasons = sorted({trial.reason for trial in records if trial.explores})
-        tracker.flush(space.tracking.patience)
-        tracker.finish("FAILED", {}, {})
+        if tracker.flush(space.tracking.patience):
+            tracker.finish("FAILED", {}, {})
         raise WorkFailed(f"no trial finished an epoch: {'; '.join(reasons[:3]) or 'none was begun'}")
     print_leaderboard(space, record, records, 20, console)
     explored = [trial for trial in records if trial.explores]

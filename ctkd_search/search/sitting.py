@@ -140,6 +140,8 @@ class Sitting:
             session.halt,
             session.say,
         )
+        if not self._left():
+            return
         baselines = [trial for trial in self.records.values() if trial.baseline and not trial.ended]
         needs = [*needs_of_space(self.space), *(need_of(config_of(self.space, trial)) for trial in baselines)]
         record.experts |= self._prepare_teachers(needs)
@@ -160,11 +162,18 @@ class Sitting:
             self.folder.write_trial(trial)
             self.records[trial.number] = trial
 
+    def _left(self) -> int:
+        """How many trials are left to run before the confirmation."""
+        explored = sum(trial.explores for trial in self.records.values())
+        waiting = sum(trial.status == WAITING for trial in self.records.values())
+        return waiting + max(0, self.space.budget.trials - explored)
+
     def _explore(self) -> None:
         """Runs the baselines, and the trials that Optuna suggests."""
-        explored = sum(trial.explores for trial in self.records.values())
-        trials = max(self.space.budget.trials, explored)
-        self._run(trials, len(self.records) - explored + trials)
+        if self._left():
+            explored = sum(trial.explores for trial in self.records.values())
+            trials = max(self.space.budget.trials, explored)
+            self._run(trials, len(self.records) - explored + trials)
 
     def _confirm(self) -> None:
         """Trains the best configs again with fresh seeds, and the baselines beside them."""

@@ -162,3 +162,21 @@ def test_what_a_trial_gets_of_several_machines(wanted, nodes, share, cores):
 def test_what_no_single_machine_has_is_refused(wanted, nodes):
     with pytest.raises(UserError, match="but"):
         share_out(wanted, [Node(*node) for node in nodes])
+
+
+@pytest.mark.parametrize(
+    ("share", "gpus", "cpus", "after"),
+    [
+        (Share(0.25, 2, 4), 1, 8, Share(1 / 3, 2, 3)),
+        (Share(0.5, 1, 8), 4, 8, Share(1, 2, 4)),
+        # fewer at once than there would be room for stay as few
+        (Share(0.25, 1, 2), 1, 8, Share(1 / 3, 4, 2)),
+        (Share(1 / 16, 1, 16), 1, 16, Share(1 / 15, 1, 15)),
+    ],
+)
+def test_one_trial_less_on_each_gpu(share, gpus, cpus, after):
+    from ctkd_search.search.packing import looser
+
+    found = looser(share, gpus, cpus)
+    assert found == after
+    assert found.gpus * found.concurrent <= gpus + 1e-9
