@@ -109,6 +109,28 @@ def test_every_faulty_form_is_refused_at_its_place(override, place, message):
     assert message in line
 
 
+OPTIONS = {
+    "startup_trials": (3, {"tpe", "gp"}),
+    "candidates": (5, {"tpe"}),
+    "sigma": (0.5, {"cmaes"}),
+    "population": (6, {"cmaes"}),
+    "sequence": ("halton", {"qmc"}),
+    "scramble": (False, {"qmc"}),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS.split(", "))
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_is_taken_by_its_owners_alone(name, option):
+    value, owners = OPTIONS[option]
+    override = f"sampler={yaml.safe_dump({'name': name, option: value}, default_flow_style=True)}"
+    if name in owners:
+        assert space(override).strategy.sampler == Sampler(name, **{option: value})
+    else:
+        with pytest.raises(UserError, match=f"sampler.{option} has no effect with {name}; it belongs to "):
+            space(override)
+
+
 # What stands in the way of a choice, elsewhere in the space.
 OUT_OF_PLACE = [
     (["sampler=cmaes"], "{alpha: {float: [0.1, 1]}, step_loss: {choice: [kl, mse]}}", "sampler", "has 1"),
