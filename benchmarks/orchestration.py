@@ -26,7 +26,7 @@ from common import header
 from ray import tune
 
 from ctkd_search.mlflow_store import Mlflow, default_uri
-from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord
+from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord, contenders
 from ctkd_search.search.keeper import Keeper
 from ctkd_search.search.observer import Observer
 from ctkd_search.search.scheduler import Halt, Ladders
@@ -145,7 +145,7 @@ def run(trials: int, gpus: int, directory: Path) -> None:
     records: dict[int, TrialRecord] = {}
     study = Study(space, folder.study, "many", lambda trial: [trial.accuracy])
     halt = Halt(None)
-    keeper = Keeper(folder, records, None, tracker.run_id)
+    keeper = Keeper(folder, records, lambda found: contenders(found)[:1], tracker.run_id)
     observer = Observer(10, 0, folder.states, [keeper, study, tracker], records, halt)
     agenda = LightAgenda(space, folder, study, records, gpus, trials, _fail)
     sampler = Sampler()

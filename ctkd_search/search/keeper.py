@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ctkd_search.results.store import SearchFolder, TrialRecord, contenders
+from ctkd_search.results.store import SearchFolder, TrialRecord
 from ctkd_search.search.states import keep_only
-from ctkd_search.strategy import Confirm
 
 
 class Keeper:
@@ -16,7 +15,7 @@ class Keeper:
     Args:
         folder: The search's directory.
         records: Every trial by number.
-        confirm: How many trials may become the winner, or None.
+        candidates: Those of the trials that may become the winner.
         run_id: The MLflow run of a trial.
     """
 
@@ -24,12 +23,12 @@ class Keeper:
         self,
         folder: SearchFolder,
         records: dict[int, TrialRecord],
-        confirm: Confirm | None,
+        candidates: Callable[[Sequence[TrialRecord]], Sequence[TrialRecord]],
         run_id: Callable[[int], str | None],
     ) -> None:
         self._folder = folder
         self._records = records
-        self._most = confirm.best if confirm else 1
+        self._candidates = candidates
         self._run_id = run_id
 
     def trial_started(self, trial: TrialRecord) -> None:
@@ -43,9 +42,9 @@ class Keeper:
     def trial_ended(self, trial: TrialRecord) -> None:
         """Keeps the record, and removes the states of trials that will neither go on nor win."""
         self._write(trial)
-        candidates = contenders(list(self._records.values()))[: self._most]
-        going_on = [record for record in self._records.values() if not record.ended]
-        keep_only(self._folder.states, {record.number for record in (*candidates, *going_on)})
+        records = list(self._records.values())
+        going_on = [record for record in records if not record.ended]
+        keep_only(self._folder.states, {record.number for record in (*self._candidates(records), *going_on)})
 
     def tick(self, trials: Sequence[TrialRecord]) -> None:
         """Nothing to keep between events."""

@@ -17,9 +17,17 @@ from rich.console import Console
 from ctkd_search.data import Splits
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.results.pareto import objective_values
-from ctkd_search.results.store import INTERRUPTED, TEACHERS, WAITING, SearchFolder, SearchRecord, TrialRecord
+from ctkd_search.results.store import (
+    INTERRUPTED,
+    TEACHERS,
+    WAITING,
+    SearchFolder,
+    SearchRecord,
+    TrialRecord,
+    contenders,
+)
 from ctkd_search.results.trial_configs import config_of, label_of
-from ctkd_search.search.comparisons import missing_baselines, missing_confirmations
+from ctkd_search.search.comparisons import missing_baselines, missing_confirmations, to_confirm
 from ctkd_search.search.costs import measure_costs, within_limits
 from ctkd_search.search.failures import is_full_disk
 from ctkd_search.search.keeper import Keeper
@@ -130,7 +138,7 @@ class Sitting:
         self.ladders = Ladders(self.space, self.records)
         record.run_id = session.tracker.begin(record, _parent_params(self.space, record), list(self.records.values()))
         self.folder.write(record)
-        keeper = Keeper(self.folder, self.records, self.space.strategy.confirm, session.tracker.run_id)
+        keeper = Keeper(self.folder, self.records, self._candidates, session.tracker.run_id)
         self.observer = Observer(
             self.space.budget.epochs,
             self.space.resources.retries,
@@ -161,6 +169,12 @@ class Sitting:
         for trial in trials:
             self.folder.write_trial(trial)
             self.records[trial.number] = trial
+
+    def _candidates(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """The trials that may win, as far as can be seen now."""
+        confirm = self.space.strategy.confirm
+        confirmable = to_confirm(self.space, records, self.record.costs)
+        return [*confirmable[: confirm.best if confirm else 1], *contenders(records)[:1]]
 
     def _left(self) -> int:
         """How many trials are left to run before the confirmation."""

@@ -156,7 +156,7 @@ class Simulation:
             self.records[trial.number] = trial
         self.halt = Halt(None)
         self.ladders = Ladders(space, self.records)
-        keeper = Keeper(self.folder, self.records, None, lambda number: None)
+        keeper = Keeper(self.folder, self.records, lambda records: [], lambda number: None)
         self.observer = Observer(
             space.budget.epochs,
             space.resources.retries,

@@ -22,12 +22,12 @@ from ctkd_search.results.store import (
     STOPPED,
     WAITING,
     SearchFolder,
+    contenders,
 )
 from ctkd_search.search.keeper import Keeper
 from ctkd_search.search.observer import DISK_FULL, PACKED_TOO_TIGHTLY, Observer
 from ctkd_search.search.scheduler import Halt
 from ctkd_search.search.states import state_path, write_state
-from ctkd_search.strategy import Confirm
 
 LUCK, CUDA = "RuntimeError: out of luck", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20 MiB"
 WRONG, FULL = "ctkd_search.errors.UserError: cannot read w.pt", "OSError: [Errno 28] No space left on device"
@@ -262,18 +262,18 @@ def kept_states(directory):
     return sorted(int(path.stem) for path in directory.glob("*.pt"))
 
 
-def keeper_of(tmp_path, records, confirm=None):
+def keeper_of(tmp_path, records, most=1):
     folder = SearchFolder(tmp_path, "x")
     for number in records:
         write_state(state_path(folder.states, number), {"history": []})
-    return folder, Keeper(folder, records, confirm, {1: "run 1"}.get)
+    return folder, Keeper(folder, records, lambda found: contenders(found)[:most], {1: "run 1"}.get)
 
 
 @pytest.mark.parametrize(
-    ("confirm", "states"),
-    [(None, [2, 5, 6, 7]), (Confirm(best=2), [2, 3, 5, 6, 7]), (Confirm(best=9), [1, 2, 3, 5, 6, 7])],
+    ("most", "states"),
+    [(1, [2, 5, 6, 7]), (2, [2, 3, 5, 6, 7]), (9, [1, 2, 3, 5, 6, 7])],
 )
-def test_states_are_kept_of_what_may_win_or_go_on(tmp_path, confirm, states):
+def test_states_are_kept_of_what_may_win_or_go_on(tmp_path, most, states):
     records = {
         1: a_record(1, 0.5),
         2: a_record(2, 0.9),
@@ -286,7 +286,7 @@ def test_states_are_kept_of_what_may_win_or_go_on(tmp_path, confirm, states):
         9: a_record(9, 0.99, repeats=2),
         10: a_record(10, 0.99, status=DIVERGED),
     }
-    folder, keeper = keeper_of(tmp_path, records, confirm)
+    folder, keeper = keeper_of(tmp_path, records, most)
     keeper.trial_reported(records[5], {})
     assert kept_states(folder.states) == list(range(1, 11))
     keeper.trial_ended(records[10])
