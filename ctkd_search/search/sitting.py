@@ -174,7 +174,10 @@ class Sitting:
         """The trials that may win, as far as can be seen now."""
         confirm = self.space.strategy.confirm
         confirmable = to_confirm(self.space, records, self.record.costs)
-        return [*confirmable[: confirm.best if confirm else 1], *contenders(records)[:1]]
+        if len(self.space.strategy.objectives) == 1:
+            confirmable = confirmable[: confirm.best if confirm else 1]
+        # Of a front, what is far down now may come up once something above it is beaten.
+        return [*confirmable, *contenders(records)[:1]]
 
     def _left(self) -> int:
         """How many trials are left to run before the confirmation."""
