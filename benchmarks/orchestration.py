@@ -41,7 +41,7 @@ SPACE = Path(__file__).resolve().parents[1] / "spaces" / "digits.yaml"
 
 
 class NearEmpty(tune.Trainable):
-    """A trial whose epochs take no time worth mentioning; its workers import neither torch nor this package."""
+    """A trial whose epochs compute nothing; its workers import neither torch nor this package."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Called by Ray once per actor."""
@@ -53,7 +53,8 @@ class NearEmpty(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """An epoch with the metrics of a real one."""
+        """An epoch with the metrics of a real one. It sleeps a second, so that trials last longer than actors start."""
+        time.sleep(1.0)
         self.epoch += 1
         accuracy = 1 - 1 / (1 + self.epoch * (1 + self.number % 97))
         names = ("loss", "loss_ce", "loss_step", "loss_attention", "lr", "images_per_second", "train_accuracy")
@@ -203,7 +204,10 @@ def main() -> None:
     options = parser.parse_args()
     header(f"{options.trials} trials of 10 near-empty epochs on {options.gpus} pretended GPUs")
     os.environ.update(
-        RAY_AIR_NEW_OUTPUT="0", TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1", TUNE_GLOBAL_CHECKPOINT_S="1000000000"
+        RAY_AIR_NEW_OUTPUT="0",
+        TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
+        TUNE_GLOBAL_CHECKPOINT_S="1000000000",
+        TUNE_MAX_PENDING_TRIALS_PG="8",
     )
     ray.init(
         address="local",

@@ -15,6 +15,8 @@ from ctkd_search.search.machine import Node
 
 # No snapshot of the experiment in between: nothing is ever restored from one.
 _NEVER = "1000000000"
+# Processes of trials that start at the same time; one after the other, a large cluster would be long in filling up.
+_STARTING_AT_ONCE = "8"
 
 
 def start_ray(address: str | None) -> list[Node]:
@@ -36,6 +38,7 @@ def start_ray(address: str | None) -> list[Node]:
         TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
         TUNE_DISABLE_SIGINT_HANDLER="1",
         TUNE_GLOBAL_CHECKPOINT_S=_NEVER,
+        TUNE_MAX_PENDING_TRIALS_PG=_STARTING_AT_ONCE,
         TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S="0",
     )
     # Ray would change it for an unset variable in a later version, and warns until then.
