@@ -27,7 +27,8 @@ torch.set_num_threads(1)
 splits = tiny_splits(train=400)
 cache = TeacherCache(Path(sys.argv[1]), "work")
 base = changed(changed(TINY, "teachers.mode", "recorded"), "epochs", 6)
-print("begun", flush=True)
+print("ready", flush=True)
+sys.stdin.readline()
 results = []
 for config in (base, changed(base, "method.alpha", 0.3)):
     prepare_teachers(config, splits, cache)
@@ -40,36 +41,65 @@ print(json.dumps(results), flush=True)
 
 
 def start(directory):
+    """A process that has imported everything, or is about to, and begins its work when `go` tells it to."""
     here = os.path.dirname(__file__)
-    return subprocess.Popen([sys.executable, "-c", WORK, str(directory)], cwd=here, stdout=subprocess.PIPE, text=True)
+    words = [sys.executable, "-c", WORK, str(directory)]
+    return subprocess.Popen(words, cwd=here, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def go(process):
+    """Returns at the moment the work begins: importing torch is of no interest."""
+    assert process.stdout.readline() == "ready\n"
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def outcome(process):
+    output, _ = process.communicate(timeout=180)
+    assert process.returncode == 0
+    return json.loads(output.splitlines()[-1])
 
 
 def finished(directory):
     process = start(directory)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0
-    return json.loads(output.splitlines()[-1])
+    go(process)
+    return outcome(process)
 
 
 def contents(directory):
     return {path.relative_to(directory): path.read_bytes() for path in directory.rglob("*.rec")}
 
 
+def recorded(directory):
+    return len(list(directory.rglob("*.rec")))
+
+
+def wait_until(happened):
+    while not happened():
+        time.sleep(0.005)
+
+
 def test_killed_at_random_moments_it_comes_to_the_same_in_the_end(tmp_path):
+    undisturbed = start(tmp_path / "undisturbed")
+    go(undisturbed)
     started = time.monotonic()
-    expected = finished(tmp_path / "undisturbed")
+    expected = outcome(undisturbed)
     whole = time.monotonic() - started
     draw = random.Random(20)
     killed = tmp_path / "killed"
     reached = set()
-    for _ in range(KILLS):
-        process = start(killed)
-        # Importing torch is of no interest: the clock starts when the work does.
-        assert process.stdout.readline() == "begun\n"
-        time.sleep(draw.uniform(0, whole / 3))
+    following = start(killed)
+    for number in range(KILLS):
+        process, following = following, start(killed)
+        go(process)
+        # At any moment, but every second time soon after a record was written, so that the work moves on.
+        if number % 2:
+            wait_until(lambda: recorded(killed) > max(reached) or process.poll() is not None)
+        time.sleep(draw.uniform(0, whole / (40 if number % 2 else 4)))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        reached.add(len(list(killed.rglob("*.rec"))))
+        reached.add(recorded(killed))
+    following.kill()
     cache = TeacherCache(killed)
     for path in killed.rglob("*.rec"):
         assert str(path.relative_to(killed).with_suffix("")) in cache
@@ -83,7 +113,7 @@ def test_two_at_once_come_to_the_same(tmp_path):
     expected = finished(tmp_path / "alone")
     together = [start(tmp_path / "shared") for _ in range(3)]
     for process in together:
-        output, _ = process.communicate(timeout=180)
-        assert process.returncode == 0
-        assert json.loads(output.splitlines()[-1]) == expected
+        go(process)
+    for process in together:
+        assert outcome(process) == expected
     assert contents(tmp_path / "shared") == contents(tmp_path / "alone")

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from layouts import write_cifar10
 
+from ctkd_search.baselines import BASELINES
 from ctkd_search.config import DatasetConfig
 from ctkd_search.data import load_test
 from ctkd_search.data.registry import describe
@@ -51,8 +52,12 @@ def test_the_shipped_space_runs_on_torchvisions_layout(cifar_jpeg, tmp_path):
     root = tmp_path / "downloads"
     write_cifar10(root, (train.pixels[order], train.labels[order]), (test.pixels, test.labels))
     changes = [f"--set=dataset.root={root}", "--set=dataset.verify=false", "--trials=3", "--epochs=3"]
+    changes += ["--set=confirm.best=1", "--set=confirm.seeds=2"]
     said = command("run", SPACES / "cifar10.yaml", *changes, cwd=tmp_path)
     assert "data: 70 training images, 10 held out for validation" in said
     trials = SearchFolder(tmp_path / "trials", "cifar10").trials()
-    assert [trial.status for trial in trials] == ["finished"] * 3
-    assert trials[0].values["pair"] == "wrn-40-1/wrn-16-1"
+    assert {trial.status for trial in trials} == {"finished"}
+    searched = [trial for trial in trials if trial.explores]
+    assert [trial.values["pair"] for trial in searched][0] == "wrn-40-1/wrn-16-1"
+    assert len(searched) == 3
+    assert {trial.baseline for trial in trials if trial.kind == "baseline"} == set(BASELINES)

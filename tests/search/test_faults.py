@@ -1,5 +1,6 @@
 """Faults injected for real into whole searches: dead workers, no memory, damaged files, a full disk."""
 
+import contextlib
 import os
 import resource
 import shutil
@@ -161,13 +162,19 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+def fill(ballast):
+    """Takes whatever room is left, while others may be taking it too."""
+    with open(ballast, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
 def test_a_full_disk_stops_the_search_clearly_and_it_goes_on_from_there(search, small_disk):
     live = search("--trials-dir", str(small_disk / "trials"), "--epochs", "20", "--set", "budget.grace_period=20")
     live.start()
     live.wait_for(running_with_epochs(3))
     ballast = small_disk / "ballast"
-    with open(ballast, "wb") as file:
-        file.write(bytes(shutil.disk_usage(small_disk).free))
+    fill(ballast)
     assert live.process.wait(timeout=120) == 1, live.said()
     assert "is full; make room and go on with: ctkd-search run space.yaml" in live.said()
     assert "Traceback" not in live.said()
