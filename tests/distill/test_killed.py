@@ -74,8 +74,8 @@ def recorded(directory):
     return len(list(directory.rglob("*.rec")))
 
 
-def wait_until(happened):
-    while not happened():
+def wait_for_more(directory, before, process):
+    while recorded(directory) <= before and process.poll() is None:
         time.sleep(0.005)
 
 
@@ -94,7 +94,7 @@ def test_killed_at_random_moments_it_comes_to_the_same_in_the_end(tmp_path):
         go(process)
         # At any moment, but every second time soon after a record was written, so that the work moves on.
         if number % 2:
-            wait_until(lambda: recorded(killed) > max(reached) or process.poll() is not None)
+            wait_for_more(killed, max(reached), process)
         time.sleep(draw.uniform(0, whole / (40 if number % 2 else 4)))
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -58,6 +58,6 @@ def test_the_shipped_space_runs_on_torchvisions_layout(cifar_jpeg, tmp_path):
     trials = SearchFolder(tmp_path / "trials", "cifar10").trials()
     assert {trial.status for trial in trials} == {"finished"}
     searched = [trial for trial in trials if trial.explores]
-    assert [trial.values["pair"] for trial in searched][0] == "wrn-40-1/wrn-16-1"
+    assert searched[0].values["pair"] == "wrn-40-1/wrn-16-1"
     assert len(searched) == 3
     assert {trial.baseline for trial in trials if trial.kind == "baseline"} == set(BASELINES)
