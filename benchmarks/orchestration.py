@@ -25,7 +25,7 @@ import ray
 from common import header
 from ray import tune
 
-from ctkd_search.mlflow_store import Mlflow, default_uri
+from ctkd_search.mlflow_store import Mlflow, store_uri
 from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord, contenders
 from ctkd_search.search.keeper import Keeper
 from ctkd_search.search.observer import Observer
@@ -187,7 +187,8 @@ def _size_of(directory: Path, name: str) -> float:
 def _tracker(space: Space, folder: SearchFolder) -> Tracker:
     root = folder.root
     folder.path.mkdir(parents=True)
-    tracker = Tracker(Mlflow(default_uri(root), "many", root / "artifacts"), lambda trial: str(trial.number), print)
+    mlflow = Mlflow(store_uri(None, root), "many", root / "artifacts")
+    tracker = Tracker(mlflow, lambda trial: str(trial.number), print)
     search = SearchRecord("many", "0", {}, "", "", {}, "", [], "")
     tracker.begin(search, {}, [])
     return tracker

@@ -111,9 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--address", metavar="RAY", help="join the Ray cluster at this address ('auto' for this machine's)"
     )
-    run.add_argument(
-        "--tracking-uri", metavar="URI", help="MLflow (default: a SQLite file in the directory of searches)"
-    )
+    _tracking_uri(run)
     _trials_dir(run)
 
     show = _command(commands, "show", "list the searches, or one search's leaderboard", _show)
@@ -134,9 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=_seed, metavar="N", help="seed of the stream and the student (default: the config's)"
     )
     train.add_argument("--device", choices=("cpu", "cuda"), help="where to compute (default: a GPU if there is one)")
-    train.add_argument(
-        "--tracking-uri", metavar="URI", help="MLflow (default: a SQLite file in the directory of searches)"
-    )
+    _tracking_uri(train)
     _trials_dir(train)
 
     cache = _command(commands, "cache", "list or remove what is kept of teachers", _cache, _CACHE_HELP)
@@ -148,9 +144,7 @@ def _parser() -> argparse.ArgumentParser:
 
     ui = _command(commands, "ui", "open MLflow's UI on the searches, on 127.0.0.1", _ui)
     ui.add_argument("--port", type=_count, default=5000, metavar="N", help="port (default: 5000)")
-    ui.add_argument(
-        "--tracking-uri", metavar="URI", help="MLflow (default: a SQLite file in the directory of searches)"
-    )
+    _tracking_uri(ui)
     _trials_dir(ui)
     return parser
 
@@ -189,6 +183,14 @@ def _trials_dir(command: argparse.ArgumentParser) -> None:
         default=Path("trials"),
         metavar="DIR",
         help="directory of the searches (default: trials)",
+    )
+
+
+def _tracking_uri(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow (default: MLFLOW_TRACKING_URI, or a SQLite file in the directory of searches)",
     )
 
 
@@ -315,17 +317,18 @@ def _cache(options: argparse.Namespace) -> None:
 
 
 def _ui(options: argparse.Namespace) -> None:
-    from ctkd_search.mlflow_store import default_uri
+    from ctkd_search.mlflow_store import store_uri, without_secrets
 
-    if options.tracking_uri is None and not (options.trials_dir / "mlflow.db").is_file():
+    uri = store_uri(options.tracking_uri, options.trials_dir)
+    if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
         raise UserError(f"there is nothing in {options.trials_dir} yet; run a search first")
-    uri = options.tracking_uri or default_uri(options.trials_dir)
     if uri.startswith(("http://", "https://")):
-        print(f"{uri} is a server with a UI of its own; open it in a browser")
+        print(f"{without_secrets(uri)} is a server with a UI of its own; open it in a browser")
         return
     print(f"MLflow's UI on http://127.0.0.1:{options.port}; Ctrl-C ends it", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(options.port)]
-    code = subprocess.call([*command, "--backend-store-uri", uri])
+    # Not as an argument, which every user of the machine can read: it may hold a password.
+    code = subprocess.call(command, env={**os.environ, "MLFLOW_BACKEND_STORE_URI": uri})
     if code:
         raise WorkFailed(
             f"MLflow's UI ended with exit code {code}; is port {options.port} taken? choose another --port"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ctkd_search.distributions import show
 from ctkd_search.errors import UserError
@@ -16,11 +18,39 @@ from ctkd_search.errors import UserError
 _METRICS_AT_ONCE = 1000
 # Not measurements of the training: when an epoch was measured.
 _NO_METRICS = ("at",)
+# Where MLflow's users keep what nobody else is to read.
+_SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")
 
 
-def default_uri(trials_dir: Path) -> str:
-    """The SQLite store of a directory of searches."""
-    return f"sqlite:///{trials_dir.resolve() / 'mlflow.db'}"
+def store_uri(given: str | None, trials_dir: Path) -> str:
+    """Where runs are logged: what was asked for, or MLFLOW_TRACKING_URI, or a SQLite file in the directory of searches.
+
+    Raises:
+        UserError: What was asked for has a password in it.
+    """
+    if given is not None and (fault := uri_fault(given)):
+        raise UserError(f"the tracking URI {fault}")
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{trials_dir.resolve() / 'mlflow.db'}"
+
+
+def uri_fault(uri: str) -> str | None:
+    """Why a tracking URI may not stand in a space or a command: both are kept and logged."""
+    parts = urlsplit(uri)
+    web = parts.scheme in ("http", "https")
+    if parts.password is None and not (web and parts.username):
+        return None
+    server = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    instead = server if web else "the whole URI as MLFLOW_TRACKING_URI"
+    return f"has a password in it, which would be kept and logged; set {instead} in the environment instead"
+
+
+def without_secrets(text: str) -> str:
+    """A text in which no password or token of MLflow's can be read."""
+    text = re.sub(r"://[^/@\s]+@", "://...@", text)
+    for name in _SECRETS:
+        if secret := os.environ.get(name):
+            text = text.replace(secret, "...")
+    return text
 
 
 def quiet_mlflow() -> None:
@@ -43,6 +73,9 @@ class Mlflow:
         experiment: Name of the experiment; made if it does not exist.
         artifacts: Where a local store keeps the experiment's artifacts.
 
+    Attributes:
+        place: The URI as it may be shown.
+
     Raises:
         UserError: There is no MLflow at the URI.
     """
@@ -52,6 +85,7 @@ class Mlflow:
         from mlflow import MlflowClient
 
         self.uri = uri
+        self.place = without_secrets(uri)
         try:
             self.client = MlflowClient(uri)
             found = self.client.get_experiment_by_name(experiment)
@@ -63,7 +97,7 @@ class Mlflow:
                 self.experiment_id = found.experiment_id
         except Exception as error:  # whatever MLflow, its server or its store raises
             raise UserError(
-                f"cannot use MLflow at {uri} ({first_line(error)}); check the tracking URI, or start the server"
+                f"cannot use MLflow at {self.place} ({first_line(error)}); check the tracking URI, or start the server"
             ) from None
         if found is not None and found.lifecycle_stage != "active":
             raise UserError(f"the MLflow experiment {experiment!r} was deleted; restore it, or set tracking.experiment")
@@ -112,8 +146,8 @@ class Mlflow:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message."""
-    lines = str(error).strip().splitlines()
+    """The first line of an error's message, without secrets."""
+    lines = without_secrets(str(error)).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
 
 

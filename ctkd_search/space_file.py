@@ -15,6 +15,7 @@ from ctkd_search.config import Augment, DatasetConfig, Range, Recipe, TeachersCo
 from ctkd_search.distill.methods.base import Parameter
 from ctkd_search.distributions import Choice, Constant, Entry, Number, parse, show
 from ctkd_search.errors import UserError
+from ctkd_search.mlflow_store import uri_fault
 from ctkd_search.space import (
     PAIR,
     Budget,
@@ -128,6 +129,8 @@ class _Reader:
         strategy = read_strategy(document, budget, entries, [str(pair).rpartition("/")[2] for pair in pairs])
         resources = self._resources()
         tracking = document.section("tracking", Tracking, Tracking())
+        if tracking.uri is not None and (fault := uri_fault(tracking.uri)):
+            document.fault(("tracking", "uri"), fault)
         document.raise_problems()
         assert dataset is not None  # a missing data set is a problem
         raw = dict(document.data)

@@ -36,3 +36,15 @@ def cifar_jpeg(tmp_path_factory):
             if member.isfile() and Path(member.name).name in wanted:
                 archive.extract(member, root, filter="data")
     return root
+
+
+@pytest.fixture(autouse=True)
+def _no_mlflow_elsewhere(monkeypatch):
+    """Whatever tracking server the user of this machine has set: tests have their own."""
+    for name in (
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_TRACKING_TOKEN",
+        "MLFLOW_TRACKING_USERNAME",
+        "MLFLOW_TRACKING_PASSWORD",
+    ):
+        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)

@@ -21,7 +21,7 @@ from ctkd_search.distill.recording import prepare
 from ctkd_search.distill.trainer import Trainer, diverged, evaluate
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.files import atomic, make_directory, write_text
-from ctkd_search.mlflow_store import Mlflow, default_uri
+from ctkd_search.mlflow_store import Mlflow, store_uri
 from ctkd_search.results.leaderboard import percent
 from ctkd_search.results.model import ServedStudent, log_student
 from ctkd_search.results.store import TEACHERS
@@ -69,7 +69,7 @@ def train_final(
     if device.type == "cpu":
         torch.set_num_threads(os.cpu_count() or 1)
     make_directory(trials_dir)
-    mlflow = Mlflow(tracking_uri or default_uri(trials_dir), name, trials_dir / "artifacts")
+    mlflow = Mlflow(store_uri(tracking_uri, trials_dir), name, trials_dir / "artifacts")
     searched = data.load_train(config.dataset)
     if fingerprint is not None and searched.fingerprint != fingerprint:
         say("warning: these are not the training images that the config was found on")

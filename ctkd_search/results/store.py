@@ -98,7 +98,7 @@ class SearchRecord:
         versions: Versions of what it ran with.
         fingerprint: Hash of the training images.
         classes: Names of the classes.
-        tracking_uri: Where MLflow keeps its runs.
+        tracking_uri: Where MLflow keeps its runs, without secrets.
         run_id: Its parent run in MLflow.
         experts: Validation accuracy of each expert trained for it, by architecture.
         costs: What each student costs, as far as the space asks.

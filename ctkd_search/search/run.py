@@ -93,7 +93,7 @@ def run_search(request: Request, console: Console) -> None:
         if earlier is None and folder.exists():
             session.tracker.abandon(folder.search().run_id)
             folder.clear()
-        record.tracking_uri = session.tracker.mlflow.uri
+        record.tracking_uri = session.tracker.mlflow.place
         folder.write(record)
         try:
             records = Sitting(session, folder, record, splits, console).run(warm)
@@ -169,7 +169,7 @@ def _hand_over(
     from ctkd_search.search.winner import register
 
     tracker = session.tracker
-    away = f"the search has ended and its results are kept, but MLflow at {tracker.mlflow.uri} does not answer"
+    away = f"the search has ended and its results are kept, but MLflow at {tracker.mlflow.place} does not answer"
     if not tracker.flush(session.space.tracking.patience):
         raise WorkFailed(f"{away}; once it does, deliver them with: {record.again}")
     try:

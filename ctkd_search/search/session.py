@@ -14,7 +14,7 @@ import torch
 
 from ctkd_search.distill.engine import resolve_precision
 from ctkd_search.errors import UserError
-from ctkd_search.mlflow_store import Mlflow, default_uri
+from ctkd_search.mlflow_store import Mlflow, store_uri
 from ctkd_search.results.trial_configs import label_of
 from ctkd_search.search.cluster import start_ray
 from ctkd_search.search.machine import Share, share_out
@@ -47,7 +47,7 @@ class Session:
         self.halt = Halt(space.budget.seconds())
         self._interrupted_at: float | None = None
         self.tuning = False
-        uri = space.tracking.uri or default_uri(trials_dir)
+        uri = store_uri(space.tracking.uri, trials_dir)
         mlflow = Mlflow(uri, space.tracking.experiment or space.name, trials_dir / "artifacts")
         self.tracker = Tracker(mlflow, lambda trial: label_of(self.space, trial), say)
 

@@ -71,7 +71,7 @@ class Tracker:
             self._adopt({record.number for record in records})
         except Exception as error:  # whatever MLflow, its server or its store raises
             raise UserError(
-                f"MLflow at {self.mlflow.uri} does not take the search up ({first_line(error)}); its run is "
+                f"MLflow at {self.mlflow.place} does not take the search up ({first_line(error)}); its run is "
                 f"{search.run_id or 'new'}"
             ) from None
         for record in records:
@@ -231,7 +231,7 @@ class Tracker:
         if self._away_since is None:
             self._away_since = time.monotonic()
             self._say(
-                f"MLflow at {self.mlflow.uri} does not answer ({first_line(error)}); the search goes on, and what it "
+                f"MLflow at {self.mlflow.place} does not answer ({first_line(error)}); the search goes on, and what it "
                 "misses is delivered once it is back"
             )
 

@@ -1,0 +1,71 @@
+"""Where MLflow is, and that nothing secret of it is shown or kept."""
+
+from pathlib import Path
+
+import pytest
+
+from ctkd_search.cli import main
+from ctkd_search.errors import UserError
+from ctkd_search.mlflow_store import Mlflow, first_line, store_uri, uri_fault, without_secrets
+
+HARMLESS = [
+    "http://127.0.0.1:5000",
+    "https://mlflow.example.org/path",
+    "sqlite:////data/mlflow.db",
+    "postgresql://runs@db.example.org/mlflow",
+    "databricks://profile",
+]
+WITH_SECRET = [
+    "https://me:secret@mlflow.example.org",
+    "https://secret@mlflow.example.org",
+    "postgresql://runs:secret@db.example.org:5432/mlflow",
+    "mysql+pymysql://runs:secret@db/mlflow",
+]
+
+
+@pytest.mark.parametrize("uri", HARMLESS)
+def test_a_uri_without_a_password_is_taken(uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
+    assert uri_fault(uri) is None
+    assert store_uri(uri, Path("trials")) == uri
+
+
+@pytest.mark.parametrize("uri", WITH_SECRET)
+def test_a_uri_with_a_password_is_refused_and_never_shown(uri, tmp_path, monkeypatch, capsys):
+    with pytest.raises(UserError, match="has a password in it") as error:
+        store_uri(uri, tmp_path)
+    assert "secret" not in str(error.value)
+    assert "secret" not in without_secrets(f"cannot reach {uri} today")
+    monkeypatch.chdir(tmp_path)
+    Path("space.yaml").write_text("name: s\ndataset: {name: digits}\nsearch: {alpha: {float: [1, 2]}}\n")
+    for words in (
+        ["check", "space.yaml", "--set", f"tracking.uri={uri}"],
+        ["run", "space.yaml", "--tracking-uri", uri],
+        ["ui", "--tracking-uri", uri],
+    ):
+        assert main(words) == 2
+        said = capsys.readouterr()
+        assert "has a password in it" in said.err
+        assert "secret" not in said.err + said.out
+
+
+def test_the_environment_says_where_unless_something_else_does(monkeypatch):
+    directory = Path("trials")
+    assert store_uri(None, directory) == f"sqlite:///{directory.resolve()}/mlflow.db"
+    # What only the environment holds may have a password in it.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", WITH_SECRET[0])
+    assert store_uri(None, directory) == WITH_SECRET[0]
+
+
+def test_an_error_shows_neither_token_nor_password(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok-123")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "pass-456")
+    error = ValueError("header 'Bearer tok-123', or pass-456 at https://a:b@c/d\nmore")
+    assert first_line(error) == "header 'Bearer ...', or ... at https://...@c/d"
+
+
+def test_a_store_that_cannot_be_reached_is_named_without_its_password(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UserError, match=r"cannot use MLflow at http://\.\.\.@127.0.0.1:9") as error:
+        Mlflow("http://me:secret@127.0.0.1:9", "x", tmp_path)
+    assert "secret" not in str(error.value)
