@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -59,6 +59,17 @@ class Range:
 
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        """Lets pydantic describe the range."""
+        return {**handler(core), **self.as_schema()}
+
+    def as_schema(self) -> dict[str, float]:
+        """The range in the words of JSON Schema."""
+        schema = {"exclusiveMinimum" if self.open_low else "minimum": self.low}
+        if self.high is not None:
+            schema["exclusiveMaximum" if self.open_high else "maximum"] = self.high
+        return schema
+
 
 class FromList:
     """Lets a YAML list fill a tuple field under strict validation."""
@@ -78,20 +89,34 @@ class Checked:
 
     Args:
         check: The function; what it returns is not used.
+        schema: As much of the rule as JSON Schema can say.
     """
 
     check: Callable[[Any], Any]
+    schema: Mapping[str, Any] = field(hash=False)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """Calls the function after pydantic's own check."""
         from pydantic_core import core_schema
 
         def judged(value: Any) -> Any:
-            if value is not None:
-                self.check(value)
+            self.check(value)
             return value
 
         return core_schema.no_info_after_validator_function(judged, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        """Lets pydantic describe the rule."""
+        return {**handler(core), **self.schema}
+
+
+def as_schema_pattern(pattern: re.Pattern[str]) -> str:
+    """A pattern that a whole text must match, in the words of JSON Schema, which knows no named groups."""
+    return f"^(?:{re.sub(r'[(][?]P<[^>]+>', '(', pattern.pattern)})$"
+
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?) ?([KMGTkmgt]?)[iI]?[bB]?\s*")
+_DURATION = re.compile(r"\s*(?=\d)(?:(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?|(\d+(?:\.\d+)?))\s*")
 
 
 def size_in_bytes(text: str | int) -> int:
@@ -100,15 +125,32 @@ def size_in_bytes(text: str | int) -> int:
     Raises:
         ValueError: It is no size.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)i?B?", str(text).strip(), re.IGNORECASE)
+    match = _SIZE.fullmatch(str(text))
     if match is None:
         raise ValueError(f"must be a size such as 500MB or 20GB, but got {text!r}")
     return round(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
 
 
+def duration(text: str | float) -> float:
+    """Seconds of a duration such as ``90``, ``45s``, ``90m`` or ``1h30m``.
+
+    Raises:
+        ValueError: It is no duration, or not longer than nothing.
+    """
+    match = _DURATION.fullmatch(str(text))
+    units = (86400, 3600, 60, 1, 1)
+    seconds = sum(float(part) * unit for part, unit in zip(match.groups(), units, strict=True) if part) if match else 0
+    if not seconds:
+        raise ValueError(f"must be a duration such as 90s, 45m or 1h30m, but got {text!r}")
+    return seconds
+
+
 Fraction = Annotated[float, Range(0, 1, open_low=True, open_high=True)]
 Positive = Annotated[float, Range(0, open_low=True)]
 Count = Annotated[int, Range(1)]
+Seed = Annotated[int, Range(0)]
+Size = Annotated[str | int, Checked(size_in_bytes, {"pattern": as_schema_pattern(_SIZE), "minimum": 0})]
+Duration = Annotated[str | float, Checked(duration, {"pattern": as_schema_pattern(_DURATION), "exclusiveMinimum": 0})]
 
 
 @dataclass(frozen=True)
@@ -119,12 +161,12 @@ class Recipe:
     epochs 60, 120 and 160 of 200, which stand here as fractions so that a shorter budget keeps the shape.
 
     Attributes:
-        batch_size: Images a step.
+        batch_size: Images in a step.
         lr: Initial learning rate.
         momentum: SGD momentum.
-        nesterov: Nesterov's form of the momentum.
+        nesterov: Whether the momentum takes Nesterov's form.
         weight_decay: L2 penalty on every parameter.
-        milestones: Fractions of the epochs at which the learning rate drops.
+        milestones: Shares of the epochs after which the learning rate drops.
         gamma: What the learning rate is multiplied with at each milestone.
         precision: ``float32``, ``bfloat16`` (forward passes under autocast; weights and losses stay in float32), or
             ``auto``: bfloat16 where the hardware computes in it.
@@ -165,10 +207,10 @@ class DatasetConfig:
         name: A data set known to `ctkd_search.data`.
         root: Its directory, for data sets that live on disk.
         image_size: Side in pixels that images are resized to, for data sets of no size of their own.
-        channels: 3 for colour, 1 for grey, for data sets of no colour of their own.
+        channels: 3 for colour, 1 for grey, for data sets of no colour of their own; left out, colour.
         verify: Whether the files must have their published checksums, for data sets that have them.
-        validation: Share of the training images held out from every teacher and student; None for the data set's
-            own validation split where it has one, and one tenth where it has none.
+        validation: Share of each class's training images that is held out of every teacher and student. Left out, it
+            is the data set's own validation split where there is one, and one tenth where there is none.
         split_seed: Seed of that draw.
     """
 
@@ -178,7 +220,7 @@ class DatasetConfig:
     channels: Literal[1, 3] | None = None
     verify: bool | None = None
     validation: Fraction | None = None
-    split_seed: Annotated[int, Range(0)] = 0
+    split_seed: Seed = 0
 
 
 @dataclass(frozen=True)
@@ -192,7 +234,7 @@ class ExpertConfig:
     """
 
     checkpoint: str | dict[str, str] | None = None
-    seed: Annotated[int, Range(0)] | None = None
+    seed: Seed | None = None
 
     def checkpoint_of(self, architecture: str) -> str | None:
         """The user's own weights for a teacher of that architecture, if there are any."""
@@ -217,11 +259,11 @@ class TeachersConfig:
     """
 
     mode: Literal["recorded", "live"] = "recorded"
-    seed: Annotated[int, Range(0)] = 0
+    seed: Seed = 0
     expert: ExpertConfig = ExpertConfig()
     recipe: Recipe = Recipe()
     storage: Literal["float16", "float32"] = "float16"
-    cache_limit: Annotated[str | int, Checked(size_in_bytes)] = "20GB"
+    cache_limit: Size = "20GB"
 
     def cache_bytes(self) -> int:
         """The cache limit in bytes."""

@@ -6,12 +6,24 @@ Nothing heavy is imported here, so that a space can be checked in no time.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from ctkd_search.config import Augment, Checked, Count, DatasetConfig, Range, Recipe, TeachersConfig, TrialConfig, plain
+from ctkd_search.config import (
+    Augment,
+    Checked,
+    Count,
+    DatasetConfig,
+    Duration,
+    Range,
+    Recipe,
+    Seed,
+    TeachersConfig,
+    TrialConfig,
+    duration,
+    plain,
+)
 from ctkd_search.distill.methods.base import Parameter, methods
 from ctkd_search.distributions import Choice, Constant, Entry, Number, show
 from ctkd_search.strategy import Strategy
@@ -32,20 +44,6 @@ TRAINING = (
 )
 
 
-def duration(text: str | float) -> float:
-    """Seconds of a duration such as ``90``, ``45s``, ``90m`` or ``1h30m``.
-
-    Raises:
-        ValueError: It is no duration, or not longer than nothing.
-    """
-    match = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?|(\d+(?:\.\d+)?)", str(text).strip())
-    units = (86400, 3600, 60, 1, 1)
-    seconds = sum(float(part) * unit for part, unit in zip(match.groups(), units, strict=True) if part) if match else 0
-    if not seconds:
-        raise ValueError(f"must be a duration such as 90s, 45m or 1h30m, but got {text!r}")
-    return seconds
-
-
 @dataclass(frozen=True)
 class Budget:
     """How much a search may spend.
@@ -55,14 +53,14 @@ class Budget:
         epochs: Epochs of a trial that is not stopped early.
         grace_period: Epochs that every trial gets before ASHA may stop it.
         reduction_factor: At each of ASHA's rungs one trial in this many goes on.
-        time_budget: When to stop, as in ``2h`` or ``1h30m``, or in seconds; None for no limit.
+        time_budget: When to stop, as in ``2h`` or ``1h30m``, or in seconds; left out, there is no limit.
     """
 
     trials: Count = 32
     epochs: Count = 60
     grace_period: Count = 1
     reduction_factor: Annotated[int, Range(2)] = 3
-    time_budget: Annotated[str | float | None, Checked(duration)] = None
+    time_budget: Duration | None = None
 
     def rungs(self) -> list[int]:
         """The epochs after which ASHA compares trials."""
@@ -78,21 +76,36 @@ class Budget:
         return None if self.time_budget is None else duration(self.time_budget)
 
 
+def whole_above_one(number: float) -> None:
+    """Refuses a share of a GPU beside whole ones.
+
+    Raises:
+        ValueError: The number is above 1 and not whole.
+    """
+    if number > 1 and number != int(number):
+        raise ValueError(f"must be a whole number above 1, but got {number}")
+
+
+_GPUs = Annotated[
+    float, Range(0), Checked(whole_above_one, {"anyOf": [{"maximum": 1}, {"multipleOf": 1}]})
+]  # the range first, because no other number can be judged
+
+
 @dataclass(frozen=True)
 class Resources:
     """What a trial may use of the machine. Whatever is not given is chosen from what the machine has.
 
     Attributes:
-        gpus_per_trial: GPUs, or a fraction of one; 0 for the CPU.
+        gpus_per_trial: GPUs, or a share of one; 0 for the CPU.
         trials_per_gpu: Trials that share a GPU, or ``auto`` to choose by the memory that a trial is seen to take.
         cpus_per_trial: CPU cores, and threads.
         concurrent_trials: Trials at once.
         retries: How often a trial that raised, or whose process died, goes on from its last epoch before it is given
             up.
-        address: A running Ray cluster to join; None starts Ray on this machine.
+        address: A running Ray cluster to join; left out, Ray starts on this machine.
     """
 
-    gpus_per_trial: Annotated[float, Range(0)] | None = None
+    gpus_per_trial: _GPUs | None = None
     trials_per_gpu: Count | Literal["auto"] | None = None
     cpus_per_trial: Count | None = None
     concurrent_trials: Count | None = None
@@ -105,8 +118,8 @@ class Tracking:
     """Where MLflow keeps the runs.
 
     Attributes:
-        uri: An MLflow tracking URI; None for a SQLite file in the directory of the searches.
-        experiment: Name of the MLflow experiment; None for the space's name.
+        uri: An MLflow tracking URI; left out, it is a SQLite file in the directory of the searches.
+        experiment: Name of the MLflow experiment; left out, it is the space's name.
         patience: Seconds that a server which is away is waited for at the end of a search.
     """
 
@@ -144,7 +157,7 @@ class Space:
     entries: Mapping[str, Entry]
     resources: Resources
     tracking: Tracking
-    seed: int
+    seed: Seed
     raw: Mapping[str, Any] = field(repr=False)
 
     @property

@@ -8,10 +8,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from ctkd_search import data, models
-from ctkd_search.config import Augment, DatasetConfig, Range, Recipe, TeachersConfig
+from ctkd_search.config import Augment, DatasetConfig, Recipe, Seed, TeachersConfig
+from ctkd_search.conflicts import note_conflicts
 from ctkd_search.distill.methods.base import Parameter
 from ctkd_search.distributions import Choice, Constant, Entry, Number, parse, show
 from ctkd_search.errors import UserError
@@ -31,10 +32,10 @@ from ctkd_search.space import (
 from ctkd_search.strategy import read_strategy
 from ctkd_search.yamlfile import Document, dump, read
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
 _NAME_RULE = "letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit"
-_TAKEN_NAMES = ("teachers", "artifacts", "published")
-_SECTIONS = (
+TAKEN_NAMES = ("teachers", "artifacts", "published")
+SECTIONS = (
     "name",
     "seed",
     "dataset",
@@ -74,10 +75,10 @@ def space_of(raw: Mapping[str, Any]) -> Space:
 
 def name_fault(name: Any) -> str | None:
     """What is wrong with the name of a search, or None."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         return f"must be {_NAME_RULE}, but got {name!r}"
     # Directories that stand beside those of the searches.
-    return f"must not be {name!r}, which is kept for other things" if name in _TAKEN_NAMES else None
+    return f"must not be {name!r}, which is kept for other things" if name in TAKEN_NAMES else None
 
 
 def check_name(name: str) -> str:
@@ -115,9 +116,9 @@ class _Reader:
 
     def space(self) -> Space:
         document = self.document
-        document.unknown_keys((), document.data, _SECTIONS)
+        document.unknown_keys((), document.data, SECTIONS)
         name = self._name()
-        seed = document.validated(("seed",), document.data.get("seed", 0), Annotated[int, Range(0)], 0)
+        seed = document.validated(("seed",), document.data.get("seed", 0), Seed, 0)
         dataset = self._dataset()
         augment = read_augment(document, dataset)
         budget = self._budget()
@@ -127,8 +128,9 @@ class _Reader:
         teachers = self._teachers(entries)
         pairs = possible_values(entries.get("pair"), PAIR) if "pair" not in self.faulty else ()
         strategy = read_strategy(document, budget, entries, [str(pair).rpartition("/")[2] for pair in pairs])
-        resources = self._resources()
+        resources = document.section("resources", Resources, Resources())
         tracking = document.section("tracking", Tracking, Tracking())
+        note_conflicts(document)
         if tracking.uri is not None and (fault := uri_fault(tracking.uri)):
             document.fault(("tracking", "uri"), fault)
         document.raise_problems()
@@ -174,22 +176,8 @@ class _Reader:
             )
         return budget
 
-    def _resources(self) -> Resources:
-        resources = self.document.section("resources", Resources, Resources())
-        gpus = resources.gpus_per_trial or 0
-        if gpus > 1 and gpus != int(gpus):
-            self.fault(("resources", "gpus_per_trial"), f"must be a whole number above 1, but got {gpus}")
-        if resources.trials_per_gpu is not None and resources.gpus_per_trial is not None:
-            self.fault(("resources", "trials_per_gpu"), "cannot stand beside gpus_per_trial; leave one of the two out")
-        if resources.trials_per_gpu == "auto":
-            for key in ("concurrent_trials", "cpus_per_trial"):
-                if getattr(resources, key) is not None:
-                    self.fault(("resources", key), "is chosen where trials_per_gpu is auto; leave one of the two out")
-        return resources
-
     def _teachers(self, entries: Mapping[str, Entry]) -> TeachersConfig:
         teachers = self.document.section("teachers", TeachersConfig, TeachersConfig())
-        self._check_storage(teachers)
         self._check_teachers_matter(entries)
         if fault := nesterov_fault(teachers.recipe):
             self.fault(("teachers", "recipe", "momentum"), fault)
@@ -226,15 +214,6 @@ class _Reader:
         elif isinstance(given, dict) and "expert" in given and "beta" in unheard:
             self.fault(("teachers", "expert"), "has no effect where beta is 0; leave it out")
 
-    def _check_storage(self, teachers: TeachersConfig) -> None:
-        given = self.document.data.get("teachers")
-        if teachers.mode == "live" and isinstance(given, dict):
-            for key in ("storage", "cache_limit"):
-                if key in given:
-                    self.fault(("teachers", key), "has no effect where mode is live; leave it out")
-        if teachers.expert.checkpoint is not None and teachers.expert.seed is not None:
-            self.fault(("teachers", "expert", "seed"), "has no effect beside checkpoint; leave one of the two out")
-
     def _check_nesterov(self, train: Recipe, entries: Mapping[str, Entry]) -> None:
         momentum = entries.get("momentum")
         searched = momentum is not None
@@ -262,10 +241,6 @@ class _Reader:
                 self.faulty.add(name)
             else:
                 entries[name] = entry
-        own = self.document.data.get("train")
-        for name in entries:
-            if isinstance(own, dict) and name in own:
-                self.fault(("train", name), "stands under search too; leave one out")
         if complete and all(isinstance(entry, Constant) for entry in entries.values()):
             self.fault(("search",), "has constants only, so that there is nothing to search")
         self._check_conditions(entries, known)

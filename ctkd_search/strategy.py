@@ -47,7 +47,7 @@ class Sampler:
         return _given(self)
 
 
-_SAMPLER_OPTIONS = {
+SAMPLER_OPTIONS = {
     "tpe": ("startup_trials", "candidates"),
     "gp": ("startup_trials",),
     "cmaes": ("sigma", "population"),
@@ -74,7 +74,7 @@ class Scheduler:
         return _given(self)
 
 
-_SCHEDULER_OPTIONS: dict[str, tuple[str, ...]] = {"asha": (), "hyperband": ("brackets",), "none": ()}
+SCHEDULER_OPTIONS: dict[str, tuple[str, ...]] = {"asha": (), "hyperband": ("brackets",), "none": ()}
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def read_strategy(
         students: The student architectures that trials may have.
     """
     objectives = _objectives(document, students)
-    sampler = _named(document, "sampler", Sampler, _SAMPLER_OPTIONS)
+    sampler = _named(document, "sampler", Sampler, SAMPLER_OPTIONS)
     if sampler.name == "cmaes":
         _check_cmaes(document, entries, objectives)
     return Strategy(
@@ -194,13 +194,8 @@ def _check_cmaes(document: Document, entries: Mapping[str, Entry], objectives: S
 
 
 def _scheduler(document: Document, budget: Budget) -> Scheduler:
-    scheduler: Scheduler = _named(document, "scheduler", Scheduler, _SCHEDULER_OPTIONS)
-    given = document.data.get("budget")
+    scheduler: Scheduler = _named(document, "scheduler", Scheduler, SCHEDULER_OPTIONS)
     rungs = budget.rungs()
-    if scheduler.name == "none" and isinstance(given, dict):
-        for key in ("grace_period", "reduction_factor"):
-            if key in given:
-                document.fault(("budget", key), "has no effect where scheduler is none; leave it out")
     if scheduler.name == "hyperband":
         if len(rungs) < 2:
             document.fault(

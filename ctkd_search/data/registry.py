@@ -6,8 +6,8 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 # The keys of `DatasetConfig` that a data set may or may not understand.
-_OWN_OPTIONS = ("root", "image_size", "channels", "verify")
+OWN_OPTIONS = ("root", "image_size", "channels", "verify")
 _DEFAULT_VALIDATION = 0.1
 
 
@@ -117,13 +117,14 @@ class DataSet:
         name: How a space calls it.
         summary: One line for the help.
         options: Which of the optional keys of `DatasetConfig` it understands.
+        required: Those that it cannot do without, each with what it is.
         augment: What is done with its images unless the space says otherwise.
         geometry: Classes, channels and image size, without loading images.
         load_train: Loads what may be learned from.
         load_test: Loads the test split.
         mean: Published mean of each channel (0 to 255), or None to measure it on the training images.
         std: Published standard deviation of each channel, likewise.
-        problems: Yields (key, message) for what is wrong with the options, cheaply.
+        problems: Yields (key, message) for what is wrong with the options, cheaply, where none is missing.
     """
 
     name: str
@@ -135,6 +136,7 @@ class DataSet:
     load_test: Callable[[DatasetConfig], Images]
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    required: Mapping[str, str] = field(default_factory=dict)
     problems: Callable[[DatasetConfig], Iterator[tuple[str, str]]] = lambda config: iter(())
 
 
@@ -167,10 +169,13 @@ def problems(config: DatasetConfig) -> list[tuple[str, str]]:
     except UserError as error:
         return [("name", str(error))]
     found = []
-    for option in _OWN_OPTIONS:
+    for option in OWN_OPTIONS:
         if getattr(config, option) is not None and option not in dataset.options:
             own = ", ".join(dataset.options) or "none"
             found.append((option, f"has no meaning for the data set {config.name!r} (its own options: {own})"))
+    for option, meaning in dataset.required.items():
+        if getattr(config, option) is None:
+            found.append((option, f"is missing: {meaning}"))
     return found or list(dataset.problems(config))
 
 

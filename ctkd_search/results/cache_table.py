@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctkd_search.config import duration
 from ctkd_search.distill.shelves import Shelves
 from ctkd_search.errors import UserError
 from ctkd_search.results.leaderboard import plain_table
 from ctkd_search.results.store import TEACHERS
-from ctkd_search.space import duration
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctkd_search.config import Augment, DatasetConfig
-from ctkd_search.data.registry import DataSet, Images, Loaded
+from ctkd_search.data.registry import DataSet, Images, Loaded, problems
 from ctkd_search.errors import UserError
 from ctkd_search.models.registry import MAX_SIZE, MIN_SIZE, Geometry
 
@@ -36,26 +36,15 @@ def _classes(config: DatasetConfig) -> tuple[str, ...]:
 
 
 def _problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
-    if config.root is None:
-        yield "root", "is missing: the directory with the images"
-    else:
-        for split in ("train", "test"):
-            if not (_root(config) / split).is_dir():
-                yield "root", f"{_root(config) / split} is not a directory; the layout is {_LAYOUT}"
-                return
-        if len(_classes(config)) < 2:
-            yield (
-                "root",
-                f"{_root(config) / 'train'} must hold at least 2 classes, but got {len(_classes(config))}",
-            )
-        if config.validation is not None and (_root(config) / "val").is_dir():
-            yield (
-                "validation",
-                f"has no effect, because {_root(config) / 'val'} is the validation split; leave it out",
-            )
-    if config.image_size is None:
-        yield "image_size", "is missing: the side in pixels that images are resized to"
-    elif not MIN_SIZE <= config.image_size <= MAX_SIZE:
+    for split in ("train", "test"):
+        if not (_root(config) / split).is_dir():
+            yield "root", f"{_root(config) / split} is not a directory; the layout is {_LAYOUT}"
+            return
+    if len(_classes(config)) < 2:
+        yield "root", f"{_root(config) / 'train'} must hold at least 2 classes, but got {len(_classes(config))}"
+    if config.validation is not None and (_root(config) / "val").is_dir():
+        yield "validation", f"has no effect, because {_root(config) / 'val'} is the validation split; leave it out"
+    if config.image_size is not None and not MIN_SIZE <= config.image_size <= MAX_SIZE:
         yield "image_size", f"must be in [{MIN_SIZE}, {MAX_SIZE}], but got {config.image_size}"
 
 
@@ -108,7 +97,7 @@ def _images(config: DatasetConfig, split: str) -> Images:
 
 
 def _load_train(config: DatasetConfig) -> Loaded:
-    for key, message in _problems(config):
+    for key, message in problems(config):
         raise UserError(f"dataset.{key} {message}")
     own = _images(config, "val") if (_root(config) / "val").is_dir() else None
     return Loaded(_images(config, "train"), _classes(config), own)
@@ -122,5 +111,9 @@ DATASET = DataSet(
     geometry=_geometry,
     load_train=_load_train,
     load_test=lambda config: _images(config, "test"),
+    required={
+        "root": "the directory with the images",
+        "image_size": "the side in pixels that images are resized to",
+    },
     problems=_problems,
 )
