@@ -23,7 +23,8 @@ from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.files import atomic, make_directory, write_text
 from ctkd_search.mlflow_store import Mlflow, store_uri
 from ctkd_search.results.leaderboard import percent
-from ctkd_search.results.model import ServedStudent, log_student
+from ctkd_search.results.model import log_student
+from ctkd_search.results.served import ServedStudent
 from ctkd_search.results.store import TEACHERS
 from ctkd_search.versions import versions
 
@@ -101,7 +102,15 @@ def train_final(
     epochs = [*history[:-1], {**history[-1], **{f"test_{key}": value for key, value in measured.items()}}]
     try:
         run_id = mlflow.log_run(f"{name}: final training", _flat(config), epochs)
-        model = log_student(served, splits.train.pixels[:4], mlflow, run_id, f"ctkd-{name}-final")
+        model = log_student(
+            served,
+            splits.train.pixels[:4],
+            mlflow,
+            run_id,
+            f"ctkd-{name}-final",
+            classes=splits.classes,
+            architecture=config.student,
+        )
     except Exception as error:  # whatever MLflow, its server or its store raises: the student is safe
         reason = str(error).strip().splitlines()[0][:200]
         raise WorkFailed(f"the student is in {directory}, but MLflow did not take it ({reason})") from None

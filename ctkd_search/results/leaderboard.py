@@ -117,7 +117,7 @@ def _baselines(baselines: Sequence[TrialRecord], trials: Sequence[TrialRecord], 
         table.add_row(
             str(trial.number),
             percent(trial.accuracy),
-            _points(gap),
+            points(gap),
             str(trial.baseline),
             trial.values["pair"],
             trial.status,
@@ -143,7 +143,7 @@ def _confirmed(configs: Sequence[Confirmed], leader: TrialRecord | None) -> Tabl
             interval,
             deviation,
             str(found.n),
-            _points(gap),
+            points(gap),
             config.trial.baseline or "trial",
             style="bold" if config is first else None,
         )
@@ -163,7 +163,7 @@ def _pareto(space: Space, search: SearchRecord, explored: Sequence[TrialRecord])
     return table
 
 
-def _points(gap: Estimate | None) -> str:
+def points(gap: Estimate | None) -> str:
     """A difference in percentage points, with its interval where there is one."""
     if gap is None:
         return ""

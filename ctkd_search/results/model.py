@@ -1,99 +1,104 @@
-"""The student as others use it: raw images in, probabilities out."""
+"""The student in MLflow: logged, described and registered."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
-from ctkd_search.data.stream import Normalise
-from ctkd_search.models import Geometry, build
-from ctkd_search.models.network import TappedNetwork
+from ctkd_search.results.card import description
+from ctkd_search.results.formats import write_torch
+from ctkd_search.results.served import Metadata, ServedStudent
 
 if TYPE_CHECKING:
     from ctkd_search.mlflow_store import Mlflow
 
-
-class ServedStudent(nn.Module):
-    """A student that takes raw images, with the preprocessing inside.
-
-    Args:
-        student: The trained student.
-        mean: Mean of each channel that it was trained with, in pixel values.
-        std: Standard deviation of each channel, likewise.
-    """
-
-    def __init__(self, student: TappedNetwork, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.normalise = Normalise(tuple(mean), tuple(std))
-        self.student = student
-        self.eval()
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Classifies raw images.
-
-        Args:
-            images: uint8, shape (batch, height, width, channels).
-
-        Returns:
-            Probabilities, shape (batch, classes).
-        """
-        logits, _ = self.student(self.normalise(images))
-        return torch.softmax(logits, dim=1)
+CHAMPION = "champion"
+CARD_FILE = "card.md"
+# Run by MLflow wherever the model is loaded; never imported here.
+_CODE = Path(__file__).with_name("serving_code.py")
+# What its script imports beside mlflow itself, which MLflow adds.
+_NEEDS = ("torch", "numpy", "pandas")
 
 
-def load_student(architecture: str, geometry: Geometry, weights: Mapping[str, Any]) -> TappedNetwork:
-    """A student with trained weights."""
-    student = build(architecture, geometry, seed=0)
-    student.load_state_dict(dict(weights))
-    return student
-
-
-def log_student(served: ServedStudent, example: Any, store: Mlflow, run_id: str, name: str) -> str:
+def log_student(
+    served: ServedStudent,
+    example: Any,
+    store: Mlflow,
+    run_id: str,
+    name: str,
+    *,
+    classes: Sequence[str],
+    architecture: str,
+    card: str = "",
+    tags: Mapping[str, str] | None = None,
+) -> str:
     """Logs a student to MLflow and registers it.
 
-    It is saved as an exported graph, which loads wherever torch is, without this package, for any batch size.
+    The model is a script and an exported graph, which load wherever torch, pandas and mlflow are, without this package
+    and without unpickling anything. It takes raw images, any number of them, and gives a DataFrame with a column of
+    probabilities for each class.
 
     Args:
         served: The student.
-        example: A few raw images, uint8 of shape (batch, height, width, channels), at least two.
+        example: A few raw images, uint8 of shape (batch, height, width, channels).
         store: MLflow.
         run_id: The run that it belongs to.
         name: The name to register it under.
+        classes: Names of the classes.
+        architecture: What network it is.
+        card: What there is to say about it, in Markdown; kept with the run and with the model.
+        tags: Tags of the registered version.
 
     Returns:
         The registered version, as a ``models:`` URI.
     """
-    import mlflow
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    import mlflow.pyfunc
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
 
-    with torch.inference_mode():
-        probabilities = served(torch.tensor(example)).numpy()
-    # Without names, so that MLflow hands arrays to the model and not mappings of arrays.
+    metadata = Metadata(tuple(classes), example.shape[1], example.shape[3], architecture)
+    # The input without a name, so that MLflow hands an array to the model and not a mapping of arrays.
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
-        outputs=Schema([TensorSpec(probabilities.dtype, (-1, probabilities.shape[1]))]),
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))]),
+        outputs=Schema([ColSpec("float", label) for label in classes]),
     )
     mlflow.set_tracking_uri(store.uri)
     # A model is kept where the active experiment keeps its artifacts, whatever the run's own experiment is.
     mlflow.set_experiment(experiment_id=store.experiment_id)
-    # MLflow announces each registration on standard error, in the middle of our own lines.
-    with contextlib.redirect_stderr(io.StringIO()):
-        logged = mlflow.pytorch.log_model(
-            served,
-            name="student",
-            signature=signature,
-            input_example=example,
-            serialization_format="pt2",
-            pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", "numpy"],
-            registered_model_name=name,
-            run_id=run_id,
-        )
-    client = mlflow.MlflowClient()
-    client.set_registered_model_alias(name, "champion", logged.registered_model_version)
-    return f"models:/{name}/{logged.registered_model_version}"
+    with tempfile.TemporaryDirectory() as directory:
+        artifacts = {"student": Path(directory) / "student.pt2"}
+        write_torch(served, metadata, artifacts["student"])
+        if card:
+            artifacts["card"] = Path(directory) / CARD_FILE
+            artifacts["card"].write_text(card, encoding="utf-8")
+        # MLflow announces each registration on standard error, in the middle of our own lines.
+        with contextlib.redirect_stderr(io.StringIO()):
+            # What mlflow.pyfunc.log_model calls, which would take no run but the active one.
+            logged = Model.log(
+                None,
+                mlflow.pyfunc,
+                name="student",
+                python_model=str(_CODE),
+                artifacts={key: str(path) for key, path in artifacts.items()},
+                signature=signature,
+                input_example=example,
+                metadata=metadata.as_dict(),
+                pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in _NEEDS],
+                registered_model_name=name,
+                run_id=run_id,
+            )
+    registered = logged.registered_model_version
+    if card:
+        store.client.log_text(run_id, card, CARD_FILE)
+        store.client.update_model_version(name, registered, description(card))
+    for key, value in (tags or {}).items():
+        store.client.set_model_version_tag(name, registered, key, value)
+    store.client.set_registered_model_alias(name, CHAMPION, registered)
+    return f"models:/{name}/{registered}"

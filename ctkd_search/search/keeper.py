@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ctkd_search.results.states import keep_only
 from ctkd_search.results.store import SearchFolder, TrialRecord
-from ctkd_search.search.states import keep_only
 
 
 class Keeper:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from ray import tune
 from ray.tune.experiment import Trial
 
+from ctkd_search.results.states import read_state, state_path
 from ctkd_search.results.store import (
     DIVERGED,
     FAILED,
@@ -21,7 +22,6 @@ from ctkd_search.results.store import (
 )
 from ctkd_search.search.failures import Failure, failure_of, is_full_disk
 from ctkd_search.search.scheduler import Halt
-from ctkd_search.search.states import read_state, state_path
 from ctkd_search.search.trainable import NUMBER
 from ctkd_search.search.unpickled import Unpickled
 

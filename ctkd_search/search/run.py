@@ -178,14 +178,14 @@ def _hand_over(
             if trial.run_id != run_id:
                 trial.run_id = run_id
                 folder.write_trial(trial)
-        model = register(folder, chosen, splits, tracker, f"ctkd-{session.space.name}")
+        model = register(session.space, folder, record, records, chosen, splits, tracker)
         tracker.log_text(config_text(session.space, record, chosen, splits), "best.yaml")
         tracker.finish(
             "FINISHED",
             {"best_validation_accuracy": chosen.accuracy, "trials": len(records)},
             {"ctkd.best_trial": str(chosen.number), "ctkd.best_run": chosen.run_id or "", "ctkd.model": model},
         )
-    except UserError:
+    except (UserError, WorkFailed):
         raise
     except Exception as error:  # whatever MLflow, its server or its store raises: the results are safe
         raise WorkFailed(f"{away} ({first_line(error)}); once it does, go on with: {record.again}") from None

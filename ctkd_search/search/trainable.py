@@ -17,7 +17,7 @@ from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.step import StepPool
 from ctkd_search.distill.trainer import Trainer, diverged
-from ctkd_search.search.states import read_state, state_path, write_state
+from ctkd_search.results.states import read_state, state_path, write_state
 from ctkd_search.strategy import ACCURACY
 
 # What Ray is given of a trial.

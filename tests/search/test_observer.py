@@ -12,6 +12,7 @@ import pytest
 import torch
 from simulation import a_record
 
+from ctkd_search.results.states import state_path, write_state
 from ctkd_search.results.store import (
     BASELINE,
     DIVERGED,
@@ -27,7 +28,6 @@ from ctkd_search.results.store import (
 from ctkd_search.search.keeper import Keeper
 from ctkd_search.search.observer import DISK_FULL, PACKED_TOO_TIGHTLY, Observer
 from ctkd_search.search.scheduler import Halt
-from ctkd_search.search.states import state_path, write_state
 
 LUCK, CUDA = "RuntimeError: out of luck", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20 MiB"
 WRONG, FULL = "ctkd_search.errors.UserError: cannot read w.pt", "OSError: [Errno 28] No space left on device"

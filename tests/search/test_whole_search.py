@@ -89,7 +89,7 @@ def test_it_says_what_came_of_it_and_nothing_else(finished):
 def test_everything_is_written_under_the_directory_of_the_searches(finished):
     directory = finished["directory"]
     assert sorted(path.name for path in directory.iterdir() if path.name != "best.yaml") == ["space.yaml", "trials"]
-    assert list((directory / "trials" / "artifacts" / "small").rglob("model.pt2"))
+    assert list((directory / "trials" / "artifacts" / "small").rglob("student.pt2"))
 
 
 def test_every_trial_has_ended_and_asha_stopped_some(finished):
@@ -175,10 +175,12 @@ def test_the_registered_student_is_the_winner_and_takes_any_batch_size(finished)
     version = client.get_model_version_by_alias("ctkd-small", "champion")
     model = mlflow.pyfunc.load_model(f"models:/ctkd-small/{version.version}")
     validation = load_train(DatasetConfig("digits", validation=0.15)).validation
-    whole = model.predict(validation.pixels)
+    table = model.predict(validation.pixels)
+    whole = table.to_numpy()
+    assert list(table.columns) == list("0123456789")
     accuracy = float((whole.argmax(axis=1) == validation.labels).mean())
     assert accuracy == pytest.approx(finished["parent"].data.metrics["best_validation_accuracy"], abs=1e-9)
-    np.testing.assert_allclose(model.predict(validation.pixels[:1]), whole[:1], atol=1e-5)
+    np.testing.assert_allclose(model.predict(validation.pixels[:1]).to_numpy(), whole[:1], atol=1e-5)
     assert model.metadata.signature.inputs.inputs[0].shape == (-1, 8, 8, 1)
     assert model.metadata.saved_input_example_info is not None
 
@@ -196,7 +198,7 @@ def test_the_winner_trains_to_the_end_and_is_tested_once(finished):
     assert f"test accuracy {100 * kept['test_accuracy']:.2f} %" in result.stdout
     mlflow.set_tracking_uri(f"sqlite:///{directory}/trials/mlflow.db")
     test = load_test(DatasetConfig("digits"))
-    served = mlflow.pyfunc.load_model("models:/ctkd-small-final/1").predict(test.pixels)
+    served = mlflow.pyfunc.load_model("models:/ctkd-small-final/1").predict(test.pixels).to_numpy()
     assert float((served.argmax(axis=1) == test.labels).mean()) == pytest.approx(kept["test_accuracy"], abs=1e-9)
 
 

@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from ctkd_search.search.states import keep_only, read_state, state_path, write_state
+from ctkd_search.results.states import keep_only, read_state, state_path, write_state
 
 STATE = {
     "student": {"weight": torch.arange(300.0).reshape(10, 30), "count": torch.tensor(7)},

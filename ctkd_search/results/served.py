@@ -1,0 +1,79 @@
+"""The student as others use it: raw images in, probabilities out, and what it says of itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ctkd_search.data.stream import Normalise
+from ctkd_search.models import Geometry, build
+from ctkd_search.models.network import TappedNetwork
+from ctkd_search.versions import versions
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a student carries with it, in every format.
+
+    Attributes:
+        classes: Names of the classes, in the order of its outputs.
+        image_size: Side of its images in pixels.
+        channels: 1 for grey images, 3 for colour.
+        architecture: What network it is.
+        versions: Versions of what it was written with.
+    """
+
+    classes: tuple[str, ...]
+    image_size: int
+    channels: int
+    architecture: str
+    versions: Mapping[str, str] = field(default_factory=versions)
+
+    @property
+    def geometry(self) -> Geometry:
+        """Classes, channels and image size."""
+        return Geometry(len(self.classes), self.channels, self.image_size)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {**dataclasses.asdict(self), "classes": list(self.classes)}
+
+
+class ServedStudent(nn.Module):
+    """A student that takes raw images, with the preprocessing inside.
+
+    Args:
+        student: The trained student.
+        mean: Mean of each channel that it was trained with, in pixel values.
+        std: Standard deviation of each channel, likewise.
+    """
+
+    def __init__(self, student: TappedNetwork, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.normalise = Normalise(tuple(mean), tuple(std))
+        self.student = student
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classifies raw images.
+
+        Args:
+            images: uint8, shape (batch, height, width, channels).
+
+        Returns:
+            Probabilities, shape (batch, classes).
+        """
+        logits, _ = self.student(self.normalise(images))
+        return torch.softmax(logits, dim=1)
+
+
+def load_student(architecture: str, geometry: Geometry, weights: Mapping[str, Any]) -> TappedNetwork:
+    """A student with trained weights."""
+    student = build(architecture, geometry, seed=0)
+    student.load_state_dict(dict(weights))
+    return student

@@ -1,0 +1,65 @@
+"""The registered student as MLflow loads it.
+
+MLflow keeps a copy of this file in the model and runs it wherever the model is loaded, so that it imports nothing of
+ctkd-search. The network and its preprocessing are a graph that torch exported; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+_METADATA = "metadata.json"
+# Images at a time, so that memory does not grow with the request.
+_BATCH = 512
+
+
+class Student(PythonModel):
+    """An image classifier: raw images in, one column of probabilities for each class out."""
+
+    def load_context(self, context: Any) -> None:
+        """Reads the exported graph.
+
+        Args:
+            context: MLflow's; its artifact ``student`` is the graph's file.
+        """
+        noted = {_METADATA: ""}
+        self._graph = torch.export.load(context.artifacts["student"], extra_files=noted).module()
+        metadata = json.loads(noted[_METADATA])
+        self._classes: list[str] = metadata["classes"]
+        self._shape = (metadata["image_size"], metadata["image_size"], metadata["channels"])
+
+    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Classifies images.
+
+        Args:
+            context: MLflow's.
+            model_input: Raw images, uint8 of shape (batch, height, width, channels).
+            params: None; the model has no parameters.
+
+        Returns:
+            A row for each image, a column of probabilities for each class.
+
+        Raises:
+            ValueError: They are no such images; one line says what is wrong.
+        """
+        images = np.asarray(model_input)
+        if images.ndim != 4 or images.shape[1:] != self._shape or not len(images):
+            wanted = ", ".join(map(str, self._shape))
+            raise ValueError(f"images must have the shape (at least 1, {wanted}), but got {images.shape}")
+        if images.dtype != np.uint8:
+            raise ValueError(f"images must be raw pixels from 0 to 255 of type uint8, but got {images.dtype}")
+        with torch.inference_mode():
+            parts = [
+                self._graph(torch.tensor(images[start : start + _BATCH])) for start in range(0, len(images), _BATCH)
+            ]
+        return pd.DataFrame(torch.cat(parts).numpy(), columns=self._classes)
+
+
+set_model(Student())
