@@ -188,7 +188,7 @@ def _tracker(space: Space, folder: SearchFolder) -> Tracker:
     root = folder.root
     folder.path.mkdir(parents=True)
     mlflow = Mlflow(store_uri(None, root), "many", root / "artifacts")
-    tracker = Tracker(mlflow, lambda trial: str(trial.number), print)
+    tracker = Tracker(mlflow, lambda trial: str(trial.number), lambda trial: "ctkd", print)
     search = SearchRecord("many", "0", {}, "", "", {}, "", [], "")
     tracker.begin(search, {}, [])
     return tracker

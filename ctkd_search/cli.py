@@ -318,14 +318,19 @@ def _cache(options: argparse.Namespace) -> None:
 
 def _ui(options: argparse.Namespace) -> None:
     from ctkd_search.mlflow_store import store_uri, without_secrets
+    from ctkd_search.results.ui_links import links
 
     uri = store_uri(options.tracking_uri, options.trials_dir)
     if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
         raise UserError(f"there is nothing in {options.trials_dir} yet; run a search first")
     if uri.startswith(("http://", "https://")):
-        print(f"{without_secrets(uri)} is a server with a UI of its own; open it in a browser")
+        server = without_secrets(uri)
+        print(f"{server} is a server with a UI of its own; open it in a browser")
+        print("\n".join(links(options.trials_dir, uri, server)))
         return
-    print(f"MLflow's UI on http://127.0.0.1:{options.port}; Ctrl-C ends it", flush=True)
+    server = f"http://127.0.0.1:{options.port}"
+    print(f"MLflow's UI on {server}; Ctrl-C ends it")
+    print("\n".join(links(options.trials_dir, uri, server)), flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(options.port)]
     # Not as an argument, which every user of the machine can read: it may hold a password.
     code = subprocess.call(command, env={**os.environ, "MLFLOW_BACKEND_STORE_URI": uri})

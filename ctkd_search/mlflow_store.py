@@ -133,16 +133,21 @@ class Mlflow:
 
     def log_epochs(self, run_id: str, epochs: Sequence[Mapping[str, Any]]) -> None:
         """Logs epochs of a trial. Logged once more they are the same points, and MLflow keeps them once."""
-        from mlflow.entities import Metric
-
         points = [
-            Metric(name, float(value), epoch["at"], epoch["epoch"])
+            (name, value, epoch["at"], epoch["epoch"])
             for epoch in epochs
             for name, value in epoch.items()
             if name not in _NO_METRICS
         ]
-        for start in range(0, len(points), _METRICS_AT_ONCE):
-            self.client.log_batch(run_id, metrics=points[start : start + _METRICS_AT_ONCE])
+        self.log_points(run_id, points)
+
+    def log_points(self, run_id: str, points: Sequence[tuple[str, float, int, int]]) -> None:
+        """Logs points of metrics: name, value, milliseconds since 1970, and step."""
+        from mlflow.entities import Metric
+
+        metrics = [Metric(name, float(value), at, step) for name, value, at, step in points]
+        for start in range(0, len(metrics), _METRICS_AT_ONCE):
+            self.client.log_batch(run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
 
 
 def first_line(error: BaseException) -> str:

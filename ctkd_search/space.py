@@ -121,11 +121,14 @@ class Tracking:
         uri: An MLflow tracking URI; left out, it is a SQLite file in the directory of the searches.
         experiment: Name of the MLflow experiment; left out, it is the space's name.
         patience: Seconds that a server which is away is waited for at the end of a search.
+        system_metrics: Whether processor, memory, disk, network and GPUs of the machine that the search is run from are
+            logged to its run, every 10 seconds.
     """
 
     uri: str | None = None
     experiment: str | None = None
     patience: Annotated[float, Range(0)] = 60.0
+    system_metrics: bool = False
 
 
 @dataclass(frozen=True)
@@ -277,11 +280,16 @@ class Space:
         )
 
     def label(self, values: Mapping[str, Any]) -> str:
-        """A trial's short name: its pair and the searched values, as in ``wrn-40-1/wrn-16-1 kl T=4 b=800 L2,3``."""
+        """A trial's short name: its student and the searched values, as in ``wrn-16-1 kl T=4.2 b=800 L2,3``."""
         known = self.parameters
         searched = [name for name, entry in self.entries.items() if not isinstance(entry, Constant)]
-        words = [known[name].symbol + show(values[name]) for name in searched if name in values and name != "pair"]
-        return " ".join([values["pair"], *words])
+        words = [known[name].symbol + _short(values[name]) for name in searched if name in values and name != "pair"]
+        return " ".join([self.short_pair(values["pair"]), *words])
+
+    def short_pair(self, pair: str) -> str:
+        """A pair's short name: the student alone where every pair has the same teacher."""
+        teachers = {known.split("/")[0] for known in self.pairs()}
+        return pair.split("/")[1] if len(teachers) == 1 else pair
 
     def pair_configs(self) -> list[TrialConfig]:
         """For each pair, the config of some trial that has it."""
@@ -304,6 +312,10 @@ class Space:
     def never(self, weight: str) -> bool:
         """Whether a loss weight is 0 in every trial, so that what it weighs is not needed."""
         return is_zero(self.entries.get(weight))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else show(value)
 
 
 def parameters(train: Recipe) -> dict[str, Parameter]:

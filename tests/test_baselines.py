@@ -136,6 +136,7 @@ def test_a_record_gives_its_config_again_with_its_own_seed(name):
     fresh = config_of(chosen, again)
     assert (fresh.seed, fresh.teachers.seed) == (5, 12)
     assert with_seed(fresh, 3, 5) == config
-    label = f"{name} {C}" if name else f"{C} kl T=4 a=1 b=60 L1,2,3 lr=0.02"
+    student = C.split("/")[1]
+    label = f"{name} {student}" if name else f"{student} kl T=4 a=1 b=60 L1,2,3 lr=0.02"
     assert label_of(chosen, first) == label
     assert label_of(chosen, again) == f"{label} seed=5"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ctkd_search.errors import UserError
-from ctkd_search.results.store import FINISHED, TrialRecord, best
+from ctkd_search.results.store import FINISHED, STOPPED, TrialRecord, best
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,37 @@ def winner(trials: Sequence[TrialRecord]) -> TrialRecord | None:
     # A config some of whose repetitions failed is not judged by the luckier rest.
     most = max(len(config.accuracies) for config in searched)
     return next(config.trial for config in searched if len(config.accuracies) == most)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a search stood when one of its trials had ended.
+
+    Attributes:
+        at: When, in milliseconds since 1970.
+        trials: How many explored trials had ended.
+        epochs: How many epochs they had trained in all.
+        accuracy: The highest validation accuracy of those that had finished.
+    """
+
+    at: int
+    trials: int
+    epochs: int
+    accuracy: float
+
+
+def best_so_far(trials: Sequence[TrialRecord]) -> list[Standing]:
+    """How the best validation accuracy rose: a standing for each explored trial that ended, from the first finished."""
+    ended = [trial for trial in trials if trial.explores and trial.status in (FINISHED, STOPPED) and trial.epochs]
+    standings = []
+    highest, epochs = -math.inf, 0
+    for count, trial in enumerate(sorted(ended, key=lambda trial: (trial.epochs[-1]["at"], trial.number)), start=1):
+        epochs += len(trial.epochs)
+        if trial.status == FINISHED:
+            highest = max(highest, trial.accuracy)
+        if highest >= 0:
+            standings.append(Standing(trial.epochs[-1]["at"], count, epochs, highest))
+    return standings
 
 
 def find_trial(trials: Sequence[TrialRecord], wanted: str | None) -> TrialRecord:

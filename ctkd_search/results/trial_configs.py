@@ -21,7 +21,7 @@ def config_of(space: Space, trial: TrialRecord) -> TrialConfig:
 
 def label_of(space: Space, trial: TrialRecord) -> str:
     """A trial's short name."""
-    name = f"{trial.baseline} {trial.values['pair']}" if trial.baseline else space.label(trial.values)
+    name = f"{trial.baseline} {space.short_pair(trial.values['pair'])}" if trial.baseline else space.label(trial.values)
     return name if trial.repeats is None else f"{name} seed={trial.seed}"
 
 

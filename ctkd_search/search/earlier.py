@@ -20,6 +20,7 @@ _FREE_TO_CHANGE = (
     ("resources", "gpus_per_trial"),
     ("resources", "retries"),
     ("tracking", "patience"),
+    ("tracking", "system_metrics"),
     ("budget", "time_budget"),
     ("budget", "trials"),
 )

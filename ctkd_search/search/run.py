@@ -166,6 +166,7 @@ def _hand_over(
     splits: data.Splits,
 ) -> str:
     """Gives MLflow what it does not have yet, the winner's student and the best config."""
+    from ctkd_search.search.parent_run import conclude_parent
     from ctkd_search.search.winner import register
 
     tracker = session.tracker
@@ -180,11 +181,7 @@ def _hand_over(
                 folder.write_trial(trial)
         model = register(session.space, folder, record, records, chosen, splits, tracker)
         tracker.log_text(config_text(session.space, record, chosen, splits), "best.yaml")
-        tracker.finish(
-            "FINISHED",
-            {"best_validation_accuracy": chosen.accuracy, "trials": len(records)},
-            {"ctkd.best_trial": str(chosen.number), "ctkd.best_run": chosen.run_id or "", "ctkd.model": model},
-        )
+        conclude_parent(tracker, session.space, record, records, chosen, model)
     except (UserError, WorkFailed):
         raise
     except Exception as error:  # whatever MLflow, its server or its store raises: the results are safe

@@ -15,7 +15,7 @@ import torch
 from ctkd_search.distill.engine import resolve_precision
 from ctkd_search.errors import UserError
 from ctkd_search.mlflow_store import Mlflow, store_uri
-from ctkd_search.results.trial_configs import label_of
+from ctkd_search.results.trial_configs import config_of, label_of
 from ctkd_search.search.cluster import start_ray
 from ctkd_search.search.machine import Share, share_out
 from ctkd_search.search.scheduler import Halt
@@ -49,7 +49,12 @@ class Session:
         self.tuning = False
         uri = store_uri(space.tracking.uri, trials_dir)
         mlflow = Mlflow(uri, space.tracking.experiment or space.name, trials_dir / "artifacts")
-        self.tracker = Tracker(mlflow, lambda trial: label_of(self.space, trial), say)
+        self.tracker = Tracker(
+            mlflow,
+            lambda trial: label_of(self.space, trial),
+            lambda trial: str(config_of(self.space, trial).method["name"]),
+            say,
+        )
 
     def __enter__(self) -> Session:
         """Starts Ray, or joins a cluster."""

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from ctkd_search.data import Splits
 from ctkd_search.errors import UserError, WorkFailed
+from ctkd_search.results.mlflow_view import view_tag
 from ctkd_search.results.pareto import objective_values
 from ctkd_search.results.store import (
     INTERRUPTED,
@@ -137,6 +138,9 @@ class Sitting:
         self._add(missing_baselines(self.space, self.records))
         self.ladders = Ladders(self.space, self.records)
         record.run_id = session.tracker.begin(record, _parent_params(self.space, record), list(self.records.values()))
+        if self.space.tracking.system_metrics:
+            session.tracker.watch_machine()
+        session.tracker.set_view(*view_tag(self.space, record.name, record.run_id))
         self.folder.write(record)
         keeper = Keeper(self.folder, self.records, self._candidates, session.tracker.run_id)
         self.observer = Observer(

@@ -10,7 +10,10 @@ from typing import Any
 
 from ctkd_search.errors import UserError
 from ctkd_search.mlflow_store import Mlflow, first_line
-from ctkd_search.results.store import BASELINE, FAILED, INTERRUPTED, RUNNING, WAITING, SearchRecord, TrialRecord
+from ctkd_search.results.leaderboard_file import kind_of
+from ctkd_search.results.standing import best_so_far
+from ctkd_search.results.store import FAILED, INTERRUPTED, RUNNING, WAITING, SearchRecord, TrialRecord
+from ctkd_search.yamlfile import dump
 
 # A run's status in MLflow; every trial that ended as planned is FINISHED, whatever came of it.
 _STATUS = {FAILED: "FAILED", INTERRUPTED: "KILLED", RUNNING: "RUNNING", WAITING: "RUNNING"}
@@ -37,21 +40,33 @@ class Tracker:
     Args:
         mlflow: The experiment.
         label: Makes the short name of a trial.
+        method: Names the method of a trial.
         say: Writes a line.
     """
 
-    def __init__(self, mlflow: Mlflow, label: Callable[[TrialRecord], str], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        mlflow: Mlflow,
+        label: Callable[[TrialRecord], str],
+        method: Callable[[TrialRecord], str],
+        say: Callable[[str], None],
+    ) -> None:
         self.mlflow = mlflow
         self.parent_id = ""
         self._label = label
+        self._method = method
         self._say = say
         self._told: dict[int, _Told] = {}
         self._due: dict[int, TrialRecord] = {}
+        # Trials that have ended, and how many of the standings after each are logged.
+        self._ended: dict[int, TrialRecord] = {}
+        self._standings = 0
         self._changed = threading.Condition()
         self._delivering = False
         self._closed = False
         self._away_since: float | None = None
         self._refused: set[int] = set()
+        self._machine: Any = None
         self._thread = threading.Thread(target=self._deliver_all, name="mlflow", daemon=True)
 
     def begin(self, search: SearchRecord, params: Mapping[str, Any], records: Sequence[TrialRecord]) -> str:
@@ -74,6 +89,7 @@ class Tracker:
                 f"MLflow at {self.mlflow.place} does not take the search up ({first_line(error)}); its run is "
                 f"{search.run_id or 'new'}"
             ) from None
+        self._ended = {record.number: record for record in records if record.ended}
         for record in records:
             told = self._told.get(record.number)
             begun = record.status != WAITING or bool(record.epochs)
@@ -108,6 +124,7 @@ class Tracker:
         tags = {"ctkd.kind": "search", "ctkd.search": search.name, "ctkd.search_id": search.id}
         run = self.mlflow.client.create_run(self.mlflow.experiment_id, run_name=search.name, tags=tags)
         self.mlflow.log(run.info.run_id, params=params)
+        self.mlflow.client.log_text(run.info.run_id, dump(search.space), "space.yaml")
         return str(run.info.run_id)
 
     def _adopt(self, known: set[int]) -> None:
@@ -200,7 +217,8 @@ class Tracker:
                 self.mlflow.experiment_id, run_name=self._label(trial), tags=self._tags(trial)
             )
             told = self._told[trial.number] = _Told(run.info.run_id, status="RUNNING")
-            self.mlflow.log(told.run_id, params=trial.values)
+            teacher, student = trial.values["pair"].split("/")
+            self.mlflow.log(told.run_id, params={**trial.values, "teacher": teacher, "student": student})
         if len(epochs) > told.epochs:
             self.mlflow.log_epochs(told.run_id, epochs[told.epochs :])
             told.epochs = len(epochs)
@@ -212,19 +230,40 @@ class Tracker:
             else:
                 self.mlflow.client.set_terminated(told.run_id, state)
             told.status, told.reason = state, reason
+        if trial.ended:
+            self._ended[trial.number] = trial
+            self._deliver_standings()
+
+    def _deliver_standings(self) -> None:
+        """Brings the parent's metrics up to date: how far the search is, and the best so far."""
+        standings = best_so_far(list(self._ended.values()))
+        self.mlflow.log_points(
+            self.parent_id,
+            [
+                (name, value, standing.at, standing.trials)
+                for standing in standings[self._standings :]
+                for name, value in (
+                    ("best_validation_accuracy", standing.accuracy),
+                    ("trials_ended", standing.trials),
+                    ("epochs_trained", standing.epochs),
+                )
+            ],
+        )
+        self._standings = len(standings)
 
     def _tags(self, trial: TrialRecord) -> dict[str, str]:
         tags = {
             "mlflow.parentRunId": self.parent_id,
-            "ctkd.kind": "baseline" if trial.kind == BASELINE else "trial",
+            "ctkd.kind": kind_of(trial),
             "ctkd.trial": str(trial.number),
             "ctkd.seed": str(trial.seed),
             "ctkd.pair": trial.values["pair"],
+            "ctkd.method": self._method(trial),
         }
         if trial.baseline is not None:
             tags["ctkd.baseline"] = trial.baseline
         if trial.repeats is not None:
-            tags |= {"ctkd.kind": "confirmation", "ctkd.confirms": str(trial.repeats)}
+            tags["ctkd.confirms"] = str(trial.repeats)
         return tags
 
     def _went_away(self, error: Exception) -> None:
@@ -258,6 +297,8 @@ class Tracker:
 
     def close(self) -> None:
         """Ends the delivery; what is not delivered yet will be when the search goes on."""
+        if self._machine:
+            self._machine.finish()
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -268,6 +309,20 @@ class Tracker:
         """Closes the parent run."""
         self.mlflow.log(self.parent_id, metrics=metrics, tags=tags)
         self.mlflow.client.set_terminated(self.parent_id, status)
+
+    def watch_machine(self) -> None:
+        """Logs what this machine does to the parent run, until that is closed."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        self._machine = SystemMetricsMonitor(self.parent_id, resume_logging=True, tracking_uri=self.mlflow.uri)
+        self._machine.start()
+
+    def set_view(self, key: str, value: str) -> None:
+        """Keeps a view of the trials for MLflow's UI; a store that does not take it shows them in its own way."""
+        try:
+            self.mlflow.client.set_experiment_tag(self.mlflow.experiment_id, key, value)
+        except Exception as error:  # whatever MLflow, its server or its store raises
+            self._say(f"MLflow does not take the view of the trials ({first_line(error)})")
 
     def log_text(self, text: str, name: str) -> None:
         """Keeps a text as an artifact of the parent run."""

@@ -10,7 +10,17 @@ import pytest
 from scipy import stats
 
 from ctkd_search.errors import UserError
-from ctkd_search.results.standing import Confirmed, confirmed, estimate, find_trial, gap_to, verdicts, winner
+from ctkd_search.results.standing import (
+    Confirmed,
+    Standing,
+    best_so_far,
+    confirmed,
+    estimate,
+    find_trial,
+    gap_to,
+    verdicts,
+    winner,
+)
 from ctkd_search.results.store import BASELINE, DIVERGED, FAILED, FINISHED, RUNNING, STOPPED, TrialRecord
 
 
@@ -210,3 +220,32 @@ def test_a_gap_is_paired_where_both_were_confirmed_and_plain_where_they_were_not
     assert gap_to(BEFORE, leader, baseline).mean == pytest.approx(0.09)
     assert gap_to(BEFORE, leader, baseline).n == 1
     assert gap_to(BEFORE, leader, trial(9)) is None
+
+
+def ended(number, accuracies, at, status=FINISHED, **more):
+    epochs = [
+        {"epoch": epoch, "validation_accuracy": accuracy, "at": at - len(accuracies) + epoch}
+        for epoch, accuracy in enumerate(accuracies, start=1)
+    ]
+    return TrialRecord(number, {"pair": "a/b"}, {}, 0, status=status, epochs=epochs, optuna=number, **more)
+
+
+def test_the_best_so_far_rises_in_the_order_in_which_trials_ended():
+    trials = [
+        ended(1, [0.1, 0.4], 300),
+        ended(2, [0.9], 100, STOPPED),  # stopped early: it counts as ended, and not as the best
+        ended(3, [0.2, 0.6], 200),
+        ended(4, [0.1, 0.5], 400),
+        ended(5, [0.3, 0.7], 500),
+        ended(6, [0.99, 0.99], 250, kind=BASELINE, baseline="kd"),
+        ended(7, [0.99, 0.99], 250, repeats=3),
+        ended(8, [0.8], 150, RUNNING),
+        trial(9, None, FAILED),
+    ]
+    assert best_so_far(trials) == [
+        Standing(200, 2, 3, 0.6),
+        Standing(300, 3, 5, 0.6),
+        Standing(400, 4, 7, 0.6),
+        Standing(500, 5, 9, 0.7),
+    ]
+    assert best_so_far(trials[1:2]) == best_so_far([]) == []

@@ -1,6 +1,7 @@
 """MLflow kept in step with the records, on a real store: nothing twice, nothing left open, nothing lost."""
 
 import dataclasses
+import time
 
 import pytest
 
@@ -35,7 +36,8 @@ def mlflow(store, request):
 
 
 def tracked(mlflow, records, said=None):
-    tracker = Tracker(mlflow, lambda record: f"trial {record.number}", (said if said is not None else []).append)
+    said = [] if said is None else said
+    tracker = Tracker(mlflow, lambda record: f"trial {record.number}", lambda record: "ctkd", said.append)
     tracker.begin(dataclasses.replace(SEARCH), {"seed": 0}, records)
     return tracker
 
@@ -61,7 +63,13 @@ def test_a_trial_is_one_run_with_its_values_and_every_epoch(mlflow):
     assert tracker.flush(30)
     tracker.close()
     run = runs(mlflow)[1]
-    assert run.data.params == {"pair": "a/b", "lr": "0.1", "attention_layers": "1,2"}
+    assert run.data.params == {
+        "pair": "a/b",
+        "teacher": "a",
+        "student": "b",
+        "lr": "0.1",
+        "attention_layers": "1,2",
+    }
     assert history(mlflow, run) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
     assert "at" not in run.data.metrics
     assert (run.info.status, run.data.tags["ctkd.status"]) == ("FINISHED", STOPPED)
@@ -158,3 +166,35 @@ def test_a_run_that_was_deleted_is_given_up_once_and_the_others_go_on(mlflow):
     assert [line for line in said if "does not take trial 1" in line] == said
     assert len(said) == 1
     assert history(mlflow, runs(mlflow)[2]) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+
+
+def test_the_parent_follows_the_best_so_far_and_repeats_nothing(mlflow):
+    before = tracked(mlflow, [])
+    one, two, three = trial(1, 2, FINISHED), trial(2, 1, STOPPED), trial(3, 4, FINISHED)
+    for number, record in enumerate((one, two, three)):
+        record.epochs = [{**point, "at": point["at"] + 100 * number} for point in record.epochs]
+    for record in (one, two):
+        before.trial_ended(record)
+    assert before.flush(30)
+    before.close()
+    after = tracked(mlflow, [one, two])
+    after.trial_ended(three)
+    assert after.flush(30)
+    after.close()
+    parent = mlflow.client.get_run(after.parent_id)
+    assert history(mlflow, parent, "best_validation_accuracy") == [(1, 0.2), (2, 0.2), (3, 0.4)]
+    assert history(mlflow, parent, "epochs_trained") == [(1, 2), (2, 3), (3, 7)]
+
+
+def test_the_machine_is_watched_until_the_search_ends(mlflow, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    tracker = tracked(mlflow, [])
+    tracker.watch_machine()
+    end = time.monotonic() + 30
+    while "system/cpu_utilization_percentage" not in mlflow.client.get_run(tracker.parent_id).data.metrics:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    tracker.close()
+    measured = len(mlflow.client.get_metric_history(tracker.parent_id, "system/cpu_utilization_percentage"))
+    time.sleep(1)
+    assert len(mlflow.client.get_metric_history(tracker.parent_id, "system/cpu_utilization_percentage")) == measured

@@ -1,57 +1,14 @@
 """A real MLflow server that goes away while a search runs, and comes back, or does not."""
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
-import time
-import urllib.request
-
 import pytest
-from live import Live, descendants, free_port, running_with_epochs
+from live import Live, running_with_epochs
 from mlflow import MlflowClient
+from servers import Server
 
 from ctkd_search.results.store import SearchFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 EPOCHS = 40
-
-
-class Server:
-    """MLflow's tracking server on a SQLite store, with artifacts through the server."""
-
-    def __init__(self, directory):
-        self.directory = directory
-        self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.process = None
-
-    def start(self):
-        store = f"sqlite:///{self.directory}/server.db"
-        words = ["--host", "127.0.0.1", "--port", str(self.port), "--backend-store-uri", store, "--workers", "1"]
-        words += ["--artifacts-destination", str(self.directory / "served-artifacts")]
-        with open(self.directory / "server.txt", "a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", *words], stdout=log, stderr=log, start_new_session=True
-            )
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=2)
-                return self
-            except OSError:
-                assert self.process.poll() is None, (self.directory / "server.txt").read_text()
-                time.sleep(0.25)
-        raise AssertionError("the server does not answer")
-
-    def stop(self):
-        if self.process is not None:
-            # Some of its helpers are in sessions of their own.
-            for pid in (self.process.pid, *descendants(self.process.pid)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
 
 
 @pytest.fixture

@@ -1,0 +1,94 @@
+"""A leaderboard to keep and to load: as text, as CSV, and as the few lines that stand beside a run in MLflow."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ctkd_search.distributions import show
+from ctkd_search.results.leaderboard import percent, print_leaderboard
+from ctkd_search.results.standing import confirmed, gap_to, verdicts
+from ctkd_search.results.store import BASELINE, SearchRecord, TrialRecord, ranked
+from ctkd_search.results.trial_configs import label_of
+from ctkd_search.space import Space
+
+_WIDTH = 160
+
+
+def leaderboard_text(space: Space, search: SearchRecord, trials: Sequence[TrialRecord]) -> str:
+    """The leaderboard as `show` prints it, every trial in it."""
+    from rich.console import Console
+
+    text = io.StringIO()
+    print_leaderboard(space, search, trials, len(trials), Console(file=text, width=_WIDTH, markup=False, emoji=False))
+    return text.getvalue()
+
+
+def leaderboard_csv(space: Space, trials: Sequence[TrialRecord], leader: TrialRecord | None) -> str:
+    """A row for each trial, best first: what it is, what it reached, and the value of every parameter.
+
+    Accuracies are shares in [0, 1].
+    """
+    parameters = [name for name in space.parameters if any(name in trial.values for trial in trials)]
+    parameters += sorted({name for trial in trials for name in trial.values} - set(parameters))
+    means = {config.trial.number: config.estimate for config in confirmed(trials)}
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(
+        [
+            *("trial", "kind", "winner", "name", "status", "epochs", "validation_accuracy", "seconds", "seed"),
+            *("confirmed_mean", "confirmed_deviation", "confirmed_seeds"),
+            *parameters,
+        ]
+    )
+    for trial in ranked(list(trials)):
+        mean = means.get(trial.number)
+        table.writerow(
+            [
+                *(trial.number, kind_of(trial), trial is leader, label_of(space, trial), trial.status),
+                *(len(trial.epochs), trial.accuracy if trial.epochs else "", f"{trial.seconds:.3f}", trial.seed),
+                *((mean.mean, "" if math.isnan(mean.deviation) else mean.deviation, mean.n) if mean else ("", "", "")),
+                *(_plain(trial.values.get(name, "")) for name in parameters),
+            ]
+        )
+    return text.getvalue()
+
+
+def kind_of(trial: TrialRecord) -> str:
+    """What a trial is for: ``trial``, ``baseline`` or ``confirmation``."""
+    if trial.repeats is not None:
+        return "confirmation"
+    return "baseline" if trial.kind == BASELINE else "trial"
+
+
+def summary(space: Space, trials: Sequence[TrialRecord], leader: TrialRecord) -> str:
+    """What came of a search, as a few lines of Markdown."""
+    mean = next((config.estimate for config in confirmed(trials) if config.trial is leader), None)
+    reached = f"{percent(leader.accuracy)} on the validation images"
+    if mean:
+        reached += f"; {percent(mean.mean)} ± {100 * mean.half_width:.2f} in the mean of {mean.n} fresh seeds"
+    lines = [f"**Winner: trial {leader.number}**, `{label_of(space, leader)}`: {reached}.", ""]
+    baselines = first_of_each(trials)
+    if baselines:
+        lines += ["| baseline | validation | the winner is ahead by |", "|---|---|---|"]
+        for trial in baselines:
+            gap = gap_to(trials, leader, trial)
+            ahead = "" if gap is None else f"{-100 * gap.mean:+.2f} points"
+            lines.append(f"| {trial.baseline} | {percent(trial.accuracy)} | {ahead} |")
+        lines.append("")
+    return "\n".join([*lines, *(f"- {sentence}" for sentence in verdicts(trials))])
+
+
+def first_of_each(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Of each baseline the best trial, best first: there is one for each pair."""
+    best: dict[str, TrialRecord] = {}
+    for trial in ranked([trial for trial in trials if trial.baseline and trial.repeats is None and trial.epochs]):
+        best.setdefault(str(trial.baseline), trial)
+    return list(best.values())
+
+
+def _plain(value: Any) -> Any:
+    return show(value) if isinstance(value, list | tuple) else value
