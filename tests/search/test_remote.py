@@ -9,8 +9,8 @@ import pytest
 from live import Live
 from servers import Postgres, Server, TokenGate
 
-from ctkd_search.data import load_test
 from ctkd_search.config import DatasetConfig
+from ctkd_search.data import load_test
 from ctkd_search.results.store import SearchFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
