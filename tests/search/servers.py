@@ -61,7 +61,7 @@ class Postgres:
     def __init__(self, directory):
         if not all(shutil.which(name) for name in ("initdb", "postgres")):
             pytest.skip("PostgreSQL's initdb and postgres are not installed")
-        pytest.importorskip("psycopg2")
+        pytest.importorskip("psycopg")
         self.port = free_port()
         self.uri = f"postgresql://runs@127.0.0.1:{self.port}/mlflow"
         self._data = directory / "postgres"
@@ -82,11 +82,11 @@ class Postgres:
         subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, **self._as)
         words = ["-D", str(self._data / "db"), "-p", str(self.port), "-h", "127.0.0.1", "-k", str(self._data), "-F"]
         self._process = subprocess.Popen(["postgres", *words], stderr=subprocess.DEVNULL, **self._as)
-        import psycopg2
+        import psycopg
 
         for _ in range(120):
-            with contextlib.suppress(psycopg2.OperationalError):
-                connection = psycopg2.connect(host="127.0.0.1", port=self.port, user="runs", dbname="postgres")
+            with contextlib.suppress(psycopg.OperationalError):
+                connection = psycopg.connect(host="127.0.0.1", port=self.port, user="runs", dbname="postgres")
                 connection.autocommit = True
                 connection.cursor().execute("CREATE DATABASE mlflow")
                 connection.close()

@@ -33,7 +33,8 @@ def gate(tmp_path_factory):
 def test_everything_works_against_a_remote_server_and_the_token_is_kept_nowhere(gate, tmp_path, monkeypatch):
     environment = {"MLFLOW_TRACKING_URI": gate.uri, "MLFLOW_TRACKING_TOKEN": TOKEN}
     confirm = {"best": 1, "seeds": 2}
-    live = Live(tmp_path, "--trials", "2", environment=environment, baselines=["student-alone"], confirm=confirm)
+    words = ["--trials", "2", "--epochs", "4", "--set", "budget.grace_period=2"]
+    live = Live(tmp_path, *words, environment=environment, baselines=["student-alone"], confirm=confirm)
     assert live.run() == 0, live.said()
     for words in (
         ["export", "small", "-o", "best.yaml"],
