@@ -11,46 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctkd_search import __version__
+from ctkd_search import __version__, cli_help
 from ctkd_search.errors import UserError, WorkFailed
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _EXIT_FAILED, _EXIT_USER, _EXIT_INTERRUPTED = 1, 2, 130
-
-_EPILOG = """\
-A first search, on scikit-learn's digits (about a minute, no download):
-
-  ctkd-search run spaces/digits.yaml
-  ctkd-search export digits -o best.yaml
-  ctkd-search train best.yaml
-  ctkd-search ui
-
-Exit codes: 0 done, 1 the work failed, 2 something must be changed first, 130 interrupted (go on with --resume).
-"""
-
-_RUN_HELP = """\
-Searches a space: trains the experts, runs the trials (Ray Tune, ASHA, Optuna), logs every epoch to MLflow and
-registers the best student. Ctrl-C stops it and keeps what has been done; --resume goes on, after a crash too.
-A finished search is extended by asking for more trials.
-
-  ctkd-search run spaces/digits.yaml
-  ctkd-search run spaces/cifar10.yaml --name long --epochs 200 --time-budget 8h
-  ctkd-search run spaces/cifar10.yaml --set train.batch_size=64 --set search.pair=wrn-40-2/wrn-16-2
-  ctkd-search run spaces/cifar10.yaml --resume
-  ctkd-search run spaces/cifar10.yaml --trials 100
-  ctkd-search run spaces/mine.yaml --name wider --warm-start mine
-"""
-
-_CACHE_HELP = """\
-The teacher cache, in the directory of the searches: trajectories and weights of recorded teachers, and attention maps
-of experts. Whatever is removed is recorded anew when a search needs it.
-
-  ctkd-search cache
-  ctkd-search cache remove maps-0123456789abcdef01234567
-  ctkd-search cache remove --unused-for 30d
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ctkd-search",
         description="Finds the best way to distil an image classifier with two teachers (CTKD, arXiv 1907.09643).",
-        epilog=_EPILOG,
+        epilog=cli_help.PROGRAM,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ctkd-search {__version__}")
@@ -96,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     check = _command(commands, "check", "show what a space would search and cost; trains nothing", _check)
     _space_arguments(check)
 
-    run = _command(commands, "run", "search a space", _run, _RUN_HELP)
+    run = _command(commands, "run", "search a space", _run)
     _space_arguments(run)
     run.add_argument("--name", help="name of the search (default: the space's name)")
     run.add_argument("--resume", action="store_true", help="go on with an interrupted search")
@@ -135,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     _tracking_uri(train)
     _trials_dir(train)
 
-    cache = _command(commands, "cache", "list or remove what is kept of teachers", _cache, _CACHE_HELP)
+    cache = _command(commands, "cache", "list or remove what is kept of teachers", _cache)
     cache.add_argument("action", nargs="?", choices=("list", "remove"), default="list")
     cache.add_argument("ids", nargs="*", metavar="ID", help="what to remove, by the name that the list shows")
     cache.add_argument("--unused-for", metavar="TIME", help="remove what no search has used for this long, as in 30d")
@@ -146,16 +113,29 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--port", type=_count, default=5000, metavar="N", help="port (default: 5000)")
     _tracking_uri(ui)
     _trials_dir(ui)
+
+    schema = _command(commands, "schema", "print every key that a space may have, as JSON Schema or as tables", _schema)
+    schema.add_argument("--markdown", action="store_true", help="Markdown tables instead of JSON Schema")
+    schema.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where to (default: standard output); of a Markdown file that has a place for the tables, only that is "
+        "written anew",
+    )
     return parser
 
 
 def _command(
-    commands: argparse._SubParsersAction, name: str, summary: str, function: object, text: str = ""
+    commands: argparse._SubParsersAction, name: str, summary: str, function: object
 ) -> argparse.ArgumentParser:
+    text, end = cli_help.COMMANDS.get(name, (f"{summary[0].upper()}{summary[1:]}.", cli_help.EXIT_CODES))
     command: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
-        description=text or f"{summary[0].upper()}{summary[1:]}.",
+        description=text,
+        epilog=end,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(command=function)
@@ -314,6 +294,12 @@ def _cache(options: argparse.Namespace) -> None:
         raise UserError("--unused-for, --all and IDs go with: ctkd-search cache remove")
     else:
         print_cache(options.trials_dir, _console())
+
+
+def _schema(options: argparse.Namespace) -> None:
+    from ctkd_search.schema.writing import write_reference
+
+    print(write_reference(options.markdown, options.output), end="")
 
 
 def _ui(options: argparse.Namespace) -> None:

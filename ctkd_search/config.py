@@ -145,12 +145,26 @@ def duration(text: str | float) -> float:
     return seconds
 
 
+def _grey_or_colour(channels: int) -> None:
+    # No Literal, for which True is 1.
+    if channels not in (1, 3):
+        raise ValueError(f"must be 1 or 3, but got {channels!r}")
+
+
 Fraction = Annotated[float, Range(0, 1, open_low=True, open_high=True)]
 Positive = Annotated[float, Range(0, open_low=True)]
 Count = Annotated[int, Range(1)]
 Seed = Annotated[int, Range(0)]
-Size = Annotated[str | int, Checked(size_in_bytes, {"pattern": as_schema_pattern(_SIZE), "minimum": 0})]
-Duration = Annotated[str | float, Checked(duration, {"pattern": as_schema_pattern(_DURATION), "exclusiveMinimum": 0})]
+Channels = Annotated[int, Checked(_grey_or_colour, {"enum": [1, 3]})]
+Size = Annotated[
+    str | int, Checked(size_in_bytes, {"pattern": as_schema_pattern(_SIZE), "minimum": 0, "examples": ["20GB"]})
+]
+Duration = Annotated[
+    str | float,
+    Checked(
+        duration, {"pattern": as_schema_pattern(_DURATION), "exclusiveMinimum": 0, "examples": ["2h", "1h30m", 90]}
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -204,20 +218,20 @@ class DatasetConfig:
     """Which images are learned, and how they are split.
 
     Attributes:
-        name: A data set known to `ctkd_search.data`.
-        root: Its directory, for data sets that live on disk.
+        name: Which data set.
+        root: The directory of its files, for data sets that live on disk.
         image_size: Side in pixels that images are resized to, for data sets of no size of their own.
         channels: 3 for colour, 1 for grey, for data sets of no colour of their own; left out, colour.
         verify: Whether the files must have their published checksums, for data sets that have them.
         validation: Share of each class's training images that is held out of every teacher and student. Left out, it
             is the data set's own validation split where there is one, and one tenth where there is none.
-        split_seed: Seed of that draw.
+        split_seed: Seed of the draw of the validation images.
     """
 
     name: str
     root: str | None = None
     image_size: Annotated[int, Range(1)] | None = None
-    channels: Literal[1, 3] | None = None
+    channels: Channels | None = None
     verify: bool | None = None
     validation: Fraction | None = None
     split_seed: Seed = 0
@@ -229,8 +243,7 @@ class ExpertConfig:
 
     Attributes:
         checkpoint: A file of the user's own weights, or one file for each teacher architecture.
-        seed: Seed of an expert that is trained independently of the scratch teacher. With neither of the two, the
-            expert is the scratch teacher at the end of its training.
+        seed: Seed of an expert that is trained independently of the scratch teacher.
     """
 
     checkpoint: str | dict[str, str] | None = None
@@ -251,9 +264,9 @@ class TeachersConfig:
         mode: ``recorded`` trains the teachers once and replays them to every trial; ``live`` trains the scratch
             teacher beside the student, inside the trial, as the paper does.
         seed: Seed of the teachers' initial weights.
-        expert: Where the expert comes from.
+        expert: Where the expert comes from; left out, it is the scratch teacher at the end of its training.
         recipe: How both are trained. It is the teachers' own: the student's searched values do not reach it.
-        storage: Type in which recorded logits and attention maps are kept, ``float16`` or ``float32``.
+        storage: Type in which recorded logits and attention maps are kept.
         cache_limit: How much room recorded attention maps may take, as in ``20GB``; beyond it they are computed in
             the trials. 0 keeps none.
     """

@@ -159,13 +159,43 @@ class Choice(Distribution):
 
 Entry = Constant | Number | Choice
 
-_FORMS = {
-    "float": ("float", "log", "step", "when"),
-    "int": ("int", "log", "step", "when"),
-    "choice": ("choice", "when"),
-    "subsets": ("subsets", "when"),
+
+@dataclass(frozen=True)
+class Form:
+    """A way to say what is searched.
+
+    Attributes:
+        keys: Its keys, the one that it is known by first.
+        example: What it looks like.
+        help: What it means.
+    """
+
+    keys: tuple[str, ...]
+    example: str
+    help: str
+
+
+FORMS = {
+    "float": Form(
+        ("float", "log", "step", "when"),
+        "{float: [low, high], log: true}",
+        "a number from low to high, both included; `log: true` spreads its logarithm evenly, `step: 0.1` stands for a "
+        "grid instead",
+    ),
+    "int": Form(
+        ("int", "log", "step", "when"), "{int: [low, high]}", "a whole number; `log: true` and `step: 16` likewise"
+    ),
+    "choice": Form(("choice", "when"), "{choice: [a, b]}", "one of at least two values"),
+    "subsets": Form(("subsets", "when"), "{subsets: [1, 2, 3]}", "any of the non-empty sets of these layers"),
 }
-_FORM_OF_KIND = {
+# What stands beside the first key of a form.
+OPTIONS = {
+    "log": "whether the logarithm is what is spread evenly",
+    "step": "distance of neighbouring values",
+    "when": "values of other parameters (one, or a list of alternatives) with which this one is searched; elsewhere it "
+    "takes its default",
+}
+FORMS_OF_KIND = {
     "float": ("float", "choice"),
     "int": ("int", "choice"),
     "choice": ("choice",),
@@ -204,16 +234,16 @@ def parse(parameter: Parameter, raw: Any, report: Report) -> Entry | None:
         if message:
             fault((), message)
         return None if faults else Constant(_settled(parameter, raw))
-    allowed = _FORM_OF_KIND[parameter.kind]
-    given = [form for form in _FORMS if form in raw]
+    allowed = FORMS_OF_KIND[parameter.kind]
+    given = [form for form in FORMS if form in raw]
     if len(given) != 1 or given[0] not in allowed:
         wanted = " or ".join(f"{{{form}: [...]}}" for form in allowed)
         fault((), f"must be a constant or {wanted}, but got {raw!r}")
         return None
     form = given[0]
     for key in raw:
-        if key not in _FORMS[form]:
-            fault((str(key),), unknown(str(key), _FORMS[form]))
+        if key not in FORMS[form].keys:
+            fault((str(key),), unknown(str(key), FORMS[form].keys))
     when = _when(raw.get("when"), fault)
     values = raw[form]
     if not isinstance(values, list) or not values:

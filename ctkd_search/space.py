@@ -136,15 +136,15 @@ class Space:
     """A validated space.
 
     Attributes:
-        name: Its name; a search takes it unless it is given another.
+        name: Name of the space; a search takes it unless it is given another.
         dataset: The images.
         augment: How the stream varies them.
-        budget: What the search may spend.
+        budget: How much a search may spend.
         teachers: How the teachers come about.
         train: The student's recipe, where it is not searched.
         strategy: How the search goes about it.
         entries: What is said of each parameter under ``search``.
-        resources: What a trial may use.
+        resources: What a trial may use; what is left out is chosen from what the machine has.
         tracking: Where MLflow keeps the runs.
         seed: Seed of the stream, of the students' initial weights, and of the sampler.
         raw: The file's content, overrides included.

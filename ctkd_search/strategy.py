@@ -31,7 +31,7 @@ class Sampler:
         sigma: Standard deviation with which ``cmaes`` begins, as a share of each range.
         population: Trials in a generation of ``cmaes``; below 4 its step sizes divide by zero.
         sequence: Which sequence ``qmc`` follows.
-        scramble: Whether that sequence is scrambled by the seed.
+        scramble: Whether the sequence of ``qmc`` is scrambled by the seed.
     """
 
     name: Literal["tpe", "gp", "cmaes", "qmc", "random"] = "tpe"
@@ -63,7 +63,7 @@ class Scheduler:
     Attributes:
         name: ``asha``, ``hyperband`` (asynchronous Hyperband: several ASHA ladders, of which the later ones judge
             later) or ``none``.
-        brackets: Ladders of ``hyperband``; as many as the budget has rungs if not given.
+        brackets: Ladders of ``hyperband``; left out, as many as the budget has rungs.
     """
 
     name: Literal["asha", "hyperband", "none"] = "asha"
@@ -95,9 +95,9 @@ class Limits:
     """What a student may cost. A pair whose student costs more is left out before anything is trained.
 
     Attributes:
-        max_params: Parameters.
-        max_multiply_adds: Multiply-adds for one image.
-        max_latency_ms: Milliseconds for one image, measured where the trials run.
+        max_params: Parameters of the student.
+        max_multiply_adds: Multiply-adds of the student for one image.
+        max_latency_ms: Milliseconds that the student takes for one image, measured where the trials run.
     """
 
     max_params: Count | None = None
@@ -115,11 +115,11 @@ class Strategy:
 
     Attributes:
         sampler: Who suggests the trials.
-        scheduler: What stops them early.
-        baselines: What they are compared with, by name.
-        confirm: How the winner is confirmed, or None.
+        scheduler: What stops trials early.
+        baselines: What the winner is compared with: trainings of the same students, of which none is stopped early.
+        confirm: How the winner is confirmed; left out, nothing is.
         objectives: What is to be good: the validation accuracy first, then what the student costs.
-        limits: What a student may cost.
+        limits: What a student may cost; pairs whose student costs more are left out before anything is trained.
     """
 
     sampler: Sampler = Sampler()

@@ -5,6 +5,7 @@ module of `ctkd_search.data.sets` that defines ``DATASET``.
 """
 
 from ctkd_search.data.registry import (
+    OWN_OPTIONS,
     DataSet,
     Images,
     Splits,
@@ -17,6 +18,7 @@ from ctkd_search.data.registry import (
 )
 
 __all__ = [
+    "OWN_OPTIONS",
     "DataSet",
     "Images",
     "Splits",

@@ -105,7 +105,7 @@ def _load_train(config: DatasetConfig) -> Loaded:
 
 DATASET = DataSet(
     name="folder",
-    summary="your own images, laid out as root/train/<class>/* and root/test/<class>/*",
+    summary="your own images, laid out as `root/train/<class>/*` and `root/test/<class>/*`",
     options=("root", "image_size", "channels"),
     augment=Augment(crop=4, flip=True),
     geometry=_geometry,

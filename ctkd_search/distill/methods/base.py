@@ -33,6 +33,7 @@ class Parameter:
         name: How a space calls it.
         default: The paper's setting.
         help: One line for the help, with the unit.
+        note: What else the reference says of it.
         symbol: What stands before its value in a trial's short name.
         kind: ``float``, ``int``, ``choice`` (one of `choices`), ``layers`` (numbers of feature maps) or ``pair``.
         range: Which numbers are possible, for ``float`` and ``int``.
@@ -49,6 +50,7 @@ class Parameter:
     range: Range | None = None
     choices: tuple[Any, ...] = ()
     only_with: Mapping[str, tuple[Any, ...] | Range] = field(default_factory=dict)
+    note: str = ""
 
     def fault(self, value: Any) -> str | None:
         """What is wrong with a value, or None."""

@@ -39,6 +39,7 @@ class CTKD(Method):
             kind="choice",
             choices=("kl", "mse"),
             only_with={"alpha": _ABOVE_ZERO},
+            note="`kl`: the divergence of softened predictions; `mse`: the squared distance, as in the authors' code",
         ),
         Parameter(
             "temperature",

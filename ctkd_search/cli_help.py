@@ -1,0 +1,101 @@
+"""What ``--help`` says of each command, beside its options."""
+
+EXIT_CODES = "Exit codes: 0 done, 1 the work failed, 2 something must be changed first, 130 interrupted"
+
+PROGRAM = f"""\
+A first search, on scikit-learn's digits (about two minutes, no download):
+
+  ctkd-search check spaces/digits.yaml      what would be searched, and what it would cost
+  ctkd-search run spaces/digits.yaml
+  ctkd-search show digits                   the leaderboard
+  ctkd-search export digits -o best.yaml    the best config
+  ctkd-search train best.yaml               final training, and its test accuracy
+  ctkd-search ui                            every run, in MLflow
+
+ctkd-search COMMAND --help explains a command with examples; ctkd-search schema --markdown, every key of a space.
+
+{EXIT_CODES} (go on with --resume).
+"""
+
+_REFERENCE = "Every key that a space may have, with its default and what it allows: ctkd-search schema --markdown"
+
+# What a command does and an example or two, and what else there is to know at its end.
+COMMANDS = {
+    "check": (
+        """\
+Shows what a space would search: the ranges, a few trials as they might be drawn, and what the whole search would cost.
+Trains nothing. All that is wrong with the file is said at once, each with its line and what is allowed.
+
+  ctkd-search check spaces/digits.yaml
+  ctkd-search check mine.yaml --set budget.epochs=100 --set 'search.lr={float: [0.01, 0.3], log: true}'
+""",
+        f"{_REFERENCE}\n\nExit codes: 0 the space is right, 2 something in it must be changed",
+    ),
+    "run": (
+        """\
+Searches a space: trains the experts, runs the trials (Ray Tune, ASHA, Optuna), logs every epoch to MLflow and
+registers the best student. Ctrl-C stops it and keeps what has been done; --resume goes on, after a crash too.
+A finished search is extended by asking for more trials.
+
+  ctkd-search run spaces/digits.yaml
+  ctkd-search run spaces/cifar10.yaml --name long --epochs 200 --time-budget 8h
+  ctkd-search run spaces/cifar10.yaml --set train.batch_size=64 --set search.pair=wrn-40-2/wrn-16-2
+  ctkd-search run spaces/cifar10.yaml --resume
+  ctkd-search run spaces/cifar10.yaml --trials 100
+  ctkd-search run spaces/mine.yaml --name wider --warm-start mine
+""",
+        f"{_REFERENCE}\n\n{EXIT_CODES} (go on with --resume)",
+    ),
+    "show": (
+        """\
+Lists the searches, or ranks the trials of one: its best config, how far it is ahead of its baselines, whether that can
+be told apart from chance, and how to go on.
+
+  ctkd-search show
+  ctkd-search show digits --limit 5
+""",
+        "Exit codes: 0 done, 2 there is no such search",
+    ),
+    "export": (
+        """\
+Writes the config of a trial, every value resolved, to a file from which it can be trained.
+
+  ctkd-search export digits -o best.yaml
+  ctkd-search export digits --trial 7 -o seventh.yaml
+""",
+        "Exit codes: 0 done, 2 there is no such search or trial, or the file cannot be written",
+    ),
+    "cache": (
+        """\
+The teacher cache, in the directory of the searches: trajectories and weights of recorded teachers, and attention maps
+of experts. Whatever is removed is recorded anew when a search needs it.
+
+  ctkd-search cache
+  ctkd-search cache remove maps-0123456789abcdef01234567
+  ctkd-search cache remove --unused-for 30d
+""",
+        "Exit codes: 0 done, 2 something must be changed first",
+    ),
+    "ui": (
+        """\
+Opens MLflow's UI on the searches, on http://127.0.0.1:5000: every trial with its curves, and the registered students.
+Ctrl-C ends it.
+
+  ctkd-search ui
+  ctkd-search ui --port 5001 --trials-dir /data/trials
+""",
+        "Exit codes: 1 the port is taken, 2 there is no search yet, 130 ended by Ctrl-C",
+    ),
+    "schema": (
+        """\
+Prints every key that a space may have, made from the code that reads spaces: as JSON Schema (draft 2020-12), with which
+an editor completes a space and underlines what is wrong in it, or as Markdown tables to read.
+
+  ctkd-search schema -o space.schema.json
+  ctkd-search schema --markdown
+
+A space names its schema in its first line: # yaml-language-server: $schema=space.schema.json
+""",
+        "Exit codes: 0 done, 2 the file cannot be written",
+    ),
+}

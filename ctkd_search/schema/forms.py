@@ -1,0 +1,93 @@
+"""JSON Schema of a mapping that fills a dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any, get_args, get_type_hints
+
+from ctkd_search.config import plain
+
+Schema = dict[str, Any]
+
+
+def described(text: str, schema: Mapping[str, Any]) -> Schema:
+    """The schema with a description, which begins with a capital letter and has no full stop at its end."""
+    text = text.replace("``", "`")
+    return {"description": (text[:1].upper() + text[1:]).removesuffix("."), **schema}
+
+
+def attributes(form: type) -> dict[str, str]:
+    """What the docstring of a class says of each attribute."""
+    _, _, section = (inspect.getdoc(form) or "").partition("Attributes:\n")
+    found: dict[str, str] = {}
+    for line in section.splitlines():
+        if match := re.fullmatch(r" {4}(\w+): (.*)", line):
+            name, found[match[1]] = match[1], match[2]
+        elif line.startswith(" " * 8):
+            found[name] += " " + line.strip()
+        else:
+            break
+    return found
+
+
+def mapping(properties: Mapping[str, Schema], **rules: Any) -> Schema:
+    """The schema of a mapping that has these keys and no others."""
+    return {"type": "object", "properties": dict(properties), "additionalProperties": False, **rules}
+
+
+def one_of(meanings: Mapping[str, str]) -> Schema:
+    """The schema of one of several names, each with what it means."""
+    return {"oneOf": [described(text, {"const": name}) for name, text in meanings.items()]}
+
+
+def section(form: type) -> Schema:
+    """The schema of a mapping that fills a dataclass, as `yamlfile.Document.validated` reads it.
+
+    Args:
+        form: The dataclass; its annotations say what is allowed, and its docstring what each key means.
+    """
+    hints, texts = get_type_hints(form, include_extras=True), attributes(form)
+    properties, required = {}, []
+    for item in dataclasses.fields(form):
+        inner = dataclass_in(hints[item.name])
+        schema = section(inner) if inner else _value(hints[item.name])
+        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            required.append(item.name)
+        elif not inner:
+            schema["default"] = plain(item.default)
+        properties[item.name] = described(texts[item.name], schema)
+    return mapping(properties, **({"required": required} if required else {}))
+
+
+def dataclass_in(hint: Any) -> type | None:
+    """The dataclass that a type is, or is beside None."""
+    parts = (hint, *get_args(hint))
+    return next((part for part in parts if isinstance(part, type) and dataclasses.is_dataclass(part)), None)
+
+
+def _value(hint: Any) -> Schema:
+    from pydantic import TypeAdapter
+
+    return _tidy(TypeAdapter(hint).json_schema())
+
+
+def _tidy(schema: Schema) -> Schema:
+    """Branches that need not be branches as one list of types, which people read more easily."""
+    branches = [_tidy(branch) for branch in schema.get("anyOf", [])]
+    rest = {key: value for key, value in schema.items() if key != "anyOf"}
+    if branches and all(set(branch) == {"type"} for branch in branches):
+        return {"type": [branch["type"] for branch in branches], **rest}
+    others = [branch for branch in branches if branch != {"type": "null"}]
+    if len(others) == 1 and "type" in others[0]:
+        return {**optional(others[0]), **rest}
+    return schema
+
+
+def optional(schema: Schema) -> Schema:
+    """The same schema, with which null goes too."""
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    listed = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
+    return {**schema, "type": [*types, "null"], **listed}
