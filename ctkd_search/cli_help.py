@@ -65,6 +65,16 @@ Writes the config of a trial, every value resolved, to a file from which it can 
 """,
         "Exit codes: 0 done, 2 there is no such search or trial, or the file cannot be written",
     ),
+    "train": (
+        """\
+Final training of a config, on training and validation images. The only command that reads the test images, once, at the
+end.
+
+  ctkd-search train best.yaml
+  ctkd-search train best.yaml --epochs 200 --seed 1
+""",
+        EXIT_CODES,
+    ),
     "cache": (
         """\
 The teacher cache, in the directory of the searches: trajectories and weights of recorded teachers, and attention maps

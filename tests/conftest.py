@@ -11,6 +11,12 @@ CIFAR_IMAGES_A_CLASS = 8
 
 
 @pytest.fixture
+def own_directory(tmp_path, monkeypatch):
+    """Works in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
 def single_thread():
     """Computes on one thread, which is fastest for tiny networks."""
     import torch

@@ -309,6 +309,7 @@ def test_help_names_every_command_with_an_example(call):
     assert (code, err) == (0, "")
     assert {"check", "run", "show", "export", "train", "ui"} <= set(COMMANDS)
     assert "ctkd-search run spaces/digits.yaml" in out
+    assert "ctkd-search schema --markdown" in out
     assert "Exit codes: 0 done, 1 the work failed, 2 something must be changed first, 130 interrupted" in out
 
 
@@ -317,6 +318,8 @@ def test_the_help_of_a_command_explains_each_of_its_arguments(call, command):
     code, out, err = call(command, "--help")
     assert (code, err) == (0, "")
     assert out.startswith(f"usage: ctkd-search {command} ")
+    assert f"\n  ctkd-search {command}" in out, "there is no example"
+    assert "\nExit codes: " in out
     entries = re.findall(r"^  (\S.*(?:\n {3,}\S.*)*)", out.partition("\n\n")[2], flags=re.MULTILINE)
     arguments = [entry for entry in entries if re.match(r"-|[A-Z]+\b", entry)]
     assert len(arguments) >= 3

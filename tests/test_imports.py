@@ -88,7 +88,9 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 IN_EACH_FILE = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 
 
-@pytest.mark.parametrize("words", ["--help", "run --help", "check DIGITS", "show", "show digits", "export digits"])
+@pytest.mark.parametrize(
+    "words", ["--help", "run --help", "check DIGITS", "schema", "show", "show digits", "export digits"]
+)
 def test_a_command_that_only_looks_imports_nothing_heavy(tmp_path, words):
     if words.startswith(("show", "export")):
         python("-c", A_SEARCH, DIGITS, cwd=tmp_path)

@@ -103,8 +103,7 @@ def _effects(known: Mapping[str, Parameter]) -> list[Schema]:
     rules: list[Schema] = []
     for name, parameter in known.items():
         for other, allowed in parameter.only_with.items():
-            bounds = isinstance(allowed, Range)
-            alive: Schema = {"type": "number", **allowed.as_schema()} if bounds else {"enum": list(allowed)}
+            alive = _among(allowed)
             constant_dead = _having({other: {"not": {"anyOf": [alive, {"type": "object"}]}}})
             rules.append({"if": constant_dead, "then": {"properties": {name: False}}})
             choice_dead = _having({"choice": {"contains": {"not": alive}}})
@@ -112,6 +111,13 @@ def _effects(known: Mapping[str, Parameter]) -> list[Schema]:
             searched = _having({other: choice_dead, name: {"type": "object"}})
             rules.append({"if": searched, "then": {"properties": {name: only_there}}})
     return rules
+
+
+def _among(allowed: tuple[Any, ...] | Range) -> Schema:
+    """The schema of a value that is one of those allowed, or in the range allowed."""
+    if isinstance(allowed, Range):
+        return {"type": "number", **allowed.as_schema()}
+    return {"enum": list(allowed)}
 
 
 def _having(properties: Mapping[str, Any]) -> Schema:

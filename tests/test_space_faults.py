@@ -1,0 +1,73 @@
+"""Spaces with which something is wrong: what is refused, and at which line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from faulty_spaces import FAULTY, noted
+from space_texts import SEARCH, space
+
+from ctkd_search.errors import UserError
+from ctkd_search.models import registry
+
+pytestmark = pytest.mark.usefixtures("own_directory")
+
+
+@pytest.mark.parametrize("text", FAULTY.values(), ids=FAULTY)
+def test_every_fault_is_found_at_its_line_and_none_besides(text):
+    with pytest.raises(UserError) as caught:
+        space(text)
+    lines = re.findall(r"^  line (\d+): (\S+) (.*)$", str(caught.value), flags=re.MULTILINE)
+    found = sorted((int(line), key, message) for line, key, message in lines)
+    expected = sorted(noted(Path("space.yaml").read_text()), key=lambda note: note[:2])
+    assert [fault[:2] for fault in found] == [note[:2] for note in expected]
+    messages = " ".join(message for *_, message in found)
+    assert [fragment for *_, fragment in expected if fragment not in messages] == []
+    assert str(caught.value).startswith(f"space.yaml has {len(expected)} error")
+
+
+WITH_MAPS = "search: {pair: {choice: [wrn-16-2/resnet8, wrn-16-2/halving2]}, attention_layers: %s, beta: %s}"
+
+
+@pytest.fixture
+def _halving_nets(monkeypatch):
+    """Architectures halvingN, for this test alone: N stages, each of which halves the image, the first one too."""
+    family = registry.Family(
+        re.compile(r"halving(\d)"),
+        "halvingN",
+        (),
+        lambda match: tuple(registry.Tap(8, 2**stage) for stage in range(1, 1 + int(match[1]))),
+        lambda match, geometry: pytest.fail("nothing is built here"),
+    )
+    families = (*registry.families(), family)
+    monkeypatch.setattr(registry, "families", lambda: families)
+
+
+@pytest.mark.usefixtures("_halving_nets")
+@pytest.mark.parametrize(
+    ("layers", "beta", "fragment"),
+    [
+        ("[1, 2]", "10", "wrn-16-2/halving2: the maps of layer 1 cannot be compared; wrn-16-2 has it at 1/1 of the"),
+        ("{subsets: [2, 3]}", "{float: [0, 1]}", "wrn-16-2/halving2: the maps of layer 2 cannot be compared"),
+        ("[3]", "{float: [0, 1]}", "wrn-16-2/halving2: halving2 has no layer 3; it has 1,2"),
+    ],
+)
+def test_maps_that_cannot_be_compared_are_refused(layers, beta, fragment):
+    with pytest.raises(UserError, match=r"space\.yaml has 1 error") as caught:
+        space(WITH_MAPS % (layers, beta))
+    assert f"line 3: search.pair {fragment}" in str(caught.value)
+
+
+@pytest.mark.usefixtures("_halving_nets")
+def test_maps_need_not_fit_where_they_are_not_compared():
+    space("search: {pair: {choice: [wrn-16-2/resnet8, wrn-16-2/halving2]}, beta: 0}")
+    layers = "attention_layers: {subsets: [1, 2], when: {pair: halving2/halving2}}"
+    space(f"search: {{pair: {{choice: [wrn-16-2/resnet8, halving2/halving2]}}, {layers}}}")
+
+
+def test_nesterov_without_momentum_is_refused():
+    for recipe in ("train: {nesterov: true, momentum: 0}", "teachers: {recipe: {nesterov: true, momentum: 0}}"):
+        with pytest.raises(UserError, match="nesterov"):
+            space(f"{recipe}\n{SEARCH}")
