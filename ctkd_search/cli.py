@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _EXIT_FAILED, _EXIT_USER, _EXIT_INTERRUPTED = 1, 2, 130
 
+# The formats in which a student is exported, and how their files are called.
+_STUDENT_SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
@@ -86,11 +89,43 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--limit", type=_count, default=30, metavar="N", help="rows at most (default: 30)")
     _trials_dir(show)
 
-    export = _command(commands, "export", "write a trial's config to a file of its own", _export)
+    export = _command(commands, "export", "write a trial's config, or its student, to a file", _export)
     export.add_argument("name", metavar="NAME", help="the search")
-    export.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to (default: standard output)")
-    export.add_argument("--trial", metavar="ID", help="number or id of the trial (default: the best)")
+    export.add_argument(
+        "--format",
+        choices=("yaml", *_STUDENT_SUFFIXES),
+        help="what to write: yaml, the config; onnx or torch (a graph of torch.export), the student (default: by the "
+        "name of FILE, and yaml without one)",
+    )
+    export.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where to (default: standard output for yaml, NAME.onnx or NAME.pt2 for a student)",
+    )
+    which = export.add_mutually_exclusive_group()
+    which.add_argument("--trial", metavar="N", help="number of the trial (default: the best)")
+    which.add_argument("--final", action="store_true", help="the student of the newest final training of NAME")
     _trials_dir(export)
+
+    predict = _command(commands, "predict", "classify image files with a student", _predict)
+    predict.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a file that export wrote, a final training's student.pt, or models:/NAME@champion or runs:/... in MLflow",
+    )
+    predict.add_argument(
+        "images",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help="image files, and directories of them, however deep",
+    )
+    predict.add_argument("--top", type=_count, default=1, metavar="K", help="classes to name for each (default: 1)")
+    predict.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
+    _tracking_uri(predict)
+    _trials_dir(predict)
 
     train = _command(commands, "train", "final training of a config; reads the test images once, at the end", _train)
     train.add_argument("config", type=Path, metavar="CONFIG", help="a config written by export")
@@ -255,15 +290,47 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
+    formats = {suffix: form for form, suffix in _STUDENT_SUFFIXES.items()}
+    form = options.format or formats.get(options.output.suffix if options.output else "", "yaml")
+    if form == "yaml":
+        _export_config(options)
+    elif options.output == Path("-"):
+        raise UserError(f"--format {form} writes a file that no terminal shows; give its name with -o FILE")
+    else:
+        from ctkd_search.results.export import export_student
+
+        path = options.output or Path(f"{options.name}{_STUDENT_SUFFIXES[form]}")
+        print(export_student(options.trials_dir, options.name, options.trial, options.final, form, path))
+
+
+def _export_config(options: argparse.Namespace) -> None:
     from ctkd_search.files import write_text
     from ctkd_search.results.overview import exported
 
+    if options.final:
+        raise UserError("--final exports a student: add --format onnx or --format torch")
+    if options.output and options.output.suffix in _STUDENT_SUFFIXES.values():
+        raise UserError(f"--format yaml writes a config, which {options.output} is not by its name")
     text = exported(options.trials_dir, options.name, options.trial)
-    if options.output is None:
+    if options.output in (None, Path("-")):
         print(text, end="")
     else:
         write_text(options.output, text)
         print(f"wrote {options.output}; train it with: ctkd-search train {options.output}")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from ctkd_search.mlflow_store import store_uri
+    from ctkd_search.results.predict import as_json, image_files, predict, print_predictions
+    from ctkd_search.results.predictor import open_model
+
+    files = image_files(options.images)
+    predictor = open_model(options.model, store_uri(options.tracking_uri, options.trials_dir))
+    predictions = list(predict(predictor, files, options.top))
+    if options.json:
+        print(as_json(predictions))
+    else:
+        print_predictions(predictions, _console())
 
 
 def _train(options: argparse.Namespace) -> None:

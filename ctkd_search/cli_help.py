@@ -10,6 +10,8 @@ A first search, on scikit-learn's digits (about two minutes, no download):
   ctkd-search show digits                   the leaderboard
   ctkd-search export digits -o best.yaml    the best config
   ctkd-search train best.yaml               final training, and its test accuracy
+  ctkd-search export digits --format onnx   the student
+  ctkd-search predict digits.onnx IMAGE     what it says of an image
   ctkd-search ui                            every run, in MLflow
 
 ctkd-search COMMAND --help explains a command with examples; ctkd-search schema --markdown, every key of a space.
@@ -58,12 +60,30 @@ be told apart from chance, and how to go on.
     ),
     "export": (
         """\
-Writes the config of a trial, every value resolved, to a file from which it can be trained.
+Writes what a search has found: the config of a trial, every value resolved, from which it can be trained to the end,
+or its student, to use it. A student takes raw images (uint8; batch, height, width, channels), any number of them, and
+gives probabilities; the file says what its classes are called. It is compared with PyTorch before it is kept.
 
   ctkd-search export digits -o best.yaml
   ctkd-search export digits --trial 7 -o seventh.yaml
+  ctkd-search export digits --format onnx
+  ctkd-search export digits --format torch --final
 """,
-        "Exit codes: 0 done, 2 there is no such search or trial, or the file cannot be written",
+        "Exit codes: 0 done, 1 the file would not give the student's probabilities, 2 there is no such search, trial or "
+        "student,\nor the file cannot be written",
+    ),
+    "predict": (
+        """\
+Classifies image files, of any format that Pillow reads, with a student. An image is seen as the data set `folder`
+would see it: its centred square, resized, in grey where the student is for grey images. It should look like the images
+that the student learned from: the digits, for one, are white on black. A .pt2 file or a model in MLflow is a program;
+use one from where you would run a program from.
+
+  ctkd-search predict digits.onnx seven.png
+  ctkd-search predict models:/ctkd-digits@champion scans/ --top 3
+  ctkd-search predict trials/digits/final-1/student.pt scans/ --json
+""",
+        "Exit codes: 0 done, 2 there is no such student or image",
     ),
     "train": (
         """\

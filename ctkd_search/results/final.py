@@ -26,6 +26,7 @@ from ctkd_search.results.leaderboard import percent
 from ctkd_search.results.model import log_student
 from ctkd_search.results.served import ServedStudent
 from ctkd_search.results.store import TEACHERS
+from ctkd_search.results.students import STUDENT_FILE
 from ctkd_search.versions import versions
 
 
@@ -142,7 +143,7 @@ def _keep_student(parent: Path, served: ServedStudent, config: TrialConfig, spli
     while (parent / f"final-{number}").exists():
         number += 1
     directory = make_directory(parent / f"final-{number}")
-    with atomic(directory / "student.pt") as temporary:
+    with atomic(directory / STUDENT_FILE) as temporary:
         torch.save(
             {
                 "student": served.student.state_dict(),

@@ -38,7 +38,7 @@ def write_torch(served: ServedStudent, metadata: Metadata, path: Path) -> None:
         # torch looks at the suffix.
         with open(temporary, "wb") as file:
             torch.export.save(exported, file, extra_files={METADATA_FILE: json.dumps(metadata.as_dict())})
-        with open(temporary, "rb") as file, _quietly():
+        with open(temporary, "rb") as file, quietly():
             graph = torch.export.load(file).module()
         compare(served, metadata, lambda images: graph(torch.tensor(images)).numpy(), str(path))
 
@@ -55,7 +55,7 @@ def write_onnx(served: ServedStudent, metadata: Metadata, path: Path) -> None:
     import onnxruntime
 
     exported = _exported(served, metadata)
-    with _quietly():
+    with quietly():
         program = torch.onnx.export(
             exported,
             (_example(metadata),),
@@ -112,7 +112,7 @@ def compare(served: ServedStudent, metadata: Metadata, run: Callable[[np.ndarray
 
 def _exported(served: ServedStudent, metadata: Metadata) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1)
-    with _quietly():
+    with quietly():
         exported = torch.export.export(served, (_example(metadata),), dynamic_shapes={INPUT: {0: batch}})
     for node in exported.graph.nodes:
         # Which lines of which file on this machine it came from.
@@ -131,7 +131,7 @@ def _properties(metadata: Metadata) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Keeps the exporters' remarks to themselves; what goes wrong is raised."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

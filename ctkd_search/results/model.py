@@ -42,7 +42,7 @@ def log_student(
     """Logs a student to MLflow and registers it.
 
     The model is a script and an exported graph, which load wherever torch, pandas and mlflow are, without this package
-    and without unpickling anything. It takes raw images, any number of them, and gives a DataFrame with a column of
+    and without pickled code. It takes raw images, any number of them, and gives a DataFrame with a column of
     probabilities for each class.
 
     Args:

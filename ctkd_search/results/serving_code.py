@@ -1,7 +1,7 @@
 """The registered student as MLflow loads it.
 
 MLflow keeps a copy of this file in the model and runs it wherever the model is loaded, so that it imports nothing of
-ctkd-search. The network and its preprocessing are a graph that torch exported; nothing is unpickled.
+ctkd-search. The network and its preprocessing are a graph that torch exported, and no pickled code.
 """
 
 from __future__ import annotations

@@ -105,6 +105,9 @@ class SearchRecord:
         warm_start: The earlier search whose results it began from, or None.
         model: The registered model, as a ``models:`` URI.
         finished: Whether every trial has ended, and MLflow has everything.
+        geometry: Classes, channels and image size; None in records of earlier versions, like the next two.
+        mean: Mean of each channel that the images are normalised with, in pixel values.
+        std: Standard deviation of each channel, likewise.
     """
 
     name: str
@@ -122,6 +125,9 @@ class SearchRecord:
     warm_start: str | None = None
     model: str | None = None
     finished: bool = False
+    geometry: list[int] | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
 
 
 class SearchFolder:

@@ -116,6 +116,9 @@ def _new_record(request: Request, splits: data.Splits) -> SearchRecord:
         classes=list(splits.classes),
         tracking_uri="",
         warm_start=request.warm_start,
+        geometry=list(splits.geometry),
+        mean=list(splits.mean),
+        std=list(splits.std),
     )
 
 

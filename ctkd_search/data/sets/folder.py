@@ -52,7 +52,20 @@ def _geometry(config: DatasetConfig) -> Geometry:
     return Geometry(len(_classes(config)), config.channels or 3, config.image_size or 0)
 
 
-def _decode(path: Path, size: int, mode: str) -> np.ndarray:
+def decode_image(path: Path, size: int, channels: int) -> np.ndarray:
+    """Reads an image file as students see it: upright, its centred square, resized.
+
+    Args:
+        path: The file, of any format that Pillow reads.
+        size: Side of the result in pixels.
+        channels: 1 for grey, 3 for colour.
+
+    Returns:
+        uint8, shape (size, size, channels).
+
+    Raises:
+        UserError: It is no image, or a broken one.
+    """
     import numpy as np
     from PIL import Image, ImageOps
 
@@ -62,7 +75,7 @@ def _decode(path: Path, size: int, mode: str) -> np.ndarray:
             if upright.mode.startswith("I;16"):
                 # Pillow would clip 16 bits to 8 and leave nearly every picture white.
                 upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
-            upright = upright.convert(mode)
+            upright = upright.convert("L" if channels == 1 else "RGB")
             # A centred square of the picture, so that nothing is squeezed.
             fitted = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
             return np.asarray(fitted, dtype=np.uint8).reshape(size, size, -1)
@@ -90,9 +103,9 @@ def _images(config: DatasetConfig, split: str) -> Images:
             raise UserError(f"{directory / name} holds no images")
         paths += files
         labels += [label] * len(files)
-    size, mode = config.image_size or 0, "L" if config.channels == 1 else "RGB"
+    _, channels, size = _geometry(config)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pixels = np.stack(list(pool.map(lambda path: _decode(path, size, mode), paths)))
+        pixels = np.stack(list(pool.map(lambda path: decode_image(path, size, channels), paths)))
     return Images(pixels, np.asarray(labels, dtype=np.int64))
 
 
