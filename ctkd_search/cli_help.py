@@ -69,8 +69,8 @@ gives probabilities; the file says what its classes are called. It is compared w
   ctkd-search export digits --format onnx
   ctkd-search export digits --format torch --final
 """,
-        "Exit codes: 0 done, 1 the file would not give the student's probabilities, 2 there is no such search, trial or "
-        "student,\nor the file cannot be written",
+        "Exit codes: 0 done, 1 the file would not give the student's probabilities, 2 there is no such search, trial\n"
+        "or student, or the file cannot be written",
     ),
     "predict": (
         """\
