@@ -100,6 +100,7 @@ OPTIONAL_SECTIONS = sorted(set(SCHEMA["properties"]) - {"name", "dataset", "sear
 def _files(own_directory):
     for folder in ("train/a", "train/b", "test/a", "test/b"):
         (Path("images") / folder).mkdir(parents=True)
+        (Path("images") / folder / "0.png").touch()
     Path("expert.pt").touch()
 
 

@@ -129,6 +129,7 @@ def folder_of_images():
     """A folder laid out for images, in this directory."""
     for name in ("train/a", "train/b", "test/a", "test/b"):
         (Path("images") / name).mkdir(parents=True, exist_ok=True)
+        (Path("images") / name / "0.png").touch()
     return Path("images")
 
 

@@ -153,6 +153,19 @@ def test_amiss_in_a_split_is_named_with_its_directory(tmp_path, split, change, p
     assert str(tmp_path / split) in str(caught.value)
 
 
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_classes_that_differ_are_told_before_anything_is_loaded(tmp_path, split):
+    write_folder(tmp_path, splits=("train", "val", "test"))
+    assert data.problems(folder_config(tmp_path)) == []
+    _remove(tmp_path / split / "bee")
+    others = ["val", "test"] if split == "train" else [split]
+    told = data.problems(folder_config(tmp_path))
+    assert [key for key, _ in told] == ["root"] * len(others)
+    for other, (_, message) in zip(others, told, strict=True):
+        assert str(tmp_path / other) in message
+        assert "bee" in message
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "tif"])
 def test_picture_cut_off_in_the_middle_is_named(tmp_path, suffix):
     def save(directory):

@@ -42,6 +42,11 @@ def _problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
             return
     if len(_classes(config)) < 2:
         yield "root", f"{_root(config) / 'train'} must hold at least 2 classes, but got {len(_classes(config))}"
+        return
+    # The test images are not needed before the end, which is too late to hear of them.
+    for split in ("train", "val", "test"):
+        if (_root(config) / split).is_dir():
+            yield from (("root", fault) for fault in _class_faults(config, split))
     if config.validation is not None and (_root(config) / "val").is_dir():
         yield "validation", f"has no effect, because {_root(config) / 'val'} is the validation split; leave it out"
     if config.image_size is not None and not MIN_SIZE <= config.image_size <= MAX_SIZE:
@@ -83,24 +88,35 @@ def decode_image(path: Path, size: int, channels: int) -> np.ndarray:
         raise UserError(f"cannot read the image {path} ({error}); mend or remove it") from None
 
 
+def _files(directory: Path) -> Iterator[Path]:
+    return (path for path in directory.iterdir() if path.is_file() and path.name[0] != ".")
+
+
+def _class_faults(config: DatasetConfig, split: str) -> Iterator[str]:
+    """What is wrong with the classes of a split, as far as it can be seen without reading an image."""
+    classes, directory, train = _classes(config), _root(config) / split, _root(config) / "train"
+    strangers = sorted({entry.name for entry in os.scandir(directory) if _is_class(entry)} - set(classes))
+    if strangers:
+        yield f"{directory} has classes that {train} has not: {', '.join(strangers)}"
+    for name in classes:
+        if not (directory / name).is_dir():
+            yield f"{directory} has no class {name!r}, which {train} has"
+        elif next(_files(directory / name), None) is None:
+            yield f"{directory / name} holds no images"
+
+
 def _images(config: DatasetConfig, split: str) -> Images:
     """Decodes one split, several images at a time; files and classes in alphabetical order."""
     import numpy as np
 
-    classes = _classes(config)
     directory = _root(config) / split
     if not directory.is_dir():
         raise UserError(f"{directory} is not a directory; a folder data set is laid out as {_LAYOUT}")
-    strangers = sorted({entry.name for entry in os.scandir(directory) if _is_class(entry)} - set(classes))
-    if strangers:
-        raise UserError(f"{directory} has classes that {_root(config) / 'train'} has not: {', '.join(strangers)}")
+    for fault in _class_faults(config, split):
+        raise UserError(fault)
     paths, labels = [], []
-    for label, name in enumerate(classes):
-        if not (directory / name).is_dir():
-            raise UserError(f"{directory} has no class {name!r}, which {_root(config) / 'train'} has")
-        files = sorted(path for path in (directory / name).iterdir() if path.is_file() and path.name[0] != ".")
-        if not files:
-            raise UserError(f"{directory / name} holds no images")
+    for label, name in enumerate(_classes(config)):
+        files = sorted(_files(directory / name))
         paths += files
         labels += [label] * len(files)
     _, channels, size = _geometry(config)
