@@ -45,8 +45,10 @@ def view_tag(space: Space, name: str, parent_id: str) -> tuple[str, str]:
         "selectedColumns": columns,
         "columnWidths": {},
         "runsHiddenMode": "SHOW_ALL",
+        # On a small screen the charts need the room.
+        "runListHidden": True,
         "compareRunSections": [
-            {"uuid": _SECTION, "name": "Trials", "display": True}
+            {"uuid": _SECTION, "name": "Trials", "display": True, "columns": 2}
             | {"isReordered": False, "deleted": False, "isGenerated": False}
         ],
         "compareRunCharts": _charts(list(numbers), always),
@@ -85,4 +87,5 @@ def _chart(name: str, form: str, **options: Any) -> dict[str, Any]:
 
 def view_link(server: str, experiment_id: str, name: str) -> str:
     """The address of that view in the UI of an MLflow server."""
-    return f"{server}/#/experiments/{experiment_id}/runs?viewStateShareKey={quote(name)}&compareRunsMode=CHART"
+    options = f"viewStateShareKey={quote(name)}&compareRunsMode=CHART&workflowType=machine_learning"
+    return f"{server}/#/experiments/{experiment_id}/runs?{options}"

@@ -53,5 +53,6 @@ def test_few_parameters_make_few_charts(search, charts):
 
 def test_a_name_is_made_fit_for_an_address():
     assert view_link("http://127.0.0.1:5000", "7", "a b") == (
-        "http://127.0.0.1:5000/#/experiments/7/runs?viewStateShareKey=a%20b&compareRunsMode=CHART"
+        "http://127.0.0.1:5000/#/experiments/7/runs"
+        "?viewStateShareKey=a%20b&compareRunsMode=CHART&workflowType=machine_learning"
     )
