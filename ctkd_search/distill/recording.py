@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,11 +146,12 @@ def prepare(
 ) -> Iterator[Preparation]:
     """Trains a teacher and keeps what comes of it, unless that is kept already.
 
-    It goes on from the last finished epoch of a training that was cut short.
+    It goes on from the last finished epoch of a training that was cut short. How it went is noted for those who look:
+    the validation accuracy after each epoch with the last weights, the seconds of each epoch on the shelf.
 
     Args:
         run: The training.
-        splits: The data; the validation images are only looked at once the teacher is trained.
+        splits: The data; nothing that the teacher learns depends on the validation images.
         cache: Where it is kept.
         device: Where to compute.
         storage: Type in which its logits are kept, ``float16`` or ``float32``; None if only its last weights matter.
@@ -165,35 +167,49 @@ def prepare(
     cache.shelves.describe(run.shelf, {"kind": "teacher", **dataclasses.asdict(run)})
     stream = make_stream(splits, run.augment, run.stream_seed, device)
     teacher = start_teacher(run, splits, device)
-    for epoch in range(_taken_up(run, cache, storage, teacher), run.epochs):
+    accuracies = _taken_up(run, cache, storage, teacher)
+    for epoch in range(len(accuracies), run.epochs):
+        started = time.perf_counter()
         logits = torch.cat(list(teacher.train(stream, stream.plan(epoch), epoch)))
         if not logits.isfinite().all():
             raise WorkFailed(
                 f"the teacher {run.architecture} diverged in epoch {epoch + 1} of its training; lower "
                 "teachers.recipe.lr"
             )
+        # Not in a record: two writers of one record write the same, and no two take the same time.
+        cache.shelves.took(run.shelf, epoch, time.perf_counter() - started)
         if storage is not None:
             cache.write(run.logits(epoch, storage), logits.cpu().numpy().astype(storage))
-        cache.write_state(run.state(), {"epoch": epoch + 1, "teacher": teacher.state_dict()})
+        accuracies.append(_validation_accuracy(teacher, splits, stream))
+        cache.write_state(run.state(), {"epoch": epoch + 1, "teacher": teacher.state_dict(), "accuracies": accuracies})
         yield Preparation(run.architecture, epoch + 1, run.epochs)
-    accuracy = None
-    if len(splits.validation):
-        accuracy = evaluate(teacher.network, splits.validation, stream.normalise, device)["accuracy"]
-    cache.write_state(run.expert(), teacher.network.state_dict(), {"validation_accuracy": accuracy})
+    if accuracies[-1] is None:
+        accuracies[-1] = _validation_accuracy(teacher, splits, stream)
+    accuracy = accuracies[-1]
+    about = {"validation_accuracy": accuracy, "validation_accuracies": accuracies}
+    cache.write_state(run.expert(), teacher.network.state_dict(), about)
     cache.remove(run.state())
     yield Preparation(run.architecture, run.epochs, run.epochs, accuracy, done=True)
 
 
-def _taken_up(run: TeacherRun, cache: TeacherCache, storage: str | None, teacher: ScratchTeacher) -> int:
-    """Takes up the state of a training that was cut short; returns how many epochs of it are done."""
+def _validation_accuracy(teacher: ScratchTeacher, splits: Splits, stream: Stream) -> float | None:
+    """What the teacher reaches on the validation images; None in a final training, which holds none out."""
+    if not len(splits.validation):
+        return None
+    return evaluate(teacher.network, splits.validation, stream.normalise, stream.device)["accuracy"]
+
+
+def _taken_up(run: TeacherRun, cache: TeacherCache, storage: str | None, teacher: ScratchTeacher) -> list[float | None]:
+    """Takes up the state of a training that was cut short; returns the validation accuracy of each epoch done."""
     kept = cache.read_state(run.state())
     if kept is None:
-        return 0
+        return []
     done: int = kept["epoch"]
     if storage is not None and not all(run.logits(epoch, storage) in cache for epoch in range(done)):
-        return 0
+        return []
     teacher.load_state_dict(kept["teacher"])
-    return done
+    # A state that was kept before accuracies were has none.
+    return list(kept.get("accuracies", [None] * done))
 
 
 class TeacherRecording:

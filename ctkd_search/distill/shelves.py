@@ -16,7 +16,7 @@ from typing import Any
 
 from ctkd_search.files import write_text
 
-_ABOUT, _USED = "about.json", "used.json"
+_ABOUT, _USED, _TOOK = "about.json", "used.json", "took.json"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,19 @@ class Shelves:
     def describe(self, shelf: str, about: Mapping[str, Any]) -> None:
         """Notes what a shelf is of."""
         write_text(self.directory / shelf / _ABOUT, json.dumps(about, indent=1) + "\n")
+
+    def took(self, shelf: str, epoch: int, seconds: float) -> None:
+        """Notes how long an epoch (from 0) of a shelf's teacher was trained."""
+        path = self.directory / shelf / _TOOK
+        write_text(path, json.dumps(_read(path) | {str(epoch): seconds}) + "\n")
+
+    def seconds(self, shelf: str) -> dict[int, float]:
+        """How long each epoch (from 0) of a shelf's teacher was trained, as far as it was noted."""
+        return {int(epoch): float(seconds) for epoch, seconds in _read(self.directory / shelf / _TOOK).items()}
+
+    def about(self, shelf: str) -> dict[str, Any]:
+        """What a shelf is of; nothing if there is no such shelf."""
+        return _read(self.directory / shelf / _ABOUT)
 
     def used_by(self, shelf: str, search: str) -> None:
         """Notes that a search uses a shelf; nothing if there is no such shelf."""

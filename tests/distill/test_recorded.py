@@ -1,6 +1,7 @@
 """Recorded teachers: what they say is what live ones say, and nothing that happens to the cache changes it."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from ctkd_search.config import Augment, DatasetConfig, ExpertConfig, Recipe, Tea
 from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
-from ctkd_search.distill.recording import expert_run, prepare, scratch_run
+from ctkd_search.distill.recording import expert_run, make_stream, prepare, scratch_run, start_teacher
+from ctkd_search.distill.trainer import evaluate
 from ctkd_search.errors import UserError
 from ctkd_search.models import build
 
@@ -219,6 +221,63 @@ def test_preparation_goes_on_from_its_last_finished_epoch(splits, tmp_path):
     ]
     assert shelves[0] == shelves[1]
     assert len(shelves[0]) == 5
+
+
+def prepared(run, splits, cache, epochs=None):
+    """Prepares a teacher, or so many epochs of it; returns what describes its last weights, if they are kept."""
+    going = prepare(run, splits, cache, CPU, "float16")
+    for _ in itertools.islice(going, epochs):
+        pass
+    going.close()
+    return cache.about(run.expert())
+
+
+def test_a_teachers_accuracy_is_noted_after_every_epoch(splits, cache):
+    run = scratch_run(varied(), splits.fingerprint, CPU)
+    teacher, stream = start_teacher(run, splits, CPU), make_stream(splits, run.augment, run.stream_seed, CPU)
+    expected = []
+    for epoch in range(run.epochs):
+        for _ in teacher.train(stream, stream.plan(epoch), epoch):
+            pass
+        expected.append(evaluate(teacher.network, splits.validation, stream.normalise, CPU)["accuracy"])
+    about = prepared(run, splits, cache)
+    assert about["validation_accuracies"] == expected
+    assert about["validation_accuracy"] == expected[-1]
+    for name, value in cache.read_state(run.expert()).items():
+        assert torch.equal(teacher.network.state_dict()[name], value)
+
+
+def test_a_preparation_that_goes_on_has_the_accuracy_and_the_seconds_of_every_epoch(splits, tmp_path):
+    run = scratch_run(dataclasses.replace(varied(), epochs=4), splits.fingerprint, CPU)
+    undisturbed, stopped = TeacherCache(tmp_path / "a"), TeacherCache(tmp_path / "b")
+    assert prepared(run, splits, stopped, epochs=2) is None
+    before = stopped.shelves.seconds(run.shelf)
+    assert list(before) == [0, 1]
+    about = prepared(run, splits, stopped)
+    assert about["validation_accuracies"] == prepared(run, splits, undisturbed)["validation_accuracies"]
+    after = stopped.shelves.seconds(run.shelf)
+    assert sorted(after) == [0, 1, 2, 3]
+    assert {epoch: after[epoch] for epoch in before} == before
+    assert all(seconds > 0 for seconds in after.values())
+
+
+@pytest.mark.parametrize("done", [1, 2])
+def test_a_state_that_knows_no_accuracies_is_taken_up(done, splits, cache):
+    run = scratch_run(varied(), splits.fingerprint, CPU)
+    prepared(run, splits, cache, epochs=done)
+    kept = cache.read_state(run.state())
+    cache.write_state(run.state(), {"epoch": done, "teacher": kept["teacher"]})
+    accuracies = prepared(run, splits, cache)["validation_accuracies"]
+    assert len(accuracies) == EPOCHS
+    assert [accuracy is None for accuracy in accuracies[:-1]] == [True] * (EPOCHS - 1)
+    assert 0 < accuracies[-1] < 1
+
+
+def test_where_no_images_are_held_out_no_accuracy_is_noted(splits, cache):
+    everything = splits.with_validation()
+    about = prepared(scratch_run(varied(), everything.fingerprint, CPU), everything, cache)
+    assert about["validation_accuracies"] == [None] * EPOCHS
+    assert about["validation_accuracy"] is None
 
 
 def test_a_trial_that_is_resumed_equals_one_that_never_stopped(splits, cache):
