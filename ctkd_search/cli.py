@@ -127,6 +127,13 @@ def _parser() -> argparse.ArgumentParser:
     _tracking_uri(predict)
     _trials_dir(predict)
 
+    report = _command(commands, "report", "write a search up: one HTML page and its pictures", _report)
+    report.add_argument("name", metavar="NAME", help="the search, finished or not")
+    report.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="directory to write to (default: report in the search's own)"
+    )
+    _trials_dir(report)
+
     train = _command(commands, "train", "final training of a config; reads the test images once, at the end", _train)
     train.add_argument("config", type=Path, metavar="CONFIG", help="a config written by export")
     train.add_argument("--epochs", type=_count, metavar="N", help="epochs (default: the config's)")
@@ -331,6 +338,12 @@ def _predict(options: argparse.Namespace) -> None:
         print(as_json(predictions))
     else:
         print_predictions(predictions, _console())
+
+
+def _report(options: argparse.Namespace) -> None:
+    from ctkd_search.results.report.page import write_report
+
+    print(f"wrote {write_report(options.trials_dir, options.name, options.output)}; open it in a browser")
 
 
 def _train(options: argparse.Namespace) -> None:

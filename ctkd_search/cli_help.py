@@ -8,6 +8,7 @@ A first search, on scikit-learn's digits (about two minutes, no download):
   ctkd-search check spaces/digits.yaml      what would be searched, and what it would cost
   ctkd-search run spaces/digits.yaml
   ctkd-search show digits                   the leaderboard
+  ctkd-search report digits                 one HTML page on what it found
   ctkd-search export digits -o best.yaml    the best config
   ctkd-search train best.yaml               final training, and its test accuracy
   ctkd-search export digits --format onnx   the student
@@ -84,6 +85,17 @@ use one from where you would run a program from.
   ctkd-search predict trials/digits/final-1/student.pt scans/ --json
 """,
         "Exit codes: 0 done, 2 there is no such student or image",
+    ),
+    "report": (
+        """\
+Writes a search up: one HTML page, which can be mailed or printed as it is, and its pictures as PNG files. Winner and
+baselines, how the search went, what mattered, learning curves and attention maps of teachers and student, and what it
+cost. Trains nothing; may be called while a search runs.
+
+  ctkd-search report digits
+  ctkd-search report digits -o for-the-meeting
+""",
+        "Exit codes: 0 done, 2 there is no such search, no trial of it has finished an epoch, or it cannot be written",
     ),
     "train": (
         """\

@@ -101,7 +101,7 @@ def _explored(
             str(trial.number),
             percent(trial.accuracy),
             str(len(trial.epochs)),
-            *(_cell(trial.values, name) for name in searched),
+            *(cell(trial.values, name) for name in searched),
             trial.status,
             style="bold" if trial is leader else None,
         )
@@ -171,7 +171,8 @@ def points(gap: Estimate | None) -> str:
     return f"{100 * gap.mean:+.2f}{spread}"
 
 
-def _cell(values: Mapping[str, Any], name: str) -> str:
+def cell(values: Mapping[str, Any], name: str) -> str:
+    """The value of a parameter as a table shows it; nothing where there is none."""
     if name not in values:
         return ""
     value = values[name]

@@ -96,6 +96,7 @@ class SearchRecord:
         again: The command that goes on with it.
         started: When, in ISO 8601.
         versions: Versions of what it ran with.
+        hardware: What it ran on, in words; empty if that was not noted.
         fingerprint: Hash of the training images.
         classes: Names of the classes.
         tracking_uri: Where MLflow keeps its runs, without secrets.
@@ -119,6 +120,7 @@ class SearchRecord:
     fingerprint: str
     classes: list[str]
     tracking_uri: str
+    hardware: str = ""
     run_id: str | None = None
     experts: dict[str, float | None] = field(default_factory=dict)
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -142,6 +144,11 @@ class SearchFolder:
         self.root = root
         self.name = name
         self.path = root / name
+
+    @property
+    def report(self) -> Path:
+        """Where its report stands unless another place is asked for."""
+        return self.path / "report"
 
     @property
     def study(self) -> Path:

@@ -1,0 +1,119 @@
+"""Where expert and student look, before and after the student's training (figure 3 of arXiv 1907.09643)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ctkd_search.config import TrialConfig
+from ctkd_search.data import Images, Splits
+from ctkd_search.data.stream import Normalise, derived_seed
+from ctkd_search.distill import losses
+from ctkd_search.distill.methods.base import LOGITS, make_method
+from ctkd_search.distill.recording import kept_expert
+from ctkd_search.distill.weights import load_weights, put_weights
+from ctkd_search.errors import UserError
+from ctkd_search.models import build
+from ctkd_search.models.network import TappedNetwork
+from ctkd_search.results.report.teachers import KeptTeachers
+
+SHOWN, _COMPARED = 5, 1000
+EXPERT, BEFORE, AFTER = "expert", "student before", "student after"
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Attention maps of three networks on a few images.
+
+    Attributes:
+        images: The images, uint8 of shape (images, height, width, channels).
+        classes: Name of the class of each.
+        layers: The layers that the student's loss compares.
+        maps: By layer and network, the maps of the images, each of shape (images, height, width).
+        similarity: By layer, the mean cosine similarity with the expert's map before and after training.
+        compared: Over how many validation images.
+    """
+
+    images: np.ndarray
+    classes: list[str]
+    layers: tuple[int, ...]
+    maps: dict[tuple[int, str], np.ndarray]
+    similarity: dict[int, tuple[float, float]]
+    compared: int
+
+
+def looks(config: TrialConfig, state: Path, splits: Splits, teachers: KeptTeachers) -> Looks:
+    """Computes the attention maps of a config's expert and student on validation images.
+
+    Args:
+        config: The config.
+        state: The kept state of the trial that trained it.
+        splits: The images of the search.
+        teachers: The search's teachers.
+
+    Raises:
+        UserError: Why there are none to show.
+    """
+    layers = tuple(layer for layer in make_method(config.method).expert_layers if layer != LOGITS)
+    if not layers:
+        raise UserError("its loss does not look at the expert's attention")
+    before = build(config.student, splits.geometry, derived_seed("student", config.seed))
+    after = build(config.student, splits.geometry, seed=0)
+    put_weights(after, load_weights(state), str(state))
+    networks = {EXPERT: _expert(config, splits, teachers), BEFORE: before, AFTER: after}
+    chosen = one_of_each_class(splits.validation.labels, SHOWN)
+    # Those that are shown, and then those that are compared too.
+    images = splits.validation[np.concatenate([chosen, np.arange(min(_COMPARED, len(splits.validation)))])]
+    normalise = Normalise(splits.mean, splits.std)
+    maps = {(layer, name): found for name, net in networks.items() for layer, found in _maps(net, images, normalise)}
+    similarity = {}
+    for layer in layers:
+        expert, *students = (maps[layer, name][len(chosen) :] for name in networks)
+        # Maps have length 1, so that the product of two is the cosine of their angle.
+        first, last = (float((expert * student).sum(axis=1).mean()) for student in students)
+        similarity[layer] = (first, last)
+    shown = {key: square(found[: len(chosen)]) for key, found in maps.items() if key[0] in layers}
+    names = [splits.classes[label] for label in splits.validation.labels[chosen]]
+    return Looks(images.pixels[: len(chosen)], names, layers, shown, similarity, len(images) - len(chosen))
+
+
+def one_of_each_class(labels: np.ndarray, most: int) -> np.ndarray:
+    """Positions of the first image of each class, spread over the classes where there are more than `most`."""
+    classes, first = np.unique(labels, return_index=True)
+    spread = np.linspace(0, len(classes) - 1, min(most, len(classes))).round().astype(int)
+    return first[spread]
+
+
+def square(maps: np.ndarray) -> np.ndarray:
+    """Flattened maps, shape (images, positions), as pictures, shape (images, side, side)."""
+    side = math.isqrt(maps.shape[1])
+    return maps.reshape(len(maps), side, side)
+
+
+def _expert(config: TrialConfig, splits: Splits, teachers: KeptTeachers) -> TappedNetwork:
+    own = config.teachers.expert.checkpoint_of(config.teacher)
+    if own is not None:
+        network = build(config.teacher, splits.geometry, seed=0)
+        put_weights(network, load_weights(Path(own)), own)
+        return network
+    run = teachers.expert(config)
+    if run is None:
+        raise UserError("its expert is no longer in the teacher cache")
+    return kept_expert(run, splits, teachers.cache, torch.device("cpu"))
+
+
+def _maps(network: TappedNetwork, images: Images, normalise: Normalise) -> Sequence[tuple[int, np.ndarray]]:
+    """The attention maps of every layer, from 1, each of shape (images, positions)."""
+    network.eval()
+    pieces = []
+    with torch.inference_mode():
+        for start in range(0, len(images), 256):
+            _, features = network(normalise(torch.tensor(images.pixels[start : start + 256])))
+            pieces.append([losses.attention_map(feature) for feature in features])
+    joined = [torch.cat(parts).numpy() for parts in zip(*pieces, strict=True)]
+    return list(enumerate(joined, start=1))

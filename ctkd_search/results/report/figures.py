@@ -1,0 +1,158 @@
+"""Pictures of what was confirmed, of where networks look, and of what it cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ctkd_search.results.leaderboard import clock, percent
+from ctkd_search.results.report import style
+from ctkd_search.results.report.attention import AFTER, BEFORE, EXPERT, Looks
+from ctkd_search.results.report.spending import Spending
+from ctkd_search.results.report.style import Picture
+from ctkd_search.results.standing import Confirmed
+from ctkd_search.results.store import TrialRecord
+
+
+def confirmation(configs: Sequence[Confirmed], winner: TrialRecord) -> Picture:
+    """What every confirmed config and baseline reached with fresh seeds.
+
+    Args:
+        configs: Best mean first.
+        winner: The winner.
+    """
+    with style.drawing():
+        figure, (axis,) = style.sheet(height=0.75 + 0.38 * len(configs))
+        for row, config in enumerate(configs):
+            colour = style.WINNER if config.trial is winner else _colour(config.trial)
+            found = config.estimate
+            if not math.isinf(found.half_width):
+                ends = (found.mean - found.half_width, found.mean + found.half_width)
+                axis.plot(ends, (row, row), color=colour, lw=2.2, alpha=0.55)
+            values = list(config.accuracies.values())
+            axis.plot(values, [row] * len(values), "|", color=colour, ms=11, mew=1.3)
+            axis.plot(found.mean, row, "D", color=colour, ms=6.5, mec="white")
+        axis.set_yticks(range(len(configs)), [_called(config.trial, winner) for config in configs])
+        # An interval from few seeds may reach far beyond what accuracies can be.
+        points = [value for config in configs for value in config.accuracies.values()]
+        margin = max(0.01, 0.6 * (max(points) - min(points)))
+        axis.set_xlim(max(0.0, min(points) - margin), min(1.0, max(points) + margin))
+        axis.set_ylim(len(configs) - 0.5, -0.5)
+        axis.grid(visible=False, axis="y")
+        axis.xaxis.set_major_formatter(style.percents())
+        axis.set_xlabel("validation accuracy")
+        picture = style.png(figure)
+    caption = (
+        "Confirmed with fresh seeds: every tick is one seed, the diamond their mean, the line its 95 % interval (cut "
+        "off where it leaves the picture). Seeds differ in stream, teachers and initial weights, and each is shared by "
+        "all rows, so that the paired differences in the table tell more than the overlap of the lines."
+    )
+    means = "; ".join(f"{_called(config.trial, winner)} {percent(config.estimate.mean)}" for config in configs)
+    return Picture("confirmation", caption, f"Means with fresh seeds: {means}.", picture)
+
+
+def attention(looks: Looks) -> Picture:
+    """Images, and what the expert and the student look at in them."""
+    # Places of a row: the image, and behind a gap for each layer the three networks.
+    places: list[tuple[int, str] | None] = [(0, "image")]
+    for layer in looks.layers:
+        places += [None, (layer, EXPERT), (layer, BEFORE), (layer, AFTER)]
+    widths = [0.2 if place is None else 1.0 for place in places]
+    rows = len(looks.images)
+    with style.drawing():
+        height = 0.6 + rows * min(0.8, 0.93 * style.WIDTH / sum(widths))
+        figure, axes = style.sheet(rows, len(places), height=height, width_ratios=widths)
+        for index, axis in enumerate(axes):
+            row, column = divmod(index, len(places))
+            place = places[column]
+            axis.set(xticks=[], yticks=[])
+            axis.grid(visible=False)
+            axis.spines[:].set_visible(False)
+            if place is None:
+                axis.set_visible(False)
+            elif place[1] == "image":
+                image = looks.images[row]
+                axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray")
+                label = axis.set_ylabel(_short(looks.classes[row]), rotation=0, ha="right", va="center", fontsize=8.5)
+                label.set_parse_math(False)
+            else:
+                # One scale for the three maps of a layer: a map that is spread out is dark all over.
+                brightest = max(looks.maps[place[0], name][row].max() for name in (EXPERT, BEFORE, AFTER))
+                found = looks.maps[place][row]
+                axis.imshow(found, cmap="inferno", vmin=0.0, vmax=brightest, interpolation="bilinear")
+            if place is not None and row == 0:
+                layer, name = place
+                colour = {EXPERT: style.EXPERT, AFTER: style.WINNER}.get(name, style.INK)
+                text = f"layer {layer}\n{name}" if name == EXPERT else name.replace(" ", "\n")
+                axis.set_title(text, fontsize=8.5, color=colour)
+        picture = style.png(figure, photographs=True)
+    numbers = "; ".join(
+        f"layer {layer}: {before:.2f} before, {after:.2f} after" for layer, (before, after) in looks.similarity.items()
+    )
+    caption = (
+        "Where the networks look in a few validation images, as in figure 3 of the CTKD paper: the expert, the student "
+        "with its initial weights, and the winner's student. Bright is where activations are strong; the three maps of "
+        f"a layer share one scale. Mean cosine similarity with the expert's map over {looks.compared:,} validation "
+        f"images: {numbers}."
+    )
+    return Picture("attention", caption, f"Attention maps on {rows} images. {numbers}.", picture, wide=True)
+
+
+def cost(spending: Spending) -> Picture | None:
+    """What the search spent, beside the estimate for live teachers; None where either is not known."""
+    spent, live = spending.spent, spending.live
+    if spent is None or live is None:
+        return None
+    assert spending.teachers is not None
+    assert spending.experts is not None
+    assert spending.live_scratch is not None
+    assert spending.live_expert is not None
+    bars = {
+        "recorded teachers\n(measured)": (("teachers", spending.teachers), ("trials", spending.trials)),
+        "live teachers\n(estimate)": (
+            ("teachers", spending.experts),
+            ("trials", spending.trials),
+            ("scratch teachers in every trial", spending.live_scratch),
+            ("experts in every trial", spending.live_expert),
+        ),
+    }
+    colours = dict(
+        zip(("teachers", "trials", *(name for name, _ in bars["live teachers\n(estimate)"][2:])), _PARTS, strict=True)
+    )
+    with style.drawing():
+        figure, (axis,) = style.sheet(height=2.1)
+        named: set[str] = set()
+        for row, parts in enumerate(bars.values()):
+            start = 0.0
+            for name, seconds in parts:
+                label = None if name in named else name
+                named.add(name)
+                axis.barh(row, seconds / 60, left=start / 60, height=0.6, color=colours[name], label=label)
+                start += seconds
+            axis.text(start / 60, row, f" {clock(start)}", va="center")
+        axis.set_yticks(range(len(bars)), list(bars))
+        axis.set_ylim(len(bars) - 0.5, -0.5)
+        axis.set_xlim(0, max(spent, live) / 60 * 1.14)
+        axis.grid(visible=False, axis="y")
+        axis.set_xlabel("minutes, summed over everything that ran side by side")
+        figure.legend(loc="outside upper center", ncols=4, fontsize=8.5)
+        picture = style.png(figure)
+    caption = "What the search spent, and an estimate of what it would have spent with live teachers."
+    return Picture("cost", caption, f"Recorded teachers: {clock(spent)}; live, estimated: {clock(live)}.", picture)
+
+
+_PARTS = (style.EXPERT, style.FINISHED, style.SCRATCH, "#DDAAD0")
+
+
+def _called(trial: TrialRecord, winner: TrialRecord) -> str:
+    if trial.baseline:
+        return f"{trial.baseline} ({trial.values['pair']})"
+    return f"{'winner: ' if trial is winner else ''}trial {trial.number}"
+
+
+def _colour(trial: TrialRecord) -> str:
+    return style.BASELINE if trial.baseline else style.FINISHED
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 10 else f"{name[:9]}…"
