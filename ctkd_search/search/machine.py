@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ctkd_search.errors import UserError
 from ctkd_search.space import Resources
@@ -49,6 +51,38 @@ class Share:
         gpus = f"{self.gpus:g} GPU{'s' * (self.gpus > 1)} and " if self.gpus else ""
         threads = f"{self.cpus} CPU thread{'s' * (self.cpus > 1)}"
         return f"{self.concurrent} trial{'s' * (self.concurrent > 1)} at once, each with {gpus}{threads}"
+
+
+def in_words(nodes: Sequence[Node]) -> str:
+    """What there is to search with; processor and GPU are named as this machine's are."""
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    words = f"{cpus} CPU core{'s' * (cpus > 1)} ({_processor()})"
+    if gpus:
+        words += f", {gpus:g} GPU{'s' * (gpus > 1)} ({_gpu()})"
+    return words if len(nodes) == 1 else f"{words} on {len(nodes)} machines"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), platform.processor() or platform.machine())
+
+
+def _gpu() -> str:
+    """The first GPU's name, asked of the driver, so that no memory of the GPU is taken for it."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        try:
+            return str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0)))
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return "of another machine"
 
 
 def share_out(resources: Resources, nodes: Sequence[Node]) -> Share:

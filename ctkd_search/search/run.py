@@ -93,7 +93,7 @@ def run_search(request: Request, console: Console) -> None:
         if earlier is None and folder.exists():
             session.tracker.abandon(folder.search().run_id)
             folder.clear()
-        record.tracking_uri = session.tracker.mlflow.place
+        record.tracking_uri, record.hardware = session.tracker.mlflow.place, session.hardware
         folder.write(record)
         try:
             records = Sitting(session, folder, record, splits, console).run(warm)

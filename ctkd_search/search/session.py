@@ -17,7 +17,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.mlflow_store import Mlflow, store_uri
 from ctkd_search.results.trial_configs import config_of, label_of
 from ctkd_search.search.cluster import start_ray
-from ctkd_search.search.machine import Share, share_out
+from ctkd_search.search.machine import Share, in_words, share_out
 from ctkd_search.search.scheduler import Halt
 from ctkd_search.search.tracking import Tracker
 from ctkd_search.space import Space
@@ -59,6 +59,7 @@ class Session:
     def __enter__(self) -> Session:
         """Starts Ray, or joins a cluster."""
         nodes = start_ray(self.space.resources.address)
+        self.hardware = in_words(nodes)
         self.gpus, self.cpus = sum(node.gpus for node in nodes), sum(node.cpus for node in nodes)
         try:
             self.space = with_precision(self.space, torch.device("cuda" if self.gpus else "cpu"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ctkd_search.errors import UserError
-from ctkd_search.search.machine import Node, Share, share_out
+from ctkd_search.search.machine import Node, Share, in_words, share_out
 from ctkd_search.space import Resources
 
 THIRD = 1 / 3
@@ -180,3 +182,16 @@ def test_one_trial_less_on_each_gpu(share, gpus, cpus, after):
     found = looser(share, gpus, cpus)
     assert found == after
     assert found.gpus * found.concurrent <= gpus + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("nodes", "words"),
+    [
+        ([Node(0, 1)], r"1 CPU core \(.+\)"),
+        ([Node(0, 2)], r"2 CPU cores \(.+\)"),
+        ([Node(1, 16)], r"16 CPU cores \(.+\), 1 GPU \(.+\)"),
+        ([Node(1, 2), Node(4, 8)], r"10 CPU cores \(.+\), 5 GPUs \(.+\) on 2 machines"),
+    ],
+)
+def test_what_there_is_to_search_with_in_words(nodes, words):
+    assert re.fullmatch(words, in_words(nodes))
