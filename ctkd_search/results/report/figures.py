@@ -103,45 +103,31 @@ def cost(spending: Spending) -> Picture | None:
     spent, live = spending.spent, spending.live
     if spent is None or live is None:
         return None
-    assert spending.teachers is not None
-    assert spending.experts is not None
-    assert spending.live_scratch is not None
-    assert spending.live_expert is not None
-    bars = {
-        "recorded teachers\n(measured)": (("teachers", spending.teachers), ("trials", spending.trials)),
-        "live teachers\n(estimate)": (
-            ("teachers", spending.experts),
-            ("trials", spending.trials),
-            ("scratch teachers in every trial", spending.live_scratch),
-            ("experts in every trial", spending.live_expert),
-        ),
-    }
-    colours = dict(
-        zip(("teachers", "trials", *(name for name, _ in bars["live teachers\n(estimate)"][2:])), _PARTS, strict=True)
+    # Each part, with its colour, with recorded teachers and with live ones.
+    parts = (
+        ("teachers, before the trials", style.EXPERT, spending.teachers, spending.experts),
+        ("trials", style.FINISHED, spending.trials, spending.trials),
+        ("scratch teachers, in every trial", style.SCRATCH, 0.0, spending.live_scratch),
+        ("experts, in every trial", "#DDAAD0", 0.0, spending.live_expert),
     )
+    minutes = [[(seconds or 0.0) / 60 for seconds in both] for _, _, *both in parts]
     with style.drawing():
         figure, (axis,) = style.sheet(height=2.1)
-        named: set[str] = set()
-        for row, parts in enumerate(bars.values()):
-            start = 0.0
-            for name, seconds in parts:
-                label = None if name in named else name
-                named.add(name)
-                axis.barh(row, seconds / 60, left=start / 60, height=0.6, color=colours[name], label=label)
-                start += seconds
-            axis.text(start / 60, row, f" {clock(start)}", va="center")
-        axis.set_yticks(range(len(bars)), list(bars))
-        axis.set_ylim(len(bars) - 0.5, -0.5)
-        axis.set_xlim(0, max(spent, live) / 60 * 1.14)
+        lefts = [0.0, 0.0]
+        for (name, colour, *_), widths in zip(parts, minutes, strict=True):
+            axis.barh((0, 1), widths, left=lefts, height=0.6, color=colour, label=name)
+            lefts = [left + width for left, width in zip(lefts, widths, strict=True)]
+        for row, end in enumerate(lefts):
+            axis.text(end, row, f" {clock(60 * end)}", va="center")
+        axis.set_yticks((0, 1), ["recorded teachers\n(measured)", "live teachers\n(estimate)"])
+        axis.set_ylim(1.5, -0.5)
+        axis.set_xlim(0, max(lefts) * 1.14)
         axis.grid(visible=False, axis="y")
         axis.set_xlabel("minutes, summed over everything that ran side by side")
         figure.legend(loc="outside upper center", ncols=4, fontsize=8.5)
         picture = style.png(figure)
     caption = "What the search spent, and an estimate of what it would have spent with live teachers."
     return Picture("cost", caption, f"Recorded teachers: {clock(spent)}; live, estimated: {clock(live)}.", picture)
-
-
-_PARTS = (style.EXPERT, style.FINISHED, style.SCRATCH, "#DDAAD0")
 
 
 def _called(trial: TrialRecord, winner: TrialRecord) -> str:

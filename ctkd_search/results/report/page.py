@@ -237,7 +237,7 @@ def _html(standing: Standing, sections: list[Section], splits: Splits | None) ->
     environment.filters |= {"base64": _base64, "minus": _minus}
     return environment.get_template("page.html.jinja").render(
         search=search,
-        written=datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
+        written=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         subtitle=facts.subtitle(standing, sizes),
         headline=facts.headline(standing),
         verdicts=facts.verdict_sentences(standing),
@@ -245,6 +245,7 @@ def _html(standing: Standing, sections: list[Section], splits: Splits | None) ->
         words=facts.in_words(config_of(space, winner)),
         about=facts.about(standing, sizes),
         running=running,
+        own_expert=space.teachers.expert.checkpoint is not None,
         sections=sections,
         best_config=config_text(space, search, winner, splits),
     )
