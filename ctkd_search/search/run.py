@@ -154,10 +154,27 @@ def _conclude(
     folder.write(record)
     for line in (
         f"student registered in MLflow as {record.model}",
+        _write_up(session, record, splits),
         f"next: ctkd-search export {record.name} -o best.yaml && ctkd-search train best.yaml",
         "      ctkd-search ui",
     ):
         console.print(line, soft_wrap=True, highlight=False)
+
+
+def _write_up(session: Session, record: SearchRecord, splits: data.Splits) -> str:
+    """Writes the report and gives it to MLflow; returns what to say of it.
+
+    A search does not fail for want of a report, which can be written again at any time.
+    """
+    from ctkd_search.results.report.page import write_report
+
+    tracker = session.tracker
+    try:
+        page = write_report(session.trials_dir, record.name, splits=splits)
+        tracker.mlflow.client.log_artifacts(tracker.parent_id, str(page.parent), "report")
+    except Exception as error:  # of the disk, of a drawing, or of MLflow
+        return f"no report ({first_line(error)}); try again with: ctkd-search report {record.name}"
+    return f"report: {page}"
 
 
 def _hand_over(

@@ -63,7 +63,7 @@ def test_everything_works_against_a_remote_server_and_the_token_is_kept_nowhere(
     # Through the server: neither the driver nor this test has any other way to the artifacts.
     assert parent.info.artifact_uri.startswith("mlflow-artifacts:")
     kept = {file.path for file in client.list_artifacts(search.run_id)}
-    assert {"space.yaml", "best.yaml", "leaderboard.csv", "leaderboard.txt"} <= kept
+    assert {"space.yaml", "best.yaml", "leaderboard.csv", "leaderboard.txt", "report"} <= kept
     children = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{search.run_id}'")
     trials = SearchFolder(tmp_path / "trials", "small").trials()
     assert {int(run.data.tags["ctkd.trial"]) for run in children} == {trial.number for trial in trials}
