@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from ctkd_search.baselines import STUDENT_ALONE
 from ctkd_search.results.leaderboard import percent
 from ctkd_search.results.report import style
 from ctkd_search.results.report.series import Finish, Rung, accuracies, mean_curve
@@ -102,7 +103,7 @@ def baselines_beside(trials: Sequence[TrialRecord], winner: TrialRecord) -> dict
     for trial in trials:
         if trial.baseline and trial.repeats is None and trial.epochs:
             same = trial.values["pair"] == winner.values["pair"]
-            if same or (trial.baseline == "student-alone" and trial.values["pair"].split("/")[1] == student):
+            if same or (trial.baseline == STUDENT_ALONE and trial.values["pair"].split("/")[1] == student):
                 found[trial.baseline] = trial
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -80,12 +81,12 @@ def best_so_far(trials: Sequence[TrialRecord]) -> list[Finish]:
     Args:
         trials: Trials of one search whose epochs are all dated.
     """
-    running, measured = union(_epochs(trials)), [end for _, end in _epochs(trials)]
+    running, measured = union(_epochs(trials)), sorted(end for _, end in _epochs(trials))
     finishes: list[Finish] = []
     last = [(trial.epochs[-1]["at"] / 1000, trial) for trial in trials if trial.status == FINISHED and trial.epochs]
     for moment, trial in sorted(last, key=lambda item: (item[0], item[1].number)):
         best = max(trial.accuracy, finishes[-1].best if finishes else -math.inf)
-        epochs = sum(end <= moment for end in measured)
+        epochs = bisect.bisect_right(measured, moment)
         finishes.append(Finish(trial.number, trial.accuracy, best, elapsed(running, moment), epochs))
     return finishes
 

@@ -1,0 +1,176 @@
+"""The sections of a report: what there is to say and to show, and a sentence for what there is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ctkd_search.baselines import STUDENT_ALONE
+from ctkd_search.data import Splits
+from ctkd_search.errors import UserError
+from ctkd_search.results.leaderboard import clock
+from ctkd_search.results.report import curves, figures, optuna_plots, series, tables
+from ctkd_search.results.report.attention import looks
+from ctkd_search.results.report.facts import Standing
+from ctkd_search.results.report.spending import FORWARD_SHARE, Spending
+from ctkd_search.results.report.style import BASELINE, SCRATCH, WINNER, Picture
+from ctkd_search.results.report.tables import Table
+from ctkd_search.results.report.teachers import KeptTeachers, spending
+from ctkd_search.results.states import state_path
+from ctkd_search.results.store import FINISHED, SearchFolder
+from ctkd_search.results.trial_configs import config_of
+
+
+@dataclass
+class Section:
+    """A part of the page.
+
+    Attributes:
+        title: Its heading.
+        text: Sentences, why something is missing among them.
+        tables: Its tables.
+        pictures: Its pictures.
+    """
+
+    title: str
+    text: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+
+    def add(self, *parts: Picture | Table | str | None) -> Section:
+        """Adds what there is."""
+        for part in parts:
+            if isinstance(part, Picture):
+                self.pictures.append(part)
+            elif isinstance(part, Table):
+                self.tables.append(part)
+            elif part:
+                self.text.append(part)
+        return self
+
+
+def results(standing: Standing) -> Section:
+    """What was confirmed, the baselines, and the trials."""
+    section = Section("Results")
+    if standing.confirmed:
+        section.add(figures.confirmation(standing.confirmed, standing.winner), tables.confirmed_table(standing))
+    else:
+        section.add("No config has been confirmed with fresh seeds: the best of many trials is partly lucky.")
+    baselines = tables.baselines_table(standing)
+    section.add(baselines or "There are no baselines to compare with.")
+    for picture in optuna_plots.pareto_fronts(standing.space, standing.explored, standing.search.costs):
+        section.add(picture)
+    return section.add(tables.pareto_table(standing), tables.trials_table(standing))
+
+
+def search(standing: Standing) -> Section:
+    """Which trials were stopped where, and when the best were found."""
+    section = Section("How the search went")
+    explored, space = [trial for trial in standing.explored if trial.epochs], standing.space
+    rungs = space.budget.rungs() if space.strategy.scheduler.name != "none" else []
+    counted = series.rungs_of(explored, rungs)
+    section.add(
+        curves.learning_curves(standing.trials, standing.winner, counted), tables.rungs_table(counted, explored)
+    )
+    if not series.is_dated(explored):
+        return section.add("When epochs were measured is not in the records, so that the best over time is left out.")
+    finishes = series.best_so_far(explored)
+    if not finishes:
+        return section.add("No trial has finished yet, so that there is no best so far.")
+    return section.add(curves.best_so_far(finishes, standing.winner.number, series.end_of(explored)))
+
+
+def parameters(standing: Standing) -> Section:
+    """What Optuna's plots show of the parameters."""
+    section = Section("What mattered")
+    found = optuna_plots.comparable(standing.space, standing.explored)
+    if found is None:
+        return section.add("No trial has come to the first rung yet, so that there is nothing to compare.")
+    if not found.last:
+        section.add(
+            f"Trials are compared after epoch {found.epoch}, the latest to which {found.trials} of them came: of those "
+            "that were stopped there, nobody knows what they would have reached at the end."
+        )
+    section.add(optuna_plots.importances(found), optuna_plots.parallel_coordinates(found, standing.space))
+    return section.add(*optuna_plots.slices(found, standing.space))
+
+
+def teaching(standing: Standing, teachers: KeptTeachers) -> Section:
+    """The paper's figure 5a, of the seeds that confirmed the winner; without any, of its own seed."""
+    section = Section("Teacher and student")
+    space, winner = standing.space, standing.winner
+    again = [trial for trial in standing.trials if trial.repeats == winner.number and trial.status == FINISHED]
+    shown = again or [winner]
+    configs = [config_of(space, trial) for trial in shown]
+    runs = [teachers.scratch(config) for config in configs]
+    noted = [teachers.curve(run) for run in runs if run is not None]
+    known = [curve for curve in noted if curve is not None]
+    groups = {}
+    if known:
+        groups[f"scratch teacher {configs[0].teacher}"] = (SCRATCH, known)
+    else:
+        why = (
+            "its recording is no longer in the teacher cache" if not noted else "it was recorded before they were kept"
+        )
+        section.add(f"The scratch teacher's accuracies are missing: {why}.")
+    groups[f"{configs[0].student}, taught (winner)"] = (WINNER, [series.accuracies(trial) for trial in shown])
+    alone = curves.baselines_beside(standing.trials, winner).get(STUDENT_ALONE)
+    if alone is None:
+        section.add("The student was not trained alone: baselines: [student-alone] in the space would add its curve.")
+    else:
+        seeds = [t for t in standing.trials if t.repeats == alone.number and t.status == FINISHED] if again else []
+        groups[f"{configs[0].student}, alone"] = (BASELINE, [series.accuracies(trial) for trial in seeds or [alone]])
+    return section.add(curves.teaching(groups))
+
+
+def attention(
+    standing: Standing, teachers: KeptTeachers, folder: SearchFolder, splits: Splits | None, missing: str | None
+) -> Section:
+    """Where the winner's networks look.
+
+    Args:
+        standing: The search.
+        teachers: Its teachers.
+        folder: Its directory.
+        splits: Its images, or None.
+        missing: Why there are no images.
+    """
+    section = Section("Where the networks look")
+    if splits is None:
+        return section.add(f"Attention maps are left out: {missing}.")
+    winner = standing.winner
+    try:
+        found = looks(config_of(standing.space, winner), state_path(folder.states, winner.number), splits, teachers)
+    except UserError as error:
+        return section.add(f"Attention maps of the winner are left out: {error}.")
+    return section.add(figures.attention(found))
+
+
+def cost(standing: Standing, teachers: KeptTeachers) -> Section:
+    """What the search spent, and what live teachers would have cost."""
+    section = Section("What it cost")
+    pairs = [(trial, config_of(standing.space, trial)) for trial in standing.trials]
+    spent = spending(teachers, pairs)
+    section.add(f"Trials, baselines and confirmations: {spent.epochs:,} epochs in {clock(spent.trials)}.")
+    if standing.space.teachers.mode == "live":
+        return section.add("Teachers were live: the scratch teacher was trained beside every student.")
+    if spent.teachers is None:
+        return section.add(
+            "How long the teachers were trained is not known of all of them: they are no longer in the teacher cache, "
+            "or were recorded before it was noted. So there is no estimate of what replaying them saved."
+        )
+    section.add(
+        f"Training the teachers before the trials: {clock(spent.teachers)} (also where an earlier search had done it)."
+    )
+    return section.add(_estimate(spent), figures.cost(spent))
+
+
+def _estimate(spent: Spending) -> str | None:
+    if spent.spent is None or spent.live is None or not spent.spent:
+        return None
+    return (
+        f"An estimate, not a measurement: with live teachers the same epochs would have taken {clock(spent.live)} "
+        f"instead of {clock(spent.spent)}, {spent.live / spent.spent:.1f} times as long. It is the trials' own time, "
+        f"plus the training of the experts, plus for every epoch of a trial the median time in which its scratch "
+        f"teacher was trained an epoch, plus for the expert's forward pass {FORWARD_SHARE:.2f} of such an epoch; only "
+        "where the trial needed them. Times were measured while other work may have run on the same machine."
+    )

@@ -1,0 +1,167 @@
+"""The tables of a report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ctkd_search.baselines import BASELINES
+from ctkd_search.results.leaderboard import amount, cell, percent, points
+from ctkd_search.results.pareto import front, objective_values
+from ctkd_search.results.report.facts import Standing
+from ctkd_search.results.report.series import Rung
+from ctkd_search.results.standing import gap_to
+from ctkd_search.results.store import FINISHED, STOPPED, TrialRecord, contenders, ranked
+from ctkd_search.strategy import ACCURACY
+
+_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: its cells, and whose it is (``winner``, ``baseline`` or nobody's)."""
+
+    cells: list[str]
+    role: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        caption: What it shows.
+        heads: Its headings.
+        rows: Its rows.
+        numbers: Places of the columns that hold numbers.
+        prose: Places of the columns that hold sentences, which may be broken.
+    """
+
+    caption: str
+    heads: list[str]
+    rows: list[Row]
+    numbers: set[int] = field(default_factory=set)
+    prose: set[int] = field(default_factory=set)
+
+
+def confirmed_table(standing: Standing) -> Table | None:
+    """Means of fresh seeds, and paired differences to the winner."""
+    configs = standing.confirmed
+    if not configs:
+        return None
+    first = next((config for config in configs if config.trial is standing.winner), None)
+    rows = []
+    for config in configs:
+        found = config.estimate
+        gap = config.difference(first) if first and config is not first else None
+        role = "winner" if config is first else "baseline" if config.trial.baseline else ""
+        what = config.trial.baseline or ("winner" if config is first else "trial")
+        rows.append(
+            Row(
+                [
+                    str(config.trial.number),
+                    what,
+                    config.trial.values["pair"],
+                    percent(found.mean),
+                    "" if math.isinf(found.half_width) else f"± {100 * found.half_width:.2f}",
+                    "" if math.isnan(found.deviation) else f"{100 * found.deviation:.2f}",
+                    str(found.n),
+                    points(gap),
+                ],
+                role,
+            )
+        )
+    heads = ["#", "what", "pair", "mean", "95 % interval", "deviation", "n", "against the winner"]
+    caption = "Validation accuracy with fresh seeds, best mean first; differences in points, paired by seed."
+    return Table(caption, heads, rows, {0, 3, 4, 5, 6, 7})
+
+
+def trials_table(standing: Standing) -> Table:
+    """The best of the trials that were searched."""
+    explored = standing.explored
+    names = [name for name in standing.space.entries if any(name in trial.values for trial in explored)]
+    order = [standing.winner, *(trial for trial in ranked(explored) if trial is not standing.winner)]
+    rows = [
+        Row(
+            [
+                str(trial.number),
+                percent(trial.accuracy),
+                str(len(trial.epochs)),
+                *(cell(trial.values, name) for name in names),
+                trial.status,
+            ],
+            "winner" if trial is standing.winner else "",
+        )
+        for trial in order[:_ROWS]
+    ]
+    heads = [
+        "#",
+        "validation",
+        "epochs",
+        *(name.replace("attention_", "").replace("_", " ") for name in names),
+        "ended",
+    ]
+    more = f"; the best {_ROWS} of {len(order)}" if len(order) > _ROWS else ""
+    numeric = {3 + place for place, name in enumerate(names) if _is_number(name, explored)}
+    return Table(f"Trials by their last validation accuracy, one seed each{more}.", heads, rows, {0, 1, 2} | numeric)
+
+
+def _is_number(name: str, trials: Sequence[TrialRecord]) -> bool:
+    return all(isinstance(trial.values.get(name, 0), int | float) for trial in trials)
+
+
+def baselines_table(standing: Standing) -> Table | None:
+    """What the winner is compared with."""
+    baselines = ranked([trial for trial in standing.trials if trial.baseline and trial.repeats is None])
+    if not baselines:
+        return None
+    rows = []
+    for trial in baselines:
+        gap = gap_to(standing.trials, standing.winner, trial) if trial.status == FINISHED else None
+        name = str(trial.baseline)
+        what = BASELINES.get(name, "")
+        cells = [
+            str(trial.number),
+            name,
+            what,
+            trial.values["pair"],
+            percent(trial.accuracy),
+            points(gap),
+            trial.status,
+        ]
+        rows.append(Row(cells, "baseline"))
+    heads = ["#", "baseline", "what it is", "pair", "validation", "against the winner", "ended"]
+    caption = (
+        "Baselines, with the same data and budget and never stopped early. Differences in points, with an interval "
+        "where both were confirmed with fresh seeds."
+    )
+    return Table(caption, heads, rows, {0, 4, 5}, {2})
+
+
+def pareto_table(standing: Standing) -> Table | None:
+    """The trials that no other one beats in everything."""
+    objectives, costs = standing.space.strategy.objectives, standing.search.costs
+    if len(objectives) == 1 or not costs:
+        return None
+    finished = [trial for trial in contenders(standing.trials) if trial.status == FINISHED]
+    rows = []
+    for trial in front(finished, objectives, costs):
+        accuracy, *others = objective_values(trial, objectives, costs)
+        cells = [str(trial.number), trial.values["pair"], percent(accuracy), *map(amount, others)]
+        rows.append(Row(cells, "winner" if trial is standing.winner else ""))
+    names = [name.replace("_", " ") for name in objectives if name != ACCURACY]
+    heads = ["#", "pair", "validation", *names]
+    return Table("Pareto front: no other trial is better in everything.", heads, rows, {0, *range(2, len(heads))})
+
+
+def rungs_table(rungs: Sequence[Rung], explored: Sequence[TrialRecord]) -> Table | None:
+    """How many trials each rung stopped."""
+    if not rungs:
+        return None
+    rows = [
+        Row([str(rung.epoch), str(rung.reached), str(rung.stopped), str(rung.reached - rung.stopped)]) for rung in rungs
+    ]
+    stopped = sum(trial.status == STOPPED for trial in explored)
+    caption = f"Where trials were stopped early: {stopped} of {len(explored)}."
+    return Table(caption, ["after epoch", "came so far", "stopped there", "went on"], rows, {0, 1, 2, 3})
