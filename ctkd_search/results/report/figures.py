@@ -85,7 +85,7 @@ def attention(looks: Looks) -> Picture:
                 colour = {EXPERT: style.EXPERT, AFTER: style.WINNER}.get(name, style.INK)
                 text = f"layer {layer}\n{name}" if name == EXPERT else name.replace(" ", "\n")
                 axis.set_title(text, fontsize=8.5, color=colour)
-        picture = style.png(figure, photographs=True)
+        picture = style.png(figure)
     numbers = "; ".join(
         f"layer {layer}: {before:.2f} before, {after:.2f} after" for layer, (before, after) in looks.similarity.items()
     )

@@ -86,26 +86,16 @@ def sheet(rows: int = 1, columns: int = 1, height: float = 3.4, **options: Any) 
     return figure, list(axes.flat)
 
 
-def png(figure: Figure, tight: bool = False, photographs: bool = False) -> bytes:
+def png(figure: Figure, tight: bool = False) -> bytes:
     """A drawing as a PNG, fine enough for print.
 
     Args:
         figure: The drawing.
         tight: Whether to cut it to what is drawn, where no layout keeps that inside.
-        photographs: Whether there are more colours in it than a few.
     """
     buffer = io.BytesIO()
     cut: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.1} if tight else {}
     # Matplotlib's own note would make the file depend on its version.
-    figure.savefig(buffer, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None}, **cut)
-    return buffer.getvalue() if photographs else _small(buffer.getvalue())
-
-
-def _small(content: bytes) -> bytes:
-    """The same picture in 256 colours, which is a third of the size and looks the same."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(content)) as image:
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    how: dict[str, Any] = {"dpi": _DPI, "facecolor": "white", "metadata": {"Software": None}, **cut}
+    figure.savefig(buffer, format="png", pil_kwargs={"optimize": True}, **how)
     return buffer.getvalue()
