@@ -187,11 +187,13 @@ def _images(sizes: tuple[int, int] | None) -> str:
 
 
 def subtitle(standing: Standing, sizes: tuple[int, int] | None) -> str:
-    """What was searched, on what and when, in a line."""
+    """What was searched, on what, when, and with what."""
     space, search = standing.space, standing.search
     begun = datetime.datetime.fromisoformat(search.started).strftime("%-d %B %Y")
     seen = f"{space.dataset.name} ({len(search.classes)} classes{_images(sizes)})"
-    return f"{len(standing.explored)} trials on {seen}, begun {begun}"
+    with_what = [search.hardware, *(f"{name} {search.versions.get(name)}" for name in ("ctkd-search", "torch"))]
+    said = ", ".join(text for text in with_what if text)
+    return f"{len(standing.explored)} trials on {seen}, begun {begun}; {said}"
 
 
 def _stopping(space: Space) -> str:
