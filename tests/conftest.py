@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ctkd_search import cli
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 CIFAR_ARCHIVE = REPOSITORY.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
 CIFAR_IMAGES_A_CLASS = 8
@@ -14,6 +16,21 @@ CIFAR_IMAGES_A_CLASS = 8
 def own_directory(tmp_path, monkeypatch):
     """Works in an empty directory."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def call(capsys):
+    """Runs a command in this process; gives its exit code, what it printed, and its complaints."""
+
+    def run(*words):
+        capsys.readouterr()
+        try:
+            code = cli.main(list(map(str, words)))
+        except SystemExit as end:  # argparse's own way out
+            code = end.code
+        return (code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture

@@ -49,21 +49,6 @@ def _in_a_directory_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
-def call(capsys):
-    """Runs a command in this process; gives its exit code, what it printed, and its complaints."""
-
-    def run(*words):
-        capsys.readouterr()
-        try:
-            code = cli.main(list(map(str, words)))
-        except SystemExit as end:  # argparse's own way out
-            code = end.code
-        return (code, *capsys.readouterr())
-
-    return run
-
-
 def process(*words, **options):
     """Runs a command in a process of its own."""
     command = [sys.executable, "-m", "ctkd_search", *map(str, words)]

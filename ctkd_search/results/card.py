@@ -115,11 +115,11 @@ def search_evidence(trials: Sequence[TrialRecord], chosen: TrialRecord, validati
     Returns:
         Sentences, and a table of the baselines, in Markdown.
     """
-    explored = sum(trial.explores for trial in trials)
+    explored, epochs = sum(trial.explores for trial in trials), len(chosen.epochs)
     found = [
-        f"Validation accuracy **{percent(chosen.accuracy)}** on {validation_images:,} images, after "
-        f"{len(chosen.epochs)} epochs. It is the best of {explored} trials, chosen by such numbers, so that this one "
-        "is partly luck."
+        f"Validation accuracy **{percent(chosen.accuracy)}** on {validation_images:,} images, after {epochs} "
+        f"epoch{'s' * (epochs != 1)}. It was chosen from {explored} trials by such numbers, so that this one is partly "
+        "luck."
     ]
     again = next((config for config in confirmed(trials) if config.trial is chosen), None)
     if again:
@@ -143,6 +143,8 @@ def search_limits(search: SearchRecord, trials: Sequence[TrialRecord], chosen: T
     again = next((config for config in confirmed(trials) if config.trial is chosen), None)
     if again is None:
         limits.append("It was trained with one seed: how much another seed would change was not measured.")
+    elif again.estimate.n == 1:
+        limits.append("From one fresh seed there is no interval: how much another would change was not measured.")
     elif again.estimate.n < 5:
         limits.append(f"An interval from {again.estimate.n} seeds is wide, and rests on their being normally spread.")
     if not any(trial.baseline and trial.status == FINISHED for trial in trials):

@@ -36,7 +36,7 @@ def write_torch(served: ServedStudent, metadata: Metadata, path: Path) -> None:
     exported = _exported(served, metadata)
     with atomic(path) as temporary:
         # torch looks at the suffix.
-        with open(temporary, "wb") as file:
+        with open(temporary, "wb") as file, quietly():
             torch.export.save(exported, file, extra_files={METADATA_FILE: json.dumps(metadata.as_dict())})
         with open(temporary, "rb") as file, quietly():
             graph = torch.export.load(file).module()
