@@ -70,4 +70,4 @@ def _no_mlflow_elsewhere(monkeypatch):
         "MLFLOW_TRACKING_USERNAME",
         "MLFLOW_TRACKING_PASSWORD",
     ):
-        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
+        monkeypatch.delenv(name, raising=False)
