@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 import time
 
@@ -57,9 +56,3 @@ def costs(architecture: str, geometry: Geometry, device: torch.device) -> dict[s
         "multiply_adds": multiply_adds(network, geometry),
         "latency_ms": latency_ms(network, geometry, device),
     }
-
-
-def cpu_name() -> str:
-    """The processor, and how many of its threads torch computes with."""
-    threads = torch.get_num_threads()
-    return f"{platform.processor() or platform.machine()}, {threads} CPU thread{'s' * (threads > 1)}"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ctkd_search.errors import UserError
 from ctkd_search.space import Resources
+from ctkd_search.versions import processor
 
 
 @dataclass(frozen=True)
@@ -56,19 +55,10 @@ class Share:
 def in_words(nodes: Sequence[Node]) -> str:
     """What there is to search with; processor and GPU are named as this machine's are."""
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
-    words = f"{cpus} CPU core{'s' * (cpus > 1)} ({_processor()})"
+    words = f"{cpus} CPU core{'s' * (cpus > 1)} ({processor()})"
     if gpus:
         words += f", {gpus:g} GPU{'s' * (gpus > 1)} ({_gpu()})"
     return words if len(nodes) == 1 else f"{words} on {len(nodes)} machines"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(names), platform.processor() or platform.machine())
 
 
 def _gpu() -> str:

@@ -8,7 +8,7 @@ import torch
 
 from ctkd_search.data import Splits
 from ctkd_search.distill.weights import load_weights
-from ctkd_search.models.cost import costs, cpu_name
+from ctkd_search.models.cost import costs
 from ctkd_search.results.card import Card, card_text, search_evidence, search_limits
 from ctkd_search.results.config_file import config_text
 from ctkd_search.results.model import log_student
@@ -17,6 +17,7 @@ from ctkd_search.results.states import state_path
 from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.search.tracking import Tracker
 from ctkd_search.space import Space
+from ctkd_search.versions import processor
 
 _EXAMPLES = 4
 
@@ -50,7 +51,7 @@ def register(
         evidence=search_evidence(trials, winner, len(splits.validation)),
         limits=search_limits(search, trials, winner),
         costs=costs(architecture, splits.geometry, torch.device("cpu")),
-        machine=cpu_name(),
+        machine=f"{processor()}, threads: {torch.get_num_threads()}",
         config=config_text(space, search, winner, splits),
     )
     return log_student(

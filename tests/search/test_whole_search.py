@@ -11,6 +11,7 @@ import urllib.request
 
 import mlflow
 import numpy as np
+import onnxruntime
 import optuna
 import pytest
 import torch
@@ -183,6 +184,30 @@ def test_the_registered_student_is_the_winner_and_takes_any_batch_size(finished)
     np.testing.assert_allclose(model.predict(validation.pixels[:1]).to_numpy(), whole[:1], atol=1e-5)
     assert model.metadata.signature.inputs.inputs[0].shape == (-1, 8, 8, 1)
     assert model.metadata.saved_input_example_info is not None
+
+
+def test_the_registered_student_has_a_card(finished):
+    client, parent = finished["client"], finished["parent"]
+    version = client.get_model_version_by_alias("ctkd-small", "champion")
+    best = next(trial for trial in finished["trials"] if str(trial.number) == parent.data.tags["ctkd.best_trial"])
+    assert f"Validation accuracy **{100 * best.accuracy:.2f} %** on 216 images" in version.description
+    assert f"student of trial {best.number} of the search 'small'" in version.description
+    assert version.tags["ctkd.trial"] == str(best.number)
+    assert version.tags["ctkd.pair"] == best.values["pair"]
+    assert float(version.tags["ctkd.validation_accuracy"]) == pytest.approx(best.accuracy, abs=1e-6)
+    assert "card.md" in [found.path for found in client.list_artifacts(best.run_id)]
+
+
+def test_the_winners_student_is_exported_from_its_record_alone(finished):
+    directory = finished["directory"]
+    result = command("export", "small", "--format", "onnx", "-o", "small.onnx", cwd=directory)
+    assert (result.returncode, result.stderr) == (0, "")
+    session = onnxruntime.InferenceSession(directory / "small.onnx", providers=["CPUExecutionProvider"])
+    validation = load_train(DatasetConfig("digits", validation=0.15)).validation
+    (found,) = session.run(["probabilities"], {"images": validation.pixels})
+    accuracy = float((found.argmax(axis=1) == validation.labels).mean())
+    assert accuracy == pytest.approx(finished["parent"].data.metrics["best_validation_accuracy"], abs=1e-9)
+    (directory / "small.onnx").unlink()
 
 
 def test_the_winner_trains_to_the_end_and_is_tested_once(finished):
