@@ -86,11 +86,6 @@ def families() -> tuple[Family, ...]:
     return tuple(entries("ctkd_search.models.families", "FAMILY"))
 
 
-def examples() -> list[str]:
-    """Names worth suggesting."""
-    return [name for family in families() for name in family.examples]
-
-
 def _match(name: str) -> tuple[Family, re.Match[str]]:
     for family in families():
         match = family.pattern.fullmatch(name)

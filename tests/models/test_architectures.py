@@ -7,13 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ctkd_search.models import Geometry, build, describe, examples
+from ctkd_search.models import Geometry, build, describe
+from ctkd_search.models.registry import families
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 # Too slow to run again and again on a CPU; their names and sizes are tested with the registry.
 BIG = {"wrn-28-10", "resnet110"}
-NAMES = sorted({*examples(), "wrn-10-1", "wrn-22-3", "resnet14", "resnet32", "resnet8x4"} - BIG)
+EXAMPLES = [name for family in families() for name in family.examples]
+NAMES = sorted({*EXAMPLES, "wrn-10-1", "wrn-22-3", "resnet14", "resnet32", "resnet8x4"} - BIG)
 GEOMETRIES = [Geometry(2, 1, 8), Geometry(10, 3, 15), Geometry(7, 1, 32), Geometry(100, 3, 64)]
 SMALLEST = Geometry(10, 3, 8)
 
