@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers, tiny_splits
+from tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers
 
 from ctkd_search.config import ExpertConfig
 from ctkd_search.distill.build import load_expert, make_trainer
@@ -14,11 +14,6 @@ from ctkd_search.errors import UserError
 from ctkd_search.models import Geometry, build
 
 pytestmark = pytest.mark.usefixtures("single_thread")
-
-
-@pytest.fixture(scope="module")
-def splits():
-    return tiny_splits()
 
 
 @pytest.fixture

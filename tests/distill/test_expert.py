@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers, tiny_splits
+from tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers
 
 from ctkd_search.distill.build import load_expert, make_trainer
 from ctkd_search.distill.cache import TeacherCache
@@ -41,11 +41,6 @@ DOES_NOT_MATTER = {
     "method.attention_layers": (2,),
     **{f"train.{key}": value for key, value in OTHER_RECIPE.items()},
 }
-
-
-@pytest.fixture(scope="module")
-def splits():
-    return tiny_splits()
 
 
 @pytest.fixture

@@ -4,26 +4,15 @@ import dataclasses
 
 import pytest
 import torch
-from tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers, tiny_splits
+from tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers
 
 from ctkd_search.distill.build import make_trainer
-from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.step import CapturedStep, StepPool, StudentStep, clone_lesson, copy_lesson, make_step
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 RECORDED = changed(TINY, "teachers.mode", "recorded")
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-@pytest.fixture(scope="module")
-def splits():
-    return tiny_splits()
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return TeacherCache(tmp_path_factory.mktemp("teachers"))
 
 
 def trained(config, splits, cache, steps=None, device=CPU):

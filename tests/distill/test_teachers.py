@@ -13,7 +13,6 @@ from tiny import (
     changed,
     copied,
     prepared_trainer,
-    tiny_splits,
 )
 
 from ctkd_search.distill.build import load_expert, make_trainer
@@ -37,17 +36,6 @@ STUDENT_THINGS = {
     "train.milestones": (),
     "train.gamma": 0.5,
 }
-
-
-@pytest.fixture(scope="module")
-def splits():
-    return tiny_splits()
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """Keeps the one expert that all of these tests ask for."""
-    return TeacherCache(tmp_path_factory.mktemp("teachers"))
 
 
 def trained(config, splits, cache):

@@ -16,7 +16,6 @@ from tiny import (
     changed,
     copied,
     prepared_trainer,
-    tiny_splits,
 )
 
 from ctkd_search.config import Augment, DatasetConfig, Recipe
@@ -31,16 +30,6 @@ pytestmark = pytest.mark.usefixtures("single_thread")
 
 CLOCK = {"seconds", "images_per_second"}
 ALONE = changed(changed(TINY, "method.alpha", 0.0), "method.beta", 0.0)
-
-
-@pytest.fixture(scope="module")
-def splits():
-    return tiny_splits()
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return TeacherCache(tmp_path_factory.mktemp("teachers"))
 
 
 def timeless(metrics):
