@@ -25,6 +25,8 @@ COMMANDS = re.findall(r"^    (\w+) +\w", cli._parser().format_help(), flags=re.M
 DONE = ("wrote", "took", "registered", "best:", "validation |", "parameter")
 AGAIN = "ctkd-search run 'spaces[1]/digits.yaml' --set 'search.step_loss={choice: [kl, mse]}' --name :x: --resume"
 
+pytestmark = pytest.mark.usefixtures("own_directory")
+
 
 def a_search(name, finished=False, accuracies=(0.5, 0.75)):
     """Writes a search of the digits into ./trials, as if it had run."""
@@ -44,11 +46,6 @@ def a_search(name, finished=False, accuracies=(0.5, 0.75)):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _in_a_directory_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
 def process(*words, **options):
     """Runs a command in a process of its own."""
     command = [sys.executable, "-m", "ctkd_search", *map(str, words)]
@@ -56,7 +53,7 @@ def process(*words, **options):
 
 
 @pytest.fixture
-def mistakes():
+def mistakes(own_directory):
     """Two searches, and files with which something is wrong."""
     a_search("digits")
     a_search("done", finished=True, accuracies=[0.5] * 24)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,13 +33,11 @@ class ConfigFile:
         name: The space it came from.
         config: The config.
         fingerprint: Hash of the training images of the search, if it is noted.
-        reached: What the trial reached in the search, as noted.
     """
 
     name: str
     config: TrialConfig
     fingerprint: str | None
-    reached: Mapping[str, Any]
 
 
 def config_text(space: Space, search: SearchRecord, trial: TrialRecord, splits: Splits | None = None) -> str:
@@ -137,9 +134,8 @@ def read_config(path: Path) -> ConfigFile:
         seed=seed,
     )
     noted = raw.get("data")
-    reached = raw.get("reached")
     fingerprint = noted.get("fingerprint") if isinstance(noted, dict) else None
-    return ConfigFile(name, config, fingerprint, reached if isinstance(reached, dict) else {})
+    return ConfigFile(name, config, fingerprint)
 
 
 def _method(document: Any, raw: Any) -> dict[str, Any]:
