@@ -207,6 +207,25 @@ def test_every_fault_of_the_tables_is_found_but_those_that_it_cannot_express():
     assert len(kinds) >= 8
 
 
+@pytest.mark.parametrize(
+    ("override", "place"),
+    [
+        ("name=teachers", "name"),
+        ("name=a/b", "name"),
+        ("search.alpha={float: [0, 1], log: true}", "search.alpha"),
+        ("search.alpha={float: [0.1, 1], log: true, step: 0.1}", "search.alpha"),
+        ("search.batch_size={int: [8, 64], log: true, step: 8}", "search.batch_size"),
+        ("search.step_loss={choice: [kl, mse], when: {step_loss: kl}}", "search.step_loss"),
+        ("dataset={name: folder}", "dataset.root"),
+        ("dataset={name: folder, root: images, image_size: }", "dataset.image_size"),
+    ],
+)
+def test_what_both_refuse_beside_the_tables(override, place):
+    content = Document("", HEAD + "search: {alpha: {float: [1, 2]}}", [override]).data
+    assert any(fault.startswith(place) for fault in said(content))
+    assert found(content, place.split("."))
+
+
 @pytest.mark.usefixtures("_files")
 @pytest.mark.parametrize("section", SCHEMA["properties"])
 def test_whatever_stands_there_it_refuses_nothing_that_is_right_and_all_that_it_can(section):
