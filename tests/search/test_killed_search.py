@@ -103,7 +103,7 @@ def outcome(directory):
 def undisturbed(tmp_path_factory):
     directory = tmp_path_factory.mktemp("undisturbed")
     (directory / "space.yaml").write_text(yaml.safe_dump(SPACE))
-    assert start(directory).wait(timeout=400) == 0, (directory / "log.txt").read_text()
+    assert start(directory).wait(timeout=900) == 0, (directory / "log.txt").read_text()
     return directory
 
 
@@ -123,7 +123,7 @@ def test_killed_at_random_moments_it_comes_to_the_same(undisturbed, tmp_path):
         process.wait()
         killed += 1
     assert killed == KILLS
-    assert start(tmp_path, "--resume").wait(timeout=400) == 0, (tmp_path / "log.txt").read_text()
+    assert start(tmp_path, "--resume").wait(timeout=900) == 0, (tmp_path / "log.txt").read_text()
     for ours, theirs in zip(outcome(tmp_path), outcome(undisturbed), strict=True):
         assert ours == theirs
     assert {status for _, status, *_ in outcome(tmp_path)[2]} == {"FINISHED"}
