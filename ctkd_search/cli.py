@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,17 @@ _EXIT_FAILED, _EXIT_USER, _EXIT_INTERRUPTED = 1, 2, 130
 
 # The formats in which a student is exported, and how their files are called.
 _STUDENT_SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+
+
+# Options that stand for keys of a space, wherever there is no space.
+_RESOURCES = {
+    "gpus_per_trial": "resources.gpus_per_trial",
+    "trials_per_gpu": "resources.trials_per_gpu",
+    "cpus_per_trial": "resources.cpus_per_trial",
+    "concurrent": "resources.concurrent_trials",
+    "address": "resources.address",
+    "tracking_uri": "tracking.uri",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,14 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--warm-start", metavar="NAME", help="begin from the results of an earlier search, where the spaces overlap"
     )
     run.add_argument("--time-budget", metavar="TIME", help="stop after this long, as in 2h or 1h30m")
-    run.add_argument("--gpus-per-trial", metavar="N", help="GPUs, or a fraction of one; 0 for the CPU")
-    run.add_argument("--trials-per-gpu", metavar="N", help="trials that share a GPU, or auto")
-    run.add_argument("--cpus-per-trial", metavar="N", help="CPU cores, and threads")
-    run.add_argument("--concurrent", metavar="N", help="trials at once")
-    run.add_argument(
-        "--address", metavar="RAY", help="join the Ray cluster at this address ('auto' for this machine's)"
-    )
-    _tracking_uri(run)
+    _resource_arguments(run)
     _trials_dir(run)
 
     show = _command(commands, "show", "list the searches, or one search's leaderboard", _show)
@@ -138,10 +142,27 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("config", type=Path, metavar="CONFIG", help="a config written by export")
     train.add_argument("--epochs", type=_count, metavar="N", help="epochs (default: the config's)")
     train.add_argument(
-        "--seed", type=_seed, metavar="N", help="seed of the stream and the student (default: the config's)"
+        "--seed", type=_seed, metavar="N", help="seed of the stream and the first student (default: the config's)"
     )
+    train.add_argument(
+        "--seeds",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="students, each with a seed of its own (default: 1)",
+    )
+    train.add_argument(
+        "--new-streams", action="store_true", help="give every seed a stream and teachers of its own too"
+    )
+    train.add_argument(
+        "--baselines",
+        metavar="NAMES",
+        help="baselines to train beside it, as in student-alone,kd, or none (default: every one where there are "
+        "several seeds, none where there is one)",
+    )
+    train.add_argument("--resume", action="store_true", help="go on with the newest final training of this config")
     train.add_argument("--device", choices=("cpu", "cuda"), help="where to compute (default: a GPU if there is one)")
-    _tracking_uri(train)
+    _resource_arguments(train)
     _trials_dir(train)
 
     cache = _command(commands, "cache", "list or remove what is kept of teachers", _cache)
@@ -198,6 +219,17 @@ def _space_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _resource_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--gpus-per-trial", metavar="N", help="GPUs, or a fraction of one; 0 for the CPU")
+    command.add_argument("--trials-per-gpu", metavar="N", help="trials that share a GPU, or auto")
+    command.add_argument("--cpus-per-trial", metavar="N", help="CPU cores, and threads")
+    command.add_argument("--concurrent", metavar="N", help="trials at once")
+    command.add_argument(
+        "--address", metavar="RAY", help="join the Ray cluster at this address ('auto' for this machine's)"
+    )
+    _tracking_uri(command)
+
+
 def _trials_dir(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--trials-dir",
@@ -234,15 +266,12 @@ def _overrides(options: argparse.Namespace) -> list[str]:
         "trials": "budget.trials",
         "epochs": "budget.epochs",
         "time_budget": "budget.time_budget",
-        "gpus_per_trial": "resources.gpus_per_trial",
-        "trials_per_gpu": "resources.trials_per_gpu",
-        "cpus_per_trial": "resources.cpus_per_trial",
-        "concurrent": "resources.concurrent_trials",
-        "address": "resources.address",
-        "tracking_uri": "tracking.uri",
     }
-    given = [f"{key}={value}" for name, key in keys.items() if (value := getattr(options, name, None)) is not None]
-    return [*given, *options.overrides]
+    return [*_given(options, {**keys, **_RESOURCES}), *options.overrides]
+
+
+def _given(options: argparse.Namespace, keys: Mapping[str, str]) -> list[str]:
+    return [f"{key}={value}" for name, key in keys.items() if (value := getattr(options, name, None)) is not None]
 
 
 def _console() -> Console:
@@ -272,9 +301,8 @@ def _run(options: argparse.Namespace) -> None:
 
     space = read_space(options.space, _overrides(options))
     name = check_name(options.name) if options.name is not None else space.name
-    again = shlex.join(["ctkd-search", *options.words, *([] if options.resume else ["--resume"])])
     ask = _ask if sys.stdin.isatty() and sys.stdout.isatty() else None
-    request = Request(space, name, options.trials_dir, options.resume, again, options.warm_start, ask)
+    request = Request(space, name, options.trials_dir, options.resume, _again(options), options.warm_start, ask)
     run_search(request, _console())
 
 
@@ -348,21 +376,27 @@ def _report(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from ctkd_search.results.config_file import read_config, with_changes
+    from ctkd_search.results.final_plan import make_plan
+    from ctkd_search.search.machine import on_device
+    from ctkd_search.space_file import read_resources
 
     read = read_config(options.config)
     config = with_changes(read.config, options.epochs, options.seed)
-    from ctkd_search.results.final import choose_device, train_final
+    plan, notes = make_plan(read.name, config, options.seeds, options.new_streams, options.baselines)
+    resources, tracking = read_resources(_given(options, _RESOURCES))
+    resources = on_device(resources, options.device)
+    from ctkd_search.search.final import FinalRequest, train_final
 
     console = _console()
-    train_final(
-        read.name,
-        config,
-        read.fingerprint,
-        options.trials_dir,
-        options.tracking_uri,
-        choose_device(options.device),
-        lambda text: console.print(text, soft_wrap=True, highlight=False),
-    )
+    for note in notes:
+        console.print(note, soft_wrap=True, highlight=False)
+    trials_dir, again = options.trials_dir, _again(options)
+    train_final(FinalRequest(plan, read.fingerprint, trials_dir, options.resume, again, resources, tracking), console)
+
+
+def _again(options: argparse.Namespace) -> str:
+    """The command that goes on with what this one begins."""
+    return shlex.join(["ctkd-search", *options.words, *([] if options.resume else ["--resume"])])
 
 
 def _cache(options: argparse.Namespace) -> None:

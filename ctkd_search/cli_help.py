@@ -99,13 +99,22 @@ cost. Trains nothing; may be called while a search runs.
     ),
     "train": (
         """\
-Final training of a config, on training and validation images. The only command that reads the test images, once, at the
-end.
+Trains a config to the end, on training and validation images, with teachers that learn from both. The only command
+that reads the test images: once for each student, when all are trained.
+
+With several seeds it says how sure the test accuracy is, and how far the config is ahead of baselines that are trained
+beside it, with its own recipe (learning rate, batch size and so on), epochs and seeds: student-alone, without teacher;
+kd, with the expert's predictions; at and scratch-only, with one half of CTKD and the config's own weight of it;
+ctkd-paper, with the paper's loss. The first seed's student is kept and registered, whichever is the best.
+
+Ctrl-C stops it and keeps what has been done; --resume goes on, after a crash too.
 
   ctkd-search train best.yaml
   ctkd-search train best.yaml --epochs 200 --seed 1
+  ctkd-search train best.yaml --seeds 5
+  ctkd-search train best.yaml --seeds 5 --new-streams --baselines student-alone,kd
 """,
-        EXIT_CODES,
+        f"{EXIT_CODES} (go on with --resume)",
     ),
     "cache": (
         """\

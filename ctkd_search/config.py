@@ -296,7 +296,8 @@ class TrialConfig:
         method: Name of the method and the values of its parameters.
         train: How the student is trained.
         teachers: How the teachers are trained.
-        seed: Seed of the stream and of the student's initial weights.
+        seed: Seed of the stream and, unless `student_seed` says otherwise, of the student's initial weights.
+        student_seed: Seed of the student's initial weights alone; None for `seed`.
     """
 
     dataset: DatasetConfig
@@ -308,6 +309,12 @@ class TrialConfig:
     train: Recipe = Recipe()
     teachers: TeachersConfig = field(default_factory=TeachersConfig)
     seed: int = 0
+    student_seed: int | None = None
+
+    @property
+    def seed_of_student(self) -> int:
+        """The seed of the student's initial weights."""
+        return self.seed if self.student_seed is None else self.student_seed
 
     def as_dict(self) -> dict[str, Any]:
         """The config as plain values that YAML and JSON can hold."""

@@ -73,6 +73,30 @@ def space_of(raw: Mapping[str, Any]) -> Space:
     return _Reader(Document("the space kept with the search", dump(dict(raw)))).space()
 
 
+def read_resources(overrides: Sequence[str]) -> tuple[Resources, Tracking]:
+    """What a command may use of the machine, and where MLflow is, from its own options.
+
+    Args:
+        overrides: ``KEY=VALUE`` words, as in ``resources.concurrent_trials=2``.
+
+    Raises:
+        UserError: All that is wrong with them.
+    """
+    document = Document("the command line", "", overrides)
+    resources = document.section("resources", Resources, Resources())
+    tracking = _tracking(document)
+    note_conflicts(document)
+    document.raise_problems()
+    return resources, tracking
+
+
+def _tracking(document: Document) -> Tracking:
+    tracking = document.section("tracking", Tracking, Tracking())
+    if tracking.uri is not None and (fault := uri_fault(tracking.uri)):
+        document.fault(("tracking", "uri"), fault)
+    return tracking
+
+
 def name_fault(name: Any) -> str | None:
     """What is wrong with the name of a search, or None."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
@@ -129,10 +153,8 @@ class _Reader:
         pairs = possible_values(entries.get("pair"), PAIR) if "pair" not in self.faulty else ()
         strategy = read_strategy(document, budget, entries, [str(pair).rpartition("/")[2] for pair in pairs])
         resources = document.section("resources", Resources, Resources())
-        tracking = document.section("tracking", Tracking, Tracking())
+        tracking = _tracking(document)
         note_conflicts(document)
-        if tracking.uri is not None and (fault := uri_fault(tracking.uri)):
-            document.fault(("tracking", "uri"), fault)
         document.raise_problems()
         assert dataset is not None  # a missing data set is a problem
         raw = dict(document.data)

@@ -1,5 +1,6 @@
 """Fixtures that more than one room's tests use."""
 
+import os
 import tarfile
 from pathlib import Path
 
@@ -61,13 +62,18 @@ def cifar_jpeg(tmp_path_factory):
     return root
 
 
+def _forget_mlflow():
+    """Removes what the user of this machine, or MLflow itself in an earlier test, has set."""
+    for name in ("URI", "TOKEN", "USERNAME", "PASSWORD"):
+        os.environ.pop(f"MLFLOW_TRACKING_{name}", None)
+
+
+# Before any fixture of a module begins a search.
+_forget_mlflow()
+
+
 @pytest.fixture(autouse=True)
-def _no_mlflow_elsewhere(monkeypatch):
-    """Whatever tracking server the user of this machine has set: tests have their own."""
-    for name in (
-        "MLFLOW_TRACKING_URI",
-        "MLFLOW_TRACKING_TOKEN",
-        "MLFLOW_TRACKING_USERNAME",
-        "MLFLOW_TRACKING_PASSWORD",
-    ):
-        monkeypatch.delenv(name, raising=False)
+def _no_mlflow_elsewhere():
+    """No test hears of another one's tracking server."""
+    yield
+    _forget_mlflow()

@@ -134,7 +134,7 @@ def test_a_record_gives_its_config_again_with_its_own_seed(name):
     again = TrialRecord(2, values, stored, 5, baseline=name, repeats=1)
     assert config_of(chosen, first) == config
     fresh = config_of(chosen, again)
-    assert (fresh.seed, fresh.teachers.seed) == (5, 12)
+    assert (fresh.seed, fresh.teachers.seed, fresh.teachers.expert.seed) == (5, 12, 6)
     assert with_seed(fresh, 3, 5) == config
     student = C.split("/")[1]
     label = f"{name} {student}" if name else f"{student} kl T=4 a=1 b=60 L1,2,3 lr=0.02"

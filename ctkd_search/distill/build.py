@@ -99,7 +99,7 @@ def make_trainer(
     teachers = _teachers(config, splits, cache, stream, method, config.teachers.cache_bytes() if keep_maps else 0)
 
     def fresh() -> StudentStep:
-        student = place(build(config.student, splits.geometry, derived_seed("student", config.seed)), device)
+        student = place(build(config.student, splits.geometry, derived_seed("student", config.seed_of_student)), device)
         return make_step(student, method, config.train, device, steps.memory if steps else None)
 
     if steps is None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from ctkd_search import data
-from ctkd_search.config import Count, DatasetConfig, Range, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.config import Count, DatasetConfig, Recipe, Seed, TeachersConfig, TrialConfig
 from ctkd_search.distill.methods.base import methods
 from ctkd_search.errors import UserError
 from ctkd_search.results.store import SearchRecord, TrialRecord
@@ -20,7 +21,7 @@ from ctkd_search.yamlfile import dump, read
 if TYPE_CHECKING:
     from ctkd_search.data import Splits
 
-_SECTIONS = ("name", "pair", "epochs", "seed", "method", "train", "teachers", "dataset", "augment")
+_SECTIONS = ("name", "pair", "epochs", "seed", "student_seed", "method", "train", "teachers", "dataset", "augment")
 # Written for the reader; nothing depends on them but the check that the images are the same.
 _NOTES = ("reached", "data", "versions")
 
@@ -100,7 +101,9 @@ def read_config(path: Path) -> ConfigFile:
     if fault := name_fault(name):
         document.fault(("name",), fault)
     epochs = document.validated(("epochs",), raw.get("epochs", 1), Count, 1)
-    seed = document.validated(("seed",), raw.get("seed", 0), Annotated[int, Range(0)], 0)
+    seed = document.validated(("seed",), raw.get("seed", 0), Seed, 0)
+    own = raw.get("student_seed")
+    student_seed = None if own is None else document.validated(("student_seed",), own, Seed, None)
     train = document.section("train", Recipe, Recipe())
     teachers = document.section("teachers", TeachersConfig, TeachersConfig())
     for place, recipe in ((("train",), train), (("teachers", "recipe"), teachers.recipe)):
@@ -122,6 +125,9 @@ def read_config(path: Path) -> ConfigFile:
         document.fault(("pair",), fault)
     document.raise_problems()
     teacher, student = pair.split("/")
+    # Trainings run in other working directories than this one.
+    if dataset.root:
+        dataset = dataclasses.replace(dataset, root=os.path.abspath(dataset.root))
     config = TrialConfig(
         dataset=dataset,
         augment=augment,
@@ -130,12 +136,23 @@ def read_config(path: Path) -> ConfigFile:
         student=student,
         method=method,
         train=train,
-        teachers=teachers,
+        teachers=_with_absolute_checkpoint(teachers),
         seed=seed,
+        student_seed=student_seed,
     )
     noted = raw.get("data")
     fingerprint = noted.get("fingerprint") if isinstance(noted, dict) else None
     return ConfigFile(name, config, fingerprint)
+
+
+def _with_absolute_checkpoint(teachers: TeachersConfig) -> TeachersConfig:
+    own = teachers.expert.checkpoint
+    if own is None:
+        return teachers
+    absolute = (
+        {name: os.path.abspath(path) for name, path in own.items()} if isinstance(own, dict) else os.path.abspath(own)
+    )
+    return dataclasses.replace(teachers, expert=dataclasses.replace(teachers.expert, checkpoint=absolute))
 
 
 def _method(document: Any, raw: Any) -> dict[str, Any]:
@@ -165,7 +182,8 @@ def _without_none(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_changes(config: TrialConfig, epochs: int | None, seed: int | None) -> TrialConfig:
-    """A config with another number of epochs or another seed."""
-    return dataclasses.replace(
-        config, epochs=config.epochs if epochs is None else epochs, seed=config.seed if seed is None else seed
-    )
+    """A config with another number of epochs or another seed, of the stream and of the student."""
+    changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+    if seed is not None:
+        changes |= {"seed": seed, "student_seed": None}
+    return dataclasses.replace(config, **changes)

@@ -1,180 +1,256 @@
-"""Final training: the best config, on training and validation images, to the end. The only reader of the test split."""
+"""What a final training comes to. The only code that reads the test split."""
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
-import os
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ctkd_search import data
 from ctkd_search.config import TrialConfig
-from ctkd_search.data.stream import Normalise
-from ctkd_search.distill.build import load_expert, make_trainer, teacher_runs
-from ctkd_search.distill.cache import TeacherCache
-from ctkd_search.distill.methods.base import make_method
-from ctkd_search.distill.recording import prepare
-from ctkd_search.distill.trainer import Trainer, diverged, evaluate
-from ctkd_search.errors import UserError, WorkFailed
-from ctkd_search.files import atomic, make_directory, write_text
-from ctkd_search.mlflow_store import Mlflow, store_uri
-from ctkd_search.results.leaderboard import percent
-from ctkd_search.results.model import log_student
+from ctkd_search.distill.trainer import evaluate
+from ctkd_search.files import atomic, write_text
+from ctkd_search.results.final_plan import FinalPlan
+from ctkd_search.results.leaderboard import plain_table, points, spread
 from ctkd_search.results.served import ServedStudent
-from ctkd_search.results.store import TEACHERS
-from ctkd_search.results.students import STUDENT_FILE
+from ctkd_search.results.standing import Estimate, estimate, paired_difference, verdict
+from ctkd_search.results.store import FINISHED, TrialRecord
 from ctkd_search.versions import versions
 
+if TYPE_CHECKING:
+    from rich.table import Table
 
-def choose_device(wanted: str | None) -> torch.device:
-    """The device of that name, or the best there is.
-
-    Raises:
-        UserError: A GPU was asked for and there is none.
-    """
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda was asked for, but torch finds no GPU; leave it out to use the CPU")
-    return torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
+CONFIG = "the config"
+_WIDTH = 120
 
 
-def train_final(
-    name: str,
+def measure_on_test(
     config: TrialConfig,
-    fingerprint: str | None,
-    trials_dir: Path,
-    tracking_uri: str | None,
-    device: torch.device,
+    trials: Sequence[TrialRecord],
+    student_of: Callable[[TrialRecord], ServedStudent],
+    keep: Callable[[TrialRecord], None],
     say: Callable[[str], None],
 ) -> None:
-    """Trains a config on everything but the test split, and reads the test split once, at the end.
-
-    The teachers are trained anew, because they too may now learn from the validation images; they are kept for next
-    time.
+    """Tests every student that has been trained and was not tested yet, on the CPU and in float32, as it is served.
 
     Args:
-        name: The space that the config came from.
-        config: The config.
-        fingerprint: Hash of the training images that the config was found on, or None if it is not known.
-        trials_dir: Where the teacher cache is and the student goes.
-        tracking_uri: MLflow, or None for the store in `trials_dir`.
-        device: Where to compute.
+        config: The config, for its data set.
+        trials: The trainings.
+        student_of: Loads the student of a training.
+        keep: Told of every training whose student has been tested.
         say: Told how it goes, a line at a time.
 
     Raises:
-        UserError: The data or MLflow is not as it must be.
-        WorkFailed: The training diverged, or MLflow failed after it.
+        UserError: The test images are missing or broken.
     """
-    if device.type == "cpu":
-        torch.set_num_threads(os.cpu_count() or 1)
-    make_directory(trials_dir)
-    mlflow = Mlflow(store_uri(tracking_uri, trials_dir), name, trials_dir / "artifacts")
-    searched = data.load_train(config.dataset)
-    if fingerprint is not None and searched.fingerprint != fingerprint:
-        say("warning: these are not the training images that the config was found on")
-    splits = searched.with_validation()
-    say(f"data: {len(splits.train):,} images, training and validation together")
-    cache = TeacherCache(trials_dir / TEACHERS, f"{name} (final training)")
-    method = make_method(config.method)
-    if method.expert_layers and config.teachers.expert.checkpoint_of(config.teacher):
-        load_expert(config, splits, cache, device)  # a broken checkpoint is said before anything is trained
-    runs = teacher_runs(
-        config, splits.fingerprint, device, scratch=method.needs_scratch, expert=bool(method.expert_layers)
-    )
-    for run, storage in runs.items():
-        for progress in prepare(run, splits, cache, device, storage):
-            if _worth_saying(progress.epoch, progress.epochs) and not progress.done:
-                say(f"teacher {run.architecture}: epoch {progress.epoch} of {progress.epochs}")
-        cache.note_use(run.shelf)
-    # One training reads each epoch's maps once: they are not worth keeping.
-    trainer = make_trainer(config, splits, cache, device, keep_maps=False)
-    history = _train(trainer, say)
-    served = ServedStudent(trainer.student.cpu(), splits.mean, splits.std)
-    # Before anything else can go wrong: the test images may be broken, and MLflow away.
-    directory = _keep_student(trials_dir / name, served, config, splits)
-    say(f"student kept in {directory}")
-    test = data.load_test(config.dataset)
-    measured = evaluate(served.student, test, Normalise(splits.mean, splits.std), torch.device("cpu"))
-    say(f"test accuracy {percent(measured['accuracy'])} on {len(test):,} images")
-    _keep_result(directory, config, splits, measured, len(test))
-    epochs = [*history[:-1], {**history[-1], **{f"test_{key}": value for key, value in measured.items()}}]
-    try:
-        run_id = mlflow.log_run(f"{name}: final training", _flat(config), epochs)
-        model = log_student(
-            served,
-            splits.train.pixels[:4],
-            mlflow,
-            run_id,
-            f"ctkd-{name}-final",
-            classes=splits.classes,
-            architecture=config.student,
+    untested = [trial for trial in trials if trial.status == FINISHED and trial.test is None]
+    if not untested:
+        return
+    images = data.load_test(config.dataset)
+    say(f"testing {len(untested)} student{'s' * (len(untested) > 1)} on {len(images):,} test images")
+    for trial in untested:
+        served = student_of(trial)
+        measured = evaluate(served.student, images, served.normalise, torch.device("cpu"))
+        trial.test = {**measured, "images": len(images)}
+        keep(trial)
+
+
+def first_student(trained: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The config's training whose student is kept: the first seed's, and of one that was lost, the next one's.
+
+    It is never chosen by its test accuracy, which would then say nothing any more.
+    """
+    return next((trial for trial in trained if trial.baseline is None and trial.status == FINISHED), None)
+
+
+@dataclass(frozen=True)
+class Line:
+    """The config or a baseline, over the seeds.
+
+    Attributes:
+        name: The baseline's name; `CONFIG` for the config.
+        trials: Its trainings, by seed.
+    """
+
+    name: str
+    trials: tuple[TrialRecord, ...]
+
+    @property
+    def accuracies(self) -> dict[int, float]:
+        """Test accuracy of each student that was trained to the end, by its seed."""
+        return {trial.student_seed or 0: trial.test["accuracy"] for trial in self.trials if trial.test is not None}
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """Mean over the seeds; None if no student was trained to the end."""
+        return estimate(list(self.accuracies.values())) if self.accuracies else None
+
+    @property
+    def loss(self) -> float | None:
+        """Mean test loss over the seeds."""
+        losses = [trial.test["loss"] for trial in self.trials if trial.test is not None]
+        return sum(losses) / len(losses) if losses else None
+
+    @property
+    def lost(self) -> list[TrialRecord]:
+        """Trainings of which no student came."""
+        return [trial for trial in self.trials if trial.test is None]
+
+
+def lines(trials: Sequence[TrialRecord]) -> list[Line]:
+    """The config first, then its baselines, each with its trainings."""
+    names = dict.fromkeys(trial.baseline for trial in trials)
+    return [
+        Line(name or CONFIG, tuple(trial for trial in trials if trial.baseline == name))
+        for name in sorted(names, key=lambda name: name is not None)
+    ]
+
+
+def headline(line: Line) -> str:
+    """The config's test accuracy in a sentence."""
+    found = line.estimate
+    assert found is not None  # a config without a student has no headline
+    images = next(trial.test["images"] for trial in line.trials if trial.test is not None)
+    more = ""
+    if found.n > 1:
+        more = f" ± {100 * found.half_width:.2f} (95 % interval, n = {found.n} seeds)"
+    return f"test accuracy {100 * found.mean:.2f} %{more} on {images:,} images"
+
+
+def table(found: Sequence[Line]) -> Table:
+    """A row for the config and for each baseline."""
+    right = ("test accuracy", "95 % interval", "deviation", "n", "config minus baseline")
+    shown = plain_table("", *right, "", title="final training (test accuracy over the seeds)", right=right)
+    config = found[0]
+    for line in found:
+        cells = spread(line.estimate) if line.estimate else ("-", "", "", "0")
+        gap = None if line is config else paired_difference(config.accuracies, line.accuracies)
+        shown.add_row(line.name, *cells, points(gap), _lost(line), style="bold" if line is config else None)
+    return shown
+
+
+def sentences(plan: FinalPlan, found: Sequence[Line]) -> list[str]:
+    """What can be told from the table, and what not."""
+    config, *baselines = found
+    said = [
+        verdict(CONFIG, line.name, paired_difference(config.accuracies, line.accuracies))
+        for line in baselines
+        if line.accuracies and config.accuracies
+    ]
+    if plan.seeds > 1:
+        said.append(
+            "each seed has a stream, teachers and initial weights of its own"
+            if plan.new_streams
+            else "the seeds differ in the students' initial weights alone, along one stream; --new-streams varies the "
+            "stream and the teachers too"
         )
-    except Exception as error:  # whatever MLflow, its server or its store raises: the student is safe
-        reason = str(error).strip().splitlines()[0][:200]
-        raise WorkFailed(f"the student is in {directory}, but MLflow did not take it ({reason})") from None
-    say(f"registered in MLflow as {model}")
+    for line in found:
+        said += [
+            f"{line.name}, seed {trial.student_seed}: {trial.status} ({trial.reason}); it is not part of the mean"
+            for trial in line.lost
+        ]
+    return said
 
 
-def _train(trainer: Trainer, say: Callable[[str], None]) -> list[dict[str, float]]:
-    history = []
-    for epoch in range(1, trainer.epochs + 1):
-        metrics = trainer.run_epoch()
-        history.append(metrics)
-        if diverged(metrics):
-            raise WorkFailed(f"the loss was no longer a finite number in epoch {epoch}; lower train.lr in the config")
-        if _worth_saying(epoch, trainer.epochs):
-            say(
-                f"epoch {epoch} of {trainer.epochs}: loss {metrics['loss']:.4f}, training accuracy "
-                f"{percent(metrics['train_accuracy'])}, {metrics['images_per_second']:,.0f} images/s"
-            )
-    return history
+def _lost(line: Line) -> str:
+    """How many trainings no student came of, in a few words."""
+    counts = {status: sum(trial.status == status for trial in line.lost) for status in ("diverged", "failed")}
+    return ", ".join(f"{count} {status}" for status, count in counts.items() if count)
 
 
-def _worth_saying(epoch: int, epochs: int) -> bool:
-    return epoch == epochs or epoch % max(1, epochs // 10) == 0
+def as_text(plan: FinalPlan, found: Sequence[Line]) -> str:
+    """The table and what can be told from it, as a text file holds it."""
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=_WIDTH, markup=False, emoji=False, highlight=False)
+    console.print(table(found))
+    for sentence in sentences(plan, found):
+        console.print(sentence, soft_wrap=True)
+    written: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in written.splitlines()) + "\n"
 
 
-def _keep_student(parent: Path, served: ServedStudent, config: TrialConfig, splits: data.Splits) -> Path:
-    """Writes the student into a new directory, and returns it; earlier ones stay."""
-    number = 1
-    while (parent / f"final-{number}").exists():
-        number += 1
-    directory = make_directory(parent / f"final-{number}")
-    with atomic(directory / STUDENT_FILE) as temporary:
-        torch.save(
-            {
-                "student": served.student.state_dict(),
-                "architecture": config.student,
-                "geometry": list(splits.geometry),
-                "classes": list(splits.classes),
-                "mean": list(splits.mean),
-                "std": list(splits.std),
-            },
-            temporary,
-        )
-    return directory
+def result(plan: FinalPlan, config: TrialConfig, found: Sequence[Line], images: int) -> dict[str, Any]:
+    """What a final training came to, as plain values.
 
-
-def _keep_result(
-    directory: Path, config: TrialConfig, splits: data.Splits, measured: dict[str, float], images: int
-) -> None:
-    """Writes what the final training came to beside the student."""
-    result = {
-        "test_accuracy": measured["accuracy"],
-        "test_loss": measured["loss"],
-        "test_images": images,
-        "train_images": len(splits.train),
+    Args:
+        plan: What was trained.
+        config: The config, its precision settled.
+        found: The config and its baselines.
+        images: How many images were learned from.
+    """
+    tested = [trial.test["images"] for line in found for trial in line.trials if trial.test is not None]
+    first = found[0]
+    return {
+        **_estimated(first),
+        "test_loss": first.loss,
+        "test_images": tested[0] if tested else None,
+        "train_images": images,
+        "seeds": _by_seed(first),
+        "new_streams": plan.new_streams,
+        "baselines": {
+            line.name: {
+                **_estimated(line),
+                "test_loss": line.loss,
+                "seeds": _by_seed(line),
+                "config_minus_baseline": _plain(paired_difference(first.accuracies, line.accuracies)),
+            }
+            for line in found[1:]
+        },
         "config": config.as_dict(),
         "versions": versions(),
     }
-    write_text(directory / "result.json", json.dumps(result, indent=1) + "\n")
 
 
-def _flat(config: TrialConfig) -> dict[str, Any]:
-    """The config as MLflow parameters: dotted names, plain values."""
+def _estimated(line: Line) -> dict[str, Any]:
+    plain = _plain(line.estimate) or {"mean": None, "deviation": None, "half_width": None, "n": 0}
+    mean = plain.pop("mean")
+    return {"test_accuracy": mean, **{f"test_accuracy_{key}": value for key, value in plain.items()}}
+
+
+def _by_seed(line: Line) -> list[dict[str, Any]]:
+    return [
+        {
+            "seed": trial.student_seed,
+            "stream_seed": trial.seed,
+            "status": trial.status,
+            "reason": trial.reason,
+            "test_accuracy": trial.test["accuracy"] if trial.test else None,
+            "test_loss": trial.test["loss"] if trial.test else None,
+            "run_id": trial.run_id,
+        }
+        for trial in line.trials
+    ]
+
+
+def _plain(found: Estimate | None) -> dict[str, Any] | None:
+    """An estimate as JSON can hold it: what one value alone cannot tell is null."""
+    if found is None:
+        return None
+    return {key: value if math.isfinite(value) else None for key, value in dataclasses.asdict(found).items()}
+
+
+def parent_metrics(found: Sequence[Line]) -> dict[str, float]:
+    """What the parent run says of the whole; what one seed alone cannot tell is left out."""
+    first, *baselines = found
+    metrics: dict[str, float | None] = {**_estimated(first), "test_loss": first.loss}
+    for line in baselines:
+        gap = _plain(paired_difference(first.accuracies, line.accuracies)) or {}
+        estimated = _estimated(line)
+        metrics |= {f"{key}.{line.name}": value for key, value in estimated.items()}
+        metrics |= {f"minus_{line.name}": gap.get("mean"), f"minus_{line.name}_half_width": gap.get("half_width")}
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def flat(config: TrialConfig) -> dict[str, Any]:
+    """A config as MLflow parameters: dotted names, plain values."""
 
     def walk(prefix: str, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -183,3 +259,25 @@ def _flat(config: TrialConfig) -> dict[str, Any]:
         return {name: inner for part in parts for name, inner in part.items() if inner is not None}
 
     return walk("", dataclasses.asdict(config))
+
+
+def keep_student(path: Path, served: ServedStudent, architecture: str, splits: data.Splits) -> None:
+    """Writes a student, and all that is needed to use it, into a file."""
+    with atomic(path) as temporary:
+        torch.save(
+            {
+                "student": served.student.state_dict(),
+                "architecture": architecture,
+                "geometry": list(splits.geometry),
+                "classes": list(splits.classes),
+                "mean": list(splits.mean),
+                "std": list(splits.std),
+            },
+            temporary,
+        )
+
+
+def keep_result(directory: Path, content: Mapping[str, Any], text: str) -> None:
+    """Writes what a final training came to, for programs and for people."""
+    write_text(directory / "result.json", json.dumps(content, indent=1) + "\n")
+    write_text(directory / "table.txt", text)

@@ -135,19 +135,21 @@ def _confirmed(configs: Sequence[Confirmed], leader: TrialRecord | None) -> Tabl
     for config in configs:
         found = config.estimate
         gap = config.difference(first) if first and config is not first else None
-        interval = "" if math.isinf(found.half_width) else f"± {100 * found.half_width:.2f}"
-        deviation = "" if math.isnan(found.deviation) else f"{100 * found.deviation:.2f}"
         table.add_row(
             str(config.trial.number),
-            percent(found.mean),
-            interval,
-            deviation,
-            str(found.n),
+            *spread(found),
             points(gap),
             config.trial.baseline or "trial",
             style="bold" if config is first else None,
         )
     return table
+
+
+def spread(found: Estimate) -> tuple[str, str, str, str]:
+    """The cells of an estimated accuracy: mean, 95 % interval, standard deviation, and how many values."""
+    interval = "" if math.isinf(found.half_width) else f"± {100 * found.half_width:.2f}"
+    deviation = "" if math.isnan(found.deviation) else f"{100 * found.deviation:.2f}"
+    return percent(found.mean), interval, deviation, str(found.n)
 
 
 def _pareto(space: Space, search: SearchRecord, explored: Sequence[TrialRecord]) -> Table:

@@ -11,7 +11,7 @@ from typing import Any
 from ctkd_search.distributions import show
 from ctkd_search.results.leaderboard import percent, print_leaderboard
 from ctkd_search.results.standing import confirmed, gap_to, verdicts
-from ctkd_search.results.store import BASELINE, SearchRecord, TrialRecord, ranked
+from ctkd_search.results.store import BASELINE, FINAL, SearchRecord, TrialRecord, ranked
 from ctkd_search.results.trial_configs import label_of
 from ctkd_search.space import Space
 
@@ -58,10 +58,10 @@ def leaderboard_csv(space: Space, trials: Sequence[TrialRecord], leader: TrialRe
 
 
 def kind_of(trial: TrialRecord) -> str:
-    """What a trial is for: ``trial``, ``baseline`` or ``confirmation``."""
+    """What a trial is for: ``trial``, ``baseline``, ``confirmation``, or ``final`` in a final training."""
     if trial.repeats is not None:
         return "confirmation"
-    return "baseline" if trial.kind == BASELINE else "trial"
+    return {BASELINE: "baseline", FINAL: "final"}.get(trial.kind, "trial")
 
 
 def summary(space: Space, trials: Sequence[TrialRecord], leader: TrialRecord) -> str:

@@ -44,6 +44,12 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, deviation, len(values), stdtrit(len(values) - 1, 0.975) * deviation / math.sqrt(len(values)))
 
 
+def paired_difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Estimate | None:
+    """By how much our values exceed theirs, seed by seed, from the seeds that both have; None if there are none."""
+    both = sorted(ours.keys() & theirs.keys())
+    return estimate([ours[seed] - theirs[seed] for seed in both]) if both else None
+
+
 @dataclass(frozen=True)
 class Confirmed:
     """A config that was trained again with fresh seeds.
@@ -63,8 +69,7 @@ class Confirmed:
 
     def difference(self, other: Confirmed) -> Estimate | None:
         """By how much it is better than another, from the seeds that both have: each pairs two runs of one stream."""
-        both = sorted(self.accuracies.keys() & other.accuracies.keys())
-        return estimate([self.accuracies[seed] - other.accuracies[seed] for seed in both]) if both else None
+        return paired_difference(self.accuracies, other.accuracies)
 
 
 def confirmed(trials: Sequence[TrialRecord]) -> list[Confirmed]:
@@ -142,14 +147,25 @@ def verdicts(trials: Sequence[TrialRecord]) -> list[str]:
     others = [config for config in configs if config is not first]
     second = next((config for config in others if config.trial.explores), None)
     baseline = next((config for config in others if not config.trial.explores), None)
-    return [_verdict(first, other) for other in (second, baseline) if other is not None]
+    return [
+        verdict(_called(first.trial), _called(other.trial), first.difference(other))
+        for other in (second, baseline)
+        if other is not None
+    ]
 
 
-def _verdict(first: Confirmed, other: Confirmed) -> str:
-    one, two = _called(first.trial), _called(other.trial)
-    gap = first.difference(other)
+def verdict(one: str, two: str, gap: Estimate | None) -> str:
+    """Whether two things can be told apart, in a sentence.
+
+    Args:
+        one: What to call the first.
+        two: What to call the second.
+        gap: By how much the first is better, from seeds that both have; None if there are none.
+    """
     if gap is None:
         return f"{one} and {two} have no seed in common, so that they cannot be compared"
+    if gap.n == 1:
+        return f"{one} and {two} cannot be told apart by one seed alone ({100 * gap.mean:+.2f} points)"
     apart = f"{100 * gap.mean:+.2f} points, 95 % interval ±{100 * gap.half_width:.2f}, n = {gap.n} seeds"
     if not gap.excludes(0.0):
         return f"{one} and {two} cannot be told apart ({apart})"

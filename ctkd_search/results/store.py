@@ -6,20 +6,26 @@ Every command after ``run`` reads from here alone, so that none of them needs Ra
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import math
 import shutil
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctkd_search.errors import UserError
 from ctkd_search.files import write_text
+from ctkd_search.versions import versions
+
+if TYPE_CHECKING:
+    from ctkd_search.data import Splits
 
 TEACHERS = "teachers"
 
-SEARCHED, BASELINE = "searched", "baseline"
+SEARCHED, BASELINE, FINAL = "searched", "baseline", "final"
 
 WAITING = "waiting"
 RUNNING = "running"
@@ -38,8 +44,8 @@ class TrialRecord:
         number: Its number in the search, from 1.
         values: The values of its parameters, those that have an effect.
         stored: The values of the searched parameters, as Optuna stores them.
-        seed: Seed of its stream and its student.
-        kind: ``searched`` or ``baseline``.
+        seed: Seed of its stream and, unless `student_seed` says otherwise, of its student.
+        kind: ``searched``, ``baseline``, or ``final`` for the config of a final training.
         baseline: Which baseline it is, or None.
         repeats: The trial whose config it confirms with another seed, or None.
         optuna: Its number in Optuna's study; None if Optuna was not asked.
@@ -48,6 +54,9 @@ class TrialRecord:
         retries: How often it was taken up again after a failure.
         epochs: Metrics of each epoch, in order.
         run_id: Its run in MLflow.
+        student_seed: Seed of its student's initial weights alone, or None.
+        test: What a final training measured on the test images: ``accuracy``, ``loss``, and how many ``images``; None
+            before that, and for every trial of a search.
     """
 
     number: int
@@ -63,6 +72,8 @@ class TrialRecord:
     retries: int = 0
     epochs: list[dict[str, Any]] = field(default_factory=list)
     run_id: str | None = None
+    student_seed: int | None = None
+    test: dict[str, Any] | None = None
 
     @property
     def ended(self) -> bool:
@@ -76,8 +87,9 @@ class TrialRecord:
 
     @property
     def accuracy(self) -> float:
-        """Validation accuracy after the last epoch; below every real one if there was none."""
-        return self.epochs[-1]["validation_accuracy"] if self.epochs else -1.0
+        """Validation accuracy after the last epoch; below every real one if there is none."""
+        # A final training holds no images out.
+        return self.epochs[-1].get("validation_accuracy", -1.0) if self.epochs else -1.0
 
     @property
     def seconds(self) -> float:
@@ -87,12 +99,12 @@ class TrialRecord:
 
 @dataclass
 class SearchRecord:
-    """A search as a whole.
+    """A search, or a final training, as a whole.
 
     Attributes:
         name: Its name.
         id: What tells it from every other search, of the same name too.
-        space: The space's content, overrides included.
+        space: The space's content, overrides included; of a final training, all that determines it.
         again: The command that goes on with it.
         started: When, in ISO 8601.
         versions: Versions of what it ran with.
@@ -130,6 +142,32 @@ class SearchRecord:
     geometry: list[int] | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
+
+
+def new_record(name: str, content: dict[str, Any], splits: Splits, warm_start: str | None = None) -> SearchRecord:
+    """The record of something that begins now; how to go on with it, and where MLflow is, is noted later.
+
+    Args:
+        name: Its name.
+        content: What it is: a space's content, or all that determines a final training.
+        splits: The images.
+        warm_start: The earlier search whose results it begins from.
+    """
+    return SearchRecord(
+        name=name,
+        id=uuid.uuid4().hex,
+        space=content,
+        again="",
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+        fingerprint=splits.fingerprint,
+        classes=list(splits.classes),
+        tracking_uri="",
+        warm_start=warm_start,
+        geometry=list(splits.geometry),
+        mean=list(splits.mean),
+        std=list(splits.std),
+    )
 
 
 class SearchFolder:

@@ -11,7 +11,7 @@ from ctkd_search.space import Space
 
 
 def config_of(space: Space, trial: TrialRecord) -> TrialConfig:
-    """The config of a trial: searched or baseline, with the search's seed or with another."""
+    """The config of a trial of a search: searched or baseline, with the search's seed or with another."""
     if trial.baseline is not None:
         config = baseline_config(space, trial.baseline, trial.values["pair"])
     else:
@@ -22,6 +22,8 @@ def config_of(space: Space, trial: TrialRecord) -> TrialConfig:
 def label_of(space: Space, trial: TrialRecord) -> str:
     """A trial's short name."""
     name = f"{trial.baseline} {space.short_pair(trial.values['pair'])}" if trial.baseline else space.label(trial.values)
+    if trial.student_seed is not None:
+        return f"{name} seed={trial.student_seed}"
     return name if trial.repeats is None else f"{name} seed={trial.seed}"
 
 
@@ -35,5 +37,8 @@ def with_seed(config: TrialConfig, seed: int, own: int) -> TrialConfig:
     """
     if seed == own:
         return config
-    teachers = dataclasses.replace(config.teachers, seed=config.teachers.seed + seed - own)
+    expert = config.teachers.expert
+    if expert.seed is not None:
+        expert = dataclasses.replace(expert, seed=expert.seed + seed - own)
+    teachers = dataclasses.replace(config.teachers, seed=config.teachers.seed + seed - own, expert=expert)
     return dataclasses.replace(config, seed=seed, teachers=teachers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -75,14 +76,44 @@ def _gpu() -> str:
         return "of another machine"
 
 
-def share_out(resources: Resources, nodes: Sequence[Node]) -> Share:
+def on_device(resources: Resources, device: str | None) -> Resources:
+    """The instructions, with a device that was asked for by name.
+
+    Args:
+        resources: The instructions.
+        device: ``cpu``, ``cuda``, or None for whatever there is.
+
+    Raises:
+        UserError: The two contradict each other, or there is no GPU on this machine.
+    """
+    if device is None:
+        return resources
+    given = resources.gpus_per_trial
+    if device == "cpu":
+        if given or resources.trials_per_gpu is not None:
+            raise UserError("--device cpu cannot stand beside GPUs for each trial; leave one of the two out")
+        return dataclasses.replace(resources, gpus_per_trial=0.0)
+    if given == 0:
+        raise UserError("--device cuda cannot stand beside --gpus-per-trial 0; leave one of the two out")
+    if resources.address is None:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError("--device cuda was asked for, but torch finds no GPU; leave it out to use the CPU")
+    whole = given is None and resources.trials_per_gpu is None
+    return dataclasses.replace(resources, gpus_per_trial=1.0) if whole else resources
+
+
+def share_out(resources: Resources, nodes: Sequence[Node], trials: int | None = None) -> Share:
     """Decides what one trial gets. A trial runs on one machine, so that what it gets must be found on one.
 
-    Without instructions, a trial gets one GPU where there are any, and one core where there are none.
+    Without instructions, a trial gets one GPU where there are any, and one core where there are none; more cores where
+    there are fewer trials than would fit.
 
     Args:
         resources: The instructions.
         nodes: The machines.
+        trials: How many trials there are in all; None for more than fit.
 
     Raises:
         UserError: More is asked for than there is.
@@ -105,11 +136,13 @@ def share_out(resources: Resources, nodes: Sequence[Node]) -> Share:
     cores = max(node.cpus for node in able)
     wanted = resources.concurrent_trials
     by_gpu = sum(_room(per_trial, node.gpus) if per_trial else node.cpus for node in able)
+    at_once = wanted or (by_gpu if trials is None else min(by_gpu, trials))
     cpus_per_trial = resources.cpus_per_trial
     if cpus_per_trial is None:
-        cpus_per_trial = min(cores, max(1, sum(node.cpus for node in able) // (wanted or by_gpu)))
+        cpus_per_trial = min(cores, max(1, sum(node.cpus for node in able) // at_once))
         # Cores of two machines do not add up.
-        while wanted and cpus_per_trial > 1 and _rooms(able, per_trial, cpus_per_trial) < wanted:
+        fixed = wanted or trials is not None
+        while fixed and cpus_per_trial > 1 and _rooms(able, per_trial, cpus_per_trial) < at_once:
             cpus_per_trial -= 1
     if cpus_per_trial > cores:
         raise UserError(f"resources.cpus_per_trial is {cpus_per_trial}, but there are {cores} cores; lower it")
@@ -119,7 +152,7 @@ def share_out(resources: Resources, nodes: Sequence[Node]) -> Share:
             f"resources.concurrent_trials is {wanted}, but at {per_trial:g} GPUs and {cpus_per_trial} cores a trial "
             f"there is room for {most}; lower it, or lower what a trial gets"
         )
-    return Share(per_trial, cpus_per_trial, wanted or most, cores)
+    return Share(per_trial, cpus_per_trial, wanted or (most if trials is None else min(most, trials)), cores)
 
 
 def _rooms(nodes: Sequence[Node], gpus: float, cpus: int) -> int:

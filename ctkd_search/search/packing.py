@@ -85,6 +85,7 @@ def _measure(configs: list[TrialConfig], splits: Splits, teachers: str) -> tuple
         trainer = make_trainer(config, splits, TeacherCache(Path(teachers)), device, steps=steps)
         for _, lesson in zip(range(3), trainer.teachers.lessons(0), strict=False):
             trainer.step(lesson)
-        evaluate(trainer.student, splits.validation, trainer.normalise, device)
+        if len(splits.validation):
+            evaluate(trainer.student, splits.validation, trainer.normalise, device)
     torch.cuda.synchronize()
     return torch.cuda.max_memory_reserved() + _CONTEXT_BYTES, torch.cuda.get_device_properties(0).total_memory

@@ -92,9 +92,13 @@ def prepare_teachers(
         checkpoint = config.teachers.expert.checkpoint_of(name)
         if checkpoint and need.expert and name not in own:
             expert = load_expert(config, splits, cache, torch.device("cpu"))
-            normalise = Normalise(splits.mean, splits.std)
-            own[name] = evaluate(expert.network, splits.validation, normalise, torch.device("cpu"))["accuracy"]
-            say(f"expert {name}: {checkpoint} (it may have been trained on images that are held out for validation)")
+            own[name] = None
+            note = ""
+            if len(splits.validation):
+                normalise = Normalise(splits.mean, splits.std)
+                own[name] = evaluate(expert.network, splits.validation, normalise, torch.device("cpu"))["accuracy"]
+                note = " (it may have been trained on images that are held out for validation)"
+            say(f"expert {name}: {checkpoint}{note}")
         for run, storage in teacher_runs(
             config, splits.fingerprint, device, scratch=need.scratch, expert=need.expert
         ).items():
@@ -105,7 +109,7 @@ def prepare_teachers(
             trained_experts.setdefault(name, expert_training)
     missing = {run: storage for run, storage in runs.items() if not is_prepared(run, cache, storage)}
     for run in (run for run in runs if run not in missing):
-        say(f"teacher {_called(run)}: kept from before ({_reached(_accuracy(run, cache))})")
+        say(f"teacher {_called(run)}: kept from before{_reached(_accuracy(run, cache))}")
     threads = _threads(share, len(missing))
     running = {}
     for run, storage in missing.items():
@@ -169,7 +173,7 @@ def _follow(running: dict[Any, TeacherRun], say: Callable[[str], None]) -> None:
                     f"training the teacher {run.architecture} failed: {cause[-1] if cause else error!r}"
                 ) from None
             if progress.done:
-                say(f"teacher {_called(run)}: trained {run.epochs} epochs ({_reached(progress.accuracy)})")
+                say(f"teacher {_called(run)}: trained {run.epochs} epochs{_reached(progress.accuracy)}")
             elif progress.epoch >= said.get(run, 0) + max(1, run.epochs // 4) and progress.epoch < run.epochs:
                 said[run] = progress.epoch
                 say(f"teacher {_called(run)}: epoch {progress.epoch} of {run.epochs}")
@@ -188,4 +192,5 @@ def _accuracy(run: TeacherRun, cache: TeacherCache) -> float | None:
 
 
 def _reached(accuracy: float | None) -> str:
-    return f"{100 * accuracy:.2f} % validation accuracy" if accuracy is not None else "validation accuracy unknown"
+    """What an expert reached; nothing where no images were held out to tell it by."""
+    return f" ({100 * accuracy:.2f} % validation accuracy)" if accuracy is not None else ""

@@ -18,10 +18,11 @@ from ctkd_search.results.store import RUNNING, STOPPED, TrialRecord, best, ranke
 _REDRAW_SECONDS = 0.25
 _REPORT_SECONDS = 30.0
 _ROWS = 14
+_RUNNING_SHOWN = 4
 
 
 class Progress:
-    """Shows trials as they go; use it as a context manager around the search.
+    """Shows the trials of a search as they go; use it as a context manager around it.
 
     Args:
         console: Where to write.
@@ -29,6 +30,8 @@ class Progress:
         label: Makes the short name of a trial.
         seconds_left: Seconds until the time budget ends, or None if there is none.
     """
+
+    _measure = "validation"
 
     def __init__(
         self,
@@ -76,8 +79,7 @@ class Progress:
         """Says a line where there is no table."""
         if not self._live:
             self._console.print(
-                f"trial {trial.number}/{self._trials}  {percent(trial.accuracy)}  {self._label(trial)}  "
-                f"{trial.status}: {trial.reason}",
+                f"{self._line(trial)}  {self._label(trial)}  {trial.status}: {trial.reason}",
                 soft_wrap=True,
                 highlight=False,
             )
@@ -95,18 +97,28 @@ class Progress:
             self._console.print(self._summary(), soft_wrap=True, highlight=False)
             self._reported = now
 
+    def _line(self, trial: TrialRecord) -> str:
+        """What a trial that has ended came to."""
+        return f"trial {trial.number}/{self._trials}  {self._reached(trial)}"
+
+    def _reached(self, trial: TrialRecord) -> str:
+        """How far a trial has come."""
+        return percent(trial.accuracy)
+
     def _summary(self) -> str:
+        left = self._left(sum(trial.ended for trial in self._records))
+        time_left = f"about {clock(left)} left" if left is not None else None
+        return ", ".join([*self._outlook(), time_left or f"{clock(time.monotonic() - self._started)} so far"])
+
+    def _outlook(self) -> list[str]:
+        """How it stands, in a few words."""
         ended = [trial for trial in self._records if trial.ended]
         stopped = sum(trial.status == STOPPED for trial in ended)
         leader = best(list(self._records))
         parts = [f"{len(ended)} of {self._trials} trials ended", f"{stopped} stopped early"]
         if leader:
             parts.append(f"best {percent(leader.accuracy)} (trial {leader.number})")
-        left = self._left(len(ended))
-        parts.append(
-            f"about {clock(left)} left" if left is not None else f"{clock(time.monotonic() - self._started)} so far"
-        )
-        return ", ".join(parts)
+        return parts
 
     def _left(self, ended: int) -> float | None:
         """Seconds left, judged by the trials that this run has ended."""
@@ -120,7 +132,7 @@ class Progress:
 
     def _table(self) -> Table:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("#", "epoch", "validation"):
+        for name in ("#", "epoch", self._measure):
             table.add_column(name, justify="right")
         table.add_column("trial", overflow="ellipsis", no_wrap=True, ratio=1)
         table.add_column("", no_wrap=True)
@@ -131,7 +143,7 @@ class Progress:
             table.add_row(
                 str(trial.number),
                 f"{len(trial.epochs)}/{self._epochs}",
-                percent(trial.accuracy),
+                self._reached(trial),
                 self._label(trial),
                 trial.status,
                 style="bold green" if trial is leader else None if trial.status == RUNNING else "dim",
@@ -139,3 +151,44 @@ class Progress:
         if len(self._records) > _ROWS:
             table.add_row("", "", "", f"and {len(self._records) - _ROWS} more", "", style="dim")
         return table
+
+
+class FinalProgress(Progress):
+    """The same for a final training, which holds no validation images out: it shows what the students are trained on.
+
+    No student leads: there is nothing yet to tell by, and none is chosen.
+    """
+
+    _measure = "training"
+    _done_at_start = 0
+
+    def _line(self, trial: TrialRecord) -> str:
+        loss = f", loss {trial.epochs[-1]['loss']:.4f}" if trial.epochs else ""
+        return f"student {trial.number}/{self._trials}  training accuracy {self._reached(trial)}{loss}"
+
+    def _reached(self, trial: TrialRecord) -> str:
+        return percent(trial.epochs[-1]["train_accuracy"]) if trial.epochs else "-"
+
+    def _outlook(self) -> list[str]:
+        ended = sum(trial.ended for trial in self._records)
+        running = [trial for trial in self._records if trial.status == RUNNING]
+        each = (
+            f"student {trial.number} at epoch {len(trial.epochs)} of {self._epochs} ({self._reached(trial)} training)"
+            for trial in running[:_RUNNING_SHOWN]
+        )
+        more = [f"{len(running) - _RUNNING_SHOWN} more running"] if len(running) > _RUNNING_SHOWN else []
+        return [f"{ended} of {self._trials} students trained", *each, *more]
+
+    def tick(self, trials: Sequence[TrialRecord]) -> None:
+        """Redraws the table, or says now and then how far it is."""
+        if self._ended_at_start is None:
+            self._done_at_start = sum(len(trial.epochs) for trial in trials)
+        super().tick(trials)
+
+    def _left(self, ended: int) -> float | None:
+        """Seconds left, judged by the epochs that this run has trained: every student gets all of them."""
+        done = sum(len(trial.epochs) for trial in self._records) - self._done_at_start
+        if not done:
+            return None
+        missing = sum(self._epochs - len(trial.epochs) for trial in self._records if not trial.ended)
+        return (time.monotonic() - self._started) / done * missing

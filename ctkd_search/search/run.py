@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +14,13 @@ from ctkd_search import data
 from ctkd_search.config import plain
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.files import make_directory
-from ctkd_search.mlflow_store import first_line
 from ctkd_search.results.config_file import config_text
 from ctkd_search.results.leaderboard import clock, percent, print_leaderboard
 from ctkd_search.results.standing import confirmed, winner
-from ctkd_search.results.store import STOPPED, SearchFolder, SearchRecord, TrialRecord
+from ctkd_search.results.store import STOPPED, SearchFolder, SearchRecord, TrialRecord, new_record
 from ctkd_search.results.trial_configs import label_of
 from ctkd_search.search.earlier import earlier_search, overlapping
 from ctkd_search.space import Space
-from ctkd_search.versions import versions
 
 if TYPE_CHECKING:
     from ctkd_search.search.session import Session
@@ -81,13 +77,13 @@ def run_search(request: Request, console: Console) -> None:
         raise UserError(
             f"the training images are not those that search {request.name!r} began with; use another --name"
         )
-    record = earlier or _new_record(request, splits)
+    record = earlier or new_record(request.name, plain(dict(request.space.raw)), splits, request.warm_start)
     record.space, record.again, record.finished = plain(dict(request.space.raw)), request.again, False
     source = record.warm_start
     warm = overlapping(SearchFolder(request.trials_dir, source), request.space, splits.fingerprint) if source else None
     # Ray and torch are imported only now, when everything that can be wrong with the space has been said.
+    from ctkd_search.search.exploration import Exploration
     from ctkd_search.search.session import Session
-    from ctkd_search.search.sitting import Sitting
 
     with Session(request.space, request.trials_dir, say) as session:
         if earlier is None and folder.exists():
@@ -96,30 +92,12 @@ def run_search(request: Request, console: Console) -> None:
         record.tracking_uri, record.hardware = session.tracker.mlflow.place, session.hardware
         folder.write(record)
         try:
-            records = Sitting(session, folder, record, splits, console).run(warm)
+            records = Exploration(session, folder, record, splits, console, warm).run()
             _conclude(session, folder, record, records, splits, console)
         except KeyboardInterrupt:
             say(f"what has been done is kept; go on with: {request.again}")
             raise
     say(f"took {clock(time.monotonic() - started)}")
-
-
-def _new_record(request: Request, splits: data.Splits) -> SearchRecord:
-    return SearchRecord(
-        name=request.name,
-        id=uuid.uuid4().hex,
-        space=plain(dict(request.space.raw)),
-        again=request.again,
-        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        versions=versions(),
-        fingerprint=splits.fingerprint,
-        classes=list(splits.classes),
-        tracking_uri="",
-        warm_start=request.warm_start,
-        geometry=list(splits.geometry),
-        mean=list(splits.mean),
-        std=list(splits.std),
-    )
 
 
 def _conclude(
@@ -186,24 +164,13 @@ def _hand_over(
     splits: data.Splits,
 ) -> str:
     """Gives MLflow what it does not have yet, the winner's student and the best config."""
+    from ctkd_search.search.delivery import delivery
     from ctkd_search.search.parent_run import conclude_parent
     from ctkd_search.search.winner import register
 
     tracker = session.tracker
-    away = f"the search has ended and its results are kept, but MLflow at {tracker.mlflow.place} does not answer"
-    if not tracker.flush(session.space.tracking.patience):
-        raise WorkFailed(f"{away}; once it does, deliver them with: {record.again}")
-    try:
-        for trial in records:
-            run_id = tracker.run_id(trial.number)
-            if trial.run_id != run_id:
-                trial.run_id = run_id
-                folder.write_trial(trial)
+    with delivery(session, folder, record, records):
         model = register(session.space, folder, record, records, chosen, splits, tracker)
         tracker.log_text(config_text(session.space, record, chosen, splits), "best.yaml")
         conclude_parent(tracker, session.space, record, records, chosen, model)
-    except (UserError, WorkFailed):
-        raise
-    except Exception as error:  # whatever MLflow, its server or its store raises: the results are safe
-        raise WorkFailed(f"{away} ({first_line(error)}); once it does, go on with: {record.again}") from None
     return model

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from ray.tune.search import Searcher
 
+from ctkd_search.config import TrialConfig
 from ctkd_search.results.store import SEARCHED, WAITING, SearchFolder, TrialRecord
 from ctkd_search.results.trial_configs import config_of
 from ctkd_search.search.study import Study
@@ -15,11 +17,76 @@ from ctkd_search.search.unpickled import Unpickled
 from ctkd_search.space import Space
 
 
-class Agenda(Unpickled, Searcher):
-    """Hands out trials: those that wait first, then new ones from Optuna until there are enough.
+class Queue(Unpickled, Searcher):
+    """Hands out the trials that wait.
 
     To Ray every one of them is a new trial, also one that goes on after an interruption or a failure: what was done
     is known from the records and from the states that trials keep, and Ray's own snapshots are never needed.
+
+    Args:
+        records: Every trial by number.
+        concurrent: Trials at once.
+        config_of: The config of a trial.
+        stop: Told when nothing can be noted any more.
+    """
+
+    def __init__(
+        self,
+        records: dict[int, TrialRecord],
+        concurrent: int,
+        config_of: Callable[[TrialRecord], TrialConfig],
+        stop: Callable[[Exception], None],
+    ) -> None:
+        super().__init__(metric=None, mode=None)
+        self._records = records
+        self._concurrent = concurrent
+        self._config_of = config_of
+        self._stop = stop
+        # Numbers of the trials that Ray has, by Ray's names for them.
+        self._live: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Called by Ray when there may be room for another trial."""
+        if len(self._live) >= self._concurrent:
+            return None
+        try:
+            record = self._waiting() or self._new()
+        except Exception as error:  # of the disk or of Optuna's storage: Ray would only print it
+            self._stop(error)
+            return None
+        if record is None:
+            # A live trial may still fail and wait again.
+            return None if self._live else Searcher.FINISHED
+        self._live[trial_id] = record.number
+        return {NUMBER: record.number, CONFIG: self._config_of(record)}
+
+    def _waiting(self) -> TrialRecord | None:
+        live = set(self._live.values())
+        waiting = [r for r in self._records.values() if r.status == WAITING and r.number not in live]
+        return min(waiting, key=lambda record: record.number, default=None)
+
+    def _new(self) -> TrialRecord | None:
+        """A trial that nobody knew of before; None if there is no more."""
+        return None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Called by Ray when a trial has ended, in whatever way."""
+        self._live.pop(trial_id, None)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Called by Ray after most epochs; who must know hears it from the observer."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Called by Ray for its snapshots, which are never read."""
+        open(checkpoint_path, "wb").close()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Never called: nothing is restored from Ray's snapshots."""
+        raise NotImplementedError("searches go on from their own records")
+
+
+class Agenda(Queue):
+    """Hands out the trials that wait first, then new ones from Optuna until there are enough.
 
     Args:
         space: The space.
@@ -41,37 +108,13 @@ class Agenda(Unpickled, Searcher):
         trials: int,
         stop: Callable[[Exception], None],
     ) -> None:
-        super().__init__(metric=None, mode=None)
+        super().__init__(records, concurrent, functools.partial(config_of, space), stop)
         self._space = space
         self._folder = folder
         self._study = study
-        self._records = records
-        self._concurrent = concurrent
         self._trials = trials
-        self._stop = stop
-        # Numbers of the trials that Ray has, by Ray's names for them.
-        self._live: dict[str, int] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Called by Ray when there may be room for another trial."""
-        if len(self._live) >= self._concurrent:
-            return None
-        try:
-            record = self._next()
-        except Exception as error:  # of the disk or of Optuna's storage: Ray would only print it
-            self._stop(error)
-            return None
-        if record is None:
-            # A live trial may still fail and wait again.
-            return None if self._live else Searcher.FINISHED
-        self._live[trial_id] = record.number
-        return {NUMBER: record.number, CONFIG: config_of(self._space, record)}
-
-    def _next(self) -> TrialRecord | None:
-        live = set(self._live.values())
-        waiting = [r for r in self._records.values() if r.status == WAITING and r.number not in live]
-        if waiting:
-            return min(waiting, key=lambda record: record.number)
+    def _new(self) -> TrialRecord | None:
         explored = [record for record in self._records.values() if record.explores]
         if len(explored) >= self._trials:
             return None
@@ -83,18 +126,3 @@ class Agenda(Unpickled, Searcher):
         self._folder.write_trial(record)
         self._records[number] = record
         return record
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Called by Ray when a trial has ended, in whatever way."""
-        self._live.pop(trial_id, None)
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Called by Ray after most epochs; who must know hears it from the observer."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """Called by Ray for its snapshots, which are never read."""
-        open(checkpoint_path, "wb").close()
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Never called: nothing is restored from Ray's snapshots."""
-        raise NotImplementedError("searches go on from their own records")

@@ -12,9 +12,11 @@ from types import FrameType
 import ray
 import torch
 
+from ctkd_search.config import TrialConfig
 from ctkd_search.distill.engine import resolve_precision
 from ctkd_search.errors import UserError
 from ctkd_search.mlflow_store import Mlflow, store_uri
+from ctkd_search.results.store import TrialRecord
 from ctkd_search.results.trial_configs import config_of, label_of
 from ctkd_search.search.cluster import start_ray
 from ctkd_search.search.machine import Share, in_words, share_out
@@ -22,7 +24,7 @@ from ctkd_search.search.scheduler import Halt
 from ctkd_search.search.tracking import Tracker
 from ctkd_search.space import Space
 
-INTERRUPTION = "the search was interrupted"
+INTERRUPTION = "stopped by a signal"
 _SAME_KEYSTROKE_SECONDS = 2.0
 
 
@@ -33,6 +35,8 @@ class Session:
         space: The space.
         trials_dir: Directory of all searches.
         say: Writes a line.
+        trials: How many trials there are in all; None for more than fit on the machine.
+        configs: Gives the config of a trial, from the space and its record.
 
     Raises:
         UserError: MLflow or the Ray cluster cannot be reached, or more is asked of the machine than it has.
@@ -40,10 +44,19 @@ class Session:
 
     share: Share
 
-    def __init__(self, space: Space, trials_dir: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        space: Space,
+        trials_dir: Path,
+        say: Callable[[str], None],
+        trials: int | None = None,
+        configs: Callable[[Space, TrialRecord], TrialConfig] = config_of,
+    ) -> None:
         self.space = space
         self.trials_dir = trials_dir.resolve()
         self.say = say
+        self.trials = trials
+        self._configs = configs
         self.halt = Halt(space.budget.seconds())
         self._interrupted_at: float | None = None
         self.tuning = False
@@ -52,7 +65,7 @@ class Session:
         self.tracker = Tracker(
             mlflow,
             lambda trial: label_of(self.space, trial),
-            lambda trial: str(config_of(self.space, trial).method["name"]),
+            lambda trial: str(self.config_of(trial).method["name"]),
             say,
         )
 
@@ -62,14 +75,18 @@ class Session:
         self.hardware = in_words(nodes)
         self.gpus, self.cpus = sum(node.gpus for node in nodes), sum(node.cpus for node in nodes)
         try:
-            self.space = with_precision(self.space, torch.device("cuda" if self.gpus else "cpu"))
-            self.share = share_out(self.space.resources, nodes)
+            self.share = share_out(self.space.resources, nodes, self.trials)
+            self.space = with_precision(self.space, torch.device(self.share.device))
         except UserError:
             ray.shutdown()
             raise
         # After ray.init, which takes SIGTERM for itself.
         self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
+
+    def config_of(self, trial: TrialRecord) -> TrialConfig:
+        """The config of a trial."""
+        return self._configs(self.space, trial)
 
     def __exit__(self, *exception: object) -> None:
         """Stops Ray and gives the signals back."""

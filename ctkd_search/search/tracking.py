@@ -22,12 +22,28 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
 
 @dataclass
 class _Told:
-    """What MLflow knows of a trial: its run, how many epochs, and how it ended."""
+    """What MLflow knows of a trial: its run, how many epochs, how it ended, and whether its student was tested."""
 
     run_id: str
     epochs: int = 0
     status: str = ""
     reason: str = ""
+    tested: bool = False
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What a parent run is.
+
+    Attributes:
+        title: Its name.
+        tags: What tells it from others.
+        file: The artifact that says what it ran.
+    """
+
+    title: str
+    tags: Mapping[str, str]
+    file: str
 
 
 class Tracker:
@@ -69,10 +85,22 @@ class Tracker:
         self._machine: Any = None
         self._thread = threading.Thread(target=self._deliver_all, name="mlflow", daemon=True)
 
-    def begin(self, search: SearchRecord, params: Mapping[str, Any], records: Sequence[TrialRecord]) -> str:
+    def begin(
+        self,
+        search: SearchRecord,
+        params: Mapping[str, Any],
+        records: Sequence[TrialRecord],
+        parent: Parent | None = None,
+    ) -> str:
         """Starts or takes up the parent run and the trials' runs, and begins to deliver.
 
         Runs of this search that belong to no trial, left by a process that was killed, are closed and tagged.
+
+        Args:
+            search: The record of the whole.
+            params: Parameters of the parent run.
+            records: Every trial.
+            parent: What the parent run is; None for a search's.
 
         Returns:
             The parent run's id.
@@ -81,7 +109,7 @@ class Tracker:
             UserError: MLflow does not answer, or the parent run was deleted.
         """
         try:
-            self.parent_id = search.run_id or self._find_parent(search) or self._start_parent(search, params)
+            self.parent_id = search.run_id or self._find_parent(search) or self._start_parent(search, params, parent)
             self.mlflow.client.update_run(self.parent_id, status="RUNNING")
             self._adopt({record.number for record in records})
         except Exception as error:  # whatever MLflow, its server or its store raises
@@ -95,7 +123,11 @@ class Tracker:
             begun = record.status != WAITING or bool(record.epochs)
             if told is None and begun:
                 self._note(record)
-            elif told and (told.epochs, told.status) != (len(record.epochs), _STATUS.get(record.status, "FINISHED")):
+            elif told and (told.epochs, told.status, told.tested) != (
+                len(record.epochs),
+                _STATUS.get(record.status, "FINISHED"),
+                record.test is not None,
+            ):
                 told.epochs = max(0, told.epochs - 1)  # the last one may have been logged in part
                 self._note(record)
         self._thread.start()
@@ -120,11 +152,12 @@ class Tracker:
         )
         return found[0].info.run_id if found else None
 
-    def _start_parent(self, search: SearchRecord, params: Mapping[str, Any]) -> str:
-        tags = {"ctkd.kind": "search", "ctkd.search": search.name, "ctkd.search_id": search.id}
-        run = self.mlflow.client.create_run(self.mlflow.experiment_id, run_name=search.name, tags=tags)
+    def _start_parent(self, search: SearchRecord, params: Mapping[str, Any], parent: Parent | None) -> str:
+        parent = parent or Parent(search.name, {"ctkd.kind": "search", "ctkd.search": search.name}, "space.yaml")
+        tags = {**parent.tags, "ctkd.search_id": search.id}
+        run = self.mlflow.client.create_run(self.mlflow.experiment_id, run_name=parent.title, tags=tags)
         self.mlflow.log(run.info.run_id, params=params)
-        self.mlflow.client.log_text(run.info.run_id, dump(search.space), "space.yaml")
+        self.mlflow.client.log_text(run.info.run_id, dump(search.space), parent.file)
         return str(run.info.run_id)
 
     def _adopt(self, known: set[int]) -> None:
@@ -145,7 +178,8 @@ class Tracker:
                     self.mlflow.client.set_terminated(run.info.run_id, "KILLED")
                     continue
                 epochs = int(run.data.metrics.get("epoch", 0))
-                self._told[number] = _Told(run.info.run_id, epochs, run.info.status)
+                tested = "test_accuracy" in run.data.metrics
+                self._told[number] = _Told(run.info.run_id, epochs, run.info.status, tested=tested)
             token = page.token
             if not token:
                 return
@@ -160,6 +194,10 @@ class Tracker:
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """A trial has ended."""
+        self._note(trial)
+
+    def trial_tested(self, trial: TrialRecord) -> None:
+        """The student of a trial has been tested."""
         self._note(trial)
 
     def tick(self, trials: Sequence[TrialRecord]) -> None:
@@ -210,7 +248,7 @@ class Tracker:
         if trial.number in self._refused:
             return
         # The record may change while this goes on; it is then due once more.
-        epochs, status, reason = list(trial.epochs), trial.status, trial.reason
+        epochs, status, reason, test = list(trial.epochs), trial.status, trial.reason, trial.test
         told = self._told.get(trial.number)
         if told is None:
             run = self.mlflow.client.create_run(
@@ -222,6 +260,11 @@ class Tracker:
         if len(epochs) > told.epochs:
             self.mlflow.log_epochs(told.run_id, epochs[told.epochs :])
             told.epochs = len(epochs)
+        if test is not None and not told.tested:
+            last = epochs[-1]
+            measured = {"test_accuracy": test["accuracy"], "test_loss": test["loss"]}
+            self.mlflow.log_epochs(told.run_id, [{"epoch": last["epoch"], "at": last["at"], **measured}])
+            told.tested = True
         state = _STATUS.get(status, "FINISHED")
         if (state, reason) != (told.status, told.reason):
             self.mlflow.log(told.run_id, tags={"ctkd.status": status, "ctkd.reason": reason})

@@ -44,6 +44,7 @@ class DistillationTrial(tune.Trainable):
         search: str,
         device: str,
         threads: int,
+        keep_maps: bool = True,
     ) -> None:
         """Called by Ray once per actor.
 
@@ -55,18 +56,20 @@ class DistillationTrial(tune.Trainable):
             search: Name of the search, noted with what it uses of the cache.
             device: ``cuda`` or ``cpu``.
             threads: CPU threads to compute with.
+            keep_maps: Whether attention maps are worth keeping, because other trials will look at them too.
         """
         torch.set_num_threads(threads)
         self._splits: Splits = ray.get(splits_ref[0])
         self._cache = TeacherCache(Path(teachers), search)
         self._states = Path(states)
         self._device = torch.device(device)
+        self._keep_maps = keep_maps
         # Where a step is a captured graph, the next trial uses it again.
         self._steps = StepPool() if device == "cuda" else None
         self._begin(config[NUMBER], config[CONFIG])
 
     def _begin(self, number: int, config: TrialConfig) -> None:
-        self._trainer = make_trainer(config, self._splits, self._cache, self._device, steps=self._steps)
+        self._trainer = make_trainer(config, self._splits, self._cache, self._device, self._keep_maps, self._steps)
         self._history: list[dict[str, Any]] = []
         self._notes: list[str] = []
         self._state = state_path(self._states, number)
@@ -96,7 +99,8 @@ class DistillationTrial(tune.Trainable):
         lost = diverged(metrics)
         notes, self._notes = self._notes, []
         return {
-            ACCURACY: metrics[ACCURACY],
+            # Where no validation images are held out, nothing is judged by them.
+            **{name: metrics[name] for name in (ACCURACY,) if name in metrics},
             TRAINING_ITERATION: metrics["epoch"],
             "metrics": metrics,
             "diverged": lost,

@@ -22,6 +22,13 @@ from ctkd_search.versions import processor
 _EXAMPLES = 4
 
 
+def kept_student(folder: SearchFolder, trial: TrialRecord, splits: Splits) -> ServedStudent:
+    """The student that a trial has kept."""
+    weights = load_weights(state_path(folder.states, trial.number))
+    student = load_student(trial.values["pair"].split("/")[1], splits.geometry, weights)
+    return ServedStudent(student, splits.mean, splits.std)
+
+
 def register(
     space: Space,
     folder: SearchFolder,
@@ -40,7 +47,6 @@ def register(
     assert run_id is not None  # everything has been delivered
     name = f"ctkd-{space.name}"
     architecture = winner.values["pair"].split("/")[1]
-    student = load_student(architecture, splits.geometry, load_weights(state_path(folder.states, winner.number)))
     card = Card(
         name=name,
         origin=f"It is the student of trial {winner.number} of the search {search.name!r}, begun {search.started}.",
@@ -55,7 +61,7 @@ def register(
         config=config_text(space, search, winner, splits),
     )
     return log_student(
-        ServedStudent(student, splits.mean, splits.std),
+        kept_student(folder, winner, splits),
         splits.validation.pixels[:_EXAMPLES],
         tracker.mlflow,
         run_id,

@@ -54,6 +54,7 @@ CHANGES = {
     "augment.crop": 2,
     "augment.flip": True,
     "seed": 1,
+    "student_seed": 1,
     "teachers.seed": 1,
     "teachers.mode": "live",  # keeps the scratch teacher's logits exact, where recorded ones are rounded
     "teachers.storage": "float32",

@@ -1,4 +1,4 @@
-"""Searches as a user runs them, in processes of their own, for tests that disturb them."""
+"""Searches and final trainings as a user runs them, in processes of their own, for tests that disturb them."""
 
 import contextlib
 import json
@@ -22,16 +22,37 @@ SPACE = {
     "resources": {"concurrent_trials": 2, "cpus_per_trial": 1},
 }
 
+CONFIG = {
+    "name": "small",
+    "pair": "wrn-10-1/resnet8",
+    "epochs": 4,
+    "method": {
+        "name": "ctkd",
+        "step_loss": "kl",
+        "temperature": 4.0,
+        "alpha": 0.5,
+        "beta": 20.0,
+        "attention_layers": [1, 2, 3],
+    },
+    "train": {"batch_size": 64, "lr": 0.05, "precision": "float32"},
+    "teachers": {"recipe": {"batch_size": 64, "lr": 0.05}},
+    "dataset": {"name": "digits", "validation": 0.15},
+}
+
 
 class Live:
     """A search that runs in a directory."""
+
+    content = SPACE
+    command = ("run", "space.yaml")
+    records_at = "**/small/records/*.json"
 
     def __init__(self, directory, *words, environment=None, **changes):
         self.directory = directory
         self.log = directory / "log.txt"
         self.words = words
         self.environment = {**os.environ, **(environment or {})}
-        (directory / "space.yaml").write_text(yaml.safe_dump({**SPACE, **changes}))
+        (directory / self.command[1]).write_text(yaml.safe_dump({**self.content, **changes}))
         self.process = None
 
     def run(self, *words):
@@ -41,7 +62,7 @@ class Live:
     def start(self, *words):
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-u", "-m", "ctkd_search", "run", "space.yaml", *self.words, *words],
+                [sys.executable, "-u", "-m", "ctkd_search", *self.command, *self.words, *words],
                 cwd=self.directory,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -54,7 +75,7 @@ class Live:
 
     def records(self):
         found = []
-        for path in sorted(self.directory.glob("**/small/records/*.json")):
+        for path in sorted(self.directory.glob(self.records_at)):
             with contextlib.suppress(OSError, ValueError):  # just being replaced
                 found.append(json.loads(path.read_text()))
         return found
@@ -78,6 +99,14 @@ class Live:
             while any(os.path.exists(f"/proc/{pid}") for pid in left):
                 assert time.monotonic() < end, left
                 time.sleep(0.05)
+
+
+class LiveFinal(Live):
+    """A final training that runs in a directory."""
+
+    content = CONFIG
+    command = ("train", "config.yaml")
+    records_at = "**/small/final-*/records/*.json"
 
 
 def running_with_epochs(count):

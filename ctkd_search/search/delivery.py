@@ -1,0 +1,46 @@
+"""The end of the work: MLflow is given what it does not have yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ctkd_search.errors import UserError, WorkFailed
+from ctkd_search.mlflow_store import first_line
+from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord
+
+if TYPE_CHECKING:
+    from ctkd_search.search.session import Session
+
+
+@contextmanager
+def delivery(
+    session: Session, folder: SearchFolder, record: SearchRecord, trials: Sequence[TrialRecord]
+) -> Iterator[None]:
+    """Delivers everything about the trials, and then lets the block log what is left.
+
+    Args:
+        session: Ray and MLflow.
+        folder: Where the trials' records are.
+        record: The record of the whole.
+        trials: Every trial; each learns which run it has.
+
+    Raises:
+        WorkFailed: MLflow does not answer, or fails in the block. What there is to deliver is kept.
+    """
+    tracker = session.tracker
+    away = f"the work is done and its results are kept, but MLflow at {tracker.mlflow.place} does not answer"
+    if not tracker.flush(session.space.tracking.patience):
+        raise WorkFailed(f"{away}; once it does, deliver them with: {record.again}")
+    try:
+        for trial in trials:
+            run_id = tracker.run_id(trial.number)
+            if trial.run_id != run_id:
+                trial.run_id = run_id
+                folder.write_trial(trial)
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # whatever MLflow, its server or its store raises: the results are safe
+        raise WorkFailed(f"{away} ({first_line(error)}); once it does, go on with: {record.again}") from None

@@ -1,0 +1,155 @@
+"""One sitting at a search: its baselines, the trials that Optuna suggests, and the confirmation of the winner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from ctkd_search.data import Splits
+from ctkd_search.results.mlflow_view import view_tag
+from ctkd_search.results.pareto import objective_values
+from ctkd_search.results.store import WAITING, SearchFolder, SearchRecord, TrialRecord, contenders
+from ctkd_search.results.trial_configs import label_of
+from ctkd_search.search.comparisons import missing_baselines, missing_confirmations, to_confirm
+from ctkd_search.search.costs import measure_costs, within_limits
+from ctkd_search.search.prepare import need_of, needs_of_space
+from ctkd_search.search.progress import Progress
+from ctkd_search.search.scheduler import Ladders
+from ctkd_search.search.searcher import Agenda
+from ctkd_search.search.sitting import Sitting
+from ctkd_search.search.study import Study
+from ctkd_search.space import Space
+
+if TYPE_CHECKING:
+    from ctkd_search.search.session import Session
+
+# An earlier search to begin from: its name, its space and its trials.
+WarmStart = tuple[str, Space, list[TrialRecord]]
+
+
+class Exploration(Sitting):
+    """Runs the trials of a search.
+
+    Args:
+        session: Ray and MLflow.
+        folder: The search's directory.
+        record: Its own record.
+        splits: The images.
+        console: Where to draw.
+        warm_start: An earlier search to begin from.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        folder: SearchFolder,
+        record: SearchRecord,
+        splits: Splits,
+        console: Console,
+        warm_start: WarmStart | None,
+    ) -> None:
+        epochs = session.space.budget.epochs
+        progress = Progress(console, epochs, lambda trial: label_of(self.space, trial), session.halt.left)
+        super().__init__(session, folder, record, splits, progress)
+        self._warm_start = warm_start
+        # How many trials Optuna is asked for in all.
+        self._asked = 0
+
+    def _work(self) -> None:
+        self._prepare()
+        self._explore()
+        if self.session.halt.reason is None:
+            self._confirm()
+
+    def _prepare(self) -> None:
+        """Everything up to the first trial."""
+        session, record = self.session, self.record
+        if self.space.strategy.costs:
+            if not record.costs:
+                record.costs = measure_costs(self.space, self.splits, self.share)
+                self.folder.write(record)
+            session.space = within_limits(self.space, record.costs, session.say)
+        self.study = Study(
+            self.space,
+            self.folder.study,
+            record.name,
+            lambda trial: objective_values(trial, self.space.strategy.objectives, record.costs),
+        )
+        if self._warm_start:
+            taken, there = self.study.take(*self._warm_start)
+            name = self._warm_start[0]
+            session.say(f"warm start: {taken} of the {there} trials of {name!r} are trials of this space too")
+        self.study.begin()
+        self.study.catch_up(list(self.records.values()))
+        self._add(missing_baselines(self.space, self.records))
+        self.ladders = Ladders(self.space, self.records)
+        self._open(_parent_params(self.space, record), [self.study])
+        session.tracker.set_view(*view_tag(self.space, record.name, session.tracker.parent_id))
+        if not self._left():
+            return
+        baselines = [trial for trial in self.records.values() if trial.baseline and not trial.ended]
+        needs = [*needs_of_space(self.space), *(need_of(session.config_of(trial)) for trial in baselines)]
+        record.experts |= self._prepare_teachers(needs)
+        self.folder.write(record)
+        self._settle_share(self.space.largest_configs())
+
+    def _queue(self) -> Agenda:
+        concurrent = self.share.concurrent
+        return Agenda(self.space, self.folder, self.study, self.records, concurrent, self._asked, self._give_up)
+
+    def _candidates(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """The trials that may win, as far as can be seen now."""
+        confirm = self.space.strategy.confirm
+        confirmable = to_confirm(self.space, records, self.record.costs)
+        if len(self.space.strategy.objectives) == 1:
+            confirmable = confirmable[: confirm.best if confirm else 1]
+        # Of a front, what is far down now may come up once something above it is beaten.
+        return [*confirmable, *contenders(records)[:1]]
+
+    def _left(self) -> int:
+        """How many trials are left to run before the confirmation."""
+        explored = sum(trial.explores for trial in self.records.values())
+        waiting = sum(trial.status == WAITING for trial in self.records.values())
+        return waiting + max(0, self.space.budget.trials - explored)
+
+    def _explore(self) -> None:
+        """Runs the baselines, and the trials that Optuna suggests."""
+        if self._left():
+            explored = sum(trial.explores for trial in self.records.values())
+            self._asked = max(self.space.budget.trials, explored)
+            self._run(self.ladders, len(self.records) - explored + self._asked)
+
+    def _confirm(self) -> None:
+        """Trains the best configs again with fresh seeds, and the baselines beside them."""
+        self._add(missing_confirmations(self.space, self.records, self.record.costs))
+        waiting = [trial for trial in self.records.values() if trial.status == WAITING]
+        if not waiting:
+            return
+        seeds = sorted({trial.seed for trial in waiting})
+        configs = {trial.repeats for trial in waiting}
+        self.session.say(
+            f"confirming the winner: {len(configs)} configs, baselines included, with {len(seeds)} fresh seeds"
+        )
+        self._prepare_teachers([need_of(self.session.config_of(trial)) for trial in waiting])
+        self._asked = 0
+        self._run(self.ladders, len(self.records))
+
+
+def _parent_params(space: Space, record: SearchRecord) -> dict[str, Any]:
+    budget, strategy = space.budget, space.strategy
+    return {
+        "dataset": space.dataset.name,
+        "data_fingerprint": record.fingerprint[:16],
+        "trials": budget.trials,
+        "epochs": budget.epochs,
+        "grace_period": budget.grace_period,
+        "reduction_factor": budget.reduction_factor,
+        "sampler": strategy.sampler.name,
+        "scheduler": strategy.scheduler.name,
+        "objectives": list(strategy.objectives),
+        "teachers": space.teachers.mode,
+        "seed": space.seed,
+        **{f"search.{name}": str(entry) for name, entry in space.entries.items()},
+    }

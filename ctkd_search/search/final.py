@@ -1,0 +1,186 @@
+"""Final training: a config and its baselines, on training and validation images, with several seeds."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from ctkd_search import data
+from ctkd_search.config import TrialConfig
+from ctkd_search.errors import UserError, WorkFailed
+from ctkd_search.files import make_directory
+from ctkd_search.results import final
+from ctkd_search.results.final_plan import FinalPlan
+from ctkd_search.results.leaderboard import clock
+from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord, new_record
+from ctkd_search.search.finals import earlier_training, new_folder
+from ctkd_search.space import Resources, Tracking
+
+if TYPE_CHECKING:
+    from ctkd_search.search.session import Session
+
+_EXAMPLES = 4
+
+
+@dataclass(frozen=True)
+class FinalRequest:
+    """What the user asked for.
+
+    Attributes:
+        plan: What is trained.
+        fingerprint: Hash of the training images that the config was found on, or None if it is not known.
+        trials_dir: Directory of all searches.
+        resume: Whether to go on with a final training.
+        again: The command that goes on with it, for messages.
+        resources: What a training may use of the machine.
+        tracking: Where MLflow keeps the runs.
+    """
+
+    plan: FinalPlan
+    fingerprint: str | None
+    trials_dir: Path
+    resume: bool
+    again: str
+    resources: Resources
+    tracking: Tracking
+
+
+def train_final(request: FinalRequest, console: Console) -> None:
+    """Trains a config to the end, beside its baselines, and reads the test split once, when all is trained.
+
+    The teachers are trained anew, because they too may now learn from the validation images; they are kept for next
+    time.
+
+    Args:
+        request: What the user asked for.
+        console: Where to write.
+
+    Raises:
+        UserError: Something must be changed first.
+        WorkFailed: No student of the config was trained to the end, the disk is full, or MLflow did not come back.
+        KeyboardInterrupt: The user stopped it; what was done is kept.
+    """
+    started = time.monotonic()
+    plan = request.plan
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, highlight=False)
+
+    parent = request.trials_dir / plan.name
+    earlier = earlier_training(parent, plan, request.resume, say)
+    make_directory(request.trials_dir)
+    searched = data.load_train(plan.config.dataset)
+    if request.fingerprint not in (None, searched.fingerprint):
+        say("warning: these are not the training images that the config was found on")
+    splits = searched.with_validation()
+    say(f"data: {len(splits.train):,} images, training and validation together")
+    if earlier and earlier.search().fingerprint != splits.fingerprint:
+        raise UserError(f"the images are not those that {earlier.path} began with; leave --resume out to begin anew")
+    trials = plan.trials()
+    from ctkd_search.search.session import Session
+
+    space = plan.space(request.resources, request.tracking)
+    with Session(space, request.trials_dir, say, len(trials), plan.config_of) as session:
+        folder = earlier or new_folder(parent)
+        record = earlier.search() if earlier else new_record(f"{plan.name}/{folder.name}", plan.content(), splits)
+        record.again, record.tracking_uri = request.again, session.tracker.mlflow.place
+        folder.write(record)
+        what = f"{len(trials)} student{'s' * (len(trials) > 1)} of {plan.config.epochs} epochs"
+        say(f"final training in {folder.path}: {what}")
+        try:
+            _train(session, folder, record, splits, plan, trials, console)
+        except UserError:
+            if any(trial.epochs for trial in folder.trials()):
+                say(f"what has been done is kept; once that is mended, go on with: {request.again}")
+            elif earlier is None:
+                shutil.rmtree(folder.path)
+            raise
+        except KeyboardInterrupt:
+            say(f"what has been done is kept; go on with: {request.again}")
+            raise
+    say(f"took {clock(time.monotonic() - started)}")
+
+
+def _train(
+    session: Session,
+    folder: SearchFolder,
+    record: SearchRecord,
+    splits: data.Splits,
+    plan: FinalPlan,
+    trials: Sequence[TrialRecord],
+    console: Console,
+) -> None:
+    from ctkd_search.search.final_sitting import FinalSitting
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, highlight=False)
+
+    trained = FinalSitting(session, folder, record, splits, console, plan, trials).run()
+    found = final.lines(trained)
+    config = session.config_of(trained[0])
+    lost = found[0].estimate is None
+    if not lost:
+        say(final.headline(found[0]))
+    if len(trained) > 1:
+        console.print(final.table(found))
+        for sentence in final.sentences(plan, found):
+            say(sentence)
+    _hand_over(session, folder, record, trained, splits, plan, config)
+    record.finished = True
+    folder.write(record)
+    shutil.rmtree(folder.states, ignore_errors=True)
+    say(f"written to {folder.path}: result.json, table.txt{'' if lost else ', student.pt'}")
+    if lost:
+        reasons = sorted({trial.reason for trial in found[0].trials})
+        hint = "; lower train.lr in the config" if "diverged" in {trial.status for trial in found[0].trials} else ""
+        raise WorkFailed(f"no student of the config was trained to the end: {'; '.join(reasons[:3])}{hint}")
+    say(f"student registered in MLflow as {record.model}")
+
+
+def _hand_over(
+    session: Session,
+    folder: SearchFolder,
+    record: SearchRecord,
+    trained: Sequence[TrialRecord],
+    splits: data.Splits,
+    plan: FinalPlan,
+    config: TrialConfig,
+) -> None:
+    """Writes what it came to, and gives MLflow what it does not have yet, the student among it."""
+    from ctkd_search.results.model import log_student
+    from ctkd_search.search.delivery import delivery
+    from ctkd_search.search.winner import kept_student
+
+    tracker = session.tracker
+    found = final.lines(trained)
+    text = final.as_text(plan, found)
+
+    def keep() -> None:
+        final.keep_result(folder.path, final.result(plan, config, found, len(splits.train)), text)
+
+    keep()
+    chosen = final.first_student(trained)
+    with delivery(session, folder, record, trained):
+        keep()  # with the runs that the trainings have in MLflow
+        tracker.log_text(text, "table.txt")
+        tags = {}
+        if chosen is not None:
+            if record.model is None:
+                record.model = log_student(
+                    kept_student(folder, chosen, splits),
+                    splits.train.pixels[:_EXAMPLES],
+                    tracker.mlflow,
+                    chosen.run_id or "",
+                    f"ctkd-{plan.name}-final",
+                    classes=splits.classes,
+                    architecture=config.student,
+                )
+                folder.write(record)
+            tags = {"ctkd.model": record.model, "ctkd.student_run": chosen.run_id or ""}
+        tracker.finish("FAILED" if chosen is None else "FINISHED", final.parent_metrics(found), tags)
