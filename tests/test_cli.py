@@ -21,6 +21,13 @@ from ctkd_search.space_file import read_space
 SPACES = Path(__file__).parents[1] / "spaces"
 DIGITS = str(SPACES / "digits.yaml")
 COMMANDS = re.findall(r"^    (\w+) +\w", cli._parser().format_help(), flags=re.MULTILINE)
+A_CONFIG = """\
+name: digits
+pair: wrn-16-2/resnet8
+epochs: 1
+method: {{name: ctkd, step_loss: kl, temperature: 4, alpha: 1, beta: 60, attention_layers: [1, 2, 3]}}
+dataset: {{name: {dataset}}}
+"""
 # What only a command that did its work would say.
 DONE = ("wrote", "took", "registered", "best:", "validation |", "parameter")
 AGAIN = "ctkd-search run 'spaces[1]/digits.yaml' --set 'search.step_loss={choice: [kl, mse]}' --name :x: --resume"
@@ -63,6 +70,8 @@ def mistakes(own_directory):
         "unknown.yaml": "name: x\ndataset: {name: mnist}\nsearch: {alpha: {float: [0.1, 1]}}\n",
         "broken.yaml": "name: x\npair: wrn-16-2/resnet8\nepochs: none\n",
         "nul.yaml": "name: \x00",
+        "good.yaml": A_CONFIG.format(dataset="digits"),
+        "images.yaml": A_CONFIG.format(dataset="folder, root: images, image_size: 8"),
         "file": "",
     }.items():
         Path(name).write_text(text)
@@ -71,6 +80,10 @@ def mistakes(own_directory):
     Path("trials/broken/records/00001.json").write_text("{")
     Path("trials/older/search.json").write_text('{"name": "older"}')
     Path("folder").mkdir()
+    for split, classes in (("train", ("ant", "bee")), ("test", ("ant",))):
+        for name in classes:
+            Path("images", split, name).mkdir(parents=True)
+            Path("images", split, name, "1.png").touch()
     Path("elsewhere/x").mkdir(parents=True)
 
 
@@ -115,6 +128,21 @@ MISTAKES = {
     "export digits -o folder": "folder",
     "train DIGITS": "digits.yaml is a space; run it with: ctkd-search run",
     "train broken.yaml": "broken.yaml has 3 errors:",
+    "train good.yaml --seeds 0": "--seeds: must be a whole number of at least 1, but got '0'",
+    "train good.yaml --seeds many": "--seeds: must be a whole number of at least 1, but got 'many'",
+    "train good.yaml --new-streams": "--new-streams has no effect with one seed; add --seeds N, or leave it out",
+    "train good.yaml --baselines kdd": "--baselines: unknown baseline 'kdd'; there are: student-alone, kd, at, scratch",
+    "train good.yaml --baselines kd,kd": "--baselines: kd is there twice",
+    "train good.yaml --resume": "there is no unfinished final training in trials/digits; leave --resume out to begin",
+    "train good.yaml --concurrent 0": "resources.concurrent_trials must be at least 1, but got 0",
+    "train good.yaml --cpus-per-trial x": "resources.cpus_per_trial must be a whole number, but got 'x'",
+    "train good.yaml --trials-per-gpu 2 --gpus-per-trial 1": "cannot stand beside gpus_per_trial; leave one of the two",
+    "train good.yaml --device cpu --gpus-per-trial 1": "--device cpu cannot stand beside GPUs for each trial",
+    "train good.yaml --device cuda --gpus-per-trial 0": "--device cuda cannot stand beside --gpus-per-trial 0",
+    "train good.yaml --device tpu": "invalid choice: 'tpu'",
+    "train good.yaml --tracking-uri http://a:b@c": "tracking.uri has a password in it",
+    "train good.yaml --trials-dir file": "the directory file",
+    "train images.yaml": "images/test has no class 'bee', which images/train has",
     "train broken.yaml --epochs 0": "--epochs: must be a whole number of at least 1, but got '0'",
     "ui --trials-dir elsewhere": "there is nothing in elsewhere yet; run a search first",
     "ui --port 0": "--port: must be a whole number of at least 1, but got '0'",

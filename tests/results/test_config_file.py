@@ -233,3 +233,21 @@ def test_epochs_and_seed_alone_can_be_changed(epochs, seed):
     changed = with_changes(config, epochs, seed)
     assert (changed.epochs, changed.seed) == (12 if epochs is None else epochs, 4 if seed is None else seed)
     assert dataclasses.replace(changed, epochs=config.epochs, seed=config.seed) == config
+
+
+def test_another_seed_is_the_students_too(config):
+    read = config(lambda content: content.update(student_seed=7)).config
+    assert (read.seed_of_student, with_changes(read, 5, None).seed_of_student) == (7, 7)
+    assert with_changes(read, None, 3).seed_of_student == 3
+    assert config(lambda content: content.pop("student_seed")).config.seed_of_student == read.seed
+
+
+def test_files_are_named_from_the_root(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.pt").touch()
+    read = config(lambda content: content["teachers"].update(expert={"checkpoint": "own.pt"})).config
+    assert read.teachers.expert.checkpoint == str(tmp_path / "own.pt")
+    read = config(lambda content: content["teachers"].update(expert={"checkpoint": {"wrn-16-2": "own.pt"}})).config
+    assert read.teachers.expert.checkpoint == {"wrn-16-2": str(tmp_path / "own.pt")}
+    read = config(lambda content: content.update(dataset={"name": "cifar10", "root": "."})).config
+    assert read.dataset.root == str(tmp_path)

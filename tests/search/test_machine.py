@@ -7,7 +7,7 @@ import re
 import pytest
 
 from ctkd_search.errors import UserError
-from ctkd_search.search.machine import Node, Share, in_words, share_out
+from ctkd_search.search.machine import Node, Share, in_words, on_device, share_out
 from ctkd_search.space import Resources
 
 THIRD = 1 / 3
@@ -106,6 +106,42 @@ def test_no_more_is_given_than_there_is(gpus, cpus, per_trial, cores):
 )
 def test_a_share_in_words(share, words):
     assert str(share) == words
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpus", "cpus", "trials", "share"),
+    [
+        (wanting(), 0, 16, 1, Share(0, 16, 1)),
+        (wanting(), 0, 16, 3, Share(0, 5, 3)),
+        (wanting(), 0, 2, 30, Share(0, 1, 2)),
+        (wanting(), 4, 16, 2, Share(1, 8, 2)),
+        (wanting(), 2, 16, 30, Share(1, 8, 2)),
+        (wanting(cpus=2), 0, 16, 3, Share(0, 2, 3)),
+        (wanting(concurrent=4), 0, 16, 2, Share(0, 4, 4)),  # what is asked for is given
+        (wanting(gpus=0.25), 1, 16, 2, Share(0.25, 8, 2)),
+    ],
+)
+def test_few_trials_get_more_of_the_machine(wanted, gpus, cpus, trials, share):
+    assert share_out(wanted, [Node(gpus, cpus)], trials) == share
+
+
+def test_cores_of_two_machines_do_not_add_up_for_few_trials():
+    assert share_out(wanting(), [Node(0, 4), Node(0, 4)], 1) == Share(0, 4, 1)
+    assert share_out(wanting(), [Node(0, 4), Node(0, 4)], 3) == Share(0, 2, 3)
+
+
+def test_a_device_by_name():
+    assert on_device(wanting(), None) == wanting()
+    assert on_device(wanting(cpus=2), "cpu") == wanting(gpus=0.0, cpus=2)
+    cluster = Resources(address="auto")
+    assert on_device(cluster, "cuda") == Resources(address="auto", gpus_per_trial=1.0)
+    packed = Resources(address="auto", trials_per_gpu=3)
+    assert on_device(packed, "cuda") == packed
+    for given in (wanting(gpus=0.5), Resources(trials_per_gpu="auto")):
+        with pytest.raises(UserError, match="--device cpu cannot stand beside GPUs for each trial"):
+            on_device(given, "cpu")
+    with pytest.raises(UserError, match="--device cuda cannot stand beside --gpus-per-trial 0"):
+        on_device(wanting(gpus=0), "cuda")
 
 
 @pytest.mark.parametrize(

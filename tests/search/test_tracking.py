@@ -7,7 +7,7 @@ import pytest
 
 from ctkd_search.mlflow_store import Mlflow
 from ctkd_search.results.store import FINISHED, INTERRUPTED, RUNNING, STOPPED, WAITING, SearchRecord, TrialRecord
-from ctkd_search.search.tracking import Tracker
+from ctkd_search.search.tracking import Parent, Tracker
 
 SEARCH = SearchRecord("s", "id-1", {}, "", "", {}, "", [], "")
 VALUES = {"pair": "a/b", "lr": 0.1, "attention_layers": [1, 2]}
@@ -198,3 +198,34 @@ def test_the_machine_is_watched_until_the_search_ends(mlflow, monkeypatch):
     measured = len(mlflow.client.get_metric_history(tracker.parent_id, "system/cpu_utilization_percentage"))
     time.sleep(1)
     assert len(mlflow.client.get_metric_history(tracker.parent_id, "system/cpu_utilization_percentage")) == measured
+
+
+def test_what_a_test_came_to_is_delivered_once_and_after_a_crash_too(mlflow):
+    one, two = trial(1, 2, FINISHED), trial(2, 2, FINISHED)
+    tracker = tracked(mlflow, [one, two])
+    assert tracker.flush(30)
+    one.test = {"accuracy": 0.75, "loss": 0.5, "images": 100}
+    tracker.trial_tested(one)
+    tracker.trial_tested(one)
+    assert tracker.flush(30)
+    tracker.close()
+    two.test = {"accuracy": 0.25, "loss": 1.5, "images": 100}
+    tracker = tracked(mlflow, [one, two])
+    assert tracker.flush(30)
+    tracker.close()
+    found = runs(mlflow)
+    assert history(mlflow, found[1], "test_accuracy") == [(2, 0.75)]
+    assert history(mlflow, found[2], "test_accuracy") == [(2, 0.25)]
+    assert history(mlflow, found[2], "test_loss") == [(2, 1.5)]
+    assert history(mlflow, found[1]) == history(mlflow, found[2]) == [(1, 1.0), (2, 0.5)]
+
+
+def test_a_parent_run_may_be_something_else_than_a_search(mlflow):
+    tracker = Tracker(mlflow, str, str, print)
+    parent = Parent("s: final training", {"ctkd.kind": "train", "ctkd.final": "final-1"}, "final.yaml")
+    run_id = tracker.begin(dataclasses.replace(SEARCH, space={"seeds": 2}), {"seeds": 2}, [], parent)
+    tracker.close()
+    run = mlflow.client.get_run(run_id)
+    assert run.info.run_name == "s: final training"
+    assert {"ctkd.kind": "train", "ctkd.final": "final-1", "ctkd.search_id": "id-1"}.items() <= run.data.tags.items()
+    assert [artifact.path for artifact in mlflow.client.list_artifacts(run_id)] == ["final.yaml"]
