@@ -15,7 +15,6 @@ from ctkd_search import data
 from ctkd_search.config import TrialConfig
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.files import make_directory
-from ctkd_search.results import final
 from ctkd_search.results.final_plan import FinalPlan
 from ctkd_search.results.leaderboard import clock
 from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord, new_record
@@ -83,13 +82,15 @@ def train_final(request: FinalRequest, console: Console) -> None:
     if earlier and earlier.search().fingerprint != splits.fingerprint:
         raise UserError(f"the images are not those that {earlier.path} began with; leave --resume out to begin anew")
     trials = plan.trials()
+    # Ray and torch are imported only now, when everything that can be wrong with the options has been said.
     from ctkd_search.search.session import Session
 
     space = plan.space(request.resources, request.tracking)
     with Session(space, request.trials_dir, say, len(trials), plan.config_of) as session:
         folder = earlier or new_folder(parent)
         record = earlier.search() if earlier else new_record(f"{plan.name}/{folder.name}", plan.content(), splits)
-        record.again, record.tracking_uri = request.again, session.tracker.mlflow.place
+        record.again, record.hardware = request.again, session.hardware
+        record.tracking_uri = session.tracker.mlflow.place
         folder.write(record)
         what = f"{len(trials)} student{'s' * (len(trials) > 1)} of {plan.config.epochs} epochs"
         say(f"final training in {folder.path}: {what}")
@@ -116,6 +117,7 @@ def _train(
     trials: Sequence[TrialRecord],
     console: Console,
 ) -> None:
+    from ctkd_search.results import final
     from ctkd_search.search.final_sitting import FinalSitting
 
     def say(text: str) -> None:
@@ -153,6 +155,7 @@ def _hand_over(
     config: TrialConfig,
 ) -> None:
     """Writes what it came to, and gives MLflow what it does not have yet, the student among it."""
+    from ctkd_search.results import final
     from ctkd_search.results.model import log_student
     from ctkd_search.search.delivery import delivery
     from ctkd_search.search.winner import kept_student
