@@ -40,7 +40,7 @@ def delivery(
                 trial.run_id = run_id
                 folder.write_trial(trial)
         yield
-    except UserError:
+    except (UserError, WorkFailed):
         raise
     except Exception as error:  # whatever MLflow, its server or its store raises: the results are safe
         raise WorkFailed(f"{away} ({first_line(error)}); once it does, go on with: {record.again}") from None

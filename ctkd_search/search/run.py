@@ -14,6 +14,7 @@ from ctkd_search import data
 from ctkd_search.config import plain
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.files import make_directory
+from ctkd_search.mlflow_store import first_line
 from ctkd_search.results.config_file import config_text
 from ctkd_search.results.leaderboard import clock, percent, print_leaderboard
 from ctkd_search.results.standing import confirmed, winner
