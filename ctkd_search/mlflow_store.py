@@ -102,15 +102,6 @@ class Mlflow:
         if found is not None and found.lifecycle_stage != "active":
             raise UserError(f"the MLflow experiment {experiment!r} was deleted; restore it, or set tracking.experiment")
 
-    def log_run(self, name: str, params: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> str:
-        """Logs a whole run at once and returns its id."""
-        run = self.client.create_run(self.experiment_id, run_name=name, tags={"ctkd.kind": "train"})
-        self.log(run.info.run_id, params=params)
-        for metrics in epochs:
-            self.log(run.info.run_id, metrics=metrics, step=metrics["epoch"])
-        self.client.set_terminated(run.info.run_id, "FINISHED")
-        return run.info.run_id
-
     def log(
         self,
         run_id: str,

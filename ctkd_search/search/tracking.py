@@ -22,12 +22,13 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
 
 @dataclass
 class _Told:
-    """What MLflow knows of a trial: its run, how many epochs, how it ended, and whether its student was tested."""
+    """What MLflow knows of a trial: its run, how many epochs, how it ended, its parameters, and its test."""
 
     run_id: str
     epochs: int = 0
     status: str = ""
     reason: str = ""
+    described: bool = False
     tested: bool = False
 
 
@@ -109,7 +110,7 @@ class Tracker:
             UserError: MLflow does not answer, or the parent run was deleted.
         """
         try:
-            self.parent_id = search.run_id or self._find_parent(search) or self._start_parent(search, params, parent)
+            self.parent_id = search.run_id or self._start_parent(search, params, parent)
             self.mlflow.client.update_run(self.parent_id, status="RUNNING")
             self._adopt({record.number for record in records})
         except Exception as error:  # whatever MLflow, its server or its store raises
@@ -123,7 +124,8 @@ class Tracker:
             begun = record.status != WAITING or bool(record.epochs)
             if told is None and begun:
                 self._note(record)
-            elif told and (told.epochs, told.status, told.tested) != (
+            elif told and (told.described, told.epochs, told.status, told.tested) != (
+                True,
                 len(record.epochs),
                 _STATUS.get(record.status, "FINISHED"),
                 record.test is not None,
@@ -155,9 +157,14 @@ class Tracker:
     def _start_parent(self, search: SearchRecord, params: Mapping[str, Any], parent: Parent | None) -> str:
         parent = parent or Parent(search.name, {"ctkd.kind": "search", "ctkd.search": search.name}, "space.yaml")
         tags = {**parent.tags, "ctkd.search_id": search.id}
-        run = self.mlflow.client.create_run(self.mlflow.experiment_id, run_name=parent.title, tags=tags)
-        self.mlflow.log(run.info.run_id, params=params)
-        self.mlflow.client.log_text(run.info.run_id, dump(search.space), parent.file)
+        # One that was begun just before a crash may not have been described yet; to do so again changes nothing.
+        run_id = self._find_parent(search) or self._create_run(parent.title, tags)
+        self.mlflow.log(run_id, params=params)
+        self.mlflow.client.log_text(run_id, dump(search.space), parent.file)
+        return run_id
+
+    def _create_run(self, name: str, tags: Mapping[str, str]) -> str:
+        run = self.mlflow.client.create_run(self.mlflow.experiment_id, run_name=name, tags=dict(tags))
         return str(run.info.run_id)
 
     def _adopt(self, known: set[int]) -> None:
@@ -178,8 +185,8 @@ class Tracker:
                     self.mlflow.client.set_terminated(run.info.run_id, "KILLED")
                     continue
                 epochs = int(run.data.metrics.get("epoch", 0))
-                tested = "test_accuracy" in run.data.metrics
-                self._told[number] = _Told(run.info.run_id, epochs, run.info.status, tested=tested)
+                described, tested = bool(run.data.params), "test_accuracy" in run.data.metrics
+                self._told[number] = _Told(run.info.run_id, epochs, run.info.status, described=described, tested=tested)
             token = page.token
             if not token:
                 return
@@ -251,12 +258,12 @@ class Tracker:
         epochs, status, reason, test = list(trial.epochs), trial.status, trial.reason, trial.test
         told = self._told.get(trial.number)
         if told is None:
-            run = self.mlflow.client.create_run(
-                self.mlflow.experiment_id, run_name=self._label(trial), tags=self._tags(trial)
-            )
-            told = self._told[trial.number] = _Told(run.info.run_id, status="RUNNING")
+            run_id = self._create_run(self._label(trial), self._tags(trial))
+            told = self._told[trial.number] = _Told(run_id, status="RUNNING")
+        if not told.described:
             teacher, student = trial.values["pair"].split("/")
             self.mlflow.log(told.run_id, params={**trial.values, "teacher": teacher, "student": student})
+            told.described = True
         if len(epochs) > told.epochs:
             self.mlflow.log_epochs(told.run_id, epochs[told.epochs :])
             told.epochs = len(epochs)

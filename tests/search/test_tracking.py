@@ -229,3 +229,23 @@ def test_a_parent_run_may_be_something_else_than_a_search(mlflow):
     assert run.info.run_name == "s: final training"
     assert {"ctkd.kind": "train", "ctkd.final": "final-1", "ctkd.search_id": "id-1"}.items() <= run.data.tags.items()
     assert [artifact.path for artifact in mlflow.client.list_artifacts(run_id)] == ["final.yaml"]
+
+
+def test_a_run_that_was_begun_just_before_a_crash_is_described_when_the_search_goes_on(mlflow):
+    search = dataclasses.replace(SEARCH, id="id-2")
+    create = mlflow.client.create_run
+    parent = create(mlflow.experiment_id, tags={"ctkd.search_id": "id-2"}).info.run_id
+    create(mlflow.experiment_id, tags={"mlflow.parentRunId": parent, "ctkd.trial": "1"})
+    tracker = Tracker(mlflow, str, str, print)
+    assert tracker.begin(search, {"seed": 0}, [trial(1, 0, status=WAITING)]) == parent
+    assert tracker.flush(30)
+    tracker.close()
+    found = runs(mlflow)
+    assert found[0].data.params == {"seed": "0"}
+    assert found[1].data.params == {
+        "pair": "a/b",
+        "lr": "0.1",
+        "attention_layers": "1,2",
+        "teacher": "a",
+        "student": "b",
+    }
