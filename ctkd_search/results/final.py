@@ -136,6 +136,25 @@ def table(found: Sequence[Line]) -> Table:
     return shown
 
 
+def final_evidence(plan: FinalPlan, found: Sequence[Line], chosen: TrialRecord) -> list[str]:
+    """What a final training has shown of a student and of its config, for the model card."""
+    assert chosen.test is not None  # it was trained to the end, and tested
+    shown = [
+        f"Test accuracy of this student **{100 * chosen.test['accuracy']:.2f} %** on {chosen.test['images']:,} images "
+        "that nothing had seen before; it was not chosen by it.",
+    ]
+    if len(found[0].accuracies) > 1:
+        rows = ["| trained | test accuracy | 95 % interval | n | config minus baseline |", "|---|---|---|---|---|"]
+        for line in found:
+            mean, interval, _, count = spread(line.estimate) if line.estimate else ("-", "", "", "0")
+            gap = None if line is found[0] else paired_difference(found[0].accuracies, line.accuracies)
+            rows.append(f"| {line.name} | {mean} | {interval} | {count} | {points(gap)} |")
+        shown.append("\n".join(rows))
+    if said := sentences(plan, found):
+        shown.append("\n".join(f"- {sentence}" for sentence in said))
+    return shown
+
+
 def sentences(plan: FinalPlan, found: Sequence[Line]) -> list[str]:
     """What can be told from the table, and what not."""
     config, *baselines = found

@@ -24,8 +24,6 @@ from ctkd_search.space import Resources, Tracking
 if TYPE_CHECKING:
     from ctkd_search.search.session import Session
 
-_EXAMPLES = 4
-
 
 @dataclass(frozen=True)
 class FinalRequest:
@@ -156,9 +154,8 @@ def _hand_over(
 ) -> None:
     """Writes what it came to, and gives MLflow what it does not have yet, the student among it."""
     from ctkd_search.results import final
-    from ctkd_search.results.model import log_student
     from ctkd_search.search.delivery import delivery
-    from ctkd_search.search.winner import kept_student
+    from ctkd_search.search.winner import register_final
 
     tracker = session.tracker
     found = final.lines(trained)
@@ -175,15 +172,7 @@ def _hand_over(
         tags = {}
         if chosen is not None:
             if record.model is None:
-                record.model = log_student(
-                    kept_student(folder, chosen, splits),
-                    splits.train.pixels[:_EXAMPLES],
-                    tracker.mlflow,
-                    chosen.run_id or "",
-                    f"ctkd-{plan.name}-final",
-                    classes=splits.classes,
-                    architecture=config.student,
-                )
+                record.model = register_final(plan, folder, record, found, chosen, splits, tracker)
                 folder.write(record)
             tags = {"ctkd.model": record.model, "ctkd.student_run": chosen.run_id or ""}
         tracker.finish("FAILED" if chosen is None else "FINISHED", final.parent_metrics(found), tags)

@@ -1,8 +1,9 @@
-"""The winner's student, logged, described and registered."""
+"""The student of a search or of a final training, logged, described and registered."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -11,6 +12,8 @@ from ctkd_search.distill.weights import load_weights
 from ctkd_search.models.cost import costs
 from ctkd_search.results.card import Card, card_text, search_evidence, search_limits
 from ctkd_search.results.config_file import config_text
+from ctkd_search.results.final import Line, final_evidence
+from ctkd_search.results.final_plan import FinalPlan
 from ctkd_search.results.model import log_student
 from ctkd_search.results.served import Metadata, ServedStudent, load_student
 from ctkd_search.results.states import state_path
@@ -18,6 +21,7 @@ from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.search.tracking import Tracker
 from ctkd_search.space import Space
 from ctkd_search.versions import processor
+from ctkd_search.yamlfile import dump
 
 _EXAMPLES = 4
 
@@ -43,38 +47,117 @@ def register(
     Returns:
         The registered version, as a ``models:`` URI.
     """
-    run_id = tracker.run_id(winner.number)
+    return _register(
+        Registration(
+            name=f"ctkd-{space.name}",
+            origin=f"It is the student of trial {winner.number} of the search {search.name!r}, begun {search.started}.",
+            images={"training": len(splits.train), "validation": len(splits.validation)},
+            evidence=search_evidence(trials, winner, len(splits.validation)),
+            limits=search_limits(search, trials, winner),
+            config=config_text(space, search, winner, splits),
+            tags={
+                "ctkd.search": search.name,
+                "ctkd.trial": str(winner.number),
+                "ctkd.validation_accuracy": f"{winner.accuracy:.6f}",
+            },
+        ),
+        folder,
+        winner,
+        splits,
+        tracker,
+        space.dataset.name,
+    )
+
+
+def register_final(
+    plan: FinalPlan,
+    folder: SearchFolder,
+    record: SearchRecord,
+    found: Sequence[Line],
+    chosen: TrialRecord,
+    splits: Splits,
+    tracker: Tracker,
+) -> str:
+    """Logs the student of a final training as a model of its run, and registers it with its card.
+
+    Returns:
+        The registered version, as a ``models:`` URI.
+    """
+    assert chosen.test is not None  # it was trained to the end, and tested
+    return _register(
+        Registration(
+            name=f"ctkd-{plan.name}-final",
+            origin=f"It is the first seed's student of a final training begun {record.started}, on training and "
+            "validation images.",
+            images={"training and validation": len(splits.train), "test": chosen.test["images"]},
+            evidence=final_evidence(plan, found, chosen),
+            limits=["All is from one data set and its one test split."],
+            config=dump(plan.content()),
+            tags={"ctkd.final": record.name, "ctkd.test_accuracy": f"{chosen.test['accuracy']:.6f}"},
+        ),
+        folder,
+        chosen,
+        splits,
+        tracker,
+        plan.config.dataset.name,
+    )
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What is said of a student that is registered.
+
+    Attributes:
+        name: The name to register it under.
+        origin: Where it comes from, a sentence.
+        images: How many images of which kind.
+        evidence: What was shown of it.
+        limits: What was not.
+        config: The config that made it, as YAML.
+        tags: Tags of the registered version.
+    """
+
+    name: str
+    origin: str
+    images: Mapping[str, int]
+    evidence: Sequence[str]
+    limits: Sequence[str]
+    config: str
+    tags: Mapping[str, str]
+
+
+def _register(
+    said: Registration, folder: SearchFolder, trial: TrialRecord, splits: Splits, tracker: Tracker, dataset: str
+) -> str:
+    run_id = tracker.run_id(trial.number)
     assert run_id is not None  # everything has been delivered
-    name = f"ctkd-{space.name}"
-    architecture = winner.values["pair"].split("/")[1]
+    architecture = trial.values["pair"].split("/")[1]
     card = Card(
-        name=name,
-        origin=f"It is the student of trial {winner.number} of the search {search.name!r}, begun {search.started}.",
+        name=said.name,
+        origin=said.origin,
         metadata=Metadata(tuple(splits.classes), splits.geometry.image_size, splits.geometry.channels, architecture),
-        dataset=space.dataset.name,
-        images={"training": len(splits.train), "validation": len(splits.validation)},
+        dataset=dataset,
+        images=said.images,
         fingerprint=splits.fingerprint,
-        evidence=search_evidence(trials, winner, len(splits.validation)),
-        limits=search_limits(search, trials, winner),
+        evidence=said.evidence,
+        limits=said.limits,
         costs=costs(architecture, splits.geometry, torch.device("cpu")),
         machine=f"{processor()}, threads: {torch.get_num_threads()}",
-        config=config_text(space, search, winner, splits),
+        config=said.config,
     )
     return log_student(
-        kept_student(folder, winner, splits),
-        splits.validation.pixels[:_EXAMPLES],
+        kept_student(folder, trial, splits),
+        splits.train.pixels[:_EXAMPLES],
         tracker.mlflow,
         run_id,
-        name,
+        said.name,
         classes=splits.classes,
         architecture=architecture,
         card=card_text(card),
         tags={
-            "ctkd.search": search.name,
-            "ctkd.trial": str(winner.number),
-            "ctkd.pair": winner.values["pair"],
-            "ctkd.dataset": space.dataset.name,
+            "ctkd.pair": trial.values["pair"],
+            "ctkd.dataset": dataset,
             "ctkd.fingerprint": splits.fingerprint,
-            "ctkd.validation_accuracy": f"{winner.accuracy:.6f}",
+            **said.tags,
         },
     )

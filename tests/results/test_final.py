@@ -175,3 +175,16 @@ def test_the_test_images_are_read_in_one_place():
         or (isinstance(node, ast.ImportFrom) and any(alias.name == "load_test" for alias in node.names))
     }
     assert readers == {"results/final.py"}
+
+
+def test_the_card_says_what_was_measured_of_the_student_and_of_its_config():
+    plan = a_plan(4, "kd")
+    trials = trained(plan, {None: OURS, "kd": THEIRS})
+    found = final.lines(trials)
+    shown = "\n\n".join(final.final_evidence(plan, found, trials[0]))
+    assert "Test accuracy of this student **91.00 %** on 100 images" in shown
+    assert "| the config | 93.00 % |" in shown
+    assert "| kd | 91.50 % |" in shown
+    assert "along one stream" in shown
+    (alone,) = final.final_evidence(a_plan(1), final.lines(trained(a_plan(1), {None: [0.9]})), trials[0])
+    assert "|" not in alone

@@ -139,6 +139,9 @@ def test_the_first_seeds_student_is_kept_and_registered(finished):
     first = folder_of(finished.directory).trials()[0]
     test = load_test(DatasetConfig("digits"))
     mlflow.set_tracking_uri(f"sqlite:///{finished.directory}/trials/mlflow.db")
+    version = MlflowClient().get_model_version_by_alias("ctkd-small-final", "champion")
+    assert "Test accuracy of this student" in version.description
+    assert version.tags["ctkd.final"] == "small/final-1"
     served = mlflow.pyfunc.load_model("models:/ctkd-small-final@champion").predict(test.pixels).to_numpy()
     assert float((served.argmax(axis=1) == test.labels).mean()) == pytest.approx(first.test["accuracy"], abs=1e-9)
     kept = torch.load(folder_of(finished.directory).path / "student.pt", weights_only=True)
