@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import shlex
 import subprocess
@@ -384,6 +385,7 @@ def _train(options: argparse.Namespace) -> None:
     config = with_changes(read.config, options.epochs, options.seed)
     plan, notes = make_plan(read.name, config, options.seeds, options.new_streams, options.baselines)
     resources, tracking = read_resources(_given(options, _RESOURCES))
+    tracking = dataclasses.replace(tracking, experiment=read.experiment)
     resources = on_device(resources, options.device)
     from ctkd_search.search.final import FinalRequest, train_final
 

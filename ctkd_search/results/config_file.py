@@ -21,7 +21,10 @@ from ctkd_search.yamlfile import dump, read
 if TYPE_CHECKING:
     from ctkd_search.data import Splits
 
-_SECTIONS = ("name", "pair", "epochs", "seed", "student_seed", "method", "train", "teachers", "dataset", "augment")
+_SECTIONS = (
+    *("name", "pair", "epochs", "seed", "student_seed", "method", "train", "teachers", "dataset", "augment"),
+    "experiment",
+)
 # Written for the reader; nothing depends on them but the check that the images are the same.
 _NOTES = ("reached", "data", "versions")
 
@@ -34,11 +37,13 @@ class ConfigFile:
         name: The space it came from.
         config: The config.
         fingerprint: Hash of the training images of the search, if it is noted.
+        experiment: Name of the MLflow experiment of the search, where it is not the space's.
     """
 
     name: str
     config: TrialConfig
     fingerprint: str | None
+    experiment: str | None = None
 
 
 def config_text(space: Space, search: SearchRecord, trial: TrialRecord, splits: Splits | None = None) -> str:
@@ -62,6 +67,7 @@ def config_text(space: Space, search: SearchRecord, trial: TrialRecord, splits: 
         "teachers": _without_none(whole["teachers"]),
         "dataset": _without_none(whole["dataset"]),
         "augment": whole["augment"],
+        **({"experiment": space.tracking.experiment} if space.tracking.experiment else {}),
         "reached": {
             "search": search.name,
             "trial": trial.number,
@@ -104,6 +110,8 @@ def read_config(path: Path) -> ConfigFile:
     seed = document.validated(("seed",), raw.get("seed", 0), Seed, 0)
     own = raw.get("student_seed")
     student_seed = None if own is None else document.validated(("student_seed",), own, Seed, None)
+    known = raw.get("experiment")
+    experiment = None if known is None else document.validated(("experiment",), known, str, None)
     train = document.section("train", Recipe, Recipe())
     teachers = document.section("teachers", TeachersConfig, TeachersConfig())
     for place, recipe in ((("train",), train), (("teachers", "recipe"), teachers.recipe)):
@@ -142,7 +150,7 @@ def read_config(path: Path) -> ConfigFile:
     )
     noted = raw.get("data")
     fingerprint = noted.get("fingerprint") if isinstance(noted, dict) else None
-    return ConfigFile(name, config, fingerprint)
+    return ConfigFile(name, config, fingerprint, experiment)
 
 
 def _with_absolute_checkpoint(teachers: TeachersConfig) -> TeachersConfig:

@@ -116,6 +116,12 @@ def test_every_setting_of_a_space_reaches_the_config(tmp_path):
     assert read.config.teachers.expert.checkpoint_of("wrn-16-2") == str(tmp_path / "expert.pt")
 
 
+def test_a_config_knows_the_experiment_of_its_search_where_the_space_names_one(tmp_path):
+    for override, known in (([], None), (["tracking.experiment=ours"], "ours")):
+        space = read_space(DIGITS, override)
+        assert read_config(written(tmp_path, space, space.paper_point())).experiment == known
+
+
 def test_a_config_says_where_it_came_from_and_what_it_reached(tmp_path):
     space = read_space(DIGITS)
     path = written(tmp_path, space, space.paper_point())
