@@ -320,7 +320,7 @@ class Tracker:
         if self._away_since is None:
             self._away_since = time.monotonic()
             self._say(
-                f"MLflow at {self.mlflow.place} does not answer ({first_line(error)}); the search goes on, and what it "
+                f"MLflow at {self.mlflow.place} does not answer ({first_line(error)}); the work goes on, and what it "
                 "misses is delivered once it is back"
             )
 
