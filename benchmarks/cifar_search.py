@@ -11,14 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import yaml
-from common import header
+from common import command, header
 
 PAIR = "wrn-40-1/wrn-16-1"
 
@@ -49,14 +46,6 @@ def space(root: Path, trials: int, epochs: int) -> dict[str, object]:
             "lr": {"float": [0.02, 0.3], "log": True},
         },
     }
-
-
-def command(*words: str, cwd: Path) -> float:
-    """Runs one command, lets it print, and returns its seconds."""
-    print("$ ctkd-search " + " ".join(words), flush=True)
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "ctkd_search", *words], cwd=cwd, check=True)
-    return time.perf_counter() - started
 
 
 def main() -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,3 +38,11 @@ def header(title: str) -> None:
 def spread(values: Sequence[float]) -> str:
     """Median and range."""
     return f"{statistics.median(values):.4g} ({min(values):.4g} to {max(values):.4g}, n = {len(values)})"
+
+
+def command(*words: str, cwd: Path) -> float:
+    """Runs one command of ctkd-search, lets it print, and returns its seconds."""
+    print("$ ctkd-search " + " ".join(words), flush=True)
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "ctkd_search", *words], cwd=cwd, check=True)
+    return time.perf_counter() - started
