@@ -435,7 +435,7 @@ def test_a_warm_start_takes_every_explored_trial_that_ended_and_each_once(tmp_pa
         # Searched there and at its default here.
         ({"lr": None}, lambda values: False),
     ],
-    ids=str,
+    ids=lambda value: "" if callable(value) else str(value),
 )
 def test_a_warm_start_takes_what_could_be_a_trial_of_this_space_too(search, taken):
     earlier = a_space(sampler="random")
