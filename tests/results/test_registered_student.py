@@ -71,6 +71,7 @@ def registered(tmp_path_factory):
     served = ServedStudent(trainer.student, splits.mean, splits.std)
     store = Mlflow(f"sqlite:///{directory}/mlflow.db", "digits", directory / "artifacts")
     run_id = store.client.create_run(store.experiment_id, run_name="the winner").info.run_id
+    store.client.set_terminated(run_id)
     example = splits.validation.pixels[:3]
     for card in ("", "# The card\n\nAll of it.\n\n## Config\n\nlong\n"):
         tags = {"ctkd.search": "first"} if card else None
