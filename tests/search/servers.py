@@ -8,10 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from live import descendants, free_port
@@ -58,23 +60,19 @@ class Server:
 class Postgres:
     """A PostgreSQL server with an empty database `mlflow`."""
 
-    def __init__(self, directory):
+    def __init__(self):
         if not all(shutil.which(name) for name in ("initdb", "postgres")):
             pytest.skip("PostgreSQL's initdb and postgres are not installed")
         pytest.importorskip("psycopg")
         self.port = free_port()
         self.uri = f"postgresql://runs@127.0.0.1:{self.port}/mlflow"
-        self._data = directory / "postgres"
-        self._data.mkdir()
+        # Not among pytest's folders: those let nobody but their owner in, and PostgreSQL refuses to be run by root.
+        self._data = Path(tempfile.mkdtemp(prefix="postgres-"))
         self._as = {}
         if os.getuid() == 0:
-            # PostgreSQL refuses to be run by root.
             nobody = pwd.getpwnam("nobody")
             os.chown(self._data, nobody.pw_uid, nobody.pw_gid)
             self._as = {"user": "nobody", "group": nobody.pw_gid, "extra_groups": [], "cwd": "/"}
-            for parent in self._data.parents:
-                if parent.stat().st_uid == 0 and parent.is_relative_to(directory.parents[1]):
-                    parent.chmod(0o755)
         self._process = None
 
     def start(self):
@@ -98,6 +96,7 @@ class Postgres:
     def stop(self):
         self._process.send_signal(signal.SIGINT)
         self._process.wait(timeout=60)
+        shutil.rmtree(self._data)
 
 
 class TokenGate:

@@ -20,7 +20,7 @@ TOKEN = "tok-5c1e0d9a77"
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory):
     directory = tmp_path_factory.mktemp("remote")
-    postgres = Postgres(directory).start()
+    postgres = Postgres().start()
     server = Server(directory, postgres.uri).start()
     gate = TokenGate(server.port, TOKEN)
     gate.directory = directory
