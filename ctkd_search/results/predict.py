@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctkd_search.data.sets.folder import decode_image
+from ctkd_search.data.decode import decode_image
 from ctkd_search.errors import UserError
 from ctkd_search.results.leaderboard import percent, plain_table
 from ctkd_search.results.predictor import Predictor

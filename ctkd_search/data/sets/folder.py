@@ -6,15 +6,12 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ctkd_search.config import Augment, DatasetConfig
+from ctkd_search.data.decode import decode_image
 from ctkd_search.data.registry import DataSet, Images, Loaded, problems
 from ctkd_search.errors import UserError
 from ctkd_search.models.registry import MAX_SIZE, MIN_SIZE, Geometry
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _LAYOUT = "root/train/<class>/* and root/test/<class>/*, and optionally root/val/<class>/*"
 
@@ -55,37 +52,6 @@ def _problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
 
 def _geometry(config: DatasetConfig) -> Geometry:
     return Geometry(len(_classes(config)), config.channels or 3, config.image_size or 0)
-
-
-def decode_image(path: Path, size: int, channels: int) -> np.ndarray:
-    """Reads an image file as students see it: upright, its centred square, resized.
-
-    Args:
-        path: The file, of any format that Pillow reads.
-        size: Side of the result in pixels.
-        channels: 1 for grey, 3 for colour.
-
-    Returns:
-        uint8, shape (size, size, channels).
-
-    Raises:
-        UserError: It is no image, or a broken one.
-    """
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I;16"):
-                # Pillow would clip 16 bits to 8 and leave nearly every picture white.
-                upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
-            upright = upright.convert("L" if channels == 1 else "RGB")
-            # A centred square of the picture, so that nothing is squeezed.
-            fitted = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
-            return np.asarray(fitted, dtype=np.uint8).reshape(size, size, -1)
-    except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"cannot read the image {path} ({error}); mend or remove it") from None
 
 
 def _files(directory: Path) -> Iterator[Path]:
