@@ -117,7 +117,7 @@ class Expert:
     def __init__(self, network: TappedNetwork, precision: str, layers: Sequence[int] | None = None) -> None:
         self.network = network.eval().requires_grad_(False)
         self.precision = precision
-        self.layers = tuple(layers or (LOGITS, *range(1, len(network.stages) + 1)))
+        self.layers = tuple(layers or (LOGITS, *network.layers))
 
     @torch.no_grad()
     def says(self, stream: Stream, plan: Plan) -> Iterator[list[Tensor]]:

@@ -1,4 +1,4 @@
-"""The frame that every architecture fits in: a stem, stages whose outputs are tapped, and a head."""
+"""The frame that every architecture fits in, and the blocks that several families share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,48 @@ def conv1x1(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
 
 
 class TappedNetwork(nn.Module):
-    """A classifier that returns its logits together with its stages' feature maps.
+    """A classifier that returns its logits together with feature maps: what every architecture is.
+
+    Attributes:
+        classifier: The layer from the pooled features to the logits.
+        stages: The stages whose outputs are the feature maps, each a sequence of blocks; empty where a network made
+            elsewhere is not cut into such.
+    """
+
+    classifier: nn.Linear
+    stages: nn.ModuleList
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The numbers by which its feature maps are called, from 1."""
+        return tuple(range(1, len(self.stages) + 1))
+
+    def embed(self, features: Tensor) -> Tensor:
+        """What is left of the last feature map before the classifier.
+
+        Args:
+            features: The last feature map, shape (batch, channels, height, width).
+
+        Returns:
+            The pooled features, shape (batch, width).
+        """
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Classifies a batch.
+
+        Args:
+            images: Normalised images, shape (batch, channels, height, width).
+
+        Returns:
+            Logits of shape (batch, classes), and the feature maps of the stages, each of shape
+            (batch, channels, height, width), first stage first.
+        """
+        raise NotImplementedError
+
+
+class StagedNetwork(TappedNetwork):
+    """The frame of this package's own families: a stem, stages whose outputs are tapped, and a head.
 
     Args:
         stem: From images to the first feature map.
@@ -39,27 +80,25 @@ class TappedNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 # He initialisation by fan-out, as in both the Wide ResNet and the ResNet reference code.
-                fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+                fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
                 nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         nn.init.zeros_(self.classifier.bias)
 
+    def embed(self, features: Tensor) -> Tensor:
+        """Head and global average pooling of the last stage's map."""
+        pooled: Tensor = self.head(features).mean(dim=(2, 3))
+        return pooled
+
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Classifies a batch.
-
-        Args:
-            images: Normalised images, shape (batch, channels, height, width).
-
-        Returns:
-            Logits of shape (batch, classes), and the feature maps of the stages, each of shape
-            (batch, channels, height, width), first stage first.
-        """
+        """Stem, stages, head, pooling and classifier."""
         maps = []
         features = self.stem(images)
         for stage in self.stages:
             features = stage(features)
             maps.append(features)
-        pooled = self.head(features).mean(dim=(2, 3))
-        return self.classifier(pooled), maps
+        return self.classifier(self.embed(features)), maps
 
 
 def stage_of(
@@ -121,3 +160,49 @@ class PostActivationBlock(nn.Module):
         """Maps (batch, inputs, h, w) to (batch, outputs, h / stride, w / stride)."""
         residual = self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(features)))))
         return torch.relu(residual + self.shortcut(features))
+
+
+class BottleneckBlock(nn.Module):
+    """ResNet's bottleneck: 1x1, 3x3 with the stride, 1x1 to four times the width, added to its input, ReLU.
+
+    Args:
+        inputs: Channels that come in.
+        outputs: Channels that go out, a multiple of 4.
+        stride: Stride of the 3x3 convolution.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        width = outputs // 4
+        self.conv1 = conv1x1(inputs, width)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = conv3x3(width, width, stride)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.conv3 = conv1x1(width, outputs)
+        self.norm3 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if inputs != outputs or stride != 1:
+            self.shortcut = nn.Sequential(conv1x1(inputs, outputs, stride), nn.BatchNorm2d(outputs))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (batch, inputs, h, w) to (batch, outputs, h / stride, w / stride)."""
+        residual = torch.relu(self.norm1(self.conv1(features)))
+        residual = torch.relu(self.norm2(self.conv2(residual)))
+        return torch.relu(self.norm3(self.conv3(residual)) + self.shortcut(features))
+
+
+class Residual(nn.Module):
+    """What a module makes of its input, added to the input.
+
+    Args:
+        body: The module; it keeps the shape.
+    """
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (batch, channels, h, w) to the same shape."""
+        added: Tensor = features + self.body(features)
+        return added

@@ -14,7 +14,8 @@ from ctkd_search.errors import UserError
 if TYPE_CHECKING:
     from ctkd_search.models.network import TappedNetwork
 
-MIN_SIZE, MAX_SIZE = 8, 64
+# The smallest images, in pixels a side, of this package's own families; larger ones may have any size.
+MIN_SIZE = 8
 
 
 class Geometry(NamedTuple):
@@ -127,8 +128,8 @@ def build(name: str, geometry: Geometry, seed: int) -> TappedNetwork:
     import torch
 
     describe(name)
-    if not MIN_SIZE <= geometry.image_size <= MAX_SIZE:
-        raise UserError(f"images must have {MIN_SIZE} to {MAX_SIZE} pixels a side, but got {geometry.image_size}")
+    if geometry.image_size < MIN_SIZE:
+        raise UserError(f"images must have at least {MIN_SIZE} pixels a side, but got {geometry.image_size}")
     family, match = _match(name)
     with torch.random.fork_rng(devices=[]):
         # The CPU's generator alone: torch.manual_seed would reseed every GPU's, which is not put back.

@@ -13,9 +13,9 @@ from ctkd_search.models.registry import families
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 # Too slow to run again and again on a CPU; their names and sizes are tested with the registry.
-BIG = {"wrn-28-10", "resnet110"}
+BIG = {"wrn-28-10", "resnet110", "resnet50"}
 EXAMPLES = [name for family in families() for name in family.examples]
-NAMES = sorted({*EXAMPLES, "wrn-10-1", "wrn-22-3", "resnet14", "resnet32", "resnet8x4"} - BIG)
+NAMES = sorted({*EXAMPLES, "wrn-10-1", "wrn-22-3", "resnet14", "resnet32", "resnet8x4", "vgg16"} - BIG)
 GEOMETRIES = [Geometry(2, 1, 8), Geometry(10, 3, 15), Geometry(7, 1, 32), Geometry(100, 3, 64)]
 SMALLEST = Geometry(10, 3, 8)
 
@@ -93,3 +93,24 @@ def test_state_survives_saving_and_loading(name):
     assert not torch.equal(logits_of(other, images), logits_of(network, images))
     other.load_state_dict(torch.load(kept, weights_only=True))
     assert torch.equal(logits_of(other, images), logits_of(network, images))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_precedes_the_classifier_can_be_had_from_the_last_map(name):
+    network = build(name, SMALLEST, seed=0).eval()
+    with torch.no_grad():
+        logits, maps = network(random_images(SMALLEST))
+        assert torch.equal(network.classifier(network.embed(maps[-1])), logits)
+    assert network.layers == describe(name).layers
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stages_are_sequences_of_blocks(name):
+    network = build(name, SMALLEST, seed=0).eval()
+    with torch.no_grad():
+        _, maps = network(random_images(SMALLEST))
+        features = network.stem(random_images(SMALLEST))
+        for stage, tapped in zip(network.stages, maps, strict=True):
+            for block in stage:
+                features = block(features)
+            assert torch.equal(features, tapped)

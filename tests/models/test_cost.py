@@ -9,7 +9,7 @@ from torch import nn
 
 from ctkd_search.models import Geometry, build
 from ctkd_search.models.cost import costs, latency_ms, multiply_adds, parameters
-from ctkd_search.models.network import TappedNetwork, conv3x3
+from ctkd_search.models.network import StagedNetwork, conv3x3
 
 CPU = torch.device("cpu")
 
@@ -25,7 +25,7 @@ def test_parameters_are_the_published_count(name, classes, count):
 def test_multiply_adds_of_a_small_network_are_those_counted_by_hand(channels, size, classes):
     stem = conv3x3(channels, 4)
     stages = [nn.Sequential(conv3x3(4, 6, stride=2), nn.BatchNorm2d(6), nn.ReLU()), nn.Conv2d(6, 5, 1)]
-    network = TappedNetwork(stem, stages, nn.Identity(), 5, classes)
+    network = StagedNetwork(stem, stages, nn.Identity(), 5, classes)
     half = (size + 1) // 2
     by_hand = size * size * channels * 9 * 4 + half * half * 4 * 9 * 6 + half * half * 6 * 5 + 5 * classes
     assert multiply_adds(network, Geometry(classes, channels, size)) == by_hand

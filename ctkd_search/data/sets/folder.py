@@ -11,7 +11,7 @@ from ctkd_search.config import Augment, DatasetConfig
 from ctkd_search.data.decode import decode_image
 from ctkd_search.data.registry import DataSet, Images, Loaded, problems
 from ctkd_search.errors import UserError
-from ctkd_search.models.registry import MAX_SIZE, MIN_SIZE, Geometry
+from ctkd_search.models.registry import MIN_SIZE, Geometry
 
 _LAYOUT = "root/train/<class>/* and root/test/<class>/*, and optionally root/val/<class>/*"
 
@@ -46,8 +46,8 @@ def _problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
             yield from (("root", fault) for fault in _class_faults(config, split))
     if config.validation is not None and (_root(config) / "val").is_dir():
         yield "validation", f"has no effect, because {_root(config) / 'val'} is the validation split; leave it out"
-    if config.image_size is not None and not MIN_SIZE <= config.image_size <= MAX_SIZE:
-        yield "image_size", f"must be in [{MIN_SIZE}, {MAX_SIZE}], but got {config.image_size}"
+    if config.image_size is not None and config.image_size < MIN_SIZE:
+        yield "image_size", f"must be at least {MIN_SIZE}, but got {config.image_size}"
 
 
 def _geometry(config: DatasetConfig) -> Geometry:

@@ -1,53 +1,75 @@
-"""CIFAR ResNets (He et al., arXiv 1512.03385): ``resnetDEPTH``, and ``resnetDEPTHx4`` with wider stages."""
+"""ResNets for small images (He et al., arXiv 1512.03385).
+
+``resnet8`` to ``resnet110`` are the paper's CIFAR networks of three stages, ``resnet8x4`` their wide form; ``resnet18``
+to ``resnet152`` are its ImageNet networks of four stages, with a stem for small images: one 3x3 convolution and no
+pooling.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ctkd_search.models.registry import Family, Geometry, Tap
 
 if TYPE_CHECKING:
     from ctkd_search.models.network import TappedNetwork
 
-_STRIDES = (1, 2, 2)
-_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
+_THREE_STAGES = (8, 14, 20, 32, 44, 56, 110)
+_FOUR_STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+# From this depth on, the networks of four stages have bottlenecks.
+_BOTTLENECKS_FROM = 50
 
 
-def _numbers(match: re.Match[str]) -> tuple[int, int, tuple[int, int, int]]:
-    """Blocks a stage, channels of the stem, and channels of the three stages."""
-    depth = int(match["depth"])
-    if depth not in _DEPTHS:
-        allowed = ", ".join(map(str, _DEPTHS))
+class _Plan(NamedTuple):
+    """What a name stands for: channels of the stem, blocks and channels of each stage, and the kind of block."""
+
+    stem: int
+    blocks: tuple[int, ...]
+    widths: tuple[int, ...]
+    bottleneck: bool = False
+
+
+def _plan(match: re.Match[str]) -> _Plan:
+    depth, wide = int(match["depth"]), bool(match["wide"])
+    if depth in _FOUR_STAGES and not wide:
+        bottleneck = depth >= _BOTTLENECKS_FROM
+        widths = tuple(width * (4 if bottleneck else 1) for width in (64, 128, 256, 512))
+        return _Plan(64, _FOUR_STAGES[depth], widths, bottleneck)
+    if depth not in _THREE_STAGES:
+        allowed = ", ".join(map(str, _THREE_STAGES if wide else sorted((*_THREE_STAGES, *_FOUR_STAGES))))
         raise ValueError(f"the depth must be one of {allowed}, but got {depth}")
-    if match["wide"]:
-        return (depth - 2) // 6, 32, (64, 128, 256)
-    return (depth - 2) // 6, 16, (16, 32, 64)
+    blocks = ((depth - 2) // 6,) * 3
+    return _Plan(32, blocks, (64, 128, 256)) if wide else _Plan(16, blocks, (16, 32, 64))
 
 
 def _taps(match: re.Match[str]) -> tuple[Tap, ...]:
-    _, _, widths = _numbers(match)
-    return tuple(Tap(width, stride) for width, stride in zip(widths, (1, 2, 4), strict=True))
+    return tuple(Tap(width, 2**number) for number, width in enumerate(_plan(match).widths))
 
 
 def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
     from torch import nn
 
-    from ctkd_search.models.network import PostActivationBlock, TappedNetwork, conv3x3, stage_of
+    from ctkd_search.models.network import BottleneckBlock, PostActivationBlock, StagedNetwork, conv3x3, stage_of
 
-    blocks, inputs, widths = _numbers(match)
+    plan = _plan(match)
+    inputs = plan.stem
     stem = nn.Sequential(conv3x3(geometry.channels, inputs), nn.BatchNorm2d(inputs), nn.ReLU())
     stages = []
-    for outputs, stride in zip(widths, _STRIDES, strict=True):
-        stages.append(stage_of(PostActivationBlock, blocks, inputs, outputs, stride))
+    for number, (blocks, outputs) in enumerate(zip(plan.blocks, plan.widths, strict=True)):
+        block = BottleneckBlock if plan.bottleneck else PostActivationBlock
+        stages.append(stage_of(block, blocks, inputs, outputs, stride=2 if number else 1))
         inputs = outputs
-    return TappedNetwork(stem, stages, nn.Identity(), inputs, geometry.classes)
+    return StagedNetwork(stem, stages, nn.Identity(), inputs, geometry.classes)
 
 
 FAMILY = Family(
     pattern=re.compile(r"resnet(?P<depth>[1-9][0-9]{0,2})(?P<wide>x4)?"),
-    form="resnetD (CIFAR ResNet of depth 8, 14, 20, 32, 44, 56 or 110) and resnetDx4 (its wide form, as in resnet8x4)",
-    examples=("resnet8", "resnet20", "resnet56", "resnet110", "resnet8x4", "resnet32x4"),
+    form=(
+        "resnetD (ResNet for small images: depth 8, 14, 20, 32, 44, 56 or 110 with three stages; 18, 34, 50, 101 or "
+        "152 with four, from 64 channels on) and resnetDx4 (three stages, four times as wide, as in resnet8x4)"
+    ),
+    examples=("resnet8", "resnet20", "resnet56", "resnet110", "resnet8x4", "resnet32x4", "resnet18", "resnet50"),
     taps=_taps,
     make=_make,
 )

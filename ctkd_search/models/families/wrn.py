@@ -30,7 +30,7 @@ def _taps(match: re.Match[str]) -> tuple[Tap, ...]:
 def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
     from torch import nn
 
-    from ctkd_search.models.network import PreActivationBlock, TappedNetwork, conv3x3, stage_of
+    from ctkd_search.models.network import PreActivationBlock, StagedNetwork, conv3x3, stage_of
 
     blocks, widths = _numbers(match)
     stages, inputs = [], 16
@@ -38,7 +38,7 @@ def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
         stages.append(stage_of(PreActivationBlock, blocks, inputs, outputs, stride))
         inputs = outputs
     head = nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU())
-    return TappedNetwork(conv3x3(geometry.channels, 16), stages, head, inputs, geometry.classes)
+    return StagedNetwork(conv3x3(geometry.channels, 16), stages, head, inputs, geometry.classes)
 
 
 FAMILY = Family(

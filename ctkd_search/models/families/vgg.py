@@ -1,0 +1,67 @@
+"""VGG for small images, with batch normalisation (Simonyan & Zisserman, arXiv 1409.1556): ``vggDEPTH``.
+
+As the distillation papers compare on them since arXiv 1910.10699: five groups of 3x3 convolutions, max-pooling before
+the second, third and fourth, global average pooling and one linear layer. The first group is the stem; the maps are
+the other four's.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ctkd_search.models.registry import Family, Geometry, Tap
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ctkd_search.models.network import TappedNetwork
+
+# Convolutions in each of the five groups.
+_GROUPS = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+_WIDTHS = (64, 128, 256, 512, 512)
+# Of the four groups behind the stem.
+_STRIDES = (2, 4, 8, 8)
+
+
+def _groups(match: re.Match[str]) -> tuple[int, ...]:
+    depth = int(match["depth"])
+    if depth not in _GROUPS:
+        raise ValueError(f"the depth must be one of {', '.join(map(str, _GROUPS))}, but got {depth}")
+    return _GROUPS[depth]
+
+
+def _taps(match: re.Match[str]) -> tuple[Tap, ...]:
+    _groups(match)
+    return tuple(Tap(width, stride) for width, stride in zip(_WIDTHS[1:], _STRIDES, strict=True))
+
+
+def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
+    from torch import nn
+
+    from ctkd_search.models.network import StagedNetwork
+
+    groups = []
+    inputs = geometry.channels
+    for number, (count, outputs) in enumerate(zip(_groups(match), _WIDTHS, strict=True)):
+        first = _block(inputs, outputs, pooled=number in (1, 2, 3))
+        groups.append(nn.Sequential(first, *(_block(outputs, outputs, pooled=False) for _ in range(count - 1))))
+        inputs = outputs
+    return StagedNetwork(groups[0], groups[1:], nn.Identity(), inputs, geometry.classes)
+
+
+def _block(inputs: int, outputs: int, pooled: bool) -> nn.Module:
+    from torch import nn
+
+    # Odd sizes are rounded up, as a convolution with a stride does.
+    pooling = [nn.MaxPool2d(2, ceil_mode=True)] if pooled else []
+    return nn.Sequential(*pooling, nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+FAMILY = Family(
+    pattern=re.compile(r"vgg(?P<depth>[1-9][0-9]?)"),
+    form="vggD (VGG with batch normalisation of depth 8, 11, 13, 16 or 19)",
+    examples=("vgg8", "vgg13"),
+    taps=_taps,
+    make=_make,
+)
