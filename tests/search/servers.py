@@ -67,18 +67,18 @@ class Postgres:
         self.port = free_port()
         self.uri = f"postgresql://runs@127.0.0.1:{self.port}/mlflow"
         # Not among pytest's folders: those let nobody but their owner in, and PostgreSQL refuses to be run by root.
-        self._data = Path(tempfile.mkdtemp(prefix="postgres-"))
+        self.data = Path(tempfile.mkdtemp(prefix="postgres-"))
         self._as = {}
         if os.getuid() == 0:
             nobody = pwd.getpwnam("nobody")
-            os.chown(self._data, nobody.pw_uid, nobody.pw_gid)
+            os.chown(self.data, nobody.pw_uid, nobody.pw_gid)
             self._as = {"user": "nobody", "group": nobody.pw_gid, "extra_groups": [], "cwd": "/"}
         self._process = None
 
     def start(self):
-        initdb = ["initdb", "-D", str(self._data / "db"), "-U", "runs", "--auth=trust", "--no-sync"]
+        initdb = ["initdb", "-D", str(self.data / "db"), "-U", "runs", "--auth=trust", "--no-sync"]
         subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, **self._as)
-        words = ["-D", str(self._data / "db"), "-p", str(self.port), "-h", "127.0.0.1", "-k", str(self._data), "-F"]
+        words = ["-D", str(self.data / "db"), "-p", str(self.port), "-h", "127.0.0.1", "-k", str(self.data), "-F"]
         self._process = subprocess.Popen(["postgres", *words], stderr=subprocess.DEVNULL, **self._as)
         import psycopg
 
@@ -96,7 +96,7 @@ class Postgres:
     def stop(self):
         self._process.send_signal(signal.SIGINT)
         self._process.wait(timeout=60)
-        shutil.rmtree(self._data)
+        shutil.rmtree(self.data)
 
 
 class TokenGate:

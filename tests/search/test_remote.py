@@ -7,6 +7,7 @@ import sys
 import mlflow
 import pytest
 from live import Live
+from PIL import Image
 from servers import Postgres, Server, TokenGate
 
 from ctkd_search.config import DatasetConfig
@@ -23,7 +24,7 @@ def gate(tmp_path_factory):
     postgres = Postgres().start()
     server = Server(directory, postgres.uri).start()
     gate = TokenGate(server.port, TOKEN)
-    gate.directory = directory
+    gate.directories = [directory, postgres.data]
     yield gate
     gate.stop()
     server.stop()
@@ -36,11 +37,16 @@ def test_everything_works_against_a_remote_server_and_the_token_is_kept_nowhere(
     words = ["--trials", "2", "--epochs", "4", "--set", "budget.grace_period=2"]
     live = Live(tmp_path, *words, environment=environment, baselines=["student-alone"], confirm=confirm)
     assert live.run() == 0, live.said()
+    images = load_test(DatasetConfig("digits")).pixels[:5]
+    Image.fromarray(images[0, :, :, 0]).save(tmp_path / "zero.png")
     for words in (
         ["export", "small", "-o", "best.yaml"],
         ["train", "best.yaml", "--epochs", "2"],
         ["show", "small"],
         ["ui"],
+        ["report", "small"],
+        ["export", "small", "--format", "onnx"],
+        ["predict", "models:/ctkd-small@champion", "zero.png"],
     ):
         ended = subprocess.run(
             [sys.executable, "-m", "ctkd_search", *words],
@@ -67,11 +73,10 @@ def test_everything_works_against_a_remote_server_and_the_token_is_kept_nowhere(
     children = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{search.run_id}'")
     trials = SearchFolder(tmp_path / "trials", "small").trials()
     assert {int(run.data.tags["ctkd.trial"]) for run in children} == {trial.number for trial in trials}
-    images = load_test(DatasetConfig("digits")).pixels[:5]
     assert len(mlflow.pyfunc.load_model("models:/ctkd-small@champion").predict(images)) == 5
 
     everything = [json.dumps([run.to_dictionary() for run in client.search_runs([parent.info.experiment_id])])]
-    for directory in (tmp_path, gate.directory):
+    for directory in (tmp_path, *gate.directories):
         everything += [path.read_bytes().decode("latin-1") for path in directory.rglob("*") if path.is_file()]
     assert len(everything) > 30
     assert not any(TOKEN in text for text in everything)
