@@ -27,6 +27,7 @@ from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.recording import prepare
 from ctkd_search.distill.trainer import Trainer
+from ctkd_search.pairs import split_pair
 
 BATCH = 128
 PAIRS = ("wrn-40-1/wrn-16-1", "wrn-40-2/wrn-16-1", "wrn-40-2/wrn-16-2")
@@ -42,7 +43,7 @@ def images(count: int, seed: int) -> Images:
 
 def config(pair: str, mode: str, precision: str, method: dict[str, Any]) -> TrialConfig:
     """The config of one variant."""
-    teacher, student = pair.split("/")
+    teacher, student = split_pair(pair)
     recipe = Recipe(batch_size=BATCH, lr=0.01, precision=precision)  # type: ignore[arg-type]
     return TrialConfig(
         dataset=DatasetConfig("cifar10"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.methods.base import methods
+from ctkd_search.pairs import split_pair
 
 if TYPE_CHECKING:
     from ctkd_search.space import Space
@@ -32,7 +33,7 @@ def baseline_pairs(baselines: Iterable[str], pairs: Iterable[str]) -> list[tuple
         Name and pair of each.
     """
     pairs = list(pairs)
-    first_of = {student: pair for pair in reversed(pairs) for student in [pair.split("/")[1]]}
+    first_of = {student: pair for pair in reversed(pairs) for student in [split_pair(pair).student]}
     chosen = {name: list(first_of.values()) if name == STUDENT_ALONE else pairs for name in baselines}
     return [(name, pair) for pair in pairs for name in chosen if pair in chosen[name]]
 

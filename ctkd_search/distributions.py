@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctkd_search.config import plain
 from ctkd_search.distill.methods.base import Parameter
+from ctkd_search.pairs import ARROW, settled_pair
 from ctkd_search.yamlfile import unknown
 
 if TYPE_CHECKING:
@@ -264,13 +265,19 @@ def _when(raw: Any, fault: Report) -> dict[str, tuple[Any, ...]]:
         if value == []:
             fault(("when", str(name)), "must name at least one value, but got []")
     # A list holds alternatives. Layers are written as text there ("2,3"), as tables show them.
-    return {str(name): tuple(value) if isinstance(value, list) else (value,) for name, value in raw.items()}
+    alternatives = {str(name): value if isinstance(value, list) else [value] for name, value in raw.items()}
+    return {
+        name: tuple(settled_pair(value) if isinstance(value, str) and ARROW in value else value for value in values)
+        for name, values in alternatives.items()
+    }
 
 
 def _settled(parameter: Parameter, value: Any) -> Any:
     """Values of one type for each kind, so that 1 and 1.0 are the same setting."""
     if parameter.kind == "float":
         return float(value)
+    if parameter.kind == "pair":
+        return settled_pair(value)
     return tuple(sorted(value)) if parameter.kind == "layers" else value
 
 

@@ -26,6 +26,7 @@ from ctkd_search.config import (
 )
 from ctkd_search.distill.methods.base import Parameter, methods
 from ctkd_search.distributions import Choice, Constant, Entry, Number, show
+from ctkd_search.pairs import Pair, short_name, split_pair
 from ctkd_search.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 
 METHOD = "ctkd"
 PAIR = Parameter(
-    "pair", "wrn-40-1/wrn-16-1", "architectures of the teacher and the student, TEACHER/STUDENT", kind="pair"
+    "pair",
+    "wrn-40-1/wrn-16-1",
+    "architectures of the teacher and the student, TEACHER/STUDENT or TEACHER -> STUDENT",
+    kind="pair",
 )
 # What of the student's recipe may be searched; their defaults are the space's own `train` section.
 TRAINING = (
@@ -265,7 +269,7 @@ class Space:
         Args:
             values: The value of every parameter, from `suggest` or `decode`.
         """
-        teacher, student = values["pair"].split("/")
+        teacher, student = split_pair(values["pair"])
         names = [parameter.name for parameter in methods()[METHOD].parameters]
         return TrialConfig(
             dataset=self.dataset,
@@ -288,8 +292,14 @@ class Space:
 
     def short_pair(self, pair: str) -> str:
         """A pair's short name: the student alone where every pair has the same teacher."""
-        teachers = {known.split("/")[0] for known in self.pairs()}
-        return pair.split("/")[1] if len(teachers) == 1 else pair
+        pairs = [split_pair(known) for known in self.pairs()]
+        names = {name for known in pairs for name in known}
+        shorts = [short_name(name) for name in names]
+        # Two names that would look alike keep their long forms.
+        teacher, student = (
+            name if shorts.count(short_name(name)) > 1 else short_name(name) for name in split_pair(pair)
+        )
+        return student if len({known.teacher for known in pairs}) == 1 else str(Pair(teacher, student))
 
     def pair_configs(self) -> list[TrialConfig]:
         """For each pair, the config of some trial that has it."""

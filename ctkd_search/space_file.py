@@ -17,6 +17,7 @@ from ctkd_search.distill.methods.base import Parameter
 from ctkd_search.distributions import Choice, Constant, Entry, Number, parse, show
 from ctkd_search.errors import UserError
 from ctkd_search.mlflow_store import uri_fault
+from ctkd_search.pairs import split_pair
 from ctkd_search.space import (
     PAIR,
     Budget,
@@ -151,7 +152,7 @@ class _Reader:
         self._check_nesterov(train, entries)
         teachers = self._teachers(entries)
         pairs = possible_values(entries.get("pair"), PAIR) if "pair" not in self.faulty else ()
-        strategy = read_strategy(document, budget, entries, [str(pair).rpartition("/")[2] for pair in pairs])
+        strategy = read_strategy(document, budget, entries, [split_pair(pair).student for pair in pairs])
         resources = document.section("resources", Resources, Resources())
         tracking = _tracking(document)
         note_conflicts(document)
@@ -207,7 +208,7 @@ class _Reader:
         checkpoint = teachers.expert.checkpoint
         if checkpoint is None or "pair" in self.faulty:
             return teachers
-        names = {str(pair).split("/")[0] for pair in possible_values(entries.get("pair"), PAIR)}
+        names = {split_pair(pair).teacher for pair in possible_values(entries.get("pair"), PAIR)}
         files = checkpoint if isinstance(checkpoint, dict) else dict.fromkeys(names, checkpoint)
         if not isinstance(checkpoint, dict) and len(names) > 1:
             self.fault(
@@ -313,7 +314,7 @@ class _Reader:
                 self.fault(("search", name), message)
 
     def _check_pairs(self, entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> None:
-        """Refuses unknown architectures, layers that a pair does not have, and maps that cannot be compared."""
+        """Refuses unknown architectures, and layers that a pair does not have."""
         if is_zero(entries.get("beta")):
             compared: Entry | None = Constant(())
         else:
@@ -353,17 +354,11 @@ def nesterov_fault(recipe: Recipe) -> str | None:
 def pair_fault(pair: str, layers: Sequence[int]) -> str | None:
     """Why a pair cannot be compared on these layers, or None."""
     try:
-        teacher, student = (models.describe(name) for name in pair.split("/"))
+        teacher, student = (models.describe(name) for name in split_pair(pair))
     except UserError as error:
         return f"{pair}: {error}"
     for layer in layers:
         for network in (teacher, student):
             if layer not in network.layers:
                 return f"{pair}: {network.name} has no layer {layer}; it has {show(network.layers)}"
-        theirs, ours = teacher.taps[layer - 1].stride, student.taps[layer - 1].stride
-        if theirs != ours:
-            return (
-                f"{pair}: the maps of layer {layer} cannot be compared; {teacher.name} has it at 1/{theirs} of the "
-                f"image's size and {student.name} at 1/{ours}"
-            )
     return None

@@ -136,7 +136,7 @@ search:
 """,
     "pairs": """\
 search:
-  pair: {choice: [wrn-17-2/resnet8, vgg8/resnet8]}  #! search.pair the depth must be 6n + 4 #! search.pair vgg8
+  pair: {choice: [wrn-17-2/resnet8, vgg9/resnet8]}  #! search.pair the depth must be 6n + 4 #! search.pair vgg9
 """,
     "a layer that there is not": """\
 search:

@@ -221,3 +221,12 @@ def test_good_names(name):
 def test_bad_names(name):
     with pytest.raises(UserError, match="--name must be letters, digits"):
         check_name(name)
+
+
+def test_two_ways_to_type_a_pair_are_one_pair():
+    text = "search: {pair: {choice: %s}, lr: {float: [0.01, 0.1], when: {pair: %s}}}"
+    found = space(text % ("[wrn-16-2 -> resnet8, wrn-16-1/resnet8]", "wrn-16-2->resnet8"))
+    assert found.pairs() == ["wrn-16-2/resnet8", "wrn-16-1/resnet8"]
+    assert found.entries["lr"].when == {"pair": ("wrn-16-2/resnet8",)}
+    with pytest.raises(UserError, match="there twice"):
+        space(text % ("[wrn-16-2 -> resnet8, wrn-16-2/resnet8]", "wrn-16-2/resnet8"))

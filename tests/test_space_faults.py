@@ -49,20 +49,21 @@ def _halving_nets(monkeypatch):
 @pytest.mark.parametrize(
     ("layers", "beta", "fragment"),
     [
-        ("[1, 2]", "10", "wrn-16-2/halving2: the maps of layer 1 cannot be compared; wrn-16-2 has it at 1/1 of the"),
-        ("{subsets: [2, 3]}", "{float: [0, 1]}", "wrn-16-2/halving2: the maps of layer 2 cannot be compared"),
+        ("[1, 2, 4]", "10", "wrn-16-2/resnet8: wrn-16-2 has no layer 4; it has 1,2,3"),
+        ("{subsets: [2, 3]}", "{float: [0, 1]}", "wrn-16-2/halving2: halving2 has no layer 3; it has 1,2"),
         ("[3]", "{float: [0, 1]}", "wrn-16-2/halving2: halving2 has no layer 3; it has 1,2"),
     ],
 )
-def test_maps_that_cannot_be_compared_are_refused(layers, beta, fragment):
-    with pytest.raises(UserError, match=r"space\.yaml has 1 error") as caught:
+def test_layers_that_a_network_does_not_have_are_refused(layers, beta, fragment):
+    with pytest.raises(UserError, match=r"space\.yaml has \d error") as caught:
         space(WITH_MAPS % (layers, beta))
     assert f"line 3: search.pair {fragment}" in str(caught.value)
 
 
 @pytest.mark.usefixtures("_halving_nets")
-def test_maps_need_not_fit_where_they_are_not_compared():
+def test_layers_need_not_be_there_where_they_are_not_compared_and_maps_may_differ_in_size():
     space("search: {pair: {choice: [wrn-16-2/resnet8, wrn-16-2/halving2]}, beta: 0}")
+    space("search: {pair: {choice: [wrn-16-2/resnet8, wrn-16-2/halving2]}, attention_layers: {subsets: [1, 2]}}")
     layers = "attention_layers: {subsets: [1, 2], when: {pair: halving2/halving2}}"
     space(f"search: {{pair: {{choice: [wrn-16-2/resnet8, halving2/halving2]}}, {layers}}}")
 

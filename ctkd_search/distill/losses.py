@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -58,6 +59,11 @@ class _Energy(torch.autograd.Function):
         return features * gradient.mul(2 / features.shape[1]).to(features.dtype).unsqueeze(1)
 
 
+def _energy(features: Tensor) -> Tensor:
+    energy: Tensor = _Energy.apply(features)
+    return energy
+
+
 def attention_map(features: Tensor) -> Tensor:
     """Where a network looks: its feature map, folded over channels (arXiv 1612.03928, section 3.1).
 
@@ -68,21 +74,34 @@ def attention_map(features: Tensor) -> Tensor:
         Mean over channels of the squared activations, flattened and divided by its L2 norm for each image;
         float32, shape (batch, height · width). A map of zeros stays zero.
     """
-    energy: Tensor = _Energy.apply(features)
-    return F.normalize(energy.flatten(1), dim=1)
+    return F.normalize(_energy(features).flatten(1), dim=1)
 
 
 def attention(student: Tensor, expert: Tensor) -> Tensor:
     """Distance of two attention maps (arXiv 1612.03928, in the scale of its released code).
 
+    Where one map is larger than the other, it is averaged down to the other's size before it is normalised. (The code
+    of arXiv 1910.10699 averages the features themselves, before they are squared and folded; of a recorded expert only
+    the folded map is known. Averaging that and normalising it again gives what averaging before would have given,
+    because the norm is one number for each image.)
+
     Args:
         student: Feature map of the student, shape (batch, channels, height, width).
-        expert: Attention map of the expert, shape (batch, height · width).
+        expert: Attention map of the expert, shape (batch, height · width); of a square, where its size is another one.
 
     Returns:
-        Mean over batch and positions of the squared difference; a scalar.
+        Mean over batch and positions of the smaller map of the squared difference; a scalar.
     """
-    return (attention_map(student) - expert.detach()).pow(2).mean()
+    energy, seen = _energy(student), expert.detach()
+    if energy[0].numel() != seen.shape[1]:
+        side = math.isqrt(seen.shape[1])
+        if side < energy.shape[1]:
+            energy = F.adaptive_avg_pool2d(energy, (side, side))
+        else:
+            # As (images, side, side): pooling takes the first dimension for channels.
+            smaller = F.adaptive_avg_pool2d(seen.view(-1, side, side), energy.shape[1:])
+            seen = F.normalize(smaller.flatten(1), dim=1)
+    return (F.normalize(energy.flatten(1), dim=1) - seen).pow(2).mean()
 
 
 def correct(logits: Tensor, labels: Tensor) -> Tensor:

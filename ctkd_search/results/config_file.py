@@ -12,6 +12,7 @@ from ctkd_search import data
 from ctkd_search.config import Count, DatasetConfig, Recipe, Seed, TeachersConfig, TrialConfig
 from ctkd_search.distill.methods.base import methods
 from ctkd_search.errors import UserError
+from ctkd_search.pairs import Pair, split_pair
 from ctkd_search.results.store import SearchRecord, TrialRecord
 from ctkd_search.results.trial_configs import config_of
 from ctkd_search.space import PAIR, Space
@@ -59,7 +60,7 @@ def config_text(space: Space, search: SearchRecord, trial: TrialRecord, splits: 
     whole = config.as_dict()
     content = {
         "name": space.name,
-        "pair": f"{config.teacher}/{config.student}",
+        "pair": str(Pair(config.teacher, config.student)),
         "epochs": config.epochs,
         "seed": config.seed,
         "method": whole["method"],
@@ -132,7 +133,7 @@ def read_config(path: Path) -> ConfigFile:
     if fault:
         document.fault(("pair",), fault)
     document.raise_problems()
-    teacher, student = pair.split("/")
+    teacher, student = split_pair(pair)
     # Trainings run in other working directories than this one.
     if dataset.root:
         dataset = dataclasses.replace(dataset, root=os.path.abspath(dataset.root))

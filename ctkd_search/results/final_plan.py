@@ -13,6 +13,7 @@ from ctkd_search.config import TrialConfig, plain
 from ctkd_search.distill.methods.base import LOGITS, make_method, methods
 from ctkd_search.distributions import Constant
 from ctkd_search.errors import UserError
+from ctkd_search.pairs import Pair
 from ctkd_search.results.store import BASELINE, FINAL, TrialRecord
 from ctkd_search.results.trial_configs import with_seed
 from ctkd_search.space import METHOD, TRAINING, Budget, Resources, Space, Tracking, allows
@@ -178,7 +179,7 @@ def values_of(config: TrialConfig) -> dict[str, Any]:
 
 
 def _pair(config: TrialConfig) -> str:
-    return f"{config.teacher}/{config.student}"
+    return str(Pair(config.teacher, config.student))
 
 
 def _config_of(config: TrialConfig, space: Space, baseline: str | None) -> TrialConfig:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ctkd_search.distributions import show
+from ctkd_search.pairs import split_pair
 from ctkd_search.results.pareto import front
 from ctkd_search.results.standing import Confirmed, Estimate, confirmed, gap_to, verdicts, winner
 from ctkd_search.results.store import FINISHED, SearchRecord, TrialRecord, contenders, ranked
@@ -159,7 +160,7 @@ def _pareto(space: Space, search: SearchRecord, explored: Sequence[TrialRecord])
     table = plain_table("#", "validation", *costs, "pair", title=title, right=("#", "validation", *costs))
     finished = [trial for trial in contenders(explored) if trial.status == FINISHED]
     for trial in front(finished, objectives, search.costs):
-        student = trial.values["pair"].split("/")[1]
+        student = split_pair(trial.values["pair"]).student
         numbers = (amount(search.costs[student][name]) for name in costs)
         table.add_row(str(trial.number), percent(trial.accuracy), *numbers, trial.values["pair"])
     return table

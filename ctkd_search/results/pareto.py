@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ctkd_search.pairs import split_pair
 from ctkd_search.results.store import TrialRecord
 from ctkd_search.strategy import ACCURACY
 
@@ -18,7 +19,7 @@ def objective_values(
         objectives: What is to be good.
         costs: What each student costs.
     """
-    student = trial.values["pair"].split("/")[1]
+    student = split_pair(trial.values["pair"]).student
     return [trial.accuracy if name == ACCURACY else costs[student][name] for name in objectives]
 
 

@@ -13,6 +13,7 @@ from ctkd_search import data
 from ctkd_search.distill.weights import put_weights
 from ctkd_search.errors import UserError
 from ctkd_search.models import Geometry, build
+from ctkd_search.pairs import split_pair
 from ctkd_search.results.served import Metadata, ServedStudent, load_student
 from ctkd_search.results.standing import find_trial
 from ctkd_search.results.states import read_state, state_path
@@ -59,7 +60,7 @@ def trial_student(root: Path, name: str, wanted: str | None) -> KeptStudent:
         kept = sorted(int(found.stem) for found in folder.states.glob("*.pt"))
         having = f"trial{'s' * (len(kept) > 1)} {', '.join(map(str, kept))}" if kept else "no trial"
         raise UserError(f"the student of trial {trial.number} was not kept; {having} of the search {name!r} has one")
-    architecture = trial.values["pair"].split("/")[1]
+    architecture = split_pair(trial.values["pair"]).student
     geometry, mean, std = _images_of(search)
     served = ServedStudent(load_student(architecture, geometry, state["student"]), mean, std)
     metadata = Metadata(tuple(search.classes), geometry.image_size, geometry.channels, architecture)

@@ -9,6 +9,7 @@ from ctkd_search.config import Range, Recipe, as_schema_pattern, plain
 from ctkd_search.distill.methods.base import Parameter
 from ctkd_search.distributions import FORMS, FORMS_OF_KIND, OPTIONS
 from ctkd_search.models.registry import families
+from ctkd_search.pairs import ARROW
 from ctkd_search.schema.forms import Schema, described, mapping, optional
 from ctkd_search.space import PAIR, parameters
 
@@ -34,8 +35,9 @@ def pair_schema() -> Schema:
     """The schema of a pair. Which numbers make a network the reader knows."""
     names = "|".join(as_schema_pattern(family.pattern)[1:-1] for family in families())
     forms = "; ".join(family.form for family in families())
-    rule = {"type": "string", "pattern": f"^({names})/({names})$", "examples": [PAIR.default]}
-    return described(f"TEACHER/STUDENT, each {forms}", rule)
+    pattern = rf"^\s*({names})\s*(/|{ARROW})\s*({names})\s*$"
+    rule = {"type": "string", "pattern": pattern, "examples": [PAIR.default]}
+    return described(f"TEACHER/STUDENT or TEACHER {ARROW} STUDENT, each {forms}", rule)
 
 
 def constant(parameter: Parameter) -> Schema:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from ctkd_search.baselines import STUDENT_ALONE, baseline_pairs, effective_values
+from ctkd_search.pairs import split_pair
 from ctkd_search.results.pareto import front
 from ctkd_search.results.store import BASELINE, FINISHED, TrialRecord, contenders
 from ctkd_search.space import Space
@@ -77,5 +78,4 @@ def to_confirm(
 
 
 def _student(trial: TrialRecord) -> str:
-    student: str = trial.values["pair"].split("/")[1]
-    return student
+    return split_pair(trial.values["pair"]).student

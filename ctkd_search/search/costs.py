@@ -12,6 +12,7 @@ from ctkd_search.data import Splits
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.models import Geometry
 from ctkd_search.models.cost import costs
+from ctkd_search.pairs import split_pair
 from ctkd_search.results.leaderboard import amount
 from ctkd_search.search.machine import Share
 from ctkd_search.space import Space
@@ -26,7 +27,7 @@ def measure_costs(space: Space, splits: Splits, share: Share) -> dict[str, dict[
         WorkFailed: A student could not be measured.
     """
     found = {}
-    for student in dict.fromkeys(pair.split("/")[1] for pair in space.pairs()):
+    for student in dict.fromkeys(split_pair(pair).student for pair in space.pairs()):
         task = ray.remote(_measured).options(num_cpus=share.cpus, num_gpus=share.gpus)
         try:
             found[student] = ray.get(task.remote(student, splits.geometry, share.device, share.cpus))
@@ -50,7 +51,7 @@ def within_limits(space: Space, known: Mapping[str, Mapping[str, Any]], say: Cal
     limits = space.strategy.limits.given()
     left, excluded = [], []
     for pair in space.pairs():
-        student = pair.split("/")[1]
+        student = split_pair(pair).student
         over = [cost for cost, limit in limits.items() if known[student][cost] > limit]
         if not over:
             left.append(pair)

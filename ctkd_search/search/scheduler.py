@@ -14,6 +14,7 @@ from ray.tune.result import TRAINING_ITERATION
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from ctkd_search.data.stream import derived_seed
+from ctkd_search.pairs import split_pair
 from ctkd_search.results.store import DIVERGED, TrialRecord
 from ctkd_search.search.trainable import NUMBER
 from ctkd_search.search.unpickled import Unpickled
@@ -59,7 +60,7 @@ class Ladders(Unpickled, FIFOScheduler):
 
     def _bracket(self, record: TrialRecord) -> Any:
         """The ladder of a trial; of Hyperband's, one that its number decides."""
-        group = record.values["pair"].split("/")[1] if self._by_student else ""
+        group = split_pair(record.values["pair"]).student if self._by_student else ""
         if group not in self._groups:
             self._groups[group] = ASHAScheduler(metric=ACCURACY, mode="max", **self._options)._brackets
         ladders = self._groups[group]

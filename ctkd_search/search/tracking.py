@@ -10,6 +10,7 @@ from typing import Any
 
 from ctkd_search.errors import UserError
 from ctkd_search.mlflow_store import Mlflow, first_line
+from ctkd_search.pairs import split_pair
 from ctkd_search.results.leaderboard_file import kind_of
 from ctkd_search.results.standing import best_so_far
 from ctkd_search.results.store import FAILED, INTERRUPTED, RUNNING, WAITING, SearchRecord, TrialRecord
@@ -261,7 +262,7 @@ class Tracker:
             run_id = self._create_run(self._label(trial), self._tags(trial))
             told = self._told[trial.number] = _Told(run_id, status="RUNNING")
         if not told.described:
-            teacher, student = trial.values["pair"].split("/")
+            teacher, student = split_pair(trial.values["pair"])
             self.mlflow.log(told.run_id, params={**trial.values, "teacher": teacher, "student": student})
             told.described = True
         if len(epochs) > told.epochs:

@@ -10,6 +10,7 @@ import torch
 from ctkd_search.data import Splits
 from ctkd_search.distill.weights import load_weights
 from ctkd_search.models.cost import costs
+from ctkd_search.pairs import split_pair
 from ctkd_search.results.card import Card, card_text, search_evidence, search_limits
 from ctkd_search.results.config_file import config_text
 from ctkd_search.results.final import Line, final_evidence
@@ -29,7 +30,7 @@ _EXAMPLES = 4
 def kept_student(folder: SearchFolder, trial: TrialRecord, splits: Splits) -> ServedStudent:
     """The student that a trial has kept."""
     weights = load_weights(state_path(folder.states, trial.number))
-    student = load_student(trial.values["pair"].split("/")[1], splits.geometry, weights)
+    student = load_student(split_pair(trial.values["pair"]).student, splits.geometry, weights)
     return ServedStudent(student, splits.mean, splits.std)
 
 
@@ -131,7 +132,7 @@ def _register(
 ) -> str:
     run_id = tracker.run_id(trial.number)
     assert run_id is not None  # everything has been delivered
-    architecture = trial.values["pair"].split("/")[1]
+    architecture = split_pair(trial.values["pair"]).student
     card = Card(
         name=said.name,
         origin=said.origin,

@@ -156,3 +156,53 @@ def test_gradient_of_attention_is_that_of_numpy_s_finite_differences():
 def test_right_predictions_are_counted():
     logits = torch.tensor([[1.0, 2.0, 0.0], [5.0, 1.0, 1.0], [0.0, 0.0, 9.0]])
     assert losses.correct(logits, torch.tensor([1, 1, 2])).item() == 2
+
+
+def pooled(maps, side):
+    """NumPy's own averaging of (images, n, n) to (images, side, side), where `side` divides n."""
+    step = maps.shape[1] // side
+    return maps.reshape(len(maps), side, step, side, step).mean(axis=(2, 4))
+
+
+def numpy_attention_of_unequal(student, expert):
+    """The energies, averaged to the smaller size, normalised, and compared."""
+    energies = [(features**2).mean(axis=1) for features in (student, expert)]
+    side = min(energy.shape[1] for energy in energies)
+    flat = [pooled(energy, side).reshape(len(energy), -1) for energy in energies]
+    first, second = (energy / np.sqrt((energy**2).sum(axis=1, keepdims=True)) for energy in flat)
+    return np.mean((first - second) ** 2)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(8, 4), (4, 8), (4, 1), (1, 6), (9, 3)])
+def test_the_larger_map_is_averaged_before_it_is_normalised_whichever_it_is(ours, theirs):
+    student, expert = draw(3, 5, ours, ours), draw(3, 2, theirs, theirs, seed=1)
+    # The expert's map is the normalised one that was recorded.
+    found = losses.attention(torch.tensor(student), losses.attention_map(torch.tensor(expert)))
+    close(found, numpy_attention_of_unequal(student, expert), tolerance=1e-5)
+
+
+def test_averaging_a_normalised_map_and_normalising_it_again_is_averaging_the_energy():
+    features = torch.tensor(draw(3, 5, 8, 8))
+    seen = losses.attention_map(features).view(3, 8, 8)
+    again = torch.nn.functional.normalize(torch.nn.functional.adaptive_avg_pool2d(seen, 4).flatten(1), dim=1)
+    energy = torch.nn.functional.adaptive_avg_pool2d(features.pow(2).mean(dim=1), 4).flatten(1)
+    torch.testing.assert_close(again.double(), torch.nn.functional.normalize(energy, dim=1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(7, 5), (5, 7), (8, 4)])
+def test_gradient_reaches_the_whole_of_a_map_of_another_size(ours, theirs):
+    features = torch.tensor(draw(2, 3, ours, ours), requires_grad=True)
+    losses.attention(features, losses.attention_map(torch.tensor(draw(2, 3, theirs, theirs, seed=1)))).backward()
+    assert features.grad.abs().min() > 0
+
+
+def test_a_student_that_looks_where_the_expert_looks_differs_by_nothing_at_any_size():
+    coarse = torch.tensor(draw(2, 1, 4, 4))
+    fine = coarse.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    assert losses.attention(fine, losses.attention_map(coarse)).item() == pytest.approx(0, abs=1e-12)
+    assert losses.attention(coarse, losses.attention_map(fine)).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_maps_of_equal_size_are_compared_as_they_are_to_the_last_bit():
+    student, seen = torch.tensor(draw(4, 3, 5, 5)), losses.attention_map(torch.tensor(draw(4, 3, 5, 5, seed=1)))
+    assert torch.equal(losses.attention(student, seen), (losses.attention_map(student) - seen).pow(2).mean())

@@ -189,7 +189,7 @@ def test_what_is_missing_is_said_once(tmp_path, text, line):
         (lambda c: c["method"].update(name="kdx"), "method.name must be one of ctkd"),
         (lambda c: c.update(method="ctkd"), "method must be a mapping with the method's name and its parameters"),
         (lambda c: c.update(pair=["a", "b"]), "pair must be TEACHER/STUDENT"),
-        (lambda c: c.update(pair="vgg8/resnet8"), "pair vgg8/resnet8: unknown architecture 'vgg8'"),
+        (lambda c: c.update(pair="lenet/resnet8"), "pair lenet/resnet8: unknown architecture 'lenet'"),
         (lambda c: c.update(name=None), "name must be text, but got None"),
         (lambda c: c.update(train=[1]), "train must be a mapping"),
         (lambda c: c["method"].update(attention_layers=[1, 4]), "pair wrn-16-2/resnet8: wrn-16-2 has no layer 4"),

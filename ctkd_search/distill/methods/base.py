@@ -11,6 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ctkd_search import pairs
 from ctkd_search.config import Range
 from ctkd_search.discovery import entries
 from ctkd_search.errors import UserError
@@ -61,11 +62,21 @@ class Parameter:
             return None if fits else f"must be {self.range}, but got {value!r}"
         if self.kind == "choice" and value not in self.choices:
             return f"must be one of {', '.join(map(str, self.choices))}, but got {value!r}"
-        if self.kind == "pair" and not (isinstance(value, str) and value.count("/") == 1):
-            return f"must be TEACHER/STUDENT, as in wrn-40-1/wrn-16-1, but got {value!r}"
+        if self.kind == "pair":
+            return _pair_fault(value)
         if self.kind == "layers" and not _is_layers(value):
             return f"must be a list of different layer numbers from 1, as in [2, 3], but got {value!r}"
         return None
+
+
+def _pair_fault(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return f"must be {pairs.RULE}, but got {value!r}"
+    try:
+        pairs.split_pair(value)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _is_layers(value: Any) -> bool:

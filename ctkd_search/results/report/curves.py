@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ctkd_search.baselines import STUDENT_ALONE
+from ctkd_search.pairs import split_pair
 from ctkd_search.results.leaderboard import percent
 from ctkd_search.results.report import style
 from ctkd_search.results.report.series import Finish, Rung, accuracies, mean_curve
@@ -98,12 +99,12 @@ def learning_curves(trials: Sequence[TrialRecord], winner: TrialRecord, rungs: S
 
 def baselines_beside(trials: Sequence[TrialRecord], winner: TrialRecord) -> dict[str, TrialRecord]:
     """The baselines of a trial's pair by name, and those of its student that have no teacher."""
-    student = winner.values["pair"].split("/")[1]
+    student = split_pair(winner.values["pair"]).student
     found: dict[str, TrialRecord] = {}
     for trial in trials:
         if trial.baseline and trial.repeats is None and trial.epochs:
             same = trial.values["pair"] == winner.values["pair"]
-            if same or (trial.baseline == STUDENT_ALONE and trial.values["pair"].split("/")[1] == student):
+            if same or (trial.baseline == STUDENT_ALONE and split_pair(trial.values["pair"]).student == student):
                 found[trial.baseline] = trial
     return found
 

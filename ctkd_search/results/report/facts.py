@@ -13,6 +13,7 @@ from ctkd_search.config import TrialConfig
 from ctkd_search.errors import UserError
 from ctkd_search.models import Geometry, build
 from ctkd_search.models.cost import multiply_adds, parameters
+from ctkd_search.pairs import split_pair
 from ctkd_search.results.leaderboard import amount, cell, percent, points
 from ctkd_search.results.standing import Confirmed, Estimate, confirmed, gap_to, verdicts, winner
 from ctkd_search.results.store import FINISHED, SearchRecord, TrialRecord, ranked
@@ -69,7 +70,7 @@ class Standing:
 
 def headline(standing: Standing) -> str:
     """The answer in a sentence."""
-    teacher, student = standing.winner.values["pair"].split("/")
+    teacher, student = split_pair(standing.winner.values["pair"])
     found = standing.mean
     if found is None:
         reached = f"{percent(standing.winner.accuracy)} validation accuracy in trial {standing.winner.number}"
@@ -106,7 +107,7 @@ def cards(standing: Standing, splits_size: int | None) -> list[Card]:
 
 
 def _cost_cards(standing: Standing) -> list[Card]:
-    teacher, student = standing.winner.values["pair"].split("/")
+    teacher, student = split_pair(standing.winner.values["pair"])
     made = []
     try:
         geometry = data.geometry(standing.space.dataset)
