@@ -99,7 +99,8 @@ def attention(student: Tensor, expert: Tensor) -> Tensor:
             energy = F.adaptive_avg_pool2d(energy, (side, side))
         else:
             # As (images, side, side): pooling takes the first dimension for channels.
-            smaller = F.adaptive_avg_pool2d(seen.view(-1, side, side), tuple(energy.shape[1:]))
+            _, height, width = energy.shape
+            smaller = F.adaptive_avg_pool2d(seen.view(-1, side, side), (height, width))
             seen = F.normalize(smaller.flatten(1), dim=1)
     return (F.normalize(energy.flatten(1), dim=1) - seen).pow(2).mean()
 
