@@ -218,11 +218,17 @@ class DatasetConfig:
     """Which images are learned, and how they are split.
 
     Attributes:
-        name: Which data set.
+        name: Which data set; your own is called as a factory, `package.module:factory`.
         root: The directory of its files, for data sets that live on disk.
-        image_size: Side in pixels that images are resized to, for data sets of no size of their own.
-        channels: 3 for colour, 1 for grey, for data sets of no colour of their own; left out, colour.
-        verify: Whether the files must have their published checksums, for data sets that have them.
+        image_size: Side in pixels that images are resized to, for data sets of no size of their own; left out, that
+            of the images, if they are all of one size up to 64 pixels.
+        channels: 3 for colour, 1 for grey, for data sets of no colour of their own; left out, 1 if all training
+            images are grey.
+        verify: Whether the files must be as published (their checksums, and how many there are), for data sets that
+            are.
+        extra: Whether the additional training images of a data set that has some are learned from too.
+        skip_broken: Whether image files that cannot be read are passed over, for data sets of image files.
+        options: What the factory of your own data set is called with, by the names of its arguments.
         validation: Share of each class's training images that is held out of every teacher and student. Left out, it
             is the data set's own validation split where there is one, and one tenth where there is none.
         split_seed: Seed of the draw of the validation images.
@@ -233,6 +239,9 @@ class DatasetConfig:
     image_size: Annotated[int, Range(1)] | None = None
     channels: Channels | None = None
     verify: bool | None = None
+    extra: bool | None = None
+    skip_broken: bool | None = None
+    options: dict[str, Any] | None = None
     validation: Fraction | None = None
     split_seed: Seed = 0
 

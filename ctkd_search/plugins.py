@@ -12,7 +12,7 @@ from typing import Any
 
 from ctkd_search.errors import UserError
 
-_REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def is_reference(name: str) -> bool:
@@ -35,7 +35,7 @@ def load_object(reference: str) -> Any:
     Raises:
         UserError: It is no reference, there is no such module or attribute, or importing the module fails.
     """
-    if not _REFERENCE.fullmatch(reference):
+    if not REFERENCE.fullmatch(reference):
         raise UserError(f"{reference!r} is not of the form package.module:factory, as in my_code:make")
     name, _, attribute = reference.partition(":")
     found: Any = _module(name)

@@ -18,6 +18,7 @@ from ctkd_search.distributions import Choice, Constant, Entry, Number, parse, sh
 from ctkd_search.errors import UserError
 from ctkd_search.mlflow_store import uri_fault
 from ctkd_search.pairs import split_pair
+from ctkd_search.plugins import is_reference
 from ctkd_search.space import (
     PAIR,
     Budget,
@@ -71,7 +72,16 @@ def read_space(path: Path, overrides: Sequence[str] = ()) -> Space:
 
 def space_of(raw: Mapping[str, Any]) -> Space:
     """A space from its content, as a search has kept it."""
-    return _Reader(Document("the space kept with the search", dump(dict(raw)))).space()
+    return _Reader(_kept(raw)).space()
+
+
+def kept_space(raw: Mapping[str, Any]) -> Space:
+    """The same, to look at what came of it: whether its images are still there is not asked."""
+    return _Reader(_kept(raw), ask_images=False).space()
+
+
+def _kept(raw: Mapping[str, Any]) -> Document:
+    return Document("the space kept with the search", dump(dict(raw)))
 
 
 def read_resources(overrides: Sequence[str]) -> tuple[Resources, Tracking]:
@@ -114,16 +124,24 @@ def check_name(name: str) -> str:
     return name
 
 
-def read_augment(document: Document, dataset: DatasetConfig | None) -> Augment:
-    """The section ``augment``, where what is not given is the data set's own; None: a data set that cannot be read."""
-    if dataset is None:
-        return document.section("augment", Augment, Augment())
-    own = data.describe(dataset.name).augment
+def read_augment(document: Document, dataset: DatasetConfig | None, ask_images: bool = True) -> Augment:
+    """The section ``augment``, where what is not given is the data set's own; None: a data set that cannot be read.
+
+    Args:
+        document: The file.
+        dataset: The data set.
+        ask_images: Whether the images may be asked how large they are.
+    """
     raw = document.data.get("augment")
+    if dataset is None or (not ask_images and is_reference(dataset.name)):
+        return document.section("augment", Augment, Augment())
+    own = data.find(dataset).augment
     if raw is None:
         return own
     merged = {**dataclasses.asdict(own), **raw} if isinstance(raw, dict) else raw
     augment: Augment = document.validated(("augment",), merged, Augment, own)
+    if not ask_images:
+        return augment
     size = data.geometry(dataset).image_size
     if augment.crop >= size:
         document.fault(("augment", "crop"), f"must be less than the image size {size}, but got {augment.crop}")
@@ -133,8 +151,9 @@ def read_augment(document: Document, dataset: DatasetConfig | None) -> Augment:
 class _Reader:
     """Turns a document into a space, noting every problem on the way."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, ask_images: bool = True) -> None:
         self.document = document
+        self.ask_images = ask_images
         self.fault = document.fault
         # Parameters whose entry cannot be read; what depends on them is not judged.
         self.faulty: set[str] = set()
@@ -145,7 +164,7 @@ class _Reader:
         name = self._name()
         seed = document.validated(("seed",), document.data.get("seed", 0), Seed, 0)
         dataset = self._dataset()
-        augment = read_augment(document, dataset)
+        augment = read_augment(document, dataset, self.ask_images)
         budget = self._budget()
         train = document.section("train", Recipe, Recipe())
         entries = self._entries(train)
@@ -159,9 +178,12 @@ class _Reader:
         document.raise_problems()
         assert dataset is not None  # a missing data set is a problem
         raw = dict(document.data)
-        # Kept with absolute paths, so that it means the same wherever it is read again.
-        if dataset.root:
-            raw["dataset"] = {**raw["dataset"], "root": dataset.root}
+        # Kept with absolute paths and with what the images said, so that it means the same wherever it is read again.
+        said = {key: getattr(dataset, key) for key in ("root", "image_size", "channels")}
+        raw["dataset"] = {**raw["dataset"], **{key: value for key, value in said.items() if value is not None}}
+        if is_reference(dataset.name):
+            # It is read without the user's code, which may have gone.
+            raw["augment"] = dataclasses.asdict(augment)
         if teachers.expert.checkpoint:
             raw["teachers"] = {**raw["teachers"], "expert": {"checkpoint": teachers.expert.checkpoint}}
         return Space(name, dataset, augment, budget, teachers, train, strategy, entries, resources, tracking, seed, raw)
@@ -183,12 +205,13 @@ class _Reader:
         dataset = self.document.validated(("dataset",), raw, DatasetConfig, DatasetConfig(""))
         if len(self.document.problems) > before:
             return None
+        if not self.ask_images:
+            return dataset
         for key, message in data.problems(dataset):
             self.fault(("dataset", key), message)
         if len(self.document.problems) > before:
             return None
-        # Trials run in other working directories than this one.
-        return dataclasses.replace(dataset, root=os.path.abspath(dataset.root)) if dataset.root else dataset
+        return data.resolved(dataset)
 
     def _budget(self) -> Budget:
         budget = self.document.section("budget", Budget, Budget())

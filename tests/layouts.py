@@ -1,17 +1,25 @@
 """Small data sets on disk, in the layouts that the real ones have: one case for each registered data set."""
 
 import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
 
 from ctkd_search.config import DatasetConfig
+from ctkd_search.data import OwnData
 from ctkd_search.models import Geometry
 
 CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR100_CLASSES = tuple(f"fine {number:02}" for number in range(100))
 FOLDER_CLASSES = ("ant", "bee", "cow")
+# As published, wnids.txt is in no order; two of these classes have the same first word.
+WORDS = {"n02124075": "Egyptian cat", "n02085620": "crane, bird", "n03126707": "crane, machine", "n00001740": "entity"}
+WNIDS = ("n03126707", "n02124075", "n02085620")
+OWN = "your own"
 
 
 @dataclass(frozen=True)
@@ -39,11 +47,11 @@ def random_pixels(count, size, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
 
 
-def write_batch(path, pixels, labels):
+def write_batch(path, pixels, labels, key="labels"):
     """A file as published: rows of 3,072 bytes, red first, pickled with protocol 2."""
     rows = pixels.transpose(0, 3, 1, 2).reshape(len(pixels), -1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pickle.dumps({"data": rows, "labels": [int(label) for label in labels]}, protocol=2))
+    path.write_bytes(pickle.dumps({"data": rows, key: [int(label) for label in labels]}, protocol=2))
 
 
 def write_cifar10(root, train=None, test=None):
@@ -57,6 +65,56 @@ def write_cifar10(root, train=None, test=None):
     write_batch(folder / "test_batch", *test)
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list(CIFAR_CLASSES)}, protocol=2))
     return folder
+
+
+def write_cifar100(root):
+    """CIFAR-100's layout under `root`: 500 and 100 random images."""
+    folder = root / "cifar-100-python"
+    for name, each, seed in (("train", 5, 0), ("test", 1, 1)):
+        pixels = random_pixels(100 * each, 32, seed)
+        write_batch(folder / name, pixels, np.arange(100 * each) % 100, key="fine_labels")
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": list(CIFAR100_CLASSES)}, protocol=2))
+    return folder
+
+
+def write_svhn(root, **splits):
+    """SVHN's files under `root`: so many random images of each split."""
+    root.mkdir(parents=True, exist_ok=True)
+    for seed, (split, count) in enumerate(splits.items()):
+        # The images lie along the last axis, and the digit 0 has the label 10.
+        labels = np.arange(count) % 10 + 1
+        content = {"X": random_pixels(count, 32, seed).transpose(1, 2, 3, 0), "y": labels[:, None].astype(np.uint8)}
+        savemat(root / f"{split}_32x32.mat", content, do_compression=True)
+
+
+def write_tiny_imagenet(root, images=6):
+    """Tiny ImageNet's unpacked layout under `root`: so many random JPEG files for each of three classes and split."""
+    folder = root / "tiny-imagenet-200"
+    (folder / "val" / "images").mkdir(parents=True)
+    (folder / "wnids.txt").write_text("".join(f"{wnid}\n" for wnid in WNIDS))
+    (folder / "words.txt").write_text("".join(f"{wnid}\t{words}\n" for wnid, words in WORDS.items()))
+    pixels = iter(random_pixels(2 * images * len(WNIDS), 64))
+    annotations = []
+    for wnid in WNIDS:
+        (folder / "train" / wnid / "images").mkdir(parents=True)
+        (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text("")
+        for number in range(images):
+            Image.fromarray(next(pixels)).save(folder / "train" / wnid / "images" / f"{wnid}_{number}.JPEG")
+            name = f"val_{len(annotations)}.JPEG"
+            Image.fromarray(next(pixels)).save(folder / "val" / "images" / name)
+            annotations.append(f"{name}\t{wnid}\t0\t0\t62\t62\n")
+    (folder / "val" / "val_annotations.txt").write_text("".join(annotations))
+    return folder
+
+
+def zipped(folder):
+    """A directory as a zip file beside it, as published; the directory goes."""
+    archive = folder.with_suffix(".zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as into:
+        for path in sorted(folder.rglob("*")):
+            into.write(path, path.relative_to(folder.parent))
+    folder.rename(folder.with_name("elsewhere"))
+    return archive
 
 
 def write_folder(root, splits=("train", "test"), images=6, size=12):
@@ -73,8 +131,25 @@ def cifar10_config(root):
     return DatasetConfig("cifar10", root=str(root), verify=False, validation=0.2)
 
 
-def folder_config(root, image_size=12, **options):
-    return DatasetConfig("folder", root=str(root), image_size=image_size, **options)
+def folder_config(root, image_size=12, channels=3, **options):
+    return DatasetConfig("folder", root=str(root), image_size=image_size, channels=channels, **options)
+
+
+def tiny_imagenet_config(root, **options):
+    return DatasetConfig("tiny-imagenet", root=str(root), verify=False, **options)
+
+
+def own_data(root):
+    """A data set as a user's own factory makes it: grey arrays in NumPy's files."""
+
+    def load(split):
+        try:
+            with np.load(f"{root}/{split}.npz") as kept:
+                return kept["pixels"], kept["labels"]
+        except ValueError as error:
+            raise ValueError(f"{split}.npz: {error}") from None
+
+    return OwnData(("square", "circle"), 16, 1, lambda: load("train"), lambda: load("test"))
 
 
 def _digits(root):
@@ -93,5 +168,42 @@ def _folder(root):
     return Case(folder_config(root), Geometry(3, 3, 12), 18, 18, train, test)
 
 
+def _cifar100(root):
+    folder = write_cifar100(root)
+    config = DatasetConfig("cifar100", root=str(root), verify=False, validation=0.2)
+    return Case(config, Geometry(100, 3, 32), 500, 100, (folder / "train", folder / "meta"), (folder / "test",))
+
+
+def _svhn(root, **options):
+    write_svhn(root, train=60, test=20, extra=40)
+    config = DatasetConfig("svhn", root=str(root), verify=False, **options)
+    train = (root / "train_32x32.mat", *([root / "extra_32x32.mat"] if options else []))
+    return Case(config, Geometry(10, 3, 32), 100 if options else 60, 20, train, (root / "test_32x32.mat",))
+
+
+def _tiny_imagenet(root):
+    folder = write_tiny_imagenet(root)
+    train, test = tuple(folder.glob("train/*/images/*")), tuple(folder.glob("val/images/*"))
+    return Case(tiny_imagenet_config(root), Geometry(3, 3, 64), 18, 18, train, test)
+
+
+def _own(root):
+    root.mkdir(parents=True, exist_ok=True)
+    for seed, (split, count) in enumerate({"train": 40, "test": 10}.items()):
+        pixels = random_pixels(count, 16, seed)[..., 0]
+        np.savez(root / f"{split}.npz", pixels=pixels, labels=np.arange(count) % 2)
+    config = DatasetConfig("layouts:own_data", options={"root": str(root)})
+    return Case(config, Geometry(2, 1, 16), 40, 10, (root / "train.npz",), (root / "test.npz",))
+
+
 # What a new data set supplies to inherit the contract.
-CASES = {"cifar10": _cifar10, "digits": _digits, "folder": _folder}
+CASES = {
+    "cifar10": _cifar10,
+    "cifar100": _cifar100,
+    "digits": _digits,
+    "folder": _folder,
+    "svhn": _svhn,
+    "svhn with extra": lambda root: _svhn(root, extra=True),
+    "tiny-imagenet": _tiny_imagenet,
+    OWN: _own,
+}

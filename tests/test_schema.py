@@ -37,7 +37,7 @@ INEXPRESSIBLE = {
     "of how many rungs a budget is": ["rungs of this budget"],
     "a number that is whole, but written with a point": [r"whole number, but got \d+\.0$", r"layer numbers .*\.0\b"],
     "no number at all": ["but got nan"],
-    "which files there are": ["there is no file", "is not a directory"],
+    "which files there are": ["there is no file", "is not a directory", "none of the training images can be read"],
     "what a data set asks of its images": ["must be less than the image size", r"must be at least 8"],
     "which networks numbers make": ["the depth must be", "has no layer", "no architecture"],
     "what the pairs of the space need": [
@@ -59,7 +59,7 @@ INEXPRESSIBLE = {
 FULL = """\
 name: x
 seed: 1
-dataset: {name: folder, root: images, image_size: 32, channels: 3, validation: 0.2, split_seed: 1}
+dataset: {name: folder, root: images, image_size: 32, channels: 3, skip_broken: true, validation: 0.2, split_seed: 1}
 augment: {crop: 2, flip: true}
 budget: {trials: 3, epochs: 30, grace_period: 2, reduction_factor: 3, time_budget: 2h}
 sampler: {name: tpe, startup_trials: 3, candidates: 5}
@@ -100,7 +100,8 @@ OPTIONAL_SECTIONS = sorted(set(SCHEMA["properties"]) - {"name", "dataset", "sear
 def _files(own_directory):
     for folder in ("train/a", "train/b", "test/a", "test/b"):
         (Path("images") / folder).mkdir(parents=True)
-        (Path("images") / folder / "0.png").touch()
+        for number in range(2):
+            (Path("images") / folder / f"{number}.png").touch()
     Path("expert.pt").touch()
 
 
@@ -217,7 +218,10 @@ def test_every_fault_of_the_tables_is_found_but_those_that_it_cannot_express():
         ("search.batch_size={int: [8, 64], log: true, step: 8}", "search.batch_size"),
         ("search.step_loss={choice: [kl, mse], when: {step_loss: kl}}", "search.step_loss"),
         ("dataset={name: folder}", "dataset.root"),
-        ("dataset={name: folder, root: images, image_size: }", "dataset.image_size"),
+        ("dataset={name: digits, extra: true}", "dataset.extra"),
+        ("dataset={name: digits, options: {}}", "dataset.options"),
+        ("dataset={name: 'my_code:make', root: images}", "dataset.root"),
+        ("dataset={name: 'my-code:make'}", "dataset.name"),
     ],
 )
 def test_what_both_refuse_beside_the_tables(override, place):

@@ -52,8 +52,14 @@ def test_every_key_has_a_row():
     ("key", "default", "values"),
     [
         ("name", "required", "text"),
-        ("dataset.name", "required", "`cifar10`, `digits`, `folder`"),
+        (
+            "dataset.name",
+            "required",
+            "`cifar10`, `cifar100`, `digits`, `folder`, `svhn`, `tiny-imagenet` or text such as "
+            "`package.module:factory`",
+        ),
         ("dataset.channels", "", "`1`, `3`"),
+        ("dataset.options", "", "mapping of names to values"),
         ("dataset.validation", "", "number > 0, < 1"),
         ("augment.crop", "", "whole number ≥ 0"),
         ("budget", "", ""),
@@ -72,7 +78,7 @@ def test_every_key_has_a_row():
         ("pair", "`wrn-40-1/wrn-16-1`", "text such as `wrn-40-1/wrn-16-1`"),
         ("step_loss", "`kl`", "`kl`, `mse`"),
         ("attention_layers", "`[1, 2, 3]`", "list of whole numbers ≥ 1"),
-        ("folder", None, "`root` (required), `image_size` (required), `channels`"),
+        ("folder", None, "`root` (required), `image_size`, `channels`, `skip_broken`"),
     ],
 )
 def test_a_row_says_what_a_key_is_left_out_and_what_it_may_be(key, default, values):

@@ -55,6 +55,9 @@ OTHER = {
     "experiment": "other",
     "validation": 0.2,
     "verify": False,
+    "extra": True,
+    "skip_broken": True,
+    "options": {"root": "elsewhere"},
     "root": "elsewhere",
     "image_size": 16,
     "channels": 1,
@@ -69,7 +72,7 @@ OTHER = {
 def another(place, value):
     """Another value of a key."""
     if place == ("dataset", "name"):
-        return "cifar10" if value == "digits" else "digits"
+        return "digits" if value == "cifar10" else "cifar10"
     known = [OTHER[dotted] for length in (2, 1) if (dotted := ".".join(place[-length:])) in OTHER]
     if known:
         return known[0]
@@ -116,10 +119,12 @@ POSSIBLE = [
 @pytest.mark.parametrize(("place", "value"), [(("seed",), 0), *POSSIBLE], ids=str)
 def test_no_key_that_a_space_may_have_is_ignored(place, value):
     base = [f"search={{pair: wrn-16-2/resnet8, {'lr' if place[-1] == 'alpha' else 'alpha'}: {{float: [0.1, 0.2]}}}}"]
-    if place[-1] in {"root", "verify"}:
-        base += ["dataset.name=cifar10"]
-    if place[-1] in {"image_size", "channels"}:
-        base += [f"dataset={{name: folder, image_size: 32, root: {folder_of_images()}}}"]
+    if place[-1] in {"root", "verify", "extra"}:
+        base += ["dataset.name=svhn"]
+    if place[-1] in {"image_size", "channels", "skip_broken"}:
+        base += [f"dataset={{name: folder, image_size: 32, channels: 3, root: {folder_of_images()}}}"]
+    if place[-1] == "options":
+        base += ["dataset={name: 'layouts:own_data', options: {root: images}}"]
     space(SEARCH)
     with_it = handed_over(read_space(Path("space.yaml"), [*base, changed(place, value)]))
     assert with_it != handed_over(read_space(Path("space.yaml"), base))
@@ -129,11 +134,12 @@ def folder_of_images():
     """A folder laid out for images, in this directory."""
     for name in ("train/a", "train/b", "test/a", "test/b"):
         (Path("images") / name).mkdir(parents=True, exist_ok=True)
-        (Path("images") / name / "0.png").touch()
+        for number in range(2):
+            (Path("images") / name / f"{number}.png").touch()
     return Path("images")
 
 
-FOLDER = "name: x\ndataset: {name: folder, root: images, image_size: 32}\n" + SEARCH
+FOLDER = "name: x\ndataset: {name: folder, root: images, image_size: 32, channels: 3}\n" + SEARCH
 
 
 def test_directories_and_files_are_made_absolute(tmp_path):

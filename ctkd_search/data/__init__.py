@@ -4,28 +4,34 @@
 module of `ctkd_search.data.sets` that defines ``DATASET``.
 """
 
+from ctkd_search.data.own import OwnData
 from ctkd_search.data.registry import (
     OWN_OPTIONS,
     DataSet,
     Images,
     Splits,
     describe,
+    find,
     geometry,
     load_test,
     load_train,
     names,
     problems,
+    resolved,
 )
 
 __all__ = [
     "OWN_OPTIONS",
     "DataSet",
     "Images",
+    "OwnData",
     "Splits",
     "describe",
+    "find",
     "geometry",
     "load_test",
     "load_train",
     "names",
     "problems",
+    "resolved",
 ]

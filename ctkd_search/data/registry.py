@@ -15,12 +15,15 @@ from ctkd_search.config import Augment, DatasetConfig
 from ctkd_search.discovery import entries
 from ctkd_search.errors import UserError
 from ctkd_search.models.registry import Geometry
+from ctkd_search.plugins import is_reference
 
 if TYPE_CHECKING:
     import numpy as np
 
 # The keys of `DatasetConfig` that a data set may or may not understand.
-OWN_OPTIONS = ("root", "image_size", "channels", "verify")
+OWN_OPTIONS = ("root", "image_size", "channels", "verify", "extra", "skip_broken", "options")
+# Which of them the user's own data sets have: what their factories are called with.
+OPTIONS_OF_OWN = ("options",)
 _DEFAULT_VALIDATION = 0.1
 
 
@@ -125,6 +128,7 @@ class DataSet:
         mean: Published mean of each channel (0 to 255), or None to measure it on the training images.
         std: Published standard deviation of each channel, likewise.
         problems: Yields (key, message) for what is wrong with the options, cheaply, where none is missing.
+        resolved: The options with all that follows from the images where it is not said, where nothing is wrong.
     """
 
     name: str
@@ -138,6 +142,7 @@ class DataSet:
     std: tuple[float, ...] | None = None
     required: Mapping[str, str] = field(default_factory=dict)
     problems: Callable[[DatasetConfig], Iterator[tuple[str, str]]] = lambda config: iter(())
+    resolved: Callable[[DatasetConfig], DatasetConfig] = lambda config: config
 
 
 @functools.cache
@@ -159,29 +164,53 @@ def describe(name: str) -> DataSet:
     try:
         return _all()[name]
     except KeyError:
-        raise UserError(f"unknown data set {name!r}; there are: {', '.join(names())}") from None
+        raise UserError(
+            f"unknown data set {name!r}; there are: {', '.join(names())}, and your own as package.module:factory"
+        ) from None
+
+
+def find(config: DatasetConfig) -> DataSet:
+    """The data set that a config means: one that comes along, or the user's own.
+
+    Raises:
+        UserError: There is none of that name, or the user's own cannot be had.
+    """
+    if is_reference(config.name):
+        from ctkd_search.data.own import own_dataset
+
+        return own_dataset(config)
+    return describe(config.name)
 
 
 def problems(config: DatasetConfig) -> list[tuple[str, str]]:
     """What is wrong with a data set's options, as pairs of the key and a message; nothing is loaded."""
-    try:
-        dataset = describe(config.name)
-    except UserError as error:
-        return [("name", str(error))]
     found = []
-    for option in OWN_OPTIONS:
-        if getattr(config, option) is not None and option not in dataset.options:
-            own = ", ".join(dataset.options) or "none"
-            found.append((option, f"has no meaning for the data set {config.name!r} (its own options: {own})"))
+    try:
+        # Of the user's own, this is known before it is imported.
+        own = OPTIONS_OF_OWN if is_reference(config.name) else describe(config.name).options
+        for option in OWN_OPTIONS:
+            if getattr(config, option) is not None and option not in own:
+                listed = ", ".join(own) or "none"
+                found.append((option, f"has no meaning for the data set {config.name!r} (its own options: {listed})"))
+        dataset = find(config)
+    except UserError as error:
+        return [*found, ("name", str(error))]
     for option, meaning in dataset.required.items():
         if getattr(config, option) is None:
             found.append((option, f"is missing: {meaning}"))
     return found or list(dataset.problems(config))
 
 
+def resolved(config: DatasetConfig) -> DatasetConfig:
+    """A config with nothing wrong in it, complete: what it leaves to the images is said, and paths are absolute."""
+    config = find(config).resolved(config)
+    # Trials run in other working directories than this one.
+    return dataclasses.replace(config, root=os.path.abspath(config.root)) if config.root else config
+
+
 def geometry(config: DatasetConfig) -> Geometry:
     """Classes, channels and image size of a data set, without loading its images."""
-    return describe(config.name).geometry(config)
+    return find(config).geometry(config)
 
 
 def load_train(config: DatasetConfig) -> Splits:
@@ -200,7 +229,7 @@ def load_train(config: DatasetConfig) -> Splits:
 
     from ctkd_search.data.split import stratified_split
 
-    dataset = describe(config.name)
+    dataset = find(config)
     loaded = dataset.load_train(config)
     train, validation = loaded.train, loaded.validation
     if validation is None:
@@ -221,7 +250,7 @@ def load_test(config: DatasetConfig) -> Images:
     Raises:
         UserError: The files are missing or broken.
     """
-    return describe(config.name).load_test(config)
+    return find(config).load_test(config)
 
 
 def _hash(train: Images, mean: tuple[float, ...], std: tuple[float, ...]) -> str:

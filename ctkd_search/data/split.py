@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ctkd_search.data.decode import listed
 from ctkd_search.errors import UserError
+
+_LISTED = 10
 
 
 def stratified_split(
@@ -28,13 +31,15 @@ def stratified_split(
     """
     generator = np.random.default_rng(seed)
     held_out = np.zeros(len(labels), dtype=bool)
-    for label, name in enumerate(classes):
+    counts = np.bincount(labels, minlength=len(classes))
+    few = [f"{name!r} ({count})" for name, count in zip(classes, counts, strict=True) if count < 2]
+    if few:
+        raise UserError(
+            f"too few training images of the class{'es' * (len(few) > 1)} {listed(few, _LISTED)}; a validation split "
+            "needs at least 2 of each class"
+        )
+    for label in range(len(classes)):
         members = np.flatnonzero(labels == label)
-        if len(members) < 2:
-            raise UserError(
-                f"class {name!r} has {len(members)} training image{'s' * (len(members) != 1)}; a validation split "
-                "needs at least 2 of each class"
-            )
         count = min(max(round(share * len(members)), 1), len(members) - 1)
         held_out[generator.permutation(members)[:count]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)

@@ -134,9 +134,7 @@ def read_config(path: Path) -> ConfigFile:
         document.fault(("pair",), fault)
     document.raise_problems()
     teacher, student = split_pair(pair)
-    # Trainings run in other working directories than this one.
-    if dataset.root:
-        dataset = dataclasses.replace(dataset, root=os.path.abspath(dataset.root))
+    dataset = data.resolved(dataset)
     config = TrialConfig(
         dataset=dataset,
         augment=augment,

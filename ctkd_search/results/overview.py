@@ -15,7 +15,7 @@ from ctkd_search.results.leaderboard import clock, percent, plain_table, print_l
 from ctkd_search.results.standing import find_trial, winner
 from ctkd_search.results.store import SearchFolder, names
 from ctkd_search.space import Space
-from ctkd_search.space_file import space_of
+from ctkd_search.space_file import kept_space
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -136,7 +136,7 @@ def print_search(root: Path, name: str, limit: int, console: Console) -> None:
     """Prints one search's leaderboard."""
     folder = SearchFolder(root, name)
     search, trials = folder.search(), folder.trials()
-    print_leaderboard(space_of(search.space), search, trials, limit, console)
+    print_leaderboard(kept_space(search.space), search, trials, limit, console)
     for architecture, accuracy in sorted(search.experts.items()):
         console.print(
             f"expert {architecture}: {percent(-1 if accuracy is None else accuracy)} validation accuracy",
@@ -160,4 +160,4 @@ def exported(root: Path, name: str, trial: str | None) -> str:
     """
     folder = SearchFolder(root, name)
     search = folder.search()
-    return config_text(space_of(search.space), search, find_trial(folder.trials(), trial))
+    return config_text(kept_space(search.space), search, find_trial(folder.trials(), trial))

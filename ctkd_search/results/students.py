@@ -18,7 +18,7 @@ from ctkd_search.results.served import Metadata, ServedStudent, load_student
 from ctkd_search.results.standing import find_trial
 from ctkd_search.results.states import read_state, state_path
 from ctkd_search.results.store import SearchFolder, SearchRecord
-from ctkd_search.space_file import space_of
+from ctkd_search.space_file import kept_space
 
 STUDENT_FILE = "student.pt"
 
@@ -72,7 +72,7 @@ def _images_of(search: SearchRecord) -> tuple[Geometry, list[float], list[float]
     if search.geometry and search.mean and search.std:
         return Geometry(*search.geometry), search.mean, search.std
     # The record of an earlier version, which did not note them.
-    splits = data.load_train(space_of(search.space).dataset)
+    splits = data.load_train(kept_space(search.space).dataset)
     if splits.fingerprint != search.fingerprint:
         raise UserError(
             f"the training images are not those of the search {search.name!r}, which does not say how they were "

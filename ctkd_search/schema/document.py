@@ -9,6 +9,7 @@ from ctkd_search import data
 from ctkd_search.baselines import BASELINES
 from ctkd_search.config import Augment, DatasetConfig, Seed, as_schema_pattern
 from ctkd_search.conflicts import ANY, CONFLICTS
+from ctkd_search.plugins import REFERENCE
 from ctkd_search.schema.forms import Schema, attributes, dataclass_in, described, mapping, one_of, optional, section
 from ctkd_search.schema.parameters import pair_schema, search_schema, when_schema
 from ctkd_search.space import Space
@@ -63,8 +64,12 @@ def _seed() -> Schema:
 def _dataset() -> Schema:
     schema = section(DatasetConfig)
     known = [data.describe(name) for name in data.names()]
-    schema["properties"]["name"] |= one_of({dataset.name: dataset.summary for dataset in known})
-    rules = []
+    own = {"pattern": as_schema_pattern(REFERENCE)}
+    names = one_of({dataset.name: dataset.summary for dataset in known})
+    yours = described("Your own data set", {"type": "string", **own, "examples": ["package.module:factory"]})
+    schema["properties"]["name"] |= {"anyOf": [names, yours]}
+    foreign = {key: {"const": None} for key in data.OWN_OPTIONS if key != "options"}
+    rules = [{"if": {"properties": {"name": own}, "required": ["name"]}, "then": {"properties": foreign}}]
     for dataset in known:
         foreign = {key: {"const": None} for key in data.OWN_OPTIONS if key not in dataset.options}
         needed = {key: {"not": {"const": None}} for key in dataset.required}

@@ -120,7 +120,10 @@ def _values(item: Schema, schema: Schema) -> str:
     types = [kind for kind in _listed(item["type"]) if kind != "null"]
     if types == ["object"]:
         # A mapping with keys of its own is described in rows of its own.
-        return "" if "properties" in item else f"mapping of names to {_values(item['additionalProperties'], schema)}"
+        if "properties" in item:
+            return ""
+        inner = item["additionalProperties"]
+        return f"mapping of names to {'values' if inner is True else _values(inner, schema)}"
     if types == ["array"]:
         return f"list of {_values(item['items'], schema)}".replace("number", "numbers")
     if types == ["boolean"]:
@@ -155,6 +158,7 @@ def _datasets() -> str:
         own = plain({"crop": dataset.augment.crop, "flip": dataset.augment.flip})
         augment = ", ".join(f"{key}: {_bare(value)}" for key, value in own.items())
         rows.append((f"`{name}`", dataset.summary, ", ".join(keys), f"`{{{augment}}}`"))
+    rows.append(("`package.module:factory`", "your own data set, made by your function", "`options`", "what it says"))
     return _table(("data set", "what it is", "its own keys", "its own `augment`"), rows)
 
 

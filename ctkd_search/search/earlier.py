@@ -10,7 +10,7 @@ from ctkd_search.config import plain
 from ctkd_search.errors import UserError
 from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord, differences
 from ctkd_search.space import TRAINING, Space
-from ctkd_search.space_file import space_of
+from ctkd_search.space_file import kept_space
 
 # What of a space may differ when a search goes on: what it runs on and for how long, and what comes after its trials;
 # not what it searches.
@@ -119,7 +119,7 @@ def overlapping(folder: SearchFolder, space: Space, fingerprint: str) -> tuple[s
         UserError: There is none, or its accuracies mean something else.
     """
     record = folder.search()
-    earlier = space_of(record.space)
+    earlier = kept_space(record.space)
     ours, theirs = _meaning(space), _meaning(earlier)
     different = differences(theirs, ours)
     if record.fingerprint != fingerprint:

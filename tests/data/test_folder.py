@@ -177,7 +177,7 @@ def test_picture_cut_off_in_the_middle_is_named(tmp_path, suffix):
         decoded(tmp_path, save)
 
 
-@pytest.mark.parametrize("size", [None, 0, 7])
+@pytest.mark.parametrize("size", [0, 7])
 def test_image_size_out_of_range_is_a_problem_of_that_key(tmp_path, size):
     write_folder(tmp_path)
     config = folder_config(tmp_path, image_size=size)

@@ -47,8 +47,16 @@ def test_every_image_may_be_held_out():
     assert seen == set(range(len(LABELS)))
 
 
-@pytest.mark.parametrize(("images", "phrase"), [(1, "'c' has 1 training image;"), (0, "'c' has 0 training images;")])
+@pytest.mark.parametrize(("images", "phrase"), [(1, r"class 'c' \(1\);"), (0, r"class 'c' \(0\);")])
 def test_class_with_too_few_images_is_named(images, phrase):
     labels = np.repeat(np.arange(4), (5, 5, images, 5))
     with pytest.raises(UserError, match=phrase):
         split(labels=labels)
+
+
+def test_every_class_with_too_few_images_is_named_and_many_are_counted():
+    names = [f"class {number}" for number in range(30)]
+    with pytest.raises(UserError) as caught:
+        stratified_split(np.arange(30), 0.5, 0, names)
+    assert "classes 'class 0' (1), 'class 1' (1), " in str(caught.value)
+    assert "'class 9' (1) and 20 more;" in str(caught.value)

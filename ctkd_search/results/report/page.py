@@ -21,7 +21,7 @@ from ctkd_search.results.report.style import Picture
 from ctkd_search.results.report.teachers import KeptTeachers
 from ctkd_search.results.store import TEACHERS, SearchFolder
 from ctkd_search.results.trial_configs import config_of
-from ctkd_search.space_file import space_of
+from ctkd_search.space_file import kept_space
 
 PAGE = "index.html"
 # The names of all pictures there may be, so that those of an earlier report do not stay beside a later one.
@@ -48,7 +48,7 @@ def write_report(trials_dir: Path, name: str, directory: Path | None = None, spl
     """
     folder = SearchFolder(trials_dir, name)
     search = folder.search()
-    standing = facts.standing_of(space_of(search.space), search, folder.trials())
+    standing = facts.standing_of(kept_space(search.space), search, folder.trials())
     missing = None
     if splits is None:
         try:

@@ -1,0 +1,98 @@
+"""Size and colour of image files, as far as all of them agree."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ctkd_search.data.watching import watcher
+from ctkd_search.errors import UserError
+from ctkd_search.models.registry import MIN_SIZE
+
+# Images larger than this are shrunk by most people, and how far is for them to say.
+_LARGEST = 64
+_GREY = {"1", "L", "LA", "La", "I", "F"}
+_SUGGESTED = (8, 16, 24, 32, 48, 64)
+# After this many images, sizes that differ are told with what has been seen of them.
+_SEEN_ENOUGH = 2000
+_STEP = 500
+
+
+class Found(NamedTuple):
+    """What images have in common.
+
+    Attributes:
+        image_size: Side in pixels.
+        channels: 1 if all of them are grey, 3 otherwise.
+    """
+
+    image_size: int
+    channels: int
+
+
+def found_in(paths: Sequence[Path], image_size: int | None, channels: int | None) -> Found:
+    """Looks for what has not been said of images, in the first bytes of all of them.
+
+    Args:
+        paths: The files; those that cannot be read are passed over, to be told of when they are decoded.
+        image_size: What has been said, or None.
+        channels: Likewise.
+
+    Raises:
+        UserError: The images have different sizes, are not square, or are too small or too large to be taken as they
+            are.
+    """
+    # A look takes seconds where there are tens of thousands: one is enough while the files stay as they are.
+    signature = tuple((str(path), (stat := os.stat(path)).st_mtime_ns, stat.st_size) for path in paths)
+    return _looked(signature, image_size, channels)
+
+
+@functools.lru_cache(maxsize=4)
+def _looked(signature: tuple[tuple[str, int, int], ...], image_size: int | None, channels: int | None) -> Found:
+    from PIL import Image
+
+    sizes: Counter[tuple[int, int]] = Counter()
+    colour = False
+    for number, (path, *_) in enumerate(signature):
+        try:
+            with Image.open(path) as image:
+                # Square ones are as large upright; of others nothing but an example is told.
+                sizes[image.size] += 1
+                colour = colour or not (image.mode in _GREY or image.mode.startswith("I;16"))
+        except (OSError, ValueError, TypeError, SyntaxError, EOFError, Image.DecompressionBombError):
+            continue
+        if (colour or channels is not None) and image_size is not None:
+            break
+        if len(sizes) > 1 and number >= _SEEN_ENOUGH and image_size is None:
+            break
+        if number % _STEP == 0:
+            watcher().progress("looking at the training images", number, len(signature))
+    if not sizes:
+        raise UserError(f"cannot be found: none of the training images can be read; the first is {signature[0][0]}")
+    if image_size is None:
+        image_size = _common(sizes, complete=sizes.total() == len(signature))
+    return Found(image_size, channels or (3 if colour else 1))
+
+
+def _common(sizes: Counter[tuple[int, int]], complete: bool) -> int:
+    """The side of images that are all of one size."""
+    shortest = min(min(size) for size in sizes)
+    suggested = max((size for size in _SUGGESTED if size <= shortest), default=MIN_SIZE)
+    say = f"say to which side in pixels they are to be cut and resized, as in image_size: {suggested}"
+    if len(sizes) > 1:
+        small, large = (pick(sizes, key=lambda size: size[0] * size[1]) for pick in (min, max))
+        more = "" if complete else " or more"
+        raise UserError(
+            f"is missing: the training images have {len(sizes):,}{more} sizes, from {small[0]}x{small[1]} to "
+            f"{large[0]}x{large[1]} pixels; {say}"
+        )
+    ((width, height),) = sizes
+    if width != height:
+        raise UserError(f"is missing: the training images are of {width}x{height} pixels, not square; {say}")
+    if not MIN_SIZE <= width <= _LARGEST:
+        raise UserError(f"is missing: the training images are of {width}x{height} pixels; {say}")
+    return width

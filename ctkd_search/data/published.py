@@ -1,0 +1,84 @@
+"""Files that somebody has published: found or downloaded, and compared with their checksums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctkd_search.config import DatasetConfig
+from ctkd_search.data.registry import cache_directory
+from ctkd_search.errors import UserError
+
+
+@dataclass(frozen=True)
+class Published:
+    """The files of a data set.
+
+    Attributes:
+        title: What people call it.
+        folder: Where the files lie.
+        checksums: MD5 of each file, by its name.
+        download: Brings them; raises OSError or RuntimeError where that does not work.
+        remedy: What the user can do instead, as the end of a sentence.
+    """
+
+    title: str
+    folder: Path
+    checksums: Mapping[str, str]
+    download: Callable[[], None]
+    remedy: str
+
+    def ready(self, verify: bool) -> Path:
+        """The folder with all the files, downloaded first if one is missing.
+
+        Args:
+            verify: Whether their checksums must be the published ones.
+
+        Raises:
+            UserError: They are missing and cannot be downloaded, or are others than those published.
+        """
+        missing = [name for name in self.checksums if not (self.folder / name).is_file()]
+        if missing:
+            try:
+                self.download()
+            except (OSError, RuntimeError) as error:
+                raise UserError(
+                    f"{self.title} is not in {self.folder} (missing: {', '.join(missing)}) and could not be downloaded "
+                    f"({error}); {self.remedy}"
+                ) from None
+        if verify:
+            for name, published in self.checksums.items():
+                check_md5(self.folder / name, published, f"remove {self.folder / name}")
+        return self.folder
+
+
+def check_md5(path: Path, published: str, removal: str) -> None:
+    """Compares a file with its published checksum.
+
+    Args:
+        path: The file.
+        published: Its MD5.
+        removal: How to get rid of the wrong one.
+
+    Raises:
+        UserError: It is another file than the one published.
+    """
+    from torchvision.datasets.utils import check_integrity
+
+    if not check_integrity(str(path), published):
+        raise UserError(
+            f"{path} does not have its published checksum (md5 {published}); {removal} to download it anew, or set "
+            "dataset.verify to false if you made these files yourself"
+        )
+
+
+def root_of(config: DatasetConfig) -> Path:
+    """The directory that the space names, or one of our own."""
+    return Path(config.root) if config.root else cache_directory() / config.name
+
+
+def root_problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
+    """What is wrong with the directory of files that are downloaded."""
+    if config.root and Path(config.root).exists() and not Path(config.root).is_dir():
+        yield "root", f"must be a directory, but {config.root} is a file"
