@@ -44,6 +44,18 @@ class Tap(NamedTuple):
     stride: int
 
 
+class Blocks(NamedTuple):
+    """How the stages of a network are cut into blocks.
+
+    Attributes:
+        stem: Channels that come into the first block of the first stage.
+        counts: How many blocks each stage has, first stage first.
+    """
+
+    stem: int
+    counts: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Architecture:
     """What is known of an architecture from its name.
@@ -51,10 +63,12 @@ class Architecture:
     Attributes:
         name: The name, as in ``wrn-16-1``.
         taps: Each stage's feature map, first stage first.
+        blocks: How its stages are cut into blocks; None where they are not.
     """
 
     name: str
     taps: tuple[Tap, ...]
+    blocks: Blocks | None = None
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -72,6 +86,7 @@ class Family:
         examples: A few names worth suggesting.
         taps: The feature maps of a name's network; raises ValueError where its numbers make no network.
         make: Makes the network itself, with weights drawn from torch's global generator.
+        blocks: How a name's network is cut into blocks; None where its stages are no sequences of such.
     """
 
     pattern: re.Pattern[str]
@@ -79,6 +94,7 @@ class Family:
     examples: tuple[str, ...]
     taps: Callable[[re.Match[str]], tuple[Tap, ...]]
     make: Callable[[re.Match[str], Geometry], TappedNetwork]
+    blocks: Callable[[re.Match[str]], Blocks] | None = None
 
 
 @functools.cache
@@ -104,7 +120,7 @@ def describe(name: str) -> Architecture:
     """
     family, match = _match(name)
     try:
-        return Architecture(name, family.taps(match))
+        return Architecture(name, family.taps(match), family.blocks(match) if family.blocks else None)
     except ValueError as error:
         raise UserError(f"no architecture {name!r}: {error}") from None
 

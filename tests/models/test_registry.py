@@ -57,6 +57,16 @@ def test_layers_count_the_taps_from_one():
         assert describe(name).layers == tuple(range(1, len(describe(name).taps) + 1))
 
 
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_blocks_are_counted_as_they_stand_in_the_network(name):
+    with torch.device("meta"):
+        network = build(name, Geometry(10, 3, 32), seed=0)
+    widths = []
+    network.stages[0][0].register_forward_pre_hook(lambda _, inputs: widths.append(inputs[0].shape[1]))
+    network(torch.zeros(1, 3, 32, 32, device="meta"))
+    assert describe(name).blocks == (widths[0], tuple(len(stage) for stage in network.stages))
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_same_seed_gives_the_same_weights(name):
     first, second = (build(name, GEOMETRY, seed=7).state_dict() for _ in range(2))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from ctkd_search.models.registry import Family, Geometry, Tap
+from ctkd_search.models.registry import Blocks, Family, Geometry, Tap
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,6 +46,10 @@ def _width(match: re.Match[str]) -> float:
 def _taps(match: re.Match[str]) -> tuple[Tap, ...]:
     width = _width(match)
     return tuple(Tap(int(stage[-1].channels * width), 2 ** (number + 1)) for number, stage in enumerate(_STAGES))
+
+
+def _blocks(match: re.Match[str]) -> Blocks:
+    return Blocks(int(_STEM * _width(match)), tuple(sum(group.blocks for group in stage) for stage in _STAGES))
 
 
 def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
@@ -95,4 +99,5 @@ FAMILY = Family(
     examples=("mobilenetv2-0.5",),
     taps=_taps,
     make=_make,
+    blocks=_blocks,
 )

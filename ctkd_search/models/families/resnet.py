@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from ctkd_search.models.registry import Family, Geometry, Tap
+from ctkd_search.models.registry import Blocks, Family, Geometry, Tap
 
 if TYPE_CHECKING:
     from ctkd_search.models.network import TappedNetwork
@@ -47,6 +47,11 @@ def _taps(match: re.Match[str]) -> tuple[Tap, ...]:
     return tuple(Tap(width, 2**number) for number, width in enumerate(_plan(match).widths))
 
 
+def _blocks(match: re.Match[str]) -> Blocks:
+    plan = _plan(match)
+    return Blocks(plan.stem, plan.blocks)
+
+
 def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
     from torch import nn
 
@@ -72,4 +77,5 @@ FAMILY = Family(
     examples=("resnet8", "resnet20", "resnet56", "resnet110", "resnet8x4", "resnet32x4", "resnet18", "resnet50"),
     taps=_taps,
     make=_make,
+    blocks=_blocks,
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ctkd_search.models.registry import Family, Geometry, Tap
+from ctkd_search.models.registry import Blocks, Family, Geometry, Tap
 
 if TYPE_CHECKING:
     from ctkd_search.models.network import TappedNetwork
@@ -21,6 +21,10 @@ _STAGES = ((240, 4), (480, 8), (960, 4))
 
 def _taps(match: re.Match[str]) -> tuple[Tap, ...]:
     return tuple(Tap(width, 2 ** (number + 1)) for number, (width, _) in enumerate(_STAGES))
+
+
+def _blocks(match: re.Match[str]) -> Blocks:
+    return Blocks(_STEM, tuple(count for _, count in _STAGES))
 
 
 def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
@@ -46,4 +50,5 @@ FAMILY = Family(
     examples=("shufflenetv1",),
     taps=_taps,
     make=_make,
+    blocks=_blocks,
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ctkd_search.models.registry import Family, Geometry, Tap
+from ctkd_search.models.registry import Blocks, Family, Geometry, Tap
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,6 +34,10 @@ def _groups(match: re.Match[str]) -> tuple[int, ...]:
 def _taps(match: re.Match[str]) -> tuple[Tap, ...]:
     _groups(match)
     return tuple(Tap(width, stride) for width, stride in zip(_WIDTHS[1:], _STRIDES, strict=True))
+
+
+def _blocks(match: re.Match[str]) -> Blocks:
+    return Blocks(_WIDTHS[0], _groups(match)[1:])
 
 
 def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
@@ -64,4 +68,5 @@ FAMILY = Family(
     examples=("vgg8", "vgg13"),
     taps=_taps,
     make=_make,
+    blocks=_blocks,
 )

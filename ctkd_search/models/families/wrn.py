@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ctkd_search.models.registry import Family, Geometry, Tap
+from ctkd_search.models.registry import Blocks, Family, Geometry, Tap
 
 if TYPE_CHECKING:
     from ctkd_search.models.network import TappedNetwork
 
-_STRIDES = (1, 2, 2)
+_STEM, _STRIDES = 16, (1, 2, 2)
 
 
 def _numbers(match: re.Match[str]) -> tuple[int, tuple[int, int, int]]:
@@ -27,18 +27,23 @@ def _taps(match: re.Match[str]) -> tuple[Tap, ...]:
     return tuple(Tap(width, stride) for width, stride in zip(widths, (1, 2, 4), strict=True))
 
 
+def _blocks(match: re.Match[str]) -> Blocks:
+    blocks, _ = _numbers(match)
+    return Blocks(_STEM, (blocks,) * len(_STRIDES))
+
+
 def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
     from torch import nn
 
     from ctkd_search.models.network import PreActivationBlock, StagedNetwork, conv3x3, stage_of
 
     blocks, widths = _numbers(match)
-    stages, inputs = [], 16
+    stages, inputs = [], _STEM
     for outputs, stride in zip(widths, _STRIDES, strict=True):
         stages.append(stage_of(PreActivationBlock, blocks, inputs, outputs, stride))
         inputs = outputs
     head = nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU())
-    return StagedNetwork(conv3x3(geometry.channels, 16), stages, head, inputs, geometry.classes)
+    return StagedNetwork(conv3x3(geometry.channels, _STEM), stages, head, inputs, geometry.classes)
 
 
 FAMILY = Family(
@@ -47,4 +52,5 @@ FAMILY = Family(
     examples=("wrn-16-1", "wrn-16-2", "wrn-40-1", "wrn-40-2", "wrn-28-10"),
     taps=_taps,
     make=_make,
+    blocks=_blocks,
 )
