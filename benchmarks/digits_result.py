@@ -43,7 +43,7 @@ def main() -> None:
     print("| | test accuracy | n | winner minus baseline |\n|---|---|---|---|")
     print(row("the search's winner", result, None))
     for name, line in result["baselines"].items():
-        print(row(name, line, line["config_minus_baseline"]))
+        print(row(name, line, line["config_minus_baseline"]["accuracy"]))
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ from ctkd_search.data import Splits
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.engine import autocast
+from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.recording import prepare
-from ctkd_search.distill.trainer import Trainer, evaluate
+from ctkd_search.distill.trainer import Trainer
 
 Spent = dict[str, float]
 

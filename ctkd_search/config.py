@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from ctkd_search.metrics import ACCURACY
+
 
 @dataclass(frozen=True)
 class Range:
@@ -307,6 +309,8 @@ class TrialConfig:
         teachers: How the teachers are trained.
         seed: Seed of the stream and, unless `student_seed` says otherwise, of the student's initial weights.
         student_seed: Seed of the student's initial weights alone; None for `seed`.
+        metrics: What is measured of the student beside accuracy and loss.
+        objective: What the student is judged by.
     """
 
     dataset: DatasetConfig
@@ -319,6 +323,8 @@ class TrialConfig:
     teachers: TeachersConfig = field(default_factory=TeachersConfig)
     seed: int = 0
     student_seed: int | None = None
+    metrics: tuple[str, ...] = ()
+    objective: str = ACCURACY.key
 
     @property
     def seed_of_student(self) -> int:

@@ -281,6 +281,8 @@ class Space:
             train=dataclasses.replace(self.train, **{item.name: values[item.name] for item in TRAINING}),
             teachers=self.teachers,
             seed=self.seed,
+            metrics=self.strategy.metrics,
+            objective=self.strategy.judge.key,
         )
 
     def label(self, values: Mapping[str, Any]) -> str:

@@ -48,6 +48,7 @@ SECTIONS = (
     "baselines",
     "confirm",
     "objectives",
+    "metrics",
     "limits",
     "teachers",
     "train",
@@ -171,7 +172,9 @@ class _Reader:
         self._check_nesterov(train, entries)
         teachers = self._teachers(entries)
         pairs = possible_values(entries.get("pair"), PAIR) if "pair" not in self.faulty else ()
-        strategy = read_strategy(document, budget, entries, [split_pair(pair).student for pair in pairs])
+        students = [split_pair(pair).student for pair in pairs]
+        classes = data.geometry(dataset).classes if dataset else None
+        strategy = read_strategy(document, budget, entries, students, classes)
         resources = document.section("resources", Resources, Resources())
         tracking = _tracking(document)
         note_conflicts(document)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from ctkd_search.baselines import BASELINES
 from ctkd_search.config import Count, Positive, Range
 from ctkd_search.distributions import Entry, Number
+from ctkd_search.metrics import ACCURACY as _ACCURACY
+from ctkd_search.metrics import ALWAYS, METRICS, OBJECTIVES, ON_REQUEST, Metric, class_fault
 from ctkd_search.yamlfile import Document
 
 if TYPE_CHECKING:
     from ctkd_search.space import Budget
 
-ACCURACY = "validation_accuracy"
+ACCURACY = _ACCURACY.key
 # What a student costs: by the key of `limits` that bounds it.
 COSTS = {"params": "max_params", "multiply_adds": "max_multiply_adds", "latency_ms": "max_latency_ms"}
 
@@ -118,8 +120,11 @@ class Strategy:
         scheduler: What stops trials early.
         baselines: What the winner is compared with: trainings of the same students, of which none is stopped early.
         confirm: How the winner is confirmed; left out, nothing is.
-        objectives: What is to be good: the validation accuracy first, then what the student costs.
+        objectives: What is to be good: something measured on the validation images first, by which trials are judged,
+            stopped early and chosen; then what else is, and what the student costs.
         limits: What a student may cost; pairs whose student costs more are left out before anything is trained.
+        metrics: What is measured of every student beside accuracy and loss, on the validation images, and in a final
+            training on the test images; what is an objective is measured anyway.
     """
 
     sampler: Sampler = Sampler()
@@ -128,6 +133,17 @@ class Strategy:
     confirm: Confirm | None = None
     objectives: tuple[str, ...] = (ACCURACY,)
     limits: Limits = Limits()
+    metrics: tuple[str, ...] = ()
+
+    @property
+    def judge(self) -> Metric:
+        """What trials are judged by: the first objective."""
+        return OBJECTIVES[self.objectives[0]]
+
+    @property
+    def directions(self) -> list[str]:
+        """Of each objective whether it is to be high or low, in Optuna's words."""
+        return ["maximize" if _is_high(name) else "minimize" for name in self.objectives]
 
     @property
     def costs(self) -> list[str]:
@@ -137,7 +153,11 @@ class Strategy:
 
 
 def read_strategy(
-    document: Document, budget: Budget, entries: Mapping[str, Entry], students: Sequence[str]
+    document: Document,
+    budget: Budget,
+    entries: Mapping[str, Entry],
+    students: Sequence[str],
+    classes: int | None,
 ) -> Strategy:
     """Reads the sections of a space that say how it is searched; every problem is noted.
 
@@ -146,8 +166,9 @@ def read_strategy(
         budget: Its budget.
         entries: What it searches.
         students: The student architectures that trials may have.
+        classes: How many classes there are; None if that is not known.
     """
-    objectives = _objectives(document, students)
+    objectives = _objectives(document, students, classes)
     sampler = _named(document, "sampler", Sampler, SAMPLER_OPTIONS)
     if sampler.name == "cmaes":
         _check_cmaes(document, entries, objectives)
@@ -158,6 +179,7 @@ def read_strategy(
         _confirm(document),
         objectives,
         document.section("limits", Limits, Limits()),
+        _metrics(document, objectives, classes),
     )
 
 
@@ -231,27 +253,54 @@ def _confirm(document: Document) -> Confirm | None:
     return document.section("confirm", Confirm, Confirm())
 
 
-def _objectives(document: Document, students: Sequence[str]) -> tuple[str, ...]:
+def _objectives(document: Document, students: Sequence[str], classes: int | None) -> tuple[str, ...]:
     raw = document.data.get("objectives")
-    known = (ACCURACY, *COSTS)
+    known = (*OBJECTIVES, *COSTS)
     if raw is None:
         return (ACCURACY,)
-    if not isinstance(raw, list) or not raw:
-        document.fault(("objectives",), f"must be a list of {', '.join(known)}, but got {raw!r}")
+    if not _is_list_of(document, "objectives", raw, known, minimum=1):
         return (ACCURACY,)
     for number, name in enumerate(raw):
-        if name not in known:
-            document.fault(("objectives", number), f"must be one of {', '.join(known)}, but got {name!r}")
-        elif name in raw[:number]:
-            document.fault(("objectives", number), f"{name} is there twice")
-    if ACCURACY not in raw:
-        document.fault(("objectives",), f"must have {ACCURACY} among them, but got {raw!r}")
+        if name in list(OBJECTIVES) and classes and (fault := class_fault(OBJECTIVES[name].name, classes)):
+            document.fault(("objectives", number), f"{name} {fault}")
+    chosen = [name for name in raw if name in list(OBJECTIVES)]
+    if not chosen and all(name in known for name in raw):
+        document.fault(("objectives",), f"must have one of {', '.join(OBJECTIVES)} among them, but got {raw!r}")
     costs = [name for name in COSTS if name in raw]
     if costs and len(set(students)) == 1:
         document.fault(
             ("objectives",), f"{costs[0]} is the same in every trial, because every pair has the student {students[0]}"
         )
-    return (ACCURACY, *costs)
+    return (*(chosen or [ACCURACY]), *costs)
+
+
+def _metrics(document: Document, objectives: Sequence[str], classes: int | None) -> tuple[str, ...]:
+    raw = document.data.get("metrics")
+    asked: list[str] = []
+    if raw is not None and _is_list_of(document, "metrics", raw, ON_REQUEST):
+        for number, name in enumerate(raw):
+            if name in list(METRICS) and classes and (fault := class_fault(name, classes)):
+                document.fault(("metrics", number), f"{name} {fault}")
+        asked = [name for name in ON_REQUEST if name in raw]
+    judged = {OBJECTIVES[name].name for name in objectives if name in OBJECTIVES}
+    return tuple(name for name in METRICS if name in {*asked, *judged} and name not in ALWAYS)
+
+
+def _is_list_of(document: Document, key: str, raw: Any, known: Sequence[str], minimum: int = 0) -> bool:
+    """Whether something is a list at all; whatever in it is unknown, or there twice, is noted."""
+    if not isinstance(raw, list) or len(raw) < minimum:
+        document.fault((key,), f"must be a list of {', '.join(known)}, but got {raw!r}")
+        return False
+    for number, name in enumerate(raw):
+        if name not in known:
+            document.fault((key, number), f"must be one of {', '.join(known)}, but got {name!r}")
+        elif name in raw[:number]:
+            document.fault((key, number), f"{name} is there twice")
+    return True
+
+
+def _is_high(objective: str) -> bool:
+    return objective in OBJECTIVES and OBJECTIVES[objective].goal == "max"
 
 
 def _given(section: Any) -> dict[str, Any]:

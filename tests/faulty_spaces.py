@@ -195,6 +195,8 @@ search: {pair: {choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]}}
 }
 
 ACCURACY = "validation_accuracy"
+MEASURED = "validation_accuracy, validation_loss, validation_top5, validation_balanced_accuracy, validation_ece"
+ASKED = "top5, balanced_accuracy, ece"
 SAMPLERS = "tpe, gp, cmaes, qmc, random"
 NUMBERS = "{alpha: {float: [0.1, 1]}, lr: {float: [0.01, 0.3]}, pair: {choice: [wrn-16-2/resnet8, wrn-16-2/wrn-16-1]}}"
 ONE_STUDENT = (
@@ -246,12 +248,18 @@ FAULTY_STRATEGIES = [
     ("confirm={seeds: 1}", "confirm.seeds", "must be at least 2, but got 1"),
     ("confirm={seeds: many}", "confirm.seeds", "must be a whole number, but got 'many'"),
     ("confirm={trials: 3}", "confirm.trials", "is not a known key; allowed: best, seeds"),
-    ("objectives=params", "objectives", f"must be a list of {ACCURACY}, params, multiply_adds, latency_ms, but got"),
-    ("objectives=[]", "objectives", f"must be a list of {ACCURACY}, params, multiply_adds, latency_ms, but got []"),
-    (f"objectives=[{ACCURACY}, size]", "objectives.1", "must be one of validation_accuracy, params"),
+    ("objectives=params", "objectives", f"must be a list of {MEASURED}, params, multiply_adds, latency_ms, but got"),
+    ("objectives=[]", "objectives", f"must be a list of {MEASURED}, params, multiply_adds, latency_ms, but got []"),
+    (f"objectives=[{ACCURACY}, size]", "objectives.1", f"must be one of {MEASURED}, params"),
     (f"objectives=[{ACCURACY}, [params]]", "objectives.1", "but got ['params']"),
     (f"objectives=[{ACCURACY}, params, params]", "objectives.2", "params is there twice"),
-    ("objectives=[params]", "objectives", f"must have {ACCURACY} among them, but got ['params']"),
+    ("objectives=[params]", "objectives", f"must have one of {MEASURED} among them, but got ['params']"),
+    ("objectives=[accuracy]", "objectives.0", f"must be one of {MEASURED}, params"),
+    ("metrics=ece", "metrics", f"must be a list of {ASKED}, but got 'ece'"),
+    ("metrics={ece: true}", "metrics", f"must be a list of {ASKED}, but got"),
+    ("metrics=[loss]", "metrics.0", f"must be one of {ASKED}, but got 'loss'"),
+    ("metrics=[ece, top5, ece]", "metrics.2", "ece is there twice"),
+    ("metrics=[[ece]]", "metrics.0", "but got ['ece']"),
     ("limits=5", "limits", "must be a mapping, with the keys max_params, max_multiply_adds, max_latency_ms"),
     ("limits={max_params: 0}", "limits.max_params", "must be at least 1, but got 0"),
     ("limits={max_params: 1.5e5}", "limits.max_params", "must be a whole number, but got 150000.0"),
@@ -260,6 +268,15 @@ FAULTY_STRATEGIES = [
     ("limits={max_latency_ms: .nan}", "limits.max_latency_ms", "must be greater than 0, but got nan"),
     ("limits={params: 100000}", "limits.params", "is not a known key (did you mean max_params?)"),
 ]
+FIVE_CLASSES = """\
+name: x
+dataset: {name: folder, root: ., image_size: 8}
+objectives: [validation_loss,
+             validation_top5]  #! objectives.1 says nothing of 5 classes: it needs 6 or more
+metrics: [ece,
+          top5]               #! metrics.1 top5 says nothing of 5 classes: it needs 6 or more
+search: {alpha: {float: [1, 2]}}
+"""
 # What stands in the way of a choice, elsewhere in the space.
 OUT_OF_PLACE = [
     (["sampler=cmaes"], "{alpha: {float: [0.1, 1]}, step_loss: {choice: [kl, mse]}}", "sampler", "has 1"),

@@ -67,6 +67,7 @@ scheduler: {name: hyperband, brackets: 2}
 baselines: [kd, at]
 confirm: {best: 1, seeds: 2}
 objectives: [validation_accuracy, params]
+metrics: [balanced_accuracy, ece]
 limits: {max_params: 100000, max_multiply_adds: 100000, max_latency_ms: 1.5}
 teachers:
   mode: recorded
@@ -323,7 +324,7 @@ def defaults(schema, place=()):
 
 def reached(chosen, place):
     """What stands at a place of a space when it has been read."""
-    strategy = {"sampler", "scheduler", "baselines", "confirm", "objectives", "limits"}
+    strategy = {"sampler", "scheduler", "baselines", "confirm", "objectives", "limits", "metrics"}
     value = chosen.strategy if place[0] in strategy else chosen
     for key in place:
         value = getattr(value, key)

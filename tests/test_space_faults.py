@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from faulty_spaces import FAULTY, noted
+from faulty_spaces import FAULTY, FIVE_CLASSES, noted
 from space_texts import SEARCH, space
 
 from ctkd_search.errors import UserError
@@ -17,6 +17,19 @@ pytestmark = pytest.mark.usefixtures("own_directory")
 
 @pytest.mark.parametrize("text", FAULTY.values(), ids=FAULTY)
 def test_every_fault_is_found_at_its_line_and_none_besides(text):
+    assert_refused(text)
+
+
+def test_five_guesses_of_five_classes_say_nothing():
+    for split in ("train", "test"):
+        for name in "abcde":
+            (Path(split) / name).mkdir(parents=True)
+            (Path(split) / name / "0.png").touch()
+    assert_refused(FIVE_CLASSES)
+
+
+def assert_refused(text):
+    """That the reader finds what is noted in a text, and nothing besides."""
     with pytest.raises(UserError) as caught:
         space(text)
     lines = re.findall(r"^  line (\d+): (\S+) (.*)$", str(caught.value), flags=re.MULTILINE)

@@ -210,6 +210,56 @@ def test_a_sequence_covers_the_ranges_more_evenly_than_chance():
     assert largest_gap(suggestions("sampler=random", count=33)[1:]) > 2 / 32
 
 
+def test_what_is_to_be_low_is_minimized_and_so_are_its_epochs():
+    chosen = space("objectives=[validation_loss]")
+    study = Study(chosen, None, "x", lambda trial: [trial.value])
+    assert study.study.direction is optuna.study.StudyDirection.MINIMIZE
+    for number, losses in enumerate(([0.5, 0.3], [0.9, 0.8], [0.4, 0.35]), start=1):
+        asked, stored = study.ask(number, range(number - 1))
+        record = TrialRecord(number, chosen.decode(stored), stored, 0, optuna=asked, objective="validation_loss")
+        record.epochs = [{"epoch": n, "validation_loss": loss, ACCURACY: 0.5} for n, loss in enumerate(losses, start=1)]
+        study.trial_reported(record, {})
+        record.status = FINISHED
+        study.trial_ended(record)
+    assert study.study.best_value == 0.3
+    assert study.study.trials[1].intermediate_values == {1: 0.9, 2: 0.8}
+
+
+@pytest.mark.parametrize(("objective", "sign"), [("validation_loss", 1), ("validation_ece", 1), (ACCURACY, -1)])
+def test_the_scheduler_stops_what_is_worse_in_either_direction(objective, sign):
+    chosen = space(f"objectives=[{objective}]", "budget={epochs: 9, grace_period: 1, reduction_factor: 3}")
+
+    def stopped():
+        """Which of nine trials stop at the first rung, where each is better or worse than all before it."""
+        found = {}
+        for better in (True, False):
+            known = {}
+            ladders = Ladders(chosen, known)
+            for number in range(1, 10):
+                known[number] = TrialRecord(number, {"pair": "wrn-16-2/resnet8"}, {}, 0, objective=objective)
+                value = 0.5 + (-sign if better else sign) * number / 100
+                result = {"training_iteration": 1, objective: value, "other": 0.0}
+                decision = ladders.on_trial_result(None, SimpleNamespace(config={"number": number}), result)
+                found[better, number] = decision == "STOP"
+        return found
+
+    found = stopped()
+    assert not any(found[True, number] for number in range(1, 10))
+    assert [found[False, number] for number in range(1, 4)][1:] == [True, True]
+    # The same from the records of a search that goes on.
+    records = {
+        number: TrialRecord(number, {"pair": "wrn-16-2/resnet8"}, {}, 0, status=FINISHED, objective=objective)
+        for number in range(1, 10)
+    }
+    for number, record in records.items():
+        record.epochs = [{"epoch": 1, objective: 0.5 + sign * number / 100}]
+    ladders = Ladders(chosen, records)
+    records[10] = TrialRecord(10, {"pair": "wrn-16-2/resnet8"}, {}, 0, objective=objective)
+    for value, decision in ((0.5 + sign * 0.2, "STOP"), (0.5 - sign * 0.2, "CONTINUE")):
+        result = {"training_iteration": 1, objective: value}
+        assert ladders.on_trial_result(None, SimpleNamespace(config={"number": 10}), result) == decision
+
+
 def first_stops(*overrides):
     """After which epochs trials are stopped, each of them worse than all before it."""
     chosen, known, found = space(*overrides), {}, set()

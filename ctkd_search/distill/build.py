@@ -109,7 +109,7 @@ def make_trainer(
         recipe = dataclasses.replace(config.train, lr=1.0)
         step = steps.take((config.student, splits.geometry, recipe, method.structure()), fresh, method)
         step.recipe = config.train
-    return Trainer(step, teachers, config.epochs, splits.validation, stream.normalise)
+    return Trainer(step, teachers, config.epochs, splits.validation, stream.normalise, config.metrics)
 
 
 def _teachers(

@@ -24,9 +24,9 @@ from ctkd_search.data.registry import Splits
 from ctkd_search.data.stream import STREAM_VERSION, Normalise, Plan, Stream, derived_seed
 from ctkd_search.distill.cache import TeacherCache, content_hash
 from ctkd_search.distill.engine import place, resolve_precision
+from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.methods.base import LOGITS
 from ctkd_search.distill.teachers import Expert, ScratchTeacher
-from ctkd_search.distill.trainer import evaluate
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.models import build
 from ctkd_search.models.network import TappedNetwork

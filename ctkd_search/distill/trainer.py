@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -11,39 +12,10 @@ from torch import Tensor
 
 from ctkd_search.data.registry import Images
 from ctkd_search.data.stream import Normalise
-from ctkd_search.distill import losses
+from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.step import StudentStep
 from ctkd_search.distill.teachers import Teachers
 from ctkd_search.models.network import TappedNetwork
-
-_EVALUATION_BATCH = 1000
-
-
-def evaluate(network: TappedNetwork, images: Images, normalise: Normalise, device: torch.device) -> dict[str, float]:
-    """Classifies images as they are, in evaluation mode and in float32, as a served student does.
-
-    Args:
-        network: The network, on `device`; its mode is restored afterwards.
-        images: The images.
-        normalise: What is done to their pixels, on `device`.
-        device: Where to compute.
-
-    Returns:
-        ``accuracy``, a share in [0, 1], and ``loss``, the mean cross-entropy in nats.
-    """
-    was_training = network.training
-    network.eval()
-    right = torch.zeros((), device=device)
-    loss = torch.zeros((), device=device)
-    with torch.inference_mode():
-        for start in range(0, len(images), _EVALUATION_BATCH):
-            pixels = torch.tensor(images.pixels[start : start + _EVALUATION_BATCH], device=device)
-            labels = torch.tensor(images.labels[start : start + _EVALUATION_BATCH], device=device)
-            logits, _ = network(normalise(pixels))
-            right += losses.correct(logits, labels)
-            loss += losses.F.cross_entropy(logits, labels, reduction="sum")
-    network.train(was_training)
-    return {"accuracy": right.item() / len(images), "loss": loss.item() / len(images)}
 
 
 class Trainer:
@@ -55,16 +27,24 @@ class Trainer:
         epochs: How many epochs the learning-rate schedule spans.
         validation: The images it is evaluated on after each epoch; may be empty.
         normalise: What is done to pixels, on the step's device.
+        metrics: What is measured on them beside accuracy and loss.
     """
 
     def __init__(
-        self, step: StudentStep, teachers: Teachers, epochs: int, validation: Images, normalise: Normalise
+        self,
+        step: StudentStep,
+        teachers: Teachers,
+        epochs: int,
+        validation: Images,
+        normalise: Normalise,
+        metrics: Collection[str] = (),
     ) -> None:
         self.step = step
         self.teachers = teachers
         self.epochs = epochs
         self.validation = validation
         self.normalise = normalise
+        self.metrics = metrics
         self.device = step.device
         self.epoch = 0
 
@@ -77,9 +57,9 @@ class Trainer:
         """Trains one epoch and evaluates.
 
         Returns:
-            The epoch's number (from 1), the means of the loss and of its terms, training and validation
-            accuracy, validation loss, learning rate, seconds, and images a second. Terms are NaN or infinite
-            where the training diverged.
+            The epoch's number (from 1), the means of the loss and of its terms, training accuracy, what is measured
+            on the validation images (``validation_accuracy``, say), learning rate, seconds, and images a second. Terms
+            are NaN or infinite where the training diverged.
         """
         started = time.perf_counter()
         lr = self.step.recipe.lr_at(self.epoch, self.epochs)
@@ -98,7 +78,7 @@ class Trainer:
         self.epoch += 1
         metrics = {"epoch": self.epoch, **means, "lr": lr, "images_per_second": seen / (trained - started)}
         if len(self.validation):
-            measured = evaluate(self.student, self.validation, self.normalise, self.device)
+            measured = evaluate(self.student, self.validation, self.normalise, self.device, self.metrics)
             metrics |= {f"validation_{name}": value for name, value in measured.items()}
         metrics["seconds"] = time.perf_counter() - started
         return metrics
@@ -134,5 +114,5 @@ class Trainer:
 
 
 def diverged(metrics: dict[str, float]) -> bool:
-    """Whether an epoch's loss is no longer a finite number."""
-    return not math.isfinite(metrics["loss"])
+    """Whether an epoch's loss, on training or on validation images, is no longer a finite number."""
+    return not all(math.isfinite(metrics.get(name, 0.0)) for name in ("loss", "validation_loss"))

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ctkd_search.results.leaderboard import amount, percent, points
+from ctkd_search.metrics import ECE, METRICS
+from ctkd_search.results.leaderboard import amount, points
 from ctkd_search.results.served import Metadata
 from ctkd_search.results.standing import Confirmed, confirmed, gap_to, verdicts
 from ctkd_search.results.store import FINISHED, SearchRecord, TrialRecord, ranked
@@ -15,6 +16,7 @@ CONFIG_HEADING = "## Config"
 # What MLflow's registry keeps of a description on every database.
 _DESCRIPTION_LIMIT = 5000
 _CLASSES_SHOWN = 20
+UNCALIBRATED = "Whether the probabilities are calibrated was not measured."
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,6 @@ def card_text(card: Card) -> str:
                 *card.limits,
                 "Images unlike those that it learned from get probabilities too: there is no class for what is none "
                 "of them.",
-                "Whether the probabilities are calibrated was not measured.",
             ]
         ),
         CONFIG_HEADING,
@@ -117,16 +118,23 @@ def search_evidence(trials: Sequence[TrialRecord], chosen: TrialRecord, validati
     """
     explored, epochs = sum(trial.explores for trial in trials), len(chosen.epochs)
     found = [
-        f"Validation accuracy **{percent(chosen.accuracy)}** on {validation_images:,} images, after {epochs} "
+        f"Validation {chosen.metric.label} **{chosen.reached}** on {validation_images:,} images, after {epochs} "
         f"epoch{'s' * (epochs != 1)}. It was chosen from {explored} trials by such numbers, so that this one is partly "
         "luck."
     ]
     again = next((config for config in confirmed(trials) if config.trial is chosen), None)
     if again:
         found[0] += (
-            f"\n\nIts config, trained again: mean **{percent(again.estimate.mean)}**{_spread(again)}. The weights "
-            "here are those of the trial itself, not of a repetition."
+            f"\n\nIts config, trained again: mean **{chosen.metric.show(again.estimate.mean)}**{_spread(again)}. "
+            "The weights here are those of the trial itself, not of a repetition."
         )
+    beside = ", ".join(
+        f"{metric.label} {metric.show(value)}"
+        for metric in METRICS.values()
+        if metric is not chosen.metric and (value := chosen.last(metric)) is not None
+    )
+    if beside:
+        found.append(f"On the same images: {beside}.")
     lines = [sentence[0].upper() + sentence[1:] + "." for sentence in verdicts(trials)]
     table = _baselines(trials, chosen)
     return [*found, *([_list(lines)] if lines else []), *([table] if table else [])]
@@ -135,7 +143,7 @@ def search_evidence(trials: Sequence[TrialRecord], chosen: TrialRecord, validati
 def search_limits(search: SearchRecord, trials: Sequence[TrialRecord], chosen: TrialRecord) -> list[str]:
     """What a search has not shown of a trial's student."""
     limits = [
-        "The test images were not read. Every accuracy here is one of validation images, on which the search compared "
+        "The test images were not read. Every number here is one of validation images, on which the search compared "
         "its trials; a final training (`ctkd-search train`) measures on the test images.",
         f"All is from one search ({search.name}), with one split of one data set, and trainings of up to "
         f"{max((len(trial.epochs) for trial in trials), default=0)} epochs.",
@@ -147,6 +155,8 @@ def search_limits(search: SearchRecord, trials: Sequence[TrialRecord], chosen: T
         limits.append("From one fresh seed there is no interval: how much another would change was not measured.")
     elif again.estimate.n < 5:
         limits.append(f"An interval from {again.estimate.n} seeds is wide, and rests on their being normally spread.")
+    if chosen.last(ECE) is None:
+        limits.append(UNCALIBRATED)
     if not any(trial.baseline and trial.status == FINISHED for trial in trials):
         limits.append("It was compared with no baseline.")
     return limits
@@ -156,26 +166,31 @@ def _baselines(trials: Sequence[TrialRecord], chosen: TrialRecord) -> str:
     finished = [t for t in trials if t.baseline and t.repeats is None and t.status == FINISHED]
     if not finished:
         return ""
+    judge = chosen.metric
     again = {config.trial.number: config for config in confirmed(trials)}
     rows = [
-        "| baseline, with the same budget | pair | validation accuracy | mean of fresh seeds | against this student |",
+        f"| baseline, with the same budget | pair | validation {judge.label} | mean of fresh seeds | against this "
+        "student |",
         "|---|---|---|---|---|",
     ]
     for trial in ranked(finished):
         config = again.get(trial.number)
-        mean = f"{percent(config.estimate.mean)}{_spread(config)}" if config else ""
-        gap = points(gap_to(trials, chosen, trial))
-        rows.append(f"| {trial.baseline} | {trial.values['pair']} | {percent(trial.accuracy)} | {mean} | {gap} |")
-    rows.append("\nDifferences are in percentage points, below 0 where the baseline is worse.")
+        mean = f"{judge.show(config.estimate.mean)}{_spread(config)}" if config else ""
+        gap = points(gap_to(trials, chosen, trial), judge)
+        rows.append(f"| {trial.baseline} | {trial.values['pair']} | {trial.reached} | {mean} | {gap} |")
+    rows.append(
+        f"\nDifferences are in {'percentage points' if judge.unit == '%' else judge.unit}, "
+        f"{'below' if judge.goal == 'max' else 'above'} 0 where the baseline is worse."
+    )
     return "\n".join(rows)
 
 
 def _spread(config: Confirmed) -> str:
-    found = config.estimate
+    found, metric = config.estimate, config.trial.metric
     seeds = f"n = {found.n} fresh seed{'s' * (found.n > 1)}"
     if math.isinf(found.half_width):
         return f" ({seeds})"
-    return f" (95 % interval ± {100 * found.half_width:.2f} points, {seeds})"
+    return f" (95 % interval ± {metric.number(found.half_width)} {metric.difference_unit}, {seeds})"
 
 
 def _classes(metadata: Metadata) -> str:

@@ -12,19 +12,20 @@ from ctkd_search import data
 from ctkd_search.config import Count, DatasetConfig, Recipe, Seed, TeachersConfig, TrialConfig
 from ctkd_search.distill.methods.base import methods
 from ctkd_search.errors import UserError
+from ctkd_search.metrics import ACCURACY, ALWAYS, METRICS, OBJECTIVES, ON_REQUEST, class_fault
 from ctkd_search.pairs import Pair, split_pair
 from ctkd_search.results.store import SearchRecord, TrialRecord
 from ctkd_search.results.trial_configs import config_of
 from ctkd_search.space import PAIR, Space
 from ctkd_search.space_file import name_fault, nesterov_fault, pair_fault, read_augment
-from ctkd_search.yamlfile import dump, read
+from ctkd_search.yamlfile import Document, dump, read
 
 if TYPE_CHECKING:
     from ctkd_search.data import Splits
 
 _SECTIONS = (
     *("name", "pair", "epochs", "seed", "student_seed", "method", "train", "teachers", "dataset", "augment"),
-    "experiment",
+    *("metrics", "objective", "experiment"),
 )
 # Written for the reader; nothing depends on them but the check that the images are the same.
 _NOTES = ("reached", "data", "versions")
@@ -68,14 +69,19 @@ def config_text(space: Space, search: SearchRecord, trial: TrialRecord, splits: 
         "teachers": _without_none(whole["teachers"]),
         "dataset": _without_none(whole["dataset"]),
         "augment": whole["augment"],
+        **({"metrics": list(config.metrics)} if config.metrics else {}),
+        **({"objective": config.objective} if config.objective != ACCURACY.key else {}),
         **({"experiment": space.tracking.experiment} if space.tracking.experiment else {}),
         "reached": {
             "search": search.name,
             "trial": trial.number,
             "status": trial.status,
             "epochs": len(trial.epochs),
-            "validation_accuracy": trial.accuracy,
-            "validation_loss": trial.epochs[-1]["validation_loss"] if trial.epochs else None,
+            **{
+                metric.key: trial.last(metric)
+                for metric in METRICS.values()
+                if metric.name in ALWAYS or metric.name in config.metrics
+            },
             "expert_validation_accuracy": search.experts.get(config.teacher),
         },
         "data": {"fingerprint": search.fingerprint, "classes": search.classes},
@@ -113,6 +119,7 @@ def read_config(path: Path) -> ConfigFile:
     student_seed = None if own is None else document.validated(("student_seed",), own, Seed, None)
     known = raw.get("experiment")
     experiment = None if known is None else document.validated(("experiment",), known, str, None)
+    metrics, objective = _metrics(document)
     train = document.section("train", Recipe, Recipe())
     teachers = document.section("teachers", TeachersConfig, TeachersConfig())
     for place, recipe in ((("train",), train), (("teachers", "recipe"), teachers.recipe)):
@@ -132,6 +139,11 @@ def read_config(path: Path) -> ConfigFile:
     fault = PAIR.fault(pair) or pair_fault(pair, layers)
     if fault:
         document.fault(("pair",), fault)
+    if len(document.problems) == 0:
+        classes = data.geometry(dataset).classes
+        for metric in metrics:
+            if fault := class_fault(metric, classes):
+                document.fault(("metrics",), f"{metric} {fault}")
     document.raise_problems()
     teacher, student = split_pair(pair)
     dataset = data.resolved(dataset)
@@ -146,10 +158,26 @@ def read_config(path: Path) -> ConfigFile:
         teachers=_with_absolute_checkpoint(teachers),
         seed=seed,
         student_seed=student_seed,
+        metrics=metrics,
+        objective=objective,
     )
     noted = raw.get("data")
     fingerprint = noted.get("fingerprint") if isinstance(noted, dict) else None
     return ConfigFile(name, config, fingerprint, experiment)
+
+
+def _metrics(document: Document) -> tuple[tuple[str, ...], str]:
+    """What is measured beside accuracy and loss, and what the config was chosen for."""
+    raw = document.data.get("metrics")
+    asked: list[Any] = raw if isinstance(raw, list) else []
+    if raw is not None and (not asked or not all(name in ON_REQUEST for name in asked)):
+        document.fault(("metrics",), f"must be a list of {', '.join(ON_REQUEST)}, but got {raw!r}")
+    objective = document.data.get("objective", ACCURACY.key)
+    if objective not in list(OBJECTIVES):
+        document.fault(("objective",), f"must be one of {', '.join(OBJECTIVES)}, but got {objective!r}")
+        return (), ACCURACY.key
+    judge = OBJECTIVES[objective].name
+    return tuple(name for name in ON_REQUEST if name in asked or name == judge), objective
 
 
 def _with_absolute_checkpoint(teachers: TeachersConfig) -> TeachersConfig:

@@ -15,8 +15,9 @@ import torch
 
 from ctkd_search import data
 from ctkd_search.config import TrialConfig
-from ctkd_search.distill.trainer import evaluate
+from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.files import atomic, write_text
+from ctkd_search.metrics import ALWAYS, METRICS, Metric
 from ctkd_search.results.final_plan import FinalPlan
 from ctkd_search.results.leaderboard import plain_table, points, spread
 from ctkd_search.results.served import ServedStudent
@@ -41,7 +42,7 @@ def measure_on_test(
     """Tests every student that has been trained and was not tested yet, on the CPU and in float32, as it is served.
 
     Args:
-        config: The config, for its data set.
+        config: The config, for its data set and what is measured.
         trials: The trainings.
         student_of: Loads the student of a training.
         keep: Told of every training whose student has been tested.
@@ -57,7 +58,7 @@ def measure_on_test(
     say(f"testing {len(untested)} student{'s' * (len(untested) > 1)} on {len(images):,} test images")
     for trial in untested:
         served = student_of(trial)
-        measured = evaluate(served.student, images, served.normalise, torch.device("cpu"))
+        measured = evaluate(served.student, images, served.normalise, torch.device("cpu"), config.metrics)
         trial.test = {**measured, "images": len(images)}
         keep(trial)
 
@@ -83,20 +84,34 @@ class Line:
     trials: tuple[TrialRecord, ...]
 
     @property
-    def accuracies(self) -> dict[int, float]:
-        """Test accuracy of each student that was trained to the end, by its seed."""
-        return {trial.student_seed or 0: trial.test["accuracy"] for trial in self.trials if trial.test is not None}
+    def tested(self) -> list[TrialRecord]:
+        """Trainings whose student was trained to the end, and tested."""
+        return [trial for trial in self.trials if trial.test is not None]
 
     @property
-    def estimate(self) -> Estimate | None:
+    def judge(self) -> Metric:
+        """What the config was chosen for."""
+        return self.trials[0].metric
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """What was measured, what the config was chosen for first."""
+        there = {*ALWAYS, *(name for trial in self.tested for name in trial.test or ())}
+        known = [metric for metric in METRICS.values() if metric.name in there]
+        return list(dict.fromkeys([self.judge, *known]))
+
+    def values(self, metric: Metric) -> dict[int, float]:
+        """What each student that was trained to the end reached on the test images, by its seed."""
+        return {trial.student_seed or 0: trial.test[metric.name] for trial in self.tested if trial.test}
+
+    def estimate(self, metric: Metric) -> Estimate | None:
         """Mean over the seeds; None if no student was trained to the end."""
-        return estimate(list(self.accuracies.values())) if self.accuracies else None
+        values = self.values(metric)
+        return estimate(list(values.values())) if values else None
 
-    @property
-    def loss(self) -> float | None:
-        """Mean test loss over the seeds."""
-        losses = [trial.test["loss"] for trial in self.trials if trial.test is not None]
-        return sum(losses) / len(losses) if losses else None
+    def minus(self, other: Line, metric: Metric) -> Estimate | None:
+        """By how much it exceeds another, seed by seed; None if they have no seed in common."""
+        return paired_difference(self.values(metric), other.values(metric))
 
     @property
     def lost(self) -> list[TrialRecord]:
@@ -113,55 +128,74 @@ def lines(trials: Sequence[TrialRecord]) -> list[Line]:
     ]
 
 
-def headline(line: Line) -> str:
-    """The config's test accuracy in a sentence."""
-    found = line.estimate
+def headline(line: Line) -> list[str]:
+    """What the config reached on the test images: a line for what it was chosen for, and one for the rest."""
+    images = next(trial.test["images"] for trial in line.tested if trial.test is not None)
+    first, *others = (f"{metric.label} {_mean(line, metric)}" for metric in line.metrics)
+    seeds = len(line.tested)
+    more = f" (95 % interval, n = {seeds} seeds)" if seeds > 1 else ""
+    return [f"test {first}{more} on {images:,} images", f"  {', '.join(others)}"]
+
+
+def _mean(line: Line, metric: Metric) -> str:
+    found = line.estimate(metric)
     assert found is not None  # a config without a student has no headline
-    images = next(trial.test["images"] for trial in line.trials if trial.test is not None)
-    more = ""
-    if found.n > 1:
-        more = f" ± {100 * found.half_width:.2f} (95 % interval, n = {found.n} seeds)"
-    return f"test accuracy {100 * found.mean:.2f} %{more} on {images:,} images"
+    more = "" if math.isinf(found.half_width) else f" ± {metric.number(found.half_width)}"
+    return metric.show(found.mean) + more
 
 
-def table(found: Sequence[Line]) -> Table:
-    """A row for the config and for each baseline."""
-    right = ("test accuracy", "95 % interval", "deviation", "n", "config minus baseline")
-    shown = plain_table("", *right, "", title="final training (test accuracy over the seeds)", right=right)
-    config = found[0]
+def tables(found: Sequence[Line]) -> list[Table]:
+    """For each metric a table, with a row for the config and for each baseline."""
+    return [_table(found, metric) for metric in found[0].metrics]
+
+
+def _table(found: Sequence[Line], metric: Metric) -> Table:
+    right = (f"test {metric.label}", "95 % interval", "deviation", "n", "config minus baseline")
+    title = f"final training (test {metric.label} over the seeds)"
+    shown = plain_table("", *right, "", title=title, right=right)
     for line in found:
-        cells = spread(line.estimate) if line.estimate else ("-", "", "", "0")
-        gap = None if line is config else paired_difference(config.accuracies, line.accuracies)
-        shown.add_row(line.name, *cells, points(gap), _lost(line), style="bold" if line is config else None)
+        config = line is found[0]
+        shown.add_row(line.name, *_cells(found[0], line, metric), _lost(line), style="bold" if config else None)
     return shown
+
+
+def _cells(config: Line, line: Line, metric: Metric) -> list[str]:
+    """Mean, interval, deviation, how many seeds, and by how much the config exceeds it."""
+    known = line.estimate(metric)
+    cells = spread(known, metric) if known else ("-", "", "", "0")
+    return [*cells, points(None if line is config else config.minus(line, metric), metric)]
 
 
 def final_evidence(plan: FinalPlan, found: Sequence[Line], chosen: TrialRecord) -> list[str]:
     """What a final training has shown of a student and of its config, for the model card."""
     assert chosen.test is not None  # it was trained to the end, and tested
+    first, *others = (f"{metric.label} **{metric.show(chosen.test[metric.name])}**" for metric in found[0].metrics)
     shown = [
-        f"Test accuracy of this student **{100 * chosen.test['accuracy']:.2f} %** on {chosen.test['images']:,} images "
-        "that nothing had seen before; it was not chosen by it.",
+        f"Test {first} of this student on {chosen.test['images']:,} images that nothing had seen before; it was not "
+        f"chosen by it. On the same images: {', '.join(others)}.",
     ]
-    if len(found[0].accuracies) > 1:
-        rows = ["| trained | test accuracy | 95 % interval | n | config minus baseline |", "|---|---|---|---|---|"]
-        for line in found:
-            mean, interval, _, count = spread(line.estimate) if line.estimate else ("-", "", "", "0")
-            gap = None if line is found[0] else paired_difference(found[0].accuracies, line.accuracies)
-            rows.append(f"| {line.name} | {mean} | {interval} | {count} | {points(gap)} |")
-        shown.append("\n".join(rows))
+    if len(found[0].tested) > 1:
+        for metric in found[0].metrics:
+            rows = [
+                f"| trained | test {metric.label} | 95 % interval | n | config minus baseline |",
+                "|---|---|---|---|---|",
+            ]
+            for line in found:
+                mean, interval, _, count, gap = _cells(found[0], line, metric)
+                rows.append(f"| {line.name} | {mean} | {interval} | {count} | {gap} |")
+            shown.append("\n".join(rows))
     if said := sentences(plan, found):
         shown.append("\n".join(f"- {sentence}" for sentence in said))
     return shown
 
 
 def sentences(plan: FinalPlan, found: Sequence[Line]) -> list[str]:
-    """What can be told from the table, and what not."""
+    """What can be told from the tables, and what not: by what the config was chosen for."""
     config, *baselines = found
     said = [
-        verdict(CONFIG, line.name, paired_difference(config.accuracies, line.accuracies))
+        verdict(CONFIG, line.name, config.minus(line, config.judge), config.judge)
         for line in baselines
-        if line.accuracies and config.accuracies
+        if line.tested and config.tested
     ]
     if plan.seeds > 1:
         said.append(
@@ -189,7 +223,8 @@ def as_text(plan: FinalPlan, found: Sequence[Line]) -> str:
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=_WIDTH, markup=False, emoji=False, highlight=False)
-    console.print(table(found))
+    for table in tables(found):
+        console.print(table)
     for sentence in sentences(plan, found):
         console.print(sentence, soft_wrap=True)
     written: str = console.file.getvalue()  # type: ignore[attr-defined]
@@ -209,7 +244,6 @@ def result(plan: FinalPlan, config: TrialConfig, found: Sequence[Line], images: 
     first = found[0]
     return {
         **_estimated(first),
-        "test_loss": first.loss,
         "test_images": tested[0] if tested else None,
         "train_images": images,
         "seeds": _by_seed(first),
@@ -217,9 +251,8 @@ def result(plan: FinalPlan, config: TrialConfig, found: Sequence[Line], images: 
         "baselines": {
             line.name: {
                 **_estimated(line),
-                "test_loss": line.loss,
                 "seeds": _by_seed(line),
-                "config_minus_baseline": _plain(paired_difference(first.accuracies, line.accuracies)),
+                "config_minus_baseline": {metric.name: _plain(first.minus(line, metric)) for metric in first.metrics},
             }
             for line in found[1:]
         },
@@ -229,9 +262,14 @@ def result(plan: FinalPlan, config: TrialConfig, found: Sequence[Line], images: 
 
 
 def _estimated(line: Line) -> dict[str, Any]:
-    plain = _plain(line.estimate) or {"mean": None, "deviation": None, "half_width": None, "n": 0}
-    mean = plain.pop("mean")
-    return {"test_accuracy": mean, **{f"test_accuracy_{key}": value for key, value in plain.items()}}
+    """Of each metric mean, deviation, half of the interval, and how many seeds there are."""
+    nothing = {"mean": None, "deviation": None, "half_width": None, "n": 0}
+    found: dict[str, Any] = {}
+    for metric in line.metrics:
+        plain = _plain(line.estimate(metric)) or dict(nothing)
+        found[f"test_{metric.name}"] = plain.pop("mean")
+        found |= {f"test_{metric.name}_{key}": value for key, value in plain.items()}
+    return found
 
 
 def _by_seed(line: Line) -> list[dict[str, Any]]:
@@ -241,8 +279,7 @@ def _by_seed(line: Line) -> list[dict[str, Any]]:
             "stream_seed": trial.seed,
             "status": trial.status,
             "reason": trial.reason,
-            "test_accuracy": trial.test["accuracy"] if trial.test else None,
-            "test_loss": trial.test["loss"] if trial.test else None,
+            **{f"test_{metric.name}": trial.test[metric.name] if trial.test else None for metric in line.metrics},
             "run_id": trial.run_id,
         }
         for trial in line.trials
@@ -259,12 +296,14 @@ def _plain(found: Estimate | None) -> dict[str, Any] | None:
 def parent_metrics(found: Sequence[Line]) -> dict[str, float]:
     """What the parent run says of the whole; what one seed alone cannot tell is left out."""
     first, *baselines = found
-    metrics: dict[str, float | None] = {**_estimated(first), "test_loss": first.loss}
+    metrics: dict[str, float | None] = _estimated(first)
     for line in baselines:
-        gap = _plain(paired_difference(first.accuracies, line.accuracies)) or {}
         estimated = _estimated(line)
         metrics |= {f"{key}.{line.name}": value for key, value in estimated.items()}
-        metrics |= {f"minus_{line.name}": gap.get("mean"), f"minus_{line.name}_half_width": gap.get("half_width")}
+        for metric in first.metrics:
+            gap = _plain(first.minus(line, metric)) or {}
+            name = f"test_{metric.name}_minus_{line.name}"
+            metrics |= {name: gap.get("mean"), f"{name}_half_width": gap.get("half_width")}
     return {name: value for name, value in metrics.items() if value is not None}
 
 

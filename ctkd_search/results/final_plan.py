@@ -67,7 +67,12 @@ class FinalPlan:
             budget=Budget(trials=1, epochs=config.epochs),
             teachers=config.teachers,
             train=config.train,
-            strategy=Strategy(scheduler=Scheduler("none"), baselines=self.baselines),
+            strategy=Strategy(
+                scheduler=Scheduler("none"),
+                baselines=self.baselines,
+                objectives=(config.objective,),
+                metrics=config.metrics,
+            ),
             entries={"pair": Constant(_pair(config))},
             resources=resources,
             tracking=tracking,
@@ -89,6 +94,7 @@ class FinalPlan:
                 kind=FINAL if baseline is None else BASELINE,
                 baseline=baseline,
                 student_seed=first + number,
+                objective=self.config.objective,
             )
             for number in range(self.seeds)
             for baseline in (None, *self.baselines)

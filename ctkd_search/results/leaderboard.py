@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ctkd_search.distributions import show
+from ctkd_search.metrics import ACCURACY, OBJECTIVES, Metric, measured
 from ctkd_search.pairs import split_pair
 from ctkd_search.results.pareto import front
 from ctkd_search.results.standing import Confirmed, Estimate, confirmed, gap_to, verdicts, winner
 from ctkd_search.results.store import FINISHED, SearchRecord, TrialRecord, contenders, ranked
 from ctkd_search.space import Space
-from ctkd_search.strategy import ACCURACY
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 def percent(accuracy: float) -> str:
     """An accuracy in percent, or a dash where there is none."""
     return f"{100 * accuracy:.2f} %" if accuracy >= 0 else "-"
+
+
+def heading(metric: Metric) -> str:
+    """What stands above a column of values on the validation images."""
+    return "validation" if metric is ACCURACY else f"validation {metric.label}"
+
+
+def headings(metrics: Sequence[Metric]) -> list[str]:
+    """What stands above several such columns beside each other."""
+    return [heading(metrics[0])] if len(metrics) == 1 else [metric.short for metric in metrics]
 
 
 def clock(seconds: float) -> str:
@@ -68,31 +78,43 @@ def print_leaderboard(
     explored = [trial for trial in trials if trial.explores]
     leader = winner(trials)
     searched = [name for name in space.entries if any(name in trial.values for trial in explored)]
-    console.print(_explored(explored, leader, f"search {search.name}, begun {search.started}", searched, limit))
+    title = f"search {search.name}, begun {search.started}"
+    console.print(_explored(explored, leader, title, measured_of(space), searched, limit))
     if len(explored) > limit:
         console.print(f"and {len(explored) - limit} more; ctkd-search show {search.name} --limit N shows them")
-    if len(space.strategy.objectives) > 1 and search.costs:
+    if len(space.strategy.objectives) > 1 and (search.costs or not space.strategy.costs):
         console.print(_pareto(space, search, explored))
     baselines = ranked([trial for trial in trials if trial.baseline and trial.repeats is None])
     if baselines:
-        console.print(_baselines(baselines, trials, leader))
+        console.print(_baselines(baselines, trials, leader, space.strategy.judge))
     again = confirmed(trials)
     if again:
-        console.print(_confirmed(again, leader))
+        console.print(_confirmed(again, leader, space.strategy.judge))
         for sentence in verdicts(trials):
             console.print(sentence, highlight=False, soft_wrap=True)
+
+
+def measured_of(space: Space) -> list[Metric]:
+    """What tables show of a space's trials: what they are judged by first."""
+    asked = [
+        *space.strategy.metrics,
+        *(OBJECTIVES[name].name for name in space.strategy.objectives if name in OBJECTIVES),
+    ]
+    return measured(asked, space.strategy.judge.key)
 
 
 def _explored(
     trials: Sequence[TrialRecord],
     leader: TrialRecord | None,
     title: str,
+    metrics: Sequence[Metric],
     searched: Sequence[str],
     limit: int,
 ) -> Table:
+    reached = headings(metrics)
     heads = [name.replace("attention_layers", "layers") for name in searched]
-    numbers = ("#", "validation", "epochs", *(head for head in heads if head != "pair"))
-    table = plain_table("#", "validation", "epochs", *heads, "ended", title=title, right=numbers)
+    numbers = ("#", *reached, "epochs", *(head for head in heads if head != "pair"))
+    table = plain_table("#", *reached, "epochs", *heads, "ended", title=title, right=numbers)
     order = ranked(list(trials))
     if leader is not None:
         order.remove(leader)
@@ -100,7 +122,7 @@ def _explored(
     for trial in order[:limit]:
         table.add_row(
             str(trial.number),
-            percent(trial.accuracy),
+            *(metric.show(trial.last(metric)) for metric in metrics),
             str(len(trial.epochs)),
             *(cell(trial.values, name) for name in searched),
             trial.status,
@@ -109,16 +131,18 @@ def _explored(
     return table
 
 
-def _baselines(baselines: Sequence[TrialRecord], trials: Sequence[TrialRecord], leader: TrialRecord | None) -> Table:
+def _baselines(
+    baselines: Sequence[TrialRecord], trials: Sequence[TrialRecord], leader: TrialRecord | None, judge: Metric
+) -> Table:
     title = "baselines, with the same budget and never stopped early"
-    right = ("#", "validation", "against the winner")
-    table = plain_table("#", "validation", "against the winner", "baseline", "pair", "ended", title=title, right=right)
+    right = ("#", heading(judge), "against the winner")
+    table = plain_table(*right, "baseline", "pair", "ended", title=title, right=right)
     for trial in baselines:
         gap = gap_to(trials, leader, trial) if leader and trial.status == FINISHED else None
         table.add_row(
             str(trial.number),
-            percent(trial.accuracy),
-            points(gap),
+            trial.reached,
+            points(gap, judge),
             str(trial.baseline),
             trial.values["pair"],
             trial.status,
@@ -126,9 +150,9 @@ def _baselines(baselines: Sequence[TrialRecord], trials: Sequence[TrialRecord], 
     return table
 
 
-def _confirmed(configs: Sequence[Confirmed], leader: TrialRecord | None) -> Table:
+def _confirmed(configs: Sequence[Confirmed], leader: TrialRecord | None, judge: Metric) -> Table:
     right = ("#", "mean", "95 % interval", "deviation", "n", "against the winner")
-    title = "confirmed with fresh seeds (validation accuracy)"
+    title = f"confirmed with fresh seeds (validation {judge.label})"
     table = plain_table(
         "#", "mean", "95 % interval", "deviation", "n", "against the winner", "what", title=title, right=right
     )
@@ -138,40 +162,43 @@ def _confirmed(configs: Sequence[Confirmed], leader: TrialRecord | None) -> Tabl
         gap = config.difference(first) if first and config is not first else None
         table.add_row(
             str(config.trial.number),
-            *spread(found),
-            points(gap),
+            *spread(found, judge),
+            points(gap, judge),
             config.trial.baseline or "trial",
             style="bold" if config is first else None,
         )
     return table
 
 
-def spread(found: Estimate) -> tuple[str, str, str, str]:
-    """The cells of an estimated accuracy: mean, 95 % interval, standard deviation, and how many values."""
-    interval = "" if math.isinf(found.half_width) else f"± {100 * found.half_width:.2f}"
-    deviation = "" if math.isnan(found.deviation) else f"{100 * found.deviation:.2f}"
-    return percent(found.mean), interval, deviation, str(found.n)
+def spread(found: Estimate, metric: Metric = ACCURACY) -> tuple[str, str, str, str]:
+    """The cells of an estimate: mean, 95 % interval, standard deviation, and how many values."""
+    interval = "" if math.isinf(found.half_width) else f"± {metric.number(found.half_width)}"
+    deviation = "" if math.isnan(found.deviation) else metric.number(found.deviation)
+    return metric.show(found.mean), interval, deviation, str(found.n)
 
 
 def _pareto(space: Space, search: SearchRecord, explored: Sequence[TrialRecord]) -> Table:
     objectives = space.strategy.objectives
-    costs = [name for name in objectives if name != ACCURACY]
+    metrics = [OBJECTIVES[name] for name in objectives if name in OBJECTIVES]
+    costs = [name for name in objectives if name not in OBJECTIVES]
     title = "Pareto front: no other trial is better in everything"
-    table = plain_table("#", "validation", *costs, "pair", title=title, right=("#", "validation", *costs))
+    right = ("#", *headings(metrics), *costs)
+    table = plain_table(*right, "pair", title=title, right=right)
     finished = [trial for trial in contenders(explored) if trial.status == FINISHED]
     for trial in front(finished, objectives, search.costs):
         student = split_pair(trial.values["pair"]).student
+        reached = (metric.show(trial.last(metric)) for metric in metrics)
         numbers = (amount(search.costs[student][name]) for name in costs)
-        table.add_row(str(trial.number), percent(trial.accuracy), *numbers, trial.values["pair"])
+        table.add_row(str(trial.number), *reached, *numbers, trial.values["pair"])
     return table
 
 
-def points(gap: Estimate | None) -> str:
-    """A difference in percentage points, with its interval where there is one."""
+def points(gap: Estimate | None, metric: Metric = ACCURACY) -> str:
+    """A difference, in percentage points where values are percentages, with its interval where there is one."""
     if gap is None:
         return ""
-    spread = "" if math.isinf(gap.half_width) else f" ± {100 * gap.half_width:.2f}"
-    return f"{100 * gap.mean:+.2f}{spread}"
+    spread = "" if math.isinf(gap.half_width) else f" ± {metric.number(gap.half_width)}"
+    return f"{metric.signed(gap.mean)}{spread}"
 
 
 def cell(values: Mapping[str, Any], name: str) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ctkd_search.distributions import show
-from ctkd_search.results.leaderboard import percent, print_leaderboard
+from ctkd_search.metrics import ACCURACY
+from ctkd_search.results.leaderboard import heading, measured_of, print_leaderboard
 from ctkd_search.results.standing import confirmed, gap_to, verdicts
 from ctkd_search.results.store import BASELINE, FINAL, SearchRecord, TrialRecord, ranked
 from ctkd_search.results.trial_configs import label_of
@@ -30,8 +31,10 @@ def leaderboard_text(space: Space, search: SearchRecord, trials: Sequence[TrialR
 def leaderboard_csv(space: Space, trials: Sequence[TrialRecord], leader: TrialRecord | None) -> str:
     """A row for each trial, best first: what it is, what it reached, and the value of every parameter.
 
-    Accuracies are shares in [0, 1].
+    Accuracies and calibration errors are shares in [0, 1], losses in nats; ``confirmed_mean`` is of what trials are
+    judged by.
     """
+    metrics = list(dict.fromkeys([ACCURACY, *measured_of(space)]))
     parameters = [name for name in space.parameters if any(name in trial.values for trial in trials)]
     parameters += sorted({name for trial in trials for name in trial.values} - set(parameters))
     means = {config.trial.number: config.estimate for config in confirmed(trials)}
@@ -39,8 +42,9 @@ def leaderboard_csv(space: Space, trials: Sequence[TrialRecord], leader: TrialRe
     table = csv.writer(text, lineterminator="\n")
     table.writerow(
         [
-            *("trial", "kind", "winner", "name", "status", "epochs", "validation_accuracy", "seconds", "seed"),
-            *("confirmed_mean", "confirmed_deviation", "confirmed_seeds"),
+            *("trial", "kind", "winner", "name", "status", "epochs"),
+            *(metric.key for metric in metrics),
+            *("seconds", "seed", "confirmed_mean", "confirmed_deviation", "confirmed_seeds"),
             *parameters,
         ]
     )
@@ -49,7 +53,9 @@ def leaderboard_csv(space: Space, trials: Sequence[TrialRecord], leader: TrialRe
         table.writerow(
             [
                 *(trial.number, kind_of(trial), trial is leader, label_of(space, trial), trial.status),
-                *(len(trial.epochs), trial.accuracy if trial.epochs else "", f"{trial.seconds:.3f}", trial.seed),
+                len(trial.epochs),
+                *("" if (value := trial.last(metric)) is None else value for metric in metrics),
+                *(f"{trial.seconds:.3f}", trial.seed),
                 *((mean.mean, "" if math.isnan(mean.deviation) else mean.deviation, mean.n) if mean else ("", "", "")),
                 *(_plain(trial.values.get(name, "")) for name in parameters),
             ]
@@ -67,17 +73,18 @@ def kind_of(trial: TrialRecord) -> str:
 def summary(space: Space, trials: Sequence[TrialRecord], leader: TrialRecord) -> str:
     """What came of a search, as a few lines of Markdown."""
     mean = next((config.estimate for config in confirmed(trials) if config.trial is leader), None)
-    reached = f"{percent(leader.accuracy)} on the validation images"
+    judge = leader.metric
+    reached = f"{'' if judge is ACCURACY else f'{judge.label} '}{leader.reached} on the validation images"
     if mean:
-        reached += f"; {percent(mean.mean)} ± {100 * mean.half_width:.2f} in the mean of {mean.n} fresh seeds"
+        reached += f"; {judge.show(mean.mean)} ± {judge.number(mean.half_width)} in the mean of {mean.n} fresh seeds"
     lines = [f"**Winner: trial {leader.number}**, `{label_of(space, leader)}`: {reached}.", ""]
     baselines = first_of_each(trials)
     if baselines:
-        lines += ["| baseline | validation | the winner is ahead by |", "|---|---|---|"]
+        lines += [f"| baseline | {heading(judge)} | the winner is ahead by |", "|---|---|---|"]
         for trial in baselines:
             gap = gap_to(trials, leader, trial)
-            ahead = "" if gap is None else f"{-100 * gap.mean:+.2f} points"
-            lines.append(f"| {trial.baseline} | {percent(trial.accuracy)} | {ahead} |")
+            ahead = "" if gap is None else f"{judge.signed(-judge.sign * gap.mean)} {judge.difference_unit}"
+            lines.append(f"| {trial.baseline} | {trial.reached} | {ahead} |")
         lines.append("")
     return "\n".join([*lines, *(f"- {sentence}" for sentence in verdicts(trials))])
 

@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from ctkd_search.distributions import Constant, Number
+from ctkd_search.results.leaderboard import measured_of
 from ctkd_search.space import Space
-from ctkd_search.strategy import ACCURACY
 
 # MLflow's own name for a view that is opened by a link, and how long such a tag may be.
 _TAG = "mlflow.sharedViewState."
@@ -32,12 +32,13 @@ def view_tag(space: Space, name: str, parent_id: str) -> tuple[str, str]:
     numbers = {key: entry for key, entry in space.entries.items() if isinstance(entry, Number)}
     # A trial without the parameter would be left out of a chart of several.
     always = [key for key, entry in numbers.items() if not entry.when]
-    columns = [f"metrics.`{ACCURACY}`", *(f"params.`{key}`" for key in searched)]
+    judge = space.strategy.judge
+    columns = [*(f"metrics.`{metric.key}`" for metric in measured_of(space)), *(f"params.`{key}`" for key in searched)]
     columns += [f"tags.`ctkd.{key}`" for key in ("kind", "status")]
     state: dict[str, Any] = {
         "searchFilter": f"tags.`mlflow.parentRunId` = '{parent_id}' and tags.ctkd.kind != 'confirmation'",
-        "orderByKey": f"metrics.`{ACCURACY}`",
-        "orderByAsc": False,
+        "orderByKey": f"metrics.`{judge.key}`",
+        "orderByAsc": judge.goal == "min",
         "lifecycleFilter": "Active",
         "startTime": "ALL",
         "modelVersionFilter": "All Runs",
@@ -51,28 +52,28 @@ def view_tag(space: Space, name: str, parent_id: str) -> tuple[str, str]:
             {"uuid": _SECTION, "name": "Trials", "display": True, "columns": 2}
             | {"isReordered": False, "deleted": False, "isGenerated": False}
         ],
-        "compareRunCharts": _charts(list(numbers), always),
+        "compareRunCharts": _charts(judge.key, list(numbers), always),
     }
     while len(text := json.dumps(state)) > _LONGEST:
         state["compareRunCharts"].pop()
     return _TAG + name, text
 
 
-def _charts(numbers: list[str], always: list[str]) -> list[dict[str, Any]]:
+def _charts(measured: str, numbers: list[str], always: list[str]) -> list[dict[str, Any]]:
     """Learning curves, parallel coordinates and a contour of what every trial has, and each number by itself."""
-    charts = [_chart("curves", "LINE", metricKey=ACCURACY, selectedMetricKeys=[ACCURACY], xAxisKey="step", **_AXES)]
+    axis = {"key": measured, "type": "METRIC"}
+    charts = [_chart("curves", "LINE", metricKey=measured, selectedMetricKeys=[measured], xAxisKey="step", **_AXES)]
     if always:
-        charts.append(_chart("parallel", "PARALLEL", selectedParams=always, selectedMetrics=[ACCURACY]))
+        charts.append(_chart("parallel", "PARALLEL", selectedParams=always, selectedMetrics=[measured]))
     if len(always) > 1:
         x, y = ({"key": key, "type": "PARAM"} for key in always[:2])
-        charts.append(_chart("contour", "CONTOUR", xaxis=x, yaxis=y, zaxis=_MEASURED))
+        charts.append(_chart("contour", "CONTOUR", xaxis=x, yaxis=y, zaxis=axis))
     return [
         *charts,
-        *(_chart(key, "SCATTER", xaxis={"key": key, "type": "PARAM"}, yaxis=_MEASURED) for key in numbers),
+        *(_chart(key, "SCATTER", xaxis={"key": key, "type": "PARAM"}, yaxis=axis) for key in numbers),
     ]
 
 
-_MEASURED = {"key": ACCURACY, "type": "METRIC"}
 _AXES = {"selectedXAxisMetricKey": "", "xAxisScaleType": "linear", "scaleType": "linear", "lineSmoothness": 0} | {
     "range": {},
     "useGlobalXaxisKey": False,

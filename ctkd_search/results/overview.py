@@ -10,10 +10,11 @@ from ctkd_search import data
 from ctkd_search.baselines import baseline_pairs
 from ctkd_search.distributions import Constant, show
 from ctkd_search.errors import UserError
+from ctkd_search.metrics import ACCURACY, METRICS
 from ctkd_search.results.config_file import config_text
 from ctkd_search.results.leaderboard import clock, percent, plain_table, print_leaderboard
 from ctkd_search.results.standing import find_trial, winner
-from ctkd_search.results.store import SearchFolder, names
+from ctkd_search.results.store import SearchFolder, TrialRecord, names
 from ctkd_search.space import Space
 from ctkd_search.space_file import kept_space
 
@@ -83,6 +84,9 @@ def _budget_lines(space: Space) -> list[str]:
     ]
     strategy = space.strategy
     lines.append(f"sampler: {strategy.sampler.name}, objectives: {', '.join(strategy.objectives)}")
+    if strategy.metrics:
+        labels = ", ".join(METRICS[name].label for name in strategy.metrics)
+        lines.append(f"measured beside accuracy and loss, of every student: {labels}")
     if rungs:
         lines.append(
             f"{strategy.scheduler.name}: after epoch{'s' * (len(rungs) > 1)} {', '.join(map(str, rungs))} about one "
@@ -128,8 +132,14 @@ def print_searches(root: Path, console: Console) -> None:
         search, trials = folder.search(), folder.trials()
         leader = winner(trials)
         state = "finished" if search.finished else "unfinished"
-        table.add_row(name, search.started, str(len(trials)), percent(leader.accuracy) if leader else "-", state)
+        table.add_row(name, search.started, str(len(trials)), _best(leader), state)
     console.print(table)
+
+
+def _best(leader: TrialRecord | None) -> str:
+    if leader is None:
+        return "-"
+    return leader.reached if leader.metric is ACCURACY else f"{leader.reached} ({leader.metric.label})"
 
 
 def print_search(root: Path, name: str, limit: int, console: Console) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ctkd_search.errors import UserError
+from ctkd_search.metrics import ACCURACY, Metric
 from ctkd_search.results.store import FINISHED, STOPPED, TrialRecord, best
 
 
@@ -55,32 +56,32 @@ class Confirmed:
     """A config that was trained again with fresh seeds.
 
     Attributes:
-        trial: The trial that it confirms. Its own accuracy does not count, because it was chosen for it.
-        accuracies: Validation accuracy of each repetition that finished, by seed.
+        trial: The trial that it confirms. What it reached itself does not count, because it was chosen for it.
+        values: What each repetition that finished reached, of what they are judged by, by seed.
     """
 
     trial: TrialRecord
-    accuracies: Mapping[int, float]
+    values: Mapping[int, float]
 
     @property
     def estimate(self) -> Estimate:
         """Mean over the seeds."""
-        return estimate(list(self.accuracies.values()))
+        return estimate(list(self.values.values()))
 
     def difference(self, other: Confirmed) -> Estimate | None:
-        """By how much it is better than another, from the seeds that both have: each pairs two runs of one stream."""
-        return paired_difference(self.accuracies, other.accuracies)
+        """By how much it exceeds another, from the seeds that both have: each pairs two runs of one stream."""
+        return paired_difference(self.values, other.values)
 
 
 def confirmed(trials: Sequence[TrialRecord]) -> list[Confirmed]:
     """The confirmed configs and baselines, best mean first."""
     found: dict[int, dict[int, float]] = {}
     for trial in trials:
-        if trial.repeats is not None and trial.status == FINISHED:
-            found.setdefault(trial.repeats, {})[trial.seed] = trial.accuracy
+        if trial.repeats is not None and trial.status == FINISHED and trial.value is not None:
+            found.setdefault(trial.repeats, {})[trial.seed] = trial.value
     by_number = {trial.number: trial for trial in trials}
-    configs = [Confirmed(by_number[number], accuracies) for number, accuracies in found.items() if number in by_number]
-    return sorted(configs, key=lambda config: (-config.estimate.mean, config.trial.number))
+    configs = [Confirmed(by_number[number], values) for number, values in found.items() if number in by_number]
+    return sorted(configs, key=lambda config: (-config.trial.metric.sign * config.estimate.mean, config.trial.number))
 
 
 def winner(trials: Sequence[TrialRecord]) -> TrialRecord | None:
@@ -89,8 +90,8 @@ def winner(trials: Sequence[TrialRecord]) -> TrialRecord | None:
     if not searched:
         return best(trials)
     # A config some of whose repetitions failed is not judged by the luckier rest.
-    most = max(len(config.accuracies) for config in searched)
-    return next(config.trial for config in searched if len(config.accuracies) == most)
+    most = max(len(config.values) for config in searched)
+    return next(config.trial for config in searched if len(config.values) == most)
 
 
 @dataclass(frozen=True)
@@ -101,26 +102,26 @@ class Standing:
         at: When, in milliseconds since 1970.
         trials: How many explored trials had ended.
         epochs: How many epochs they had trained in all.
-        accuracy: The highest validation accuracy of those that had finished.
+        value: The best of those that had finished, of what they are judged by.
     """
 
     at: int
     trials: int
     epochs: int
-    accuracy: float
+    value: float
 
 
 def best_so_far(trials: Sequence[TrialRecord]) -> list[Standing]:
-    """How the best validation accuracy rose: a standing for each explored trial that ended, from the first finished."""
+    """How the best so far changed: a standing for each explored trial that ended, from the first finished."""
     ended = [trial for trial in trials if trial.explores and trial.status in (FINISHED, STOPPED) and trial.epochs]
     standings = []
-    highest, epochs = -math.inf, 0
+    best_score, epochs = -math.inf, 0
     for count, trial in enumerate(sorted(ended, key=lambda trial: (trial.epochs[-1]["at"], trial.number)), start=1):
         epochs += len(trial.epochs)
         if trial.status == FINISHED:
-            highest = max(highest, trial.accuracy)
-        if highest >= 0:
-            standings.append(Standing(trial.epochs[-1]["at"], count, epochs, highest))
+            best_score = max(best_score, trial.score)
+        if math.isfinite(best_score):
+            standings.append(Standing(trial.epochs[-1]["at"], count, epochs, trial.metric.sign * best_score))
     return standings
 
 
@@ -148,28 +149,32 @@ def verdicts(trials: Sequence[TrialRecord]) -> list[str]:
     second = next((config for config in others if config.trial.explores), None)
     baseline = next((config for config in others if not config.trial.explores), None)
     return [
-        verdict(_called(first.trial), _called(other.trial), first.difference(other))
+        verdict(_called(first.trial), _called(other.trial), first.difference(other), first.trial.metric)
         for other in (second, baseline)
         if other is not None
     ]
 
 
-def verdict(one: str, two: str, gap: Estimate | None) -> str:
+def verdict(one: str, two: str, gap: Estimate | None, metric: Metric = ACCURACY) -> str:
     """Whether two things can be told apart, in a sentence.
 
     Args:
         one: What to call the first.
         two: What to call the second.
-        gap: By how much the first is better, from seeds that both have; None if there are none.
+        gap: By how much the first exceeds the second, from seeds that both have; None if there are none.
+        metric: What they are judged by.
     """
     if gap is None:
         return f"{one} and {two} have no seed in common, so that they cannot be compared"
+    apart = f"{metric.signed(gap.mean)} {metric.difference_unit}"
+    if metric is not ACCURACY:
+        apart = f"{metric.label} {apart}"
     if gap.n == 1:
-        return f"{one} and {two} cannot be told apart by one seed alone ({100 * gap.mean:+.2f} points)"
-    apart = f"{100 * gap.mean:+.2f} points, 95 % interval ±{100 * gap.half_width:.2f}, n = {gap.n} seeds"
+        return f"{one} and {two} cannot be told apart by one seed alone ({apart})"
+    apart += f", 95 % interval ±{metric.number(gap.half_width)}, n = {gap.n} seeds"
     if not gap.excludes(0.0):
         return f"{one} and {two} cannot be told apart ({apart})"
-    return f"{one} is {'better' if gap.mean > 0 else 'worse'} than {two} ({apart})"
+    return f"{one} is {'better' if metric.sign * gap.mean > 0 else 'worse'} than {two} ({apart})"
 
 
 def _called(trial: TrialRecord) -> str:
@@ -177,12 +182,14 @@ def _called(trial: TrialRecord) -> str:
 
 
 def gap_to(trials: Sequence[TrialRecord], leader: TrialRecord, other: TrialRecord) -> Estimate | None:
-    """By how much a trial falls short of (below 0) or exceeds the leader.
+    """By how much a trial's value exceeds the leader's, or stays below it (below 0).
 
-    Judged by the seeds in which both were confirmed; where there are none, by their own accuracies.
+    Judged by the seeds in which both were confirmed; where there are none, by what they reached themselves.
     """
     by_number = {config.trial.number: config for config in confirmed(trials)}
     ours, theirs = by_number.get(other.number), by_number.get(leader.number)
     if ours and theirs:
         return ours.difference(theirs)
-    return estimate([other.accuracy - leader.accuracy]) if other.epochs and leader.epochs else None
+    if other.value is None or leader.value is None:
+        return None
+    return estimate([other.value - leader.value])

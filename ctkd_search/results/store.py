@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctkd_search.errors import UserError
 from ctkd_search.files import write_text
+from ctkd_search.metrics import ACCURACY, OBJECTIVES, Metric
 from ctkd_search.versions import versions
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ class TrialRecord:
         epochs: Metrics of each epoch, in order.
         run_id: Its run in MLflow.
         student_seed: Seed of its student's initial weights alone, or None.
-        test: What a final training measured on the test images: ``accuracy``, ``loss``, and how many ``images``; None
-            before that, and for every trial of a search.
+        test: What a final training measured on the test images: ``accuracy``, ``loss``, what was asked for beside them,
+            and how many ``images``; None before that, and for every trial of a search.
+        objective: What it is judged by, one of `ctkd_search.metrics.OBJECTIVES`.
     """
 
     number: int
@@ -74,6 +76,7 @@ class TrialRecord:
     run_id: str | None = None
     student_seed: int | None = None
     test: dict[str, Any] | None = None
+    objective: str = ACCURACY.key
 
     @property
     def ended(self) -> bool:
@@ -90,6 +93,31 @@ class TrialRecord:
         """Validation accuracy after the last epoch; below every real one if there is none."""
         # A final training holds no images out.
         return self.epochs[-1].get("validation_accuracy", -1.0) if self.epochs else -1.0
+
+    @property
+    def metric(self) -> Metric:
+        """What it is judged by."""
+        return OBJECTIVES[self.objective]
+
+    @property
+    def value(self) -> float | None:
+        """What it is judged by, after the last epoch; None if that was not measured."""
+        return self.epochs[-1].get(self.objective) if self.epochs else None
+
+    def last(self, metric: Metric) -> float | None:
+        """What was measured after the last epoch; None if it was not."""
+        return self.epochs[-1].get(metric.key) if self.epochs else None
+
+    @property
+    def score(self) -> float:
+        """The same so that more is better; below every real one where there is none."""
+        value = self.value
+        return -math.inf if value is None or math.isnan(value) else self.metric.sign * value
+
+    @property
+    def reached(self) -> str:
+        """The same as people read it."""
+        return self.metric.show(self.value)
 
     @property
     def seconds(self) -> float:
@@ -243,12 +271,12 @@ def names(root: Path) -> list[str]:
 
 
 def ranked(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Trials by validation accuracy, best first; of equals, the one that began first."""
-    return sorted(trials, key=lambda trial: (-trial.accuracy, trial.number))
+    """Trials by what they are judged by, best first; of equals, the one that began first."""
+    return sorted(trials, key=lambda trial: (-trial.score, trial.number))
 
 
 def best(trials: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The explored trial that finished with the highest validation accuracy; of none finished, of those that ran.
+    """The best of the explored trials that finished; of none finished, of those that ran.
 
     A trial that diverged has no student to speak of.
     """

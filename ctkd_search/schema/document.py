@@ -9,6 +9,7 @@ from ctkd_search import data
 from ctkd_search.baselines import BASELINES
 from ctkd_search.config import Augment, DatasetConfig, Seed, as_schema_pattern
 from ctkd_search.conflicts import ANY, CONFLICTS
+from ctkd_search.metrics import METRICS, OBJECTIVES, ON_REQUEST
 from ctkd_search.plugins import REFERENCE
 from ctkd_search.schema.forms import Schema, attributes, dataclass_in, described, mapping, one_of, optional, section
 from ctkd_search.schema.parameters import pair_schema, search_schema, when_schema
@@ -110,9 +111,13 @@ def _baselines() -> Schema:
 
 def _objectives() -> Schema:
     of_costs = attributes(Limits)
-    known = {ACCURACY: "share of the validation images that are classified rightly"}
+    known = {name: f"{metric.help}, on the validation images" for name, metric in OBJECTIVES.items()}
     known |= {cost: of_costs[key] for cost, key in COSTS.items()}
-    return _several(known, minItems=1, contains={"const": ACCURACY}, default=[ACCURACY])
+    return _several(known, minItems=1, contains={"enum": list(OBJECTIVES)}, default=[ACCURACY])
+
+
+def _metrics() -> Schema:
+    return _several({name: METRICS[name].help for name in ON_REQUEST}, default=[])
 
 
 # Sections that are more than a mapping that fills a dataclass.
@@ -125,6 +130,7 @@ _OWN: dict[str, Callable[[], Schema]] = {
     "scheduler": lambda: _named(Scheduler, SCHEDULER_OPTIONS),
     "baselines": _baselines,
     "objectives": _objectives,
+    "metrics": _metrics,
     "search": search_schema,
 }
 

@@ -20,7 +20,17 @@ def missing_baselines(space: Space, records: Mapping[int, TrialRecord]) -> list[
     for name, pair in baseline_pairs(space.strategy.baselines, space.pairs()):
         if (name, pair) not in there:
             values = effective_values(space, name, pair)
-            missing.append(TrialRecord(next(numbers), values, {}, space.seed, kind=BASELINE, baseline=name))
+            missing.append(
+                TrialRecord(
+                    next(numbers),
+                    values,
+                    {},
+                    space.seed,
+                    kind=BASELINE,
+                    baseline=name,
+                    objective=space.strategy.judge.key,
+                )
+            )
     return missing
 
 
@@ -60,6 +70,7 @@ def missing_confirmations(
             kind=trial.kind,
             baseline=trial.baseline,
             repeats=trial.number,
+            objective=trial.objective,
         )
         for seed in seeds
         for trial in (*chosen, *compared)

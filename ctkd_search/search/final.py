@@ -124,11 +124,13 @@ def _train(
     trained = FinalSitting(session, folder, record, splits, console, plan, trials).run()
     found = final.lines(trained)
     config = session.config_of(trained[0])
-    lost = found[0].estimate is None
+    lost = not found[0].tested
     if not lost:
-        say(final.headline(found[0]))
+        for line in final.headline(found[0]):
+            say(line)
     if len(trained) > 1:
-        console.print(final.table(found))
+        for table in final.tables(found):
+            console.print(table)
         for sentence in final.sentences(plan, found):
             say(sentence)
     _hand_over(session, folder, record, trained, splits, plan, config)

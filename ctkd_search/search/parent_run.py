@@ -49,12 +49,15 @@ def conclude_parent(
 
 
 def _measures(trials: Sequence[TrialRecord], winner: TrialRecord) -> dict[str, float]:
-    """Numbers about the winner; differences in shares, as accuracies are."""
+    """Numbers about the winner; shares and their differences in [0, 1]."""
+    judge = winner.metric
     measures = {"winner_validation_accuracy": winner.accuracy, "trials": float(len(trials))}
+    if winner.value is not None:
+        measures[f"winner_{judge.key}"] = winner.value
     mean = next((config.estimate for config in confirmed(trials) if config.trial is winner), None)
     if mean:
         measures |= {
-            "winner_confirmed_accuracy": mean.mean,
+            f"winner_confirmed_{judge.name}": mean.mean,
             "winner_confirmed_seeds": float(mean.n),
         }
         if math.isfinite(mean.half_width):
@@ -62,7 +65,7 @@ def _measures(trials: Sequence[TrialRecord], winner: TrialRecord) -> dict[str, f
     for baseline in first_of_each(trials):
         gap = gap_to(trials, winner, baseline)
         if gap is not None:
-            measures[f"ahead_of_{baseline.baseline}"] = -gap.mean
+            measures[f"ahead_of_{baseline.baseline}"] = -judge.sign * gap.mean
     return measures
 
 

@@ -15,9 +15,9 @@ from ctkd_search.data import Splits
 from ctkd_search.data.stream import Normalise
 from ctkd_search.distill.build import load_expert, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.methods.base import LOGITS, make_method
 from ctkd_search.distill.recording import Preparation, TeacherRun, expert_run, is_prepared, prepare
-from ctkd_search.distill.trainer import evaluate
 from ctkd_search.errors import WorkFailed
 from ctkd_search.models import describe
 from ctkd_search.search.machine import Share

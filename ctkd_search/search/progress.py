@@ -103,7 +103,7 @@ class Progress:
 
     def _reached(self, trial: TrialRecord) -> str:
         """How far a trial has come."""
-        return percent(trial.accuracy)
+        return trial.reached
 
     def _summary(self) -> str:
         left = self._left(sum(trial.ended for trial in self._records))
@@ -117,7 +117,7 @@ class Progress:
         leader = best(list(self._records))
         parts = [f"{len(ended)} of {self._trials} trials ended", f"{stopped} stopped early"]
         if leader:
-            parts.append(f"best {percent(leader.accuracy)} (trial {leader.number})")
+            parts.append(f"best {leader.reached} (trial {leader.number})")
         return parts
 
     def _left(self, ended: int) -> float | None:

@@ -14,9 +14,10 @@ from ctkd_search import data
 from ctkd_search.config import plain
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.files import make_directory
+from ctkd_search.metrics import ACCURACY
 from ctkd_search.mlflow_store import first_line
 from ctkd_search.results.config_file import config_text
-from ctkd_search.results.leaderboard import clock, percent, print_leaderboard
+from ctkd_search.results.leaderboard import clock, print_leaderboard
 from ctkd_search.results.standing import confirmed, winner
 from ctkd_search.results.store import STOPPED, SearchFolder, SearchRecord, TrialRecord, new_record
 from ctkd_search.results.trial_configs import label_of
@@ -122,8 +123,9 @@ def _conclude(
     stopped = sum(trial.status == STOPPED for trial in explored)
     found = next((config.estimate for config in confirmed(records) if config.trial is chosen), None)
     console.print(
-        f"{len(explored)} trials, {stopped} stopped early; best: trial {chosen.number} with {percent(chosen.accuracy)} "
-        f"on the validation images{f', {percent(found.mean)} in the mean of {found.n} fresh seeds' if found else ''}",
+        f"{len(explored)} trials, {stopped} stopped early; best: trial {chosen.number} with "
+        f"{_named(chosen)} on the validation images"
+        f"{f', {chosen.metric.show(found.mean)} in the mean of {found.n} fresh seeds' if found else ''}",
         soft_wrap=True,
         highlight=False,
     )
@@ -138,6 +140,11 @@ def _conclude(
         "      ctkd-search ui",
     ):
         console.print(line, soft_wrap=True, highlight=False)
+
+
+def _named(trial: TrialRecord) -> str:
+    """What a trial reached; of the accuracy, the number says enough."""
+    return trial.reached if trial.metric is ACCURACY else f"a {trial.metric.label} of {trial.reached}"
 
 
 def _write_up(session: Session, record: SearchRecord, splits: data.Splits) -> str:

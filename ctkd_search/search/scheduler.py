@@ -19,7 +19,7 @@ from ctkd_search.results.store import DIVERGED, TrialRecord
 from ctkd_search.search.trainable import NUMBER
 from ctkd_search.search.unpickled import Unpickled
 from ctkd_search.space import Space
-from ctkd_search.strategy import ACCURACY
+from ctkd_search.strategy import COSTS
 
 
 class Ladders(Unpickled, FIFOScheduler):
@@ -35,7 +35,8 @@ class Ladders(Unpickled, FIFOScheduler):
 
     def __init__(self, space: Space, records: Mapping[int, TrialRecord]) -> None:
         budget, scheduler = space.budget, space.strategy.scheduler
-        self._by_student = len(space.strategy.objectives) > 1
+        self._by_student = any(cost in space.strategy.objectives for cost in COSTS)
+        self._judge = space.strategy.judge
         self._stops = scheduler.name != "none"
         self._seed = space.seed
         self._records = records
@@ -55,14 +56,18 @@ class Ladders(Unpickled, FIFOScheduler):
             elif record.explores:
                 # Ray asks nothing about the epoch in which a trial has diverged, so that it is on no rung.
                 for epoch in record.epochs[: -1 if record.status == DIVERGED else None]:
-                    if math.isfinite(epoch[ACCURACY]):
-                        self._bracket(record).on_result(_stub(record), epoch["epoch"], epoch[ACCURACY])
+                    if math.isfinite(self._score(epoch)):
+                        self._bracket(record).on_result(_stub(record), epoch["epoch"], self._score(epoch))
+
+    def _score(self, measured: Mapping[str, Any]) -> float:
+        """What trials are judged by, so that more is better: ladders are asked past Ray, which would turn it round."""
+        return self._judge.sign * float(measured[self._judge.key])
 
     def _bracket(self, record: TrialRecord) -> Any:
         """The ladder of a trial; of Hyperband's, one that its number decides."""
         group = split_pair(record.values["pair"]).student if self._by_student else ""
         if group not in self._groups:
-            self._groups[group] = ASHAScheduler(metric=ACCURACY, mode="max", **self._options)._brackets
+            self._groups[group] = ASHAScheduler(metric=self._judge.key, mode="max", **self._options)._brackets
         ladders = self._groups[group]
         # As Ray weighs them: the fewer rungs a ladder has, the fewer trials it gets.
         weights = np.exp([float(len(ladder._rungs)) for ladder in ladders])
@@ -75,9 +80,10 @@ class Ladders(Unpickled, FIFOScheduler):
         epoch = result[TRAINING_ITERATION]
         if not record.explores or not self._stops:
             return TrialScheduler.CONTINUE
-        if not math.isfinite(result[ACCURACY]):
+        score = self._score(result)
+        if not math.isfinite(score):
             return TrialScheduler.STOP  # nothing is better or worse than it, so that it would climb every rung
-        decision: str = self._bracket(record).on_result(_stub(record), epoch, result[ACCURACY])
+        decision: str = self._bracket(record).on_result(_stub(record), epoch, score)
         return TrialScheduler.CONTINUE if epoch <= self._passed.get(record.number, 0) else decision
 
 

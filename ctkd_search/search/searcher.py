@@ -122,7 +122,9 @@ class Agenda(Queue):
         known = [record.optuna for record in explored if record.optuna is not None]
         asked, stored = self._study.ask(number, known)
         values = self._space.effective(self._space.decode(stored))
-        record = TrialRecord(number, values, stored, self._space.seed, SEARCHED, optuna=asked)
+        record = TrialRecord(
+            number, values, stored, self._space.seed, SEARCHED, optuna=asked, objective=self._space.strategy.judge.key
+        )
         self._folder.write_trial(record)
         self._records[number] = record
         return record

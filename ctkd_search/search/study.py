@@ -14,7 +14,6 @@ from ctkd_search.distributions import Constant
 from ctkd_search.results.store import DIVERGED, FAILED, FINISHED, SEARCHED, STOPPED, TrialRecord
 from ctkd_search.search.sampler import make_sampler
 from ctkd_search.space import Space
-from ctkd_search.strategy import ACCURACY
 
 # What Optuna is told of each way in which a trial ends.
 STATES = {
@@ -36,7 +35,8 @@ class Study:
         space: The space.
         path: The file.
         name: Name of the search.
-        objective: Values of a finished trial, in the order of the space's objectives; the first is the accuracy.
+        objective: Values of a finished trial, in the order of the space's objectives; the first is what is measured
+            after every epoch.
     """
 
     def __init__(
@@ -45,7 +45,8 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
         self._objective = objective
-        directions = ["maximize" if item == ACCURACY else "minimize" for item in space.strategy.objectives]
+        directions = space.strategy.directions
+        self._judge = space.strategy.judge.key
         self.study = optuna.create_study(
             study_name=name,
             storage=None if path is None else f"sqlite:///{path}",
@@ -104,7 +105,7 @@ class Study:
         """Known from when it was asked for."""
 
     def trial_reported(self, trial: TrialRecord, metrics: dict[str, Any]) -> None:
-        """Tells the accuracy after an epoch."""
+        """Tells what was measured after an epoch."""
         self._hear(trial)
 
     def trial_ended(self, trial: TrialRecord) -> None:
@@ -126,7 +127,7 @@ class Study:
         heard = self._heard.get(trial.optuna, 0)
         for epoch in trial.epochs:
             if epoch["epoch"] > heard:
-                self._open[trial.optuna].report(epoch[ACCURACY], epoch["epoch"])
+                self._open[trial.optuna].report(epoch[self._judge], epoch["epoch"])
                 self._heard[trial.optuna] = epoch["epoch"]
 
     def take(self, name: str, earlier: Space, records: Sequence[TrialRecord]) -> tuple[int, int]:
@@ -157,7 +158,7 @@ class Study:
             if source in taken_before:
                 continue
             state = STATES[record.status]
-            epochs = {epoch["epoch"]: epoch[ACCURACY] for epoch in record.epochs} if self._hears_epochs else {}
+            epochs = {epoch["epoch"]: epoch[self._judge] for epoch in record.epochs} if self._hears_epochs else {}
             self.study.add_trial(
                 optuna.create_trial(
                     state=state,

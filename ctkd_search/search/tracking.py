@@ -270,7 +270,7 @@ class Tracker:
             told.epochs = len(epochs)
         if test is not None and not told.tested:
             last = epochs[-1]
-            measured = {"test_accuracy": test["accuracy"], "test_loss": test["loss"]}
+            measured = {f"test_{name}": value for name, value in test.items() if name != "images"}
             self.mlflow.log_epochs(told.run_id, [{"epoch": last["epoch"], "at": last["at"], **measured}])
             told.tested = True
         state = _STATUS.get(status, "FINISHED")
@@ -287,14 +287,15 @@ class Tracker:
 
     def _deliver_standings(self) -> None:
         """Brings the parent's metrics up to date: how far the search is, and the best so far."""
-        standings = best_so_far(list(self._ended.values()))
+        ended = list(self._ended.values())
+        standings = best_so_far(ended)
         self.mlflow.log_points(
             self.parent_id,
             [
                 (name, value, standing.at, standing.trials)
                 for standing in standings[self._standings :]
                 for name, value in (
-                    ("best_validation_accuracy", standing.accuracy),
+                    (f"best_{ended[0].objective}", standing.value),
                     ("trials_ended", standing.trials),
                     ("epochs_trained", standing.epochs),
                 )

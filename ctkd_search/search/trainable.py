@@ -17,8 +17,8 @@ from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.step import StepPool
 from ctkd_search.distill.trainer import Trainer, diverged
+from ctkd_search.metrics import OBJECTIVES
 from ctkd_search.results.states import read_state, state_path, write_state
-from ctkd_search.strategy import ACCURACY
 
 # What Ray is given of a trial.
 NUMBER, CONFIG = "number", "config"
@@ -100,7 +100,7 @@ class DistillationTrial(tune.Trainable):
         notes, self._notes = self._notes, []
         return {
             # Where no validation images are held out, nothing is judged by them.
-            **{name: metrics[name] for name in (ACCURACY,) if name in metrics},
+            **{name: metrics[name] for name in OBJECTIVES if name in metrics},
             TRAINING_ITERATION: metrics["epoch"],
             "metrics": metrics,
             "diverged": lost,

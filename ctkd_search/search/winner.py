@@ -9,9 +9,10 @@ import torch
 
 from ctkd_search.data import Splits
 from ctkd_search.distill.weights import load_weights
+from ctkd_search.metrics import ECE
 from ctkd_search.models.cost import costs
 from ctkd_search.pairs import split_pair
-from ctkd_search.results.card import Card, card_text, search_evidence, search_limits
+from ctkd_search.results.card import UNCALIBRATED, Card, card_text, search_evidence, search_limits
 from ctkd_search.results.config_file import config_text
 from ctkd_search.results.final import Line, final_evidence
 from ctkd_search.results.final_plan import FinalPlan
@@ -60,6 +61,7 @@ def register(
                 "ctkd.search": search.name,
                 "ctkd.trial": str(winner.number),
                 "ctkd.validation_accuracy": f"{winner.accuracy:.6f}",
+                f"ctkd.{winner.objective}": f"{winner.value:.6f}",
             },
         ),
         folder,
@@ -92,9 +94,16 @@ def register_final(
             "validation images.",
             images={"training and validation": len(splits.train), "test": chosen.test["images"]},
             evidence=final_evidence(plan, found, chosen),
-            limits=["All is from one data set and its one test split."],
+            limits=[
+                "All is from one data set and its one test split.",
+                *([] if ECE.name in chosen.test else [UNCALIBRATED]),
+            ],
             config=dump(plan.content()),
-            tags={"ctkd.final": record.name, "ctkd.test_accuracy": f"{chosen.test['accuracy']:.6f}"},
+            tags={
+                "ctkd.final": record.name,
+                "ctkd.test_accuracy": f"{chosen.test['accuracy']:.6f}",
+                f"ctkd.test_{chosen.metric.name}": f"{chosen.test[chosen.metric.name]:.6f}",
+            },
         ),
         folder,
         chosen,

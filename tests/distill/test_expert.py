@@ -7,8 +7,8 @@ from tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers
 
 from ctkd_search.distill.build import load_expert, make_trainer
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.recording import expert_run
-from ctkd_search.distill.trainer import evaluate
 from ctkd_search.errors import WorkFailed
 
 pytestmark = pytest.mark.usefixtures("single_thread")

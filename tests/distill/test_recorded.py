@@ -11,8 +11,8 @@ from ctkd_search.config import Augment, DatasetConfig, ExpertConfig, Recipe, Tea
 from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.recording import expert_run, make_stream, prepare, scratch_run, start_teacher
-from ctkd_search.distill.trainer import evaluate
 from ctkd_search.errors import UserError
 from ctkd_search.models import build
 

@@ -23,7 +23,8 @@ from ctkd_search.data import load_train
 from ctkd_search.data.stream import Normalise
 from ctkd_search.distill.build import load_expert, make_trainer
 from ctkd_search.distill.cache import TeacherCache
-from ctkd_search.distill.trainer import diverged, evaluate
+from ctkd_search.distill.evaluation import evaluate
+from ctkd_search.distill.trainer import diverged
 from ctkd_search.models import build
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -166,6 +167,7 @@ def test_evaluation_agrees_with_a_plain_loop_and_changes_nothing(training):
 )
 def test_loss_that_is_no_finite_number_has_diverged(loss, expected):
     assert diverged({"loss": loss, "validation_accuracy": 0.5}) is expected
+    assert diverged({"loss": 1.0, "validation_loss": loss}) is expected
 
 
 def test_absurd_learning_rate_diverges_and_says_so(splits, cache):

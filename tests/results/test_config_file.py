@@ -43,6 +43,8 @@ teachers:
 dataset: {name: cifar1}       #! dataset.name unknown data set 'cifar1'; there are: cifar10,
 augment: {crop: -1}           #! augment.crop must be at least 0, but got -1
 budget: {epochs: 3}           #! budget is not a known key
+metrics: [ece, loss]          #! metrics must be a list of top5, balanced_accuracy, ece, but got
+objective: loss               #! objective must be one of validation_accuracy, validation_loss
 """
 
 
@@ -120,6 +122,16 @@ def test_a_config_knows_the_experiment_of_its_search_where_the_space_names_one(t
     for override, known in (([], None), (["tracking.experiment=ours"], "ours")):
         space = read_space(DIGITS, override)
         assert read_config(written(tmp_path, space, space.paper_point())).experiment == known
+
+
+def test_a_config_knows_what_was_measured_and_what_it_was_chosen_for(tmp_path):
+    space = read_space(DIGITS, ["objectives=[validation_ece]", "metrics=[top5]"])
+    path = written(tmp_path, space, space.paper_point())
+    assert yaml.safe_load(path.read_text())["reached"]["validation_ece"] is None  # of a trial that has not measured it
+    found = read_config(path)
+    assert found.name == space.name
+    assert (found.config.metrics, found.config.objective) == (("top5", "ece"), "validation_ece")
+    assert found.config == space.config(space.decode(space.paper_point()))
 
 
 def test_a_config_says_where_it_came_from_and_what_it_reached(tmp_path):

@@ -15,6 +15,7 @@ from scipy import stats
 import ctkd_search
 from ctkd_search import data
 from ctkd_search.config import DatasetConfig, TrialConfig
+from ctkd_search.metrics import ACCURACY
 from ctkd_search.models import build
 from ctkd_search.results import final
 from ctkd_search.results.final_plan import FinalPlan
@@ -57,7 +58,7 @@ def test_means_and_paired_differences_are_those_of_numpy_and_scipy():
     assert [seed["test_accuracy"] for seed in content["seeds"]] == OURS
     gaps = np.subtract(OURS, THEIRS)
     low, high = stats.t.interval(0.95, 3, gaps.mean(), stats.sem(gaps))
-    told = content["baselines"]["kd"]["config_minus_baseline"]
+    told = content["baselines"]["kd"]["config_minus_baseline"]["accuracy"]
     assert told == {
         "mean": pytest.approx(gaps.mean()),
         "deviation": pytest.approx(gaps.std(ddof=1)),
@@ -67,8 +68,8 @@ def test_means_and_paired_differences_are_those_of_numpy_and_scipy():
     metrics = final.parent_metrics([config, kd])
     assert metrics["test_accuracy"] == content["test_accuracy"]
     assert metrics["test_accuracy.kd"] == pytest.approx(np.mean(THEIRS))
-    assert metrics["minus_kd"] == told["mean"]
-    assert metrics["minus_kd_half_width"] == told["half_width"]
+    assert metrics["test_accuracy_minus_kd"] == told["mean"]
+    assert metrics["test_accuracy_minus_kd_half_width"] == told["half_width"]
 
 
 def test_a_lost_student_is_shown_and_counts_neither_as_good_nor_as_bad():
@@ -76,12 +77,12 @@ def test_a_lost_student_is_shown_and_counts_neither_as_good_nor_as_bad():
     trials = trained(plan, {None: [0.9, None, 0.92, 0.94], "kd": [None, 0.99, 0.90, 0.90]})
     trials[2].status, trials[2].reason = DIVERGED, "the loss was no longer a finite number in epoch 1"
     config, kd = final.lines(trials)
-    assert config.accuracies == {0: 0.9, 2: 0.92, 3: 0.94}
+    assert config.values(ACCURACY) == {0: 0.9, 2: 0.92, 3: 0.94}
     # Only the seeds that both have are compared.
     content = final.result(plan, CONFIG, [config, kd], 1438)
     assert content["test_accuracy_n"] == 3
-    assert content["baselines"]["kd"]["config_minus_baseline"]["n"] == 2
-    assert content["baselines"]["kd"]["config_minus_baseline"]["mean"] == pytest.approx(0.03)
+    assert content["baselines"]["kd"]["config_minus_baseline"]["accuracy"]["n"] == 2
+    assert content["baselines"]["kd"]["config_minus_baseline"]["accuracy"]["mean"] == pytest.approx(0.03)
     assert [seed["status"] for seed in content["seeds"]] == [FINISHED, DIVERGED, FINISHED, FINISHED]
     text = final.as_text(plan, [config, kd])
     rows = {line.split()[0]: line for line in text.splitlines() if line.startswith((" the", " kd"))}
@@ -106,7 +107,7 @@ def test_sentences_say_what_can_be_told_apart():
 def test_one_seed_has_no_interval():
     plan = a_plan(1, "kd")
     found = final.lines(trained(plan, {None: [0.9], "kd": [0.8]}))
-    assert final.headline(found[0]) == "test accuracy 90.00 % on 100 images"
+    assert final.headline(found[0]) == ["test accuracy 90.00 % on 100 images", "  loss 0.1000 nats"]
     assert final.sentences(plan, found) == ["the config and kd cannot be told apart by one seed alone (+10.00 points)"]
     content = final.result(plan, CONFIG, found, 1438)
     assert (content["test_accuracy"], content["test_accuracy_half_width"]) == (0.9, None)
@@ -114,10 +115,14 @@ def test_one_seed_has_no_interval():
     assert set(final.parent_metrics(found)) == {
         "test_accuracy",
         "test_accuracy_n",
-        "test_loss",
         "test_accuracy.kd",
         "test_accuracy_n.kd",
-        "minus_kd",
+        "test_accuracy_minus_kd",
+        "test_loss",
+        "test_loss_n",
+        "test_loss.kd",
+        "test_loss_n.kd",
+        "test_loss_minus_kd",
     }
 
 
@@ -126,7 +131,7 @@ def test_without_any_student_nothing_is_claimed():
     found = final.lines(trained(plan, {None: [None, None], "kd": [0.8, 0.7]}))
     content = final.result(plan, CONFIG, found, 1438)
     assert (content["test_accuracy"], content["test_accuracy_n"], content["test_loss"]) == (None, 0, None)
-    assert content["baselines"]["kd"]["config_minus_baseline"] is None
+    assert content["baselines"]["kd"]["config_minus_baseline"]["accuracy"] is None
     json.dumps(content, allow_nan=False)
     assert not any("kd cannot" in sentence or "better" in sentence for sentence in final.sentences(plan, found))
     assert "2 failed" in final.as_text(plan, found)
@@ -182,7 +187,7 @@ def test_the_card_says_what_was_measured_of_the_student_and_of_its_config():
     trials = trained(plan, {None: OURS, "kd": THEIRS})
     found = final.lines(trials)
     shown = "\n\n".join(final.final_evidence(plan, found, trials[0]))
-    assert "Test accuracy of this student **91.00 %** on 100 images" in shown
+    assert "Test accuracy **91.00 %** of this student on 100 images" in shown
     assert "| the config | 93.00 % |" in shown
     assert "| kd | 91.50 % |" in shown
     assert "along one stream" in shown

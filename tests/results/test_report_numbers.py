@@ -66,7 +66,7 @@ def test_the_best_so_far_is_that_of_finished_trials_in_the_order_in_which_they_f
         trial(4, [0.6], FAILED, begun=110),
         trial(5, [0.6, 0.7], begun=112),  # ends at 132
     ]
-    found = [(step.trial, step.accuracy, step.best, step.seconds, step.epochs) for step in best_so_far(trials)]
+    found = [(step.trial, step.value, step.best, step.seconds, step.epochs) for step in best_so_far(trials)]
     assert found == [(1, 0.5, 0.5, 20.0, 4), (3, 0.8, 0.8, 50.0, 8), (5, 0.7, 0.8, 62.0, 10)]
     assert end_of(trials) == (62.0, 10)
     assert [step.trial for step in best_so_far(trials[::-1])] == [1, 3, 5]

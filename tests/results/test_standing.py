@@ -120,7 +120,7 @@ def test_what_is_confirmed_is_what_finished_again_best_mean_first():
         trial(402, 0.99, repeats=77, seed=1),  # of a trial that there is not
     ]
     found = confirmed(trials)
-    assert [(config.trial.number, dict(config.accuracies)) for config in found] == [
+    assert [(config.trial.number, dict(config.values)) for config in found] == [
         (2, {1: 0.65, 3: 0.75}),
         (1, {1: 0.5, 2: 0.7}),
         (3, {1: 0.6, 2: 0.6}),

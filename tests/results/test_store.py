@@ -160,6 +160,7 @@ def test_everything_about_a_trial_is_kept(tmp_path):
         run_id="abc",
         student_seed=8,
         test={"accuracy": 0.75, "loss": 0.5, "images": 4},
+        objective="validation_loss",
     )
     # Another value for each field than the default, so that none can be lost unseen.
     defaults = {field.name: field.default for field in dataclasses.fields(TrialRecord)}

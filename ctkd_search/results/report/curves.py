@@ -8,49 +8,52 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ctkd_search.baselines import STUDENT_ALONE
+from ctkd_search.metrics import ACCURACY, Metric
 from ctkd_search.pairs import split_pair
 from ctkd_search.results.leaderboard import percent
 from ctkd_search.results.report import style
-from ctkd_search.results.report.series import Finish, Rung, accuracies, mean_curve
+from ctkd_search.results.report.series import Finish, Rung, judged, mean_curve
 from ctkd_search.results.report.style import Picture
 from ctkd_search.results.store import FINISHED, STOPPED, TrialRecord
 
-_ACCURACY = "validation accuracy"
 # Shorter trainings are seen well enough as a whole.
 _ZOOMED = 4
 
 
-def best_so_far(finishes: Sequence[Finish], winner: int, end: tuple[float, int]) -> Picture:
+def best_so_far(finishes: Sequence[Finish], winner: TrialRecord, end: tuple[float, int]) -> Picture:
     """The best trial until each moment, over time and over epochs.
 
     Args:
         finishes: The trials that finished, in that order.
-        winner: Number of the winner.
+        winner: The winner.
         end: Seconds and epochs at the end of the last trial.
     """
     unit, divisor = _unit(end[0])
+    judge = winner.metric
     with style.drawing():
         figure, axes = style.sheet(columns=2, height=2.9, sharey=True)
         places = ([finish.seconds / divisor for finish in finishes], [float(finish.epochs) for finish in finishes])
         for axis, xs, last in zip(axes, places, (end[0] / divisor, float(end[1])), strict=True):
             best = [finish.best for finish in finishes]
             axis.step([*xs, last], [*best, best[-1]], where="post", color=style.INK, lw=1.6, label="best so far")
-            axis.plot(xs, [f.accuracy for f in finishes], "o", color=style.FINISHED, ms=4, label="trial that finished")
+            axis.plot(xs, [f.value for f in finishes], "o", color=style.FINISHED, ms=4, label="trial that finished")
             for x, finish in zip(xs, finishes, strict=True):
-                if finish.trial == winner:
-                    axis.plot(x, finish.accuracy, "*", color=style.WINNER, ms=14, label="winner", zorder=4)
+                if finish.trial == winner.number:
+                    axis.plot(x, finish.value, "*", color=style.WINNER, ms=14, label="winner", zorder=4)
             axis.set_xlim(0, last * 1.02)
-            axis.yaxis.set_major_formatter(style.percents())
-        axes[0].set(xlabel=f"{unit} in which trials ran", ylabel=_ACCURACY)
+            axis.yaxis.set_major_formatter(style.values_of(judge))
+        axes[0].set(xlabel=f"{unit} in which trials ran", ylabel=style.named(judge))
         axes[1].set(xlabel="epochs trained by all trials together")
-        axes[1].legend(loc="lower right")
+        axes[1].legend(loc=_free_corner(judge))
         picture = style.png(figure)
     caption = (
-        "The best validation accuracy of a finished trial so far, over the time in which trials ran (left; pauses left "
-        "out) and over the epochs that all suggested trials together had trained (right). Every dot is a trial that "
-        "finished; trials that were stopped early have cost epochs and show no dot."
+        f"The best validation {judge.label} of a finished trial so far, over the time in which trials ran (left; "
+        "pauses left out) and over the epochs that all suggested trials together had trained (right). Every dot is a "
+        "trial that finished; trials that were stopped early have cost epochs and show no dot."
     )
-    alt = f"Best validation accuracy rising from {percent(finishes[0].best)} to {percent(finishes[-1].best)}."
+    moving = "rising" if judge.goal == "max" else "falling"
+    first, final = judge.show(finishes[0].best), judge.show(finishes[-1].best)
+    alt = f"Best validation {judge.label} {moving} from {first} to {final}."
     return Picture("best-so-far", caption, alt, picture)
 
 
@@ -71,23 +74,23 @@ def learning_curves(trials: Sequence[TrialRecord], winner: TrialRecord, rungs: S
         for trial in explored:
             stopped = trial.status == STOPPED
             colour = style.STOPPED if stopped else style.FINISHED
-            axis.plot(_epochs(trial.epochs), accuracies(trial), color=colour, lw=1, zorder=2 if stopped else 3)
+            axis.plot(_epochs(trial.epochs), judged(trial), color=colour, lw=1, zorder=2 if stopped else 3)
             if trial.status != FINISHED:
-                axis.plot(len(trial.epochs), trial.accuracy, "x" if stopped else ".", color=colour, ms=6, mew=1.6)
+                axis.plot(len(trial.epochs), judged(trial)[-1], "x" if stopped else ".", color=colour, ms=6, mew=1.6)
         for number, (name, trial) in enumerate(baselines.items()):
             line = style.LINES[number % len(style.LINES)]
-            values = accuracies(trial)
+            values = judged(trial)
             axis.plot(_epochs(values), values, color=style.BASELINE, lw=1.5, ls=line, label=name, zorder=4)
-        values = accuracies(winner)
+        values = judged(winner)
         axis.plot(_epochs(values), values, "o-", ms=3.5, color=style.WINNER, lw=2.4, zorder=5, label="winner")
         for label, colour, mark in (("finished", style.FINISHED, ""), ("stopped early", style.STOPPED, "x")):
             axis.plot([], [], color=colour, lw=1, marker=mark, mew=1.6, label=label)
 
     finished = [trial for trial in (*explored, *baselines.values(), winner) if trial.status == FINISHED]
-    picture = _whole_and_end(draw, [accuracies(trial) for trial in finished], height=4.0)
+    picture = _whole_and_end(draw, [judged(trial) for trial in finished], winner.metric, height=4.0)
     stopped_at = ", ".join(f"{rung.stopped} after epoch {rung.epoch}" for rung in rungs if rung.stopped)
     caption = (
-        "Validation accuracy of every trial after each epoch. "
+        f"Validation {winner.metric.label} of every trial after each epoch. "
         + ("Grey bars are the scheduler's rungs; a cross is where it stopped a trial. " if rungs else "")
         + "The winner is orange"
         + (f", the baselines of {winner.values['pair']} are blue" if baselines else "")
@@ -124,7 +127,7 @@ def teaching(groups: Mapping[str, tuple[str, Sequence[Sequence[float]]]]) -> Pic
             mean = mean_curve(curves)
             axis.plot(_epochs(mean), mean, "o-", ms=3, color=colour, lw=2.2, label=label)
 
-    picture = _whole_and_end(draw, [curve for _, curves in groups.values() for curve in curves], height=3.6)
+    picture = _whole_and_end(draw, [curve for _, curves in groups.values() for curve in curves], ACCURACY, height=3.6)
     most = max(len(curves) for _, curves in groups.values())
     caption = "Validation accuracy after each epoch, as in figure 5a of the CTKD paper. " + (
         f"Thick lines are means of the seeds with which the winner was confirmed ({most}), thin lines single seeds."
@@ -135,12 +138,15 @@ def teaching(groups: Mapping[str, tuple[str, Sequence[Sequence[float]]]]) -> Pic
     return Picture("teaching", caption, f"Three learning curves; after the last epoch: {lasts}.", picture)
 
 
-def _whole_and_end(draw: Callable[[Axes], None], curves: Sequence[Sequence[float]], height: float) -> bytes:
+def _whole_and_end(
+    draw: Callable[[Axes], None], curves: Sequence[Sequence[float]], metric: Metric, height: float
+) -> bytes:
     """Curves over all epochs and, where these lie too close together at their end, the second half once more.
 
     Args:
         draw: Draws them into axes.
         curves: Those that the second half is about.
+        metric: What they are of.
         height: Inches.
     """
     last = max((len(curve) for curve in curves), default=0)
@@ -157,10 +163,15 @@ def _whole_and_end(draw: Callable[[Axes], None], curves: Sequence[Sequence[float
             draw(axis)
             axis.set(xlabel="epoch" if axis is axes[0] else f"epochs {middle} to {last}, enlarged")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axis.yaxis.set_major_formatter(style.percents())
-        axes[0].set_ylabel(_ACCURACY)
-        axes[0].legend(loc="lower right")
+            axis.yaxis.set_major_formatter(style.values_of(metric))
+        axes[0].set_ylabel(style.named(metric))
+        axes[0].legend(loc=_free_corner(metric))
         return style.png(figure)
+
+
+def _free_corner(metric: Metric) -> str:
+    """Where curves that get better leave room."""
+    return "lower right" if metric.goal == "max" else "upper right"
 
 
 def _epochs(curve: Sequence[object]) -> range:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from ctkd_search import data
 from ctkd_search.config import TrialConfig
 from ctkd_search.errors import UserError
+from ctkd_search.metrics import Metric
 from ctkd_search.models import Geometry, build
 from ctkd_search.models.cost import multiply_adds, parameters
 from ctkd_search.pairs import split_pair
-from ctkd_search.results.leaderboard import amount, cell, percent, points
+from ctkd_search.results.leaderboard import amount, cell, measured_of, percent, points
 from ctkd_search.results.standing import Confirmed, Estimate, confirmed, gap_to, verdicts, winner
 from ctkd_search.results.store import FINISHED, SearchRecord, TrialRecord, ranked
 from ctkd_search.space import Space
@@ -71,13 +72,13 @@ class Standing:
 def headline(standing: Standing) -> str:
     """The answer in a sentence."""
     teacher, student = split_pair(standing.winner.values["pair"])
-    found = standing.mean
+    found, judge = standing.mean, standing.winner.metric
     if found is None:
-        reached = f"{percent(standing.winner.accuracy)} validation accuracy in trial {standing.winner.number}"
+        reached = f"{_of(judge, standing.winner.reached)} in trial {standing.winner.number}"
         return f"{student}, taught by {teacher}, reaches {reached}; it has not been confirmed with fresh seeds."
     return (
-        f"{student}, taught by {teacher}, reaches {percent(found.mean)} validation accuracy in the mean of {found.n} "
-        f"fresh seed{'s' * (found.n > 1)}{_interval(found)}."
+        f"{student}, taught by {teacher}, reaches {_of(judge, judge.show(found.mean))} in the mean of {found.n} "
+        f"fresh seed{'s' * (found.n > 1)}{_interval(found, judge)}."
     )
 
 
@@ -89,20 +90,33 @@ def cards(standing: Standing, splits_size: int | None) -> list[Card]:
         splits_size: How many validation images there are, if that is known.
     """
     found, trial = standing.mean, standing.winner
+    judge = trial.metric
     images = f" on {splits_size:,} images" if splits_size else ""
     if found is None:
         note = (
-            f"trial {trial.number}{images}, one seed; it was chosen for this number, which is therefore a little high"
+            f"trial {trial.number}{images}, one seed; it was chosen for this number, which is therefore a little "
+            f"{'high' if judge.goal == 'max' else 'low'}"
         )
-        made = [Card("validation accuracy", percent(trial.accuracy), note)]
+        made = [Card(f"validation {judge.label}", trial.reached, note)]
     else:
-        spread = "" if math.isinf(found.half_width) else f"± {100 * found.half_width:.2f} (95 % interval), "
-        made = [Card("validation accuracy", percent(found.mean), f"{spread}n = {found.n} fresh seeds{images}")]
+        spread = "" if math.isinf(found.half_width) else f"± {judge.number(found.half_width)} (95 % interval), "
+        made = [Card(f"validation {judge.label}", judge.show(found.mean), f"{spread}n = {found.n} fresh seeds{images}")]
     baseline = standing.baseline
     gap = gap_to(standing.trials, baseline, trial) if baseline else None
     if baseline and gap:
         certain = "can be told apart" if gap.excludes(0.0) else "cannot be told apart"
-        made.append(Card("against the best baseline", points(gap), f"points; {certain} from {baseline.baseline}"))
+        made.append(
+            Card(
+                "against the best baseline",
+                points(gap, judge),
+                f"{judge.difference_unit}; {certain} from {baseline.baseline}",
+            )
+        )
+    for metric in measured_of(standing.space)[1:]:
+        if (value := trial.last(metric)) is not None:
+            made.append(
+                Card(f"validation {metric.label}", metric.show(value), f"trial {trial.number}{images}, one seed")
+            )
     return made + _cost_cards(standing)
 
 
@@ -221,5 +235,12 @@ def listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _interval(found: Estimate) -> str:
-    return "" if math.isinf(found.half_width) else f" (95 % interval ± {100 * found.half_width:.2f} points)"
+def _interval(found: Estimate, metric: Metric) -> str:
+    if math.isinf(found.half_width):
+        return ""
+    return f" (95 % interval ± {metric.number(found.half_width)} {metric.difference_unit})"
+
+
+def _of(metric: Metric, value: str) -> str:
+    """A value in a sentence."""
+    return f"{value} validation {metric.label}" if metric.goal == "max" else f"a validation {metric.label} of {value}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ctkd_search.results.leaderboard import clock, percent
+from ctkd_search.results.leaderboard import clock
 from ctkd_search.results.report import style
 from ctkd_search.results.report.attention import AFTER, BEFORE, EXPERT, Looks
 from ctkd_search.results.report.spending import Spending
@@ -21,6 +21,7 @@ def confirmation(configs: Sequence[Confirmed], winner: TrialRecord) -> Picture:
         configs: Best mean first.
         winner: The winner.
     """
+    judge = winner.metric
     with style.drawing():
         figure, (axis,) = style.sheet(height=0.75 + 0.38 * len(configs))
         for row, config in enumerate(configs):
@@ -29,25 +30,26 @@ def confirmation(configs: Sequence[Confirmed], winner: TrialRecord) -> Picture:
             if not math.isinf(found.half_width):
                 ends = (found.mean - found.half_width, found.mean + found.half_width)
                 axis.plot(ends, (row, row), color=colour, lw=2.2, alpha=0.55)
-            values = list(config.accuracies.values())
+            values = list(config.values.values())
             axis.plot(values, [row] * len(values), "|", color=colour, ms=11, mew=1.3)
             axis.plot(found.mean, row, "D", color=colour, ms=6.5, mec="white")
         axis.set_yticks(range(len(configs)), [_called(config.trial, winner) for config in configs])
-        # An interval from few seeds may reach far beyond what accuracies can be.
-        points = [value for config in configs for value in config.accuracies.values()]
+        # An interval from few seeds may reach far beyond what shares can be.
+        points = [value for config in configs for value in config.values.values()]
         margin = max(0.01, 0.6 * (max(points) - min(points)))
-        axis.set_xlim(max(0.0, min(points) - margin), min(1.0, max(points) + margin))
+        highest = max(points) + margin
+        axis.set_xlim(max(0.0, min(points) - margin), min(1.0, highest) if judge.unit == "%" else highest)
         axis.set_ylim(len(configs) - 0.5, -0.5)
         axis.grid(visible=False, axis="y")
-        axis.xaxis.set_major_formatter(style.percents())
-        axis.set_xlabel("validation accuracy")
+        axis.xaxis.set_major_formatter(style.values_of(judge))
+        axis.set_xlabel(style.named(judge))
         picture = style.png(figure)
     caption = (
         "Confirmed with fresh seeds: every tick is one seed, the diamond their mean, the line its 95 % interval (cut "
         "off where it leaves the picture). Seeds differ in stream, teachers and initial weights, and each is shared by "
         "all rows, so that the paired differences in the table tell more than the overlap of the lines."
     )
-    means = "; ".join(f"{_called(config.trial, winner)} {percent(config.estimate.mean)}" for config in configs)
+    means = "; ".join(f"{_called(config.trial, winner)} {judge.show(config.estimate.mean)}" for config in configs)
     return Picture("confirmation", caption, f"Means with fresh seeds: {means}.", picture)
 
 

@@ -15,14 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ctkd_search.distributions import Constant
+from ctkd_search.metrics import OBJECTIVES, Metric
 from ctkd_search.results.pareto import objective_values
 from ctkd_search.results.report import style
 from ctkd_search.results.report.facts import listed
-from ctkd_search.results.report.series import accuracies
+from ctkd_search.results.report.series import judged
 from ctkd_search.results.report.style import Picture
 from ctkd_search.results.store import FINISHED, TrialRecord
 from ctkd_search.space import Space
-from ctkd_search.strategy import ACCURACY
 
 # With fewer trials an importance is a guess, because Optuna compares the best tenth with the rest.
 ENOUGH = 10
@@ -35,15 +35,17 @@ class Comparable:
 
     Attributes:
         epoch: The epoch.
-        study: The trials as a study of Optuna's, each with its validation accuracy after that epoch.
+        study: The trials as a study of Optuna's, each with what trials are judged by after that epoch.
         trials: How many there are.
         last: Whether the epoch is the last one of a trial.
+        metric: What trials are judged by.
     """
 
     epoch: int
     study: optuna.Study
     trials: int
     last: bool
+    metric: Metric
 
 
 def comparable(space: Space, trials: Sequence[TrialRecord]) -> Comparable | None:
@@ -63,8 +65,8 @@ def comparable(space: Space, trials: Sequence[TrialRecord]) -> Comparable | None
     if not enough:
         return None
     epoch = next(stop for stop in stops if len(there[stop]) >= enough)
-    study = _study(space, there[epoch], ["maximize"], lambda trial: [accuracies(trial)[epoch - 1]])
-    return Comparable(epoch, study, len(there[epoch]), epoch == space.budget.epochs)
+    study = _study(space, there[epoch], space.strategy.directions[:1], lambda trial: [judged(trial)[epoch - 1]])
+    return Comparable(epoch, study, len(there[epoch]), epoch == space.budget.epochs, space.strategy.judge)
 
 
 def importances(found: Comparable) -> Picture | str:
@@ -75,7 +77,7 @@ def importances(found: Comparable) -> Picture | str:
             f"than {ENOUGH} they would be a guess."
         )
     if len({trial.value for trial in found.study.trials}) == 1:
-        return "Parameter importances are left out: every trial reached the same accuracy."
+        return f"Parameter importances are left out: every trial reached the same {found.metric.label}."
     with _plotting() as plots:
         axis = plots.plot_param_importances(found.study, target_name=_at(found))
         for bar in axis.patches:
@@ -102,15 +104,16 @@ def parallel_coordinates(found: Comparable, space: Space) -> Picture | str:
     with _plotting() as plots:
         axis = plots.plot_parallel_coordinate(found.study, params=names, target_name=_at(found))
         figure = axis.figure
-        labels = [label.get_text() for label in axis.get_xticklabels()]
-        axis.set_xticks(range(len(labels)), [label.replace(_at(found), "accuracy") for label in labels], rotation=0)
-        axis.yaxis.set_major_formatter(style.percents())
+        labels = [label.get_text().replace(_at(found), found.metric.label) for label in axis.get_xticklabels()]
+        axis.set_xticks(range(len(labels)), labels, rotation=0)
+        axis.yaxis.set_major_formatter(style.values_of(found.metric))
         (lines,) = axis.collections
         # The first axis says the same.
         lines.colorbar.remove()
         # The worst trials are to be seen on white too.
         low, high = lines.get_clim()
-        lines.set_clim(low - 0.4 * (high - low), high)
+        beyond = 0.4 * (high - low)
+        lines.set_clim(*((low - beyond, high) if found.metric.goal == "max" else (low, high + beyond)))
         for other in figure.axes:
             for label in other.get_yticklabels():
                 label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5})
@@ -124,7 +127,7 @@ def parallel_coordinates(found: Comparable, space: Space) -> Picture | str:
 
 
 def slices(found: Comparable, space: Space) -> list[Picture]:
-    """The accuracy over each parameter alone, a few parameters a picture."""
+    """What trials are judged by over each parameter alone, a few parameters a picture."""
     # As Optuna orders them.
     names = sorted(_varied(space, found))
     count = math.ceil(len(names) / _BESIDE_EACH_OTHER)
@@ -144,7 +147,7 @@ def slices(found: Comparable, space: Space) -> list[Picture]:
                 if any(label.startswith("'") for label in labels):
                     # Optuna quotes choices.
                     axis.set_xticks(axis.get_xticks(), [label.strip("'") for label in labels])
-            first.yaxis.set_major_formatter(style.percents())
+            first.yaxis.set_major_formatter(style.values_of(found.metric))
             picture = _png(first.figure, 2.9)
         caption = f"The {_at(found)} over {listed(group)}, {found.trials} trials; dark dots are later ones."
         pictures.append(Picture(f"slices-{number}", caption, caption, picture, wide=True))
@@ -154,24 +157,26 @@ def slices(found: Comparable, space: Space) -> list[Picture]:
 def pareto_fronts(
     space: Space, trials: Sequence[TrialRecord], costs: Mapping[str, Mapping[str, float]]
 ) -> list[Picture]:
-    """The accuracy over each cost that is an objective, with the trials that no other one beats in everything."""
+    """The first objective over each other one, with the trials that no other one beats in everything."""
     objectives = space.strategy.objectives
     finished = [trial for trial in trials if trial.status == FINISHED]
     if len(objectives) == 1 or not finished:
         return []
-    directions = ["maximize" if name == ACCURACY else "minimize" for name in objectives]
-    study = _study(space, finished, directions, lambda trial: objective_values(trial, objectives, costs))
+    judge = space.strategy.judge
+    study = _study(space, finished, space.strategy.directions, lambda trial: objective_values(trial, objectives, costs))
     pictures = []
-    for place, cost in enumerate(objectives):
-        if cost == ACCURACY:
-            continue
+    for place, name in enumerate(objectives[1:], start=1):
+        other = OBJECTIVES.get(name)
+        shown = style.named(other) if other else name
         with _plotting() as plots:
             axis = plots.plot_pareto_front(
                 study,
                 targets=lambda trial, place=place: (trial.values[place], trial.values[0]),
-                target_names=[cost, "validation accuracy"],
+                target_names=[shown, style.named(judge)],
             )
-            axis.yaxis.set_major_formatter(style.percents())
+            axis.yaxis.set_major_formatter(style.values_of(judge))
+            if other:
+                axis.xaxis.set_major_formatter(style.values_of(other))
             best, others = style.WINNER, style.STOPPED
             *rest, front = axis.collections
             front.set(color=best, label="on the front")
@@ -180,10 +185,10 @@ def pareto_fronts(
             axis.legend()
             picture = _png(axis.figure, 3.4)
         caption = (
-            f"Validation accuracy over {cost} of the {len(finished)} trials that finished. Orange is the Pareto front: "
-            "no other trial is better in everything that is an objective."
+            f"Validation {judge.label} over {shown} of the {len(finished)} trials that finished. Orange is the Pareto "
+            "front: no other trial is better in everything that is an objective."
         )
-        pictures.append(Picture(f"pareto-{cost}", caption, caption, picture))
+        pictures.append(Picture(f"pareto-{name}", caption, caption, picture))
     return pictures
 
 
@@ -208,11 +213,11 @@ def _varied(space: Space, found: Comparable) -> list[str]:
 
 
 def _has(trial: TrialRecord, epoch: int) -> bool:
-    return len(trial.epochs) >= epoch and math.isfinite(accuracies(trial)[epoch - 1])
+    return len(trial.epochs) >= epoch and math.isfinite(judged(trial)[epoch - 1])
 
 
 def _at(found: Comparable) -> str:
-    return f"validation accuracy after epoch {found.epoch}"
+    return f"validation {found.metric.label} after epoch {found.epoch}"
 
 
 @contextlib.contextmanager

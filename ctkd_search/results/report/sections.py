@@ -76,7 +76,7 @@ def search(standing: Standing) -> Section:
     finishes = series.best_so_far(explored)
     if not finishes:
         return section.add("No trial has finished yet, so that there is no best so far.")
-    return section.add(curves.best_so_far(finishes, standing.winner.number, series.end_of(explored)))
+    return section.add(curves.best_so_far(finishes, standing.winner, series.end_of(explored)))
 
 
 def parameters(standing: Standing) -> Section:

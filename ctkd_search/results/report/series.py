@@ -8,8 +8,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ctkd_search.metrics import ACCURACY
 from ctkd_search.results.store import FINISHED, STOPPED, TrialRecord
-from ctkd_search.strategy import ACCURACY
 
 # An interval of time in seconds: from, to.
 Interval = tuple[float, float]
@@ -21,14 +21,14 @@ class Finish:
 
     Attributes:
         trial: Its number.
-        accuracy: Its validation accuracy.
+        value: What it reached, of what trials are judged by.
         best: The best of all that had finished by then.
         seconds: How long trials had run by then, pauses of the search left out.
         epochs: How many epochs all trials together had trained by then.
     """
 
     trial: int
-    accuracy: float
+    value: float
     best: float
     seconds: float
     epochs: int
@@ -51,7 +51,12 @@ class Rung:
 
 def accuracies(trial: TrialRecord) -> list[float]:
     """A trial's validation accuracy after each epoch."""
-    return [epoch[ACCURACY] for epoch in trial.epochs]
+    return [epoch[ACCURACY.key] for epoch in trial.epochs]
+
+
+def judged(trial: TrialRecord) -> list[float]:
+    """What a trial is judged by after each epoch."""
+    return [epoch[trial.objective] for epoch in trial.epochs]
 
 
 def union(intervals: Iterable[Interval]) -> list[Interval]:
@@ -85,9 +90,13 @@ def best_so_far(trials: Sequence[TrialRecord]) -> list[Finish]:
     finishes: list[Finish] = []
     last = [(trial.epochs[-1]["at"] / 1000, trial) for trial in trials if trial.status == FINISHED and trial.epochs]
     for moment, trial in sorted(last, key=lambda item: (item[0], item[1].number)):
-        best = max(trial.accuracy, finishes[-1].best if finishes else -math.inf)
+        value = trial.value
+        if value is None:
+            continue
+        better = max if trial.metric.goal == "max" else min
+        best = better(value, finishes[-1].best) if finishes else value
         epochs = bisect.bisect_right(measured, moment)
-        finishes.append(Finish(trial.number, trial.accuracy, best, elapsed(running, moment), epochs))
+        finishes.append(Finish(trial.number, value, best, elapsed(running, moment), epochs))
     return finishes
 
 

@@ -12,7 +12,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import Formatter, PercentFormatter, ScalarFormatter
+
+from ctkd_search.metrics import Metric
 
 # After Okabe and Ito, colours which people who see fewer colours tell apart; one for each role on every picture.
 WINNER, SCRATCH, EXPERT, BASELINE = "#D55E00", "#009E73", "#AA4499", "#0072B2"
@@ -62,6 +64,16 @@ class Picture:
 def percents() -> PercentFormatter:
     """Writes accuracies at an axis."""
     return PercentFormatter(1.0, symbol=" %")
+
+
+def values_of(metric: Metric) -> Formatter:
+    """Writes values of a metric at an axis."""
+    return percents() if metric.unit == "%" else ScalarFormatter()
+
+
+def named(metric: Metric) -> str:
+    """What stands beside an axis."""
+    return f"validation {metric.label}" + ("" if metric.unit == "%" else f" ({metric.unit})")
 
 
 @contextlib.contextmanager

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ctkd_search.baselines import BASELINES
-from ctkd_search.results.leaderboard import amount, cell, percent, points
+from ctkd_search.metrics import OBJECTIVES
+from ctkd_search.results.leaderboard import amount, cell, heading, headings, measured_of, points, spread
 from ctkd_search.results.pareto import front, objective_values
 from ctkd_search.results.report.facts import Standing
 from ctkd_search.results.report.series import Rung
 from ctkd_search.results.standing import gap_to
 from ctkd_search.results.store import FINISHED, STOPPED, TrialRecord, contenders, ranked
-from ctkd_search.strategy import ACCURACY
 
 _ROWS = 20
 
@@ -51,6 +50,7 @@ def confirmed_table(standing: Standing) -> Table | None:
     if not configs:
         return None
     first = next((config for config in configs if config.trial is standing.winner), None)
+    judge = standing.winner.metric
     rows = []
     for config in configs:
         found = config.estimate
@@ -63,30 +63,30 @@ def confirmed_table(standing: Standing) -> Table | None:
                     str(config.trial.number),
                     what,
                     config.trial.values["pair"],
-                    percent(found.mean),
-                    "" if math.isinf(found.half_width) else f"± {100 * found.half_width:.2f}",
-                    "" if math.isnan(found.deviation) else f"{100 * found.deviation:.2f}",
-                    str(found.n),
-                    points(gap),
+                    *spread(found, judge),
+                    points(gap, judge),
                 ],
                 role,
             )
         )
     heads = ["#", "what", "pair", "mean", "95 % interval", "deviation", "n", "against the winner"]
-    caption = "Validation accuracy with fresh seeds, best mean first; differences in points, paired by seed."
+    caption = (
+        f"Validation {judge.label} with fresh seeds, best mean first; differences in {judge.difference_unit}, paired "
+        "by seed."
+    )
     return Table(caption, heads, rows, {0, 3, 4, 5, 6, 7})
 
 
 def trials_table(standing: Standing) -> Table:
     """The best of the trials that were searched."""
-    explored = standing.explored
+    explored, metrics = standing.explored, measured_of(standing.space)
     names = [name for name in standing.space.entries if any(name in trial.values for trial in explored)]
     order = [standing.winner, *(trial for trial in ranked(explored) if trial is not standing.winner)]
     rows = [
         Row(
             [
                 str(trial.number),
-                percent(trial.accuracy),
+                *(metric.show(trial.last(metric)) for metric in metrics),
                 str(len(trial.epochs)),
                 *(cell(trial.values, name) for name in names),
                 trial.status,
@@ -97,14 +97,16 @@ def trials_table(standing: Standing) -> Table:
     ]
     heads = [
         "#",
-        "validation",
+        *headings(metrics),
         "epochs",
         *(name.replace("attention_", "").replace("_", " ") for name in names),
         "ended",
     ]
     more = f"; the best {_ROWS} of {len(order)}" if len(order) > _ROWS else ""
-    numeric = {3 + place for place, name in enumerate(names) if _is_number(name, explored)}
-    return Table(f"Trials by their last validation accuracy, one seed each{more}.", heads, rows, {0, 1, 2} | numeric)
+    before = 2 + len(metrics)
+    numeric = {before + place for place, name in enumerate(names) if _is_number(name, explored)}
+    caption = f"Trials by their last validation {metrics[0].label}, one seed each{more}."
+    return Table(caption, heads, rows, {*range(before)} | numeric)
 
 
 def _is_number(name: str, trials: Sequence[TrialRecord]) -> bool:
@@ -116,6 +118,7 @@ def baselines_table(standing: Standing) -> Table | None:
     baselines = ranked([trial for trial in standing.trials if trial.baseline and trial.repeats is None])
     if not baselines:
         return None
+    judge = standing.winner.metric
     rows = []
     for trial in baselines:
         gap = gap_to(standing.trials, standing.winner, trial) if trial.status == FINISHED else None
@@ -126,15 +129,15 @@ def baselines_table(standing: Standing) -> Table | None:
             name,
             what,
             trial.values["pair"],
-            percent(trial.accuracy),
-            points(gap),
+            trial.reached,
+            points(gap, judge),
             trial.status,
         ]
         rows.append(Row(cells, "baseline"))
-    heads = ["#", "baseline", "what it is", "pair", "validation", "against the winner", "ended"]
+    heads = ["#", "baseline", "what it is", "pair", heading(judge), "against the winner", "ended"]
     caption = (
-        "Baselines, with the same data and budget and never stopped early. Differences in points, with an interval "
-        "where both were confirmed with fresh seeds."
+        f"Baselines, with the same data and budget and never stopped early. Differences in {judge.difference_unit}, "
+        "with an interval where both were confirmed with fresh seeds."
     )
     return Table(caption, heads, rows, {0, 4, 5}, {2})
 
@@ -142,16 +145,18 @@ def baselines_table(standing: Standing) -> Table | None:
 def pareto_table(standing: Standing) -> Table | None:
     """The trials that no other one beats in everything."""
     objectives, costs = standing.space.strategy.objectives, standing.search.costs
-    if len(objectives) == 1 or not costs:
+    if len(objectives) == 1 or (standing.space.strategy.costs and not costs):
         return None
+    metrics = [OBJECTIVES[name] for name in objectives if name in OBJECTIVES]
     finished = [trial for trial in contenders(standing.trials) if trial.status == FINISHED]
     rows = []
     for trial in front(finished, objectives, costs):
-        accuracy, *others = objective_values(trial, objectives, costs)
-        cells = [str(trial.number), trial.values["pair"], percent(accuracy), *map(amount, others)]
+        values = objective_values(trial, objectives, costs)
+        reached = [metric.show(value) for metric, value in zip(metrics, values, strict=False)]
+        cells = [str(trial.number), trial.values["pair"], *reached, *map(amount, values[len(metrics) :])]
         rows.append(Row(cells, "winner" if trial is standing.winner else ""))
-    names = [name.replace("_", " ") for name in objectives if name != ACCURACY]
-    heads = ["#", "pair", "validation", *names]
+    names = [name.replace("_", " ") for name in objectives if name not in OBJECTIVES]
+    heads = ["#", "pair", *headings(metrics), *names]
     return Table("Pareto front: no other trial is better in everything.", heads, rows, {0, *range(2, len(heads))})
 
 
