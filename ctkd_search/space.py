@@ -36,7 +36,7 @@ METHOD = "ctkd"
 PAIR = Parameter(
     "pair",
     "wrn-40-1/wrn-16-1",
-    "architectures of the teacher and the student, TEACHER/STUDENT or TEACHER -> STUDENT",
+    "architectures of teacher and student, TEACHER/STUDENT or TEACHER -> STUDENT",
     kind="pair",
 )
 # What of the student's recipe may be searched; their defaults are the space's own `train` section.

@@ -24,7 +24,8 @@ def test_five_guesses_of_five_classes_say_nothing():
     for split in ("train", "test"):
         for name in "abcde":
             (Path(split) / name).mkdir(parents=True)
-            (Path(split) / name / "0.png").touch()
+            for number in range(2):
+                (Path(split) / name / f"{number}.png").touch()
     assert_refused(FIVE_CLASSES)
 
 

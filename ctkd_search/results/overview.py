@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _EXAMPLES = 4
+_LONGEST_CELL = 40
 
 
 def print_overview(space: Space, console: Console) -> None:
@@ -44,6 +45,8 @@ def print_overview(space: Space, console: Console) -> None:
 
 def _parameter_table(space: Space) -> Table:
     table = plain_table("parameter", "searched", "only where", "what it is")
+    # Long lists are broken, so that what a parameter is stays in one line.
+    table.columns[1].max_width = _LONGEST_CELL
     for name, parameter in space.parameters.items():
         entry = space.entries.get(name)
         if entry is None or isinstance(entry, Constant):
