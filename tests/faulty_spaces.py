@@ -270,7 +270,7 @@ FAULTY_STRATEGIES = [
 ]
 FIVE_CLASSES = """\
 name: x
-dataset: {name: folder, root: ., image_size: 32}
+dataset: {name: folder, root: ., image_size: 32, channels: 3}
 objectives: [validation_loss,
              validation_top5]  #! objectives.1 says nothing of 5 classes: it needs 6 or more
 metrics: [ece,
