@@ -147,6 +147,11 @@ def duration(text: str | float) -> float:
     return seconds
 
 
+def _low_and_high(shares: tuple[float, ...]) -> None:
+    if len(shares) != 2 or shares[0] > shares[1]:
+        raise ValueError(f"must be the smallest and the largest share, as in [0.08, 1.0], but got {list(shares)}")
+
+
 def _grey_or_colour(channels: int) -> None:
     # No Literal, for which True is 1.
     if channels not in (1, 3):
@@ -155,6 +160,11 @@ def _grey_or_colour(channels: int) -> None:
 
 Fraction = Annotated[float, Range(0, 1, open_low=True, open_high=True)]
 Positive = Annotated[float, Range(0, open_low=True)]
+Shares = Annotated[
+    tuple[Annotated[float, Range(0, 1, open_low=True)], ...],
+    FromList(),
+    Checked(_low_and_high, {"minItems": 2, "maxItems": 2, "examples": [[0.08, 1.0]]}),
+]
 Count = Annotated[int, Range(1)]
 Seed = Annotated[int, Range(0)]
 Channels = Annotated[int, Checked(_grey_or_colour, {"enum": [1, 3]})]
@@ -209,10 +219,18 @@ class Augment:
     Attributes:
         crop: Pixels of reflected border from which a random crop of the original size is cut; 0 switches it off.
         flip: Whether images are mirrored left to right with probability one half.
+        resized_crop: Smallest and largest share of a picture's area that a random part has, which is resized to the
+            image's size, as in ``[0.08, 1.0]``; for images that are streamed from their files. It takes the place of
+            `crop`.
     """
 
     crop: Annotated[int, Range(0)] = 4
     flip: bool = True
+    resized_crop: Shares | None = None
+
+    def given(self) -> dict[str, Any]:
+        """What is done to the images, by name; what is not done at all is left out."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -226,6 +244,12 @@ class DatasetConfig:
             of the images, if they are all of one size up to 64 pixels.
         channels: 3 for colour, 1 for grey, for data sets of no colour of their own; left out, 1 if all training
             images are grey.
+        resize: Length in pixels that a picture's shorter side is resized to before its centred square of the image's
+            size is cut out, as in 256 for 224; left out, nothing of the square is cut off.
+        loading: ``resident`` keeps all images in memory, ``streamed`` decodes them from their files in every epoch,
+            ``auto`` streams what would take more than an eighth of the free memory or a quarter of a GPU's.
+        workers: Processes that decode for each trial while images are streamed; 0 decodes in the trial itself. Left
+            out, there are as many as the trial has CPU cores.
         verify: Whether the files must be as published (their checksums, and how many there are), for data sets that
             are.
         extra: Whether the additional training images of a data set that has some are learned from too.
@@ -240,6 +264,9 @@ class DatasetConfig:
     root: str | None = None
     image_size: Annotated[int, Range(1)] | None = None
     channels: Channels | None = None
+    resize: Annotated[int, Range(1)] | None = None
+    loading: Literal["auto", "resident", "streamed"] | None = None
+    workers: Annotated[int, Range(0)] | None = None
     verify: bool | None = None
     extra: bool | None = None
     skip_broken: bool | None = None

@@ -136,17 +136,34 @@ def read_augment(document: Document, dataset: DatasetConfig | None, ask_images: 
     raw = document.data.get("augment")
     if dataset is None or (not ask_images and is_reference(dataset.name)):
         return document.section("augment", Augment, Augment())
-    own = data.find(dataset).augment
+    described = data.find(dataset)
+    own = described.augment
     if raw is None:
-        return own
-    merged = {**dataclasses.asdict(own), **raw} if isinstance(raw, dict) else raw
+        raw = {}
+    merged = _merged(own, raw) if isinstance(raw, dict) else raw
     augment: Augment = document.validated(("augment",), merged, Augment, own)
     if not ask_images:
         return augment
     size = data.geometry(dataset).image_size
     if augment.crop >= size:
         document.fault(("augment", "crop"), f"must be less than the image size {size}, but got {augment.crop}")
+    if augment.resized_crop:
+        place = ("augment", "resized_crop")
+        if augment.crop:
+            document.fault(place, "takes the place of crop; leave one of the two out")
+        if "loading" not in described.options:
+            document.fault(place, f"has no meaning for the data set {dataset.name!r}, whose images are no files")
+        elif dataset.loading == "resident":
+            document.fault(place, "cuts parts out of the original pictures, which must be streamed; leave loading out")
     return augment
+
+
+def _merged(own: Augment, given: dict[str, Any]) -> dict[str, Any]:
+    """What is said of the stream, with the data set's own where nothing is; one kind of crop displaces the other."""
+    displaced: dict[str, Any] = {"crop": 0} if given.get("resized_crop") and "crop" not in given else {}
+    if given.get("crop") and "resized_crop" not in given:
+        displaced["resized_crop"] = None
+    return {**dataclasses.asdict(own), **displaced, **given}
 
 
 class _Reader:

@@ -61,6 +61,10 @@ OTHER = {
     "root": "elsewhere",
     "image_size": 16,
     "channels": 1,
+    "resize": 40,
+    "loading": "streamed",
+    "workers": 1,
+    "resized_crop": [0.5, 1.0],
     "checkpoint": "space.yaml",
     "milestones": [0.5],
     "pair": "wrn-16-1/wrn-16-1",
@@ -121,7 +125,7 @@ def test_no_key_that_a_space_may_have_is_ignored(place, value):
     base = [f"search={{pair: wrn-16-2/resnet8, {'lr' if place[-1] == 'alpha' else 'alpha'}: {{float: [0.1, 0.2]}}}}"]
     if place[-1] in {"root", "verify", "extra"}:
         base += ["dataset.name=svhn"]
-    if place[-1] in {"image_size", "channels", "skip_broken"}:
+    if place[-1] in {"image_size", "channels", "resize", "loading", "workers", "skip_broken", "resized_crop"}:
         base += [f"dataset={{name: folder, image_size: 32, channels: 3, root: {folder_of_images()}}}"]
     if place[-1] == "options":
         base += ["dataset={name: 'layouts:own_data', options: {root: images}}"]

@@ -4,11 +4,11 @@
 module of `ctkd_search.data.sets` that defines ``DATASET``.
 """
 
+from ctkd_search.data.images import ImageFiles, Images
 from ctkd_search.data.own import OwnData
 from ctkd_search.data.registry import (
     OWN_OPTIONS,
     DataSet,
-    Images,
     Splits,
     describe,
     find,
@@ -23,6 +23,7 @@ from ctkd_search.data.registry import (
 __all__ = [
     "OWN_OPTIONS",
     "DataSet",
+    "ImageFiles",
     "Images",
     "OwnData",
     "Splits",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ctkd_search.data.watching import watcher
@@ -37,13 +36,15 @@ class BrokenImage(UserError):
         self.reason = str(reason)
 
 
-def decode_image(path: str | os.PathLike[str], size: int, channels: int) -> np.ndarray:
+def decode_image(path: str | os.PathLike[str], size: int, channels: int, resize: int | None = None) -> np.ndarray:
     """Reads an image file as students see it: upright, its centred square, resized.
 
     Args:
         path: The file, of any format that Pillow reads.
         size: Side of the result in pixels.
         channels: 1 for grey, 3 for colour.
+        resize: Length that the shorter side is resized to before the centred square is cut out, as in 256 for a `size`
+            of 224; None for `size`, which keeps as much of the picture as is square.
 
     Returns:
         uint8, shape (size, size, channels).
@@ -51,16 +52,50 @@ def decode_image(path: str | os.PathLike[str], size: int, channels: int) -> np.n
     Raises:
         BrokenImage: It is no image, or a broken one.
     """
-    return as_square(open_upright(path, channels), size)
+    return as_square(open_upright(path, channels), size, resize)
 
 
-def as_square(image: Image.Image, size: int) -> np.ndarray:
+def decode_random_crop(
+    path: str | os.PathLike[str], size: int, channels: int, scale: tuple[float, float], seed: int
+) -> np.ndarray:
+    """Reads an image file as it is trained on with random resized crops (Szegedy et al., arXiv 1409.4842).
+
+    A part of the whole picture, of a random share of its area and a ratio of its sides between 3:4 and 4:3, is resized
+    to a square: torchvision's RandomResizedCrop.
+
+    Args:
+        path: The file, of any format that Pillow reads.
+        size: Side of the result in pixels.
+        channels: 1 for grey, 3 for colour.
+        scale: Smallest and largest share of the area.
+        seed: Seed of the draw. Torch's global random state is left as it was.
+
+    Returns:
+        uint8, shape (size, size, channels).
+
+    Raises:
+        BrokenImage: It is no image, or a broken one.
+    """
+    import numpy as np
+    import torch
+    from torchvision.transforms import v2
+
+    picture = open_upright(path, channels)
+    crop = v2.RandomResizedCrop(size, scale=scale, interpolation=v2.InterpolationMode.BICUBIC)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        cut = crop(picture)
+    return np.asarray(cut, dtype=np.uint8).reshape(size, size, -1)
+
+
+def as_square(image: Image.Image, size: int, resize: int | None = None) -> np.ndarray:
     """The pixels of an image's centred square, resized: uint8, shape (size, size, channels)."""
     import numpy as np
     from PIL import Image, ImageOps
 
     # A centred square of the picture, so that nothing is squeezed.
-    fitted = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    margin = (1 - size / resize) / 2 if resize else 0.0
+    fitted = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC, bleed=margin)
     return np.asarray(fitted, dtype=np.uint8).reshape(size, size, -1)
 
 
@@ -124,7 +159,7 @@ def _in_eight_bits(image: Image.Image, kind: str | None) -> Image.Image:
 
 
 def decode_files(
-    paths: Sequence[Path], size: int, channels: int, what: str, skip_broken: bool
+    paths: Sequence[str], size: int, channels: int, resize: int | None, what: str, skip_broken: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Decodes files, several at a time.
 
@@ -132,6 +167,7 @@ def decode_files(
         paths: The files.
         size: Side of the results in pixels.
         channels: 1 for grey, 3 for colour.
+        resize: See `decode_image`.
         what: What they are, for messages, as in ``training images``.
         skip_broken: Whether files that cannot be read are passed over, which is noted.
 
@@ -146,37 +182,62 @@ def decode_files(
 
     pixels = np.empty((len(paths), size, size, channels), dtype=np.uint8)
 
-    def fill(start: int) -> list[tuple[int, BrokenImage]]:
+    def decode(position: int) -> None:
+        pixels[position] = decode_image(paths[position], size, channels, resize)
+
+    kept = _tried(decode, f"decoding the {what}", len(paths), what, skip_broken)
+    return (pixels if len(kept) == len(paths) else pixels[kept]), kept
+
+
+def readable_files(paths: Sequence[str], channels: int, what: str) -> np.ndarray:
+    """Positions of the files that can be read; that others are passed over is noted.
+
+    Args:
+        paths: The files.
+        channels: 1 for grey, 3 for colour.
+        what: What they are, for messages.
+    """
+
+    def read(position: int) -> None:
+        open_upright(paths[position], channels)
+
+    return _tried(read, f"looking for broken {what}", len(paths), what, skip_broken=True)
+
+
+def _tried(work: Callable[[int], None], doing: str, count: int, what: str, skip_broken: bool) -> np.ndarray:
+    """Does something with each of `count` files, several at a time; gives the positions of those that can be read."""
+    import numpy as np
+
+    def chunk(start: int) -> list[tuple[int, BrokenImage]]:
         broken = []
-        for position in range(start, min(start + _CHUNK, len(paths))):
+        for position in range(start, min(start + _CHUNK, count)):
             try:
-                pixels[position] = decode_image(paths[position], size, channels)
+                work(position)
             except BrokenImage as error:
                 broken.append((position, error))
         return broken
 
-    broken = [pair for pairs in _in_threads(fill, range(0, len(paths), _CHUNK), what, len(paths)) for pair in pairs]
+    broken = [pair for pairs in _in_threads(chunk, range(0, count, _CHUNK), doing, count) for pair in pairs]
     if not broken:
-        return pixels, np.arange(len(paths))
+        return np.arange(count)
     if not skip_broken:
         raise UserError(
-            f"{len(broken):,} of {len(paths):,} {what} cannot be read: "
+            f"{len(broken):,} of {count:,} {what} cannot be read: "
             f"{listed([f'{error.path} ({error.reason})' for _, error in broken], _LISTED_BROKEN)}; mend or remove "
             "them, or pass over them with dataset.skip_broken: true"
         )
     watcher().note(
-        f"passing over {len(broken):,} of {len(paths):,} {what}, which cannot be read: "
+        f"passing over {len(broken):,} of {count:,} {what}, which cannot be read: "
         f"{listed([error.path for _, error in broken], _LISTED_PASSED_OVER)}"
     )
-    kept = np.delete(np.arange(len(paths)), [position for position, _ in broken])
-    return pixels[kept], kept
+    return np.delete(np.arange(count), [position for position, _ in broken])
 
 
-def _in_threads(work: Callable[[int], T], starts: range, what: str, total: int) -> Iterator[T]:
+def _in_threads(work: Callable[[int], T], starts: range, doing: str, total: int) -> Iterator[T]:
     """The results of `work` in the order of `starts`; the watcher is told how far it is."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start, result in zip(starts, pool.map(work, starts), strict=True):
-            watcher().progress(f"decoding the {what}", min(start + _CHUNK, total), total)
+            watcher().progress(doing, min(start + _CHUNK, total), total)
             yield result
 
 

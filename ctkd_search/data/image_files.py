@@ -1,44 +1,45 @@
-"""Labelled image files become images in memory."""
+"""Labelled image files become images in memory, or files that can be read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import numpy as np
 
-from ctkd_search.data.decode import decode_files, listed
-from ctkd_search.data.registry import Images
+from ctkd_search.data.decode import decode_files, listed, readable_files
+from ctkd_search.data.images import ImageFiles, Images
 from ctkd_search.errors import UserError
-from ctkd_search.models.registry import Geometry
 
 _LISTED_CLASSES = 10
 
 
-def read_files(
-    paths: Sequence[Path],
-    labels: Sequence[int],
-    classes: Sequence[str],
-    geometry: Geometry,
-    what: str,
-    skip_broken: bool,
-) -> Images:
-    """Decodes labelled image files.
+def read_files(files: ImageFiles, skip_broken: bool) -> Images:
+    """Decodes labelled image files into memory.
 
     Args:
-        paths: The files.
-        labels: Class of each.
-        classes: Names of the classes, for messages.
-        geometry: Size and channels that they are to have.
-        what: What they are, for messages, as in ``training images``.
+        files: The files.
         skip_broken: Whether files that cannot be read are passed over.
 
     Raises:
         UserError: Some cannot be read, or no image of a class can.
     """
-    import numpy as np
+    paths = files.paths(slice(None))
+    pixels, kept = decode_files(paths, files.size, files.channels, files.resize, files.what, skip_broken)
+    _check_classes(files, files.labels[kept])
+    return Images(pixels, files.labels[kept])
 
-    pixels, kept = decode_files(paths, geometry.image_size, geometry.channels, what, skip_broken)
-    found = np.asarray(labels, dtype=np.int64)[kept]
-    without = [name for label, name in enumerate(classes) if label not in set(found.tolist())]
+
+def readable(files: ImageFiles) -> ImageFiles:
+    """The files that can be read. Each is read once for it, which takes about as long as an epoch of them.
+
+    Raises:
+        UserError: No image of a class can be read.
+    """
+    kept = readable_files(files.paths(slice(None)), files.channels, files.what)
+    _check_classes(files, files.labels[kept])
+    return files[kept]
+
+
+def _check_classes(files: ImageFiles, labels: np.ndarray) -> None:
+    left = set(labels.tolist())
+    without = [name for label, name in enumerate(files.classes) if label not in left]
     if without:
-        raise UserError(f"none of the {what} of {listed(without, _LISTED_CLASSES)} can be read; mend them")
-    return Images(pixels, found)
+        raise UserError(f"none of the {files.what} of {listed(without, _LISTED_CLASSES)} can be read; mend them")

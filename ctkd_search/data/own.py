@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ctkd_search.config import Augment, DatasetConfig
 from ctkd_search.data.decode import as_square, upright
-from ctkd_search.data.registry import OPTIONS_OF_OWN, DataSet, Images, Loaded
+from ctkd_search.data.images import Images
+from ctkd_search.data.registry import OPTIONS_OF_OWN, DataSet, Loaded
 from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
 from ctkd_search.models.registry import MIN_SIZE, Geometry

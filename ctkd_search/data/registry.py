@@ -9,57 +9,31 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ctkd_search.config import Augment, DatasetConfig
+from ctkd_search.data.images import STREAMED, ImageFiles, Pictures
+from ctkd_search.data.memory import room_for_images
 from ctkd_search.discovery import entries
 from ctkd_search.errors import UserError
 from ctkd_search.models.registry import Geometry
 from ctkd_search.plugins import is_reference
 
-if TYPE_CHECKING:
-    import numpy as np
-
 # The keys of `DatasetConfig` that a data set may or may not understand.
-OWN_OPTIONS = ("root", "image_size", "channels", "verify", "extra", "skip_broken", "options")
+OWN_OPTIONS = (
+    "root",
+    "image_size",
+    "channels",
+    "resize",
+    "loading",
+    "workers",
+    "verify",
+    "extra",
+    "skip_broken",
+    "options",
+)
 # Which of them the user's own data sets have: what their factories are called with.
 OPTIONS_OF_OWN = ("options",)
 _DEFAULT_VALIDATION = 0.1
-
-
-@dataclass(frozen=True)
-class Images:
-    """Labelled images in memory.
-
-    Attributes:
-        pixels: uint8, shape (images, height, width, channels).
-        labels: int64, shape (images,).
-    """
-
-    pixels: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        """How many images there are."""
-        return len(self.labels)
-
-    def __getitem__(self, chosen: np.ndarray) -> Images:
-        """The images at these positions."""
-        return Images(self.pixels[chosen], self.labels[chosen])
-
-    def joined(self, other: Images) -> Images:
-        """These images followed by the other ones."""
-        import numpy as np
-
-        return Images(np.concatenate([self.pixels, other.pixels]), np.concatenate([self.labels, other.labels]))
-
-    def fingerprint(self) -> str:
-        """A hash of every pixel and label, in order."""
-        digest = hashlib.sha256()
-        for array in (self.pixels, self.labels):
-            digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(array.tobytes())
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -75,8 +49,8 @@ class Splits:
         fingerprint: Hash of the training images and all that is derived from them.
     """
 
-    train: Images
-    validation: Images
+    train: Pictures
+    validation: Pictures
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -85,8 +59,15 @@ class Splits:
     @property
     def geometry(self) -> Geometry:
         """Classes, channels and image size."""
-        _, _, size, channels = self.train.pixels.shape
-        return Geometry(len(self.classes), channels, size)
+        return Geometry(len(self.classes), self.train.channels, self.train.size)
+
+    @property
+    def loading(self) -> str:
+        """Where the images are while they are learned from, in words."""
+        size = f"{len(self.train) * self.train.size**2 * self.train.channels / 1e9:.2g} GB"
+        if isinstance(self.train, ImageFiles):
+            return f"streamed from their files, {size} of pixels in every epoch"
+        return f"{size} in memory"
 
     def with_validation(self) -> Splits:
         """The splits of the final training: everything that may be learned from, and nothing held out."""
@@ -99,7 +80,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a data set hands over.
+    """What a data set hands over. Those whose images are files give the files, whether they fit into memory or not.
 
     Attributes:
         train: Every image that may be learned from.
@@ -107,9 +88,9 @@ class Loaded:
         validation: The data set's own validation split, where it has one.
     """
 
-    train: Images
+    train: Pictures
     classes: tuple[str, ...]
-    validation: Images | None = None
+    validation: Pictures | None = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +118,7 @@ class DataSet:
     augment: Augment
     geometry: Callable[[DatasetConfig], Geometry]
     load_train: Callable[[DatasetConfig], Loaded]
-    load_test: Callable[[DatasetConfig], Images]
+    load_test: Callable[[DatasetConfig], Pictures]
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     required: Mapping[str, str] = field(default_factory=dict)
@@ -198,7 +179,13 @@ def problems(config: DatasetConfig) -> list[tuple[str, str]]:
     for option, meaning in dataset.required.items():
         if getattr(config, option) is None:
             found.append((option, f"is missing: {meaning}"))
-    return found or list(dataset.problems(config))
+    return found or list(dataset.problems(config)) or list(_resize_faults(config))
+
+
+def _resize_faults(config: DatasetConfig) -> Iterator[tuple[str, str]]:
+    if config.resize is not None and config.resize < geometry(config).image_size:
+        size = geometry(config).image_size
+        yield "resize", f"must be at least the image size {size}, which is cut out of it, but got {config.resize}"
 
 
 def resolved(config: DatasetConfig) -> DatasetConfig:
@@ -213,11 +200,14 @@ def geometry(config: DatasetConfig) -> Geometry:
     return find(config).geometry(config)
 
 
-def load_train(config: DatasetConfig) -> Splits:
+def load_train(config: DatasetConfig, augment: Augment | None = None, like: str | None = None) -> Splits:
     """Loads a data set and cuts its validation split off, before anything else sees it.
 
     Args:
         config: The data set; relative directories are relative to the working directory.
+        augment: How its images will be varied: what cuts parts out of the original pictures must have their files.
+        like: The fingerprint of images that were loaded earlier. Where the config leaves it open, these are held in
+            memory or streamed as those were, whatever memory is free now.
 
     Returns:
         Training and validation images. The test split is not read.
@@ -225,36 +215,63 @@ def load_train(config: DatasetConfig) -> Splits:
     Raises:
         UserError: The files are missing or broken, or too few for the split.
     """
-    import numpy as np
-
+    from ctkd_search.data.measure import mean_and_deviation
     from ctkd_search.data.split import stratified_split
 
     dataset = find(config)
     loaded = dataset.load_train(config)
     train, validation = loaded.train, loaded.validation
+    if isinstance(train, ImageFiles):
+        total = train.bytes_held + (validation.bytes_held if isinstance(validation, ImageFiles) else 0)
+        streamed = _streamed(config, total, augment, like)
+        train = _settled(config, train, streamed)
+        if isinstance(validation, ImageFiles):
+            validation = _settled(config, validation, streamed)
     if validation is None:
         share = config.validation or _DEFAULT_VALIDATION
         kept, held_out = stratified_split(train.labels, share, config.split_seed, loaded.classes)
         train, validation = train[kept], train[held_out]
     mean, std = dataset.mean, dataset.std
     if mean is None or std is None:
-        channels = train.pixels.reshape(-1, train.pixels.shape[-1])
-        mean = tuple(round(float(value), 3) for value in channels.mean(axis=0, dtype=np.float64))
-        std = tuple(round(max(float(value), 1.0), 3) for value in channels.std(axis=0, dtype=np.float64))
+        mean, std = mean_and_deviation(train)
     return Splits(train, validation, loaded.classes, mean, std, _hash(train, mean, std))
 
 
-def load_test(config: DatasetConfig) -> Images:
+def _streamed(config: DatasetConfig, size: int, augment: Augment | None, like: str | None) -> bool:
+    """Whether images whose pixels take `size` bytes stay in their files."""
+    if augment is not None and augment.resized_crop:
+        return True
+    if config.loading in ("resident", "streamed"):
+        return config.loading == "streamed"
+    return like.startswith(STREAMED) if like else size > room_for_images()
+
+
+def _settled(config: DatasetConfig, files: ImageFiles, streamed: bool) -> Pictures:
+    """Files that are to be streamed, or the images that they hold."""
+    from ctkd_search.data.image_files import read_files, readable
+
+    skip_broken = bool(config.skip_broken)
+    if not streamed:
+        return read_files(files, skip_broken)
+    return readable(files) if skip_broken else files
+
+
+def load_test(config: DatasetConfig) -> Pictures:
     """Loads the test split. Only the final training calls this.
 
     Raises:
         UserError: The files are missing or broken.
     """
-    return find(config).load_test(config)
+    images = find(config).load_test(config)
+    if isinstance(images, ImageFiles):
+        return _settled(config, images, _streamed(config, images.bytes_held, None, None))
+    return images
 
 
-def _hash(train: Images, mean: tuple[float, ...], std: tuple[float, ...]) -> str:
-    return hashlib.sha256(f"{train.fingerprint()} {mean} {std}".encode()).hexdigest()
+def _hash(train: Pictures, mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+    fingerprint = train.fingerprint()
+    prefix = STREAMED if fingerprint.startswith(STREAMED) else ""
+    return prefix + hashlib.sha256(f"{fingerprint} {mean} {std}".encode()).hexdigest()
 
 
 def cache_directory() -> Path:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ctkd_search.config import Augment
-from ctkd_search.data.registry import Images
+from ctkd_search.data.images import Images
 
 # Part of the name of everything that is recorded along the stream: raise it when the stream changes.
 STREAM_VERSION = 1
@@ -31,12 +31,14 @@ class Plan:
         down: Rows that the crop is shifted by, 0 to twice the border, shape (images,).
         right: Columns, likewise.
         flipped: Whether the image is mirrored, bool, shape (images,).
+        crops: Seed of the random resized crop at each position, int64, shape (images,); None without such crops.
     """
 
     order: Tensor
     down: Tensor
     right: Tensor
     flipped: Tensor
+    crops: Tensor | None = None
 
 
 class Normalise(torch.nn.Module):
@@ -75,13 +77,18 @@ class Stream:
     """
 
     def __init__(self, images: Images, normalise: Normalise, augment: Augment, seed: int, device: torch.device) -> None:
+        self._set_up(images.size, torch.tensor(images.labels, device=device), normalise, augment, seed, device)
         self.pixels = torch.tensor(images.pixels, device=device)
-        self.labels = torch.tensor(images.labels, device=device)
+
+    def _set_up(
+        self, size: int, labels: Tensor, normalise: Normalise, augment: Augment, seed: int, device: torch.device
+    ) -> None:
+        self.size = size
+        self.labels = labels
         self.normalise = normalise
         self.augment = augment
         self.seed = seed
         self.device = device
-        size = self.pixels.shape[1]
         # Row r of the bordered image shows row mirror[r] of the image: a border by reflection, without copying.
         shifted = torch.arange(-augment.crop, size + augment.crop).abs()
         self._mirror = torch.where(shifted < size, shifted, 2 * (size - 1) - shifted).to(device)
@@ -103,17 +110,29 @@ class Stream:
 
         count, shifts = len(self), 2 * self.augment.crop + 1
         flips = torch.randint(0, 2, (count,), generator=generator("flip")) if self.augment.flip else torch.zeros(count)
+        crops = None
+        if self.augment.resized_crop:
+            crops = torch.randint(0, 2**62, (count,), generator=generator("resized crop"))
         return Plan(
-            order=torch.randperm(count, generator=generator("order")).to(self.device),
+            order=torch.randperm(count, generator=generator("order")).to(self.labels.device),
             down=torch.randint(0, shifts, (count,), generator=generator("down")).to(self.device),
             right=torch.randint(0, shifts, (count,), generator=generator("right")).to(self.device),
             flipped=flips.bool().to(self.device),
+            crops=crops,
         )
 
     def spans(self, batch_size: int) -> Iterator[tuple[int, int]]:
         """First position of each batch of an epoch, and one past its last; the last batch may be smaller."""
         for start in range(0, len(self), batch_size):
             yield start, min(start + batch_size, len(self))
+
+    def batches(self, plan: Plan, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The views of an epoch in batches, as `views` gives them.
+
+        Whoever goes along the same plan at the same time asks for batches before any of them is taken: images that must
+        be decoded first are then decoded once for all of them.
+        """
+        return (self.views(plan, start, stop) for start, stop in self.spans(batch_size))
 
     def views(self, plan: Plan, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """The images that a plan has at positions `start` to `stop` (exclusive), as the student sees them.
@@ -124,8 +143,11 @@ class Stream:
             Normalised images, float32 of shape (batch, channels, height, width), and labels, int64.
         """
         index = plan.order[start:stop]
+        return self._seen(self.pixels, index, plan, start, stop), self.labels[index]
+
+    def _seen(self, pixels: Tensor, index: Tensor, plan: Plan, start: int, stop: int) -> Tensor:
+        """The images at `index` of `pixels`, cut and mirrored as the plan has it at positions `start` to `stop`."""
         rows = self._mirror[plan.down[start:stop, None] + self._span]
         columns = self._mirror[plan.right[start:stop, None] + self._span]
         columns = torch.where(plan.flipped[start:stop, None], columns.flip(1), columns)
-        cropped = self.pixels[index[:, None, None], rows[:, :, None], columns[:, None, :]]
-        return self.normalise(cropped), self.labels[index]
+        return self.normalise(pixels[index[:, None, None], rows[:, :, None], columns[:, None, :]])

@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 
 from ctkd_search.config import Augment, Recipe, TrialConfig
+from ctkd_search.data.file_stream import stream_of
 from ctkd_search.data.registry import Splits
 from ctkd_search.data.stream import STREAM_VERSION, Normalise, Plan, Stream, derived_seed
 from ctkd_search.distill.cache import TeacherCache, content_hash
 from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.methods.base import LOGITS
-from ctkd_search.distill.teachers import Expert, ScratchTeacher
+from ctkd_search.distill.teachers import Expert, ScratchTeacher, expert_batch
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.models import build
 from ctkd_search.models.network import TappedNetwork
@@ -63,7 +64,8 @@ class TeacherRun:
     @property
     def shelf(self) -> str:
         """The name under which it is kept."""
-        return f"{_TEACHER}-{content_hash({**dataclasses.asdict(self), 'stream': STREAM_VERSION})}"
+        described = {**dataclasses.asdict(self), "augment": self.augment.given(), "stream": STREAM_VERSION}
+        return f"{_TEACHER}-{content_hash(described)}"
 
     def expert(self) -> str:
         """The record of its last weights."""
@@ -126,7 +128,7 @@ def expert_run(config: TrialConfig, data: str, device: torch.device) -> TeacherR
 def make_stream(splits: Splits, augment: Augment, seed: int, device: torch.device) -> Stream:
     """The stream of a data set's training images."""
     normalise = Normalise(splits.mean, splits.std).to(device)
-    return Stream(splits.train, normalise, augment, derived_seed("stream", seed), device)
+    return stream_of(splits.train, normalise, augment, derived_seed("stream", seed), device)
 
 
 def start_teacher(run: TeacherRun, splits: Splits, device: torch.device) -> ScratchTeacher:
@@ -170,7 +172,8 @@ def prepare(
     accuracies = _taken_up(run, cache, storage, teacher)
     for epoch in range(len(accuracies), run.epochs):
         started = time.perf_counter()
-        logits = torch.cat(list(teacher.train(stream, stream.plan(epoch), epoch)))
+        batches = stream.batches(stream.plan(epoch), run.recipe.batch_size)
+        logits = torch.cat(list(teacher.train(batches, epoch)))
         if not logits.isfinite().all():
             raise WorkFailed(
                 f"the teacher {run.architecture} diverged in epoch {epoch + 1} of its training; lower "
@@ -254,7 +257,7 @@ class TeacherRecording:
         described = {
             "expert": expert_id,
             "stream": [STREAM_VERSION, stream.seed],
-            "augment": dataclasses.asdict(stream.augment),
+            "augment": stream.augment.given(),
             "data": splits.fingerprint,
         }
         self._shelf = f"{MAPS}-{content_hash(described)}"
@@ -290,13 +293,14 @@ class TeacherRecording:
             if self.limit:
                 self._notes.append(_LIMIT_REACHED)
             chosen = [expert.layers.index(layer) for layer in self.layers]
-            return ([pieces[index] for index in chosen] for pieces in expert.says(self.stream, plan))
+            words = expert.says(self.stream.batches(plan, expert_batch(self.stream.size)))
+            return ([pieces[index] for index in chosen] for pieces in words)
         self.cache.shelves.describe(self._shelf, self._described)
         # Logits are small; maps, which are large, are kept only where some trial looks at maps.
         worth_keeping = (LOGITS,) if self.layers == (LOGITS,) else expert.layers
         stored: dict[int, np.ndarray] = {}
         start = 0
-        for pieces in expert.says(self.stream, plan):
+        for pieces in expert.says(self.stream.batches(plan, expert_batch(self.stream.size))):
             for layer, piece in zip(expert.layers, pieces, strict=True):
                 if layer not in worth_keeping:
                     continue

@@ -19,6 +19,13 @@ from ctkd_search.models.network import TappedNetwork
 # The expert looks at this many positions of the stream at a time, whatever the student's batch size: so its maps are
 # the same to the last bit for every student, live and recorded.
 EXPERT_BATCH = 256
+# Images larger than these are looked at fewer at a time.
+_SMALL = 64
+
+
+def expert_batch(size: int) -> int:
+    """How many images of a size the expert looks at a time."""
+    return EXPERT_BATCH if size <= _SMALL else max(1, EXPERT_BATCH * _SMALL**2 // size**2)
 
 
 @dataclass(frozen=True)
@@ -76,8 +83,12 @@ class ScratchTeacher:
         self.epochs = epochs
         self.optimizer = make_optimizer(network, recipe)
 
-    def train(self, stream: Stream, plan: Plan, epoch: int) -> Iterator[Tensor]:
+    def train(self, batches: Iterable[tuple[Tensor, Tensor]], epoch: int) -> Iterator[Tensor]:
         """Trains one epoch, a step each time it is asked for more.
+
+        Args:
+            batches: The epoch's views, in batches of its recipe's size.
+            epoch: The epoch, for the learning rate.
 
         Yields:
             Logits of the next positions of the stream, as they were before the step that learns from them, in
@@ -85,9 +96,8 @@ class ScratchTeacher:
         """
         set_lr(self.optimizer, self.recipe.lr_at(epoch, self.epochs))
         self.network.train()
-        for start, stop in stream.spans(self.recipe.batch_size):
-            images, labels = stream.views(plan, start, stop)
-            with autocast(self.recipe.precision, stream.device):
+        for images, labels in batches:
+            with autocast(self.recipe.precision, images.device):
                 logits, _ = self.network(images)
             logits = logits.float()
             self.optimizer.zero_grad(set_to_none=True)
@@ -120,16 +130,18 @@ class Expert:
         self.layers = tuple(layers or (LOGITS, *network.layers))
 
     @torch.no_grad()
-    def says(self, stream: Stream, plan: Plan) -> Iterator[list[Tensor]]:
+    def says(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[list[Tensor]]:
         """What it says along an epoch of the stream.
 
+        Args:
+            batches: The epoch's views, `expert_batch` at a time.
+
         Yields:
-            For the next `EXPERT_BATCH` positions, the map of each layer, shape (positions, height · width), and for
+            For the positions of the next batch, the map of each layer, shape (positions, height · width), and for
             `LOGITS` its logits, shape (positions, classes); all in float32.
         """
-        for start, stop in stream.spans(EXPERT_BATCH):
-            images, _ = stream.views(plan, start, stop)
-            with autocast(self.precision, stream.device):
+        for images, _ in batches:
+            with autocast(self.precision, images.device):
                 logits, features = self.network(images)
             yield [
                 logits.float() if layer == LOGITS else losses.attention_map(features[layer - 1])
@@ -158,17 +170,20 @@ class LiveTeachers:
 
     def lessons(self, epoch: int) -> Iterator[Lesson]:
         """The lessons of an epoch; going through them trains the scratch teacher."""
-        plan = self.stream.plan(epoch)
-        said = Rechunked([logits] for logits in self.scratch.train(self.stream, plan, epoch)) if self.scratch else None
-        seen = Rechunked(self.expert.says(self.stream, plan)) if self.expert else None
+        stream, plan = self.stream, self.stream.plan(epoch)
+        said = seen = None
+        if self.scratch:
+            batches = stream.batches(plan, self.scratch.recipe.batch_size)
+            said = Rechunked([logits] for logits in self.scratch.train(batches, epoch))
+        if self.expert:
+            seen = Rechunked(self.expert.says(stream.batches(plan, expert_batch(stream.size))))
         layers = self.expert.layers if self.expert else ()
-        for start, stop in self.stream.spans(self.batch_size):
-            images, labels = self.stream.views(plan, start, stop)
+        for images, labels in stream.batches(plan, self.batch_size):
             yield Lesson(
                 images,
                 labels,
-                scratch_logits=said.take(stop - start)[0] if said else None,
-                expert_says=dict(zip(layers, seen.take(stop - start), strict=True)) if seen else {},
+                scratch_logits=said.take(len(labels))[0] if said else None,
+                expert_says=dict(zip(layers, seen.take(len(labels)), strict=True)) if seen else {},
             )
 
     def notes(self) -> list[str]:
@@ -223,8 +238,8 @@ class RecordedTeachers:
         logits = self.recording.logits(epoch)
         kept = self.recording.expert_says(epoch, plan) if self.layers else {}
         computed = None if isinstance(kept, Mapping) else Rechunked(kept)
-        for start, stop in self.stream.spans(self.batch_size):
-            images, labels = self.stream.views(plan, start, stop)
+        spans = self.stream.spans(self.batch_size)
+        for (start, stop), (images, labels) in zip(spans, self.stream.batches(plan, self.batch_size), strict=True):
             if computed:
                 maps = dict(zip(self.layers, computed.take(stop - start), strict=True))
             else:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctkd_search.data.registry import Images
+from ctkd_search.data.images import Pictures
 from ctkd_search.data.stream import Normalise
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.step import StudentStep
@@ -35,7 +35,7 @@ class Trainer:
         step: StudentStep,
         teachers: Teachers,
         epochs: int,
-        validation: Images,
+        validation: Pictures,
         normalise: Normalise,
         metrics: Collection[str] = (),
     ) -> None:

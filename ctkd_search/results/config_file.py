@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctkd_search import data
-from ctkd_search.config import Count, DatasetConfig, Recipe, Seed, TeachersConfig, TrialConfig
+from ctkd_search.config import Count, DatasetConfig, Recipe, Seed, TeachersConfig, TrialConfig, plain
 from ctkd_search.distill.methods.base import methods
 from ctkd_search.errors import UserError
 from ctkd_search.metrics import ACCURACY, ALWAYS, METRICS, OBJECTIVES, ON_REQUEST, class_fault
@@ -68,7 +68,7 @@ def config_text(space: Space, search: SearchRecord, trial: TrialRecord, splits: 
         "train": whole["train"],
         "teachers": _without_none(whole["teachers"]),
         "dataset": _without_none(whole["dataset"]),
-        "augment": whole["augment"],
+        "augment": plain(config.augment.given()),
         **({"metrics": list(config.metrics)} if config.metrics else {}),
         **({"objective": config.objective} if config.objective != ACCURACY.key else {}),
         **({"experiment": space.tracking.experiment} if space.tracking.experiment else {}),

@@ -72,7 +72,8 @@ def _images_of(search: SearchRecord) -> tuple[Geometry, list[float], list[float]
     if search.geometry and search.mean and search.std:
         return Geometry(*search.geometry), search.mean, search.std
     # The record of an earlier version, which did not note them.
-    splits = data.load_train(kept_space(search.space).dataset)
+    space = kept_space(search.space)
+    splits = data.load_train(space.dataset, space.augment, search.fingerprint)
     if splits.fingerprint != search.fingerprint:
         raise UserError(
             f"the training images are not those of the search {search.name!r}, which does not say how they were "

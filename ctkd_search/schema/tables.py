@@ -155,7 +155,7 @@ def _datasets() -> str:
     for name in data.names():
         dataset = data.describe(name)
         keys = [f"`{key}`" + (" (required)" if key in dataset.required else "") for key in dataset.options]
-        own = plain({"crop": dataset.augment.crop, "flip": dataset.augment.flip})
+        own = plain(dataset.augment.given())
         augment = ", ".join(f"{key}: {_bare(value)}" for key, value in own.items())
         rows.append((f"`{name}`", dataset.summary, ", ".join(keys), f"`{{{augment}}}`"))
     rows.append(("`package.module:factory`", "your own data set, made by your function", "`options`", "what it says"))

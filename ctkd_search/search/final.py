@@ -72,11 +72,11 @@ def train_final(request: FinalRequest, console: Console) -> None:
     parent = request.trials_dir / plan.name
     earlier = earlier_training(parent, plan, request.resume, say)
     make_directory(request.trials_dir)
-    searched = data.load_train(plan.config.dataset)
+    searched = data.load_train(plan.config.dataset, plan.config.augment, request.fingerprint)
     if request.fingerprint not in (None, searched.fingerprint):
         say("warning: these are not the training images that the config was found on")
     splits = searched.with_validation()
-    say(f"data: {len(splits.train):,} images, training and validation together")
+    say(f"data: {len(splits.train):,} images, training and validation together; {splits.loading}")
     if earlier and earlier.search().fingerprint != splits.fingerprint:
         raise UserError(f"the images are not those that {earlier.path} began with; leave --resume out to begin anew")
     trials = plan.trials()

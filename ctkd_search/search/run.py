@@ -73,8 +73,9 @@ def run_search(request: Request, console: Console) -> None:
     make_directory(request.trials_dir)
     budget = request.space.budget
     say(f"search {request.name}: {budget.trials} trials of up to {budget.epochs} epochs")
-    splits = data.load_train(request.space.dataset)
-    say(f"data: {len(splits.train):,} training images, {len(splits.validation):,} held out for validation")
+    splits = data.load_train(request.space.dataset, request.space.augment, earlier.fingerprint if earlier else None)
+    counts = f"{len(splits.train):,} training images, {len(splits.validation):,} held out for validation"
+    say(f"data: {counts}; {splits.loading}")
     if earlier and earlier.fingerprint != splits.fingerprint:
         raise UserError(
             f"the training images are not those that search {request.name!r} began with; use another --name"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ctkd_search.data import Splits
@@ -157,7 +158,7 @@ def _register(
     )
     return log_student(
         kept_student(folder, trial, splits),
-        splits.train.pixels[:_EXAMPLES],
+        splits.train[np.arange(min(_EXAMPLES, len(splits.train)))].held().pixels,
         tracker.mlflow,
         run_id,
         said.name,

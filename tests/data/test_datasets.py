@@ -30,7 +30,7 @@ def images_of(*splits):
     return sorted(
         pixels.tobytes() + label.tobytes()
         for split in splits
-        for pixels, label in zip(split.pixels, split.labels, strict=True)
+        for pixels, label in zip(split.held().pixels, split.labels, strict=True)
     )
 
 
@@ -133,7 +133,7 @@ def test_mean_and_deviation_are_published_or_measured_on_the_training_images(cas
 
 def test_options_of_other_data_sets_are_named(case):
     foreign = {"root": ".", "image_size": 32, "channels": 3, "verify": True, "extra": False, "skip_broken": False}
-    foreign["options"] = {"size": 3}
+    foreign |= {"options": {"size": 3}, "resize": 64, "loading": "streamed", "workers": 1}
     assert foreign.keys() == set(data.OWN_OPTIONS)
     for option in foreign.keys() - set(data.find(case.config).options):
         found = data.problems(dataclasses.replace(case.config, **{option: foreign[option]}))
@@ -175,8 +175,8 @@ def test_describing_imports_neither_torch_nor_numpy(tmp_path):
 def test_photographs_are_the_same_in_folders_and_in_batches(cifar_jpeg, tmp_path):
     whole = data.describe("folder").load_train(folder_config(cifar_jpeg, image_size=32))
     test = data.load_test(folder_config(cifar_jpeg, image_size=32))
-    write_cifar10(tmp_path, (whole.train.pixels, whole.train.labels), (test.pixels, test.labels))
+    write_cifar10(tmp_path, (whole.train.held().pixels, whole.train.labels), (test.pixels, test.labels))
     batches = data.describe("cifar10").load_train(cifar10_config(tmp_path))
     assert whole.classes == batches.classes == CIFAR_CLASSES
-    assert batches.train.fingerprint() == whole.train.fingerprint()
+    assert batches.train.fingerprint() == whole.train.held().fingerprint()
     assert data.load_test(cifar10_config(tmp_path)).fingerprint() == test.fingerprint()

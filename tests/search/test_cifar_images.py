@@ -47,7 +47,7 @@ def test_a_folder_of_photographs_is_searched_and_the_winner_trained(cifar_jpeg, 
 
 def test_the_shipped_space_runs_on_torchvisions_layout(cifar_jpeg, tmp_path):
     config = folder_config(cifar_jpeg)
-    train, test = describe("folder").load_train(config).train, load_test(config)
+    train, test = describe("folder").load_train(config).train.held(), load_test(config)
     order = np.random.default_rng(0).permutation(len(train))
     root = tmp_path / "downloads"
     write_cifar10(root, (train.pixels[order], train.labels[order]), (test.pixels, test.labels))

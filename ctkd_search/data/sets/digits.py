@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ctkd_search.config import Augment, DatasetConfig
-from ctkd_search.data.registry import DataSet, Images, Loaded
+from ctkd_search.data.images import Images
+from ctkd_search.data.registry import DataSet, Loaded
 from ctkd_search.models.registry import Geometry
 
 _CLASSES = tuple("0123456789")

@@ -10,8 +10,8 @@ from pathlib import Path
 from ctkd_search.config import Augment, DatasetConfig
 from ctkd_search.data.decode import listed
 from ctkd_search.data.detection import found_in
-from ctkd_search.data.image_files import read_files
-from ctkd_search.data.registry import DataSet, Images, Loaded, problems
+from ctkd_search.data.images import ImageFiles
+from ctkd_search.data.registry import DataSet, Loaded, problems
 from ctkd_search.errors import UserError
 from ctkd_search.models.registry import MIN_SIZE, Geometry
 
@@ -113,8 +113,8 @@ def _too_few(config: DatasetConfig) -> Iterator[str]:
         )
 
 
-def _images(config: DatasetConfig, split: str) -> Images:
-    """Decodes one split; files and classes in alphabetical order."""
+def _images(config: DatasetConfig, split: str) -> ImageFiles:
+    """The files of one split; files and classes in alphabetical order."""
     directory = _root(config) / split
     if not directory.is_dir():
         raise UserError(f"{directory} is not a directory; a folder data set is laid out as {_LAYOUT}")
@@ -123,8 +123,17 @@ def _images(config: DatasetConfig, split: str) -> Images:
     by_class = _by_class(config, split)
     paths = [path for paths in by_class for path in paths]
     labels = [label for label, files in enumerate(by_class) for _ in files]
-    return read_files(
-        paths, labels, _classes(config), _geometry(config), _WHAT[split], skip_broken=bool(config.skip_broken)
+    _, channels, size = _geometry(config)
+    return ImageFiles.at(
+        _root(config),
+        paths,
+        labels,
+        classes=_classes(config),
+        what=_WHAT[split],
+        size=size,
+        channels=channels,
+        resize=config.resize,
+        workers=config.workers,
     )
 
 
@@ -138,7 +147,7 @@ def _load_train(config: DatasetConfig) -> Loaded:
 DATASET = DataSet(
     name="folder",
     summary="your own images, laid out as `root/train/<class>/*` and `root/test/<class>/*`",
-    options=("root", "image_size", "channels", "skip_broken"),
+    options=("root", "image_size", "channels", "resize", "loading", "workers", "skip_broken"),
     augment=Augment(crop=4, flip=True),
     geometry=_geometry,
     load_train=_load_train,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ctkd_search.config import Augment, DatasetConfig
+from ctkd_search.data.images import Images
 from ctkd_search.data.published import Published, root_of, root_problems
-from ctkd_search.data.registry import DataSet, Images, Loaded
+from ctkd_search.data.registry import DataSet, Loaded
 from ctkd_search.errors import UserError
 from ctkd_search.models.registry import Geometry
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from ctkd_search.config import Augment, DatasetConfig
 from ctkd_search.data.decode import listed
-from ctkd_search.data.image_files import read_files
+from ctkd_search.data.images import ImageFiles
 from ctkd_search.data.published import check_md5, root_of, root_problems
-from ctkd_search.data.registry import DataSet, Images, Loaded
+from ctkd_search.data.registry import DataSet, Loaded
 from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
 from ctkd_search.models.registry import Geometry
@@ -183,18 +183,23 @@ def _load_train(config: DatasetConfig) -> Loaded:
         raise _others(f"{folder / 'wnids.txt'} names {len(wnids)} classes instead of {_CLASSES}")
     classes = _class_names(folder, wnids)
     files = _training_files(folder, wnids, verify)
-    return Loaded(_read(config, files, classes, "training images"), classes)
+    return Loaded(_listed(config, files, classes, "training images"), classes)
 
 
-def _load_test(config: DatasetConfig) -> Images:
+def _load_test(config: DatasetConfig) -> ImageFiles:
     folder = _ready(config)
     wnids = _wnids(folder)
     files = _test_files(folder, wnids, config.verify is not False)
-    return _read(config, files, _class_names(folder, wnids), "test images")
+    return _listed(config, files, _class_names(folder, wnids), "test images")
 
 
-def _read(config: DatasetConfig, files: tuple[list[Path], list[int]], classes: tuple[str, ...], what: str) -> Images:
-    return read_files(*files, classes, _geometry(config), what, bool(config.skip_broken))
+def _listed(
+    config: DatasetConfig, files: tuple[list[Path], list[int]], classes: tuple[str, ...], what: str
+) -> ImageFiles:
+    size, channels = _geometry(config).image_size, _geometry(config).channels
+    return ImageFiles.at(
+        _folder(config), *files, classes=classes, what=what, size=size, channels=channels, workers=config.workers
+    )
 
 
 def _geometry(config: DatasetConfig) -> Geometry:
@@ -224,7 +229,7 @@ def _problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
 DATASET = DataSet(
     name="tiny-imagenet",
     summary="110,000 photographs of 64x64 pixels in 200 classes; downloaded on first use",
-    options=("root", "verify", "skip_broken"),
+    options=("root", "loading", "workers", "verify", "skip_broken"),
     augment=Augment(crop=8, flip=True),
     geometry=_geometry,
     load_train=_load_train,

@@ -68,7 +68,7 @@ def looks(config: TrialConfig, state: Path, splits: Splits, teachers: KeptTeache
     networks = {EXPERT: _expert(config, splits, teachers), BEFORE: before, AFTER: after}
     chosen = one_of_each_class(splits.validation.labels, SHOWN)
     # Those that are shown, and then those that are compared too.
-    images = splits.validation[np.concatenate([chosen, np.arange(min(_COMPARED, len(splits.validation)))])]
+    images = splits.validation[np.concatenate([chosen, np.arange(min(_COMPARED, len(splits.validation)))])].held()
     normalise = Normalise(splits.mean, splits.std)
     maps = {(layer, name): found for name, net in networks.items() for layer, found in _maps(net, images, normalise)}
     similarity = {}

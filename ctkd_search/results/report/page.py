@@ -52,7 +52,7 @@ def write_report(trials_dir: Path, name: str, directory: Path | None = None, spl
     missing = None
     if splits is None:
         try:
-            splits = data.load_train(standing.space.dataset)
+            splits = data.load_train(standing.space.dataset, standing.space.augment, search.fingerprint)
         except UserError as error:
             missing = f"the images cannot be loaded any more ({error})"
     if splits is not None and splits.fingerprint != search.fingerprint:

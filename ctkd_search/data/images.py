@@ -1,0 +1,204 @@
+"""Labelled images: held in memory as pixels, or as files that are decoded when they are looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ctkd_search.data.decode import decode_image
+from ctkd_search.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# What the fingerprint of images that are not held in memory begins with.
+STREAMED = "files-"
+# So many files, evenly spread, are decoded for a fingerprint.
+_PROBES = 16
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images in memory.
+
+    Attributes:
+        pixels: uint8, shape (images, height, width, channels).
+        labels: int64, shape (images,).
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self.labels)
+
+    def __getitem__(self, chosen: np.ndarray) -> Images:
+        """The images at these positions."""
+        return Images(self.pixels[chosen], self.labels[chosen])
+
+    @property
+    def size(self) -> int:
+        """Side of an image in pixels."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return int(self.pixels.shape[-1])
+
+    def joined(self, other: Pictures) -> Images:
+        """These images followed by the other ones."""
+        import numpy as np
+
+        held = other.held()
+        return Images(np.concatenate([self.pixels, held.pixels]), np.concatenate([self.labels, held.labels]))
+
+    def held(self) -> Images:
+        """The same images in memory: these."""
+        return self
+
+    def fingerprint(self) -> str:
+        """A hash of every pixel and label, in order."""
+        digest = hashlib.sha256()
+        for array in (self.pixels, self.labels):
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Labelled images as files, for data sets that do not fit into memory.
+
+    Names, and what tells a changed file, stand in arrays, so that a million of them take little room and are handed to
+    other processes without being copied.
+
+    Attributes:
+        root: The directory that the names are relative to.
+        names: Paths of the files, as bytes, shape (images,).
+        marks: Size in bytes and time of modification in nanoseconds of each file, int64, shape (images, 2).
+        labels: int64, shape (images,).
+        classes: Names of the classes, for messages.
+        what: What they are, for messages, as in ``training images``.
+        size: Side in pixels that students see.
+        channels: 1 for grey, 3 for colour.
+        resize: Length that a picture's shorter side is resized to before its centred square is cut out; None for
+            `size`, which cuts nothing off.
+        workers: Processes that decode while images are streamed; None for one for each thread of the trial.
+    """
+
+    root: str
+    names: np.ndarray
+    marks: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    what: str
+    size: int
+    channels: int
+    resize: int | None = None
+    workers: int | None = None
+
+    @classmethod
+    def at(cls, root: Path, paths: Sequence[Path], labels: Sequence[int], **said: Any) -> ImageFiles:
+        """The files at these paths.
+
+        Args:
+            root: A directory above all of them.
+            paths: The files.
+            labels: The class of each.
+            **said: The other attributes.
+
+        Raises:
+            UserError: A file has gone.
+        """
+        import numpy as np
+
+        # Bytes of one length each: a million Python strings would be copied, page by page, into every process.
+        names = np.array([os.fsencode(path.relative_to(root)) for path in paths], dtype=np.bytes_)
+        marks = np.empty((len(paths), 2), dtype=np.int64)
+        for number, path in enumerate(paths):
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise UserError(f"cannot read the image {path}: {error.strerror or error}") from None
+            marks[number] = status.st_size, status.st_mtime_ns
+        return cls(os.fspath(root), names, marks, np.asarray(labels, dtype=np.int64), **said)
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self.labels)
+
+    def __getitem__(self, chosen: np.ndarray) -> ImageFiles:
+        """The images at these positions."""
+        return dataclasses.replace(self, names=self.names[chosen], marks=self.marks[chosen], labels=self.labels[chosen])
+
+    def joined(self, other: Pictures) -> ImageFiles:
+        """These images followed by the other ones, which must be files of the same data set."""
+        import numpy as np
+
+        assert isinstance(other, ImageFiles)
+        assert other.root == self.root
+        return dataclasses.replace(
+            self,
+            names=np.concatenate([self.names, other.names]),
+            marks=np.concatenate([self.marks, other.marks]),
+            labels=np.concatenate([self.labels, other.labels]),
+        )
+
+    def paths(self, chosen: np.ndarray | slice) -> list[str]:
+        """The paths of some of the files."""
+        return [os.path.join(self.root, os.fsdecode(name)) for name in self.names[chosen]]
+
+    def held(self) -> Images:
+        """The same images in memory: each decoded now, several at a time.
+
+        Raises:
+            UserError: A file is no image, or a broken one.
+        """
+        import numpy as np
+
+        pixels = np.empty((len(self), self.size, self.size, self.channels), dtype=np.uint8)
+
+        def decode(numbered: tuple[int, str]) -> None:
+            number, path = numbered
+            pixels[number] = decode_image(path, self.size, self.channels, self.resize)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(decode, enumerate(self.paths(slice(None)))):
+                pass
+        return Images(pixels, self.labels)
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes that the pixels would take in memory."""
+        return len(self) * self.size**2 * self.channels
+
+    def fingerprint(self) -> str:
+        """A hash of every file's name, size and time of modification, of the labels, and of a few files' pixels.
+
+        Reading every pixel would take as long as an epoch. What escapes it is a file whose content was replaced by as
+        many bytes and whose time of modification was set back; what it notices without need is a copy that did not
+        keep the times. The pixels of 16 files tell another decoder, or another way of decoding.
+
+        Raises:
+            UserError: One of the few is no image, or a broken one.
+        """
+        import numpy as np
+
+        digest = hashlib.sha256(f"{self.size} {self.channels} {self.resize} {len(self)}".encode())
+        digest.update(b"\0".join(self.names.tolist()))
+        digest.update(self.marks.tobytes())
+        digest.update(self.labels.tobytes())
+        probes = np.linspace(0, len(self) - 1, min(len(self), _PROBES)).astype(np.int64)
+        digest.update(self[probes].held().pixels.tobytes())
+        return STREAMED + digest.hexdigest()
+
+
+Pictures: TypeAlias = Images | ImageFiles

@@ -1,0 +1,215 @@
+"""Processes that decode image files: torch's DataLoader, told for each piece of work what to decode and how."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+import types
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ctkd_search.data.decode import decode_image, decode_random_crop
+from ctkd_search.errors import UserError, WorkFailed
+
+# Pieces of work that each process may be ahead.
+_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work.
+
+    Attributes:
+        paths: The files.
+        size: Side of the result in pixels.
+        channels: 1 for grey, 3 for colour.
+        resize: See `decode_image`.
+        scale: Smallest and largest share of the area of a random resized crop; None for the centred square.
+        crops: Seed of the crop of each file.
+    """
+
+    paths: list[str]
+    size: int
+    channels: int
+    resize: int | None = None
+    scale: tuple[float, float] | None = None
+    crops: tuple[int, ...] = ()
+
+    def done(self) -> Tensor:
+        """The images, uint8 of shape (files, size, size, channels).
+
+        Raises:
+            UserError: A file is no image, or a broken one.
+        """
+        if self.scale is None:
+            decoded = [decode_image(path, self.size, self.channels, self.resize) for path in self.paths]
+        else:
+            decoded = [
+                decode_random_crop(path, self.size, self.channels, self.scale, seed)
+                for path, seed in zip(self.paths, self.crops, strict=True)
+            ]
+        return torch.from_numpy(np.stack(decoded))
+
+
+class _Decoder(Dataset[Any]):
+    """What DataLoader calls a data set: here its index is the work itself, so that processes serve any data set."""
+
+    def __getitem__(self, job: Job) -> Tensor | str:
+        """The images of a job; of one that cannot be done, what is wrong."""
+        try:
+            return job.done()
+        except UserError as error:
+            # As a value: DataLoader would wrap the exception into the traceback of its process.
+            return str(error)
+
+
+def _end_with_parent(worker: int) -> None:
+    """Lets this process end as soon as the one that it decodes for does, however that ends.
+
+    DataLoader's own watch looks at the process that forked this one, a server that stays while its children are there.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this runs in processes of a pool only
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class _Agenda(Sampler[Job]):
+    """The work of one run after the other."""
+
+    def __init__(self) -> None:
+        self.jobs: Iterable[Job] = ()
+
+    def __iter__(self) -> Iterator[Job]:
+        """The work of this run."""
+        return iter(self.jobs)
+
+
+class DecodingPool:
+    """Processes that decode, kept from one run to the next.
+
+    Args:
+        workers: How many; with 0 this process decodes.
+        pinned: Whether the results stand in memory from which a GPU copies without the CPU's help.
+    """
+
+    def __init__(self, workers: int, pinned: bool) -> None:
+        self.workers = workers
+        self.pinned = pinned
+        self._agenda = _Agenda()
+        self._run = 0
+        several: dict[str, Any] = {}
+        if workers:
+            # Neither a fork, which would copy the threads' locks of Ray and of CUDA in whatever state they are, nor a
+            # new interpreter for each process, which would import torch each time.
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload([__name__, "torchvision.transforms.v2"])
+            several = {
+                "multiprocessing_context": context,
+                "worker_init_fn": _end_with_parent,
+                "persistent_workers": True,
+                "prefetch_factor": _AHEAD,
+            }
+        self._loader: DataLoader[Any] | None = DataLoader(
+            _Decoder(),
+            batch_size=None,
+            sampler=self._agenda,
+            num_workers=workers,
+            pin_memory=pinned,
+            # Of its own, so that torch's global random state stays as it is.
+            generator=torch.Generator(),
+            **several,
+        )
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Tensor]:
+        """Does work in its order; at most two pieces for each process are ahead of what has been taken.
+
+        A run that begins ends the one before it.
+
+        Yields:
+            What comes of each job.
+
+        Raises:
+            UserError: A file is no image, or a broken one.
+            WorkFailed: A process died.
+        """
+        assert self._loader is not None
+        self._run += 1
+        run, self._agenda.jobs = self._run, jobs
+        with _no_main() if self.workers else _nothing():
+            results = iter(self._loader)
+        while True:
+            if run != self._run:
+                raise RuntimeError("this run of the decoding processes has been ended by another one")
+            try:
+                said = next(results)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError) as error:
+                self.close()
+                reason = (str(error) or repr(error)).splitlines()[0]
+                raise WorkFailed(
+                    f"a process that decodes images died ({reason}); where memory is short, lower dataset.workers"
+                ) from None
+            if isinstance(said, str):
+                raise UserError(said)
+            yield said
+
+    def close(self) -> None:
+        """Ends the processes."""
+        if self._loader is not None and self._loader._iterator is not None:
+            self._loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
+        self._loader = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the processes have ended."""
+        return self._loader is None
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """Hides the main module: new processes would run it again, and with it all that Ray's workers import."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+_pool: DecodingPool | None = None
+
+
+def decoding_pool(workers: int | None, pinned: bool) -> DecodingPool:
+    """The pool of this process, which goes on from trial to trial.
+
+    Args:
+        workers: How many processes; None for one for each thread that torch computes with here.
+        pinned: See `DecodingPool`.
+    """
+    global _pool
+    count = torch.get_num_threads() if workers is None else workers
+    if _pool is None or _pool.closed or (_pool.workers, _pool.pinned) != (count, pinned):
+        if _pool is not None:
+            _pool.close()
+        _pool = DecodingPool(count, pinned)
+    return _pool
