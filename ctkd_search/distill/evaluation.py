@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ctkd_search.data.registry import Images
+from ctkd_search.data.file_stream import plain_batches
+from ctkd_search.data.images import Pictures
 from ctkd_search.data.stream import Normalise
 from ctkd_search.metrics import BALANCED, ECE, TOP5
 from ctkd_search.models.network import TappedNetwork
 
 _BATCH = 1000
+# Images larger than these are classified fewer at a time.
+_SMALL = 64
 _BINS = 15
 _TOP = 5
 
@@ -79,11 +82,11 @@ class Tally:
 
 def evaluate(
     network: TappedNetwork,
-    images: Images,
+    images: Pictures,
     normalise: Normalise,
     device: torch.device,
     metrics: Collection[str] = (),
-    batch: int = _BATCH,
+    batch: int | None = None,
 ) -> dict[str, float]:
     """Classifies images as they are, in evaluation mode and in float32, as a served student does.
 
@@ -93,7 +96,7 @@ def evaluate(
         normalise: What is done to their pixels, on `device`.
         device: Where to compute.
         metrics: What is measured beside accuracy and loss.
-        batch: Images at once.
+        batch: Images at once; None for as many as suit their size.
 
     Returns:
         By name: ``accuracy``, a share in [0, 1]; ``loss``, the mean cross-entropy in nats; and what was asked for,
@@ -103,9 +106,7 @@ def evaluate(
     network.eval()
     tally: Tally | None = None
     with torch.inference_mode():
-        for start in range(0, len(images), batch):
-            pixels = torch.tensor(images.pixels[start : start + batch], device=device)
-            labels = torch.tensor(images.labels[start : start + batch], device=device)
+        for pixels, labels in plain_batches(images, batch or _batch(images.size), device):
             logits, _ = network(normalise(pixels))
             logits = logits.float()
             tally = tally or Tally(logits.shape[1], metrics, device)
@@ -113,3 +114,8 @@ def evaluate(
     network.train(was_training)
     assert tally is not None  # there is an image
     return tally.result()
+
+
+def _batch(size: int) -> int:
+    """How many images of a size are classified at a time."""
+    return _BATCH if size <= _SMALL else max(1, _BATCH * _SMALL**2 // size**2)
