@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import shlex
@@ -48,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     options.words = words
     try:
-        options.command(options)
+        with _reading_shown() if options.command in (_check, _run, _train, _report) else contextlib.nullcontext():
+            options.command(options)
     except UserError as error:
         print(f"ctkd-search: {error}", file=sys.stderr)
         return _EXIT_USER
@@ -287,6 +289,15 @@ def _console() -> Console:
     console = Plain(markup=False, emoji=False)
     # A pipe or a file has no width; tables need not be cut to 80 columns there.
     return console if console.is_terminal else Plain(width=160, markup=False, emoji=False)
+
+
+def _reading_shown() -> contextlib.AbstractContextManager[None]:
+    """For the commands that read many images: shows on standard error how far they are."""
+    from rich.console import Console
+
+    from ctkd_search.results.reading import shown_on
+
+    return shown_on(Console(stderr=True))
 
 
 def _check(options: argparse.Namespace) -> None:

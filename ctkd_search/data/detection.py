@@ -71,6 +71,7 @@ def _looked(signature: tuple[tuple[str, int, int], ...], image_size: int | None,
             break
         if number % _STEP == 0:
             watcher().progress("looking at the training images", number, len(signature))
+    watcher().progress("looking at the training images", len(signature), len(signature))
     if not sizes:
         raise UserError(f"cannot be found: none of the training images can be read; the first is {signature[0][0]}")
     if image_size is None:

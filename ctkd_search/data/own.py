@@ -247,4 +247,5 @@ def _decoded(where: str, pairs: Any, geometry: Geometry) -> tuple[np.ndarray, np
         labels.append(label)
         if position % _STEP == 0:
             watcher().progress(f"reading {where}", position, count)
+    watcher().progress(f"reading {where}", count, count)
     return pixels, np.asarray(labels)

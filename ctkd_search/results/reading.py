@@ -1,0 +1,71 @@
+"""What the user sees while images are read: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from ctkd_search.data.watching import watched_by
+
+_LINE_SECONDS = 30.0
+# What is done sooner is not worth a bar.
+_BAR_SECONDS = 0.5
+
+
+@contextmanager
+def shown_on(console: Console) -> Iterator[None]:
+    """Inside, the reading of images is shown on that console."""
+    shown = _Shown(console)
+    try:
+        with watched_by(shown):
+            yield
+    finally:
+        shown.clear()
+
+
+class _Shown:
+    """Shows one thing at a time: whatever is told of last."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._what = ""
+        self._told = 0.0
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """So many of so many are done."""
+        now = time.monotonic()
+        if what != self._what:
+            self.clear()
+            self._what, self._told = what, now
+        if done >= total:
+            self.clear()
+        elif self._console.is_terminal:
+            if self._bar is None and now - self._told >= _BAR_SECONDS:
+                self._draw(what, total)
+            if self._bar is not None:
+                self._bar.update(self._task, completed=done)
+        elif now - self._told >= _LINE_SECONDS:
+            self._told = now
+            self.note(f"{what}: {done:,} of {total:,}")
+
+    def note(self, text: str) -> None:
+        """Something in one line."""
+        self._console.print(text, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+    def clear(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar, self._what = None, ""
+
+    def _draw(self, what: str, total: int) -> None:
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+        self._bar = Progress(*columns, TimeRemainingColumn(), console=self._console, transient=True)
+        self._task = self._bar.add_task(what, total=total)
+        self._bar.start()
