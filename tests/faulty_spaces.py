@@ -32,6 +32,31 @@ dataset:
   name: cifr10                #! dataset.name unknown data set 'cifr10'; there are: cifar10,
 search: {alpha: {float: [1, 2]}}
 """,
+    "your own data set that cannot be had": """\
+name: x
+dataset:
+  name: nowhere.at_all:make   #! dataset.name there is no module 'nowhere' in the working directory
+  image_size: 32              #! dataset.image_size has no meaning for the data set 'nowhere.at_all:make' (its own
+search: {alpha: {float: [1, 2]}}
+""",
+    "options of the wrong kind": """\
+name: x
+dataset:
+  name: cifar100
+  extra: 2                    #! dataset.extra must be true or false, but got 2
+  skip_broken: 1              #! dataset.skip_broken must be true or false, but got 1
+  options: [3]                #! dataset.options must be a mapping, but got [3]
+search: {alpha: {float: [1, 2]}}
+""",
+    "options of other data sets": """\
+name: x
+dataset:
+  name: svhn
+  extra: no
+  skip_broken: true           #! dataset.skip_broken has no meaning for the data set 'svhn' (its own options: root,
+  options: {size: 3}          #! dataset.options has no meaning for the data set 'svhn' (its own options: root, verify,
+search: {alpha: {float: [1, 2]}}
+""",
     "keys that fit each other badly": """\
 name: x
 dataset:

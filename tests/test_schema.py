@@ -37,6 +37,7 @@ INEXPRESSIBLE = {
     "of how many rungs a budget is": ["rungs of this budget"],
     "a number that is whole, but written with a point": [r"whole number, but got \d+\.0$", r"layer numbers .*\.0\b"],
     "no number at all": ["but got nan"],
+    "which code there is": ["there is no module"],
     "which files there are": ["there is no file", "is not a directory", "none of the training images can be read"],
     "what a data set asks of its images": ["must be less than the image size", r"must be at least 8"],
     "which networks numbers make": ["the depth must be", "has no layer", "no architecture"],

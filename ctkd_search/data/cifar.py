@@ -9,7 +9,7 @@ from typing import Any
 
 from ctkd_search.config import DatasetConfig
 from ctkd_search.data.images import Images
-from ctkd_search.data.published import Published, root_of
+from ctkd_search.data.published import Published, download, root_of
 from ctkd_search.data.registry import Loaded
 from ctkd_search.errors import UserError
 
@@ -77,7 +77,7 @@ class Cifar:
 
     def _ready(self, config: DatasetConfig) -> Path:
         import torchvision.datasets
-        from torchvision.datasets.utils import download_and_extract_archive
+        from torchvision.datasets.utils import extract_archive
 
         known = getattr(torchvision.datasets, self.torchvision)
         root = root_of(config)
@@ -85,16 +85,16 @@ class Cifar:
         published = dict([*known.train_list, *known.test_list, (known.meta["filename"], known.meta["md5"])])
         wanted = (*self.train, *self.test, self.meta)
 
-        def download() -> None:
-            root.mkdir(parents=True, exist_ok=True)
-            download_and_extract_archive(known.url, str(root), filename=known.filename, md5=known.tgz_md5)
+        def fetch() -> None:
+            download(known.url, root / known.filename, known.tgz_md5)
+            extract_archive(str(root / known.filename), str(root))
 
         remedy = (
             f"put {known.filename} (md5 {known.tgz_md5}, from {known.url}) into {root}, or unpack it there so that "
             f"{folder} holds {', '.join(wanted)}"
         )
         files = {name: published[name] for name in wanted}
-        return Published(self.title, folder, files, download, remedy).ready(config.verify is not False)
+        return Published(self.title, folder, files, fetch, remedy).ready(config.verify is not False)
 
     def _images(self, folder: Path, names: tuple[str, ...]) -> Images:
         import numpy as np

@@ -103,7 +103,8 @@ def _check_arguments(reference: str, factory: Callable[..., Any], arguments: Map
 
 
 def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"
+    name = type(value).__name__
+    return "nothing" if value is None else f"a{'n' * (name[0] in 'aeiou')} {name}"
 
 
 def _faults(own: OwnData) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,28 @@ class Published:
             for name, published in self.checksums.items():
                 check_md5(self.folder / name, published, f"remove {self.folder / name}")
         return self.folder
+
+
+def download(url: str, path: Path, md5: str) -> None:
+    """Downloads a file, unless it is there already; half of one, or another one, never stands in its place.
+
+    Args:
+        url: Where from.
+        path: Where to; missing directories are made.
+        md5: Its checksum.
+
+    Raises:
+        OSError: It cannot be had or written.
+        RuntimeError: What was downloaded has another checksum.
+    """
+    from torchvision.datasets.utils import check_integrity, download_url
+
+    if check_integrity(str(path), md5):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
+        download_url(url, temporary, path.name, md5)
+        (Path(temporary) / path.name).replace(path)
 
 
 def check_md5(path: Path, published: str, removal: str) -> None:

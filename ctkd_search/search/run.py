@@ -74,8 +74,9 @@ def run_search(request: Request, console: Console) -> None:
     budget = request.space.budget
     say(f"search {request.name}: {budget.trials} trials of up to {budget.epochs} epochs")
     splits = data.load_train(request.space.dataset, request.space.augment, earlier.fingerprint if earlier else None)
+    _, channels, size = splits.geometry
     counts = f"{len(splits.train):,} training images, {len(splits.validation):,} held out for validation"
-    say(f"data: {counts}; {splits.loading}")
+    say(f"data: {counts}; {size}x{size} pixels, {'grey' if channels == 1 else 'colour'}; {splits.loading}")
     if earlier and earlier.fingerprint != splits.fingerprint:
         raise UserError(
             f"the training images are not those that search {request.name!r} began with; use another --name"

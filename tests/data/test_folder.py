@@ -25,6 +25,9 @@ KINDS = {
     "palette.png": (Image.fromarray(RAMP).convert("P"), 0),
     "palette.gif": (Image.fromarray(RAMP).convert("P"), 0),
     "rgb with alpha.png": (Image.fromarray(COLOUR).convert("RGBA"), 0),
+    "bits.png": (Image.fromarray(RAMP).convert("1"), 300),
+    "sixteen bits.pgm": (Image.fromarray(RAMP.astype(np.int32) * 257), 1),
+    "cmyk.tif": (Image.fromarray(RAMP).convert("CMYK"), 4),
     "cmyk.jpg": (Image.fromarray(RAMP).convert("CMYK"), 4),
     "sixteen bits.png": (Image.fromarray(RAMP.astype(np.uint16) * 257), 1),
     "sixteen bits.tif": (Image.fromarray(RAMP.astype(np.uint16) * 257), 1),
@@ -74,6 +77,56 @@ def test_picture_of_another_size_is_resized(tmp_path, factor):
     large = COLOUR.repeat(factor, axis=0).repeat(factor, axis=1)
     found = decoded(tmp_path, lambda directory: Image.fromarray(large).save(directory / "0.png"))
     np.testing.assert_allclose(found.astype(float), COLOUR, atol=12)
+
+
+def _palette_with_transparency(how):
+    """A picture of a palette whose upper half is transparent; the colours behind it are not white."""
+    palette = Image.new("P", (SIZE, SIZE), 1)
+    palette.putpalette([200, 0, 0, 0, 0, 90])
+    palette.paste(0, (0, 0, SIZE, SIZE // 2))
+    return palette, {"transparency": how}
+
+
+TRANSPARENT = {
+    "one colour of a palette.png": _palette_with_transparency(0),
+    "one colour of a palette.gif": _palette_with_transparency(0),
+    "a palette of shades.png": _palette_with_transparency(bytes([0, 255])),
+    "alpha.png": (_palette_with_transparency(0)[0].convert("RGB"), None),
+    "one colour of all.png": (_palette_with_transparency(0)[0].convert("RGB"), {"transparency": (200, 0, 0)}),
+}
+
+
+@pytest.mark.parametrize("name", TRANSPARENT)
+@pytest.mark.filterwarnings("error")
+def test_transparent_is_seen_on_white(tmp_path, name):
+    picture, options = TRANSPARENT[name]
+    if options is None:
+        alpha = Image.new("L", (SIZE, SIZE), 255)
+        alpha.paste(0, (0, 0, SIZE, SIZE // 2))
+        picture = picture.copy()
+        picture.putalpha(alpha)
+    for channels, blue in ((3, [0, 0, 90]), (1, [10])):
+        path = tmp_path / str(channels)
+        found = decoded(
+            path, lambda directory: picture.save(directory / f"0 {name}", **(options or {})), channels=channels
+        )
+        assert (found[: SIZE // 2] == 255).all()
+        assert (found[SIZE // 2 :] == blue).all()
+
+
+def test_half_transparent_is_mixed_with_white(tmp_path):
+    picture = Image.new("RGBA", (SIZE, SIZE), (0, 100, 200, 51))
+    found = decoded(tmp_path, lambda directory: picture.save(directory / "0.png"))
+    np.testing.assert_allclose(found[0, 0], [204, 224, 244], atol=1)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "phrase"),
+    [(RAMP.astype(np.int32), "whole numbers of 32 bits"), (RAMP.astype(np.float32), "real numbers of 32 bits")],
+)
+def test_numbers_of_which_nobody_knows_what_white_is_are_refused(tmp_path, pixels, phrase):
+    with pytest.raises(UserError, match=phrase):
+        decoded(tmp_path, lambda directory: Image.fromarray(pixels).save(directory / "0.tif"))
 
 
 def test_classes_and_files_are_in_alphabetical_order(tmp_path):
@@ -204,3 +257,58 @@ def test_problems_with_the_root_are_told_before_anything_is_loaded(tmp_path):
     assert str(tmp_path / "test") in problem(str(tmp_path))
     (tmp_path / "test").mkdir()
     assert "at least 2 classes, but got 1" in problem(str(tmp_path))
+
+
+def _break(root, split, names):
+    for name in names:
+        (root / split / name).write_bytes(b"no picture")
+    return [str(root / split / name) for name in names]
+
+
+def test_all_broken_images_of_a_split_are_counted_and_the_first_named(tmp_path):
+    write_folder(tmp_path, images=8)
+    broken = _break(tmp_path, "train", [f"bee/{number}.png" for number in range(7)])
+    with pytest.raises(UserError, match="7 of 24 training images cannot be read: ") as caught:
+        data.load_train(folder_config(tmp_path))
+    assert [path in str(caught.value) for path in broken] == [True] * 5 + [False] * 2
+    assert "and 2 more; mend or remove them, or pass over them with dataset.skip_broken: true" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_broken_images_are_passed_over_when_asked_and_all_named(tmp_path, caplog):
+    write_folder(tmp_path, splits=("train", "val", "test"))
+    config, skipping = folder_config(tmp_path), folder_config(tmp_path, skip_broken=True)
+    whole = data.load_train(config)
+    assert data.load_train(skipping).fingerprint == whole.fingerprint
+    assert caplog.records == []
+    broken = {split: _break(tmp_path, split, ["ant/1.png", "bee/0.png"]) for split in ("train", "val", "test")}
+    splits, test = data.load_train(skipping), data.load_test(skipping)
+    assert [len(images) for images in (splits.train, splits.validation, test)] == [16] * 3
+    assert splits.fingerprint != whole.fingerprint
+    kept = [position for position in range(18) if position not in (1, 6)]
+    assert np.array_equal(splits.train.pixels, whole.train.pixels[kept])
+    assert np.array_equal(splits.train.labels, whole.train.labels[kept])
+    told = [record.getMessage() for record in caplog.records]
+    for split, kind in (("train", "training"), ("val", "validation"), ("test", "test")):
+        assert f"passing over 2 of 18 {kind} images, which cannot be read: {', '.join(broken[split])}" in told
+    with pytest.raises(UserError):
+        data.load_train(config)
+
+
+def test_class_of_which_no_image_can_be_read_is_named_although_broken_ones_are_passed_over(tmp_path):
+    write_folder(tmp_path)
+    _break(tmp_path, "train", [f"bee/{number}.png" for number in range(6)])
+    with pytest.raises(UserError, match="none of the training images of bee can be read"):
+        data.load_train(folder_config(tmp_path, skip_broken=True))
+
+
+def test_class_of_one_image_is_told_before_anything_is_loaded_unless_there_is_a_validation_split(tmp_path):
+    write_folder(tmp_path, splits=("train", "val", "test"))
+    for number in range(1, 6):
+        (tmp_path / "train" / "cow" / f"{number}.png").unlink()
+    assert data.problems(folder_config(tmp_path)) == []
+    assert (data.load_train(folder_config(tmp_path)).train.labels == 2).sum() == 1
+    (tmp_path / "val").rename(tmp_path / "elsewhere")
+    ((key, message),) = data.problems(folder_config(tmp_path))
+    assert key == "root"
+    assert "train has 1 image alone of 'cow'; a validation split needs at least 2 of each class" in message

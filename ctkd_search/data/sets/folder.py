@@ -75,7 +75,8 @@ def _geometry(config: DatasetConfig) -> Geometry:
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    return (Path(entry.path) for entry in os.scandir(directory) if entry.is_file() and entry.name[0] != ".")
+    with os.scandir(directory) as entries:
+        yield from (Path(entry.path) for entry in entries if entry.is_file() and entry.name[0] != ".")
 
 
 def _by_class(config: DatasetConfig, split: str) -> list[list[Path]]:

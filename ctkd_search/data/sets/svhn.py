@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from ctkd_search.config import Augment, DatasetConfig
 from ctkd_search.data.images import Images
-from ctkd_search.data.published import Published, root_of, root_problems
+from ctkd_search.data.published import Published, download, root_of, root_problems
 from ctkd_search.data.registry import DataSet, Loaded
 from ctkd_search.errors import UserError
 from ctkd_search.models.registry import Geometry
@@ -17,17 +18,12 @@ _CLASSES = tuple("0123456789")
 def _file(config: DatasetConfig, split: str) -> Path:
     """The file of a split, downloaded first if it is not there; its checksum is compared either way."""
     from torchvision.datasets import SVHN
-    from torchvision.datasets.utils import download_url
 
     url, name, md5 = SVHN.split_list[split]
     root = root_of(config)
-
-    def download() -> None:
-        root.mkdir(parents=True, exist_ok=True)
-        download_url(url, str(root), name, md5)
-
     remedy = f"put {name} (md5 {md5}, from {url}) into {root}"
-    return Published("SVHN", root, {name: md5}, download, remedy).ready(config.verify is not False) / name
+    fetch = functools.partial(download, url, root / name, md5)
+    return Published("SVHN", root, {name: md5}, fetch, remedy).ready(config.verify is not False) / name
 
 
 def _not_a_split(path: Path, reason: object) -> UserError:

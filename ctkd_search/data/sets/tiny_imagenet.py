@@ -16,7 +16,7 @@ from pathlib import Path
 from ctkd_search.config import Augment, DatasetConfig
 from ctkd_search.data.decode import listed
 from ctkd_search.data.images import ImageFiles
-from ctkd_search.data.published import check_md5, root_of, root_problems
+from ctkd_search.data.published import check_md5, download, root_of, root_problems
 from ctkd_search.data.registry import DataSet, Loaded
 from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
@@ -52,11 +52,8 @@ def _ready(config: DatasetConfig) -> Path:
 
 
 def _download(archive: Path) -> None:
-    from torchvision.datasets.utils import download_url
-
     try:
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        download_url(_URL, str(archive.parent), archive.name, _MD5)
+        download(_URL, archive, _MD5)
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"Tiny ImageNet is not in {archive.parent / _FOLDER} and could not be downloaded ({error}); put {_ZIP} "
