@@ -190,7 +190,7 @@ class _Reader:
         teachers = self._teachers(entries)
         pairs = possible_values(entries.get("pair"), PAIR) if "pair" not in self.faulty else ()
         students = [split_pair(pair).student for pair in pairs]
-        classes = data.geometry(dataset).classes if dataset else None
+        classes = data.geometry(dataset).classes if dataset and self.ask_images else None
         strategy = read_strategy(document, budget, entries, students, classes)
         resources = document.section("resources", Resources, Resources())
         tracking = _tracking(document)

@@ -1,0 +1,127 @@
+"""Searches of images as users have them: grey and small, photographs of all sizes, and a data set of their own code."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from layouts import random_pixels
+from PIL import Image
+
+from ctkd_search.results.store import SearchFolder
+
+pytestmark = pytest.mark.slow
+SHORT = {
+    "budget": {"trials": 2, "epochs": 1},
+    "teachers": {"recipe": {"batch_size": 32}},
+    "train": {"batch_size": 32},
+    "search": {"pair": "wrn-10-1/resnet8", "lr": {"float": [0.01, 0.1], "log": True}},
+}
+
+
+def command(*words, cwd, code=0):
+    words = [sys.executable, "-m", "ctkd_search", *map(str, words)]
+    result = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=500)
+    assert result.returncode == code, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def write_space(root, name, dataset):
+    (root / "space.yaml").write_text(yaml.safe_dump({"name": name, "dataset": dataset, **SHORT}))
+
+
+def searched(root, name):
+    trials = SearchFolder(root / "trials", name).trials()
+    assert [trial.status for trial in trials] == ["finished"] * 2
+    return SearchFolder(root / "trials", name).search()
+
+
+def test_a_folder_of_grey_pictures_is_searched_as_it_is(tmp_path):
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    for number, (pixels, label) in enumerate(zip(images[:300], labels[:300], strict=True)):
+        directory = tmp_path / "drawn" / ("test" if number % 5 == 0 else "train") / f"digit {label}"
+        directory.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray((pixels.reshape(8, 8) * 15.9).astype(np.uint8))
+        picture.resize((28, 28), Image.Resampling.BICUBIC).save(directory / f"{number}.png")
+    write_space(tmp_path, "drawn", {"name": "folder", "root": "drawn"})
+    assert "folder, 10 classes, 28x28 pixels, 1 channel\n" in command("check", "space.yaml", cwd=tmp_path)
+    said = command("run", "space.yaml", cwd=tmp_path)
+    assert "data: 218 training images, 22 held out for validation; 28x28 pixels, grey" in said
+    assert searched(tmp_path, "drawn").geometry == [10, 1, 28]
+
+
+def write_photographs(root, side=300):
+    """Pieces of the photographs that scikit-learn brings along, no two of one size, about `side` pixels a side."""
+    from sklearn.datasets import load_sample_images
+
+    generator = np.random.default_rng(0)
+    for name, photograph in zip(("temple", "flower"), load_sample_images().images, strict=True):
+        for number in range(24):
+            height, width = side + number, side + 40 - 2 * number
+            down, right = (generator.integers(0, free) for free in (427 - height + 1, 640 - width + 1))
+            directory = root / ("test" if number % 4 == 0 else "train") / name
+            directory.mkdir(parents=True, exist_ok=True)
+            piece = Image.fromarray(photograph[down : down + height, right : right + width])
+            piece.save(directory / f"{number}.jpg")
+
+
+def test_a_folder_of_photographs_of_all_sizes_asks_for_a_size_and_is_searched(tmp_path):
+    write_photographs(tmp_path / "photographs")
+    write_space(tmp_path, "photographs", {"name": "folder", "root": "photographs"})
+    asked = command("run", "space.yaml", cwd=tmp_path, code=2)
+    assert "line 4: dataset.image_size is missing: the training images have 18 sizes, from 294x323 to 338x301 pixels" in asked
+    assert asked.count("\n") == 2
+    assert asked.strip().endswith("say to which side in pixels they are to be cut and resized, as in image_size: 64")
+    command("run", "space.yaml", "--set", "dataset.image_size=32", cwd=tmp_path)
+    assert searched(tmp_path, "photographs").geometry == [2, 3, 32]
+
+
+OWN = """
+import numpy as np
+from ctkd_search.data import OwnData
+
+
+def pictures(root, size=16):
+    def load(split):
+        with np.load(f"{root}/{split}.npz") as kept:
+            return kept["pixels"], kept["labels"]
+
+    return OwnData(["dark", "light"], size, 3, train=lambda: load("train"), test=lambda: load("test"))
+"""
+
+
+def test_your_own_data_set_serves_every_command(tmp_path):
+    package = tmp_path / "my_package"
+    (tmp_path / "kept").mkdir()
+    package.mkdir()
+    (package / "own.py").write_text(OWN)
+    for seed, (split, count) in enumerate({"train": 100, "test": 20}.items()):
+        labels = np.arange(count) % 2
+        pixels = random_pixels(count, 16, seed) // 2 + 127 * labels[:, None, None, None].astype(np.uint8)
+        np.savez(tmp_path / "kept" / f"{split}.npz", pixels=pixels, labels=labels)
+    Image.fromarray(pixels[0]).save(tmp_path / "dark.png")
+    write_space(tmp_path, "own", {"name": "my_package.own:pictures", "options": {"root": "kept"}})
+    assert "my_package.own:pictures, 2 classes, 16x16 pixels, 3 channels" in command(
+        "check", "space.yaml", cwd=tmp_path
+    )
+    said = command("run", "space.yaml", "--set", "budget.trials=1", cwd=tmp_path)
+    assert "data: 90 training images, 10 held out for validation; 16x16 pixels, colour" in said
+    command("run", "space.yaml", cwd=tmp_path)
+    assert searched(tmp_path, "own").classes == ["dark", "light"]
+    command("export", "own", "-o", "best.yaml", cwd=tmp_path)
+    assert yaml.safe_load((tmp_path / "best.yaml").read_text())["dataset"]["options"] == {"root": "kept"}
+    assert "on 20 images" in command("train", "best.yaml", cwd=tmp_path)
+    (found,) = json.loads(command("predict", "trials/own/final-1/student.pt", "dark.png", "--json", cwd=tmp_path))
+    assert found["class"] in ("dark", "light")
+    # What came of it can be looked at without it.
+    shutil.rmtree(package)
+    command("show", "own", cwd=tmp_path)
+    command("export", "own", cwd=tmp_path)
+    for words in (("run", "space.yaml", "--trials", "3"), ("train", "best.yaml")):
+        said = command(*words, cwd=tmp_path, code=2)
+        assert f"there is no module 'my_package' in the working directory {tmp_path}" in said
