@@ -74,7 +74,10 @@ def test_a_folder_of_photographs_of_all_sizes_asks_for_a_size_and_is_searched(tm
     write_photographs(tmp_path / "photographs")
     write_space(tmp_path, "photographs", {"name": "folder", "root": "photographs"})
     asked = command("run", "space.yaml", cwd=tmp_path, code=2)
-    assert "line 4: dataset.image_size is missing: the training images have 18 sizes, from 294x323 to 338x301 pixels" in asked
+    assert (
+        "line 4: dataset.image_size is missing: the training images have 18 sizes, from 294x323 to 338x301 pixels"
+        in asked
+    )
     assert asked.count("\n") == 2
     assert asked.strip().endswith("say to which side in pixels they are to be cut and resized, as in image_size: 64")
     command("run", "space.yaml", "--set", "dataset.image_size=32", cwd=tmp_path)
