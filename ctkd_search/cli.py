@@ -79,6 +79,13 @@ def _parser() -> argparse.ArgumentParser:
 
     check = _command(commands, "check", "show what a space would search and cost; trains nothing", _check)
     _space_arguments(check)
+    check.add_argument(
+        "--no-measure",
+        action="store_true",
+        help="do not time a few steps on this machine to estimate the search's time",
+    )
+    _resource_arguments(check, tracking=False)
+    _trials_dir(check)
 
     run = _command(commands, "run", "search a space", _run)
     _space_arguments(run)
@@ -222,7 +229,7 @@ def _space_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _resource_arguments(command: argparse.ArgumentParser) -> None:
+def _resource_arguments(command: argparse.ArgumentParser, tracking: bool = True) -> None:
     command.add_argument("--gpus-per-trial", metavar="N", help="GPUs, or a fraction of one; 0 for the CPU")
     command.add_argument("--trials-per-gpu", metavar="N", help="trials that share a GPU, or auto")
     command.add_argument("--cpus-per-trial", metavar="N", help="CPU cores, and threads")
@@ -230,7 +237,8 @@ def _resource_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--address", metavar="RAY", help="join the Ray cluster at this address ('auto' for this machine's)"
     )
-    _tracking_uri(command)
+    if tracking:
+        _tracking_uri(command)
 
 
 def _trials_dir(command: argparse.ArgumentParser) -> None:
@@ -301,20 +309,28 @@ def _reading_shown() -> contextlib.AbstractContextManager[None]:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from ctkd_search.results.overview import print_overview
-    from ctkd_search.space_file import read_space
+    from ctkd_search.check.overview import print_overview
+    from ctkd_search.space_file import read_with_lines
 
-    print_overview(read_space(options.space, _overrides(options)), _console())
+    console = _console()
+    space, document = read_with_lines(options.space, _overrides(options))
+    print_overview(space, console)
+    # Torch is imported only now, when all that is wrong with the file has been said.
+    from ctkd_search.check.report import print_check
+
+    print_check(space, document, options.trials_dir, not options.no_measure, console)
 
 
 def _run(options: argparse.Namespace) -> None:
     from ctkd_search.search.run import Request, run_search
-    from ctkd_search.space_file import check_name, read_space
+    from ctkd_search.space_file import check_name, read_with_lines
 
-    space = read_space(options.space, _overrides(options))
+    space, document = read_with_lines(options.space, _overrides(options))
     name = check_name(options.name) if options.name is not None else space.name
     ask = _ask if sys.stdin.isatty() and sys.stdout.isatty() else None
-    request = Request(space, name, options.trials_dir, options.resume, _again(options), options.warm_start, ask)
+    request = Request(
+        space, name, options.trials_dir, options.resume, _again(options), options.warm_start, ask, document
+    )
     run_search(request, _console())
 
 

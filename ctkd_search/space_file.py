@@ -68,7 +68,13 @@ def read_space(path: Path, overrides: Sequence[str] = ()) -> Space:
     Raises:
         UserError: All that is wrong with the file, each with its line and what is allowed.
     """
-    return _Reader(read(path, overrides)).space()
+    return read_with_lines(path, overrides)[0]
+
+
+def read_with_lines(path: Path, overrides: Sequence[str] = ()) -> tuple[Space, Document]:
+    """The same, with the file itself, so that what turns out later can be said with its line."""
+    document = read(path, overrides)
+    return _Reader(document).space(), document
 
 
 def space_of(raw: Mapping[str, Any]) -> Space:

@@ -206,7 +206,7 @@ def test_gpus_that_there_are_not_are_refused_for_a_search():
 
 @pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_check_shows_every_parameter_examples_and_the_cost(call, path):
-    code, out, err = call("check", path)
+    code, out, err = call("check", path, "--no-measure")
     assert (code, err) == (0, "")
     space = read_space(path)
     for name, parameter in space.parameters.items():
@@ -224,36 +224,68 @@ def test_check_shows_every_parameter_examples_and_the_cost(call, path):
 
 
 def test_check_shows_conditions_and_the_papers_settings_first(call):
-    _, out, _ = call("check", DIGITS)
+    _, out, _ = call("check", DIGITS, "--no-measure")
     assert re.search(r"^ temperature +1 to 20, log +step_loss is kl +temperature that softens", out, flags=re.MULTILINE)
     assert "\n  1  wrn-16-2/resnet8 kl T=4 a=1 b=60 L1,2,3 lr=0.1\n" in out
 
 
 def test_check_counts_what_the_digits_would_cost(call):
-    _, out, _ = call("check", DIGITS, "--set", "budget.time_budget=1h30m")
+    _, out, _ = call("check", DIGITS, "--no-measure", "--set", "budget.time_budget=1h30m")
     assert "24 trials of up to 12 epochs: 288 epochs in all, or about 96 with early stopping" in out
     assert "after epochs 2, 6 about one trial in 3 goes on" in out
     assert "time: at most 1 h 30 min" in out
     assert "teachers, recorded once and replayed to every trial, 12 epochs each: wrn-16-2, wrn-16-1" in out
-    _, out, _ = call("check", DIGITS, "--trials", "5", "--epochs", "2")
+    _, out, _ = call("check", DIGITS, "--no-measure", "--trials", "5", "--epochs", "2")
     assert "5 trials of up to 2 epochs: 10 epochs in all, or about 10 with early stopping" in out
     assert "ASHA" not in out
 
 
+def test_check_shows_networks_and_room_without_a_network_built_or_a_step_taken(call):
+    _, out, _ = call("check", DIGITS, "--no-measure")
+    rows = [line.split() for line in out.splitlines()]
+    assert ["resnet8", "student", "77,754", "763,520", "16x8x8,", "32x4x4,", "64x2x2"] in rows
+    assert "trajectory: 12 epochs of 1,222 images, 293 kB for each of 2 teachers" in out
+    assert "teachers.cache_limit is 20GB" in out
+    assert "measuring" not in out
+
+
+def test_check_measures_steps_and_estimates_the_time(call):
+    overrides = ("--set", "search.pair=wrn-10-1/resnet8", "--set", "baselines=[kd]", "--set", "budget.time_budget=10s")
+    code, out, err = call("check", DIGITS, *overrides, "--concurrent", "1")
+    assert (code, err) == (0, "")
+    assert "measuring a few steps on this machine, for at most about 10 s (--no-measure leaves it out)" in out
+    assert "time, estimated: 1 trial at once" in out
+    rows = {line.split("  ")[0].strip() for line in out.splitlines()}
+    assert {"teachers", "trials", "baselines", "confirmation", "in all"} <= rows
+    assert "budget.time_budget ends it after 10 s, before all trials are done" in out
+    assert not list(Path.cwd().iterdir())
+
+
+def test_check_estimates_nothing_for_another_machine(call):
+    import torch
+
+    many = str(torch.cuda.device_count() + 1)
+    code, out, _ = call("check", DIGITS, "--gpus-per-trial", many)
+    assert code == 0
+    assert "no time is estimated, because this machine is not the one to run it on" in out
+
+
 def test_check_says_when_teachers_are_live(call):
-    _, out, _ = call("check", DIGITS, "--set", "teachers.mode=live")
+    _, out, _ = call("check", DIGITS, "--no-measure", "--set", "teachers.mode=live")
     assert "teachers, live, in every trial, 12 epochs each: wrn-16-2, wrn-16-1" in out
 
 
 def test_check_says_nothing_beside_its_tables_where_a_range_is_no_multiple_of_its_step(call):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        code, _, err = call("check", DIGITS, "--set", "search.momentum={float: [0.5, 0.95], step: 0.1}")
+        code, _, err = call("check", DIGITS, "--no-measure", "--set", "search.momentum={float: [0.5, 0.95], step: 0.1}")
     assert (code, err) == (0, "")
 
 
 def test_set_wins_over_an_option_and_the_last_set_over_the_first(call):
-    _, out, _ = call("check", DIGITS, "--set", "budget.trials=7", "--set", "budget.trials=8", "--trials", "9")
+    _, out, _ = call(
+        "check", DIGITS, "--no-measure", "--set", "budget.trials=7", "--set", "budget.trials=8", "--trials", "9"
+    )
     assert "budget: 8 trials" in out
 
 

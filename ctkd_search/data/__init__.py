@@ -18,6 +18,7 @@ from ctkd_search.data.registry import (
     names,
     problems,
     resolved,
+    sizes,
 )
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "names",
     "problems",
     "resolved",
+    "sizes",
 ]

@@ -110,6 +110,8 @@ class DataSet:
         std: Published standard deviation of each channel, likewise.
         problems: Yields (key, message) for what is wrong with the options, cheaply, where none is missing.
         resolved: The options with all that follows from the images where it is not said, where nothing is wrong.
+        count: How many images may be learned from, and how many its own validation split has (0: it has none), without
+            loading them; None where that cannot be said.
     """
 
     name: str
@@ -124,6 +126,7 @@ class DataSet:
     required: Mapping[str, str] = field(default_factory=dict)
     problems: Callable[[DatasetConfig], Iterator[tuple[str, str]]] = lambda config: iter(())
     resolved: Callable[[DatasetConfig], DatasetConfig] = lambda config: config
+    count: Callable[[DatasetConfig], tuple[int, int] | None] = lambda config: None
 
 
 @functools.cache
@@ -198,6 +201,15 @@ def resolved(config: DatasetConfig) -> DatasetConfig:
 def geometry(config: DatasetConfig) -> Geometry:
     """Classes, channels and image size of a data set, without loading its images."""
     return find(config).geometry(config)
+
+
+def sizes(config: DatasetConfig) -> tuple[int, int] | None:
+    """How many images will be learned from and held out, about, without loading them; None if that cannot be said."""
+    counted = find(config).count(config)
+    if counted is None or counted[1]:
+        return counted
+    held_out = round((config.validation or _DEFAULT_VALIDATION) * counted[0])
+    return counted[0] - held_out, held_out
 
 
 def load_train(config: DatasetConfig, augment: Augment | None = None, like: str | None = None) -> Splits:

@@ -155,6 +155,16 @@ def share_out(resources: Resources, nodes: Sequence[Node], trials: int | None = 
     return Share(per_trial, cpus_per_trial, wanted or (most if trials is None else min(most, trials)), cores)
 
 
+def teacher_threads(share: Share, runs: int) -> int:
+    """CPU threads of a teacher's training, on one machine: while teachers are trained nothing else runs.
+
+    Args:
+        share: What a trial gets.
+        runs: How many teachers are trained.
+    """
+    return max(share.cpus, min(share.cores, share.cpus * share.concurrent // max(1, runs)))
+
+
 def _rooms(nodes: Sequence[Node], gpus: float, cpus: int) -> int:
     """How many trials fit on the machines."""
     return sum(min(_room(gpus, node.gpus) if gpus else node.cpus, node.cpus // cpus) for node in nodes)

@@ -20,7 +20,7 @@ from ctkd_search.distill.methods.base import LOGITS, make_method
 from ctkd_search.distill.recording import Preparation, TeacherRun, expert_run, is_prepared, prepare
 from ctkd_search.errors import WorkFailed
 from ctkd_search.models import describe
-from ctkd_search.search.machine import Share
+from ctkd_search.search.machine import Share, teacher_threads
 from ctkd_search.space import Space
 
 
@@ -110,7 +110,7 @@ def prepare_teachers(
     missing = {run: storage for run, storage in runs.items() if not is_prepared(run, cache, storage)}
     for run in (run for run in runs if run not in missing):
         say(f"teacher {_called(run)}: kept from before{_reached(_accuracy(run, cache))}")
-    threads = _threads(share, len(missing))
+    threads = teacher_threads(share, len(missing))
     running = {}
     for run, storage in missing.items():
         # A generator that streams its progress, run by Ray as a task.
@@ -124,11 +124,6 @@ def prepare_teachers(
 
 def _called(run: TeacherRun) -> str:
     return run.architecture if not run.seed else f"{run.architecture} (seed {run.seed})"
-
-
-def _threads(share: Share, runs: int) -> int:
-    """CPU threads of a teacher's training, on one machine: while teachers are trained nothing else runs."""
-    return max(share.cpus, min(share.cores, share.cpus * share.concurrent // max(1, runs)))
 
 
 def describe_maps(needs: Sequence[Need], images: int, image_size: int) -> str | None:

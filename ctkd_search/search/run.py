@@ -23,6 +23,7 @@ from ctkd_search.results.store import STOPPED, SearchFolder, SearchRecord, Trial
 from ctkd_search.results.trial_configs import label_of
 from ctkd_search.search.earlier import earlier_search, overlapping
 from ctkd_search.space import Space
+from ctkd_search.yamlfile import Document, dump
 
 if TYPE_CHECKING:
     from ctkd_search.search.session import Session
@@ -40,6 +41,7 @@ class Request:
         warm_start: The earlier search to begin from, or None.
         again: The command that goes on with it, for messages.
         ask: Asks the user a question that is answered with yes or no; None where there is nobody to ask.
+        document: The file that the space was read from, to say what cannot work with its line.
     """
 
     space: Space
@@ -49,6 +51,7 @@ class Request:
     again: str
     warm_start: str | None = None
     ask: Callable[[str], bool] | None = None
+    document: Document | None = None
 
 
 def run_search(request: Request, console: Console) -> None:
@@ -85,10 +88,13 @@ def run_search(request: Request, console: Console) -> None:
     record.space, record.again, record.finished = plain(dict(request.space.raw)), request.again, False
     source = record.warm_start
     warm = overlapping(SearchFolder(request.trials_dir, source), request.space, splits.fingerprint) if source else None
-    # Ray and torch are imported only now, when everything that can be wrong with the space has been said.
+    # Ray and torch are imported only now, when everything that can be wrong with the file has been said.
+    from ctkd_search.check.refusals import refuse
     from ctkd_search.search.exploration import Exploration
     from ctkd_search.search.session import Session
 
+    document = request.document or Document("the space", dump(plain(dict(request.space.raw))))
+    refuse(request.space, document, splits.geometry, len(splits.train), request.trials_dir)
     with Session(request.space, request.trials_dir, say) as session:
         if earlier is None and folder.exists():
             session.tracker.abandon(folder.search().run_id)

@@ -30,4 +30,5 @@ DATASET = DataSet(
     mean=(125.3, 123.0, 113.9),
     std=(63.0, 62.1, 66.7),
     problems=root_problems,
+    count=lambda config: (50_000, 0),
 )

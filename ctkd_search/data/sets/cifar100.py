@@ -31,4 +31,5 @@ DATASET = DataSet(
     mean=(129.3, 124.1, 112.4),
     std=(68.2, 65.4, 70.4),
     problems=root_problems,
+    count=lambda config: (50_000, 0),
 )

@@ -41,4 +41,5 @@ DATASET = DataSet(
     geometry=lambda config: Geometry(len(_CLASSES), 1, 8),
     load_train=_load_train,
     load_test=_load_test,
+    count=lambda config: (1_438, 0),
 )

@@ -145,6 +145,13 @@ def _load_train(config: DatasetConfig) -> Loaded:
     return Loaded(_images(config, "train"), _classes(config), own)
 
 
+def _count(config: DatasetConfig) -> tuple[int, int]:
+    train, own = (
+        sum(map(len, _by_class(config, split))) if (_root(config) / split).is_dir() else 0 for split in ("train", "val")
+    )
+    return train, own
+
+
 DATASET = DataSet(
     name="folder",
     summary="your own images, laid out as `root/train/<class>/*` and `root/test/<class>/*`",
@@ -156,4 +163,5 @@ DATASET = DataSet(
     required={"root": "the directory with the images"},
     problems=_problems,
     resolved=_resolved,
+    count=_count,
 )

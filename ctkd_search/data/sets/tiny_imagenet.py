@@ -234,4 +234,5 @@ DATASET = DataSet(
     mean=(122.5, 114.3, 101.4),
     std=(70.6, 68.6, 71.9),
     problems=_problems,
+    count=lambda config: (100_000, 0),
 )

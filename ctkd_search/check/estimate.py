@@ -1,0 +1,150 @@
+"""How long a search will take, from the time of single steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from ctkd_search.baselines import baseline_config, baseline_pairs
+from ctkd_search.check.measure import Speeds
+from ctkd_search.check.stopping import Span, early_stopping
+from ctkd_search.config import TrialConfig
+from ctkd_search.distill.methods.base import LOGITS, make_method
+from ctkd_search.space import Space
+
+# What no step takes part in, in seconds: a process for trials starts, an epoch is written down and told, a search
+# begins (Ray) and ends (the student registered, the report). Seen on two cores; they matter for small searches alone.
+_ACTOR, _EPOCH, _BEGIN, _END = 6.0, 0.04, 6.0, 12.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a search has to do.
+
+    Attributes:
+        images: Training images.
+        validation: Validation images.
+        concurrent: Trials at once.
+        beyond: Share of the attention maps that the cache has no room for, and every trial computes.
+    """
+
+    images: int
+    validation: int
+    concurrent: int
+    beyond: float = 0.0
+
+
+def estimate(space: Space, speeds: Speeds, load: Load) -> dict[str, Span]:
+    """How long each part of a search takes, teachers trained anew, in the order in which they run.
+
+    Args:
+        space: The space.
+        speeds: What was measured.
+        load: What it has to do.
+    """
+    clock = _Clock(space, speeds, load)
+    configs = space.pair_configs()
+    budget, strategy = space.budget, space.strategy
+    found = {"Ray's start": _always(_BEGIN + _ACTOR)}
+    teachers = list(space.teachers_by_name().values())
+    found["teachers"] = _always(clock.teachers(teachers))
+    epochs = early_stopping(budget, strategy.scheduler.name != "none")
+    each = sum(map(clock.epoch, configs)) / len(configs)
+    longest = budget.epochs * max(map(clock.epoch, configs))
+
+    def side_by_side(seconds: float, trials: int) -> float:
+        """The time of trials that run beside each other: none is cut in two."""
+        return max(seconds / min(load.concurrent, max(1, trials)), min(longest, seconds))
+
+    found["trials"] = Span(*(side_by_side(each * count, budget.trials) for count in (epochs.low, epochs.high)))
+    if space.teachers.mode == "recorded":
+        found["trials"] += _always(clock.maps(teachers) / load.concurrent)
+    baselines = baseline_pairs(strategy.baselines, space.pairs())
+    if baselines:
+        whole = [budget.epochs * clock.epoch(baseline_config(space, name, pair)) for name, pair in baselines]
+        found["baselines"] = _always(side_by_side(sum(whole), len(whole)))
+    if strategy.confirm:
+        found["confirmation"] = _confirmation(space, clock, side_by_side)
+    found["report and model"] = _always(_END)
+    return found
+
+
+def total(parts: Iterable[Span], limit: float | None) -> Span:
+    """All of it, ended by the time budget."""
+    whole = sum(parts, Span(0.0, 0.0))
+    return whole if limit is None else Span(min(whole.low, limit + _END), min(whole.high, limit + _END))
+
+
+def _confirmation(space: Space, clock: _Clock, side_by_side: Callable[[float, int], float]) -> Span:
+    """The best configs, and the baselines of their pairs, with fresh seeds: all of one pair, or each of its own."""
+    confirm, epochs = space.strategy.confirm, space.budget.epochs
+    assert confirm is not None  # it was asked for
+    by_pair = dict(zip(space.pairs(), space.pair_configs(), strict=True))
+    cost = {
+        pair: epochs
+        * sum(
+            clock.epoch(baseline_config(space, name, other))
+            for name, other in baseline_pairs(space.strategy.baselines, [pair])
+        )
+        for pair in by_pair
+    }
+    trials = epochs * sum(map(clock.epoch, by_pair.values())) / len(by_pair)
+    ends = []
+    for pairs, choose in ((1, min), (min(confirm.best, len(by_pair)), max)):
+        chosen = sorted(by_pair, key=lambda pair: cost[pair], reverse=choose is max)[:pairs]
+        teachers = {by_pair[pair].teacher: by_pair[pair] for pair in chosen}
+        seconds = confirm.seeds * (confirm.best * trials + sum(cost[pair] for pair in chosen))
+        count = confirm.seeds * (confirm.best + len(chosen) * len(space.strategy.baselines))
+        many = [config for config in teachers.values() for _ in range(confirm.seeds)]
+        maps = clock.maps(many) / clock.load.concurrent if space.teachers.mode == "recorded" else 0.0
+        ends.append(side_by_side(seconds, count) + clock.teachers(many) + maps)
+    return Span(min(ends), max(ends))
+
+
+def _always(seconds: float) -> Span:
+    return Span(seconds, seconds)
+
+
+class _Clock:
+    """Seconds of an epoch, and of a teacher."""
+
+    def __init__(self, space: Space, speeds: Speeds, load: Load) -> None:
+        self.space, self.speeds, self.load = space, speeds, load
+
+    def epoch(self, config: TrialConfig) -> float:
+        """An epoch of a trial; what recorded teachers say is there already, but for the maps beyond the limit."""
+        student, teacher = self.speeds.students[config.student], self.speeds.teachers[config.teacher]
+        method = make_method(config.method)
+        each = student.training
+        if self.space.teachers.mode == "live":
+            each += teacher.training if method.needs_scratch else 0.0
+            each += teacher.expert if method.expert_layers else 0.0
+        elif any(layer != LOGITS for layer in method.expert_layers):
+            each += self.load.beyond * teacher.expert
+        return self.load.images * each + self.load.validation * student.forward + _EPOCH
+
+    def teachers(self, configs: Sequence[TrialConfig]) -> float:
+        """Trainings of teachers side by side; a live scratch teacher is trained in the trials, its expert before."""
+        epochs, seconds = self.space.budget.epochs, []
+        for config in configs:
+            speed = self.speeds.teachers[config.teacher]
+            expert = config.teachers.expert
+            needed = self.space.teachers.mode == "recorded" or not expert.checkpoint_of(config.teacher)
+            runs = int(needed) + int(expert.seed is not None and self.space.teachers.mode == "recorded")
+            one = self.load.images * speed.training + self.load.validation * speed.forward + _EPOCH
+            seconds += [epochs * one] * runs
+        if not seconds:
+            return 0.0
+        rounds = math.ceil(len(seconds) / self.load.concurrent)
+        return max(sum(seconds) / self.load.concurrent, max(seconds) if rounds == 1 else 0.0) + _ACTOR
+
+    def maps(self, configs: Sequence[TrialConfig]) -> float:
+        """What the experts say of every epoch, computed once by whichever trial first needs it."""
+        if self.space.never("beta"):
+            return 0.0
+        epochs = self.space.budget.epochs
+        share = 1.0 - self.load.beyond
+        return share * sum(
+            epochs * self.load.images * self.speeds.teachers[config.teacher].expert for config in configs
+        )

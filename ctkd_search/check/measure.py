@@ -1,0 +1,217 @@
+"""How long a few real steps take on this machine, with random pixels of the right shape."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ctkd_search.check.networks import Facts
+from ctkd_search.config import Augment, TrialConfig
+from ctkd_search.data import Images, Splits
+from ctkd_search.data.stream import derived_seed
+from ctkd_search.distill.build import make_stream, scratch_run
+from ctkd_search.distill.engine import place, resolve_precision
+from ctkd_search.distill.evaluation import evaluate
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.recording import start_teacher
+from ctkd_search.distill.step import make_step
+from ctkd_search.distill.teachers import Expert, Lesson, LiveTeachers, expert_batch
+from ctkd_search.models import Geometry, build
+
+_STEPS = 7
+# Multiply-adds of the largest step that is tried on a CPU, which computes a few billion of them in a second.
+_LARGEST_STEP = 2e10
+# A training step computes about this many times what a forward pass computes.
+_BACKWARD = 3
+_EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds for one image.
+
+    Attributes:
+        training: Of a training step, the stream's share included.
+        forward: Of a forward pass in evaluation mode, as the validation images get it.
+        expert: Of what an expert says of an image of the stream; 0 for students.
+        measured: Whether it was measured, and not reckoned from another network's multiply-adds.
+    """
+
+    training: float
+    forward: float
+    expert: float = 0.0
+    measured: bool = True
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """What was measured: each teacher and each student by its architecture."""
+
+    teachers: Mapping[str, Speed]
+    students: Mapping[str, Speed]
+
+    @property
+    def reckoned(self) -> list[str]:
+        """Networks that there was no time for."""
+        return [
+            name for speeds in (self.teachers, self.students) for name, speed in speeds.items() if not speed.measured
+        ]
+
+
+def measure(
+    configs: Sequence[TrialConfig],
+    known: Mapping[str, Facts],
+    geometry: Geometry,
+    device: torch.device,
+    threads: tuple[int, int],
+    seconds: float,
+) -> Speeds:
+    """Takes a few steps with the teacher and the student of each config.
+
+    Args:
+        configs: A config for each pair.
+        known: What is known of each network.
+        geometry: The images.
+        device: Where to compute.
+        threads: CPU threads of a teacher's training, and of a trial.
+        seconds: How long it may take in all, about; networks that come after that are reckoned from those before by
+            their multiply-adds.
+    """
+    end = time.monotonic() + seconds
+    by_teacher = {config.teacher: config for config in configs}
+    by_student = {config.student: config for config in configs}
+    count = len(by_teacher) + len(by_student)
+    before = torch.get_num_threads()
+    try:
+        teachers: dict[str, Speed] = {}
+        students: dict[str, Speed] = {}
+        for done, (speeds, take, config, cores) in enumerate(
+            [
+                *((teachers, _teacher, config, threads[0]) for config in by_teacher.values()),
+                *((students, _student, config, threads[1]) for config in by_student.values()),
+            ]
+        ):
+            name = config.teacher if speeds is teachers else config.student
+            left = end - time.monotonic()
+            if left <= 0 and speeds:
+                speeds[name] = _reckoned(known[name], speeds, known)
+                continue
+            torch.set_num_threads(cores)
+            speeds[name] = take(config, known, geometry, device, max(left, 0.0) / (count - done))
+    finally:
+        torch.set_num_threads(before)
+    return Speeds(teachers, students)
+
+
+def _reckoned(wanted: Facts, speeds: Mapping[str, Speed], known: Mapping[str, Facts]) -> Speed:
+    """The speed of a network from that of the measured one that is nearest in multiply-adds."""
+    near = min(
+        (name for name in speeds if speeds[name].measured),
+        key=lambda name: abs(np.log(known[name].multiply_adds / wanted.multiply_adds)),
+    )
+    ratio = wanted.multiply_adds / known[near].multiply_adds
+    speed = speeds[near]
+    return Speed(speed.training * ratio, speed.forward * ratio, speed.expert * ratio, measured=False)
+
+
+def _teacher(
+    config: TrialConfig, known: Mapping[str, Facts], geometry: Geometry, device: torch.device, seconds: float
+) -> Speed:
+    adds = known[config.teacher].multiply_adds
+    batch = _fitting(config.teachers.recipe.batch_size, _BACKWARD * adds, device)
+    splits = random_splits(geometry, batch)
+    stream = make_stream(splits, _held(config.augment), config.seed, device)
+    teacher = start_teacher(scratch_run(config, splits.fingerprint, device), splits, device)
+    plan = stream.plan(0)
+    # An epoch of one step.
+    training = _seconds(lambda: list(teacher.train(stream.batches(plan, batch), 0)), device, seconds / 2) / batch
+    seen = random_splits(geometry, _fitting(expert_batch(geometry.image_size), adds, device))
+    along = make_stream(seen, _held(config.augment), config.seed, device)
+    forward = _forward(teacher.network, seen, along.normalise, device, seconds / 4)
+    expert = Expert(teacher.network, config.teachers.recipe.precision)
+    view = along.plan(0)
+    words = _seconds(lambda: list(expert.says(along.batches(view, len(seen.train)))), device, seconds / 4) / len(
+        seen.train
+    )
+    return Speed(training, forward, words)
+
+
+def _student(
+    config: TrialConfig, known: Mapping[str, Facts], geometry: Geometry, device: torch.device, seconds: float
+) -> Speed:
+    adds = known[config.student].multiply_adds
+    heavier = adds + known[config.teacher].multiply_adds
+    batch = _fitting(config.train.batch_size, _BACKWARD * heavier, device)
+    splits = random_splits(geometry, batch)
+    stream = make_stream(splits, _held(config.augment), config.seed, device)
+    method = make_method(config.method)
+    recipe = dataclasses.replace(config.train, precision=resolve_precision(config.train.precision, device))
+    step = make_step(place(build(config.student, geometry, seed=0), device), method, recipe, device)
+    plan, lesson = stream.plan(0), _lesson(config, stream, splits, device)
+    training = _seconds(lambda: step(lesson), device, seconds / 2)
+    training += _seconds(lambda: stream.views(plan, 0, batch), device, seconds / 4)
+    seen = random_splits(geometry, _fitting(_EVALUATION_BATCH, adds, device))
+    return Speed(training / batch, _forward(step.student, seen, stream.normalise, device, seconds / 4))
+
+
+def _lesson(config: TrialConfig, stream: object, splits: Splits, device: torch.device) -> Lesson:
+    """A lesson with all that the method listens to, said by teachers that know nothing yet."""
+    method = make_method(config.method)
+    run = scratch_run(config, splits.fingerprint, device)
+    scratch = start_teacher(run, splits, device) if method.needs_scratch else None
+    layers = method.expert_layers
+    network = place(build(config.teacher, splits.geometry, derived_seed("expert")), device) if layers else None
+    expert = Expert(network, run.recipe.precision, layers) if network else None
+    return next(LiveTeachers(stream, len(splits.train), scratch, expert).lessons(0))  # type: ignore[arg-type]
+
+
+def _forward(network: object, splits: Splits, normalise: object, device: torch.device, seconds: float) -> float:
+    images = splits.train
+    return _seconds(lambda: evaluate(network, images, normalise, device), device, seconds) / len(images)  # type: ignore[arg-type]
+
+
+def _held(augment: Augment) -> Augment:
+    """What is done to images that are held in memory: noise has no pictures to cut parts out of."""
+    return dataclasses.replace(augment, resized_crop=None)
+
+
+def _fitting(batch: int, adds: float, device: torch.device) -> int:
+    """As many images of a batch as a CPU can take in a short time; a GPU takes all."""
+    return batch if device.type == "cuda" else int(max(1, min(batch, _LARGEST_STEP // adds)))
+
+
+def random_splits(geometry: Geometry, images: int) -> Splits:
+    """So many images of noise."""
+    random = np.random.default_rng(0)
+    side, channels = geometry.image_size, geometry.channels
+    pixels = random.integers(0, 256, (images, side, side, channels), dtype=np.uint8)
+    found = Images(pixels, random.integers(0, geometry.classes, images))
+    names = tuple(map(str, range(geometry.classes)))
+    return Splits(found, found[np.arange(0)], names, (127.5,) * channels, (64.0,) * channels, "noise")
+
+
+def _seconds(work: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """How long something takes: the median of a few times, after one that warms up.
+
+    Args:
+        work: Does it once.
+        device: Where.
+        seconds: After this long it is not done again; where the first time took longer, that one counts.
+    """
+    began = time.monotonic()
+    taken = []
+    for _ in range(_STEPS + 1):
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append(time.perf_counter() - started)
+        if time.monotonic() - began > seconds:
+            break
+    return statistics.median(taken[1:] or taken)

@@ -1,0 +1,67 @@
+"""What of a space cannot work, said before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ctkd_search.check.networks import Facts, all_facts
+from ctkd_search.check.storage import free_bytes, room, room_faults
+from ctkd_search.models import Geometry
+from ctkd_search.pairs import split_pair
+from ctkd_search.space import Space, possible_values
+from ctkd_search.yamlfile import Document
+
+
+def refuse(
+    space: Space, document: Document, geometry: Geometry, images: int | None, trials_dir: Path
+) -> dict[str, Facts]:
+    """Refuses what cannot work.
+
+    Args:
+        space: The space.
+        document: The file that it was read from, for the lines.
+        geometry: The images.
+        images: How many there are to learn from; None if that is not known yet.
+        trials_dir: Directory of all searches.
+
+    Returns:
+        What is known of each network.
+
+    Raises:
+        UserError: All that cannot work, each with its line.
+    """
+    names = {name for pair in space.pairs() for name in split_pair(pair)}
+    known, faults = all_facts(sorted(names), geometry)
+    for pair in space.pairs():
+        for name in dict.fromkeys(split_pair(pair)):
+            if name in faults:
+                document.fault(("search", "pair"), f"{pair}: {faults[name]}")
+                break
+        else:
+            if fault := _unequal(space, pair, known):
+                document.fault(("search", "pair"), f"{pair}: {fault}")
+    if images is not None and not faults:
+        needed = room(space, images, geometry.classes, known)
+        for place, message in room_faults(space, needed, free_bytes(trials_dir), trials_dir):
+            document.fault(place, message)
+    document.raise_problems()
+    return known
+
+
+def _unequal(space: Space, pair: str, known: Mapping[str, Facts]) -> str | None:
+    """Why the maps of a pair cannot be compared, or None: of two sizes, the expert's must be a square."""
+    if space.never("beta"):
+        return None
+    chosen = possible_values(space.entries.get("attention_layers"), space.parameters["attention_layers"])
+    teacher, student = (known[name] for name in split_pair(pair))
+    for layer in sorted({layer for layers in chosen for layer in layers}):
+        if layer > min(len(teacher.maps), len(student.maps)):
+            continue  # those are the layers of another pair
+        (_, height, width), (_, *ours) = teacher.maps[layer - 1], student.maps[layer - 1]
+        if [height, width] != ours and height != width:
+            return (
+                f"the maps of layer {layer} cannot be compared; {teacher.name} has it at {height}x{width} and "
+                f"{student.name} at {ours[0]}x{ours[1]}"
+            )
+    return None

@@ -1,0 +1,164 @@
+"""What `check` prints of a space's networks, of the room that it needs, and of the time that it will take."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ctkd_search import data
+from ctkd_search.check.estimate import Load, estimate, total
+from ctkd_search.check.measure import measure
+from ctkd_search.check.networks import Facts
+from ctkd_search.check.refusals import refuse
+from ctkd_search.check.stopping import Span
+from ctkd_search.check.storage import Room, free_bytes, room, size
+from ctkd_search.errors import UserError
+from ctkd_search.pairs import split_pair
+from ctkd_search.results.leaderboard import clock, plain_table
+from ctkd_search.search.machine import Node, share_out, teacher_threads
+from ctkd_search.space import Space
+from ctkd_search.yamlfile import Document
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+# How long single steps are measured, in all.
+MEASURING = 10.0
+_DAY = 86400.0
+
+
+def print_check(space: Space, document: Document, trials_dir: Path, timed: bool, console: Console) -> None:
+    """Prints what the networks of a space are, what room it needs and how long it will take.
+
+    Args:
+        space: The space.
+        document: The file that it was read from.
+        trials_dir: Directory of all searches.
+        timed: Whether to measure single steps on this machine, and to estimate the time from them.
+        console: Where to write.
+
+    Raises:
+        UserError: What cannot work, each with its line.
+    """
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, highlight=False)
+
+    geometry, counted = data.geometry(space.dataset), data.sizes(space.dataset)
+    known = refuse(space, document, geometry, counted[0] if counted else None, trials_dir)
+    say("")
+    console.print(_networks(space, known))
+    for line in _compared(space, known):
+        say(line)
+    if counted is None:
+        say(
+            "how many images there are is known once they are loaded, so that neither room nor time can be told; run "
+            "says what it records"
+        )
+        return
+    say(f"images: about {counted[0]:,} to learn from, {counted[1]:,} held out for validation")
+    needed = room(space, counted[0], geometry.classes, known)
+    for line in _room_lines(space, needed, counted[0], trials_dir):
+        say(line)
+    if not timed:
+        return
+    try:
+        share = share_out(space.resources, [Node(torch.cuda.device_count(), os.cpu_count() or 1)])
+    except UserError as error:
+        say(f"no time is estimated, because this machine is not the one to run it on: {error}")
+        return
+    configs = space.pair_configs()
+    say(f"measuring a few steps on this machine, for at most about {MEASURING:.0f} s (--no-measure leaves it out) ...")
+    threads = (teacher_threads(share, len(space.teachers_by_name())), share.cpus)
+    speeds = measure(configs, known, geometry, torch.device(share.device), threads, MEASURING)
+    beyond = max(0.0, 1.0 - space.teachers.cache_bytes() / needed.maps) if needed.maps else 0.0
+    parts = estimate(space, speeds, Load(*counted, share.concurrent, beyond))
+    say(f"time, estimated: {share}")
+    console.print(_time_table(space, parts))
+    for line in _time_notes(space, parts, speeds.reckoned):
+        say(line)
+
+
+def _networks(space: Space, known: Mapping[str, Facts]) -> Table:
+    right = ("parameters", "multiply-adds")
+    table = plain_table("network", "is", *right, "tapped maps (channels x height x width)", right=right)
+    pairs = [split_pair(pair) for pair in space.pairs()]
+    for role, names in (("teacher", [pair.teacher for pair in pairs]), ("student", [pair.student for pair in pairs])):
+        for name in dict.fromkeys(names):
+            facts = known[name]
+            table.add_row(name, role, f"{facts.parameters:,}", f"{facts.multiply_adds:,}", facts.shapes())
+    return table
+
+
+def _compared(space: Space, known: Mapping[str, Facts]) -> list[str]:
+    """Pairs whose maps have different sizes."""
+    lines = []
+    for pair in space.pairs():
+        teacher, student = (known[name].maps for name in split_pair(pair))
+        both = [(theirs[1:], ours[1:]) for theirs, ours in zip(teacher, student, strict=False)]
+        if not space.never("beta") and any(theirs != ours for theirs, ours in both):
+            sizes = ", ".join("x".join(map(str, min(sides))) for sides in both)
+            lines.append(f"{pair}: maps of different sizes are compared at the smaller one's: {sizes}")
+    return lines
+
+
+def _room_lines(space: Space, needed: Room, images: int, trials_dir: Path) -> list[str]:
+    if space.teachers.mode != "recorded":
+        return ["recorded: nothing, because teachers are live"]
+    lines = []
+    if needed.trajectory:
+        teachers = len(space.teachers_by_name())
+        beside = f", up to {size(needed.confirmed[1])} more for the confirmation" if needed.confirmed[1] else ""
+        lines.append(
+            f"trajectory: {space.budget.epochs} epochs of {images:,} images, {size(needed.trajectory)} for each of "
+            f"{teachers} teacher{'s' * (teachers > 1)}{beside}"
+        )
+    if needed.maps:
+        limit = space.teachers.cache_bytes()
+        beyond = "" if needed.maps <= limit else "; beyond the limit they are computed in the trials"
+        lines.append(
+            f"attention maps: up to {size(needed.maps_epoch)} an epoch and {size(needed.maps)} in all; "
+            f"teachers.cache_limit is {space.teachers.cache_limit}{beyond}"
+        )
+    return [*lines, f"room for them in {trials_dir}: {size(free_bytes(trials_dir))}"]
+
+
+def _time_table(space: Space, parts: Mapping[str, Span]) -> Table:
+    table = plain_table("", "time", right=("time",))
+    for name, span in parts.items():
+        table.add_row(name, _span(span))
+    table.add_row("in all", _span(total(parts.values(), space.budget.seconds())), style="bold")
+    return table
+
+
+def _span(span: Span) -> str:
+    low, high = _long(span.low), _long(span.high)
+    return low if low == high else f"{low} to {high}"
+
+
+def _long(seconds: float) -> str:
+    """A duration that may be one of days."""
+    days, rest = divmod(seconds, _DAY)
+    return clock(seconds) if days < 2 else f"{days:.0f} days {rest / 3600:.0f} h"
+
+
+def _time_notes(space: Space, parts: Mapping[str, Span], reckoned: list[str]) -> list[str]:
+    lines = []
+    if parts["trials"].low != parts["trials"].high:
+        lines.append("which end of the range it will be depends on how many trials are stopped early")
+    limit = space.budget.seconds()
+    if limit is not None and sum(span.low for span in parts.values()) > limit:
+        lines.append(f"budget.time_budget ends it after {clock(limit)}, before all trials are done")
+    if space.resources.address:
+        lines.append("measured on this machine alone; the cluster's other machines are not counted")
+    if space.resources.trials_per_gpu == "auto":
+        lines.append("with one trial on a GPU at a time; how many fit is found out when the search begins")
+    if reckoned:
+        lines.append(f"not measured for want of time, but reckoned by their multiply-adds: {', '.join(reckoned)}")
+    lines.append("reading images from the disk is not part of it, nor what earlier searches have recorded already")
+    return lines

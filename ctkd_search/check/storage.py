@@ -1,0 +1,111 @@
+"""What a search will record, and whether there is room for it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctkd_search.check.networks import Facts
+from ctkd_search.results.store import TEACHERS
+from ctkd_search.space import Space
+
+_BYTES = {"float16": 2, "float32": 4}
+
+
+@dataclass(frozen=True)
+class Room:
+    """What is recorded, in bytes; all of it 0 where nothing is.
+
+    Attributes:
+        trajectory: The logits of one teacher along one stream.
+        trajectories: Those of every teacher of the trials.
+        confirmed: Those of the teachers that the confirmation trains beside, at least and at most.
+        maps_epoch: The expert's attention maps of one epoch, those of the largest teacher.
+        maps: The maps of every teacher and epoch, along every stream, at most.
+    """
+
+    trajectory: int = 0
+    trajectories: int = 0
+    confirmed: tuple[int, int] = (0, 0)
+    maps_epoch: int = 0
+    maps: int = 0
+
+
+def room(space: Space, images: int, classes: int, known: Mapping[str, Facts]) -> Room:
+    """What the trials, baselines and confirmations of a space record.
+
+    Args:
+        space: The space.
+        images: Training images.
+        classes: How many classes there are.
+        known: What is known of its teachers.
+    """
+    if space.teachers.mode != "recorded":
+        return Room()
+    width, epochs = _BYTES[space.teachers.storage], space.budget.epochs
+    teachers = list(space.teachers_by_name())
+    confirm, baselines = space.strategy.confirm, space.strategy.baselines
+    scratch = not space.never("alpha") or bool({"scratch-only", "ctkd-paper"} & set(baselines))
+    looks = not space.never("beta") or bool({"at", "ctkd-paper"} & set(baselines))
+    trajectory = width * epochs * images * classes if scratch else 0
+    seeds = confirm.seeds if confirm else 0
+    most = min(confirm.best, len(teachers)) if confirm else 0
+    by_teacher = {
+        name: width * images * sum(height * wide for _, height, wide in known[name].maps) if looks else 0
+        for name in teachers
+    }
+    largest = sorted(by_teacher.values(), reverse=True)
+    return Room(
+        trajectory=trajectory,
+        trajectories=trajectory * len(teachers),
+        confirmed=(trajectory * seeds, trajectory * seeds * most),
+        maps_epoch=largest[0],
+        maps=epochs * (sum(largest) + seeds * sum(largest[:most])),
+    )
+
+
+def free_bytes(trials_dir: Path) -> int:
+    """Room on the disk that will hold the teacher cache, with what that has already."""
+    there = trials_dir.resolve()
+    while not there.exists():
+        there = there.parent
+    cache = trials_dir / TEACHERS
+    kept = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()) if cache.is_dir() else 0
+    return shutil.disk_usage(there).free + kept
+
+
+def room_faults(space: Space, needed: Room, free: int, place: Path) -> list[tuple[tuple[str, ...], str]]:
+    """Why the recordings do not fit on the disk, as keys and messages.
+
+    What an earlier search has recorded is counted as room, because it may be the same.
+    """
+    least = needed.trajectories + needed.confirmed[0]
+    if least > free:
+        return [
+            (
+                ("teachers", "mode"),
+                f"the teachers' logits take {size(least)} and {place} has room for {size(free)}; choose mode: live, "
+                "fewer epochs or another --trials-dir",
+            )
+        ]
+    maps = min(needed.maps, space.teachers.cache_bytes())
+    if least + maps > free:
+        return [
+            (
+                ("teachers", "cache_limit"),
+                f"lets attention maps take {size(maps)} beside {size(least)} of logits, and {place} has room for "
+                f"{size(free)}; lower it, or choose another --trials-dir",
+            )
+        ]
+    return []
+
+
+def size(count: float) -> str:
+    """Bytes as people write them."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"

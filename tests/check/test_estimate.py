@@ -1,0 +1,116 @@
+"""How long a search takes: measured steps, and what follows from them."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from ctkd_search.check.estimate import Load, estimate, total
+from ctkd_search.check.measure import Speed, Speeds, measure
+from ctkd_search.check.networks import all_facts
+from ctkd_search.check.stopping import Span, early_stopping
+from ctkd_search.models import Geometry
+from ctkd_search.space import Budget
+from ctkd_search.space_file import space_of
+
+CPU = torch.device("cpu")
+GEOMETRY = Geometry(10, 1, 8)
+SPACE = {
+    "name": "s",
+    "dataset": {"name": "digits"},
+    "budget": {"trials": 9, "epochs": 4, "grace_period": 2, "reduction_factor": 3},
+    "search": {"pair": "wrn-10-1/resnet8", "lr": {"float": [0.01, 0.1]}},
+}
+# A second for each image that a student learns from, and for others times that cannot be mistaken for each other.
+SPEEDS = Speeds({"wrn-10-1": Speed(100.0, 1000.0, 10_000.0)}, {"resnet8": Speed(1.0, 0.5)})
+
+
+def parts(concurrent=1, beyond=0.0, **changes):
+    return estimate(space_of({**SPACE, **changes}), SPEEDS, Load(1000, 200, concurrent, beyond))
+
+
+def close(span, low, high):
+    return span.low == pytest.approx(low, rel=1e-2) and span.high == pytest.approx(high, rel=1e-2)
+
+
+def test_early_stopping_saves_between_nothing_and_what_the_rungs_promise():
+    budget = Budget(trials=9, epochs=4, grace_period=2, reduction_factor=3)
+    assert early_stopping(budget, stops=True) == Span(9 * 2 + 3 * 2, 36)
+    assert early_stopping(budget, stops=False) == Span(36, 36)
+
+
+def test_recorded_teachers_are_paid_for_once():
+    epoch = 1000 * 1.0 + 200 * 0.5
+    found = parts()
+    maps = 4 * 1000 * 10_000.0
+    assert close(found["trials"], 24 * epoch + maps, 36 * epoch + maps)
+    assert close(found["teachers"], 4 * (1000 * 100 + 200 * 1000), 4 * (1000 * 100 + 200 * 1000))
+    assert "baselines" not in found
+    assert "confirmation" not in found
+    # Where half of the maps has no room, every epoch of a trial computes that half.
+    half = parts(beyond=0.5)["trials"]
+    assert close(half, 24 * (epoch + 500 * 10_000.0) + maps / 2, 36 * (epoch + 500 * 10_000.0) + maps / 2)
+
+
+def test_live_teachers_are_paid_for_in_every_trial():
+    epoch = 1000 * (1.0 + 100.0 + 10_000.0) + 200 * 0.5
+    assert close(parts(teachers={"mode": "live"})["trials"], 24 * epoch, 36 * epoch)
+    alone = parts(teachers={"mode": "live"}, baselines=["student-alone"])["baselines"]
+    assert close(alone, 4 * 1100, 4 * 1100)
+
+
+def test_trials_side_by_side_take_their_share_but_none_is_cut_in_two():
+    one, three = parts(1), parts(3)
+    maps = 4 * 1000 * 10_000.0
+    assert close(three["trials"], 24 * 1100 / 3 + maps / 3, 36 * 1100 / 3 + maps / 3)
+    assert one["trials"].high == pytest.approx(3 * three["trials"].high)
+    beside = parts(64, baselines=["kd", "at"], scheduler="none", budget={"trials": 9, "epochs": 4})
+    assert close(beside["baselines"], 4 * 1100, 4 * 1100)
+
+
+def test_the_confirmation_has_teachers_of_its_own():
+    epoch, teacher = 1100.0, 4 * (1000 * 100 + 200 * 1000)
+    maps = 3 * 4 * 1000 * 10_000.0
+    # Two configs and a baseline, of one pair in any case.
+    expected = 3 * (2 + 1) * 4 * epoch + 3 * teacher + maps
+    assert close(
+        parts(confirm={"best": 2, "seeds": 3}, baselines=["student-alone"])["confirmation"], expected, expected
+    )
+
+
+def test_the_time_budget_ends_it():
+    assert total([Span(10, 20), Span(1, 2)], None) == Span(11, 22)
+    assert total([Span(100, 200)], 50).low < 100
+    assert total([Span(10, 200)], 50).low == 10
+
+
+def configs_of(**changes):
+    space = space_of({**SPACE, **changes})
+    pairs = space.pairs()
+    known, _ = all_facts({name for pair in pairs for name in pair.split("/")}, GEOMETRY)
+    return space.pair_configs(), known
+
+
+def test_what_is_measured_is_real_work_in_the_right_order_of_size():
+    configs, known = configs_of(search={**SPACE["search"], "pair": "wrn-16-2/resnet8"})
+    threads = torch.get_num_threads()
+    found = measure(configs, known, GEOMETRY, CPU, (1, 1), 3.0)
+    teacher, student = found.teachers["wrn-16-2"], found.students["resnet8"]
+    assert found.reckoned == []
+    assert teacher.training > teacher.forward > 0 < teacher.expert < teacher.training
+    assert 0 < student.forward < student.training < teacher.training
+    assert torch.get_num_threads() == threads
+
+
+def test_networks_that_there_was_no_time_for_are_reckoned_by_their_multiply_adds():
+    pairs = {"choice": ["wrn-10-1/resnet8", "wrn-16-2/resnet8", "wrn-10-1/resnet20"]}
+    configs, known = configs_of(search={**SPACE["search"], "pair": pairs})
+    found = measure(configs, known, GEOMETRY, CPU, (1, 1), 0.0)
+    assert found.reckoned == ["wrn-16-2", "resnet20"]
+    for kind, first, second in (("teachers", "wrn-10-1", "wrn-16-2"), ("students", "resnet8", "resnet20")):
+        speeds = getattr(found, kind)
+        ratio = known[second].multiply_adds / known[first].multiply_adds
+        expected = dataclasses.replace(speeds[first], measured=False)
+        assert speeds[second] == Speed(
+            expected.training * ratio, expected.forward * ratio, expected.expert * ratio, measured=False
+        )

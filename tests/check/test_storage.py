@@ -1,0 +1,115 @@
+"""What a search records, against what it has recorded; and what does not fit."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ctkd_search.check.networks import all_facts
+from ctkd_search.check.storage import Room, free_bytes, room, room_faults, size
+from ctkd_search.data import load_train
+from ctkd_search.distill.build import make_trainer, teacher_runs
+from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.recording import prepare
+from ctkd_search.models import Geometry
+from ctkd_search.space_file import space_of
+
+CPU = torch.device("cpu")
+DIGITS = Geometry(10, 1, 8)
+SPACE = {
+    "name": "s",
+    "dataset": {"name": "digits", "validation": 0.15},
+    "budget": {"trials": 2, "epochs": 2},
+    "search": {"pair": {"choice": ["wrn-10-1/resnet8", "wrn-16-1/resnet8"]}, "lr": {"float": [0.01, 0.1]}},
+}
+
+
+def known():
+    return all_facts(["wrn-10-1", "wrn-16-1", "resnet8"], DIGITS)[0]
+
+
+@pytest.mark.usefixtures("single_thread")
+@pytest.mark.parametrize("storage", ["float16", "float32"])
+def test_what_is_foretold_is_what_is_recorded(tmp_path, storage):
+    space = space_of({**SPACE, "teachers": {"storage": storage, "recipe": {"batch_size": 64}}})
+    splits = load_train(space.dataset)
+    few = np.arange(40)
+    splits = dataclasses.replace(splits, train=splits.train[few], validation=splits.validation[few])
+    cache = TeacherCache(tmp_path)
+    for config in space.pair_configs():
+        for run, kept in teacher_runs(config, splits.fingerprint, CPU, scratch=True, expert=True).items():
+            list(prepare(run, splits, cache, CPU, kept))
+        trainer = make_trainer(config, splits, cache, CPU)
+        for _ in range(config.epochs):
+            trainer.run_epoch()
+    needed = room(space, len(splits.train), 10, known())
+
+    def on_disk(pattern, count):
+        files = list(tmp_path.rglob(pattern))
+        assert len(files) == count
+        # A record has a header too.
+        return sum(path.stat().st_size for path in files), 1024 * count
+
+    logits, headers = on_disk("logits-float*", 2 * 2)
+    assert logits - headers < needed.trajectories < logits
+    maps, headers = on_disk("maps-float*-[123].*", 2 * 2 * 3)
+    assert maps - headers < needed.maps < maps
+
+
+def test_what_the_confirmation_records_is_counted():
+    space = space_of({**SPACE, "confirm": {"best": 5, "seeds": 3}})
+    needed = room(space, 100, 10, known())
+    once = 2 * 2 * 100 * 10
+    # Three streams, of one teacher or of both.
+    assert (needed.trajectory, needed.trajectories, needed.confirmed) == (once, 2 * once, (3 * once, 6 * once))
+    positions = 8 * 8 + 4 * 4 + 2 * 2
+    assert (needed.maps_epoch, needed.maps) == (2 * 100 * positions, 2 * 2 * 100 * positions * (2 + 3 * 2))
+
+
+def test_nothing_is_recorded_of_teachers_that_nobody_listens_to():
+    search = {**SPACE["search"], "alpha": 0, "beta": 0}
+    assert room(space_of({**SPACE, "search": search}), 100, 10, known()) == Room()
+    assert room(space_of({**SPACE, "teachers": {"mode": "live"}}), 100, 10, known()) == Room()
+    heard = room(space_of({**SPACE, "search": search, "baselines": ["scratch-only"]}), 100, 10, known())
+    assert heard.trajectory > 0 == heard.maps
+
+
+def test_what_does_not_fit_is_refused_by_the_key_that_can_be_changed():
+    space = space_of({**SPACE, "teachers": {"cache_limit": "300"}})
+    needed = Room(trajectory=100, trajectories=200, confirmed=(100, 400), maps_epoch=50, maps=1000)
+    place = Path("trials")
+    assert room_faults(space, needed, 600, place) == []
+    ((key, message),) = room_faults(space, needed, 599, place)
+    assert key == ("teachers", "cache_limit")
+    assert "lets attention maps take 300 bytes beside 300 bytes of logits" in message
+    ((key, message),) = room_faults(space, needed, 299, place)
+    assert key == ("teachers", "mode")
+    assert "the teachers' logits take 300 bytes and trials has room for 299 bytes" in message
+    assert room_faults(space, dataclasses.replace(needed, maps=0), 300, place) == []
+
+
+def test_what_is_kept_already_counts_as_room(tmp_path):
+    (tmp_path / "teachers").mkdir()
+    before = free_bytes(tmp_path)
+    (tmp_path / "teachers" / "x").write_bytes(bytes(10_000_000))
+    # Others write on this disk too.
+    assert free_bytes(tmp_path / "nowhere" / "yet") - (before - 10_000_000) < 1e9
+    assert abs(free_bytes(tmp_path) - before) < 1e9
+
+
+@pytest.mark.parametrize("command", [("check", "--no-measure"), ("run",)])
+def test_a_trajectory_that_no_disk_holds_is_refused_at_its_line(call_here, command):
+    space = (
+        "name: x\ndataset: {name: digits}\nbudget: {epochs: 1000000000000}\nteachers:\n  mode: recorded\n"
+        "search: {alpha: {float: [0.1, 1]}, pair: wrn-10-1/resnet8}\n"
+    )
+    code, err = call_here(space, *command)
+    assert code == 2
+    assert "space.yaml has 1 error:\n  line 5: teachers.mode the teachers' logits take" in err
+    assert not list(Path("trials").glob("**/search.json"))
+
+
+def test_sizes_are_written_as_people_write_them():
+    assert [size(value) for value in (12, 1234, 54e6, 2e9, 3.5e13)] == ["12 bytes", "1.23 kB", "54 MB", "2 GB", "35 TB"]
