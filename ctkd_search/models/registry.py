@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ctkd_search.discovery import entries
 from ctkd_search.errors import UserError
+from ctkd_search.models.names import LIBRARIES, OWN_CODE, elsewhere
 
 if TYPE_CHECKING:
     from ctkd_search.models.network import TappedNetwork
@@ -30,6 +31,18 @@ class Geometry(NamedTuple):
     classes: int
     channels: int
     image_size: int
+
+
+class MapShape(NamedTuple):
+    """A feature map of one image.
+
+    Attributes:
+        channels: Its channels.
+        side: Its side in positions.
+    """
+
+    channels: int
+    side: int
 
 
 class Tap(NamedTuple):
@@ -58,17 +71,19 @@ class Blocks(NamedTuple):
 
 @dataclass(frozen=True)
 class Architecture:
-    """What is known of an architecture from its name.
+    """What is known of an architecture before it is built.
 
     Attributes:
         name: The name, as in ``wrn-16-1``.
         taps: Each stage's feature map, first stage first.
         blocks: How its stages are cut into blocks; None where they are not.
+        notes: What else the user should know of it, a few words each.
     """
 
     name: str
     taps: tuple[Tap, ...]
     blocks: Blocks | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -103,21 +118,36 @@ def families() -> tuple[Family, ...]:
     return tuple(entries("ctkd_search.models.families", "FAMILY"))
 
 
+def forms() -> tuple[str, ...]:
+    """Every form that a name may have, in words."""
+    return (*(family.form for family in families()), *LIBRARIES.values(), OWN_CODE)
+
+
 def _match(name: str) -> tuple[Family, re.Match[str]]:
     for family in families():
         match = family.pattern.fullmatch(name)
         if match:
             return family, match
-    forms = "; ".join(family.form for family in families())
-    raise UserError(f"unknown architecture {name!r}; there are: {forms}")
+    raise UserError(f"unknown architecture {name!r}; there are: {'; '.join(forms())}")
 
 
-def describe(name: str) -> Architecture:
-    """What is known of an architecture from its name, without building it.
+def describe(name: str, geometry: Geometry | None = None) -> Architecture:
+    """What is known of an architecture without building it.
+
+    Of this package's own families everything is known from the name. Of the others, the library or the user's code is
+    asked for a network without weights, which is watched at work.
+
+    Args:
+        name: The architecture.
+        geometry: The images it is for; left out, images of the size that its library usually has.
 
     Raises:
         UserError: No such architecture; the message says which there are.
     """
+    if named := elsewhere(name):
+        from ctkd_search.models import foreign
+
+        return foreign.described(named, geometry or foreign.usual(named))
     family, match = _match(name)
     try:
         return Architecture(name, family.taps(match), family.blocks(match) if family.blocks else None)
@@ -125,7 +155,40 @@ def describe(name: str) -> Architecture:
         raise UserError(f"no architecture {name!r}: {error}") from None
 
 
-def build(name: str, geometry: Geometry, seed: int) -> TappedNetwork:
+def maps(name: str, geometry: Geometry) -> tuple[MapShape, ...]:
+    """The feature maps of an architecture for such images, first stage first, without computing any.
+
+    Raises:
+        UserError: No such architecture, or it does not take such images.
+    """
+    if named := elsewhere(name):
+        from ctkd_search.models import foreign
+
+        return foreign.shapes(named, geometry)
+    taps = describe(name).taps
+    if geometry.image_size < MIN_SIZE:
+        raise UserError(f"images must have at least {MIN_SIZE} pixels a side, but got {geometry.image_size}")
+    return tuple(MapShape(tap.channels, -(-geometry.image_size // tap.stride)) for tap in taps)
+
+
+def code_of(name: str) -> str | None:
+    """What determines an architecture beside its name and this package: a library's version, or the user's own code.
+
+    Returns:
+        A text that changes with it; None for this package's own families.
+
+    Raises:
+        UserError: No such architecture.
+    """
+    if named := elsewhere(name):
+        from ctkd_search.models import libraries
+
+        libraries.check_known(named)
+        return libraries.identity(named)
+    return None
+
+
+def build(name: str, geometry: Geometry, seed: int, published: bool = True) -> TappedNetwork:
     """Builds a network with initial weights that depend on `seed` alone.
 
     Torch's global random state is left as it was.
@@ -134,6 +197,8 @@ def build(name: str, geometry: Geometry, seed: int) -> TappedNetwork:
         name: The architecture.
         geometry: Classes, channels and image size it is for.
         seed: Seed of the initial weights.
+        published: Whether an architecture that is to begin with its published weights gets them; false where others
+            are put in their place anyway.
 
     Returns:
         The network, in training mode, on the CPU.
@@ -143,9 +208,11 @@ def build(name: str, geometry: Geometry, seed: int) -> TappedNetwork:
     """
     import torch
 
-    describe(name)
-    if geometry.image_size < MIN_SIZE:
-        raise UserError(f"images must have at least {MIN_SIZE} pixels a side, but got {geometry.image_size}")
+    if named := elsewhere(name):
+        from ctkd_search.models import foreign
+
+        return foreign.build(named, geometry, seed, published)
+    maps(name, geometry)  # refuses what does not fit
     family, match = _match(name)
     with torch.random.fork_rng(devices=[]):
         # The CPU's generator alone: torch.manual_seed would reseed every GPU's, which is not put back.

@@ -1,0 +1,247 @@
+"""Building the architectures that are made elsewhere: torchvision's, timm's and the user's own."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ctkd_search.errors import UserError
+from ctkd_search.models.libraries import (
+    check_known,
+    has_fixed_size,
+    make,
+    reason,
+    torchvision_weights,
+    usual_geometry,
+)
+from ctkd_search.models.names import FULL, SMALL, Named, nearest
+from ctkd_search.models.registry import Architecture, Geometry, MapShape, Tap
+from ctkd_search.models.stages import Call, Tapped, find_stages, layout_of, side_of, watched
+from ctkd_search.models.stems import Stem, find_stem, fit, put_published
+from ctkd_search.models.wrapped import WrappedNetwork
+
+# One image alone cannot be told from a batch that was forgotten.
+_WATCHED_IMAGES = 2
+_TRIED_SIZES = (8, 16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 384)
+_NAMES_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What is known of a network before it is built.
+
+    Attributes:
+        taps: The modules whose outputs are its feature maps.
+        stem: What stands before its first stage.
+    """
+
+    taps: tuple[Tapped, ...]
+    stem: Stem
+
+
+def outline(named: Named, geometry: Geometry) -> Outline:
+    """Where a network is tapped, found on images of the usual size.
+
+    Args:
+        named: The architecture.
+        geometry: The images; they matter for the user's own code alone, which may be made for just these.
+
+    Raises:
+        UserError: There is no such architecture, module, or feature map.
+    """
+    check_known(named)
+    return _outline(named, usual_geometry(named, geometry))
+
+
+@functools.lru_cache(maxsize=256)
+def _outline(named: Named, usual: Geometry) -> Outline:
+    bare = named.bare()
+    with _aside(0):
+        network, calls = _watch(bare, usual, lambda: make(bare, usual))
+    if named.taps is None:
+        taps = find_stages(network, calls, usual.classes if named.source != "own" else None)
+        if not taps:
+            raise UserError(
+                f"{named.text}: no feature maps were found in it; name the modules with +taps=MODULE|MODULE"
+            )
+    else:
+        taps = [_named_tap(named, name, network, calls) for name in named.taps]
+    return Outline(tuple(taps), find_stem(network, calls, taps))
+
+
+def _named_tap(named: Named, name: str, network: nn.Module, calls: list[Call]) -> Tapped:
+    possible = {call.name: call for call in calls if call.name and layout_of(call.after)}
+    if name not in possible:
+        there = dict(network.named_modules())
+        what = "gives no feature map of a square image" if name in there else "is no module of it"
+        shown = [call for call in possible if call.count(".") <= 1][:_NAMES_SHOWN]
+        near = nearest(name, possible) or f"; there are: {', '.join(shown)}, ..."
+        raise UserError(f"{named.text}: {name!r} {what}{near}")
+    layout = layout_of(possible[name].after)
+    assert layout is not None
+    return Tapped(name, layout)
+
+
+@functools.lru_cache(maxsize=256)
+def shapes(named: Named, geometry: Geometry) -> tuple[MapShape, ...]:
+    """Channels and side of each feature map for such images; nothing is computed where torch can do without.
+
+    Raises:
+        UserError: The network does not take such images.
+    """
+    found = outline(named, geometry)
+    bare = named.bare()
+    try:
+        with _aside(0):
+            _, calls = _watch(bare, geometry, lambda: _fitted(bare, geometry, found, named.pretrained))
+    except UserError as error:
+        raise UserError(f"{error}{_larger(named, geometry, found)}") from None
+    by_name = {call.name: call for call in calls}
+    made = []
+    for tap in found.taps:
+        call = by_name.get(tap.name)
+        side = None if call is None or call.after is None else side_of(call.after)
+        if call is None or call.after is None or side is None:
+            raise UserError(
+                f"{named.text}: {tap.name!r} gives no feature map for images of {geometry.image_size} pixels"
+            )
+        if tap.layout.kind == "tokens":
+            made.append(MapShape(call.after[2], _token_side(call.after[1] - tap.layout.prefix)))
+        else:
+            made.append(MapShape(call.after[1 if tap.layout.kind == "nchw" else 3], call.after[2]))
+    return tuple(made)
+
+
+def _token_side(count: int) -> int:
+    return round(count**0.5)
+
+
+def _larger(named: Named, geometry: Geometry, found: Outline) -> str:
+    """The smallest images that a network takes, to add to the message that it does not take these."""
+    if named.source == "own":
+        return ""
+    for size in (size for size in _TRIED_SIZES if size > geometry.image_size):
+        larger = geometry._replace(image_size=size)
+        bare = named.bare()
+        with contextlib.suppress(UserError), _aside(0):
+            _watch(bare, larger, lambda larger=larger: _fitted(bare, larger, found, named.pretrained))  # type: ignore[misc]
+            return f"; it takes images of {size} pixels"
+    return ""
+
+
+def usual(named: Named) -> Geometry:
+    """Images on which a network can be looked at where there are no others."""
+    return usual_geometry(named, Geometry(10, 3, 32))
+
+
+def described(named: Named, geometry: Geometry) -> Architecture:
+    """What is known of a network: its maps, its stem where that is not the published one, and what is tapped.
+
+    Raises:
+        UserError: There is no such architecture, or it does not take such images.
+    """
+    found = outline(named, geometry)
+    size = geometry.image_size
+    taps = tuple(Tap(channels, max(1, round(size / side))) for channels, side in shapes(named, geometry))
+    notes = ["maps of " + ", ".join(tap.name for tap in found.taps)]
+    if named.source != "own" and small_stem(named, size, found.stem, named.pretrained):
+        kernel = found.stem.kernel if named.pretrained else min(found.stem.kernel, 3)
+        stride = f"{kernel}x{kernel} without its stride" if found.stem.stride > 1 else ""
+        pooling = "no pooling" if found.stem.pooling else ""
+        notes.insert(0, f"stem for small images ({', '.join(filter(None, (stride, pooling)))})")
+    return Architecture(named.text, taps, None, tuple(notes))
+
+
+def build(named: Named, geometry: Geometry, seed: int, weights: bool) -> WrappedNetwork:
+    """Builds a network; see `ctkd_search.models.build`."""
+    shapes(named, geometry)  # refuses what does not fit
+    found = outline(named, geometry)
+    with _aside(seed):
+        network = _fitted(named if weights else named.bare(), geometry, found, named.pretrained)
+    return WrappedNetwork(network.train(), found.taps)
+
+
+def _fitted(named: Named, geometry: Geometry, found: Outline, keep_kernel: bool) -> nn.Module:
+    """A network as its source makes it, fitted to the images, with its published weights if the name says so."""
+    network = make(named, geometry)
+    if named.source == "own":
+        return network
+    small = small_stem(named, geometry.image_size, found.stem, keep_kernel)
+    fit(network, found.stem, geometry.channels, small, keep_kernel)
+    if named.pretrained and named.source == "torchvision":
+        try:
+            put_published(network, torchvision_weights(named), found.stem, geometry.classes)
+        except RuntimeError as error:
+            raise UserError(f"the published weights of {named.text} do not fit it: {reason(named, error)}") from None
+    return network
+
+
+def small_stem(named: Named, image_size: int, stem: Stem, keep_kernel: bool) -> bool:
+    """Whether a network has the stem for small images.
+
+    Raises:
+        UserError: It is asked for, and the network has none.
+    """
+    cuts_patches = has_fixed_size(named) or (keep_kernel and stem.kernel % 2 == 0)
+    possible = stem.shrinks and not cuts_patches
+    if named.stem == SMALL and not possible:
+        why = "cuts its images into patches" if cuts_patches else "begins without a stride or pooling"
+        raise UserError(f"{named.text}: the network {why}, so that stem=small has no meaning; leave it out")
+    if named.stem == FULL and not stem.shrinks:
+        raise UserError(f"{named.text}: the network begins without a stride or pooling; leave stem=full out")
+    return possible and named.small_stem(image_size)
+
+
+def _watch(named: Named, geometry: Geometry, make_it: Any) -> tuple[nn.Module, list[Call]]:
+    """A network and its modules at work on black images: on the meta device if that goes, else on the CPU.
+
+    Raises:
+        UserError: It cannot be made, does not take such images, or gives no logits.
+    """
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of weights without numbers
+            network = make_it()
+        calls, output = watched(network, _black(geometry, "meta"))
+    except Exception:  # what cannot be done without numbers; what is wrong with it, the CPU tells
+        network = make_it()
+        try:
+            calls, output = watched(network, _black(geometry, "cpu"))
+        except Exception as error:  # whatever the network raises
+            size = geometry.image_size
+            raise UserError(f"{named.text} does not take images of {size} pixels: {reason(named, error)}") from None
+    wanted = (_WATCHED_IMAGES, geometry.classes)
+    if not isinstance(output, Tensor) or tuple(output.shape) != wanted:
+        got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise UserError(f"{named.text} must give logits of shape {wanted} for {_WATCHED_IMAGES} images, but gave {got}")
+    return network, calls
+
+
+def _black(geometry: Geometry, device: str) -> Tensor:
+    return torch.zeros(_WATCHED_IMAGES, geometry.channels, geometry.image_size, geometry.image_size, device=device)
+
+
+@contextlib.contextmanager
+def _aside(seed: int) -> Iterator[None]:
+    """Random numbers from a seed, those of Python and NumPy too, all of which go on afterwards as if nothing was."""
+    import random
+
+    import numpy as np
+
+    python, numpy_state = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy_state)

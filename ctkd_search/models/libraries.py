@@ -1,0 +1,202 @@
+"""Networks of torchvision and timm, and the user's own, as their makers give them. The libraries are imported here."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ctkd_search.errors import UserError
+from ctkd_search.models.names import Named, nearest
+from ctkd_search.models.registry import Geometry
+from ctkd_search.plugins import load_object, told
+
+# The images on which stages are found, whatever the images that are learned: so that layer 2 is the same module for all.
+_USUAL_SIZE = 224
+# Where torchvision's networks train with a second classifier on the side; only the first one is used here.
+_AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
+_CHANNELS = 3
+# No stage has as many channels, so that what comes out of the classifier is known by them.
+USUAL_CLASSES = 997
+
+
+@functools.cache
+def known(source: str) -> tuple[str, ...]:
+    """Names of the classifiers of a library."""
+    if source == "timm":
+        import timm
+
+        return tuple(timm.list_models())
+    from torchvision import models
+
+    return tuple(models.list_models(module=models))
+
+
+def check_known(named: Named) -> None:
+    """Refuses a name that its source does not have.
+
+    Raises:
+        UserError: There is no such architecture, weights or factory; the message names the nearest.
+    """
+    if named.source == "own":
+        if not callable(load_object(named.base)):
+            raise UserError(f"{named.base} is no function or class that returns a network")
+        return
+    # timm's names of published weights stand behind a point.
+    model, point, tag = named.base.partition(".") if named.source == "timm" else (named.base, "", "")
+    if model not in known(named.source):
+        near = nearest(model, known(named.source))
+        raise UserError(f"{named.source} has no classifier {model!r}{near}")
+    if named.source == "timm" and point:
+        import timm
+
+        tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{model}.*")]
+        if tag not in tags:
+            raise UserError(f"timm has no weights {tag!r} of {model}; there are: {', '.join(tags) or 'none'}")
+        if not named.pretrained:
+            raise UserError(f"{named.text}: .{tag} names published weights, which have no effect without +pretrained")
+    if named.pretrained and published(named) is None:
+        raise UserError(f"{named.text}: there are no published weights of {named.base}; leave +pretrained out")
+
+
+def published(named: Named) -> str | None:
+    """What tells the published weights of an architecture from others; None if there are none."""
+    if named.source == "timm":
+        import timm
+
+        settings = timm.get_pretrained_cfg(named.base)
+        if settings is None or not settings.has_weights:
+            return None
+        return str(settings.hf_hub_id or settings.url or settings.file)
+    from torchvision import models
+
+    weights = list(models.get_model_weights(named.base))
+    return str(models.get_model_weights(named.base).DEFAULT.url) if weights else None
+
+
+def identity(named: Named) -> str:
+    """What determines a network beside its name: the library's version and weights, or the code of the user's module."""
+    if named.source == "own":
+        load_object(named.base)
+        module = sys.modules[named.base.partition(":")[0]]
+        source = inspect.getsourcefile(module)
+        if source is None:
+            raise UserError(f"{named.base}: the source of the module is not to be found, so that a change is not seen")
+        return f"sha256 {hashlib.sha256(Path(source).read_bytes()).hexdigest()}"
+    import timm
+    import torchvision
+
+    version = timm.__version__ if named.source == "timm" else torchvision.__version__
+    return " ".join([named.source, version, *([published(named) or ""] if named.pretrained else [])])
+
+
+def usual_geometry(named: Named, geometry: Geometry) -> Geometry:
+    """The images on which a network's stages are found."""
+    if named.source == "own":
+        return geometry  # it may be made for just these
+    size = _USUAL_SIZE
+    if named.source == "timm":
+        import timm
+
+        settings = timm.get_pretrained_cfg(named.base)
+        size = settings.input_size[-1] if settings else size
+    return Geometry(USUAL_CLASSES, _CHANNELS, size)
+
+
+def has_fixed_size(named: Named) -> bool:
+    """Whether a network is made for images of one size, which it cuts into patches."""
+    if named.source == "timm":
+        import timm
+
+        settings = timm.get_pretrained_cfg(named.base)
+        return bool(settings and settings.fixed_input_size)
+    return named.source == "torchvision" and named.base.startswith("vit_")
+
+
+def make(named: Named, geometry: Geometry) -> nn.Module:
+    """A network as its source makes it, on torch's default device, with weights from torch's global generator.
+
+    A network of torchvision takes 3 channels whatever the geometry says.
+
+    Raises:
+        UserError: It cannot be made for such images; one line says what its maker said.
+    """
+    makers = {"torchvision": _torchvision, "timm": _timm, "own": _own}
+    try:
+        made = makers[named.source](named, geometry)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a library or the user's own code raises
+        size = geometry.image_size
+        raise UserError(f"{named.text} cannot be made for images of {size} pixels: {reason(named, error)}") from None
+    if not isinstance(made, nn.Module):
+        raise UserError(f"{named.text} returned a {type(made).__name__}; it must return an nn.Module")
+    return made
+
+
+def reason(named: Named, error: BaseException) -> str:
+    """What went wrong in a network, in one line; where, only if it is the user's own code."""
+    if named.source == "own":
+        return told(error)
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
+def _torchvision(named: Named, geometry: Geometry) -> Any:
+    from torchvision import models
+
+    options: dict[str, Any] = {"weights": None, "num_classes": geometry.classes}
+    if named.base in _AUXILIARY:
+        # Published weights of these expect pixels from -1 to 1.
+        options |= {"aux_logits": False, "init_weights": True, "transform_input": named.pretrained}
+    if has_fixed_size(named):
+        options["image_size"] = geometry.image_size
+    return models.get_model(named.base, **options)
+
+
+def _timm(named: Named, geometry: Geometry) -> Any:
+    import timm
+
+    options: dict[str, Any] = {"num_classes": geometry.classes, "in_chans": geometry.channels}
+    if has_fixed_size(named):
+        options["img_size"] = geometry.image_size
+    if not named.pretrained:
+        return timm.create_model(named.base, pretrained=False, **options)
+    try:
+        return timm.create_model(named.base, pretrained=True, **options)
+    except Exception as error:  # whatever the hub's client raises
+        raise UserError(
+            f"cannot get the published weights of {named.text} ({published(named)}): {told(error)}; where there is no "
+            "internet, copy the Hugging Face cache of a machine that has them, or leave +pretrained out"
+        ) from None
+
+
+def _own(named: Named, geometry: Geometry) -> Any:
+    return load_object(named.base)(classes=geometry.classes, channels=geometry.channels, image_size=geometry.image_size)
+
+
+def torchvision_weights(named: Named) -> dict[str, Tensor]:
+    """The published weights of a network of torchvision, from its cache or the internet.
+
+    Raises:
+        UserError: They cannot be had.
+    """
+    from torchvision import models
+
+    weights = models.get_model_weights(named.base).DEFAULT
+    try:
+        loaded: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+    except Exception as error:  # no internet, no room, a broken file
+        directory = Path(torch.hub.get_dir()) / "checkpoints"
+        raise UserError(
+            f"cannot get the published weights of {named.text} from {weights.url}: {told(error)}; where there is no "
+            f"internet, put that file into {directory}, or leave +pretrained out"
+        ) from None
+    aside = _AUXILIARY.get(named.base, ())
+    return {name: tensor for name, tensor in loaded.items() if not name.startswith(tuple(aside))}

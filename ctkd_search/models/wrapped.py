@@ -1,0 +1,53 @@
+"""A network that was made elsewhere in the frame of this package: its logits together with feature maps."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ctkd_search.models.network import TappedNetwork
+from ctkd_search.models.stages import Tapped
+
+
+class WrappedNetwork(TappedNetwork):
+    """Takes the feature maps from a network while it works.
+
+    Its `stages` are empty: where such a network could be cut is not known.
+
+    Args:
+        network: From images to logits.
+        taps: The modules whose outputs are the feature maps, in the order in which they are numbered.
+    """
+
+    def __init__(self, network: nn.Module, taps: Sequence[Tapped]) -> None:
+        super().__init__()
+        self.network = network
+        self.stages = nn.ModuleList()
+        self._taps = tuple(taps)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The numbers by which its feature maps are called, from 1."""
+        return tuple(range(1, len(self._taps) + 1))
+
+    def embed(self, features: Tensor) -> Tensor:
+        """The last feature map, averaged over its positions."""
+        return features.mean(dim=(2, 3))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The network's logits, and the maps that it made on the way."""
+        outputs: dict[str, Tensor] = {}
+
+        def keep(name: str, output: Tensor) -> None:
+            outputs[name] = output
+
+        # Hooks for this one time: so the network can be copied, exported and captured like any other.
+        with contextlib.ExitStack() as hooks:
+            for name, _ in self._taps:
+                module = self.network.get_submodule(name)
+                hook = module.register_forward_hook(lambda _, __, output, name=name: keep(name, output))
+                hooks.callback(hook.remove)
+            logits = self.network(images)
+        return logits, [layout.as_map(outputs[name]) for name, layout in self._taps]
