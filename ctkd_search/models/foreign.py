@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,9 +22,9 @@ from ctkd_search.models.libraries import (
     torchvision_weights,
     usual_geometry,
 )
-from ctkd_search.models.names import FULL, SMALL, Named, nearest
+from ctkd_search.models.names import SMALL, SMALL_UP_TO, Named, nearest
 from ctkd_search.models.registry import Architecture, Geometry, MapShape, Tap
-from ctkd_search.models.stages import Call, Tapped, find_stages, layout_of, side_of, watched
+from ctkd_search.models.stages import Call, Tapped, find_stages, layout_of, watched
 from ctkd_search.models.stems import Stem, find_stem, fit, put_published
 from ctkd_search.models.wrapped import WrappedNetwork
 
@@ -96,44 +97,63 @@ def shapes(named: Named, geometry: Geometry) -> tuple[MapShape, ...]:
     Raises:
         UserError: The network does not take such images.
     """
-    found = outline(named, geometry)
-    bare = named.bare()
     try:
-        with _aside(0):
-            _, calls = _watch(bare, geometry, lambda: _fitted(bare, geometry, found, named.pretrained))
+        calls = {call.name: call for call in _fitted_calls(named, geometry, has_small_stem(named, geometry))}
     except UserError as error:
-        raise UserError(f"{error}{_larger(named, geometry, found)}") from None
-    by_name = {call.name: call for call in calls}
+        raise UserError(f"{error}{_larger(named, geometry)}") from None
     made = []
-    for tap in found.taps:
-        call = by_name.get(tap.name)
-        side = None if call is None or call.after is None else side_of(call.after)
-        if call is None or call.after is None or side is None:
-            raise UserError(
-                f"{named.text}: {tap.name!r} gives no feature map for images of {geometry.image_size} pixels"
-            )
-        if tap.layout.kind == "tokens":
-            made.append(MapShape(call.after[2], _token_side(call.after[1] - tap.layout.prefix)))
+    for name, layout in outline(named, geometry).taps:
+        after = calls[name].after if name in calls else None
+        if after is None or layout_of(after) is None:
+            raise UserError(f"{named.text}: {name!r} gives no feature map for images of {geometry.image_size} pixels")
+        if layout.kind == "tokens":
+            made.append(MapShape(after[2], math.isqrt(after[1] - layout.prefix)))
         else:
-            made.append(MapShape(call.after[1 if tap.layout.kind == "nchw" else 3], call.after[2]))
+            made.append(MapShape(after[1 if layout.kind == "nchw" else 3], after[2]))
     return tuple(made)
 
 
-def _token_side(count: int) -> int:
-    return round(count**0.5)
+def _fitted_calls(named: Named, geometry: Geometry, small: bool) -> list[Call]:
+    """The modules of a network, fitted to such images, at work on them."""
+    bare, stem = named.bare(), outline(named, geometry).stem
+    with _aside(0):
+        _, calls = _watch(bare, geometry, lambda: _fitted(bare, geometry, stem, small, named.pretrained))
+    return calls
 
 
-def _larger(named: Named, geometry: Geometry, found: Outline) -> str:
+def _larger(named: Named, geometry: Geometry) -> str:
     """The smallest images that a network takes, to add to the message that it does not take these."""
-    if named.source == "own":
-        return ""
-    for size in (size for size in _TRIED_SIZES if size > geometry.image_size):
-        larger = geometry._replace(image_size=size)
-        bare = named.bare()
-        with contextlib.suppress(UserError), _aside(0):
-            _watch(bare, larger, lambda larger=larger: _fitted(bare, larger, found, named.pretrained))  # type: ignore[misc]
-            return f"; it takes images of {size} pixels"
+    for size in _TRIED_SIZES if named.source != "own" else ():
+        if size > geometry.image_size:
+            larger = geometry._replace(image_size=size)
+            with contextlib.suppress(UserError):
+                _fitted_calls(named, larger, has_small_stem(named, larger))
+                return f"; it takes images of {size} pixels"
     return ""
+
+
+@functools.lru_cache(maxsize=256)
+def has_small_stem(named: Named, geometry: Geometry) -> bool:
+    """Whether a network gets the stem for small images: as its name says, else where they are small and it can.
+
+    Raises:
+        UserError: One is asked for that the network does not have.
+    """
+    if named.source == "own":
+        return False
+    stem = outline(named, geometry).stem
+    cuts_patches = has_fixed_size(named) or (named.pretrained and stem.kernel % 2 == 0)
+    possible = stem.shrinks and not cuts_patches
+    if named.stem is not None and not possible:
+        why = "cuts its images into patches" if cuts_patches else "begins without a stride or pooling"
+        raise UserError(f"{named.text}: the network {why}, so that stem={named.stem} has no meaning; leave it out")
+    if named.stem is not None or not possible or geometry.image_size > SMALL_UP_TO:
+        return named.stem == SMALL
+    try:
+        _fitted_calls(named, geometry, small=True)
+    except UserError:
+        return False  # what begins with branches that must agree in size, say
+    return True
 
 
 def usual(named: Named) -> Geometry:
@@ -151,7 +171,7 @@ def described(named: Named, geometry: Geometry) -> Architecture:
     size = geometry.image_size
     taps = tuple(Tap(channels, max(1, round(size / side))) for channels, side in shapes(named, geometry))
     notes = ["maps of " + ", ".join(tap.name for tap in found.taps)]
-    if named.source != "own" and small_stem(named, size, found.stem, named.pretrained):
+    if has_small_stem(named, geometry):
         kernel = found.stem.kernel if named.pretrained else min(found.stem.kernel, 3)
         stride = f"{kernel}x{kernel} without its stride" if found.stem.stride > 1 else ""
         pooling = "no pooling" if found.stem.pooling else ""
@@ -159,44 +179,27 @@ def described(named: Named, geometry: Geometry) -> Architecture:
     return Architecture(named.text, taps, None, tuple(notes))
 
 
-def build(named: Named, geometry: Geometry, seed: int, weights: bool) -> WrappedNetwork:
+def build(named: Named, geometry: Geometry, seed: int, published: bool) -> WrappedNetwork:
     """Builds a network; see `ctkd_search.models.build`."""
     shapes(named, geometry)  # refuses what does not fit
-    found = outline(named, geometry)
+    found, small = outline(named, geometry), has_small_stem(named, geometry)
     with _aside(seed):
-        network = _fitted(named if weights else named.bare(), geometry, found, named.pretrained)
+        network = _fitted(named if published else named.bare(), geometry, found.stem, small, named.pretrained)
     return WrappedNetwork(network.train(), found.taps)
 
 
-def _fitted(named: Named, geometry: Geometry, found: Outline, keep_kernel: bool) -> nn.Module:
+def _fitted(named: Named, geometry: Geometry, stem: Stem, small: bool, keep_kernel: bool) -> nn.Module:
     """A network as its source makes it, fitted to the images, with its published weights if the name says so."""
     network = make(named, geometry)
     if named.source == "own":
         return network
-    small = small_stem(named, geometry.image_size, found.stem, keep_kernel)
-    fit(network, found.stem, geometry.channels, small, keep_kernel)
+    fit(network, stem, geometry.channels, small, keep_kernel)
     if named.pretrained and named.source == "torchvision":
         try:
-            put_published(network, torchvision_weights(named), found.stem, geometry.classes)
+            put_published(network, torchvision_weights(named), stem, geometry.classes)
         except RuntimeError as error:
             raise UserError(f"the published weights of {named.text} do not fit it: {reason(named, error)}") from None
     return network
-
-
-def small_stem(named: Named, image_size: int, stem: Stem, keep_kernel: bool) -> bool:
-    """Whether a network has the stem for small images.
-
-    Raises:
-        UserError: It is asked for, and the network has none.
-    """
-    cuts_patches = has_fixed_size(named) or (keep_kernel and stem.kernel % 2 == 0)
-    possible = stem.shrinks and not cuts_patches
-    if named.stem == SMALL and not possible:
-        why = "cuts its images into patches" if cuts_patches else "begins without a stride or pooling"
-        raise UserError(f"{named.text}: the network {why}, so that stem=small has no meaning; leave it out")
-    if named.stem == FULL and not stem.shrinks:
-        raise UserError(f"{named.text}: the network begins without a stride or pooling; leave stem=full out")
-    return possible and named.small_stem(image_size)
 
 
 def _watch(named: Named, geometry: Geometry, make_it: Any) -> tuple[nn.Module, list[Call]]:

@@ -18,7 +18,7 @@ from ctkd_search.models.names import Named, nearest
 from ctkd_search.models.registry import Geometry
 from ctkd_search.plugins import load_object, told
 
-# The images on which stages are found, whatever the images that are learned: so that layer 2 is the same module for all.
+# The images on which stages are found, whatever is learned: so that layer 2 is the same module for all.
 _USUAL_SIZE = 224
 # Where torchvision's networks train with a second classifier on the side; only the first one is used here.
 _AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
@@ -82,7 +82,7 @@ def published(named: Named) -> str | None:
 
 
 def identity(named: Named) -> str:
-    """What determines a network beside its name: the library's version and weights, or the code of the user's module."""
+    """What determines a network beside its name: the library's version and weights, or the user's own code."""
     if named.source == "own":
         load_object(named.base)
         module = sys.modules[named.base.partition(":")[0]]

@@ -50,10 +50,6 @@ class Named(NamedTuple):
     stem: str | None = None
     taps: tuple[str, ...] | None = None
 
-    def small_stem(self, image_size: int) -> bool:
-        """Whether it is to have the stem for small images."""
-        return self.stem == SMALL if self.stem else image_size <= SMALL_UP_TO
-
     def bare(self) -> Named:
         """The same architecture, with initial weights of its own."""
         return self._replace(pretrained=False)

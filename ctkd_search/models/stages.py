@@ -133,14 +133,12 @@ def find_stages(network: nn.Module, calls: Sequence[Call], classes: int | None =
         classes: Channels by which the output of the classifier is known, if no stage has as many.
     """
     tree = _Tree(network, calls)
-    groups: list[list[Call]] = []
+    by_side: dict[int, list[Call]] = {}
     for call in tree.parts(""):
         if classes is not None and call.after is not None and classes in call.after[1:]:
             break
-        if groups and side_of(groups[-1][-1].after) == side_of(call.after):
-            groups[-1].append(call)
-        else:
-            groups.append([call])
+        by_side.setdefault(side_of(call.after) or 0, []).append(call)
+    groups = [by_side[side] for side in sorted(by_side, reverse=True)]
     is_stage = [any(tree.is_block(call.name) for call in group) for group in groups]
     pooled = len(groups) > 1 and not tree.weights(groups[1][0].name)
     if any(is_stage[1:]) and (pooled or not is_stage[0]):
