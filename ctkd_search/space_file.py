@@ -181,6 +181,7 @@ class _Reader:
         self.fault = document.fault
         # Parameters whose entry cannot be read; what depends on them is not judged.
         self.faulty: set[str] = set()
+        self.geometry: models.Geometry | None = None
 
     def space(self) -> Space:
         document = self.document
@@ -188,6 +189,7 @@ class _Reader:
         name = self._name()
         seed = document.validated(("seed",), document.data.get("seed", 0), Seed, 0)
         dataset = self._dataset()
+        self.geometry = None if dataset is None else data.geometry(dataset)
         augment = read_augment(document, dataset, self.ask_images)
         budget = self._budget()
         train = document.section("train", Recipe, Recipe())
@@ -370,7 +372,7 @@ class _Reader:
             compared = entries.get("attention_layers")
         for pair in _pairs(self.document.data, entries):
             layers = {layer for chosen in _layers_with(compared, known["attention_layers"], pair) for layer in chosen}
-            fault = pair_fault(pair, sorted(layers))
+            fault = pair_fault(pair, sorted(layers), self.geometry)
             if fault:
                 self.fault(("search", "pair"), fault)
 
@@ -400,10 +402,16 @@ def nesterov_fault(recipe: Recipe) -> str | None:
     return None
 
 
-def pair_fault(pair: str, layers: Sequence[int]) -> str | None:
-    """Why a pair cannot be compared on these layers, or None."""
+def pair_fault(pair: str, layers: Sequence[int], geometry: models.Geometry | None = None) -> str | None:
+    """Why a pair cannot be compared on these layers, or None.
+
+    Args:
+        pair: The pair.
+        layers: The layers.
+        geometry: The images it is for, if they are known.
+    """
     try:
-        teacher, student = (models.describe(name) for name in split_pair(pair))
+        teacher, student = (models.describe(name, geometry) for name in split_pair(pair))
     except UserError as error:
         return f"{pair}: {error}"
     for layer in layers:

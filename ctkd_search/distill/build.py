@@ -27,7 +27,7 @@ from ctkd_search.distill.step import StepPool, StudentStep, make_step
 from ctkd_search.distill.teachers import Expert, LiveTeachers, RecordedTeachers, Teachers
 from ctkd_search.distill.trainer import Trainer
 from ctkd_search.distill.weights import load_weights, put_weights
-from ctkd_search.models import build
+from ctkd_search.models import build, code_of
 
 
 def teacher_runs(
@@ -69,7 +69,7 @@ def load_expert(
     own = config.teachers.expert.checkpoint_of(config.teacher)
     run = expert_run(config, splits.fingerprint, device)
     if run is None:
-        network = build(config.teacher, splits.geometry, seed=0)
+        network = build(config.teacher, splits.geometry, seed=0, published=False)
         put_weights(network, load_weights(Path(str(own))), str(own))
     else:
         network = kept_expert(run, splits, cache, device)
@@ -142,4 +142,6 @@ def _expert_id(config: TrialConfig, splits: Splits, device: torch.device) -> str
     if run:
         return run.shelf
     own = str(config.teachers.expert.checkpoint_of(config.teacher))
-    return f"{config.teacher} {file_hash(Path(own))} {resolve_precision(config.teachers.recipe.precision, device)}"
+    precision = resolve_precision(config.teachers.recipe.precision, device)
+    code = code_of(config.teacher)
+    return " ".join([config.teacher, *([code] if code else []), file_hash(Path(own)), precision])

@@ -29,7 +29,7 @@ from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.methods.base import LOGITS
 from ctkd_search.distill.teachers import Expert, ScratchTeacher, expert_batch
 from ctkd_search.errors import UserError, WorkFailed
-from ctkd_search.models import build
+from ctkd_search.models import build, code_of
 from ctkd_search.models.network import TappedNetwork
 
 _TEACHER, MAPS = "teacher", "maps"
@@ -51,6 +51,7 @@ class TeacherRun:
         stream_seed: Seed of the stream that it goes along.
         augment: How that stream varies the images.
         data: Fingerprint of the training images.
+        code: What determines the network beside its name, where it is made elsewhere.
     """
 
     architecture: str
@@ -60,12 +61,18 @@ class TeacherRun:
     stream_seed: int
     augment: Augment
     data: str
+    code: str | None = None
 
     @property
     def shelf(self) -> str:
         """The name under which it is kept."""
-        described = {**dataclasses.asdict(self), "augment": self.augment.given(), "stream": STREAM_VERSION}
+        described = {**self.content(), "augment": self.augment.given(), "stream": STREAM_VERSION}
         return f"{_TEACHER}-{content_hash(described)}"
+
+    def content(self) -> dict[str, Any]:
+        """All of it as plain values; of a network of this package's own, there is no code to tell."""
+        values = dataclasses.asdict(self)
+        return values if self.code is not None else {key: values[key] for key in values if key != "code"}
 
     def expert(self) -> str:
         """The record of its last weights."""
@@ -110,6 +117,7 @@ def scratch_run(config: TrialConfig, data: str, device: torch.device) -> Teacher
         stream_seed=config.seed,
         augment=config.augment,
         data=data,
+        code=code_of(config.teacher),
     )
 
 
@@ -166,7 +174,7 @@ def prepare(
     """
     if is_prepared(run, cache, storage):
         return
-    cache.shelves.describe(run.shelf, {"kind": "teacher", **dataclasses.asdict(run)})
+    cache.shelves.describe(run.shelf, {"kind": "teacher", **run.content()})
     stream = make_stream(splits, run.augment, run.stream_seed, device)
     teacher = start_teacher(run, splits, device)
     accuracies = _taken_up(run, cache, storage, teacher)
@@ -360,6 +368,6 @@ def kept_expert(run: TeacherRun, splits: Splits, cache: TeacherCache, device: to
             pass
         weights = cache.read_state(run.expert())
         assert weights is not None  # it has just been written
-    network = build(run.architecture, splits.geometry, seed=0)
+    network = build(run.architecture, splits.geometry, seed=0, published=False)
     network.load_state_dict(weights)
     return network

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ctkd_search.errors import UserError
+from ctkd_search.models.wrapped import WRAPPED
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -44,6 +45,9 @@ def put_weights(network: torch.nn.Module, weights: Mapping[str, torch.Tensor], s
         UserError: They belong to another architecture; the message names a few of the differences.
     """
     own = network.state_dict()
+    if not set(weights) & set(own) and all(f"{WRAPPED}.{name}" in own for name in weights):
+        # As the library or the user's own code that made the network saves it.
+        weights = {f"{WRAPPED}.{name}": tensor for name, tensor in weights.items()}
     wrong = [f"{name} is missing" for name in own if name not in weights]
     wrong += [f"{name} is unknown" for name in weights if name not in own]
     wrong += [

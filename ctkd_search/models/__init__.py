@@ -4,6 +4,6 @@
 `build` makes the network. A family of architectures is one module of `ctkd_search.models.families`.
 """
 
-from ctkd_search.models.registry import MIN_SIZE, Architecture, Geometry, MapShape, build, describe, maps
+from ctkd_search.models.registry import MIN_SIZE, Architecture, Geometry, MapShape, build, code_of, describe, maps
 
-__all__ = ["MIN_SIZE", "Architecture", "Geometry", "MapShape", "build", "describe", "maps"]
+__all__ = ["MIN_SIZE", "Architecture", "Geometry", "MapShape", "build", "code_of", "describe", "maps"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import math
 import warnings
@@ -216,7 +217,7 @@ def _watch(named: Named, geometry: Geometry, make_it: Any) -> tuple[nn.Module, l
     except Exception:  # what cannot be done without numbers; what is wrong with it, the CPU tells
         network = make_it()
         try:
-            calls, output = watched(network, _black(geometry, "cpu"))
+            calls, output = _watched_on_cpu(network, geometry)
         except Exception as error:  # whatever the network raises
             size = geometry.image_size
             raise UserError(f"{named.text} does not take images of {size} pixels: {reason(named, error)}") from None
@@ -225,6 +226,13 @@ def _watch(named: Named, geometry: Geometry, make_it: Any) -> tuple[nn.Module, l
         got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
         raise UserError(f"{named.text} must give logits of shape {wanted} for {_WATCHED_IMAGES} images, but gave {got}")
     return network, calls
+
+
+def _watched_on_cpu(network: nn.Module, geometry: Geometry) -> tuple[list[Call], Any]:
+    """What a network does that was made with numbers; it may still work without, which is faster."""
+    with contextlib.suppress(Exception):
+        return watched(copy.deepcopy(network).to("meta"), _black(geometry, "meta"))
+    return watched(network, _black(geometry, "cpu"))
 
 
 def _black(geometry: Geometry, device: str) -> Tensor:

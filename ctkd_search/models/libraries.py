@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.metadata
 import inspect
 import sys
 from collections.abc import Mapping
@@ -90,10 +91,7 @@ def identity(named: Named) -> str:
         if source is None:
             raise UserError(f"{named.base}: the source of the module is not to be found, so that a change is not seen")
         return f"sha256 {hashlib.sha256(Path(source).read_bytes()).hexdigest()}"
-    import timm
-    import torchvision
-
-    version = timm.__version__ if named.source == "timm" else torchvision.__version__
+    version = importlib.metadata.version(named.source)
     return " ".join([named.source, version, *([published(named) or ""] if named.pretrained else [])])
 
 

@@ -26,9 +26,19 @@ OPTIONS = {
     "stem": "+stem=small or +stem=full (whether the first stride and pooling are left out)",
     "taps": "+taps=MODULE|MODULE (the modules whose outputs are the feature maps)",
 }
+# All that is made elsewhere, by source.
+ELSEWHERE = {**LIBRARIES, "own": OWN_CODE}
+EXAMPLES = {
+    "torchvision": ("torchvision/resnet34", "torchvision/mobilenet_v2"),
+    "timm": ("timm/mobilenetv3_small_100", "timm/resnet18.a1_in1k+pretrained"),
+    "own": ("my_code:make_net",),
+    "pretrained": ("torchvision/resnet18+pretrained",),
+    "stem": ("torchvision/resnet18+stem=full",),
+    "taps": ("torchvision/resnet34+taps=layer2|layer4",),
+}
 # What a name may look like, for the schema; the libraries know which names there are.
-PATTERN = re.compile(r"(?:(?:torchvision|timm)/[\w.-]+|[\w.]+:[\w.]+)(?:\+[^+\s]+)*")
-EXAMPLES = ("torchvision/resnet34", "timm/mobilenetv3_small_100", "torchvision/resnet18+pretrained", "my_code:make")
+OWN_CODE_PATTERN = re.compile(r"[\w.]+:[\w.]+(?:\+[^+\s/]+)*")
+PATTERN = re.compile(r"(?:(?:torchvision|timm)/[\w.-]+|[\w.]+:[\w.]+)(?:\+[^+\s/]+)*")
 
 
 class Named(NamedTuple):

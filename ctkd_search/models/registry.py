@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ctkd_search.discovery import entries
 from ctkd_search.errors import UserError
-from ctkd_search.models.names import LIBRARIES, OWN_CODE, elsewhere
+from ctkd_search.models.names import ELSEWHERE, elsewhere
 
 if TYPE_CHECKING:
     from ctkd_search.models.network import TappedNetwork
@@ -120,7 +120,7 @@ def families() -> tuple[Family, ...]:
 
 def forms() -> tuple[str, ...]:
     """Every form that a name may have, in words."""
-    return (*(family.form for family in families()), *LIBRARIES.values(), OWN_CODE)
+    return (*(family.form for family in families()), *ELSEWHERE.values())
 
 
 def _match(name: str) -> tuple[Family, re.Match[str]]:

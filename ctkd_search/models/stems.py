@@ -20,12 +20,14 @@ class Stem:
         pooling: The max-pooling before the end of the first stage, or None.
         stride: Stride of the convolution.
         kernel: Side of its kernel.
+        padding: Its padding.
     """
 
     convolution: str | None
     pooling: str | None
     stride: int
     kernel: int
+    padding: int = 0
 
     @property
     def shrinks(self) -> bool:
@@ -55,7 +57,9 @@ def find_stem(network: nn.Module, calls: Sequence[Call], taps: Sequence[Tapped])
         return Stem(None, None, 1, 1)
     first = network.get_submodule(convolution)
     assert isinstance(first, nn.Conv2d)
-    return Stem(convolution, pooling, int(first.stride[0]), int(first.kernel_size[0]))
+    # Padding that is worked out from the size of the image comes in words.
+    padding = int(first.padding[0]) if isinstance(first.padding, tuple) else int(first.kernel_size[0]) // 2
+    return Stem(convolution, pooling, int(first.stride[0]), int(first.kernel_size[0]), padding)
 
 
 def fit(network: nn.Module, stem: Stem, channels: int, small: bool, keep_kernel: bool) -> None:
@@ -80,8 +84,8 @@ def fit(network: nn.Module, stem: Stem, channels: int, small: bool, keep_kernel:
             channels,
             first.out_channels,
             kernel,
-            stride=first.stride,
-            padding=kernel // 2 if kernel != stem.kernel else first.padding,
+            stride=stem.stride,
+            padding=kernel // 2 if kernel != stem.kernel else stem.padding,
             bias=first.bias is not None,
         )
         nn.init.kaiming_normal_(fitted.weight, mode="fan_out", nonlinearity="relu")

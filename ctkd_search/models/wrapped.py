@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from ctkd_search.models.network import TappedNetwork
 from ctkd_search.models.stages import Tapped
 
+# The attribute that the network stands under, with which the names of its weights begin.
+WRAPPED = "network"
+
 
 class WrappedNetwork(TappedNetwork):
     """Takes the feature maps from a network while it works.

@@ -130,13 +130,15 @@ def read_config(path: Path) -> ConfigFile:
     if len(document.problems) == before and "dataset" in raw:
         for key, message in data.problems(dataset):
             document.fault(("dataset", key), message)
-    augment = read_augment(document, dataset if len(document.problems) == before and dataset.name else None)
+    right = len(document.problems) == before and bool(dataset.name)
+    augment = read_augment(document, dataset if right else None)
     before = len(document.problems)
     method = _method(document, raw["method"]) if "method" in raw else {}
     # A faulty method has been said; its layers are then not held against the pair.
     layers = method["attention_layers"] if len(document.problems) == before and method.get("beta") else ()
     pair = raw.get("pair", PAIR.default)
-    fault = PAIR.fault(pair) or pair_fault(pair, layers)
+    geometry = data.geometry(dataset) if right else None
+    fault = PAIR.fault(pair) or pair_fault(pair, layers, geometry)
     if fault:
         document.fault(("pair",), fault)
     if len(document.problems) == 0:

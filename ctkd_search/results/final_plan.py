@@ -211,7 +211,7 @@ def _fault(config: TrialConfig, name: str) -> str | None:
     made = _config_of(config, FinalPlan("x", config).space(Resources(), Tracking()), name)
     if values_of(made) == values_of(config) and made.method["name"] == config.method["name"]:
         return "is what the config itself does"
-    fault = pair_fault(_pair(config), _layers(made))
+    fault = pair_fault(_pair(config), _layers(made), data.geometry(config.dataset))
     return f"does not go with the pair ({fault})" if fault else None
 
 

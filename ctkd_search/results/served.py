@@ -74,6 +74,6 @@ class ServedStudent(nn.Module):
 
 def load_student(architecture: str, geometry: Geometry, weights: Mapping[str, Any]) -> TappedNetwork:
     """A student with trained weights."""
-    student = build(architecture, geometry, seed=0)
+    student = build(architecture, geometry, seed=0, published=False)
     student.load_state_dict(dict(weights))
     return student

@@ -130,7 +130,7 @@ def read_student(path: Path) -> KeptStudent:
             f"{path} is not a student of a final training; a trial's is exported with: ctkd-search export NAME "
             "--format onnx"
         ) from None
-    network = build(architecture, geometry, seed=0)
+    network = build(architecture, geometry, seed=0, published=False)
     put_weights(network, weights, str(path))
     metadata = Metadata(classes, geometry.image_size, geometry.channels, architecture)
     return KeptStudent(ServedStudent(network, mean, std), metadata, f"the final training in {path.parent}")

@@ -8,7 +8,8 @@ from typing import Any
 from ctkd_search.config import Range, Recipe, as_schema_pattern, plain
 from ctkd_search.distill.methods.base import Parameter
 from ctkd_search.distributions import FORMS, FORMS_OF_KIND, OPTIONS
-from ctkd_search.models.registry import families
+from ctkd_search.models.names import OWN_CODE_PATTERN, PATTERN
+from ctkd_search.models.registry import families, forms
 from ctkd_search.pairs import ARROW
 from ctkd_search.schema.forms import Schema, described, mapping, optional
 from ctkd_search.space import PAIR, parameters
@@ -33,11 +34,12 @@ def when_schema() -> Schema:
 
 def pair_schema() -> Schema:
     """The schema of a pair. Which numbers make a network the reader knows."""
-    names = "|".join(as_schema_pattern(family.pattern)[1:-1] for family in families())
-    forms = "; ".join(family.form for family in families())
-    pattern = rf"^\s*({names})\s*(/|{ARROW})\s*({names})\s*$"
+    known = "|".join(as_schema_pattern(family.pattern)[1:-1] for family in families())
+    slashless = rf"{known}|{as_schema_pattern(OWN_CODE_PATTERN)[1:-1]}"
+    name = rf"{known}|{as_schema_pattern(PATTERN)[1:-1]}"
+    pattern = rf"^\s*(({slashless})\s*/\s*({slashless})|({name})\s*{ARROW}\s*({name}))\s*$"
     rule = {"type": "string", "pattern": pattern, "examples": [PAIR.default]}
-    return described(f"TEACHER/STUDENT or TEACHER {ARROW} STUDENT, each {forms}", rule)
+    return described(f"TEACHER/STUDENT or TEACHER {ARROW} STUDENT, each {'; '.join(forms())}", rule)
 
 
 def constant(parameter: Parameter) -> Schema:

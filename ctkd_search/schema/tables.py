@@ -8,6 +8,8 @@ from typing import Any
 from ctkd_search import data
 from ctkd_search.config import plain
 from ctkd_search.distributions import FORMS, OPTIONS
+from ctkd_search.models import names
+from ctkd_search.models.names import ELSEWHERE, EXAMPLES
 from ctkd_search.models.registry import families
 from ctkd_search.schema.document import space_schema
 from ctkd_search.schema.forms import Schema
@@ -164,4 +166,6 @@ def _datasets() -> str:
 
 def _architectures() -> str:
     rows = [(family.form, ", ".join(f"`{name}`" for name in family.examples)) for family in families()]
+    rows += [(form, ", ".join(f"`{name}`" for name in EXAMPLES[source])) for source, form in ELSEWHERE.items()]
+    rows += [(f"behind these: {form}", f"`{EXAMPLES[option][0]}`") for option, form in names.OPTIONS.items()]
     return _table(("architecture", "such as"), rows)

@@ -19,7 +19,7 @@ from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.methods.base import LOGITS, make_method
 from ctkd_search.distill.recording import Preparation, TeacherRun, expert_run, is_prepared, prepare
 from ctkd_search.errors import WorkFailed
-from ctkd_search.models import describe
+from ctkd_search.models import Geometry, maps
 from ctkd_search.search.machine import Share, teacher_threads
 from ctkd_search.space import Space
 
@@ -126,13 +126,13 @@ def _called(run: TeacherRun) -> str:
     return run.architecture if not run.seed else f"{run.architecture} (seed {run.seed})"
 
 
-def describe_maps(needs: Sequence[Need], images: int, image_size: int) -> str | None:
+def describe_maps(needs: Sequence[Need], images: int, geometry: Geometry) -> str | None:
     """What is worth knowing about the attention maps that trials will record; None if they record none.
 
     Args:
         needs: What the trials need; one at least.
         images: Training images.
-        image_size: Their side in pixels.
+        geometry: What they are like.
     """
     teachers = needs[0].config.teachers
     # Each teacher along each stream is looked at once.
@@ -142,8 +142,8 @@ def describe_maps(needs: Sequence[Need], images: int, image_size: int) -> str | 
     width = 2 if teachers.storage == "float16" else 4
     total = 0
     for (name, _), epochs in watched.items():
-        sides = [-(-image_size // tap.stride) for tap in describe(name).taps]
-        total += sum(side * side for side in sides) * images * epochs * width
+        positions = sum(shape.side**2 for shape in maps(name, geometry))
+        total += positions * images * epochs * width
     text = f"attention maps: up to {total / 1e9:.2g} GB will be recorded"
     if total > teachers.cache_bytes():
         text += f"; beyond teachers.cache_limit ({teachers.cache_limit}) they are computed in the trials"

@@ -137,7 +137,7 @@ class Sitting(ABC):
 
     def _prepare_teachers(self, needs: Sequence[Need]) -> dict[str, float | None]:
         say = self.session.say
-        maps = describe_maps(needs, len(self.splits.train), self.splits.geometry.image_size) if self.keep_maps else None
+        maps = describe_maps(needs, len(self.splits.train), self.splits.geometry) if self.keep_maps else None
         if maps:
             say(maps)
         name = self.record.name

@@ -1,23 +1,50 @@
-"""The contract of every architecture. A family of the registry inherits it by the examples it names."""
+"""The contract of every architecture: those of the families by the examples they name, and some made elsewhere."""
 
 import io
 import math
+import random
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from ctkd_search import models
 from ctkd_search.models import Geometry, build, describe
+from ctkd_search.models.cost import multiply_adds, parameters
 from ctkd_search.models.registry import families
+from ctkd_search.results.formats import write_onnx, write_torch
+from ctkd_search.results.served import Metadata, ServedStudent
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 # Too slow to run again and again on a CPU; their names and sizes are tested with the registry.
 BIG = {"wrn-28-10", "resnet110", "resnet50"}
 EXAMPLES = [name for family in families() for name in family.examples]
-NAMES = sorted({*EXAMPLES, "wrn-10-1", "wrn-22-3", "resnet14", "resnet32", "resnet8x4", "vgg16"} - BIG)
+OWN = sorted({*EXAMPLES, "wrn-10-1", "wrn-22-3", "resnet14", "resnet32", "resnet8x4", "vgg16"} - BIG)
+# One of each kind: residual and not, published for 224 pixels, tokens, channels last, dropout, hard activations.
+ELSEWHERE = [
+    "torchvision/resnet18",
+    "torchvision/mobilenet_v3_small",
+    "torchvision/shufflenet_v2_x0_5+stem=full",
+    "timm/mobilenetv3_small_050",
+    "timm/resnet10t+taps=layer2|layer4",
+    "timm/vit_tiny_patch16_224",
+    "timm/convnext_atto",
+    "own_nets:plain",
+    "own_nets:noisy+taps=first|second|third",
+    "own_nets:refuses_meta",
+]
+NAMES = [*OWN, *ELSEWHERE]
 GEOMETRIES = [Geometry(2, 1, 8), Geometry(10, 3, 15), Geometry(7, 1, 32), Geometry(100, 3, 64)]
 SMALLEST = Geometry(10, 3, 8)
+
+
+def smallest(name):
+    """The smallest images that all of a source's architectures above take."""
+    return SMALLEST if name in OWN else Geometry(10, 3, 32)
 
 
 def random_images(geometry, count=2):
@@ -34,27 +61,38 @@ def logits_of(network, images):
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids="classes={0.classes}-size={0.image_size}".format)
 @pytest.mark.parametrize("name", NAMES)
 def test_logits_and_maps_have_the_shapes_that_were_described(name, geometry):
+    if name in ELSEWHERE and geometry.image_size < 32:
+        pytest.skip("those have minimum sizes of their own")
     network = build(name, geometry, seed=0)
     with torch.no_grad():
-        logits, maps = network(random_images(geometry))
-    sides = [math.ceil(geometry.image_size / tap.stride) for tap in describe(name).taps]
-    channels = [tap.channels for tap in describe(name).taps]
+        logits, found = network(random_images(geometry))
+    expected = models.maps(name, geometry)
     assert logits.shape == (2, geometry.classes)
-    assert [tuple(one.shape) for one in maps] == [(2, c, s, s) for c, s in zip(channels, sides, strict=True)]
+    assert [tuple(one.shape) for one in found] == [(2, shape.channels, shape.side, shape.side) for shape in expected]
+    described = describe(name, geometry)
+    assert [tap.channels for tap in described.taps] == [shape.channels for shape in expected]
+    assert network.layers == described.layers == tuple(range(1, len(expected) + 1))
+    if name in OWN:
+        sides = [math.ceil(geometry.image_size / tap.stride) for tap in described.taps]
+        assert sides == [shape.side for shape in expected]
     assert torch.isfinite(logits).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_network_starts_in_training_mode_on_the_cpu(name):
-    network = build(name, SMALLEST, seed=0)
+    network = build(name, smallest(name), seed=0)
     assert all(module.training for module in network.modules())
     assert {parameter.device.type for parameter in network.parameters()} == {"cpu"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_reaches_every_parameter(name):
-    network = build(name, SMALLEST, seed=0)
-    logits, _ = network(random_images(SMALLEST, count=8))
+    network = build(name, smallest(name), seed=0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if not parameter.any():
+                parameter.fill_(0.1)  # begins at zero, as the last normalisation of a residual block may
+    logits, _ = network(random_images(smallest(name), count=8))
     F.cross_entropy(logits, torch.arange(8)).backward()
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None, key
@@ -64,18 +102,18 @@ def test_gradient_reaches_every_parameter(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_maps_are_part_of_the_graph(name):
-    network = build(name, SMALLEST, seed=0)
-    _, maps = network(random_images(SMALLEST))
+    network = build(name, smallest(name), seed=0)
+    _, maps = network(random_images(smallest(name)))
     for layer in maps:
         network.zero_grad()
         layer.square().sum().backward(retain_graph=True)
-        assert next(network.stem.parameters()).grad.abs().max() > 0
+        assert next(network.parameters()).grad.abs().max() > 0
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_evaluation_does_not_depend_on_the_rest_of_the_batch(name):
-    network = build(name, SMALLEST, seed=0)
-    images = random_images(SMALLEST, count=4)
+    network = build(name, smallest(name), seed=0)
+    images = random_images(smallest(name), count=4)
     network(images)
     together = logits_of(network, images)
     alone = torch.cat([logits_of(network, image[None]) for image in images])
@@ -84,8 +122,8 @@ def test_evaluation_does_not_depend_on_the_rest_of_the_batch(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_state_survives_saving_and_loading(name):
-    network, other = build(name, SMALLEST, seed=0), build(name, SMALLEST, seed=1)
-    images = random_images(SMALLEST, count=4)
+    network, other = build(name, smallest(name), seed=0), build(name, smallest(name), seed=1)
+    images = random_images(smallest(name), count=4)
     network(images)  # moves the running statistics away from where they start
     kept = io.BytesIO()
     torch.save(network.state_dict(), kept)
@@ -95,22 +133,83 @@ def test_state_survives_saving_and_loading(name):
     assert torch.equal(logits_of(other, images), logits_of(network, images))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OWN)
 def test_what_precedes_the_classifier_can_be_had_from_the_last_map(name):
-    network = build(name, SMALLEST, seed=0).eval()
+    network = build(name, smallest(name), seed=0).eval()
     with torch.no_grad():
-        logits, maps = network(random_images(SMALLEST))
+        logits, maps = network(random_images(smallest(name)))
         assert torch.equal(network.classifier(network.embed(maps[-1])), logits)
-    assert network.layers == describe(name).layers
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OWN)
 def test_stages_are_sequences_of_blocks(name):
-    network = build(name, SMALLEST, seed=0).eval()
+    network = build(name, smallest(name), seed=0).eval()
     with torch.no_grad():
-        _, maps = network(random_images(SMALLEST))
-        features = network.stem(random_images(SMALLEST))
+        _, maps = network(random_images(smallest(name)))
+        features = network.stem(random_images(smallest(name)))
         for stage, tapped in zip(network.stages, maps, strict=True):
             for block in stage:
                 features = block(features)
             assert torch.equal(features, tapped)
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_weights_depend_on_the_seed_alone_and_no_random_state_is_touched(name):
+    def states():
+        return torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+
+    torch.manual_seed(123)
+    before = states()
+    first = build(name, smallest(name), seed=7).state_dict()
+    after = states()
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+    torch.manual_seed(5)
+    second = build(name, smallest(name), seed=7).state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    other = build(name, smallest(name), seed=8)
+    drawn = [key for key, value in other.named_parameters() if value.dim() == 4]
+    assert drawn
+    assert not any(torch.equal(first[key], other.get_parameter(key)) for key in drawn)
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_multiply_adds_and_parameters_are_counted(name):
+    network = build(name, smallest(name), seed=0)
+    counted = multiply_adds(network, smallest(name))
+    # Every convolution at least once at every position of its output, every linear layer once; nothing else is known.
+    assert counted >= sum(p.numel() for n, p in network.named_parameters() if p.dim() in (2, 4)) * 0.5
+    assert parameters(network) == sum(p.numel() for p in network.network.parameters())
+
+
+def trained_a_little(name, geometry):
+    """A network whose running statistics have left where they begin, so that its probabilities are no extremes."""
+    network = build(name, geometry, seed=0)
+    with torch.no_grad():
+        for _ in range(30):
+            network(random_images(geometry, count=16))
+    return network
+
+
+EXPORTED = ["shufflenetv1", "torchvision/resnet18", "timm/mobilenetv3_small_050", "own_nets:noisy"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPORTED)
+def test_a_student_is_exported_as_a_graph_that_needs_no_code_of_its_maker(name, tmp_path):
+    geometry = smallest(name)
+    served = ServedStudent(trained_a_little(name, geometry), (128.0,) * 3, (64.0,) * 3)
+    metadata = Metadata(tuple("abcdefghij"), geometry.image_size, geometry.channels, name)
+    # Both compare what they wrote with the student.
+    write_torch(served, metadata, tmp_path / "student.pt2")
+    if name != "torchvision/resnet18":
+        write_onnx(served, metadata, tmp_path / "student.onnx")
+    script = (
+        "import sys, torch; torch.export.load(sys.argv[1]).module(); "
+        "print(sorted({'timm', 'own_nets', 'ctkd_search'} & set(sys.modules)))"
+    )
+    path = str(tmp_path / "student.pt2")
+    ended = subprocess.run(
+        [sys.executable, "-c", script, path], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert ended.stdout.strip() == "[]", ended.stderr[-1000:]

@@ -63,7 +63,7 @@ def looks(config: TrialConfig, state: Path, splits: Splits, teachers: KeptTeache
     if not layers:
         raise UserError("its loss does not look at the expert's attention")
     before = build(config.student, splits.geometry, derived_seed("student", config.seed))
-    after = build(config.student, splits.geometry, seed=0)
+    after = build(config.student, splits.geometry, seed=0, published=False)
     put_weights(after, load_weights(state), str(state))
     networks = {EXPERT: _expert(config, splits, teachers), BEFORE: before, AFTER: after}
     chosen = one_of_each_class(splits.validation.labels, SHOWN)
@@ -98,7 +98,7 @@ def square(maps: np.ndarray) -> np.ndarray:
 def _expert(config: TrialConfig, splits: Splits, teachers: KeptTeachers) -> TappedNetwork:
     own = config.teachers.expert.checkpoint_of(config.teacher)
     if own is not None:
-        network = build(config.teacher, splits.geometry, seed=0)
+        network = build(config.teacher, splits.geometry, seed=0, published=False)
         put_weights(network, load_weights(Path(own)), own)
         return network
     run = teachers.expert(config)

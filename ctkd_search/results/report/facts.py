@@ -129,7 +129,7 @@ def _cost_cards(standing: Standing) -> list[Card]:
         known = standing.search.costs.get(student, {})
         return [Card(name.replace("_", "-"), amount(value), student) for name, value in known.items()]
     geometry = Geometry(len(standing.search.classes), geometry.channels, geometry.image_size)
-    networks = [build(name, geometry, seed=0) for name in (student, teacher)]
+    networks = [build(name, geometry, seed=0, published=False) for name in (student, teacher)]
     for title, counts in (
         ("parameters", [parameters(network) for network in networks]),
         ("multiply-adds", [multiply_adds(network, geometry) for network in networks]),
