@@ -190,6 +190,15 @@ def test_a_gpu_that_there_is_not_is_refused_for_the_final_training(call):
     assert not list(Path("trials").glob("**/final-*"))
 
 
+def test_a_final_training_that_no_disk_holds_is_refused_before_it_begins(call):
+    a_search("digits")
+    assert call("export", "digits", "-o", "best.yaml")[0] == 0
+    code, _, err = call("train", "best.yaml", "--epochs", "1000000000000")
+    assert code == 2
+    assert err.startswith("ctkd-search: teachers.mode the teachers' logits take ")
+    assert not list(Path("trials").glob("**/final-*"))
+
+
 @pytest.mark.slow
 def test_gpus_that_there_are_not_are_refused_for_a_search():
     import torch

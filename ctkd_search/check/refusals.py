@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ctkd_search.check.networks import Facts, all_facts
-from ctkd_search.check.storage import free_bytes, room, room_faults
+from ctkd_search.check.storage import free_bytes, logits_bytes, room, room_faults, too_large
+from ctkd_search.config import TrialConfig
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.errors import UserError
 from ctkd_search.models import Geometry
 from ctkd_search.pairs import split_pair
 from ctkd_search.space import Space, possible_values
@@ -47,6 +50,29 @@ def refuse(
             document.fault(place, message)
     document.raise_problems()
     return known
+
+
+def refuse_config(config: TrialConfig, streams: int, geometry: Geometry, images: int, trials_dir: Path) -> None:
+    """Refuses a final training that cannot work.
+
+    Args:
+        config: What is trained.
+        streams: How many streams there are, each with teachers of its own.
+        geometry: The images.
+        images: How many there are to learn from.
+        trials_dir: Directory of all searches.
+
+    Raises:
+        UserError: A network does not take such images, or the disk has no room for the teachers' logits.
+    """
+    _, faults = all_facts((config.teacher, config.student), geometry)
+    for fault in faults.values():
+        raise UserError(f"pair: {fault}")
+    if config.teachers.mode != "recorded" or not make_method(config.method).needs_scratch:
+        return
+    needed = streams * logits_bytes(config.teachers.storage, config.epochs, images, geometry.classes)
+    if needed > (free := free_bytes(trials_dir)):
+        raise UserError(f"teachers.mode {too_large(needed, free, trials_dir)}")
 
 
 def _unequal(space: Space, pair: str, known: Mapping[str, Facts]) -> str | None:

@@ -33,6 +33,19 @@ class Room:
     maps: int = 0
 
 
+def logits_bytes(storage: str, epochs: int, images: int, classes: int) -> int:
+    """Bytes of one teacher's logits along one stream."""
+    return _BYTES[storage] * epochs * images * classes
+
+
+def too_large(needed: int, free: int, place: Path) -> str:
+    """What to say of logits that the disk has no room for."""
+    return (
+        f"the teachers' logits take {size(needed)} and {place} has room for {size(free)}; choose mode: live, fewer "
+        "epochs or another --trials-dir"
+    )
+
+
 def room(space: Space, images: int, classes: int, known: Mapping[str, Facts]) -> Room:
     """What the trials, baselines and confirmations of a space record.
 
@@ -49,7 +62,7 @@ def room(space: Space, images: int, classes: int, known: Mapping[str, Facts]) ->
     confirm, baselines = space.strategy.confirm, space.strategy.baselines
     scratch = not space.never("alpha") or bool({"scratch-only", "ctkd-paper"} & set(baselines))
     looks = not space.never("beta") or bool({"at", "ctkd-paper"} & set(baselines))
-    trajectory = width * epochs * images * classes if scratch else 0
+    trajectory = logits_bytes(space.teachers.storage, epochs, images, classes) if scratch else 0
     seeds = confirm.seeds if confirm else 0
     most = min(confirm.best, len(teachers)) if confirm else 0
     by_teacher = {
@@ -83,13 +96,7 @@ def room_faults(space: Space, needed: Room, free: int, place: Path) -> list[tupl
     """
     least = needed.trajectories + needed.confirmed[0]
     if least > free:
-        return [
-            (
-                ("teachers", "mode"),
-                f"the teachers' logits take {size(least)} and {place} has room for {size(free)}; choose mode: live, "
-                "fewer epochs or another --trials-dir",
-            )
-        ]
+        return [(("teachers", "mode"), too_large(least, free, place))]
     maps = min(needed.maps, space.teachers.cache_bytes())
     if least + maps > free:
         return [

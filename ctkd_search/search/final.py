@@ -81,8 +81,11 @@ def train_final(request: FinalRequest, console: Console) -> None:
         raise UserError(f"the images are not those that {earlier.path} began with; leave --resume out to begin anew")
     trials = plan.trials()
     # Ray and torch are imported only now, when everything that can be wrong with the options has been said.
+    from ctkd_search.check.refusals import refuse_config
     from ctkd_search.search.session import Session
 
+    streams = plan.seeds if plan.new_streams else 1
+    refuse_config(plan.config, streams, splits.geometry, len(splits.train), request.trials_dir)
     space = plan.space(request.resources, request.tracking)
     with Session(space, request.trials_dir, say, len(trials), plan.config_of) as session:
         folder = earlier or new_folder(parent)

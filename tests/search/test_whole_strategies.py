@@ -26,7 +26,8 @@ def test_several_objectives_within_limits(tmp_path):
         tmp_path,
         budget={"trials": 10, "epochs": 6, "grace_period": 1, "reduction_factor": 2},
         search={**SPACE["search"], "pair": {"choice": [SMALL, MIDDLE, LARGE]}, "beta": {"float": [0.1, 60]}},
-        objectives=["validation_accuracy", "params"],
+        objectives=["validation_loss", "params"],
+        metrics=["ece"],
         limits={"max_params": 100_000, "max_latency_ms": 1000.0},
         scheduler={"name": "hyperband", "brackets": 2},
     )
@@ -39,11 +40,14 @@ def test_several_objectives_within_limits(tmp_path):
     assert len(trials) == 10
     assert {trial.values["pair"] for trial in trials} == {SMALL, MIDDLE}
     study = optuna.load_study(study_name="small", storage=f"sqlite:///{tmp_path}/trials/small/study.db")
+    assert [direction.name for direction in study.directions] == ["MINIMIZE", "MINIMIZE"]
     for trial in trials:
+        assert trial.objective == "validation_loss"
+        assert all(0 <= epoch["validation_ece"] <= 1 for epoch in trial.epochs)
         told = study.trials[trial.optuna]
         assert told.state.name == {"finished": "COMPLETE", "stopped early": "PRUNED"}[trial.status]
         if trial.status == "finished":
-            assert told.values == [trial.accuracy, costs[trial.values["pair"].split("/")[1]]["params"]]
+            assert told.values == [trial.value, costs[trial.values["pair"].split("/")[1]]["params"]]
     front = show(tmp_path).partition("Pareto front")[2].splitlines()
     best = [str(trial.number) for trial in study.best_trials]
     numbers = [line.split()[0] for line in front if line.split()[:1] and line.split()[0].isdigit()]
