@@ -187,6 +187,27 @@ def _tiny_imagenet(root):
     return Case(tiny_imagenet_config(root), Geometry(3, 3, 64), 18, 18, train, test)
 
 
+def write_imagenet(root, images=6, size=40):
+    """ImageNet's layout, as torchvision has it, under `root`: so many random JPEG files for each of three classes."""
+    pixels = iter(random_pixels(2 * images * len(WNIDS), size))
+    for split in ("train", "val"):
+        for wnid in WNIDS:
+            (root / split / wnid).mkdir(parents=True)
+            for number in range(images):
+                Image.fromarray(next(pixels)).save(root / split / wnid / f"{wnid}_{number}.JPEG")
+    return root
+
+
+def imagenet_config(root, **options):
+    return DatasetConfig("imagenet", root=str(root), verify=False, **options)
+
+
+def _imagenet(root):
+    write_imagenet(root)
+    train, test = (tuple(root.glob(f"{split}/*/*")) for split in ("train", "val"))
+    return Case(imagenet_config(root, image_size=32), Geometry(3, 3, 32), 18, 18, train, test)
+
+
 def _own(root):
     root.mkdir(parents=True, exist_ok=True)
     for seed, (split, count) in enumerate({"train": 40, "test": 10}.items()):
@@ -202,6 +223,7 @@ CASES = {
     "cifar100": _cifar100,
     "digits": _digits,
     "folder": _folder,
+    "imagenet": _imagenet,
     "svhn": _svhn,
     "svhn with extra": lambda root: _svhn(root, extra=True),
     "tiny-imagenet": _tiny_imagenet,

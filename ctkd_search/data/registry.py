@@ -47,6 +47,8 @@ class Splits:
         mean: Mean of each channel, in pixel values (0 to 255).
         std: Standard deviation of each channel, in pixel values.
         fingerprint: Hash of the training images and all that is derived from them.
+        resize: Length that a picture's shorter side was resized to before its centred square was cut out; None for the
+            image's size.
     """
 
     train: Pictures
@@ -55,6 +57,7 @@ class Splits:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    resize: int | None = None
 
     @property
     def geometry(self) -> Geometry:
@@ -233,6 +236,7 @@ def load_train(config: DatasetConfig, augment: Augment | None = None, like: str 
     dataset = find(config)
     loaded = dataset.load_train(config)
     train, validation = loaded.train, loaded.validation
+    resize = train.resize if isinstance(train, ImageFiles) else None
     if isinstance(train, ImageFiles):
         total = train.bytes_held + (validation.bytes_held if isinstance(validation, ImageFiles) else 0)
         streamed = _streamed(config, total, augment, like)
@@ -246,7 +250,7 @@ def load_train(config: DatasetConfig, augment: Augment | None = None, like: str 
     mean, std = dataset.mean, dataset.std
     if mean is None or std is None:
         mean, std = mean_and_deviation(train)
-    return Splits(train, validation, loaded.classes, mean, std, _hash(train, mean, std))
+    return Splits(train, validation, loaded.classes, mean, std, _hash(train, mean, std), resize)
 
 
 def _streamed(config: DatasetConfig, size: int, augment: Augment | None, like: str | None) -> bool:

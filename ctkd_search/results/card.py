@@ -63,6 +63,8 @@ def card_text(card: Card) -> str:
             [
                 f"Input: raw images, uint8 of shape (batch, {size}, {size}, {channels}), "
                 f"{'grey' if channels == 1 else 'red, green, blue'}; they are normalised inside the model.",
+                f"A picture becomes such an image upright, its shorter side resized to {metadata.resize or size} "
+                f"pixels (bicubic), and its centred square of {size} pixels cut out.",
                 f"Output: one row for each image, one column of probability for each class: {_classes(metadata)}.",
                 f"Versions: {', '.join(f'{package} {number}' for package, number in metadata.versions.items())}.",
             ]

@@ -327,6 +327,7 @@ def keep_student(path: Path, served: ServedStudent, architecture: str, splits: d
                 "student": served.student.state_dict(),
                 "architecture": architecture,
                 "geometry": list(splits.geometry),
+                "resize": splits.resize,
                 "classes": list(splits.classes),
                 "mean": list(splits.mean),
                 "std": list(splits.std),

@@ -36,6 +36,7 @@ def log_student(
     *,
     classes: Sequence[str],
     architecture: str,
+    resize: int | None = None,
     card: str = "",
     tags: Mapping[str, str] | None = None,
 ) -> str:
@@ -53,6 +54,7 @@ def log_student(
         name: The name to register it under.
         classes: Names of the classes.
         architecture: What network it is.
+        resize: See `Metadata`.
         card: What there is to say about it, in Markdown; kept with the run and with the model.
         tags: Tags of the registered version.
 
@@ -63,7 +65,7 @@ def log_student(
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 
-    metadata = Metadata(tuple(classes), example.shape[1], example.shape[3], architecture)
+    metadata = Metadata(tuple(classes), example.shape[1], example.shape[3], architecture, resize=resize)
     # The input without a name, so that MLflow hands an array to the model and not a mapping of arrays.
     signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))]),

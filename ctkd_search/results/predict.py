@@ -16,6 +16,7 @@ from ctkd_search.data.decode import decode_image
 from ctkd_search.errors import UserError
 from ctkd_search.results.leaderboard import percent, plain_table
 from ctkd_search.results.predictor import Predictor
+from ctkd_search.results.served import Metadata
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,11 +81,15 @@ def predict(predictor: Predictor, files: Sequence[Path], top: int) -> Iterator[P
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(files), _BATCH):
             part = files[start : start + _BATCH]
-            decoded = pool.map(lambda path: decode_image(path, metadata.image_size, metadata.channels), part)
+            decoded = pool.map(lambda path: _decoded(path, metadata), part)
             probabilities = predictor.run(np.stack(list(decoded)))
             for path, row in zip(part, probabilities, strict=True):
                 order = np.argsort(-row, kind="stable")[:top]
                 yield Prediction(path, [(metadata.classes[index], float(row[index])) for index in order])
+
+
+def _decoded(path: Path, metadata: Metadata) -> np.ndarray:
+    return decode_image(path, metadata.image_size, metadata.channels, metadata.resize)
 
 
 def print_predictions(predictions: Sequence[Prediction], console: Console) -> None:

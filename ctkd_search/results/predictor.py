@@ -139,6 +139,8 @@ def _metadata(values: Mapping[str, Any] | None, source: str) -> Metadata:
             int(values["channels"]),
             str(values["architecture"]),
             dict(values["versions"]),
+            # Students of earlier versions do not say it, and saw whole squares.
+            values["resize"] if isinstance(values.get("resize"), int) else None,
         )
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{source} was not made by ctkd-search: it does not name its classes and its images") from None

@@ -26,6 +26,8 @@ class Metadata:
         channels: 1 for grey images, 3 for colour.
         architecture: What network it is.
         versions: Versions of what it was written with.
+        resize: Length that a picture's shorter side is resized to before its centred square is cut out; None for
+            `image_size`.
     """
 
     classes: tuple[str, ...]
@@ -33,6 +35,7 @@ class Metadata:
     channels: int
     architecture: str
     versions: Mapping[str, str] = field(default_factory=versions)
+    resize: int | None = None
 
     @property
     def geometry(self) -> Geometry:

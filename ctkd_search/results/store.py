@@ -146,7 +146,8 @@ class SearchRecord:
         warm_start: The earlier search whose results it began from, or None.
         model: The registered model, as a ``models:`` URI.
         finished: Whether every trial has ended, and MLflow has everything.
-        geometry: Classes, channels and image size; None in records of earlier versions, like the next two.
+        geometry: Classes, channels and image size; None in records of earlier versions, like mean and std.
+        resize: See `ctkd_search.data.Splits`.
         mean: Mean of each channel that the images are normalised with, in pixel values.
         std: Standard deviation of each channel, likewise.
     """
@@ -168,6 +169,7 @@ class SearchRecord:
     model: str | None = None
     finished: bool = False
     geometry: list[int] | None = None
+    resize: int | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
 
@@ -193,6 +195,7 @@ def new_record(name: str, content: dict[str, Any], splits: Splits, warm_start: s
         tracking_uri="",
         warm_start=warm_start,
         geometry=list(splits.geometry),
+        resize=splits.resize,
         mean=list(splits.mean),
         std=list(splits.std),
     )

@@ -63,7 +63,9 @@ def trial_student(root: Path, name: str, wanted: str | None) -> KeptStudent:
     architecture = split_pair(trial.values["pair"]).student
     geometry, mean, std = _images_of(search)
     served = ServedStudent(load_student(architecture, geometry, state["student"]), mean, std)
-    metadata = Metadata(tuple(search.classes), geometry.image_size, geometry.channels, architecture)
+    metadata = Metadata(
+        tuple(search.classes), geometry.image_size, geometry.channels, architecture, resize=search.resize
+    )
     return KeptStudent(served, metadata, f"trial {trial.number} of the search {name!r}")
 
 
@@ -120,7 +122,7 @@ def read_student(path: Path) -> KeptStudent:
     """
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-        geometry = Geometry(*content["geometry"])
+        geometry, resize = Geometry(*content["geometry"]), content.get("resize")
         classes, architecture = tuple(content["classes"]), content["architecture"]
         weights, mean, std = dict(content["student"]), content["mean"], content["std"]
     except OSError as error:
@@ -132,5 +134,5 @@ def read_student(path: Path) -> KeptStudent:
         ) from None
     network = build(architecture, geometry, seed=0, published=False)
     put_weights(network, weights, str(path))
-    metadata = Metadata(classes, geometry.image_size, geometry.channels, architecture)
+    metadata = Metadata(classes, geometry.image_size, geometry.channels, architecture, resize=resize)
     return KeptStudent(ServedStudent(network, mean, std), metadata, f"the final training in {path.parent}")

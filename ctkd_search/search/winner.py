@@ -146,7 +146,10 @@ def _register(
     card = Card(
         name=said.name,
         origin=said.origin,
-        metadata=Metadata(tuple(splits.classes), splits.geometry.image_size, splits.geometry.channels, architecture),
+        metadata=Metadata(
+            *(tuple(splits.classes), splits.geometry.image_size, splits.geometry.channels, architecture),
+            resize=splits.resize,
+        ),
         dataset=dataset,
         images=said.images,
         fingerprint=splits.fingerprint,
@@ -163,6 +166,7 @@ def _register(
         run_id,
         said.name,
         classes=splits.classes,
+        resize=splits.resize,
         architecture=architecture,
         card=card_text(card),
         tags={

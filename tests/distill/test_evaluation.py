@@ -9,7 +9,7 @@ import torch
 from sklearn import metrics as oracle
 from torch import nn
 
-from ctkd_search.data.registry import Images
+from ctkd_search.data.images import Images
 from ctkd_search.data.stream import Normalise
 from ctkd_search.distill.evaluation import Tally, evaluate
 from ctkd_search.metrics import ON_REQUEST

@@ -1,0 +1,162 @@
+"""ImageNet-1k (ILSVRC 2012; Russakovsky et al., arXiv 1409.0575): 1.28 million photographs in 1,000 classes.
+
+The layout is torchvision's: ``root/train/<wnid>/*.JPEG`` and ``root/val/<wnid>/*.JPEG``. The published test images have
+no labels; as in the literature, the validation images are the test split, and the validation split is cut off the
+training images. The licence forbids to hand the images on, so that nothing is downloaded: where the published archives
+lie in `root`, they are unpacked.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ctkd_search.config import Augment, DatasetConfig
+from ctkd_search.data.decode import listed
+from ctkd_search.data.images import ImageFiles
+from ctkd_search.data.published import root_of, root_problems
+from ctkd_search.data.registry import DataSet, Loaded
+from ctkd_search.data.watching import watcher
+from ctkd_search.errors import UserError
+from ctkd_search.models.registry import MIN_SIZE, Geometry
+
+_SIZE, _RESIZE = 224, 256
+_CLASSES, _COUNTS = 1000, {"train": 1_281_167, "val": 50_000}
+_WHAT = {"train": "training images", "val": "test images"}
+_SITE = "https://image-net.org/challenges/LSVRC/2012"
+_LISTED = 5
+
+
+def _classes(root: Path) -> list[str]:
+    """The classes by their WordNet identifiers, in alphabetical order, as torchvision numbers them."""
+    train = root / "train"
+    return sorted(entry.name for entry in os.scandir(train) if entry.is_dir() and entry.name[0] != ".")
+
+
+def _ready(root: Path, split: str) -> Path:
+    """The directory of a split, unpacked first if only its archive is there."""
+    from torchvision.datasets import imagenet
+
+    folder = root / split
+    if folder.is_dir():
+        return folder
+    archives = {name: file for name, (file, _) in imagenet.ARCHIVE_META.items()}
+    wanted = {name: root / archives[name] for name in (split, "devkit")}
+    missing = [path.name for path in wanted.values() if not path.is_file()]
+    if missing:
+        raise UserError(
+            f"ImageNet is not in {root}: it must hold the directories train and val with a directory of images for "
+            f"each class, or {', '.join(archives.values())}, which its licence lets only you download, from {_SITE} "
+            f"(missing: {split} and {', '.join(missing)})"
+        )
+    watcher().note(f"unpacking {wanted[split]}, once; this takes a while")
+    try:
+        imagenet.parse_devkit_archive(root)
+        if split == "train":
+            _unpack(folder, lambda name: imagenet.parse_train_archive(root, folder=name))
+        else:
+            _unpack(folder, lambda name: imagenet.parse_val_archive(root, folder=name))
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        raise UserError(f"cannot unpack ImageNet in {root}: {reason}") from None
+    return folder
+
+
+def _unpack(folder: Path, parse: Callable[[str], None]) -> None:
+    """Unpacks under another name first: what is left of an unpacking that was broken off is never taken for it."""
+    temporary = folder.with_name(f".{folder.name}.unpacking")
+    shutil.rmtree(temporary, ignore_errors=True)
+    parse(temporary.name)
+    temporary.rename(folder)
+
+
+def _names(root: Path, wnids: list[str]) -> tuple[str, ...]:
+    """What people call the classes, where the devkit was unpacked; their identifiers elsewhere."""
+    from torchvision.datasets import imagenet
+
+    if not (root / imagenet.META_FILE).is_file():
+        return tuple(wnids)
+    try:
+        words = imagenet.load_meta_file(root)[0]
+    except Exception as error:  # torch.load raises many kinds, all of which mean the same
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise UserError(f"cannot read {root / imagenet.META_FILE} ({reason}); remove it") from None
+    first = [words[wnid][0] if wnid in words else wnid for wnid in wnids]
+    # Two classes are called "crane", and two "maillot".
+    return tuple(
+        name if first.count(name) == 1 else f"{name} ({wnid})" for name, wnid in zip(first, wnids, strict=True)
+    )
+
+
+def _files(config: DatasetConfig, split: str) -> ImageFiles:
+    """The files of a split; files and classes in alphabetical order."""
+    root = root_of(config)
+    folder = _ready(root, split)
+    wnids = _classes(root)
+    there = {entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != "."}
+    for names, message in (
+        (sorted(set(wnids) - there), "has no class {}, which train has"),
+        (sorted(there - set(wnids)), "has the class {}, which train has not"),
+    ):
+        if names:
+            raise UserError(f"{folder} {message.format(listed(names, _LISTED))}")
+    paths, labels = [], []
+    for label, wnid in enumerate(wnids):
+        files = sorted(
+            Path(entry.path) for entry in os.scandir(folder / wnid) if entry.is_file() and entry.name[0] != "."
+        )
+        if not files:
+            raise UserError(f"{folder / wnid} holds no images")
+        paths += files
+        labels += [label] * len(files)
+    if config.verify is not False and (len(wnids), len(paths)) != (_CLASSES, _COUNTS[split]):
+        raise UserError(
+            f"{folder} holds {len(paths):,} images of {len(wnids):,} classes instead of {_COUNTS[split]:,} of "
+            f"{_CLASSES:,}; unpack the archives anew, or set dataset.verify to false if you chose among them yourself"
+        )
+    size = config.image_size or _SIZE
+    return ImageFiles.at(
+        root,
+        paths,
+        labels,
+        classes=_names(root, wnids),
+        what=_WHAT[split],
+        size=size,
+        channels=3,
+        resize=config.resize or round(size * _RESIZE / _SIZE),
+        workers=config.workers,
+    )
+
+
+def _load_train(config: DatasetConfig) -> Loaded:
+    files = _files(config, "train")
+    return Loaded(files, files.classes)
+
+
+def _geometry(config: DatasetConfig) -> Geometry:
+    # Before it is there, what was published; the user may have chosen among the classes.
+    root = root_of(config)
+    return Geometry(len(_classes(root)) if (root / "train").is_dir() else _CLASSES, 3, config.image_size or _SIZE)
+
+
+def _problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
+    yield from root_problems(config)
+    if config.image_size is not None and config.image_size < MIN_SIZE:
+        yield "image_size", f"must be at least {MIN_SIZE}, but got {config.image_size}"
+
+
+DATASET = DataSet(
+    name="imagenet",
+    summary="ImageNet-1k: 1,331,167 photographs in 1,000 classes, which you must download yourself, as "
+    "`root/train/<wnid>/*` and `root/val/<wnid>/*` or as the published archives",
+    options=("root", "image_size", "resize", "loading", "workers", "verify", "skip_broken"),
+    augment=Augment(crop=0, flip=True, resized_crop=(0.08, 1.0)),
+    geometry=_geometry,
+    load_train=_load_train,
+    load_test=lambda config: _files(config, "val"),
+    mean=(123.675, 116.28, 103.53),
+    std=(58.395, 57.12, 57.375),
+    problems=_problems,
+)
