@@ -23,6 +23,7 @@ from step_cost import BATCH, CTKD, config, images
 from ctkd_search.data import Splits
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.methods.base import Needs
 from ctkd_search.distill.recording import prepare
 from ctkd_search.distill.step import CapturedStep
 
@@ -91,7 +92,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         cache = TeacherCache(Path(directory))
         made = config(options.pair, "recorded", "auto", VARIANTS["recorded"][0])
-        for run, storage in teacher_runs(made, splits.fingerprint, device, scratch=True, expert=True).items():
+        for run, storage in teacher_runs(made, splits.fingerprint, device, Needs(scratch=True, network=True)).items():
             started = time.perf_counter()
             for _ in prepare(run, splits, cache, device, storage):
                 pass

@@ -26,6 +26,7 @@ from ctkd_search.config import plain
 from ctkd_search.data import Splits, load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.methods.base import Needs
 from ctkd_search.distill.recording import prepare
 from ctkd_search.distill.trainer import diverged
 from ctkd_search.errors import UserError
@@ -86,7 +87,7 @@ def prepare_teachers(space: Space, teachers: Path) -> None:
     splits = load_train(space.dataset)
     cache = TeacherCache(teachers)
     made = config(space, {"attention_layers": (1, 2, 3)})
-    for run, storage in teacher_runs(made, splits.fingerprint, CPU, scratch=True, expert=True).items():
+    for run, storage in teacher_runs(made, splits.fingerprint, CPU, Needs(scratch=True, network=True)).items():
         for _ in prepare(run, splits, cache, CPU, storage):
             pass
     lessons = make_trainer(made, splits, cache, CPU).teachers

@@ -25,6 +25,7 @@ from ctkd_search.config import Augment, DatasetConfig, Recipe, TeachersConfig, T
 from ctkd_search.data import Images, Splits
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import prepare
 from ctkd_search.distill.trainer import Trainer
 from ctkd_search.pairs import split_pair
@@ -83,7 +84,7 @@ def measure(pair: str, precision: str, count: int, device: torch.device) -> dict
         going = {}
         for name, (mode, method) in variants.items():
             made = config(pair, mode, precision, method)
-            for run, storage in teacher_runs(made, splits.fingerprint, device, scratch=True, expert=True).items():
+            for run, storage in teacher_runs(made, splits.fingerprint, device, make_method(method).needs).items():
                 for _ in prepare(run, splits, cache, device, storage):
                     pass
             trainer = make_trainer(made, splits, cache, device)

@@ -28,6 +28,7 @@ from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.engine import autocast
 from ctkd_search.distill.evaluation import evaluate
+from ctkd_search.distill.methods.base import Answer, Needs
 from ctkd_search.distill.recording import prepare
 from ctkd_search.distill.trainer import Trainer
 
@@ -46,8 +47,7 @@ def taken_apart(trainer: Trainer, epoch: int, checkpoint: Path) -> Spent:
     """One epoch as `Trainer.run_epoch` does it, with a clock around each part."""
     spent: Spent = defaultdict(float)
     step = trainer.step
-    step.set_lr(step.recipe.lr_at(epoch, trainer.epochs))
-    trainer.student.train()
+    step.begin_epoch(epoch, trainer.epochs)
     lessons = trainer.teachers.lessons(epoch)
     while True:
         with clock(spent, "lessons"):
@@ -56,8 +56,9 @@ def taken_apart(trainer: Trainer, epoch: int, checkpoint: Path) -> Spent:
             break
         with clock(spent, "forward"):
             with autocast(step.recipe.precision, step.device):
-                logits, maps = trainer.student(lesson.images)
-            loss = torch.stack(list(step.method.terms(logits.float(), maps, lesson).values())).sum()
+                answer = Answer(*step.network(lesson.images))
+            answer = answer._replace(logits=answer.logits.float())
+            loss = torch.stack(list(step.method.terms(answer, lesson).values())).sum()
         with clock(spent, "backward"):
             step.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -139,7 +140,7 @@ def main() -> None:
     made = config(options.pair, "recorded", "auto", {**CTKD, "attention_layers": (1, 2, 3)})
     with tempfile.TemporaryDirectory() as directory:
         cache = TeacherCache(Path(directory))
-        for run, storage in teacher_runs(made, splits.fingerprint, device, scratch=True, expert=True).items():
+        for run, storage in teacher_runs(made, splits.fingerprint, device, Needs(scratch=True, network=True)).items():
             for _ in prepare(run, splits, cache, device, storage):
                 pass
         first = make_trainer(made, splits, cache, device)

@@ -3,73 +3,83 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import functools
+import operator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ctkd_search.config import TrialConfig
-from ctkd_search.distill.methods.base import methods
+from ctkd_search.distill.methods.base import Baseline, Method, Needs, Parameter, make_method, methods, same_meaning
 from ctkd_search.pairs import split_pair
 
 if TYPE_CHECKING:
     from ctkd_search.space import Space
 
+# The one that pictures show beside the student that is taught.
 STUDENT_ALONE = "student-alone"
-# Each baseline, in the order in which they are run, and what it is.
-BASELINES = {
-    STUDENT_ALONE: "the student without any teacher",
-    "kd": "the expert's predictions (Hinton et al., arXiv 1503.02531)",
-    "at": "the expert's attention alone (Zagoruyko and Komodakis, arXiv 1612.03928)",
-    "scratch-only": "the scratch teacher's logits alone",
-    "ctkd-paper": "CTKD with the paper's settings, or the nearest that the space has",
+_DECLARED: dict[str, tuple[type[Method], Baseline]] = {
+    baseline.name: (method, baseline) for method in methods().values() for baseline in method.baselines
 }
-# What of CTKD is switched off.
-_WITHOUT = {STUDENT_ALONE: ("alpha", "beta"), "at": ("alpha",), "scratch-only": ("beta",), "ctkd-paper": ()}
+# Each baseline that a method declares, in the order in which they are run, and what it is.
+BASELINES = {name: baseline.summary for name, (_, baseline) in _DECLARED.items()}
+
+
+def is_papers(name: str) -> bool:
+    """Whether a baseline has the paper's settings, whatever the config has that it is compared with."""
+    return _DECLARED[name][1].papers
 
 
 def baseline_pairs(baselines: Iterable[str], pairs: Iterable[str]) -> list[tuple[str, str]]:
-    """Which baselines are run for which pairs: what has no teacher, once for each student.
+    """Which baselines are run for which pairs: one in which the teacher has no part, once for each student.
 
     Returns:
         Name and pair of each.
     """
     pairs = list(pairs)
     first_of = {student: pair for pair in reversed(pairs) for student in [split_pair(pair).student]}
-    chosen = {name: list(first_of.values()) if name == STUDENT_ALONE else pairs for name in baselines}
+    chosen = {name: list(first_of.values()) if is_teacherless(name) else pairs for name in baselines}
     return [(name, pair) for pair in pairs for name in chosen if pair in chosen[name]]
 
 
-def baseline_values(space: Space, name: str, pair: str) -> dict[str, Any]:
-    """The value of every parameter in a baseline: the paper's, or the nearest that the space has."""
-    values = {**space.decode(space.paper_point()), "pair": pair}
-    for weight in ("alpha", "beta"):
-        if not values[weight]:
-            # The search does without it; a baseline that is about it does not.
-            values[weight] = space.parameters[weight].default
-    return values | dict.fromkeys(_WITHOUT.get(name, ()), 0.0)
+def is_teacherless(name: str) -> bool:
+    """Whether the pair's teacher has no part in a baseline."""
+    return _DECLARED[name][0].teacherless
 
 
-def effective_values(space: Space, name: str, pair: str) -> dict[str, Any]:
-    """What of a baseline's values has an effect, as tables and MLflow show it."""
-    values = space.effective(baseline_values(space, name, pair))
-    if name != "kd":
-        return values
-    of_ctkd = {parameter.name for parameter in methods()["ctkd"].parameters}
-    return {key: value for key, value in values.items() if key not in of_ctkd} | _kd()
+def baseline_method(name: str, own: Callable[[Parameter], Any]) -> dict[str, Any]:
+    """The method of a baseline, with the values that it is about.
 
-
-def _kd() -> dict[str, Any]:
-    return {parameter.name: parameter.default for parameter in methods()["kd"].parameters}
+    Args:
+        name: The baseline.
+        own: Gives the value that a parameter has in what it is compared with, or None. A weight of 0 there is what that
+            does without; a baseline that is about it does not.
+    """
+    method, baseline = _DECLARED[name]
+    values = {
+        item.name: baseline.values[item.name] if item.name in baseline.values else own(item) or item.default
+        for item in method.parameters
+    }
+    return {"name": method.name, **values}
 
 
 def baseline_config(space: Space, name: str, pair: str) -> TrialConfig:
     """The config of a baseline.
 
     Args:
-        space: The space whose student's recipe, data and budget it shares.
+        space: The space whose student's recipe, data and budget it shares: the paper's, or the nearest that it has.
         name: Which one.
         pair: Teacher and student.
     """
-    config = space.config(baseline_values(space, name, pair))
-    if name != "kd":
-        return config
-    return dataclasses.replace(config, method={"name": "kd", **_kd()})
+    papers = space.decode(space.paper_point())
+
+    def own(parameter: Parameter) -> Any:
+        return next((papers[key] for key, other in space.parameters.items() if same_meaning(parameter, other)), None)
+
+    return dataclasses.replace(space.config({**papers, "pair": pair}), method=baseline_method(name, own))
+
+
+def needs_with_baselines(space: Space) -> Needs:
+    """What any of the trials and baselines of a space may need of its teachers."""
+    compared = baseline_pairs(space.strategy.baselines, space.pairs())
+    of_baselines = (make_method(baseline_config(space, name, pair).method).needs for name, pair in compared)
+    return functools.reduce(operator.or_, [*map(space.needs, space.pairs()), *of_baselines])

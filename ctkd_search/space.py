@@ -6,6 +6,9 @@ Nothing heavy is imported here, so that a space can be checked in no time.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
+import operator
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,7 +27,8 @@ from ctkd_search.config import (
     duration,
     plain,
 )
-from ctkd_search.distill.methods.base import Parameter, methods
+from ctkd_search.distill.methods.base import Method, Needs, Parameter, make_method, methods
+from ctkd_search.distill.methods.parameter import allows
 from ctkd_search.distributions import Choice, Constant, Entry, Number, show
 from ctkd_search.pairs import Pair, short_name, split_pair
 from ctkd_search.strategy import Strategy
@@ -321,9 +325,59 @@ class Space:
         """The teacher architectures that trials may have, each with the config of some trial that has it."""
         return {config.teacher: config for config in self.pair_configs()}
 
-    def never(self, weight: str) -> bool:
-        """Whether a loss weight is 0 in every trial, so that what it weighs is not needed."""
-        return is_zero(self.entries.get(weight))
+    def needs(self, pair: str) -> Needs:
+        """What any of the trials of a pair may need of its teachers."""
+        known = {item.name: item for item in methods()[METHOD].parameters}
+        return functools.reduce(
+            operator.or_, (method.needs for method in possible_methods(METHOD, known, self.entries, pair)), Needs()
+        )
+
+
+def shown_values(config: TrialConfig) -> dict[str, Any]:
+    """What of a config's pair, method and recipe has an effect, by the keys under which tables and MLflow show it."""
+    method = make_method(config.method)
+    return {
+        "pair": str(Pair(config.teacher, config.student)),
+        "method": method.name,
+        **{key_of(method.name, item.name): method.values[item.name] for item in method.effective_parameters()},
+        **{item.name: getattr(config.train, item.name) for item in TRAINING},
+    }
+
+
+def key_of(method: str, parameter: str) -> str:
+    """What a method's parameter is called beside those of others: ``kd.temperature``; CTKD's need no prefix."""
+    return parameter if method == METHOD else f"{method}.{parameter}"
+
+
+def possible_methods(
+    name: str, known: Mapping[str, Parameter], entries: Mapping[str, Entry], pair: str
+) -> Iterator[Method]:
+    """The method with every combination of values that trials of a pair may have; of a range, its upper end.
+
+    Args:
+        name: The method.
+        known: Its parameters, by the keys that they have in the space.
+        entries: What is said of them.
+        pair: The pair.
+    """
+    choices = [_values_with(entries.get(key), parameter, pair) for key, parameter in known.items()]
+    names = [parameter.name for parameter in methods()[name].parameters]
+    for values in itertools.product(*choices):
+        yield make_method({"name": name, **dict(zip(names, values, strict=True))})
+
+
+def _values_with(entry: Entry | None, parameter: Parameter, pair: str) -> tuple[Any, ...]:
+    """The values that a parameter may take in trials of a pair; of a range, its upper end."""
+    if entry is None:
+        return (parameter.default,)
+    if isinstance(entry, Constant):
+        return (entry.value,)
+    values = (entry.high,) if isinstance(entry, Number) else entry.values()
+    conditions = dict(entry.when)
+    of_pair = conditions.pop("pair", (pair,))
+    if not allows(of_pair, pair):
+        return (parameter.default,)
+    return tuple(dict.fromkeys((*values, parameter.default))) if conditions else values
 
 
 def _short(value: Any) -> str:
@@ -345,18 +399,6 @@ def _active(entry: Entry, values: Mapping[str, Any]) -> bool:
 def is_zero(entry: Entry | None) -> bool:
     """Whether a weight is 0 in every trial."""
     return isinstance(entry, Constant) and not entry.value > 0
-
-
-def allows(allowed: tuple[Any, ...] | Range, value: Any) -> bool:
-    """Whether a value is one of those allowed, or in the range allowed."""
-    if isinstance(allowed, Range):
-        return value in allowed
-    return _comparable(value) in map(_comparable, allowed)
-
-
-def _comparable(value: Any) -> Any:
-    """Layers as text, because that is how a condition writes them; everything else as it is."""
-    return show(value) if isinstance(value, tuple | list) else value
 
 
 def possible_values(entry: Entry | None, parameter: Parameter) -> tuple[Any, ...]:

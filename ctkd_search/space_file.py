@@ -6,29 +6,31 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ctkd_search import data, models
 from ctkd_search.config import Augment, DatasetConfig, Recipe, Seed, TeachersConfig
 from ctkd_search.conflicts import note_conflicts
-from ctkd_search.distill.methods.base import Parameter
-from ctkd_search.distributions import Choice, Constant, Entry, Number, parse, show
+from ctkd_search.distill.methods.base import Method, Parameter, methods
+from ctkd_search.distill.methods.parameter import allows
+from ctkd_search.distributions import Constant, Entry, Number, parse, show
 from ctkd_search.errors import UserError
 from ctkd_search.mlflow_store import uri_fault
 from ctkd_search.pairs import split_pair
 from ctkd_search.plugins import is_reference
 from ctkd_search.space import (
+    METHOD,
     PAIR,
     Budget,
     Resources,
     Space,
     Tracking,
-    allows,
     is_zero,
     ordered,
     parameters,
+    possible_methods,
     possible_values,
 )
 from ctkd_search.strategy import read_strategy
@@ -365,14 +367,10 @@ class _Reader:
                 self.fault(("search", name), message)
 
     def _check_pairs(self, entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> None:
-        """Refuses unknown architectures, and layers that a pair does not have."""
-        if is_zero(entries.get("beta")):
-            compared: Entry | None = Constant(())
-        else:
-            compared = entries.get("attention_layers")
+        """Refuses unknown architectures, and pairs that a method cannot teach."""
+        own = {item.name: known[item.name] for item in methods()[METHOD].parameters}
         for pair in _pairs(self.document.data, entries):
-            layers = {layer for chosen in _layers_with(compared, known["attention_layers"], pair) for layer in chosen}
-            fault = pair_fault(pair, sorted(layers), self.geometry)
+            fault = pair_fault(pair, possible_methods(METHOD, own, entries, pair), self.geometry)
             if fault:
                 self.fault(("search", "pair"), fault)
 
@@ -386,15 +384,6 @@ def _pairs(raw: Any, entries: Mapping[str, Entry]) -> list[str]:
     return [option for option in options if not PAIR.fault(option)] if isinstance(options, list) else []
 
 
-def _layers_with(entry: Entry | None, parameter: Parameter, pair: str) -> list[tuple[int, ...]]:
-    """The layers that may be compared in trials of a pair."""
-    if isinstance(entry, Choice) and not allows(entry.when.get("pair", (pair,)), pair):
-        return [parameter.default]
-    if isinstance(entry, Choice) and set(entry.when) == {"pair"}:
-        return list(entry.values())
-    return list(possible_values(entry, parameter))
-
-
 def nesterov_fault(recipe: Recipe) -> str | None:
     """Why a recipe's momentum does not go with Nesterov's form, or None."""
     if recipe.nesterov and not recipe.momentum:
@@ -402,20 +391,18 @@ def nesterov_fault(recipe: Recipe) -> str | None:
     return None
 
 
-def pair_fault(pair: str, layers: Sequence[int], geometry: models.Geometry | None = None) -> str | None:
-    """Why a pair cannot be compared on these layers, or None.
+def pair_fault(pair: str, taught: Iterable[Method], geometry: models.Geometry | None = None) -> str | None:
+    """Why a pair cannot be taught by one of these methods, or None.
 
     Args:
         pair: The pair.
-        layers: The layers.
+        taught: The methods.
         geometry: The images it is for, if they are known.
     """
     try:
         teacher, student = (models.describe(name, geometry) for name in split_pair(pair))
     except UserError as error:
         return f"{pair}: {error}"
-    for layer in layers:
-        for network in (teacher, student):
-            if layer not in network.layers:
-                return f"{pair}: {network.name} has no layer {layer}; it has {show(network.layers)}"
-    return None
+    faults = (method.fault(teacher, student) for method in taught)
+    fault = next((fault for fault in faults if fault), None)
+    return f"{pair}: {fault}" if fault else None

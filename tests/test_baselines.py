@@ -6,11 +6,12 @@ import dataclasses
 
 import pytest
 
-from ctkd_search.baselines import BASELINES, baseline_config, baseline_pairs, baseline_values, effective_values
+from ctkd_search.baselines import BASELINES, baseline_config, baseline_pairs
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.results.store import TrialRecord
 from ctkd_search.results.trial_configs import config_of, label_of, with_seed
 from ctkd_search.search.prepare import need_of
+from ctkd_search.space import shown_values
 from ctkd_search.space_file import space_of
 
 A, B, C = "wrn-16-2/resnet8", "wrn-16-1/resnet8", "wrn-16-2/wrn-16-1"
@@ -45,23 +46,24 @@ def test_a_baseline_is_run_for_each_pair_or_student(names, pairs, expected):
     assert baseline_pairs(iter(names), iter(pairs)) == expected
 
 
-CTKD = {"name": "ctkd", "step_loss": "kl", "temperature": 4.0, "attention_layers": (1, 2, 3)}
+# Of each, what is not its method's default: the search's own, where it has no such value.
 METHODS = {
-    "student-alone": {**CTKD, "alpha": 0.0, "beta": 0.0},
+    "student-alone": {"name": "none"},
     "kd": {"name": "kd", "temperature": 4.0, "weight": 0.9},
-    "at": {**CTKD, "alpha": 0.0, "beta": 60.0},
-    "scratch-only": {**CTKD, "alpha": 1.0, "beta": 0.0},
-    "ctkd-paper": {**CTKD, "alpha": 1.0, "beta": 60.0},
+    "at": {"name": "at", "beta": 60.0, "attention_layers": (1, 2, 3)},
+    "scratch-only": {"name": "scratch-only", "step_loss": "kl", "temperature": 4.0, "alpha": 1.0},
+    "ctkd-paper": {"name": "ctkd", "step_loss": "kl", "temperature": 4.0, "alpha": 1.0, "beta": 60.0},
 }
 
 
 @pytest.mark.parametrize("pair", [A, C])
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_baseline_differs_in_its_method_and_shares_everything_else(name, pair):
     chosen = space(seed=3, budget={"epochs": 7}, augment={"crop": 0}, train={"gamma": 0.5}, teachers={"seed": 9})
     config = baseline_config(chosen, name, pair)
     assert f"{config.teacher}/{config.student}" == pair
-    assert config.method == METHODS[name]
+    assert make_method(config.method).values == make_method(METHODS[name]).values
+    assert config.method["name"] == METHODS[name]["name"]
     searched = chosen.config(chosen.decode(chosen.paper_point()))
     same = {"method": searched.method, "teacher": searched.teacher, "student": searched.student}
     assert dataclasses.replace(config, **same) == searched
@@ -81,46 +83,48 @@ def test_a_baseline_differs_in_its_method_and_shares_everything_else(name, pair)
 def test_a_baseline_needs_the_teachers_it_is_named_for_and_no_others(name, needs):
     config = baseline_config(space(), name, A)
     need = need_of(config)
-    assert (need.scratch, need.expert, need.maps) == needs
-    assert make_method(config.method).needs_scratch is needs[0]
+    assert (need.needs.scratch, need.needs.any_expert, bool(need.needs.attention)) == needs
 
 
 def test_a_weight_that_the_search_does_without_is_the_papers_where_a_baseline_is_about_it():
     without = {key: entry for key, entry in SEARCH.items() if key not in ("step_loss", "temperature", "alpha", "beta")}
     chosen = space({**without, "alpha": 0, "beta": {"float": [0, 60]}})
-    weights = {name: baseline_values(chosen, name, A) for name in BASELINES if name != "kd"}
-    assert {name: (values["alpha"], values["beta"]) for name, values in weights.items()} == {
-        "student-alone": (0.0, 0.0),
-        "at": (0.0, 60.0),
-        "scratch-only": (1.0, 0.0),
+    weights = {name: baseline_config(chosen, name, A).method for name in ("at", "scratch-only", "ctkd-paper")}
+    assert {name: (values.get("alpha"), values.get("beta")) for name, values in weights.items()} == {
+        "at": (None, 60.0),
+        "scratch-only": (1.0, None),
         "ctkd-paper": (1.0, 60.0),
     }
 
 
 def test_a_parameter_that_is_not_searched_beside_the_papers_settings_has_its_default():
     lr = {"float": [0.2, 0.3], "when": {"step_loss": "mse"}}
-    assert baseline_values(space({**SEARCH, "lr": lr}), "ctkd-paper", A)["lr"] == 0.1
+    assert baseline_config(space({**SEARCH, "lr": lr}), "ctkd-paper", A).train.lr == 0.1
     lr = {"float": [0.2, 0.3], "when": {"step_loss": "kl"}}
-    assert baseline_values(space({**SEARCH, "lr": lr}), "ctkd-paper", A)["lr"] == 0.2
+    assert baseline_config(space({**SEARCH, "lr": lr}), "ctkd-paper", A).train.lr == 0.2
 
 
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("student-alone", {"pair", "alpha", "beta"}),
-        ("kd", {"pair", "temperature", "weight"}),
-        ("at", {"pair", "alpha", "beta", "attention_layers"}),
-        ("scratch-only", {"pair", "alpha", "beta", "step_loss", "temperature"}),
-        ("ctkd-paper", {"pair", "alpha", "beta", "step_loss", "temperature", "attention_layers"}),
+        ("student-alone", set()),
+        ("kd", {"kd.temperature", "kd.weight"}),
+        ("at", {"at.beta", "at.attention_layers"}),
+        ("scratch-only", {f"scratch-only.{key}" for key in ("alpha", "alpha_schedule", "step_loss", "temperature")}),
+        (
+            "ctkd-paper",
+            {"alpha", "alpha_schedule", "beta", "beta_schedule", "expert_kd"}
+            | {"step_loss", "temperature", "attention_layers"},
+        ),
     ],
 )
 def test_what_is_shown_of_a_baseline_is_what_has_an_effect(name, shown):
-    values = effective_values(space(), name, C)
-    recipe = {"lr", "momentum", "weight_decay", "batch_size"}
-    assert values.keys() == shown | recipe
     config = baseline_config(space(), name, C)
-    assert values["pair"] == C
-    assert {key: config.method[key] for key in shown - {"pair"}} == {key: values[key] for key in shown - {"pair"}}
+    values = shown_values(config)
+    recipe = {"lr", "momentum", "weight_decay", "batch_size"}
+    assert values.keys() == shown | recipe | {"pair", "method"}
+    assert (values["pair"], values["method"]) == (C, config.method["name"])
+    assert {key: config.method[key.rpartition(".")[2]] for key in shown} == {key: values[key] for key in shown}
     assert {key: getattr(config.train, key) for key in recipe} == {key: values[key] for key in recipe}
 
 
@@ -128,8 +132,8 @@ def test_what_is_shown_of_a_baseline_is_what_has_an_effect(name, shown):
 def test_a_record_gives_its_config_again_with_its_own_seed(name):
     chosen = space(seed=3, teachers={"seed": 10, "expert": {"seed": 4}})
     stored = {} if name else chosen.paper_point() | {"pair": C, "lr": 0.02}
-    values = effective_values(chosen, name, C) if name else chosen.effective(chosen.decode(stored))
     config = baseline_config(chosen, name, C) if name else chosen.config(chosen.decode(stored))
+    values = shown_values(config)
     first = TrialRecord(1, values, stored, 3, baseline=name)
     again = TrialRecord(2, values, stored, 5, baseline=name, repeats=1)
     assert config_of(chosen, first) == config

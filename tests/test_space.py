@@ -10,6 +10,7 @@ import pytest
 from space_texts import ANY_SPACE, EVERY_FORM, SEARCH, SPACES, any_space, draws, space
 
 from ctkd_search.config import TrialConfig, plain
+from ctkd_search.distill.methods.base import LOGITS, Needs, Request, methods
 from ctkd_search.errors import UserError
 from ctkd_search.space import Budget
 from ctkd_search.space_file import check_name, read_space, space_of
@@ -47,6 +48,7 @@ def test_what_has_an_effect_gives_what_was_stored_again(source):
 SMALL = "search: {pair: {choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]}, alpha: {float: [1, 2]}}"
 OF_SMALL = {"pair": "wrn-16-2/resnet8", "alpha": 1.5, "step_loss": "kl", "temperature": 4.0, "beta": 1000.0}
 OF_SMALL |= {"attention_layers": [1, 2, 3], "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 128}
+OF_SMALL |= {"alpha_schedule": "constant", "beta_schedule": "constant", "expert_kd": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ def test_every_value_is_resolved_into_the_config(source):
     chosen = any_space(source)
     for _, values in draws(chosen, 50):
         config = chosen.config(values)
-        method = ("step_loss", "temperature", "alpha", "beta", "attention_layers")
+        method = [parameter.name for parameter in methods()["ctkd"].parameters]
         assert f"{config.teacher}/{config.student}" == values["pair"]
         assert config.method == {"name": "ctkd", **{name: values[name] for name in method}}
         recipe = {name: values[name] for name in ("lr", "momentum", "weight_decay", "batch_size")}
@@ -170,15 +172,19 @@ def test_the_papers_point_leaves_out_what_is_not_searched_beside_the_rest_of_it(
     assert trial.params == chosen.paper_point()
 
 
+# Without effect unless a space says otherwise.
+OFF = {"alpha_share", "beta_share", "expert_temperature"}
+
+
 @pytest.mark.parametrize(
     ("changes", "hidden"),
     [
-        ({}, set()),
-        ({"step_loss": "mse"}, {"temperature"}),
-        ({"alpha": 0.0}, {"step_loss", "temperature"}),
-        ({"beta": 0.0}, {"attention_layers"}),
-        ({"alpha": 0.0, "beta": 0.0}, {"step_loss", "temperature", "attention_layers"}),
-        ({"alpha": 1e-9, "beta": 1e-9}, set()),
+        ({}, OFF),
+        ({"step_loss": "mse"}, {"temperature", *OFF}),
+        ({"alpha": 0.0}, {"step_loss", "temperature", "alpha_schedule", *OFF}),
+        ({"beta": 0.0}, {"attention_layers", "beta_schedule", *OFF}),
+        ({"alpha": 1e-9, "beta": 1e-9}, OFF),
+        ({"alpha_schedule": "first", "expert_kd": 0.1}, {"beta_share"}),
     ],
 )
 def test_exactly_what_has_no_effect_is_hidden(changes, hidden):
@@ -192,9 +198,15 @@ def test_each_teacher_is_prepared_once_and_a_weight_of_0_switches_its_part_off()
     chosen = space(SEARCH, pairs)
     teachers = chosen.teachers_by_name()
     assert {name: config.teacher for name, config in teachers.items()} == {n: n for n in ("wrn-16-1", "wrn-16-2")}
-    assert not chosen.never("alpha")
-    assert not chosen.never("beta")
-    assert space(SEARCH, "search.beta=0").never("beta")
+    every = tuple(Request("attention", layer) for layer in (1, 2, 3))
+    assert chosen.needs("wrn-16-1/resnet8") == Needs(True, every)
+    assert space(SEARCH, "search.beta=0").needs("wrn-16-1/resnet8") == Needs(True)
+    some = space("search: {alpha: {choice: [0, 1]}, beta: 0, expert_kd: {float: [0, 1]}}")
+    assert some.needs("wrn-16-1/resnet8") == Needs(True, (LOGITS,))
+    layers = "search.attention_layers={choice: [[1], [3]], when: {pair: wrn-16-1/resnet8}}"
+    assert chosen.needs("wrn-16-1/resnet8").attention == (1, 2, 3)
+    assert space(SEARCH, pairs, layers).needs("wrn-16-1/resnet8").attention == (1, 3)
+    assert space(SEARCH, pairs, layers).needs("wrn-16-2/resnet8").attention == (1, 2, 3)
 
 
 @pytest.mark.parametrize(

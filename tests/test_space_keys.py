@@ -70,6 +70,15 @@ OTHER = {
     "pair": "wrn-16-1/wrn-16-1",
     "step_loss": "mse",
     "attention_layers": [2],
+    "alpha_schedule": "linear",
+    "beta_schedule": "first",
+    "expert_kd": 0.3,
+}
+# What else a parameter needs to have an effect.
+BESIDE = {
+    "alpha_share": "search.alpha_schedule=first",
+    "beta_share": "search.beta_schedule=first",
+    "expert_temperature": "search.expert_kd=0.3",
 }
 
 
@@ -129,6 +138,7 @@ def test_no_key_that_a_space_may_have_is_ignored(place, value):
         base += [f"dataset={{name: folder, image_size: 32, channels: 3, root: {folder_of_images()}}}"]
     if place[-1] == "options":
         base += ["dataset={name: 'layouts:own_data', options: {root: images}}"]
+    base += [BESIDE[place[-1]]] if place[-1] in BESIDE else []
     space(SEARCH)
     with_it = handed_over(read_space(Path("space.yaml"), [*base, changed(place, value)]))
     assert with_it != handed_over(read_space(Path("space.yaml"), base))

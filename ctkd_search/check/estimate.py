@@ -10,7 +10,7 @@ from ctkd_search.baselines import baseline_config, baseline_pairs
 from ctkd_search.check.measure import Speeds
 from ctkd_search.check.stopping import Span, early_stopping
 from ctkd_search.config import TrialConfig
-from ctkd_search.distill.methods.base import LOGITS, make_method
+from ctkd_search.distill.methods.base import make_method
 from ctkd_search.space import Space
 
 # What no step takes part in, in seconds: a process for trials starts, an epoch is written down and told, a search
@@ -115,12 +115,12 @@ class _Clock:
     def epoch(self, config: TrialConfig) -> float:
         """An epoch of a trial; what recorded teachers say is there already, but for the maps beyond the limit."""
         student, teacher = self.speeds.students[config.student], self.speeds.teachers[config.teacher]
-        method = make_method(config.method)
+        needs = make_method(config.method).needs
         each = student.training
         if self.space.teachers.mode == "live":
-            each += teacher.training if method.needs_scratch else 0.0
-            each += teacher.expert if method.expert_layers else 0.0
-        elif any(layer != LOGITS for layer in method.expert_layers):
+            each += teacher.training if needs.scratch else 0.0
+            each += teacher.expert if needs.expert else 0.0
+        elif needs.attention:
             each += self.load.beyond * teacher.expert
         return self.load.images * each + self.load.validation * student.forward + _EPOCH
 
@@ -141,7 +141,7 @@ class _Clock:
 
     def maps(self, configs: Sequence[TrialConfig]) -> float:
         """What the experts say of every epoch, computed once by whichever trial first needs it."""
-        if self.space.never("beta"):
+        if not any(self.space.needs(pair).attention for pair in self.space.pairs()):
             return 0.0
         epochs = self.space.budget.epochs
         share = 1.0 - self.load.beyond

@@ -15,14 +15,14 @@ from ctkd_search.check.networks import Facts
 from ctkd_search.config import Augment, TrialConfig
 from ctkd_search.data import Images, Splits
 from ctkd_search.data.stream import derived_seed
-from ctkd_search.distill.build import make_stream, scratch_run
+from ctkd_search.distill.build import make_stream, new_step, scratch_run
 from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.evaluation import evaluate
-from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.methods.base import Request, make_method
 from ctkd_search.distill.recording import start_teacher
-from ctkd_search.distill.step import make_step
 from ctkd_search.distill.teachers import Expert, Lesson, LiveTeachers, expert_batch
 from ctkd_search.models import Geometry, build
+from ctkd_search.models.network import TappedNetwork
 
 _STEPS = 7
 # Multiply-adds of the largest step that is tried on a CPU, which computes a few billion of them in a second.
@@ -136,9 +136,9 @@ def _teacher(
     forward = _forward(teacher.network, seen, along.normalise, device, seconds / 4)
     expert = Expert(teacher.network, config.teachers.recipe.precision)
     view = along.plan(0)
-    words = _seconds(lambda: list(expert.says(along.batches(view, len(seen.train)))), device, seconds / 4) / len(
-        seen.train
-    )
+    requests = [Request("attention", layer) for layer in teacher.network.layers]
+    words = _seconds(lambda: list(expert.says(along.batches(view, len(seen.train)), requests)), device, seconds / 4)
+    words /= len(seen.train)
     return Speed(training, forward, words)
 
 
@@ -150,9 +150,10 @@ def _student(
     batch = _fitting(config.train.batch_size, _BACKWARD * heavier, device)
     splits = random_splits(geometry, batch)
     stream = make_stream(splits, _held(config.augment), config.seed, device)
-    method = make_method(config.method)
     recipe = dataclasses.replace(config.train, precision=resolve_precision(config.train.precision, device))
-    step = make_step(place(build(config.student, geometry, seed=0), device), method, recipe, device)
+    step = new_step(
+        dataclasses.replace(config, train=recipe), geometry, device, lambda: _untrained(config, geometry, device)
+    )
     plan, lesson = stream.plan(0), _lesson(config, stream, splits, device)
     training = _seconds(lambda: step(lesson), device, seconds / 2)
     training += _seconds(lambda: stream.views(plan, 0, batch), device, seconds / 4)
@@ -162,13 +163,20 @@ def _student(
 
 def _lesson(config: TrialConfig, stream: object, splits: Splits, device: torch.device) -> Lesson:
     """A lesson with all that the method listens to, said by teachers that know nothing yet."""
-    method = make_method(config.method)
+    needs = make_method(config.method).needs
     run = scratch_run(config, splits.fingerprint, device)
-    scratch = start_teacher(run, splits, device) if method.needs_scratch else None
-    layers = method.expert_layers
-    network = place(build(config.teacher, splits.geometry, derived_seed("expert")), device) if layers else None
-    expert = Expert(network, run.recipe.precision, layers) if network else None
-    return next(LiveTeachers(stream, len(splits.train), scratch, expert).lessons(0))  # type: ignore[arg-type]
+    scratch = start_teacher(run, splits, device) if needs.scratch else None
+
+    def expert(_: int) -> Expert:
+        return Expert(_untrained(config, splits.geometry, device), run.recipe.precision)
+
+    teachers = LiveTeachers(stream, len(splits.train), scratch, expert if needs.expert else None, needs.expert)  # type: ignore[arg-type]
+    return next(teachers.lessons(0))
+
+
+def _untrained(config: TrialConfig, geometry: Geometry, device: torch.device) -> TappedNetwork:
+    """A network of the teacher's architecture."""
+    return place(build(config.teacher, geometry, derived_seed("expert")), device).eval().requires_grad_(False)
 
 
 def _forward(network: object, splits: Splits, normalise: object, device: torch.device, seconds: float) -> float:

@@ -12,7 +12,7 @@ from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError
 from ctkd_search.models import Geometry
 from ctkd_search.pairs import split_pair
-from ctkd_search.space import Space, possible_values
+from ctkd_search.space import Space
 from ctkd_search.yamlfile import Document
 
 
@@ -68,7 +68,7 @@ def refuse_config(config: TrialConfig, streams: int, geometry: Geometry, images:
     _, faults = all_facts((config.teacher, config.student), geometry)
     for fault in faults.values():
         raise UserError(f"pair: {fault}")
-    if config.teachers.mode != "recorded" or not make_method(config.method).needs_scratch:
+    if config.teachers.mode != "recorded" or not make_method(config.method).needs.scratch:
         return
     needed = streams * logits_bytes(config.teachers.storage, config.epochs, images, geometry.classes)
     if needed > (free := free_bytes(trials_dir)):
@@ -77,11 +77,8 @@ def refuse_config(config: TrialConfig, streams: int, geometry: Geometry, images:
 
 def _unequal(space: Space, pair: str, known: Mapping[str, Facts]) -> str | None:
     """Why the maps of a pair cannot be compared, or None: of two sizes, the expert's must be a square."""
-    if space.never("beta"):
-        return None
-    chosen = possible_values(space.entries.get("attention_layers"), space.parameters["attention_layers"])
     teacher, student = (known[name] for name in split_pair(pair))
-    for layer in sorted({layer for layers in chosen for layer in layers}):
+    for layer in sorted(space.needs(pair).attention):
         if layer > min(len(teacher.maps), len(student.maps)):
             continue  # those are the layers of another pair
         (_, height, width), (_, *ours) = teacher.maps[layer - 1], student.maps[layer - 1]

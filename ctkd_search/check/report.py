@@ -101,7 +101,7 @@ def _compared(space: Space, known: Mapping[str, Facts]) -> list[str]:
     for pair in space.pairs():
         teacher, student = (known[name].maps for name in split_pair(pair))
         both = [(theirs[1:], ours[1:]) for theirs, ours in zip(teacher, student, strict=False)]
-        if not space.never("beta") and any(theirs != ours for theirs, ours in both):
+        if space.needs(pair).attention and any(theirs != ours for theirs, ours in both):
             sizes = ", ".join("x".join(map(str, min(sides))) for sides in both)
             lines.append(f"{pair}: maps of different sizes are compared at the smaller one's: {sizes}")
     return lines

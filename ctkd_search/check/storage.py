@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctkd_search.baselines import needs_with_baselines
 from ctkd_search.check.networks import Facts
 from ctkd_search.results.store import TEACHERS
 from ctkd_search.space import Space
@@ -59,9 +60,9 @@ def room(space: Space, images: int, classes: int, known: Mapping[str, Facts]) ->
         return Room()
     width, epochs = _BYTES[space.teachers.storage], space.budget.epochs
     teachers = list(space.teachers_by_name())
-    confirm, baselines = space.strategy.confirm, space.strategy.baselines
-    scratch = not space.never("alpha") or bool({"scratch-only", "ctkd-paper"} & set(baselines))
-    looks = not space.never("beta") or bool({"at", "ctkd-paper"} & set(baselines))
+    confirm = space.strategy.confirm
+    needs = needs_with_baselines(space)
+    scratch, looks = needs.scratch, bool(needs.attention)
     trajectory = logits_bytes(space.teachers.storage, epochs, images, classes) if scratch else 0
     seeds = confirm.seeds if confirm else 0
     most = min(confirm.best, len(teachers)) if confirm else 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,12 +12,15 @@ import torch
 from ctkd_search.config import TrialConfig
 from ctkd_search.data.registry import Splits
 from ctkd_search.data.stream import Stream, derived_seed
+from ctkd_search.distill.around import Context
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.engine import place, resolve_precision
-from ctkd_search.distill.methods.base import Method, make_method
+from ctkd_search.distill.methods.base import Needs, make_method
 from ctkd_search.distill.recording import (
+    Source,
     TeacherRecording,
     TeacherRun,
+    Wanted,
     expert_run,
     file_hash,
     kept_expert,
@@ -23,57 +28,70 @@ from ctkd_search.distill.recording import (
     scratch_run,
     start_teacher,
 )
-from ctkd_search.distill.step import StepPool, StudentStep, make_step
+from ctkd_search.distill.step import GraphMemory, StepPool, StudentStep, make_step
 from ctkd_search.distill.teachers import Expert, LiveTeachers, RecordedTeachers, Teachers
 from ctkd_search.distill.trainer import Trainer
 from ctkd_search.distill.weights import load_weights, put_weights
-from ctkd_search.models import build, code_of
+from ctkd_search.errors import UserError
+from ctkd_search.models import Geometry, build, code_of, describe
+from ctkd_search.models.network import TappedNetwork
 
 
-def teacher_runs(
-    config: TrialConfig, data: str, device: torch.device, *, scratch: bool, expert: bool
-) -> dict[TeacherRun, str | None]:
+def teacher_runs(config: TrialConfig, data: str, device: torch.device, needs: Needs) -> dict[TeacherRun, Wanted]:
     """The teacher trainings that trials like a config's need before they begin.
 
     Args:
         config: The config.
         data: Fingerprint of the training images.
         device: Where the teachers are trained.
-        scratch: Whether any of the trials needs the scratch teacher.
-        expert: Whether any of them needs the expert.
+        needs: What any of the trials needs.
 
     Returns:
-        For each training, the type in which its logits are kept; None if only its last weights matter.
+        For each training, what is kept of it beside its last weights.
     """
-    runs: dict[TeacherRun, str | None] = {}
+    runs: dict[TeacherRun, Wanted] = {}
     own = expert_run(config, data, device)
-    if expert and own is not None:
-        runs[own] = None
-    if scratch and config.teachers.mode == "recorded":
-        runs[scratch_run(config, data, device)] = config.teachers.storage
+    if needs.any_expert and own is not None:
+        runs[own] = Wanted(anchors=tuple(sorted({anchor_epoch(share, own.epochs) for share in needs.anchors})))
+    if needs.scratch and config.teachers.mode == "recorded":
+        scratch = scratch_run(config, data, device)
+        runs[scratch] = runs.get(scratch, Wanted()) | Wanted(config.teachers.storage)
     return runs
 
 
+def anchor_epoch(share: float, epochs: int) -> int:
+    """After how many epochs of a teacher's training an anchor stands."""
+    return max(1, round(share * epochs))
+
+
 def load_expert(
-    config: TrialConfig,
-    splits: Splits,
-    cache: TeacherCache,
-    device: torch.device,
-    layers: tuple[int, ...] | None = None,
+    config: TrialConfig, splits: Splits, cache: TeacherCache, device: torch.device, anchor: int | None = None
 ) -> Expert:
     """The expert of a config, on a device.
 
+    Args:
+        config: The config.
+        splits: The images.
+        cache: Where the teachers are kept.
+        device: Where it computes.
+        anchor: After how many epochs of its training its weights are taken; None for their end.
+
     Raises:
-        UserError: The user's own checkpoint is broken or belongs to another network.
+        UserError: The user's own checkpoint is broken or belongs to another network, or has no anchors.
     """
     own = config.teachers.expert.checkpoint_of(config.teacher)
     run = expert_run(config, splits.fingerprint, device)
     if run is None:
+        if anchor is not None:
+            raise UserError(
+                f"{config.method['name']} needs weights from along the expert's training, which {own} does not have; "
+                "leave out teachers.expert.checkpoint, or the method"
+            )
         network = build(config.teacher, splits.geometry, seed=0, published=False)
         put_weights(network, load_weights(Path(str(own))), str(own))
     else:
-        network = kept_expert(run, splits, cache, device)
-    return Expert(place(network, device), config.teachers.recipe.precision, layers)
+        network = kept_expert(run, splits, cache, device, anchor)
+    return Expert(place(network, device), config.teachers.recipe.precision)
 
 
 def make_trainer(
@@ -96,31 +114,66 @@ def make_trainer(
     """
     method = make_method(config.method)
     stream = make_stream(splits, config.augment, config.seed, device)
-    teachers = _teachers(config, splits, cache, stream, method, config.teachers.cache_bytes() if keep_maps else 0)
+    experts = _Experts(config, splits, cache, device, method.needs.anchors)
+    limit = config.teachers.cache_bytes() if keep_maps else 0
+    teachers = _teachers(config, splits, cache, stream, method.needs, experts, limit)
 
     def fresh() -> StudentStep:
-        student = place(build(config.student, splits.geometry, derived_seed("student", config.seed_of_student)), device)
-        return make_step(student, method, config.train, device, steps.memory if steps else None)
+        memory = steps.memory if steps else None
+        return new_step(config, splits.geometry, device, lambda: experts.load(config.epochs - 1).network, memory)
 
     if steps is None:
         step = fresh()
     else:
-        # The learning rate is set each epoch; the rest of the recipe is part of what a graph has captured.
+        # The learning rate is set each epoch; the rest of the recipe is part of what a graph has captured, and so is
+        # an expert that stands in the training network.
         recipe = dataclasses.replace(config.train, lr=1.0)
-        step = steps.take((config.student, splits.geometry, recipe, method.structure()), fresh, method)
+        inside = experts.identity(config.epochs - 1) if method.needs.network else None
+        step = steps.take((config.student, splits.geometry, recipe, inside, method.structure()), fresh)
         step.recipe = config.train
     return Trainer(step, teachers, config.epochs, splits.validation, stream.normalise, config.metrics)
 
 
+def new_step(
+    config: TrialConfig,
+    geometry: Geometry,
+    device: torch.device,
+    expert: Callable[[], TappedNetwork],
+    memory: GraphMemory | None = None,
+) -> StudentStep:
+    """The student of a config with its initial weights, what its method builds around it, and the step of both.
+
+    Args:
+        config: The config.
+        geometry: What the images are like.
+        device: Where to compute.
+        expert: Gives the expert's network, for methods that build on it.
+        memory: The memory that captured steps share.
+    """
+    seed = config.seed_of_student
+    student = place(build(config.student, geometry, derived_seed("student", seed)), device)
+    method = make_method(config.method)
+    teacher, own = (describe(name, geometry) for name in (config.teacher, config.student))
+    context = Context(teacher, own, geometry, seed, config.epochs, device, expert)
+    return make_step(place(method.around(student, context), device), method, config.train, device, memory)
+
+
 def _teachers(
-    config: TrialConfig, splits: Splits, cache: TeacherCache, stream: Stream, method: Method, limit: int
+    config: TrialConfig,
+    splits: Splits,
+    cache: TeacherCache,
+    stream: Stream,
+    needs: Needs,
+    experts: _Experts,
+    limit: int,
 ) -> Teachers:
-    run = scratch_run(config, splits.fingerprint, stream.device) if method.needs_scratch else None
-    layers = method.expert_layers
+    run = scratch_run(config, splits.fingerprint, stream.device) if needs.scratch else None
     if config.teachers.mode == "live":
         scratch = start_teacher(run, splits, stream.device) if run else None
-        expert = load_expert(config, splits, cache, stream.device, layers) if layers else None
-        return LiveTeachers(stream, config.train.batch_size, scratch, expert)
+        if needs.expert:
+            experts.load(0)  # a checkpoint of the user's that is broken is refused before anything is trained
+        load = experts.load if needs.expert else None
+        return LiveTeachers(stream, config.train.batch_size, scratch, load, needs.expert)
     recording = TeacherRecording(
         stream,
         splits,
@@ -128,20 +181,65 @@ def _teachers(
         scratch=run,
         storage=config.teachers.storage,
         architecture=config.teacher,
-        expert=lambda: load_expert(config, splits, cache, stream.device),
-        expert_id=_expert_id(config, splits, stream.device) if layers else None,
-        layers=layers,
+        expert=lambda epoch: Source(experts.identity(epoch), lambda: experts.load(epoch)),
+        requests=needs.expert,
         limit=limit,
     )
-    return RecordedTeachers(stream, config.train.batch_size, recording, layers)
+    return RecordedTeachers(stream, config.train.batch_size, recording, needs.expert)
 
 
-def _expert_id(config: TrialConfig, splits: Splits, device: torch.device) -> str:
-    """What tells the maps of an expert from others: its training, or its weights and the precision it computes in."""
-    run = expert_run(config, splits.fingerprint, device)
-    if run:
-        return run.shelf
-    own = str(config.teachers.expert.checkpoint_of(config.teacher))
-    precision = resolve_precision(config.teachers.recipe.precision, device)
-    code = code_of(config.teacher)
-    return " ".join([config.teacher, *([code] if code else []), file_hash(Path(own)), precision])
+class _Experts:
+    """The experts of a config along the epochs: one, or one for each stretch where there are anchors.
+
+    Args:
+        config: The config.
+        splits: The images.
+        cache: Where the teachers are kept.
+        device: Where they compute.
+        anchors: Shares of the expert's training at which its weights are taken; empty for its end.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        splits: Splits,
+        cache: TeacherCache,
+        device: torch.device,
+        anchors: tuple[float, ...],
+    ) -> None:
+        self.config = config
+        self.splits = splits
+        self.cache = cache
+        self.device = device
+        self.anchors = anchors
+        self._run = expert_run(config, splits.fingerprint, device)
+        self._loaded: tuple[int | None, Expert] | None = None
+
+    def _anchor(self, epoch: int) -> int | None:
+        """The anchor of an epoch of the student, as epochs of the expert's training."""
+        if not self.anchors:
+            return None
+        stretch = epoch * len(self.anchors) // self.config.epochs
+        return anchor_epoch(self.anchors[stretch], self._run.epochs if self._run else self.config.epochs)
+
+    def identity(self, epoch: int) -> str:
+        """What tells the expert's words from others: its training, or its weights and the precision it computes in."""
+        if self._run is not None:
+            anchor = self._anchor(epoch)
+            return self._run.shelf if anchor is None else f"{self._run.shelf} after {anchor} epochs"
+        return self._own
+
+    @functools.cached_property
+    def _own(self) -> str:
+        own = str(self.config.teachers.expert.checkpoint_of(self.config.teacher))
+        precision = resolve_precision(self.config.teachers.recipe.precision, self.device)
+        code = code_of(self.config.teacher)
+        return " ".join([self.config.teacher, *([code] if code else []), file_hash(Path(own)), precision])
+
+    def load(self, epoch: int) -> Expert:
+        """The expert of an epoch."""
+        anchor = self._anchor(epoch)
+        if self._loaded is None or self._loaded[0] != anchor:
+            expert = load_expert(self.config, self.splits, self.cache, self.device, anchor)
+            self._loaded = anchor, expert
+        return self._loaded[1]

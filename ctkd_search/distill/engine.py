@@ -53,13 +53,13 @@ def place(network: Network, device: torch.device) -> Network:
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD over every parameter of a network, as its recipe says.
+    """SGD over every parameter of a network that has a gradient, as its recipe says.
 
     On CUDA the learning rate is a tensor there, so that a captured step reads whatever it is set to.
     """
     device = next(network.parameters()).device
     return torch.optim.SGD(
-        network.parameters(),
+        [parameter for parameter in network.parameters() if parameter.requires_grad],
         lr=torch.tensor(recipe.lr, device=device) if device.type == "cuda" else recipe.lr,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,

@@ -105,6 +105,20 @@ def attention(student: Tensor, expert: Tensor) -> Tensor:
     return (F.normalize(energy.flatten(1), dim=1) - seen).pow(2).mean()
 
 
+def channel_statistics(features: Tensor) -> Tensor:
+    """Mean and variance of each channel over the positions of a feature map.
+
+    Args:
+        features: A stage's feature map, shape (batch, channels, height, width), in any precision.
+
+    Returns:
+        Means and variances (of the population, so that a single position has none), float32, shape
+        (batch, 2, channels).
+    """
+    flat = features.float().flatten(2)
+    return torch.stack([flat.mean(dim=2), flat.var(dim=2, unbiased=False)], dim=1)
+
+
 def correct(logits: Tensor, labels: Tensor) -> Tensor:
     """How many predictions are right, as a scalar tensor on the same device."""
     return (logits.argmax(dim=1) == labels).sum()

@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,15 +26,17 @@ from ctkd_search.data.stream import STREAM_VERSION, Normalise, Plan, Stream, der
 from ctkd_search.distill.cache import TeacherCache, content_hash
 from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.evaluation import evaluate
-from ctkd_search.distill.methods.base import LOGITS
+from ctkd_search.distill.methods.base import LOGITS, Request
 from ctkd_search.distill.teachers import Expert, ScratchTeacher, expert_batch
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.models import build, code_of
 from ctkd_search.models.network import TappedNetwork
 
 _TEACHER, MAPS = "teacher", "maps"
+# What is too large to be kept.
+_COMPUTED = ("features",)
 _LIMIT_REACHED = (
-    "attention maps are computed in the trials: the teacher cache has reached its limit; "
+    "what the expert says is computed in the trials: the teacher cache has reached its limit; "
     "ctkd-search cache remove makes room"
 )
 
@@ -82,9 +84,34 @@ class TeacherRun:
         """The record of its logits in an epoch."""
         return f"{self.shelf}/logits-{storage}-{epoch:04d}"
 
+    def anchor(self, epoch: int) -> str:
+        """The record of its weights after so many epochs."""
+        return f"{self.shelf}/weights-{epoch:04d}"
+
     def state(self) -> str:
         """The record of its state while it is being trained."""
         return f"{self.shelf}/state"
+
+
+class Wanted(NamedTuple):
+    """What is kept of a teacher's training beside its last weights.
+
+    Attributes:
+        storage: Type in which its logits are kept, ``float16`` or ``float32``; None if they are not.
+        anchors: After how many epochs its weights are kept too.
+    """
+
+    storage: str | None = None
+    anchors: tuple[int, ...] = ()
+
+    def records(self, run: TeacherRun, epochs: int) -> list[str]:
+        """The records of the first epochs of a run."""
+        logits = [] if self.storage is None else [run.logits(epoch, self.storage) for epoch in range(epochs)]
+        return [*logits, *(run.anchor(anchor) for anchor in self.anchors if anchor <= epochs)]
+
+    def __or__(self, other: Wanted) -> Wanted:
+        """What either of two wants."""
+        return Wanted(self.storage or other.storage, tuple(sorted({*self.anchors, *other.anchors})))
 
 
 @dataclass(frozen=True)
@@ -145,14 +172,13 @@ def start_teacher(run: TeacherRun, splits: Splits, device: torch.device) -> Scra
     return ScratchTeacher(place(network, device), run.recipe, run.epochs)
 
 
-def is_prepared(run: TeacherRun, cache: TeacherCache, storage: str | None) -> bool:
-    """Whether a run is kept: its last weights and, if `storage` says how, all its logits."""
-    wanted = [] if storage is None else [run.logits(epoch, storage) for epoch in range(run.epochs)]
-    return all(name in cache for name in (run.expert(), *wanted))
+def is_prepared(run: TeacherRun, cache: TeacherCache, wanted: Wanted) -> bool:
+    """Whether a run is kept: its last weights, and what else is wanted of it."""
+    return all(name in cache for name in (run.expert(), *wanted.records(run, run.epochs)))
 
 
 def prepare(
-    run: TeacherRun, splits: Splits, cache: TeacherCache, device: torch.device, storage: str | None
+    run: TeacherRun, splits: Splits, cache: TeacherCache, device: torch.device, wanted: Wanted
 ) -> Iterator[Preparation]:
     """Trains a teacher and keeps what comes of it, unless that is kept already.
 
@@ -164,7 +190,7 @@ def prepare(
         splits: The data; nothing that the teacher learns depends on the validation images.
         cache: Where it is kept.
         device: Where to compute.
-        storage: Type in which its logits are kept, ``float16`` or ``float32``; None if only its last weights matter.
+        wanted: What is kept of it beside its last weights.
 
     Yields:
         How far it has come, after each epoch, and once more at the end. Nothing if it is kept already.
@@ -172,12 +198,12 @@ def prepare(
     Raises:
         WorkFailed: The training diverged.
     """
-    if is_prepared(run, cache, storage):
+    if is_prepared(run, cache, wanted):
         return
     cache.shelves.describe(run.shelf, {"kind": "teacher", **run.content()})
     stream = make_stream(splits, run.augment, run.stream_seed, device)
     teacher = start_teacher(run, splits, device)
-    accuracies = _taken_up(run, cache, storage, teacher)
+    accuracies = _taken_up(run, cache, wanted, teacher)
     for epoch in range(len(accuracies), run.epochs):
         started = time.perf_counter()
         batches = stream.batches(stream.plan(epoch), run.recipe.batch_size)
@@ -189,8 +215,10 @@ def prepare(
             )
         # Not in a record: two writers of one record write the same, and no two take the same time.
         cache.shelves.took(run.shelf, epoch, time.perf_counter() - started)
-        if storage is not None:
-            cache.write(run.logits(epoch, storage), logits.cpu().numpy().astype(storage))
+        if wanted.storage is not None:
+            cache.write(run.logits(epoch, wanted.storage), logits.cpu().numpy().astype(wanted.storage))
+        if epoch + 1 in wanted.anchors:
+            cache.write_state(run.anchor(epoch + 1), teacher.network.state_dict())
         accuracies.append(_validation_accuracy(teacher, splits, stream))
         cache.write_state(run.state(), {"epoch": epoch + 1, "teacher": teacher.state_dict(), "accuracies": accuracies})
         yield Preparation(run.architecture, epoch + 1, run.epochs)
@@ -210,17 +238,29 @@ def _validation_accuracy(teacher: ScratchTeacher, splits: Splits, stream: Stream
     return evaluate(teacher.network, splits.validation, stream.normalise, stream.device)["accuracy"]
 
 
-def _taken_up(run: TeacherRun, cache: TeacherCache, storage: str | None, teacher: ScratchTeacher) -> list[float | None]:
+def _taken_up(run: TeacherRun, cache: TeacherCache, wanted: Wanted, teacher: ScratchTeacher) -> list[float | None]:
     """Takes up the state of a training that was cut short; returns the validation accuracy of each epoch done."""
     kept = cache.read_state(run.state())
     if kept is None:
         return []
     done: int = kept["epoch"]
-    if storage is not None and not all(run.logits(epoch, storage) in cache for epoch in range(done)):
+    if not all(name in cache for name in wanted.records(run, done)):
         return []
     teacher.load_state_dict(kept["teacher"])
     # A state that was kept before accuracies were has none.
     return list(kept.get("accuracies", [None] * done))
+
+
+class Source(NamedTuple):
+    """Where an expert comes from.
+
+    Attributes:
+        identity: What tells it from others.
+        make: Makes it, when its words must be computed.
+    """
+
+    identity: str
+    make: Callable[[], Expert]
 
 
 class TeacherRecording:
@@ -233,10 +273,9 @@ class TeacherRecording:
         scratch: The training that gave the trajectory, or None if its logits are not needed.
         storage: Type in which logits and maps are kept.
         architecture: The expert's architecture, for those who look.
-        expert: Makes the expert, when its words must be computed.
-        expert_id: What tells the expert from others, or None if it is not needed.
-        layers: The layers of the expert that the trial needs.
-        limit: Bytes of attention maps in the cache beyond which no more are kept.
+        expert: The expert of an epoch, from 0; not called where nothing is asked of it.
+        requests: What the expert is asked for.
+        limit: Bytes of the expert's words in the cache beyond which no more are kept.
     """
 
     def __init__(
@@ -247,9 +286,8 @@ class TeacherRecording:
         scratch: TeacherRun | None,
         storage: str,
         architecture: str,
-        expert: Callable[[], Expert],
-        expert_id: str | None,
-        layers: tuple[int, ...],
+        expert: Callable[[int], Source],
+        requests: tuple[Request, ...],
         limit: int,
     ) -> None:
         self.stream = stream
@@ -257,20 +295,13 @@ class TeacherRecording:
         self.cache = cache
         self.scratch = scratch
         self.storage = storage
-        self.layers = layers
+        self.requests = requests
         self.limit = limit
-        self._make_expert = expert
-        self._expert: Expert | None = None
+        self.architecture = architecture
+        self._source_of = expert
+        self._experts: dict[str, Expert] = {}
         self._notes: list[str] = []
-        described = {
-            "expert": expert_id,
-            "stream": [STREAM_VERSION, stream.seed],
-            "augment": stream.augment.given(),
-            "data": splits.fingerprint,
-        }
-        self._shelf = f"{MAPS}-{content_hash(described)}"
-        self._described = {"kind": "maps", "architecture": architecture, **described}
-        self._noted = False
+        self._noted: set[str] = set()
 
     def logits(self, epoch: int) -> Tensor | None:
         """The scratch teacher's logits at every position of an epoch, or None if they are not needed."""
@@ -279,72 +310,86 @@ class TeacherRecording:
         found = self.cache.read_array(self.scratch.logits(epoch, self.storage))
         if found is None:
             self._notes.append(f"the trajectory of {self.scratch.architecture} was damaged or removed: recorded anew")
-            for _ in prepare(self.scratch, self.splits, self.cache, self.stream.device, self.storage):
+            for _ in prepare(self.scratch, self.splits, self.cache, self.stream.device, Wanted(self.storage)):
                 pass
             found = self.cache.read_array(self.scratch.logits(epoch, self.storage))
             assert found is not None  # it has just been written
         return self._on_device(found)
 
-    def expert_says(self, epoch: int, plan: Plan) -> Mapping[int, Tensor] | Iterator[list[Tensor]]:
-        """What the expert says at every position of an epoch, by layer.
+    def expert_says(self, epoch: int, plan: Plan) -> Mapping[Request, Tensor] | Iterator[list[Tensor]]:
+        """What the expert says at every position of an epoch, by request.
 
-        The first trial that needs it computes and keeps it: where maps are needed, those of every layer at once,
-        because going through the expert is what costs. Where the cache has reached its limit, its words are computed
-        and not kept, and come a few positions at a time.
+        The first trial that needs it computes and keeps it: where a layer is asked for, the same of every layer at
+        once, because going through the expert is what costs. Where the cache has reached its limit, and where what is
+        asked for is too large to be kept, its words are computed, and come a few positions at a time.
         """
-        kept = self._kept(epoch, self.layers)
+        shelf = self._shelf(epoch)
+        kept = self._kept(shelf, epoch, self.requests)
         if kept is not None:
-            self._note_use()
+            self._note_use(shelf)
             return kept
-        expert = self._get_expert()
-        if self.cache.shelves.size(MAPS) >= self.limit:
-            if self.limit:
+        expert = self._expert(epoch)
+        batches = self.stream.batches(plan, expert_batch(self.stream.size))
+        reached = self.cache.shelves.size(MAPS) >= self.limit
+        if reached or any(request.kind in _COMPUTED for request in self.requests):
+            if reached and self.limit:
                 self._notes.append(_LIMIT_REACHED)
-            chosen = [expert.layers.index(layer) for layer in self.layers]
-            words = expert.says(self.stream.batches(plan, expert_batch(self.stream.size)))
-            return ([pieces[index] for index in chosen] for pieces in words)
-        self.cache.shelves.describe(self._shelf, self._described)
-        # Logits are small; maps, which are large, are kept only where some trial looks at maps.
-        worth_keeping = (LOGITS,) if self.layers == (LOGITS,) else expert.layers
-        stored: dict[int, np.ndarray] = {}
+            return expert.says(batches, self.requests)
+        self.cache.shelves.describe(
+            shelf, {"kind": "maps", "architecture": self.architecture, **self._described(epoch)}
+        )
+        wanted = whole(self.requests, expert.network.layers)
+        stored: dict[Request, np.ndarray] = {}
         start = 0
-        for pieces in expert.says(self.stream.batches(plan, expert_batch(self.stream.size))):
-            for layer, piece in zip(expert.layers, pieces, strict=True):
-                if layer not in worth_keeping:
-                    continue
+        for pieces in expert.says(batches, wanted):
+            for request, piece in zip(wanted, pieces, strict=True):
                 if start == 0:
-                    stored[layer] = np.empty((len(self.stream), piece.shape[1]), dtype=self.storage)
-                stored[layer][start : start + len(piece)] = piece.cpu().numpy()
+                    stored[request] = np.empty((len(self.stream), *piece.shape[1:]), dtype=self.storage)
+                stored[request][start : start + len(piece)] = piece.cpu().numpy()
             start += len(pieces[0])
-        for layer, said in stored.items():
-            self.cache.write(self._name(epoch, layer), said)
-        self._note_use()
-        return {layer: self._on_device(stored[layer]) for layer in self.layers}
+        for request, said in stored.items():
+            self.cache.write(self._name(shelf, epoch, request), said)
+        self._note_use(shelf)
+        return {request: self._on_device(stored[request]) for request in self.requests}
 
     def notes(self) -> list[str]:
         """What the user should know about what was read since the last time."""
         notes, self._notes = self._notes, []
         return notes
 
-    def _kept(self, epoch: int, layers: tuple[int, ...]) -> dict[int, Tensor] | None:
-        found = {layer: self.cache.read_array(self._name(epoch, layer)) for layer in layers}
-        present = {layer: array for layer, array in found.items() if array is not None}
-        return (
-            {layer: self._on_device(array) for layer, array in present.items()} if len(present) == len(found) else None
-        )
+    def _described(self, epoch: int) -> dict[str, Any]:
+        """All that determines what the expert of an epoch says along the stream."""
+        return {
+            "expert": self._source_of(epoch).identity,
+            "stream": [STREAM_VERSION, self.stream.seed],
+            "augment": self.stream.augment.given(),
+            "data": self.splits.fingerprint,
+        }
 
-    def _note_use(self) -> None:
-        if not self._noted:
-            self.cache.note_use(self._shelf)
-            self._noted = True
+    def _shelf(self, epoch: int) -> str:
+        return f"{MAPS}-{content_hash(self._described(epoch))}"
 
-    def _name(self, epoch: int, layer: int) -> str:
-        return f"{self._shelf}/maps-{self.storage}-{epoch:04d}-{'logits' if layer == LOGITS else layer}"
+    def _kept(self, shelf: str, epoch: int, requests: tuple[Request, ...]) -> dict[Request, Tensor] | None:
+        found = {request: self.cache.read_array(self._name(shelf, epoch, request)) for request in requests}
+        present = {request: array for request, array in found.items() if array is not None}
+        if len(present) < len(found):
+            return None
+        return {request: self._on_device(array) for request, array in present.items()}
 
-    def _get_expert(self) -> Expert:
-        if self._expert is None:
-            self._expert = self._make_expert()
-        return self._expert
+    def _note_use(self, shelf: str) -> None:
+        if shelf not in self._noted:
+            self.cache.note_use(shelf)
+            self._noted.add(shelf)
+
+    def _name(self, shelf: str, epoch: int, request: Request) -> str:
+        what = {"logits": "logits", "attention": str(request.layer)}.get(request.kind, "-".join(map(str, request)))
+        return f"{shelf}/maps-{self.storage}-{epoch:04d}-{what}"
+
+    def _expert(self, epoch: int) -> Expert:
+        source = self._source_of(epoch)
+        if source.identity not in self._experts:
+            self._experts = {source.identity: source.make()}
+        return self._experts[source.identity]
 
     def _on_device(self, array: np.ndarray) -> Tensor:
         # On the CPU the pages of the file itself are read, as they are needed; to a GPU they go in one piece.
@@ -360,13 +405,22 @@ def file_hash(path: Path) -> str:
         raise UserError(f"cannot read the weights {path}: {error.strerror or error}") from None
 
 
-def kept_expert(run: TeacherRun, splits: Splits, cache: TeacherCache, device: torch.device) -> TappedNetwork:
-    """The network of a run with its last weights; trained anew if they are damaged or gone."""
-    weights: dict[str, Any] | None = cache.read_state(run.expert())
+def whole(requests: Sequence[Request], layers: Sequence[int]) -> tuple[Request, ...]:
+    """What is recorded where something is asked for: the same of every layer, and the logits, which are small."""
+    kinds = dict.fromkeys(request.kind for request in requests if request != LOGITS)
+    return (LOGITS, *(Request(kind, layer) for kind in kinds for layer in layers))
+
+
+def kept_expert(
+    run: TeacherRun, splits: Splits, cache: TeacherCache, device: torch.device, anchor: int | None = None
+) -> TappedNetwork:
+    """The network of a run with its last weights, or those after `anchor` epochs; trained anew where they are gone."""
+    name, wanted = (run.expert(), Wanted()) if anchor is None else (run.anchor(anchor), Wanted(anchors=(anchor,)))
+    weights: dict[str, Any] | None = cache.read_state(name)
     if weights is None:
-        for _ in prepare(run, splits, cache, device, None):
+        for _ in prepare(run, splits, cache, device, wanted):
             pass
-        weights = cache.read_state(run.expert())
+        weights = cache.read_state(name)
         assert weights is not None  # it has just been written
     network = build(run.architecture, splits.geometry, seed=0, published=False)
     network.load_state_dict(weights)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ctkd_search.config import Recipe
 from ctkd_search.distill import losses
+from ctkd_search.distill.around import Around, load_own_state, own_state
 from ctkd_search.distill.engine import autocast, make_optimizer, set_lr
-from ctkd_search.distill.methods.base import Method
+from ctkd_search.distill.methods.base import Answer, Method
 from ctkd_search.distill.teachers import Lesson
 from ctkd_search.models.network import TappedNetwork
 
@@ -23,18 +24,27 @@ class StudentStep:
     """A student, its optimizer and its method, and what is done with them for each lesson.
 
     Args:
-        student: The student, on `device`.
+        network: What is trained, on `device`: the student, or what the method has built around it.
         method: How lessons become a loss.
         recipe: How it is trained.
         device: Where to compute.
     """
 
-    def __init__(self, student: TappedNetwork, method: Method, recipe: Recipe, device: torch.device) -> None:
-        self.student = student
+    def __init__(self, network: TappedNetwork | Around, method: Method, recipe: Recipe, device: torch.device) -> None:
+        self.network = network
+        self.student = network.student if isinstance(network, Around) else network
         self.method = method
         self.recipe = recipe
         self.device = device
-        self.optimizer = make_optimizer(student, recipe)
+        self.optimizer = make_optimizer(network, recipe)
+
+    def begin_epoch(self, epoch: int, epochs: int) -> float:
+        """Makes ready for an epoch (from 0) of so many, and returns its learning rate."""
+        lr = self.recipe.lr_at(epoch, epochs)
+        self.network.train()
+        self.set_lr(lr)
+        self.method.begin_epoch(epoch, epochs)
+        return lr
 
     def __call__(self, lesson: Lesson) -> dict[str, Tensor]:
         """Learns from one lesson.
@@ -44,16 +54,16 @@ class StudentStep:
             that nothing waits for them. The next call may write over them.
         """
         with autocast(self.recipe.precision, self.device):
-            logits, maps = self.student(lesson.images)
-        logits = logits.float()
-        terms = self.method.terms(logits, maps, lesson)
+            answer = Answer(*self.network(lesson.images))
+        answer = answer._replace(logits=answer.logits.float())
+        terms = self.method.terms(answer, lesson)
         loss = sum(terms.values(), torch.zeros((), device=self.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         count = len(lesson.labels)
         summed = {name: value.detach() * count for name, value in {"loss": loss, **terms}.items()}
-        return {**summed, "train_accuracy": losses.correct(logits.detach(), lesson.labels)}
+        return {**summed, "train_accuracy": losses.correct(answer.logits.detach(), lesson.labels)}
 
     def set_lr(self, lr: float) -> None:
         """Sets the learning rate and keeps the momentum."""
@@ -63,20 +73,22 @@ class StudentStep:
         """What the user should know, a sentence each."""
         return []
 
-    def restart(self, weights: Mapping[str, Tensor], method: Method) -> None:
-        """Begins another trial in the same memory: other initial weights, other numbers in the same method."""
-        self.student.load_state_dict(dict(weights))
+    def restart(self, other: StudentStep) -> None:
+        """Begins another trial in the same memory: the weights and numbers of a step that has not begun."""
+        self.network.load_state_dict(other.network.state_dict())
         self.load_momentum([None] * len(self._parameters()))
-        self.method.take_numbers(method)
+        self.method.take_numbers(other.method)
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and momentum."""
+        """Weights and momentum; ``around``: what the training network holds beside the student."""
         momentum = [self.optimizer.state[parameter].get("momentum_buffer") for parameter in self._parameters()]
-        return {"student": self.student.state_dict(), "momentum": momentum}
+        around = own_state(self.network, self.student)
+        return {"student": self.student.state_dict(), "momentum": momentum, **({"around": around} if around else {})}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes up weights and momentum, in the memory where they are."""
         self.student.load_state_dict(state["student"])
+        load_own_state(self.network, self.student, state.get("around", {}))
         self.load_momentum(state["momentum"])
 
     def load_momentum(self, momentum: list[Tensor | None]) -> None:
@@ -91,7 +103,7 @@ class StudentStep:
                 state["momentum_buffer"] = torch.empty_like(parameter).copy_(kept)
 
     def _parameters(self) -> list[torch.nn.Parameter]:
-        return list(self.student.parameters())
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
 
 class GraphMemory:
@@ -115,7 +127,7 @@ class CapturedStep(StudentStep):
     another size, the last of an epoch say, is run operation by operation.
 
     Args:
-        student: The student, on a CUDA device.
+        network: What is trained, on a CUDA device.
         method: How lessons become a loss.
         recipe: How it is trained.
         device: Where to compute.
@@ -124,9 +136,9 @@ class CapturedStep(StudentStep):
     """
 
     def __init__(
-        self, student: TappedNetwork, method: Method, recipe: Recipe, device: torch.device, memory: GraphMemory
+        self, network: TappedNetwork | Around, method: Method, recipe: Recipe, device: torch.device, memory: GraphMemory
     ) -> None:
-        super().__init__(student, method, recipe, device)
+        super().__init__(network, method, recipe, device)
         method.numbers_to(device)
         self._memory = memory
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -152,7 +164,7 @@ class CapturedStep(StudentStep):
 
     def _capture(self, lesson: Lesson) -> None:
         self._inputs = clone_lesson(lesson)
-        before = {name: value.clone() for name, value in self.student.state_dict().items()}
+        before = {name: value.clone() for name, value in self.network.state_dict().items()}
         momentum = [None if kept is None else kept.clone() for kept in self.state_dict()["momentum"]]
         try:
             aside = torch.cuda.Stream()
@@ -172,17 +184,21 @@ class CapturedStep(StudentStep):
             self._refused = str(error).splitlines()[0][:120]
             self._notes.append(f"the student's step could not be captured as a CUDA graph ({self._refused})")
         # Warming up has trained; that is undone.
-        self.student.load_state_dict(before)
+        self.network.load_state_dict(before)
         self.load_momentum(momentum)
 
 
 def make_step(
-    student: TappedNetwork, method: Method, recipe: Recipe, device: torch.device, memory: GraphMemory | None = None
+    network: TappedNetwork | Around,
+    method: Method,
+    recipe: Recipe,
+    device: torch.device,
+    memory: GraphMemory | None = None,
 ) -> StudentStep:
-    """The step that suits a device: captured on CUDA, plain elsewhere."""
-    if device.type == "cuda":
-        return CapturedStep(student, method, recipe, device, memory or GraphMemory())
-    return StudentStep(student, method, recipe, device)
+    """The step that suits a device and a method: captured on CUDA where it can be, plain elsewhere."""
+    if device.type == "cuda" and method.captured:
+        return CapturedStep(network, method, recipe, device, memory or GraphMemory())
+    return StudentStep(network, method, recipe, device)
 
 
 class StepPool:
@@ -197,20 +213,19 @@ class StepPool:
         self.memory = GraphMemory()
         self._steps: OrderedDict[Hashable, StudentStep] = OrderedDict()
 
-    def take(self, structure: Hashable, make: Callable[[], StudentStep], method: Method) -> StudentStep:
+    def take(self, structure: Hashable, make: Callable[[], StudentStep]) -> StudentStep:
         """The step of a structure: made anew, or a kept one that begins again with the weights of a new one.
 
         Args:
             structure: All that a captured graph depends on.
             make: Makes the step.
-            method: The method with the trial's numbers.
         """
         fresh = make()
         kept = self._steps.pop(structure, None)
         if kept is None:
             kept = fresh
         else:
-            kept.restart(fresh.student.state_dict(), method)
+            kept.restart(fresh)
         self._steps[structure] = kept
         while len(self._steps) > self._most:
             self._steps.popitem(last=False)
@@ -223,7 +238,7 @@ def clone_lesson(lesson: Lesson) -> Lesson:
         lesson.images.clone(),
         lesson.labels.clone(),
         None if lesson.scratch_logits is None else lesson.scratch_logits.clone(),
-        {layer: maps.clone() for layer, maps in lesson.expert_says.items()},
+        {request: said.clone() for request, said in lesson.expert_says.items()},
     )
 
 
@@ -233,5 +248,5 @@ def copy_lesson(lesson: Lesson, into: Lesson) -> None:
     into.labels.copy_(lesson.labels)
     if into.scratch_logits is not None and lesson.scratch_logits is not None:
         into.scratch_logits.copy_(lesson.scratch_logits)
-    for layer, maps in into.expert_says.items():
-        maps.copy_(lesson.expert_says[layer])
+    for request, said in into.expert_says.items():
+        said.copy_(lesson.expert_says[request])

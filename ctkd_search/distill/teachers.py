@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from ctkd_search.config import Recipe
 from ctkd_search.data.stream import Plan, Stream
 from ctkd_search.distill import losses
 from ctkd_search.distill.engine import autocast, make_optimizer, set_lr
-from ctkd_search.distill.methods.base import LOGITS
+from ctkd_search.distill.methods.base import Request
 from ctkd_search.models.network import TappedNetwork
 
 # The expert looks at this many positions of the stream at a time, whatever the student's batch size: so its maps are
@@ -36,14 +36,20 @@ class Lesson:
         images: Normalised images, shape (batch, channels, height, width).
         labels: Classes, shape (batch,).
         scratch_logits: The scratch teacher's logits at this very step, shape (batch, classes), or None.
-        expert_says: What the expert says by layer: its attention maps, each of shape (batch, height · width), and at
-            `LOGITS` its logits, shape (batch, classes).
+        expert_says: What the expert says, by what it was asked for; see `Request` for the shapes.
     """
 
     images: Tensor
     labels: Tensor
     scratch_logits: Tensor | None = None
-    expert_says: Mapping[int, Tensor] = field(default_factory=dict)
+    expert_says: Mapping[Request, Tensor] = field(default_factory=dict)
+
+    @property
+    def scratch(self) -> Tensor:
+        """The scratch teacher's logits, which the method has asked for."""
+        if self.scratch_logits is None:
+            raise TypeError("the lesson lacks the scratch teacher's logits")
+        return self.scratch_logits
 
 
 class Teachers(Protocol):
@@ -121,32 +127,40 @@ class Expert:
     Args:
         network: The network with its trained weights; it is put into evaluation mode and never changed.
         precision: The precision it computes in.
-        layers: The layers whose attention maps are asked for, from 1, and `LOGITS`; None for all of them.
     """
 
-    def __init__(self, network: TappedNetwork, precision: str, layers: Sequence[int] | None = None) -> None:
+    def __init__(self, network: TappedNetwork, precision: str) -> None:
         self.network = network.eval().requires_grad_(False)
         self.precision = precision
-        self.layers = tuple(layers or (LOGITS, *network.layers))
 
     @torch.no_grad()
-    def says(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[list[Tensor]]:
+    def says(self, batches: Iterable[tuple[Tensor, Tensor]], requests: Sequence[Request]) -> Iterator[list[Tensor]]:
         """What it says along an epoch of the stream.
 
         Args:
             batches: The epoch's views, `expert_batch` at a time.
+            requests: What it is asked for.
 
         Yields:
-            For the positions of the next batch, the map of each layer, shape (positions, height · width), and for
-            `LOGITS` its logits, shape (positions, classes); all in float32.
+            For the positions of the next batch, what each request asks for, in float32.
         """
         for images, _ in batches:
             with autocast(self.precision, images.device):
                 logits, features = self.network(images)
-            yield [
-                logits.float() if layer == LOGITS else losses.attention_map(features[layer - 1])
-                for layer in self.layers
-            ]
+            yield [_answer(request, logits, features) for request in requests]
+
+
+def _answer(request: Request, logits: Tensor, features: Sequence[Tensor]) -> Tensor:
+    if request.kind == "logits":
+        return logits.float()
+    return _OF_FEATURES[request.kind](features[request.layer - 1])
+
+
+_OF_FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
+    "attention": losses.attention_map,
+    "statistics": losses.channel_statistics,
+    "features": Tensor.float,
+}
 
 
 class LiveTeachers:
@@ -159,14 +173,23 @@ class LiveTeachers:
         stream: The stream of both.
         batch_size: The student's batch size.
         scratch: The scratch teacher, or None if its logits are not needed.
-        expert: The expert, or None if it is not needed.
+        expert: Gives the expert of an epoch (from 0), or None if nothing is asked of it.
+        requests: What it is asked for.
     """
 
-    def __init__(self, stream: Stream, batch_size: int, scratch: ScratchTeacher | None, expert: Expert | None) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        batch_size: int,
+        scratch: ScratchTeacher | None,
+        expert: Callable[[int], Expert] | None,
+        requests: Sequence[Request],
+    ) -> None:
         self.stream = stream
         self.batch_size = batch_size
         self.scratch = scratch
         self.expert = expert
+        self.requests = tuple(requests)
 
     def lessons(self, epoch: int) -> Iterator[Lesson]:
         """The lessons of an epoch; going through them trains the scratch teacher."""
@@ -176,14 +199,14 @@ class LiveTeachers:
             batches = stream.batches(plan, self.scratch.recipe.batch_size)
             said = Rechunked([logits] for logits in self.scratch.train(batches, epoch))
         if self.expert:
-            seen = Rechunked(self.expert.says(stream.batches(plan, expert_batch(stream.size))))
-        layers = self.expert.layers if self.expert else ()
+            batches = stream.batches(plan, expert_batch(stream.size))
+            seen = Rechunked(self.expert(epoch).says(batches, self.requests))
         for images, labels in stream.batches(plan, self.batch_size):
             yield Lesson(
                 images,
                 labels,
                 scratch_logits=said.take(len(labels))[0] if said else None,
-                expert_says=dict(zip(layers, seen.take(len(labels)), strict=True)) if seen else {},
+                expert_says=dict(zip(self.requests, seen.take(len(labels)), strict=True)) if seen else {},
             )
 
     def notes(self) -> list[str]:
@@ -207,8 +230,8 @@ class Recording(Protocol):
         """The scratch teacher's logits at every position of an epoch, or None if they are not needed."""
         ...
 
-    def expert_says(self, epoch: int, plan: Plan) -> Mapping[int, Tensor] | Iterator[list[Tensor]]:
-        """The expert's words by layer at every position, or, where they are not kept, a few positions at a time."""
+    def expert_says(self, epoch: int, plan: Plan) -> Mapping[Request, Tensor] | Iterator[list[Tensor]]:
+        """The expert's words by request at every position, or, where they are not kept, a few positions at a time."""
         ...
 
     def notes(self) -> list[str]:
@@ -223,28 +246,28 @@ class RecordedTeachers:
         stream: The stream.
         batch_size: The student's batch size. Lessons are addressed by position, so that it may be any.
         recording: What was recorded along the stream.
-        layers: The layers of the expert that are needed.
+        requests: What the expert is asked for.
     """
 
-    def __init__(self, stream: Stream, batch_size: int, recording: Recording, layers: Sequence[int]) -> None:
+    def __init__(self, stream: Stream, batch_size: int, recording: Recording, requests: Sequence[Request]) -> None:
         self.stream = stream
         self.batch_size = batch_size
         self.recording = recording
-        self.layers = tuple(layers)
+        self.requests = tuple(requests)
 
     def lessons(self, epoch: int) -> Iterator[Lesson]:
         """The lessons of an epoch."""
         plan = self.stream.plan(epoch)
         logits = self.recording.logits(epoch)
-        kept = self.recording.expert_says(epoch, plan) if self.layers else {}
+        kept = self.recording.expert_says(epoch, plan) if self.requests else {}
         computed = None if isinstance(kept, Mapping) else Rechunked(kept)
         spans = self.stream.spans(self.batch_size)
         for (start, stop), (images, labels) in zip(spans, self.stream.batches(plan, self.batch_size), strict=True):
             if computed:
-                maps = dict(zip(self.layers, computed.take(stop - start), strict=True))
+                said = dict(zip(self.requests, computed.take(stop - start), strict=True))
             else:
-                maps = {layer: kept[layer][start:stop].float() for layer in self.layers}  # type: ignore[index]
-            yield Lesson(images, labels, None if logits is None else logits[start:stop].float(), maps)
+                said = {request: kept[request][start:stop].float() for request in self.requests}  # type: ignore[index]
+            yield Lesson(images, labels, None if logits is None else logits[start:stop].float(), said)
 
     def notes(self) -> list[str]:
         """What the recording has to say."""

@@ -62,9 +62,7 @@ class Trainer:
             are NaN or infinite where the training diverged.
         """
         started = time.perf_counter()
-        lr = self.step.recipe.lr_at(self.epoch, self.epochs)
-        self.step.set_lr(lr)
-        self.student.train()
+        lr = self.step.begin_epoch(self.epoch, self.epochs)
         sums: dict[str, Tensor] = {}
         seen = 0
         for lesson in self.teachers.lessons(self.epoch):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctkd_search import data
 from ctkd_search.config import Count, DatasetConfig, Recipe, Seed, TeachersConfig, TrialConfig, plain
-from ctkd_search.distill.methods.base import methods
+from ctkd_search.distill.methods.base import make_method, methods
 from ctkd_search.errors import UserError
 from ctkd_search.metrics import ACCURACY, ALWAYS, METRICS, OBJECTIVES, ON_REQUEST, class_fault
 from ctkd_search.pairs import Pair, split_pair
@@ -134,11 +134,11 @@ def read_config(path: Path) -> ConfigFile:
     augment = read_augment(document, dataset if right else None)
     before = len(document.problems)
     method = _method(document, raw["method"]) if "method" in raw else {}
-    # A faulty method has been said; its layers are then not held against the pair.
-    layers = method["attention_layers"] if len(document.problems) == before and method.get("beta") else ()
+    # A faulty method has been said; what it needs is then not held against the pair.
+    taught = [make_method(method)] if method and len(document.problems) == before else []
     pair = raw.get("pair", PAIR.default)
     geometry = data.geometry(dataset) if right else None
-    fault = PAIR.fault(pair) or pair_fault(pair, layers, geometry)
+    fault = PAIR.fault(pair) or pair_fault(pair, taught, geometry)
     if fault:
         document.fault(("pair",), fault)
     if len(document.problems) == 0:
@@ -204,10 +204,12 @@ def _method(document: Any, raw: Any) -> dict[str, Any]:
     known = {parameter.name: parameter for parameter in chosen.parameters}
     document.unknown_keys(("method",), raw, ("name", *known))
     for name, parameter in known.items():
-        fault = parameter.fault(raw[name]) if name in raw else "is missing"
+        fault = parameter.fault(raw[name]) if name in raw else None
         if fault:
             document.fault(("method", name), fault)
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+    # What is left out is the paper's.
+    complete = {"name": chosen.name, **{name: raw.get(name, item.default) for name, item in known.items()}}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in complete.items()}
 
 
 def _without_none(section: dict[str, Any]) -> dict[str, Any]:

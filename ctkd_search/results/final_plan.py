@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from ctkd_search import data
-from ctkd_search.baselines import BASELINES, baseline_config
+from ctkd_search.baselines import BASELINES, baseline_method, is_papers
 from ctkd_search.config import TrialConfig, plain
-from ctkd_search.distill.methods.base import LOGITS, make_method, methods
+from ctkd_search.distill.methods.base import Parameter, make_method, methods, same_meaning
 from ctkd_search.distributions import Constant
 from ctkd_search.errors import UserError
 from ctkd_search.pairs import Pair
 from ctkd_search.results.store import BASELINE, FINAL, TrialRecord
 from ctkd_search.results.trial_configs import with_seed
-from ctkd_search.space import METHOD, TRAINING, Budget, Resources, Space, Tracking, allows
+from ctkd_search.space import Budget, Resources, Space, Tracking, shown_values
 from ctkd_search.space_file import pair_fault
 from ctkd_search.strategy import Scheduler, Strategy
-
-_PAPER = "ctkd-paper"
-# The side of the images with which the paper weighs its attention loss.
-_PAPER_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -83,12 +80,11 @@ class FinalPlan:
     def trials(self) -> list[TrialRecord]:
         """Every training, the seeds one after the other, so that what is compared is trained side by side."""
         numbers = itertools.count(1)
-        space = self.space(Resources(), Tracking())
         first, stream = self.config.seed_of_student, self.config.seed
         return [
             TrialRecord(
                 next(numbers),
-                plain(values_of(_config_of(self.config, space, baseline))),
+                plain(shown_values(_config_of(self.config, baseline))),
                 {},
                 stream + number if self.new_streams else stream,
                 kind=FINAL if baseline is None else BASELINE,
@@ -103,15 +99,14 @@ class FinalPlan:
     def config_of(self, space: Space, trial: TrialRecord) -> TrialConfig:
         """The config of a training, in the precision that the space has settled."""
         config = dataclasses.replace(self.config, train=space.train, teachers=space.teachers)
-        config = with_seed(_config_of(config, space, trial.baseline), trial.seed, config.seed)
+        config = with_seed(_config_of(config, trial.baseline), trial.seed, config.seed)
         return dataclasses.replace(config, student_seed=trial.student_seed)
 
     def keeps_maps(self) -> bool:
-        """Whether more than one training looks at the same attention maps, so that they are worth keeping."""
-        space = self.space(Resources(), Tracking())
-        configs = [_config_of(self.config, space, baseline) for baseline in (None, *self.baselines)]
-        looking = sum(bool(_layers(config)) for config in configs)
-        return looking * (1 if self.new_streams else self.seeds) > 1
+        """Whether more than one training asks the expert for the same, so that it is worth keeping."""
+        configs = [_config_of(self.config, baseline) for baseline in (None, *self.baselines)]
+        asked = Counter(request for config in configs for request in make_method(config.method).needs.expert)
+        return max(asked.values(), default=0) * (1 if self.new_streams else self.seeds) > 1
 
 
 def make_plan(
@@ -170,51 +165,35 @@ def choose_baselines(asked: str | None, config: TrialConfig, seeds: int) -> tupl
     return chosen, [f"baseline {name} is left out: it {fault}" for name, fault in faults.items()]
 
 
-def values_of(config: TrialConfig) -> dict[str, Any]:
-    """What of a config's pair, method and recipe has an effect, as tables and MLflow show it."""
-    method = config.method
-    return {
-        "pair": _pair(config),
-        **{
-            parameter.name: method[parameter.name]
-            for parameter in methods()[method["name"]].parameters
-            if all(allows(allowed, method[other]) for other, allowed in parameter.only_with.items())
-        },
-        **{item.name: getattr(config.train, item.name) for item in TRAINING},
-    }
-
-
 def _pair(config: TrialConfig) -> str:
     return str(Pair(config.teacher, config.student))
 
 
-def _config_of(config: TrialConfig, space: Space, baseline: str | None) -> TrialConfig:
+def _config_of(config: TrialConfig, baseline: str | None) -> TrialConfig:
     """A config, or one of its baselines, which has its recipe, its data and its budget.
 
-    What a baseline takes of CTKD keeps the config's own weight; where that is 0, and for all of ``ctkd-paper``, it is
-    the paper's. The attention loss is a mean over positions, so that the paper's weight grows with their number.
+    What a baseline shares with the config's method keeps the config's own value; where that is 0, and for a baseline
+    with the paper's settings, it is the paper's. What is weighed as a mean over positions is weighed as for the paper's
+    images: the weight grows with their number.
     """
     if baseline is None:
         return config
-    weight = space.parameters["beta"].default * (data.geometry(config.dataset).image_size / _PAPER_SIZE) ** 2
-    values: dict[str, Any] = {"beta": weight}
-    if config.method["name"] == METHOD and baseline != _PAPER:
-        own = {name: value for name, value in config.method.items() if name != "name"}
-        values |= {name: value for name, value in own.items() if value or name not in ("alpha", "beta")}
-    entries = {**space.entries, **{name: Constant(value) for name, value in values.items()}}
-    made = baseline_config(dataclasses.replace(space, entries=entries), baseline, _pair(config))
-    return dataclasses.replace(made, student_seed=config.student_seed)
+    side = data.geometry(config.dataset).image_size
+
+    def own(parameter: Parameter) -> Any:
+        if not is_papers(baseline):
+            for other in methods()[config.method["name"]].parameters:
+                if same_meaning(parameter, other) and config.method.get(other.name):
+                    return config.method[other.name]
+        return parameter.default * (side / parameter.side) ** 2 if parameter.side else None
+
+    return dataclasses.replace(config, method=baseline_method(baseline, own))
 
 
 def _fault(config: TrialConfig, name: str) -> str | None:
     """Why a baseline means nothing beside a config, or None."""
-    made = _config_of(config, FinalPlan("x", config).space(Resources(), Tracking()), name)
-    if values_of(made) == values_of(config) and made.method["name"] == config.method["name"]:
+    made = make_method(_config_of(config, name).method)
+    if made.essence() == make_method(config.method).essence():
         return "is what the config itself does"
-    fault = pair_fault(_pair(config), _layers(made), data.geometry(config.dataset))
+    fault = pair_fault(_pair(config), [made], data.geometry(config.dataset))
     return f"does not go with the pair ({fault})" if fault else None
-
-
-def _layers(config: TrialConfig) -> list[int]:
-    """The layers whose attention maps a training of a config looks at."""
-    return [layer for layer in make_method(config.method).expert_layers if layer != LOGITS]

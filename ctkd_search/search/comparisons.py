@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
-from ctkd_search.baselines import STUDENT_ALONE, baseline_pairs, effective_values
+from ctkd_search.baselines import baseline_config, baseline_pairs, is_teacherless
 from ctkd_search.pairs import split_pair
 from ctkd_search.results.pareto import front
 from ctkd_search.results.store import BASELINE, FINISHED, TrialRecord, contenders
-from ctkd_search.space import Space
+from ctkd_search.space import Space, shown_values
 
 
 def missing_baselines(space: Space, records: Mapping[int, TrialRecord]) -> list[TrialRecord]:
@@ -19,7 +19,7 @@ def missing_baselines(space: Space, records: Mapping[int, TrialRecord]) -> list[
     missing = []
     for name, pair in baseline_pairs(space.strategy.baselines, space.pairs()):
         if (name, pair) not in there:
-            values = effective_values(space, name, pair)
+            values = shown_values(baseline_config(space, name, pair))
             missing.append(
                 TrialRecord(
                     next(numbers),
@@ -56,7 +56,7 @@ def missing_confirmations(
         if trial.kind == BASELINE
         and trial.repeats is None
         and trial.status == FINISHED
-        and (trial.values["pair"] in pairs or (trial.baseline == STUDENT_ALONE and _student(trial) in students))
+        and (trial.values["pair"] in pairs or (is_teacherless(str(trial.baseline)) and _student(trial) in students))
     ]
     there = {(record.repeats, record.seed) for record in records.values()}
     seeds = [space.seed + number for number in range(1, confirm.seeds + 1)]

@@ -16,10 +16,11 @@ from ctkd_search.data.stream import Normalise
 from ctkd_search.distill.build import load_expert, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.evaluation import evaluate
-from ctkd_search.distill.methods.base import LOGITS, make_method
-from ctkd_search.distill.recording import Preparation, TeacherRun, expert_run, is_prepared, prepare
+from ctkd_search.distill.methods.base import Needs, make_method
+from ctkd_search.distill.recording import Preparation, TeacherRun, Wanted, expert_run, is_prepared, prepare
 from ctkd_search.errors import WorkFailed
 from ctkd_search.models import Geometry, maps
+from ctkd_search.pairs import Pair
 from ctkd_search.search.machine import Share, teacher_threads
 from ctkd_search.space import Space
 
@@ -30,28 +31,21 @@ class Need:
 
     Attributes:
         config: The config.
-        scratch: Whether any of them needs the scratch teacher.
-        expert: Whether any of them needs the expert.
-        maps: Whether any of them looks at the expert's attention maps.
+        needs: What any of them needs.
     """
 
     config: TrialConfig
-    scratch: bool
-    expert: bool
-    maps: bool
+    needs: Needs
 
 
 def needs_of_space(space: Space) -> list[Need]:
     """What the trials that Optuna may suggest need."""
-    scratch, expert = not space.never("alpha"), not space.never("beta")
-    return [Need(config, scratch, expert, expert) for config in space.pair_configs()]
+    return [Need(config, space.needs(str(Pair(config.teacher, config.student)))) for config in space.pair_configs()]
 
 
 def need_of(config: TrialConfig) -> Need:
     """What a trial of just this config needs."""
-    method = make_method(config.method)
-    layers = method.expert_layers
-    return Need(config, method.needs_scratch, bool(layers), any(layer != LOGITS for layer in layers))
+    return Need(config, make_method(config.method).needs)
 
 
 def prepare_teachers(
@@ -84,13 +78,13 @@ def prepare_teachers(
     cache = TeacherCache(teachers, search)
     device = torch.device(share.device)
     own: dict[str, float | None] = {}
-    runs: dict[TeacherRun, str | None] = {}
+    runs: dict[TeacherRun, Wanted] = {}
     trained_experts: dict[str, TeacherRun] = {}
     for need in needs:
         config = need.config
         name = config.teacher
         checkpoint = config.teachers.expert.checkpoint_of(name)
-        if checkpoint and need.expert and name not in own:
+        if checkpoint and need.needs.any_expert and name not in own:
             expert = load_expert(config, splits, cache, torch.device("cpu"))
             own[name] = None
             note = ""
@@ -99,23 +93,20 @@ def prepare_teachers(
                 own[name] = evaluate(expert.network, splits.validation, normalise, torch.device("cpu"))["accuracy"]
                 note = " (it may have been trained on images that are held out for validation)"
             say(f"expert {name}: {checkpoint}{note}")
-        for run, storage in teacher_runs(
-            config, splits.fingerprint, device, scratch=need.scratch, expert=need.expert
-        ).items():
-            # Who needs the logits of a training needs more than who needs its last weights.
-            runs[run] = runs.get(run) or storage
+        for run, wanted in teacher_runs(config, splits.fingerprint, device, need.needs).items():
+            runs[run] = runs.get(run, Wanted()) | wanted
         expert_training = expert_run(config, splits.fingerprint, device)
-        if expert_training is not None and need.expert:
+        if expert_training is not None and need.needs.any_expert:
             trained_experts.setdefault(name, expert_training)
-    missing = {run: storage for run, storage in runs.items() if not is_prepared(run, cache, storage)}
+    missing = {run: wanted for run, wanted in runs.items() if not is_prepared(run, cache, wanted)}
     for run in (run for run in runs if run not in missing):
         say(f"teacher {_called(run)}: kept from before{_reached(_accuracy(run, cache))}")
     threads = teacher_threads(share, len(missing))
     running = {}
-    for run, storage in missing.items():
+    for run, wanted in missing.items():
         # A generator that streams its progress, run by Ray as a task.
         task = ray.remote(_train).options(num_cpus=threads, num_gpus=share.gpus, num_returns="streaming")
-        running[task.remote(run, splits_ref, str(teachers), share.device, threads, storage)] = run
+        running[task.remote(run, splits_ref, str(teachers), share.device, threads, wanted)] = run
     _follow(running, say)
     for run in runs:
         cache.note_use(run.shelf)
@@ -136,7 +127,7 @@ def describe_maps(needs: Sequence[Need], images: int, geometry: Geometry) -> str
     """
     teachers = needs[0].config.teachers
     # Each teacher along each stream is looked at once.
-    watched = {(need.config.teacher, need.config.seed): need.config.epochs for need in needs if need.maps}
+    watched = {(need.config.teacher, need.config.seed): need.config.epochs for need in needs if need.needs.attention}
     if teachers.mode == "live" or not watched:
         return None
     width = 2 if teachers.storage == "float16" else 4
@@ -175,10 +166,10 @@ def _follow(running: dict[Any, TeacherRun], say: Callable[[str], None]) -> None:
 
 
 def _train(
-    run: TeacherRun, splits: Splits, teachers: str, device: str, threads: int, storage: str | None
+    run: TeacherRun, splits: Splits, teachers: str, device: str, threads: int, wanted: Wanted
 ) -> Iterator[Preparation]:
     torch.set_num_threads(threads)
-    yield from prepare(run, splits, TeacherCache(Path(teachers)), torch.device(device), storage)
+    yield from prepare(run, splits, TeacherCache(Path(teachers)), torch.device(device), wanted)
 
 
 def _accuracy(run: TeacherRun, cache: TeacherCache) -> float | None:

@@ -12,6 +12,7 @@ from ctkd_search.check.storage import Room, free_bytes, room, room_faults, size
 from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import prepare
 from ctkd_search.models import Geometry
 from ctkd_search.space_file import space_of
@@ -39,7 +40,7 @@ def test_what_is_foretold_is_what_is_recorded(tmp_path, storage):
     splits = dataclasses.replace(splits, train=splits.train[few], validation=splits.validation[few])
     cache = TeacherCache(tmp_path)
     for config in space.pair_configs():
-        for run, kept in teacher_runs(config, splits.fingerprint, CPU, scratch=True, expert=True).items():
+        for run, kept in teacher_runs(config, splits.fingerprint, CPU, make_method(config.method).needs).items():
             list(prepare(run, splits, cache, CPU, kept))
         trainer = make_trainer(config, splits, cache, CPU)
         for _ in range(config.epochs):

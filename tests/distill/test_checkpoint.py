@@ -35,7 +35,7 @@ def test_own_checkpoint_is_used_as_it_is(splits, cache, tmp_path, wrapped):
         config = own_expert(TINY, checkpoint)
         assert prepare_teachers(config, splits, cache) == []
         assert_same_bits(copied(load_expert(config, splits, cache, CPU).network), copied(network))
-        assert_same_bits(copied(make_trainer(config, splits, cache, CPU).teachers.expert.network), copied(network))
+        assert_same_bits(copied(make_trainer(config, splits, cache, CPU).teachers.expert(0).network), copied(network))
     assert not cache.directory.exists()
 
 

@@ -8,7 +8,7 @@ import torch
 from oracles import draw, numpy_attention, numpy_attention_map, numpy_kl
 from tiny import CTKD
 
-from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.methods.base import Answer, Request, make_method
 from ctkd_search.distill.teachers import Lesson
 
 LABELS = np.array([0, 3, 1, 2, 9])
@@ -22,14 +22,16 @@ def tensor(array):
 
 
 def full_lesson():
-    maps = {layer: tensor(numpy_attention_map(features)) for layer, features in enumerate(EXPERT, start=1)}
+    maps = {
+        Request("attention", layer): tensor(numpy_attention_map(features))
+        for layer, features in enumerate(EXPERT, start=1)
+    }
     return Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(LABELS), tensor(SCRATCH), maps)
 
 
 def terms(lesson=None, **values):
-    found = make_method(CTKD | values).terms(
-        tensor(LOGITS), [tensor(features) for features in MAPS], lesson or full_lesson()
-    )
+    answer = Answer(tensor(LOGITS), [tensor(features) for features in MAPS])
+    found = make_method(CTKD | values).terms(answer, lesson or full_lesson())
     return {key: term.item() for key, term in found.items()}
 
 
@@ -49,15 +51,18 @@ def test_terms_are_the_weighted_losses(step_loss, layers, alpha, beta, temperatu
 
 
 def test_student_that_already_follows_both_teachers_pays_for_its_mistakes_alone():
-    maps = {layer: tensor(numpy_attention_map(features)) for layer, features in enumerate(MAPS, start=1)}
+    maps = {
+        Request("attention", layer): tensor(numpy_attention_map(features))
+        for layer, features in enumerate(MAPS, start=1)
+    }
     lesson = dataclasses.replace(full_lesson(), scratch_logits=tensor(LOGITS), expert_says=maps)
     expected = {"loss_ce": numpy_cross_entropy(), "loss_step": 0, "loss_attention": 0}
     assert terms(lesson) == pytest.approx(expected, abs=1e-5)
 
 
 def test_without_alpha_no_scratch_teacher_is_needed_and_there_is_no_step_term():
-    assert make_method(CTKD).needs_scratch
-    assert not make_method(CTKD | {"alpha": 0.0}).needs_scratch
+    assert make_method(CTKD).needs.scratch
+    assert not make_method(CTKD | {"alpha": 0.0}).needs.scratch
     assert set(terms(alpha=0.0)) == {"loss_ce", "loss_attention"}
     assert set(terms(dataclasses.replace(full_lesson(), scratch_logits=None), alpha=0.0)) == {
         "loss_ce",
@@ -66,8 +71,8 @@ def test_without_alpha_no_scratch_teacher_is_needed_and_there_is_no_step_term():
 
 
 def test_without_beta_no_expert_is_needed_and_there_is_no_attention_term():
-    assert make_method(CTKD).expert_layers == (1, 2, 3)
-    assert make_method(CTKD | {"beta": 0.0}).expert_layers == ()
+    assert make_method(CTKD).needs.attention == (1, 2, 3)
+    assert make_method(CTKD | {"beta": 0.0}).needs.expert == ()
     assert set(terms(beta=0.0)) == {"loss_ce", "loss_step"}
     assert set(terms(dataclasses.replace(full_lesson(), expert_says={}), beta=0.0)) == {"loss_ce", "loss_step"}
 

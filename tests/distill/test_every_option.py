@@ -10,6 +10,7 @@ from ctkd_search.config import Augment, DatasetConfig, Recipe, TeachersConfig, T
 from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.methods.base import Needs
 from ctkd_search.distill.recording import prepare
 
 BASE = TrialConfig(
@@ -100,7 +101,7 @@ def outcome(config, directory):
     splits = load_train(config.dataset)
     splits = dataclasses.replace(splits, train=splits.train[np.arange(48)], validation=splits.validation[np.arange(40)])
     cache, device = TeacherCache(directory), torch.device("cpu")
-    for run, storage in teacher_runs(config, splits.fingerprint, device, scratch=True, expert=True).items():
+    for run, storage in teacher_runs(config, splits.fingerprint, device, Needs(scratch=True, network=True)).items():
         for _ in prepare(run, splits, cache, device, storage):
             pass
     trainer = make_trainer(config, splits, cache, device)

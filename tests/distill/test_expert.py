@@ -68,7 +68,7 @@ def test_expert_is_the_scratch_teacher_at_the_end_of_its_training(splits, cache,
     trainer = make_trainer(changed(TINY, "train.batch_size", 7), splits, cache, CPU)
     for _ in range(TINY.epochs):
         trainer.run_epoch()
-    assert_same_bits(copied(trainer.teachers.expert.network), copied(trainer.teachers.scratch.network))
+    assert_same_bits(copied(trainer.teachers.expert(0).network), copied(trainer.teachers.scratch.network))
 
 
 def test_progress_is_told_after_each_epoch_and_the_accuracy_at_the_end(splits, cache):

@@ -10,7 +10,7 @@ from tiny import assert_same_bits, prepared_trainer
 
 from ctkd_search.data import load_train
 from ctkd_search.distill.cache import TeacherCache
-from ctkd_search.distill.methods.base import LOGITS, make_method
+from ctkd_search.distill.methods.base import LOGITS, Answer, make_method
 from ctkd_search.distill.teachers import Lesson
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -35,7 +35,7 @@ def softmax(logits):
 def terms(**values):
     lesson = Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(LABELS), None, {LOGITS: torch.tensor(EXPERT)})
     found = make_method({"name": "kd", "temperature": 3.0, "weight": 0.7} | values).terms(
-        torch.tensor(STUDENT), [], lesson
+        Answer(torch.tensor(STUDENT), []), lesson
     )
     return {name: term.item() for name, term in found.items()}
 
@@ -51,7 +51,7 @@ def test_the_loss_is_hintons():
 
 def test_without_weight_it_is_the_student_alone_and_needs_no_expert():
     method = make_method({"name": "kd", "temperature": 3.0, "weight": 0.0})
-    assert method.expert_layers == ()
+    assert method.needs.expert == ()
     assert terms(weight=0.0) == {
         "loss_ce": pytest.approx(-np.log(softmax(STUDENT)[np.arange(5), LABELS]).mean(), rel=1e-12)
     }

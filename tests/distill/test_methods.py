@@ -1,41 +1,61 @@
-"""The contract of every method. One that is new in the registry inherits it by its parameters' defaults."""
+"""The contract of every method. One that is new in the registry inherits it by its declarations."""
 
 import dataclasses
+import io
 import subprocess
 import sys
 
 import pytest
 import torch
+from tiny import CPU, assert_same_bits, copied
 
-from ctkd_search.config import Range
-from ctkd_search.distill.losses import attention_map
-from ctkd_search.distill.methods.base import LOGITS, Parameter, make_method, methods
-from ctkd_search.distill.teachers import Lesson
+from ctkd_search.config import Range, Recipe
+from ctkd_search.distill import losses
+from ctkd_search.distill.around import Around, Context, own_state
+from ctkd_search.distill.engine import place
+from ctkd_search.distill.methods.base import Answer, Needs, Parameter, Request, make_method, methods
+from ctkd_search.distill.step import StudentStep
+from ctkd_search.distill.teachers import Lesson, _answer
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry, build
+from ctkd_search.models import Geometry, build, describe
+from ctkd_search.models.network import TappedNetwork
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 GEOMETRY = Geometry(10, 1, 8)
-METHODS = pytest.mark.parametrize("name", sorted(methods()))
-PARAMETERS = [(name, parameter.name) for name, method in sorted(methods().items()) for parameter in method.parameters]
-OTHER_VALUES = {"layers": ((1,), (2, 3), (3, 1))}
-
-
-def defaults(name):
-    return {"name": name, **{parameter.name: parameter.default for parameter in methods()[name].parameters}}
+# Every method can teach one of them.
+PAIRS = (("wrn-10-1", "resnet8"), ("wrn-16-1", "wrn-10-1"), ("resnet14", "resnet8"))
+EPOCHS = 4
+METHODS = pytest.mark.parametrize("name", methods())
+PARAMETERS = [(name, parameter.name) for name, method in methods().items() for parameter in method.parameters]
+WEIGHTS = [(name, item.name) for name, method in methods().items() for item in method.parameters if item.term]
+OTHER_LAYERS = ((1,), (2, 3), (3, 1))
 
 
 def parameter_of(name, key) -> Parameter:
     return next(parameter for parameter in methods()[name].parameters if parameter.name == key)
 
 
-def other_values(parameter):
-    if parameter.kind == "choice":
-        return [choice for choice in parameter.choices if choice != parameter.default]
-    if parameter.kind in OTHER_VALUES:
-        return OTHER_VALUES[parameter.kind]
-    return [value for value in (parameter.default * 2, parameter.default / 2) if parameter.fault(value) is None]
+def defaults(name):
+    return {"name": name, **{parameter.name: parameter.default for parameter in methods()[name].parameters}}
+
+
+def with_effect(name, key):
+    """The defaults, changed so far that a parameter has an effect."""
+    values = defaults(name)
+    for other, allowed in parameter_of(name, key).only_with.items():
+        if values[other] not in allowed:
+            values[other] = inside(allowed)
+    if parameter_of(name, key).term and not values[key]:
+        values[key] = 0.5
+    return values
+
+
+def inside(allowed):
+    """A value among those allowed."""
+    if not isinstance(allowed, Range):
+        return allowed[0]
+    return (allowed.low + (allowed.low + 2 if allowed.high is None else allowed.high)) / 2
 
 
 def outside(allowed, parameter):
@@ -45,95 +65,215 @@ def outside(allowed, parameter):
     return next(choice for choice in parameter.choices if choice not in allowed)
 
 
-def classroom():
-    """A student and a batch, with all that teachers can say about it."""
-    student, teacher = build("resnet8", GEOMETRY, seed=0), build("wrn-10-1", GEOMETRY, seed=1)
-    images = torch.randn(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    logits, maps = teacher(images)
-    said = {layer: attention_map(features).detach() for layer, features in enumerate(maps, start=1)}
-    said[LOGITS] = teacher(images + 0.1)[0].detach()
-    return student, Lesson(images, torch.arange(12) % 10, logits.detach(), said)
+def other_values(parameter, value):
+    if parameter.kind == "choice":
+        return [choice for choice in parameter.choices if choice != value]
+    if parameter.kind == "layers":
+        return OTHER_LAYERS
+    other = [number for number in (value * 2, value / 2, value + 1, value + 0.5) if number != value]
+    return [number for number in other if parameter.fault(number) is None][:2]
 
 
-def as_needed(lesson, method):
-    """The lesson with nothing but what the method says that it needs."""
-    return dataclasses.replace(
-        lesson,
-        scratch_logits=lesson.scratch_logits if method.needs_scratch else None,
-        expert_says={layer: lesson.expert_says[layer] for layer in method.expert_layers},
-    )
+class Classroom:
+    """A method with what it builds around a student, and a lesson that holds what it needs and nothing else."""
+
+    def __init__(self, values, seed=0):
+        self.method = make_method(values)
+        pairs = [(describe(teacher), describe(student)) for teacher, student in PAIRS]
+        teacher, student = next(pair for pair in pairs if self.method.fault(*pair) is None)
+        self.architecture = student.name
+        self.expert = build(teacher.name, GEOMETRY, seed=1).eval().requires_grad_(False)
+        self.student = place(build(student.name, GEOMETRY, seed=seed), CPU)
+        context = Context(teacher, student, GEOMETRY, seed, EPOCHS, CPU, lambda: self.expert)
+        self.network = place(self.method.around(self.student, context), CPU)
+        self.recipe = Recipe(batch_size=12, lr=0.01, precision="float32")
+
+    def lesson(self, number=0):
+        generator = torch.Generator().manual_seed(number)
+        images = torch.randn(12, 1, 8, 8, generator=generator)
+        logits, maps = self.expert(images)
+        needs = self.method.needs
+        scratch = torch.randn(12, 10, generator=generator) if needs.scratch else None
+        said = {request: _answer(request, logits, maps) for request in needs.expert}
+        return Lesson(images, torch.arange(12) % 10, scratch, said)
+
+    def terms(self, number=0):
+        lesson = self.lesson(number)
+        return self.method.terms(Answer(*self.network(lesson.images)), lesson)
+
+    def step(self):
+        return StudentStep(self.network, self.method, self.recipe, CPU)
 
 
-def terms_of(values):
-    """The terms of a method's loss for a lesson that holds what it needs, as numbers."""
-    student, lesson = classroom()
-    method = make_method(values)
-    return {key: term.item() for key, term in method.terms(*student(lesson.images), as_needed(lesson, method)).items()}
+def trajectory(values):
+    """The terms at the beginning of each epoch, as numbers; nothing is trained, so that only the method acts."""
+    room = Classroom(values)
+    found = []
+    for epoch in range(EPOCHS):
+        room.method.begin_epoch(epoch, EPOCHS)
+        found += [{key: term.item() for key, term in room.terms(step).items()} for step in range(3)]
+    return found
 
 
 @METHODS
-def test_terms_are_finite_scalars_named_as_they_are_logged(name):
-    student, lesson = classroom()
-    method = make_method(defaults(name))
-    terms = method.terms(*student(lesson.images), as_needed(lesson, method))
+def test_terms_are_finite_scalars_named_as_they_are_logged_and_add_up_to_the_loss(name):
+    room = Classroom(defaults(name))
+    terms = Classroom(defaults(name)).terms()
     assert terms
     for key, term in terms.items():
         assert key.startswith("loss_")
         assert term.shape == ()
+        assert term.dtype == torch.float32
         assert torch.isfinite(term)
+    told = room.step()(room.lesson())
+    assert told.keys() == {"loss", "train_accuracy", *terms}
+    assert told["loss"].item() == pytest.approx(12 * sum(term.item() for term in terms.values()), rel=1e-5)
 
 
 @METHODS
-def test_gradient_reaches_every_parameter_of_the_student(name):
-    student, lesson = classroom()
-    method = make_method(defaults(name))
-    sum(method.terms(*student(lesson.images), as_needed(lesson, method)).values()).backward()
-    for key, parameter in student.named_parameters():
+def test_gradient_reaches_every_parameter_that_is_trained(name):
+    room = Classroom(defaults(name))
+    # More than one, because a method may choose by chance what a step reaches.
+    for number in range(12):
+        sum(room.terms(number).values()).backward()
+    for key, parameter in room.network.named_parameters():
         assert parameter.grad is not None, key
         assert torch.isfinite(parameter.grad).all(), key
         assert parameter.grad.abs().max() > 0, key
 
 
 @METHODS
-def test_no_gradient_reaches_what_the_teachers_said(name):
-    student, lesson = classroom()
-    method = make_method(defaults(name))
-    lesson = as_needed(lesson, method)
-    said = [*lesson.expert_says.values(), *([lesson.scratch_logits] if method.needs_scratch else [])]
+def test_nothing_reaches_a_teacher(name):
+    room = Classroom(defaults(name))
+    before = copied(room.expert)
+    lesson = room.lesson()
+    said = [*lesson.expert_says.values(), *([lesson.scratch_logits] if room.method.needs.scratch else [])]
     for tensor in said:
         tensor.requires_grad_()
-    sum(method.terms(*student(lesson.images), lesson).values()).backward()
+    room.network.train()
+    sum(room.method.terms(Answer(*room.network(lesson.images)), lesson).values()).backward()
     assert [tensor.grad for tensor in said] == [None] * len(said)
+    assert_same_bits(copied(room.expert), before)
+    assert not room.expert.training
+    held = {parameter.data_ptr() for parameter in room.expert.parameters()}
+    assert not any(parameter.data_ptr() in held for parameter in room.network.parameters())
+    assert not any(value.data_ptr() in held for value in room.network.state_dict().values())
 
 
 @METHODS
-def test_only_layers_that_were_asked_for_are_looked_at(name):
-    student, lesson = classroom()
-    method = make_method(defaults(name))
-    logits, maps = student(lesson.images)
-    hidden = [features if layer in method.expert_layers else None for layer, features in enumerate(maps, start=1)]
-    assert method.terms(logits, hidden, as_needed(lesson, method)) == method.terms(
-        logits, maps, as_needed(lesson, method)
-    )
+def test_student_alone_is_what_is_evaluated_and_its_states_know_nothing_else(name):
+    room = Classroom(defaults(name))
+    step = room.step()
+    for number in range(2):
+        step(room.lesson(number))
+    assert isinstance(step.student, TappedNetwork)
+    assert step.student is room.student
+    alone = place(build(room.architecture, GEOMETRY, seed=9), CPU)
+    alone.load_state_dict(step.state_dict()["student"])
+    images = room.lesson(5).images
+    assert torch.equal(alone.eval()(images)[0], step.student.eval()(images)[0])
+    if isinstance(room.network, Around):
+        assert room.network.student is room.student
+        assert not any(key.startswith("student.") for key in own_state(room.network, room.student))
+
+
+@METHODS
+def test_a_kept_state_goes_on_bit_for_bit(name):
+    whole, first = Classroom(defaults(name)), Classroom(defaults(name))
+    step, before = whole.step(), first.step()
+    for epoch in range(2):
+        step.begin_epoch(epoch, EPOCHS)
+        last = [step(whole.lesson(number))["loss"].item() for number in range(3)]
+    before.begin_epoch(0, EPOCHS)
+    for number in range(3):
+        before(first.lesson(number))
+    file = io.BytesIO()
+    torch.save(before.state_dict(), file)
+    file.seek(0)
+    # Another student, in another process say.
+    other = Classroom(defaults(name), seed=7)
+    after = other.step()
+    after.load_state_dict(torch.load(file, weights_only=True))
+    after.begin_epoch(1, EPOCHS)
+    assert [after(other.lesson(number))["loss"].item() for number in range(3)] == last
+    assert_same_bits(copied(after.network), copied(step.network))
+
+
+@METHODS
+def test_a_step_that_begins_again_is_a_new_one(name):
+    used, fresh = Classroom(defaults(name)), Classroom(defaults(name), seed=3)
+    step = used.step()
+    for number in range(2):
+        step(used.lesson(number))
+    step.restart(Classroom(defaults(name), seed=3).step())
+    expected = fresh.step()
+    for number in range(2):
+        assert step(used.lesson(number))["loss"].item() == expected(fresh.lesson(number))["loss"].item()
+    assert_same_bits(copied(step.network), copied(expected.network))
+
+
+@METHODS
+def test_numbers_in_tensors_give_the_same_terms(name):
+    plain, tensors = Classroom(defaults(name)), Classroom(defaults(name))
+    tensors.method.numbers_to(CPU)
+    for epoch in range(EPOCHS):
+        for room in (plain, tensors):
+            room.method.begin_epoch(epoch, EPOCHS)
+        expected = plain.terms()
+        for key, term in tensors.terms().items():
+            torch.testing.assert_close(term, expected[key], rtol=1e-5, atol=1e-7)
+    assert all(isinstance(getattr(tensors.method, key), torch.Tensor) for key in tensors.method.number_names())
+
+
+@METHODS
+def test_only_what_was_asked_for_is_looked_at(name):
+    room = Classroom(defaults(name))
+    needs = room.method.needs
+    assert len(set(needs.expert)) == len(needs.expert)
+    for request in needs.expert:
+        lesson = room.lesson()
+        fewer = {other: said for other, said in lesson.expert_says.items() if other != request}
+        with pytest.raises((KeyError, TypeError)):
+            room.method.terms(Answer(*room.network(lesson.images)), dataclasses.replace(lesson, expert_says=fewer))
+    if needs.scratch:
+        lesson = dataclasses.replace(room.lesson(), scratch_logits=None)
+        with pytest.raises(TypeError, match="lacks the scratch teacher's logits"):
+            room.method.terms(Answer(*room.network(lesson.images)), lesson)
+
+
+@pytest.mark.parametrize(("name", "key"), WEIGHTS)
+def test_a_weight_of_zero_switches_its_term_off(name, key):
+    parameter, values = parameter_of(name, key), with_effect(name, key)
+    on, half, off = (Classroom(values | {key: weight}).terms() for weight in (values[key], values[key] / 2, 0.0))
+    assert parameter.term not in off
+    assert on[parameter.term].item() != 0
+    assert half[parameter.term].item() == pytest.approx(on[parameter.term].item() / 2, rel=1e-4)
+    before, after = (make_method(values | {key: weight}).needs for weight in (values[key], 0.0))
+    assert (after | before) == before
 
 
 @pytest.mark.parametrize(("name", "key"), PARAMETERS)
 def test_every_declared_parameter_changes_the_loss(name, key):
-    values, parameter = defaults(name), parameter_of(name, key)
-    expected = sum(terms_of(values).values())
-    for value in other_values(parameter):
+    values, parameter = with_effect(name, key), parameter_of(name, key)
+    expected = trajectory(values)
+    others = other_values(parameter, values[key])
+    assert others
+    for value in others:
         assert parameter.fault(value) is None
-        assert sum(terms_of(values | {key: value}).values()) != pytest.approx(expected, rel=1e-6), value
+        found = trajectory(values | {key: value})
+        assert [sum(terms.values()) for terms in found] != pytest.approx(
+            [sum(terms.values()) for terms in expected], rel=1e-6
+        ), value
 
 
 @pytest.mark.parametrize(("name", "key"), PARAMETERS)
 def test_parameter_has_no_effect_exactly_where_it_is_declared_to_have_none(name, key):
     parameter = parameter_of(name, key)
     for other, allowed in parameter.only_with.items():
-        values = defaults(name)
-        assert values[other] in allowed
+        values = with_effect(name, key)
         values[other] = outside(allowed, parameter_of(name, other))
-        assert all(terms_of(values | {key: value}) == terms_of(values) for value in other_values(parameter))
+        expected = trajectory(values)
+        assert all(trajectory(values | {key: value}) == expected for value in other_values(parameter, values[key]))
 
 
 @pytest.mark.parametrize(("name", "key"), PARAMETERS)
@@ -142,6 +282,31 @@ def test_default_keeps_the_parameter_s_own_rule(name, key):
     assert parameter.fault(parameter.default) is None
     assert parameter.help
     assert set(parameter.only_with) <= {other.name for other in methods()[name].parameters}
+
+
+@pytest.mark.parametrize(("name", "key"), PARAMETERS)
+def test_methods_of_the_same_structure_differ_in_numbers_alone(name, key):
+    values, parameter = with_effect(name, key), parameter_of(name, key)
+    one = make_method(values)
+    for value in other_values(parameter, values[key]):
+        other = make_method(values | {key: value})
+        assert (one.structure() == other.structure()) == (parameter.kind == "float")
+        if parameter.kind == "float":
+            one.take_numbers(other)
+            assert (getattr(one, key), one.values) == (value, other.values)
+
+
+@METHODS
+def test_a_method_says_what_it_is(name):
+    method = methods()[name]
+    assert method.summary
+    assert not method.summary.endswith(".")
+    assert method.paper == "" or method.paper.startswith("arXiv ")
+    assert all(baseline.values.keys() <= defaults(name).keys() for baseline in method.baselines)
+    made = make_method({"name": name})
+    assert made.values == {key: value for key, value in defaults(name).items() if key != "name"}
+    assert all(sentence.endswith(".") for sentence in made.in_words())
+    assert make_method(made.essence()).essence() == made.essence()
 
 
 @METHODS
@@ -163,12 +328,43 @@ def test_layers_that_are_no_list_of_different_numbers_are_refused(value):
 def test_unknown_method_is_answered_with_the_methods_there_are():
     with pytest.raises(UserError, match=f"unknown method 'magic'; there are: {', '.join(methods())}"):
         make_method({"name": "magic"})
+    with pytest.raises(TypeError, match="kd takes temperature, weight, but got magic"):
+        make_method({"name": "kd", "magic": 1})
 
 
-def test_parameters_are_known_without_torch():
+def test_what_either_of_two_methods_needs():
+    one = Needs(True, (Request("logits"), Request("attention", 2)), anchors=(0.5,))
+    other = Needs(False, (Request("attention", 2), Request("features", 1)), True, (1.0,))
+    both = Needs(
+        True, (Request("logits"), Request("attention", 2), Request("features", 1)), network=True, anchors=(0.5, 1.0)
+    )
+    assert one | other == both
+    assert (Needs().any_expert, one.any_expert, Needs(network=True).any_expert) == (False, True, True)
+    assert both.attention == (2,)
+
+
+def test_what_the_expert_is_asked_for_has_the_shape_that_is_promised():
+    logits, maps = torch.randn(5, 10), [torch.randn(5, 16, 8, 8), torch.randn(5, 32, 4, 4)]
+    shapes = {
+        ("logits", 0): (5, 10),
+        ("attention", 2): (5, 16),
+        ("statistics", 2): (5, 2, 32),
+        ("features", 1): (5, 16, 8, 8),
+    }
+    for (kind, layer), shape in shapes.items():
+        said = _answer(Request(kind, layer), logits, [features.bfloat16() for features in maps])
+        assert (said.dtype, tuple(said.shape)) == (torch.float32, shape)
+    found = losses.channel_statistics(maps[0]).numpy()
+    flat = maps[0].numpy().reshape(5, 16, 64)
+    assert found[:, 0] == pytest.approx(flat.mean(axis=2), abs=1e-5)
+    assert found[:, 1] == pytest.approx(flat.var(axis=2), rel=1e-4)
+
+
+def test_parameters_and_needs_are_known_without_torch():
     script = (
-        "import sys; from ctkd_search.distill.methods.base import methods; "
-        "print([m.parameters for m in methods().values()] and sorted({'torch', 'numpy'} & set(sys.modules)))"
+        "import sys; from ctkd_search.distill.methods.base import make_method, methods; "
+        "[(make_method({'name': n}).needs, m.parameters) for n, m in methods().items()]; "
+        "print(sorted({'torch', 'numpy'} & set(sys.modules)))"
     )
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "[]"

@@ -12,7 +12,8 @@ from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.evaluation import evaluate
-from ctkd_search.distill.recording import expert_run, make_stream, prepare, scratch_run, start_teacher
+from ctkd_search.distill.methods.base import Needs
+from ctkd_search.distill.recording import Wanted, expert_run, make_stream, prepare, scratch_run, start_teacher
 from ctkd_search.errors import UserError
 from ctkd_search.models import build
 
@@ -64,7 +65,7 @@ def live(config):
 
 def prepare_all(config, splits, cache):
     steps = 0
-    for run, storage in teacher_runs(config, splits.fingerprint, CPU, scratch=True, expert=True).items():
+    for run, storage in teacher_runs(config, splits.fingerprint, CPU, Needs(scratch=True, network=True)).items():
         steps += len(list(prepare(run, splits, cache, CPU, storage)))
     return steps
 
@@ -211,11 +212,11 @@ def test_preparation_goes_on_from_its_last_finished_epoch(splits, tmp_path):
     config = dataclasses.replace(varied(), epochs=4)
     undisturbed, stopped = TeacherCache(tmp_path / "a"), TeacherCache(tmp_path / "b")
     run = scratch_run(config, splits.fingerprint, CPU)
-    assert [progress.epoch for progress in prepare(run, splits, undisturbed, CPU, "float16")] == [1, 2, 3, 4, 4]
-    going = prepare(run, splits, stopped, CPU, "float16")
+    assert [progress.epoch for progress in prepare(run, splits, undisturbed, CPU, Wanted("float16"))] == [1, 2, 3, 4, 4]
+    going = prepare(run, splits, stopped, CPU, Wanted("float16"))
     assert [next(going).epoch, next(going).epoch] == [1, 2]
     going.close()
-    assert [progress.epoch for progress in prepare(run, splits, stopped, CPU, "float16")] == [3, 4, 4]
+    assert [progress.epoch for progress in prepare(run, splits, stopped, CPU, Wanted("float16"))] == [3, 4, 4]
     shelves = [
         {p.name: p.read_bytes() for p in (c.directory / run.shelf).glob("*.rec")} for c in (undisturbed, stopped)
     ]
@@ -225,7 +226,7 @@ def test_preparation_goes_on_from_its_last_finished_epoch(splits, tmp_path):
 
 def prepared(run, splits, cache, epochs=None):
     """Prepares a teacher, or so many epochs of it; returns what describes its last weights, if they are kept."""
-    going = prepare(run, splits, cache, CPU, "float16")
+    going = prepare(run, splits, cache, CPU, Wanted("float16"))
     for _ in itertools.islice(going, epochs):
         pass
     going.close()
@@ -321,7 +322,7 @@ def test_nothing_of_the_student_is_part_of_a_teachers_name(splits):
 
 def test_an_expert_with_a_seed_of_its_own_is_another_network(splits, cache):
     config = varied(teachers={"expert": ExpertConfig(seed=5)})
-    assert len(teacher_runs(config, splits.fingerprint, CPU, scratch=True, expert=True)) == 2
+    assert len(teacher_runs(config, splits.fingerprint, CPU, Needs(scratch=True, network=True))) == 2
     assert expert_run(config, splits.fingerprint, CPU) != scratch_run(config, splits.fingerprint, CPU)
     assert trained(config, splits, cache)[0] != trained(varied(), splits, cache)[0]
     assert_same(trained(config, splits, cache), trained(live(config), splits, cache))

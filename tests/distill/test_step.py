@@ -7,7 +7,7 @@ import torch
 from tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers
 
 from ctkd_search.distill.build import make_trainer
-from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.methods.base import Answer, make_method
 from ctkd_search.distill.step import CapturedStep, StepPool, StudentStep, clone_lesson, copy_lesson, make_step
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -75,18 +75,18 @@ def test_numbers_in_tensors_give_the_same_terms(splits, cache):
     prepare_teachers(RECORDED, splits, cache)
     trainer = make_trainer(RECORDED, splits, cache, CPU)
     lesson = next(trainer.teachers.lessons(0))
-    logits, maps = trainer.student(lesson.images)
+    answer = Answer(*trainer.student(lesson.images))
     plain, tensors = (make_method(RECORDED.method) for _ in range(2))
     tensors.numbers_to(CPU)
     assert all(isinstance(getattr(tensors, name), torch.Tensor) for name in ("temperature", "alpha", "beta"))
-    for name, value in plain.terms(logits, maps, lesson).items():
-        torch.testing.assert_close(tensors.terms(logits, maps, lesson)[name], value, rtol=1e-6, atol=0)
+    for name, value in plain.terms(answer, lesson).items():
+        torch.testing.assert_close(tensors.terms(answer, lesson)[name], value, rtol=1e-6, atol=0)
     other = make_method({**RECORDED.method, "alpha": 0.25, "temperature": 2.0, "beta": 7.0})
     memory = tensors.alpha
     tensors.take_numbers(other)
     assert tensors.alpha is memory
-    for name, value in other.terms(logits, maps, lesson).items():
-        torch.testing.assert_close(tensors.terms(logits, maps, lesson)[name], value, rtol=1e-6, atol=0)
+    for name, value in other.terms(answer, lesson).items():
+        torch.testing.assert_close(tensors.terms(answer, lesson)[name], value, rtol=1e-6, atol=0)
 
 
 def test_a_lesson_is_copied_into_the_memory_of_another(splits, cache):

@@ -18,6 +18,7 @@ from tiny import (
 from ctkd_search.distill.build import load_expert, make_trainer
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.losses import attention_map
+from ctkd_search.distill.methods.base import Request
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -103,7 +104,9 @@ def test_lesson_s_maps_are_those_of_the_expert_in_evaluation_mode(splits, cache)
     for lesson in trainer.teachers.lessons(0):
         with torch.no_grad():
             _, maps = expert(lesson.images)
-        assert_same_bits(dict(lesson.expert_says), {layer: attention_map(maps[layer - 1]) for layer in (3, 1)})
+        assert_same_bits(
+            dict(lesson.expert_says), {Request("attention", layer): attention_map(maps[layer - 1]) for layer in (3, 1)}
+        )
 
 
 def test_lessons_carry_no_graph(splits, cache):
@@ -114,7 +117,7 @@ def test_lessons_carry_no_graph(splits, cache):
 
 def test_expert_is_not_changed_by_training(splits, cache):
     trainer = prepared_trainer(TINY, splits, cache)
-    network = trainer.teachers.expert.network
+    network = trainer.teachers.expert(0).network
     before = copied(network)
     for _ in range(TINY.epochs):
         trainer.run_epoch()

@@ -60,9 +60,7 @@ def both_trained_by(recipe, config=TINY):
 
 def prepare_teachers(config, splits, cache):
     """Prepares the teachers that a trial of the config needs; returns what was told on the way."""
-    method = make_method(config.method)
-    needs = {"scratch": method.needs_scratch, "expert": bool(method.expert_layers)}
-    runs = teacher_runs(config, splits.fingerprint, CPU, **needs)
+    runs = teacher_runs(config, splits.fingerprint, CPU, make_method(config.method).needs)
     return [told for run, storage in runs.items() for told in prepare(run, splits, cache, CPU, storage)]
 
 

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from ctkd_search import data
-from ctkd_search.baselines import effective_values
+from ctkd_search.baselines import baseline_config
 from ctkd_search.config import plain
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
@@ -25,6 +25,7 @@ from ctkd_search.results.store import (
     TrialRecord,
 )
 from ctkd_search.results.trial_configs import config_of
+from ctkd_search.space import shown_values
 from ctkd_search.space_file import read_space
 from ctkd_search.versions import versions
 
@@ -89,7 +90,7 @@ class SmallSearch:
 
     def baseline(self, name):
         """Trains a baseline."""
-        values = effective_values(self.space, name, self.space.pairs()[0])
+        values = shown_values(baseline_config(self.space, name, self.space.pairs()[0]))
         trial = TrialRecord(self._number(), values, {}, self.space.seed, kind=BASELINE, baseline=name)
         return self._train(trial, EPOCHS)
 
@@ -105,9 +106,8 @@ class SmallSearch:
 
     def _train(self, trial, epochs):
         config = config_of(self.space, trial)
-        method = make_method(config.method)
-        needs = {"scratch": method.needs_scratch, "expert": bool(method.expert_layers)}
-        for run, storage in teacher_runs(config, self.splits.fingerprint, CPU, **needs).items():
+        needs = make_method(config.method).needs
+        for run, storage in teacher_runs(config, self.splits.fingerprint, CPU, needs).items():
             for _ in prepare(run, self.splits, self.cache, CPU, storage):
                 pass
             self.cache.note_use(run.shelf)

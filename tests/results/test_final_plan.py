@@ -10,10 +10,11 @@ import torch
 from ctkd_search.baselines import BASELINES
 from ctkd_search.config import DatasetConfig, ExpertConfig, Recipe, TeachersConfig, TrialConfig
 from ctkd_search.distill.build import teacher_runs
+from ctkd_search.distill.methods.base import Needs, make_method
 from ctkd_search.errors import UserError
-from ctkd_search.results.final_plan import FinalPlan, choose_baselines, make_plan, values_of
+from ctkd_search.results.final_plan import FinalPlan, choose_baselines, make_plan
 from ctkd_search.search.session import with_precision
-from ctkd_search.space import Resources, Tracking
+from ctkd_search.space import Resources, Tracking, shown_values
 
 METHOD = {
     "name": "ctkd",
@@ -55,7 +56,7 @@ def settled(config):
 
 
 def runs(config):
-    return teacher_runs(config, "data", CPU, scratch=True, expert=True)
+    return teacher_runs(config, "data", CPU, Needs(scratch=True, network=True))
 
 
 def test_one_seed_trains_exactly_the_config():
@@ -102,9 +103,9 @@ def test_a_baseline_differs_in_its_method_alone(name):
 @pytest.mark.parametrize(
     ("name", "method"),
     [
-        ("student-alone", {**METHOD, "alpha": 0.0, "beta": 0.0}),
-        ("at", {**METHOD, "alpha": 0.0}),
-        ("scratch-only", {**METHOD, "beta": 0.0}),
+        ("student-alone", {"name": "none"}),
+        ("at", {"name": "at", "beta": 30.0, "attention_layers": (2, 3)}),
+        ("scratch-only", {"name": "scratch-only", "step_loss": "kl", "temperature": 6.0, "alpha": 0.5}),
         ("kd", KD),
         # The attention loss is a mean over positions, of which 8x8 images have a 16th of those of 32x32.
         (
@@ -122,7 +123,8 @@ def test_a_baseline_differs_in_its_method_alone(name):
 )
 def test_the_method_of_a_baseline(name, method):
     found = configs(FinalPlan("x", a_config(), baselines=(name,)))
-    assert found[name, 4].method == method
+    assert found[name, 4].method["name"] == method["name"]
+    assert make_method(found[name, 4].method).values == make_method(method).values
 
 
 def test_a_weight_that_the_config_does_without_is_the_papers_in_a_baseline_that_is_about_it():
@@ -130,7 +132,7 @@ def test_a_weight_that_the_config_does_without_is_the_papers_in_a_baseline_that_
     assert (found["at", 4].method["beta"], found["scratch-only", 4].method["alpha"]) == (62.5, 1.0)
     found = configs(FinalPlan("x", a_config(KD), baselines=("at",)))
     assert found[None, 4].method == KD
-    assert (found["at", 4].method["beta"], found["at", 4].method["alpha"]) == (62.5, 0.0)
+    assert found["at", 4].method["beta"] == 62.5
 
 
 @pytest.mark.parametrize("name", [None, *BASELINES])
@@ -141,10 +143,13 @@ def test_what_is_shown_of_a_training_is_what_has_an_effect(name):
     recipe = {"lr": 0.03, "momentum": 0.8, "weight_decay": 1e-3, "batch_size": 32}
     assert {key: trial.values[key] for key in recipe} == recipe
     assert trial.values["pair"] == "wrn-10-1/resnet8"
-    assert ("temperature" in trial.values) == (config.method.get("alpha", 1) > 0)
-    assert ("attention_layers" in trial.values) == (config.method.get("beta", 0) > 0)
-    own = {key: value for key, value in values_of(config).items() if key not in {*recipe, "pair"}}
-    assert own == {key: config.method[key] for key in own}
+    assert trial.values["method"] == config.method["name"]
+    named = {key.rpartition(".")[2]: value for key, value in trial.values.items()}
+    assert ("temperature" in named) == ("temperature" in config.method)
+    assert ("attention_layers" in named) == ("beta" in config.method)
+    settled = make_method(config.method).values
+    own = {key: value for key, value in shown_values(config).items() if key not in {*recipe, "pair", "method"}}
+    assert own == {key: settled[key.rpartition(".")[2]] for key in own}
 
 
 def test_every_baseline_is_trained_by_default_where_there_are_several_seeds():
@@ -189,7 +194,7 @@ def test_a_baseline_whose_maps_cannot_be_compared_is_left_out():
     [
         (
             "kb",
-            "--baselines: unknown baseline 'kb'; there are: student-alone, kd, at, scratch-only, ctkd-paper, or",
+            f"--baselines: unknown baseline 'kb'; there are: {', '.join(BASELINES)}, or",
         ),
         ("", "--baselines: unknown baseline ''"),
         ("kd,none", "--baselines: unknown baseline 'none'"),
@@ -217,7 +222,8 @@ def test_new_streams_need_several_seeds():
         (METHOD, 1, False, ("at",), True),
         (METHOD, 2, True, ("at",), True),
         (METHOD, 1, False, ("kd", "student-alone"), False),
-        (KD, 5, False, ("scratch-only",), False),
+        (KD, 5, False, ("scratch-only",), True),  # the expert's logits
+        (KD, 1, False, ("scratch-only",), False),
     ],
 )
 def test_maps_are_kept_where_several_trainings_look_at_them(method, seeds, new_streams, baselines, kept):

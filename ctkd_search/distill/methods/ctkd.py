@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ctkd_search.config import Range
-from ctkd_search.distill.methods.base import Method, Parameter
+from ctkd_search.distill.methods.base import ABOVE_ZERO, LOGITS, Answer, Baseline, Method, Needs, Parameter, Request
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ctkd_search.distill.teachers import Lesson
 
-_ABOVE_ZERO = Range(0, open_low=True)
+_SCHEDULES = ("constant", "linear", "first")
+
+
+def _schedule(weight: str, what: str) -> tuple[Parameter, Parameter]:
+    """The parameters that let a weight change over the epochs."""
+    schedule = Parameter(
+        f"{weight}_schedule",
+        "constant",
+        f"how the weight of the {what} goes on over the epochs",
+        f"{weight[0]}:",
+        kind="choice",
+        choices=_SCHEDULES,
+        only_with={weight: ABOVE_ZERO},
+        note="`linear`: down to zero at the end; `first`: for the first epochs only",
+    )
+    share = Parameter(
+        f"{weight}_share",
+        0.5,
+        f"share of the epochs with {what}, in {weight}_schedule first",
+        f"{weight[0]}%",
+        range=Range(0, 1, open_low=True, open_high=True),
+        only_with={f"{weight}_schedule": ("first",), weight: ABOVE_ZERO},
+    )
+    return schedule, share
 
 
 class CTKD(Method):
     """Two teachers at once: logits of a scratch teacher at every step, attention maps of an expert.
 
     L = CE(z_s, y) + alpha · L_step(z_s, z_scratch) + beta · Σ_j L_att(F_s^j, F_e^j), where no gradient reaches
-    either teacher.
-
-    Args:
-        step_loss: ``kl`` or ``mse``.
-        temperature: Temperature of ``kl``.
-        alpha: Weight of the step loss; at 0 no scratch teacher is needed.
-        beta: Weight of the attention loss; at 0 no expert is needed.
-        attention_layers: The feature maps compared, numbered from 1.
+    either teacher. Beyond the paper, and off unless a space says otherwise: the expert's predictions,
+    + expert_kd · T² · KL(softmax(z_e / T) ‖ softmax(z_s / T)), and weights that change over the epochs.
     """
 
     name: ClassVar[str] = "ctkd"
+    summary: ClassVar[str] = "a scratch teacher's logits at every step, and an expert's attention maps"
+    paper: ClassVar[str] = "arXiv 1907.09643"
+    scheduled: ClassVar[tuple[str, ...]] = ("alpha_now", "beta_now")
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter(
             "step_loss",
@@ -38,7 +57,7 @@ class CTKD(Method):
             "how the student follows the scratch teacher's logits",
             kind="choice",
             choices=("kl", "mse"),
-            only_with={"alpha": _ABOVE_ZERO},
+            only_with={"alpha": ABOVE_ZERO},
             note="`kl`: the divergence of softened predictions; `mse`: the squared distance, as in the authors' code",
         ),
         Parameter(
@@ -46,68 +65,132 @@ class CTKD(Method):
             4.0,
             "temperature that softens both logits in step_loss kl",
             "T=",
-            range=_ABOVE_ZERO,
-            only_with={"step_loss": ("kl",), "alpha": _ABOVE_ZERO},
+            range=ABOVE_ZERO,
+            only_with={"step_loss": ("kl",), "alpha": ABOVE_ZERO},
         ),
-        Parameter("alpha", 1.0, "weight of the step loss", "a=", range=Range(0)),
-        Parameter("beta", 1000.0, "weight of the attention loss", "b=", range=Range(0)),
+        Parameter("alpha", 1.0, "weight of the step loss", "a=", range=Range(0), term="loss_step"),
+        *_schedule("alpha", "step loss"),
+        Parameter("beta", 1000.0, "weight of the attention loss", "b=", range=Range(0), term="loss_attention", side=32),
+        *_schedule("beta", "attention loss"),
         Parameter(
             "attention_layers",
             (1, 2, 3),
             "which feature maps the expert's attention guides",
             "L",
             kind="layers",
-            only_with={"beta": _ABOVE_ZERO},
+            only_with={"beta": ABOVE_ZERO},
+        ),
+        Parameter(
+            "expert_kd",
+            0.0,
+            "weight of the expert's predictions, which the paper does without",
+            "e=",
+            range=Range(0),
+            term="loss_expert",
+        ),
+        Parameter(
+            "expert_temperature",
+            4.0,
+            "temperature that softens the expert's predictions and the student's",
+            "eT=",
+            range=ABOVE_ZERO,
+            only_with={"expert_kd": ABOVE_ZERO},
         ),
     )
+    baselines: ClassVar[tuple[Baseline, ...]] = (
+        Baseline("ctkd-paper", "CTKD with the paper's settings, or the nearest that the space has", papers=True),
+    )
 
-    def __init__(
-        self, step_loss: str, temperature: float, alpha: float, beta: float, attention_layers: Sequence[int]
-    ) -> None:
-        # Imported here so that the parameters above can be read without torch.
+    def weighs(self, weight: str) -> bool:
+        """Whether a term has any weight."""
+        return self.values.get(weight, 0.0) > 0
+
+    @property
+    def needs(self) -> Needs:
+        """What the terms that have a weight look at."""
+        layers = self.values["attention_layers"] if self.weighs("beta") else ()
+        attention = tuple(Request("attention", layer) for layer in layers)
+        return Needs(self.weighs("alpha"), attention + ((LOGITS,) if self.weighs("expert_kd") else ()))
+
+    def essence(self) -> dict[str, Any]:
+        """Without its expert or its scratch teacher, the method that does without them."""
+        of_effect = {item.name: self.values[item.name] for item in self.effective_parameters()}
+        constant = self.values.get("beta_schedule", "constant") == "constant"
+        on = {weight for weight in ("alpha", "beta", "expert_kd") if self.weighs(weight)}
+        name = {
+            frozenset(): "none",
+            frozenset({"alpha"}): "scratch-only",
+            frozenset({"beta"}): "at" if constant else "expert-only",
+            frozenset({"expert_kd"}): "expert-only",
+            frozenset({"beta", "expert_kd"}): "expert-only",
+        }.get(frozenset(on), "ctkd")
+        # Weights of 0 have told what they had to tell, and so has a schedule that changes nothing.
+        told = {key for key, value in of_effect.items() if value in (0.0, "constant")}
+        return {"name": name, **{key: value for key, value in of_effect.items() if key not in told}}
+
+    def in_words(self) -> list[str]:
+        """What it does, teacher by teacher."""
+        said = []
+        if self.weighs("alpha"):
+            kl = self.values["step_loss"] == "kl"
+            how = f"KL divergence at temperature {self.values['temperature']:.3g}" if kl else "squared distance"
+            weight = f"weight {self.values['alpha']:.3g}{self._over_epochs('alpha')}"
+            said.append(f"At every step it follows the scratch teacher's logits ({how}, {weight}).")
+        else:
+            said.append("It does without a scratch teacher.")
+        if self.weighs("beta"):
+            layers = [str(layer) for layer in self.values["attention_layers"]]
+            where = layers[0] if len(layers) == 1 else f"s {', '.join(layers[:-1])} and {layers[-1]}"
+            weight = f"weight {self.values['beta']:.3g}{self._over_epochs('beta')}"
+            said.append(f"The expert's attention guides it at layer{' ' * (len(layers) == 1)}{where} ({weight}).")
+        else:
+            said.append("It does without the expert's attention.")
+        if self.weighs("expert_kd"):
+            weight, softened = (self.values[name] for name in ("expert_kd", "expert_temperature"))
+            said.append(
+                f"It learns from the expert's predictions too (temperature {softened:.3g}, weight {weight:.3g})."
+            )
+        return said
+
+    def _over_epochs(self, weight: str) -> str:
+        schedule = self.values.get(f"{weight}_schedule", "constant")
+        if schedule == "first":
+            return f" for the first {100 * self.values[f'{weight}_share']:.3g} % of the epochs"
+        return ", falling to zero" if schedule == "linear" else ""
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Sets the share of each weight that its schedule leaves."""
+        for weight in ("alpha", "beta"):
+            schedule = self.values.get(f"{weight}_schedule", "constant")
+            first = max(1, round(self.values.get(f"{weight}_share", 1.0) * epochs))
+            left = {"constant": 1.0, "linear": 1 - epoch / epochs, "first": float(epoch < first)}[schedule]
+            self.set_number(f"{weight}_now", left)
+
+    def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
+        """Cross-entropy, step loss, attention loss and the expert's predictions, each with its weight."""
         from ctkd_search.distill import losses
 
-        self._losses = losses
-        self.step_loss = step_loss
-        self.temperature = temperature
-        self.alpha = alpha
-        self.beta = beta
-        self.attention_layers = tuple(attention_layers)
-        self._needs_scratch = alpha > 0
-        self._expert_layers = self.attention_layers if beta > 0 else ()
-
-    @property
-    def needs_scratch(self) -> bool:
-        """True unless alpha is 0."""
-        return self._needs_scratch
-
-    @property
-    def expert_layers(self) -> tuple[int, ...]:
-        """The compared layers; none if beta is 0."""
-        return self._expert_layers
-
-    def structure(self) -> Hashable:
-        """Which terms there are, the kind of the step loss, and the compared layers."""
-        return self.name, self.step_loss, self._needs_scratch, self._expert_layers
-
-    def terms(self, logits: Tensor, maps: Sequence[Tensor], lesson: Lesson) -> dict[str, Tensor]:
-        """Cross-entropy, step loss and attention loss, each with its weight."""
-        terms = {"loss_ce": self._losses.F.cross_entropy(logits, lesson.labels)}
-        if self.needs_scratch:
-            if lesson.scratch_logits is None:
-                raise TypeError("the lesson lacks the scratch teacher's logits")
-            terms["loss_step"] = self.alpha * self._step(logits, lesson.scratch_logits)
-        if self.expert_layers:
+        terms = {"loss_ce": losses.F.cross_entropy(answer.logits, lesson.labels)}
+        if self.weighs("alpha"):
+            terms["loss_step"] = self.alpha_now * self.alpha * self.step(answer.logits, lesson.scratch)
+        if self.weighs("beta"):
             compared = [
-                self._losses.attention(maps[layer - 1], lesson.expert_says[layer]) for layer in self.expert_layers
+                losses.attention(answer.maps[layer - 1], lesson.expert_says[Request("attention", layer)])
+                for layer in self.values["attention_layers"]
             ]
-            terms["loss_attention"] = self.beta * sum(compared[1:], compared[0])
+            terms["loss_attention"] = self.beta_now * self.beta * sum(compared[1:], compared[0])
+        if self.weighs("expert_kd"):
+            said = losses.softened_divergence(answer.logits, lesson.expert_says[LOGITS], self.expert_temperature)
+            terms["loss_expert"] = self.expert_kd * said
         return terms
 
-    def _step(self, student: Tensor, scratch: Tensor) -> Tensor:
-        if self.step_loss == "kl":
-            return self._losses.softened_divergence(student, scratch, self.temperature)
-        return self._losses.step_mse(student, scratch)
+    def step(self, student: Tensor, scratch: Tensor) -> Tensor:
+        """The step loss."""
+        from ctkd_search.distill import losses
+
+        if self.values["step_loss"] == "kl":
+            return losses.softened_divergence(student, scratch, self.temperature)
+        return losses.step_mse(student, scratch)
 
 
 METHOD = CTKD

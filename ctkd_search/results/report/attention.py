@@ -14,7 +14,7 @@ from ctkd_search.config import TrialConfig
 from ctkd_search.data import Images, Splits
 from ctkd_search.data.stream import Normalise, derived_seed
 from ctkd_search.distill import losses
-from ctkd_search.distill.methods.base import LOGITS, make_method
+from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import kept_expert
 from ctkd_search.distill.weights import load_weights, put_weights
 from ctkd_search.errors import UserError
@@ -59,7 +59,7 @@ def looks(config: TrialConfig, state: Path, splits: Splits, teachers: KeptTeache
     Raises:
         UserError: Why there are none to show.
     """
-    layers = tuple(layer for layer in make_method(config.method).expert_layers if layer != LOGITS)
+    layers = make_method(config.method).needs.attention
     if not layers:
         raise UserError("its loss does not look at the expert's attention")
     before = build(config.student, splits.geometry, derived_seed("student", config.seed))

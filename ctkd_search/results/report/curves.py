@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ctkd_search.baselines import STUDENT_ALONE
+from ctkd_search.baselines import is_teacherless
 from ctkd_search.metrics import ACCURACY, Metric
 from ctkd_search.pairs import split_pair
 from ctkd_search.results.leaderboard import percent
@@ -107,7 +107,7 @@ def baselines_beside(trials: Sequence[TrialRecord], winner: TrialRecord) -> dict
     for trial in trials:
         if trial.baseline and trial.repeats is None and trial.epochs:
             same = trial.values["pair"] == winner.values["pair"]
-            if same or (trial.baseline == STUDENT_ALONE and split_pair(trial.values["pair"]).student == student):
+            if same or (is_teacherless(trial.baseline) and split_pair(trial.values["pair"]).student == student):
                 found[trial.baseline] = trial
     return found
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ctkd_search import data
 from ctkd_search.config import TrialConfig
+from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError
 from ctkd_search.metrics import Metric
 from ctkd_search.models import Geometry, build
@@ -142,24 +143,10 @@ def _cost_cards(standing: Standing) -> list[Card]:
 
 
 def in_words(config: TrialConfig) -> list[str]:
-    """A CTKD config in sentences."""
-    method, train = config.method, config.train
+    """A config in sentences."""
+    train = config.train
     said = [f"{config.teacher} teaches {config.student} for {config.epochs} epochs."]
-    if method["alpha"] > 0:
-        how = (
-            f"KL divergence at temperature {cell(method, 'temperature')}"
-            if method["step_loss"] == "kl"
-            else "squared distance"
-        )
-        said.append(f"At every step it follows the scratch teacher's logits ({how}, weight {cell(method, 'alpha')}).")
-    else:
-        said.append("It does without a scratch teacher.")
-    if method["beta"] > 0:
-        layers = [str(layer) for layer in method["attention_layers"]]
-        where = f"layer{'s' * (len(layers) > 1)} {listed(layers)}"
-        said.append(f"The expert's attention guides it at {where} (weight {cell(method, 'beta')}).")
-    else:
-        said.append("It does without the expert's attention.")
+    said += make_method(config.method).in_words()
     numbers = {name: cell(dataclasses.asdict(train), name) for name in ("lr", "momentum", "weight_decay")}
     said.append(
         f"Its learning rate begins at {numbers['lr']}, in batches of {train.batch_size}, with momentum "

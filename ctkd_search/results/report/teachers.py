@@ -68,12 +68,12 @@ def spending(teachers: KeptTeachers, trials: Sequence[tuple[TrialRecord, TrialCo
     expert_runs: dict[TeacherRun | None, None] = {}
     uses = []
     for trial, config in trials:
-        method = make_method(config.method)
-        needs_expert = bool(method.expert_layers)
+        needs = make_method(config.method).needs
+        needs_expert = needs.any_expert
         own = config.teachers.expert.checkpoint_of(config.teacher) is not None
-        scratch = teachers.scratch(config) if method.needs_scratch or (needs_expert and own) else None
+        scratch = teachers.scratch(config) if needs.scratch or (needs_expert and own) else None
         expert = teachers.expert(config) if needs_expert and not own else None
-        if method.needs_scratch:
+        if needs.scratch:
             all_runs[scratch] = None
         if needs_expert and not own:
             all_runs[expert] = expert_runs[expert] = None
@@ -82,7 +82,7 @@ def spending(teachers: KeptTeachers, trials: Sequence[tuple[TrialRecord, TrialCo
         uses.append(
             Use(
                 len(trial.epochs),
-                _epoch(teachers, scratch) if method.needs_scratch else 0.0,
+                _epoch(teachers, scratch) if needs.scratch else 0.0,
                 _epoch(teachers, like_expert) if needs_expert else 0.0,
             )
         )

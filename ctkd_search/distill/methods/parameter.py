@@ -1,0 +1,85 @@
+"""Something that a search may vary: its name, what values it may have, and the paper's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ctkd_search import pairs
+from ctkd_search.config import Range
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Something that a search may vary.
+
+    Attributes:
+        name: How a space calls it.
+        default: The paper's setting.
+        help: One line for the help, with the unit.
+        note: What else the reference says of it.
+        symbol: What stands before its value in a trial's short name.
+        kind: ``float``, ``int``, ``choice`` (one of `choices`), ``layers`` (numbers of feature maps) or ``pair``.
+        range: Which numbers are possible, for ``float`` and ``int``.
+        choices: Which values are possible, for ``choice``.
+        only_with: Values of other parameters without which this one has no effect: either the values, or
+            a `Range` that they must lie in.
+        term: The term of the loss that it weighs, which is switched off where it is 0.
+        side: Side of the images that the default is for, in pixels, where what it weighs is a mean over the positions
+            of a feature map, which shrinks as they become more; None elsewhere.
+    """
+
+    name: str
+    default: Any
+    help: str
+    symbol: str = ""
+    kind: str = "float"
+    range: Range | None = None
+    choices: tuple[Any, ...] = ()
+    only_with: Mapping[str, tuple[Any, ...] | Range] = field(default_factory=dict)
+    note: str = ""
+    term: str = ""
+    side: int | None = None
+
+    def fault(self, value: Any) -> str | None:
+        """What is wrong with a value, or None."""
+        if self.kind in {"float", "int"}:
+            if isinstance(value, bool) or not isinstance(value, int if self.kind == "int" else (int, float)):
+                return f"must be {'a whole number' if self.kind == 'int' else 'a number'}, but got {value!r}"
+            fits = self.range is None or value in self.range
+            return None if fits else f"must be {self.range}, but got {value!r}"
+        if self.kind == "choice" and value not in self.choices:
+            return f"must be one of {', '.join(map(str, self.choices))}, but got {value!r}"
+        if self.kind == "pair":
+            return _pair_fault(value)
+        if self.kind == "layers" and not _is_layers(value):
+            return f"must be a list of different layer numbers from 1, as in [2, 3], but got {value!r}"
+        return None
+
+
+def _pair_fault(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return f"must be {pairs.RULE}, but got {value!r}"
+    try:
+        pairs.split_pair(value)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _is_layers(value: Any) -> bool:
+    numbers = isinstance(value, list | tuple) and all(type(item) is int and item >= 1 for item in value)
+    return numbers and len(value) > 0 and len(set(value)) == len(value)
+
+
+def allows(allowed: tuple[Any, ...] | Range, value: Any) -> bool:
+    """Whether a value is one of those allowed, or in the range allowed."""
+    if isinstance(allowed, Range):
+        return value in allowed
+    return _comparable(value) in map(_comparable, allowed)
+
+
+def _comparable(value: Any) -> Any:
+    """Layers as text, because that is how a condition writes them; everything else as it is."""
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else value

@@ -1,0 +1,22 @@
+"""CTKD without its expert: the ablation of arXiv 1907.09643."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ctkd_search.distill.methods.base import Baseline, Parameter, only
+from ctkd_search.distill.methods.ctkd import CTKD
+
+
+class ScratchOnly(CTKD):
+    """L = CE(z_s, y) + alpha · L_step(z_s, z_scratch)."""
+
+    name: ClassVar[str] = "scratch-only"
+    summary: ClassVar[str] = "CTKD without its expert: the scratch teacher's logits at every step"
+    parameters: ClassVar[tuple[Parameter, ...]] = only(
+        CTKD.parameters, "step_loss", "temperature", "alpha", "alpha_schedule", "alpha_share"
+    )
+    baselines: ClassVar[tuple[Baseline, ...]] = (Baseline("scratch-only", "the scratch teacher's logits alone"),)
+
+
+METHOD = ScratchOnly
