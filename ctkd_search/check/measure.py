@@ -14,17 +14,17 @@ import torch
 from ctkd_search.check.networks import Facts
 from ctkd_search.config import Augment, TrialConfig
 from ctkd_search.data import Images, Splits
-from ctkd_search.data.stream import derived_seed
-from ctkd_search.distill.build import make_stream, new_step, scratch_run
+from ctkd_search.distill.build import new_step
 from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.methods.base import Request, make_method
-from ctkd_search.distill.recording import start_teacher
-from ctkd_search.distill.teachers import Expert, Lesson, LiveTeachers, expert_batch
+from ctkd_search.distill.recording import make_stream
+from ctkd_search.distill.teachers import Expert, Lesson, LiveTeachers, ScratchTeacher, expert_batch
 from ctkd_search.models import Geometry, build
 from ctkd_search.models.network import TappedNetwork
 
-_STEPS = 7
+# So often is something done, and for so many seconds, unless it takes longer than there is time for.
+_STEPS, _ENOUGH = 7, 0.3
 # Multiply-adds of the largest step that is tried on a CPU, which computes a few billion of them in a second.
 _LARGEST_STEP = 2e10
 # A training step computes about this many times what a forward pass computes.
@@ -127,7 +127,7 @@ def _teacher(
     batch = _fitting(config.teachers.recipe.batch_size, _BACKWARD * adds, device)
     splits = random_splits(geometry, batch)
     stream = make_stream(splits, _held(config.augment), config.seed, device)
-    teacher = start_teacher(scratch_run(config, splits.fingerprint, device), splits, device)
+    teacher = _scratch(config, geometry, device)
     plan = stream.plan(0)
     # An epoch of one step.
     training = _seconds(lambda: list(teacher.train(stream.batches(plan, batch), 0)), device, seconds / 2) / batch
@@ -152,7 +152,7 @@ def _student(
     stream = make_stream(splits, _held(config.augment), config.seed, device)
     recipe = dataclasses.replace(config.train, precision=resolve_precision(config.train.precision, device))
     step = new_step(
-        dataclasses.replace(config, train=recipe), geometry, device, lambda: _untrained(config, geometry, device)
+        dataclasses.replace(config, train=recipe), geometry, device, lambda: _frozen(config, geometry, device)
     )
     plan, lesson = stream.plan(0), _lesson(config, stream, splits, device)
     training = _seconds(lambda: step(lesson), device, seconds / 2)
@@ -164,19 +164,27 @@ def _student(
 def _lesson(config: TrialConfig, stream: object, splits: Splits, device: torch.device) -> Lesson:
     """A lesson with all that the method listens to, said by teachers that know nothing yet."""
     needs = make_method(config.method).needs
-    run = scratch_run(config, splits.fingerprint, device)
-    scratch = start_teacher(run, splits, device) if needs.scratch else None
+    scratch = _scratch(config, splits.geometry, device) if needs.scratch else None
 
     def expert(_: int) -> Expert:
-        return Expert(_untrained(config, splits.geometry, device), run.recipe.precision)
+        return Expert(_frozen(config, splits.geometry, device), config.teachers.recipe.precision)
 
     teachers = LiveTeachers(stream, len(splits.train), scratch, expert if needs.expert else None, needs.expert)  # type: ignore[arg-type]
     return next(teachers.lessons(0))
 
 
-def _untrained(config: TrialConfig, geometry: Geometry, device: torch.device) -> TappedNetwork:
-    """A network of the teacher's architecture."""
-    return place(build(config.teacher, geometry, derived_seed("expert")), device).eval().requires_grad_(False)
+def _frozen(config: TrialConfig, geometry: Geometry, device: torch.device) -> TappedNetwork:
+    """An expert's network."""
+    return _network(config.teacher, geometry, device).eval().requires_grad_(False)
+
+
+def _scratch(config: TrialConfig, geometry: Geometry, device: torch.device) -> ScratchTeacher:
+    return ScratchTeacher(_network(config.teacher, geometry, device), config.teachers.recipe, config.epochs)
+
+
+def _network(name: str, geometry: Geometry, device: torch.device) -> TappedNetwork:
+    """A network with any weights: published ones take no other time."""
+    return place(build(name, geometry, seed=0, published=False), device)
 
 
 def _forward(network: object, splits: Splits, normalise: object, device: torch.device, seconds: float) -> float:
@@ -205,7 +213,9 @@ def random_splits(geometry: Geometry, images: int) -> Splits:
 
 
 def _seconds(work: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """How long something takes: the median of a few times, after one that warms up.
+    """How long something takes: the mean of a few times, after one that warms up.
+
+    No median: where the machine has other work too, its pauses are part of how long an epoch takes.
 
     Args:
         work: Does it once.
@@ -214,12 +224,12 @@ def _seconds(work: Callable[[], object], device: torch.device, seconds: float) -
     """
     began = time.monotonic()
     taken = []
-    for _ in range(_STEPS + 1):
+    while True:
         started = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - started)
-        if time.monotonic() - began > seconds:
-            break
-    return statistics.median(taken[1:] or taken)
+        enough = len(taken) > _STEPS and sum(taken[1:]) > _ENOUGH
+        if enough or time.monotonic() - began > seconds:
+            return statistics.fmean(taken[1:] or taken)

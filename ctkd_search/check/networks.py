@@ -57,7 +57,7 @@ def facts(name: str, geometry: Geometry) -> Facts:
 
 def _asked(name: str, geometry: Geometry, device: torch.device) -> Facts:
     with device:
-        network = build(name, geometry, seed=0).to(device)
+        network = build(name, geometry, seed=0, published=False).to(device)
     return Facts(name, parameters(network), multiply_adds(network, geometry), _maps(network, geometry, device))
 
 
