@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ctkd_search import data, models
+from ctkd_search.baselines import baseline_config
 from ctkd_search.config import Augment, DatasetConfig, Recipe, Seed, TeachersConfig
 from ctkd_search.conflicts import note_conflicts
-from ctkd_search.distill.methods.base import Method, Parameter, methods
+from ctkd_search.distill.methods.base import Method, Parameter, make_method, methods
 from ctkd_search.distill.methods.parameter import allows
 from ctkd_search.distributions import Constant, Entry, Number, parse, show
 from ctkd_search.errors import UserError
@@ -216,7 +217,21 @@ class _Reader:
             raw["augment"] = dataclasses.asdict(augment)
         if teachers.expert.checkpoint:
             raw["teachers"] = {**raw["teachers"], "expert": {"checkpoint": teachers.expert.checkpoint}}
-        return Space(name, dataset, augment, budget, teachers, train, strategy, entries, resources, tracking, seed, raw)
+        space = Space(
+            name, dataset, augment, budget, teachers, train, strategy, entries, resources, tracking, seed, raw
+        )
+        self._check_baselines(space)
+        return space
+
+    def _check_baselines(self, space: Space) -> None:
+        """Refuses baselines that cannot be taught to one of the pairs."""
+        for number, name in enumerate(self.document.data.get("baselines") or ()):
+            for pair in space.pairs():
+                method = make_method(baseline_config(space, name, pair).method)
+                if fault := pair_fault(pair, [method], self.geometry):
+                    self.fault(("baselines", number), f"{name} does not go with {fault}")
+                    break
+        self.document.raise_problems()
 
     def _name(self) -> str:
         name = self.document.data.get("name")

@@ -8,6 +8,7 @@ import pytest
 
 from ctkd_search.baselines import BASELINES, baseline_config, baseline_pairs
 from ctkd_search.distill.methods.base import make_method
+from ctkd_search.errors import UserError
 from ctkd_search.results.store import TrialRecord
 from ctkd_search.results.trial_configs import config_of, label_of, with_seed
 from ctkd_search.search.prepare import need_of
@@ -144,3 +145,12 @@ def test_a_record_gives_its_config_again_with_its_own_seed(name):
     label = f"{name} {student}" if name else f"{student} kl T=4 a=1 b=60 L1,2,3 lr=0.02"
     assert label_of(chosen, first) == label
     assert label_of(chosen, again) == f"{label} seed=5"
+
+
+def test_a_baseline_that_a_pair_cannot_be_taught_by_is_refused_with_the_reason():
+    search = {"pair": "resnet8x4/resnet8", "alpha": {"float": [0.01, 5]}}
+    with pytest.raises(
+        UserError, match=r"baselines.1 ctkd-as-released does not go with resnet8x4/resnet8: .* the same"
+    ):
+        space(search, baselines=["kd", "ctkd-as-released"])
+    assert space({**search, "pair": A}, baselines=["ctkd-as-released"]).strategy.baselines == ("ctkd-as-released",)

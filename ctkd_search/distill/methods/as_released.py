@@ -1,0 +1,79 @@
+"""CTKD as the authors' released code does it, where that departs from their paper (arXiv 1907.09643)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from ctkd_search.distill.methods.base import Answer, Baseline, Method, Needs, Parameter, Request, only
+from ctkd_search.distill.methods.ctkd import CTKD
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ctkd_search.distill.around import Around, Context
+    from ctkd_search.distill.teachers import Lesson
+    from ctkd_search.models.network import TappedNetwork
+    from ctkd_search.models.registry import Architecture
+
+
+class AsReleased(Method):
+    """L = CE(z_s, y) + alpha · ||z_s - z_scratch||² + CE(z_scratch, y) + beta · Σ_j L_att(F_scratch^j, F_e^j).
+
+    Scratch teacher and student share their first convolution, so that the teacher depends on the student and is
+    trained beside it in every trial, with the student's recipe; and the expert's attention guides the scratch teacher,
+    not the student. The expert's maps are recorded and replayed as for any method.
+    """
+
+    name: ClassVar[str] = "ctkd-as-released"
+    summary: ClassVar[str] = (
+        "CTKD as in the authors' code: a shared first convolution, attention on the scratch teacher"
+    )
+    paper: ClassVar[str] = "arXiv 1907.09643"
+    beside: ClassVar[str] = "a scratch teacher that shares the student's first convolution"
+    parameters: ClassVar[tuple[Parameter, ...]] = only(CTKD.parameters, "alpha", "beta", "attention_layers")
+    baselines: ClassVar[tuple[Baseline, ...]] = (
+        Baseline("ctkd-as-released", "CTKD as in the authors' code, where it departs from their paper", papers=True),
+    )
+
+    @property
+    def needs(self) -> Needs:
+        """The compared layers, unless beta is 0."""
+        layers = self.values["attention_layers"] if self.values["beta"] > 0 else ()
+        return Needs(expert=tuple(Request("attention", layer) for layer in layers))
+
+    def fault(self, teacher: Architecture, student: Architecture) -> str | None:
+        """A convolution can be shared only by networks that begin with the same one."""
+        stems = [network.blocks.stem if network.blocks else None for network in (teacher, student)]
+        if None in stems or stems[0] != stems[1]:
+            both = f"{teacher.name} and {student.name}"
+            return f"{both} do not begin with the same convolution, so that none can be shared"
+        return super().fault(teacher, student)
+
+    def around(self, student: TappedNetwork, context: Context) -> Around:
+        """The student, and a scratch teacher over its first convolution."""
+        from ctkd_search.distill.shared_stem import SharedStem
+
+        return SharedStem(student, context.build(context.teacher.name, "scratch teacher"))
+
+    def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
+        """Cross-entropy of both, step loss, and the attention loss of the scratch teacher."""
+        from ctkd_search.distill import losses
+
+        logits, maps = answer.more
+        logits = logits.float()
+        terms = {
+            "loss_ce": losses.F.cross_entropy(answer.logits, lesson.labels),
+            "loss_scratch": losses.F.cross_entropy(logits, lesson.labels),
+        }
+        if self.values["alpha"] > 0:
+            terms["loss_step"] = self.alpha * losses.step_mse(answer.logits, logits)
+        if self.values["beta"] > 0:
+            compared = [
+                losses.attention(maps[layer - 1], lesson.expert_says[Request("attention", layer)])
+                for layer in self.values["attention_layers"]
+            ]
+            terms["loss_attention"] = self.beta * sum(compared[1:], compared[0])
+        return terms
+
+
+METHOD = AsReleased

@@ -1,0 +1,34 @@
+"""A scratch teacher that shares the student's first convolution, as in the CTKD authors' released code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ctkd_search.distill.around import Around
+from ctkd_search.models.network import TappedNetwork
+
+
+class SharedStem(Around):
+    """Student and scratch teacher over one first convolution.
+
+    Args:
+        student: The student.
+        scratch: The scratch teacher; its first convolution is replaced by the student's.
+    """
+
+    def __init__(self, student: TappedNetwork, scratch: TappedNetwork) -> None:
+        super().__init__(student)
+        parent, _, own = _first_convolution(scratch).rpartition(".")
+        setattr(scratch.get_submodule(parent), own, student.get_submodule(_first_convolution(student)))
+        self.scratch = scratch
+
+    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor], Any]:
+        """The student's logits and maps, and beside them the scratch teacher's."""
+        logits, maps = self.student(images)
+        return logits, maps, self.scratch(images)
+
+
+def _first_convolution(network: nn.Module) -> str:
+    return next(name for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
