@@ -36,9 +36,37 @@ def softened_divergence(student: Tensor, teacher: Tensor, temperature: float | T
         temperature² · KL(teacher ‖ student), mean over the batch; a scalar. The square keeps the size of the
         gradient from falling as the temperature rises.
     """
-    softened = F.log_softmax(student / temperature, dim=1)
-    target = F.log_softmax(teacher.detach() / temperature, dim=1)
+    return mutual_divergence(student, teacher.detach(), temperature)
+
+
+def mutual_divergence(follower: Tensor, leader: Tensor, temperature: float | Tensor) -> Tensor:
+    """Divergence of the softened predictions of two networks that are both taught by it: gradients reach either.
+
+    Args:
+        follower: Logits of one, shape (batch, classes).
+        leader: Logits of the other, same shape.
+        temperature: What the logits are divided by, greater than 0.
+
+    Returns:
+        temperature² · KL(leader ‖ follower), mean over the batch; a scalar.
+    """
+    softened = F.log_softmax(follower / temperature, dim=1)
+    target = F.log_softmax(leader / temperature, dim=1)
     return temperature**2 * F.kl_div(softened, target, log_target=True, reduction="batchmean")
+
+
+def active_distance(branch: Tensor, backbone: Tensor) -> Tensor:
+    """Squared distance of features where either is positive, as in the TESKD authors' code (arXiv 2110.00329).
+
+    Args:
+        branch: Features of a branch, shape (batch, width).
+        backbone: Features of the backbone, same shape; no gradient flows to them.
+
+    Returns:
+        Sum over batch and width; a scalar.
+    """
+    target = backbone.detach()
+    return (branch - target).pow(2).where((branch > 0) | (target > 0), 0).sum()
 
 
 class _Energy(torch.autograd.Function):

@@ -37,6 +37,10 @@ class StudentStep:
         self.recipe = recipe
         self.device = device
         self.optimizer = make_optimizer(network, recipe)
+        if not method.captured:
+            # Such a step may leave some parameters out, and fused SGD cannot begin the momentum of one after another's.
+            for parameter in self._parameters():
+                self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
     def begin_epoch(self, epoch: int, epochs: int) -> float:
         """Makes ready for an epoch (from 0) of so many, and returns its learning rate."""

@@ -1,0 +1,233 @@
+"""Interactive Knowledge Distillation (Fu, Li, Xu, Cheng, Liu, Yang; arXiv 2007.01476)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from ctkd_search.config import Range
+from ctkd_search.distill.methods.base import Answer, Baseline, Method, Needs, Parameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ctkd_search.distill.around import Around, Context
+    from ctkd_search.distill.teachers import Lesson
+    from ctkd_search.models.network import TappedNetwork
+    from ctkd_search.models.registry import Architecture
+
+_SCHEDULES = ("constant", "linear", "review")
+_CHANGING = ("linear", "review")
+
+
+class _Stage(NamedTuple):
+    """What decides whether the blocks of a stage fit.
+
+    Attributes:
+        blocks: How many there are.
+        widths: Channels that come in and that go out.
+        strides: What the image's side is divided by in what comes in, unless that is the stem's, and in what goes out.
+    """
+
+    blocks: int
+    widths: tuple[int, int]
+    strides: tuple[int, ...]
+
+
+class IAKD(Method):
+    """No distillation loss: at every step the expert's blocks stand in for some of the student's, L = CE(z_hybrid, y).
+
+    A stage of the expert is cut into as many segments of consecutive blocks as the student's stage has blocks, and
+    segment i stands in for block i. The expert's blocks are frozen, in evaluation mode, and gradients flow through them
+    to the student's blocks before. A block that is swapped out is left as it is by the step: no gradient, no weight
+    decay, no momentum. The student alone is evaluated and deployed.
+
+    The defaults swap seldom, which suits the short trainings of a search; the paper's schedules grow.
+    """
+
+    name: ClassVar[str] = "iakd"
+    summary: ClassVar[str] = "the expert's blocks in the place of some of the student's, drawn anew at every step"
+    paper: ClassVar[str] = "arXiv 2007.01476"
+    captured: ClassVar[bool] = False
+    scheduled: ClassVar[tuple[str, ...]] = ("probability_now",)
+    parameters: ClassVar[tuple[Parameter, ...]] = (
+        Parameter(
+            "schedule",
+            "constant",
+            "how the probability that a block is swapped goes on over the epochs",
+            kind="choice",
+            choices=_SCHEDULES,
+            note=(
+                "`constant`: start_probability throughout; `linear`: from start_probability in the first epoch to "
+                "end_probability in the last; `review`: the same in every cycle anew"
+            ),
+        ),
+        Parameter(
+            "start_probability",
+            0.1,
+            "probability that a block of the student is swapped in the first epoch",
+            "p=",
+            range=Range(0, 1),
+        ),
+        Parameter(
+            "end_probability",
+            0.5,
+            "probability that a block of the student is swapped in the last epoch, of a cycle in schedule review",
+            "p2=",
+            range=Range(0, 1),
+            only_with={"schedule": _CHANGING},
+        ),
+        Parameter(
+            "cycles",
+            3,
+            "how often the probability starts anew, the first time included, in schedule review",
+            "cycles=",
+            kind="int",
+            range=Range(2),
+            only_with={"schedule": ("review",)},
+        ),
+        Parameter("stages", (1, 2, 3), "which stages have their blocks swapped", "S", kind="layers"),
+        Parameter(
+            "bridge",
+            False,
+            "whether 1x1 convolutions, for training alone, join blocks whose widths disagree; else the pair is refused",
+            "bridge=",
+            kind="choice",
+            choices=(False, True),
+        ),
+    )
+    baselines: ClassVar[tuple[Baseline, ...]] = (
+        Baseline("iakd", "the expert's blocks swapped into the student (Fu et al., arXiv 2007.01476)"),
+    )
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self.begin_epoch(0, 1)
+
+    @property
+    def swaps(self) -> bool:
+        """Whether any block is ever swapped."""
+        return self.values["start_probability"] > 0 or (self._changes and self.values["end_probability"] > 0)
+
+    @property
+    def _changes(self) -> bool:
+        return self.values["schedule"] in _CHANGING
+
+    def essence(self) -> dict[str, Any]:
+        """The student alone where nothing is ever swapped; constant where the probability stays."""
+        if not self.swaps:
+            return {"name": "none"}
+        told = super().essence()
+        if self._changes and told["start_probability"] == told["end_probability"]:
+            return {
+                **{key: told[key] for key in told if key not in {"end_probability", "cycles"}},
+                "schedule": "constant",
+            }
+        return told
+
+    @property
+    def needs(self) -> Needs:
+        """The expert's blocks; nothing if none is ever swapped."""
+        return Needs(network=self.swaps)
+
+    def around(self, student: TappedNetwork, context: Context) -> TappedNetwork | Around:
+        """The student with the expert's blocks beside its own."""
+        from ctkd_search.distill.hybrid import Hybrid
+
+        if not self.swaps:
+            return student
+        with context.seeded("bridges"):
+            return Hybrid(
+                student,
+                context.expert(),
+                geometry=context.geometry,
+                stages=self.values["stages"],
+                bridge=self.values["bridge"],
+                probability=lambda: float(self.probability_now),
+                seed=context.seed_of("swaps"),
+            )
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Sets the probability of a swap."""
+        self.set_number("probability_now", self.probability(epoch, epochs))
+
+    def probability(self, epoch: int, epochs: int) -> float:
+        """The probability that a block is swapped.
+
+        Args:
+            epoch: The epoch, from 0.
+            epochs: How many there are.
+        """
+        start, end = self.values["start_probability"], self.values["end_probability"]
+        if not self._changes:
+            return float(start)
+        cycles = min(self.values["cycles"], epochs) if self.values["schedule"] == "review" else 1
+        # Cycle c has the epochs from ⌈c · epochs / cycles⌉ on.
+        cycle = epoch * cycles // epochs
+        first, behind = (-(-number * epochs // cycles) for number in (cycle, cycle + 1))
+        return float(start + (end - start) * (epoch - first) / max(1, behind - first - 1))
+
+    def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
+        """Cross-entropy of the hybrid."""
+        from ctkd_search.distill import losses
+
+        return {"loss_ce": losses.F.cross_entropy(answer.logits, lesson.labels)}
+
+    def fault(self, teacher: Architecture, student: Architecture) -> str | None:
+        """Why this cannot teach that student by that teacher, or None.
+
+        Both must be cut into blocks, the teacher's stages into no fewer than the student's; strides must agree, and
+        widths unless they are bridged.
+        """
+        if not self.swaps:
+            return None
+        stages = sorted(self.values["stages"])
+        for network in (teacher, student):
+            if network.blocks is None:
+                return f"{network.name} is not cut into blocks that {self.name} could swap"
+            for stage in stages:
+                if stage not in network.layers:
+                    return f"{network.name} has no stage {stage}; it has {','.join(map(str, network.layers))}"
+        faults = (self._stage_fault(stage, teacher, student) for stage in stages)
+        return next((fault for fault in faults if fault), None)
+
+    def _stage_fault(self, stage: int, teacher: Architecture, student: Architecture) -> str | None:
+        theirs, ours = _stage(teacher, stage), _stage(student, stage)
+        if theirs.blocks < ours.blocks:
+            return (
+                f"stage {stage} of {teacher.name} has too few blocks to stand in for those of {student.name}, "
+                f"{theirs.blocks} for {ours.blocks}"
+            )
+        problem = f"blocks of stage {stage} cannot be swapped; "
+        if theirs.strides != ours.strides:
+            return (
+                f"{problem}they make maps of {_sized(theirs)} in {teacher.name} and of {_sized(ours)} in {student.name}"
+            )
+        if theirs.widths != ours.widths and not self.values["bridge"]:
+            return (
+                f"{problem}they make {_made(theirs)} in {teacher.name} and {_made(ours)} in {student.name}; "
+                "bridge: true joins them by 1x1 convolutions"
+            )
+        return None
+
+
+def _stage(network: Architecture, stage: int) -> _Stage:
+    assert network.blocks is not None  # one that has none is refused before
+    widths = [network.blocks.stem, *(tap.channels for tap in network.taps)]
+    strides = [tap.stride for tap in network.taps]
+    return _Stage(
+        network.blocks.counts[stage - 1],
+        (widths[stage - 1], widths[stage]),
+        tuple(strides[max(0, stage - 2) : stage]),
+    )
+
+
+def _made(stage: _Stage) -> str:
+    return f"{stage.widths[1]} channels of {stage.widths[0]}"
+
+
+def _sized(stage: _Stage) -> str:
+    *enters, leaves = (f"1/{stride}" for stride in stage.strides)
+    return f"{leaves} of the image's side{f' from {enters[0]}' if enters else ''}"
+
+
+METHOD = IAKD

@@ -1,0 +1,150 @@
+"""Student Helping Teacher: Teacher Evolution via Self-Knowledge Distillation (Li et al., arXiv 2110.00329)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ctkd_search.config import Range
+from ctkd_search.distill.methods.base import ABOVE_ZERO, Answer, Baseline, Method, Needs, Parameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ctkd_search.distill.around import Around, Context
+    from ctkd_search.distill.teachers import Lesson
+    from ctkd_search.models.network import TappedNetwork
+    from ctkd_search.models.registry import Architecture
+
+_BRANCHES = ("branch_weight", "distill_weight", "feature_weight")
+
+
+class TESKD(Method):
+    """The network teaches branches of its own, and learns through what they ask of its feature maps.
+
+    With the network's logits z and pooled features f, over the branches b of `ctkd_search.distill.branches`:
+
+        L = label_weight · CE(z, y) + branch_weight · Σ_b CE(z_b, y)
+            + distill_weight · Σ_b T² · KL(softmax(z / T) ‖ softmax(z_b / T))
+            + feature_weight · Σ_b Σ (f_b - stop_grad(f))² where f_b > 0 or f > 0, summed over the batch.
+
+    z is not detached: the divergence teaches the network too, as do all of the branches' terms through its maps. There
+    is no teacher beside the network itself, and it alone is evaluated and deployed.
+    """
+
+    name: ClassVar[str] = "teskd"
+    summary: ClassVar[str] = "branches on the network's own feature maps, which it teaches and learns through"
+    paper: ClassVar[str] = "arXiv 2110.00329"
+    beside: ClassVar[str] = "a set of branches on its feature maps"
+    teacherless: ClassVar[bool] = True
+    parameters: ClassVar[tuple[Parameter, ...]] = (
+        Parameter("label_weight", 0.2, "weight of the network's own cross-entropy", "l=", range=ABOVE_ZERO),
+        Parameter(
+            "branch_weight",
+            0.2,
+            "weight of the branches' cross-entropy",
+            "b=",
+            range=Range(0),
+            term="loss_branches",
+        ),
+        Parameter(
+            "distill_weight",
+            0.8,
+            "weight of the divergence between the network's softened predictions and the branches'",
+            "d=",
+            range=Range(0),
+            term="loss_distill",
+        ),
+        Parameter(
+            "temperature",
+            4.0,
+            "temperature that softens the predictions of the network and its branches",
+            "T=",
+            range=ABOVE_ZERO,
+            only_with={"distill_weight": ABOVE_ZERO},
+        ),
+        Parameter(
+            "feature_weight",
+            1e-7,
+            "weight of the distance between the branches' features and the network's, which is summed over the batch",
+            "f=",
+            range=Range(0),
+            term="loss_feature",
+        ),
+        Parameter(
+            "branch_width",
+            1.0,
+            "channels of the branches, as a multiple of those of the network's last feature map",
+            "w=",
+            kind="choice",
+            choices=(0.125, 0.25, 0.5, 1.0, 2.0),
+        ),
+    )
+    baselines: ClassVar[tuple[Baseline, ...]] = (
+        Baseline("teskd", "the student with branches that it teaches (Li et al., arXiv 2110.00329)"),
+    )
+
+    @property
+    def branched(self) -> bool:
+        """Whether any term of the branches has a weight."""
+        return any(self.values[weight] > 0 for weight in _BRANCHES)
+
+    @property
+    def needs(self) -> Needs:
+        """Nothing."""
+        return Needs()
+
+    def essence(self) -> dict[str, Any]:
+        """The student alone where neither the branches nor another weight of the labels makes it another."""
+        if not self.branched and self.values["label_weight"] == 1:
+            return {"name": "none"}
+        told = super().essence()
+        return told if self.branched else {key: value for key, value in told.items() if key != "branch_width"}
+
+    def around(self, student: TappedNetwork, context: Context) -> TappedNetwork | Around:
+        """The student with its branches."""
+        from ctkd_search.distill.branches import Branches
+        from ctkd_search.models.registry import maps
+
+        if not self.branched:
+            return student
+        shapes = maps(context.student.name, context.geometry)
+        width = max(1, int(shapes[-1].channels * self.values["branch_width"]))
+        with context.seeded("branches"):
+            return Branches(student, shapes, context.geometry.classes, width)
+
+    def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
+        """Cross-entropy of the network and of its branches, their divergence, and the distance of their features."""
+        from ctkd_search.distill import losses
+
+        cross_entropy = losses.F.cross_entropy
+        terms = {"loss_ce": self.label_weight * cross_entropy(answer.logits, lesson.labels)}
+        if not self.branched:
+            return terms
+        logits = [said.float() for said in answer.more.logits]
+        if self.values["branch_weight"] > 0:
+            terms["loss_branches"] = self.branch_weight * _sum(cross_entropy(said, lesson.labels) for said in logits)
+        if self.values["distill_weight"] > 0:
+            terms["loss_distill"] = self.distill_weight * _sum(
+                losses.mutual_divergence(said, answer.logits, self.temperature) for said in logits
+            )
+        if self.values["feature_weight"] > 0:
+            own = answer.more.backbone.float()
+            terms["loss_feature"] = self.feature_weight * _sum(
+                losses.active_distance(features.float(), own) for features in answer.more.features
+            )
+        return terms
+
+    def fault(self, teacher: Architecture, student: Architecture) -> str | None:
+        """Why it cannot be taught to a student, or None: a branch needs two feature maps."""
+        if self.branched and len(student.taps) < 2:
+            return f"{student.name} has one feature map, and the branches of {self.name} need two or more"
+        return None
+
+
+def _sum(terms: Iterable[Tensor]) -> Tensor:
+    first, *others = terms
+    return sum(others, first)
+
+
+METHOD = TESKD
