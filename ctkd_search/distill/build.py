@@ -131,7 +131,9 @@ def make_trainer(
         inside = experts.identity(config.epochs - 1) if method.needs.network else None
         step = steps.take((config.student, splits.geometry, recipe, inside, method.structure()), fresh)
         step.recipe = config.train
-    return Trainer(step, teachers, config.epochs, splits.validation, stream.normalise, config.metrics)
+    return Trainer(
+        step, teachers, config.epochs, splits.validation, stream.normalise, config.metrics, config.seed_of_student
+    )
 
 
 def new_step(

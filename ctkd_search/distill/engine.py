@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Literal, TypeVar
 
@@ -45,6 +47,17 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Non
         # Cached casts would outlive a CUDA graph's capture; each weight is used once a step anyhow.
         cache_enabled=device.type != "cuda",
     )
+
+
+@contextlib.contextmanager
+def drawing(device: torch.device, seed: int) -> Iterator[None]:
+    """Lets a network draw random numbers, as dropout does, from a seed; everybody else's stay as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def place(network: Network, device: torch.device) -> Network:

@@ -169,7 +169,7 @@ def make_stream(splits: Splits, augment: Augment, seed: int, device: torch.devic
 def start_teacher(run: TeacherRun, splits: Splits, device: torch.device) -> ScratchTeacher:
     """A run's teacher before its first step."""
     network = build(run.architecture, splits.geometry, derived_seed("teacher", run.seed))
-    return ScratchTeacher(place(network, device), run.recipe, run.epochs)
+    return ScratchTeacher(place(network, device), run.recipe, run.epochs, run.seed)
 
 
 def is_prepared(run: TeacherRun, cache: TeacherCache, wanted: Wanted) -> bool:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ctkd_search.config import Recipe
-from ctkd_search.data.stream import Plan, Stream
+from ctkd_search.data.stream import Plan, Stream, derived_seed
 from ctkd_search.distill import losses
-from ctkd_search.distill.engine import autocast, make_optimizer, set_lr
+from ctkd_search.distill.engine import autocast, drawing, make_optimizer, set_lr
 from ctkd_search.distill.methods.base import Request
 from ctkd_search.models.network import TappedNetwork
 
@@ -81,12 +81,14 @@ class ScratchTeacher:
         network: The network with its initial weights, on the stream's device.
         recipe: How it is trained.
         epochs: How many epochs its learning-rate schedule spans.
+        seed: Seed of what the network draws while it is trained, as dropout does.
     """
 
-    def __init__(self, network: TappedNetwork, recipe: Recipe, epochs: int) -> None:
+    def __init__(self, network: TappedNetwork, recipe: Recipe, epochs: int, seed: int = 0) -> None:
         self.network = network
         self.recipe = recipe
         self.epochs = epochs
+        self.seed = seed
         self.optimizer = make_optimizer(network, recipe)
 
     def train(self, batches: Iterable[tuple[Tensor, Tensor]], epoch: int) -> Iterator[Tensor]:
@@ -102,8 +104,10 @@ class ScratchTeacher:
         """
         set_lr(self.optimizer, self.recipe.lr_at(epoch, self.epochs))
         self.network.train()
-        for images, labels in batches:
-            with autocast(self.recipe.precision, images.device):
+        for number, (images, labels) in enumerate(batches):
+            # A seed for each step: what it draws must not depend on a student that draws beside it.
+            seed = derived_seed("teacher draws", self.seed, epoch, number)
+            with drawing(images.device, seed), autocast(self.recipe.precision, images.device):
                 logits, _ = self.network(images)
             logits = logits.float()
             self.optimizer.zero_grad(set_to_none=True)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ctkd_search.data.images import Pictures
-from ctkd_search.data.stream import Normalise
+from ctkd_search.data.stream import Normalise, derived_seed
+from ctkd_search.distill.engine import drawing
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.step import StudentStep
 from ctkd_search.distill.teachers import Teachers
@@ -28,6 +29,7 @@ class Trainer:
         validation: The images it is evaluated on after each epoch; may be empty.
         normalise: What is done to pixels, on the step's device.
         metrics: What is measured on them beside accuracy and loss.
+        seed: Seed of what the student draws while it is trained, as dropout does.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Trainer:
         validation: Pictures,
         normalise: Normalise,
         metrics: Collection[str] = (),
+        seed: int = 0,
     ) -> None:
         self.step = step
         self.teachers = teachers
@@ -45,6 +48,7 @@ class Trainer:
         self.validation = validation
         self.normalise = normalise
         self.metrics = metrics
+        self.seed = seed
         self.device = step.device
         self.epoch = 0
 
@@ -65,10 +69,11 @@ class Trainer:
         lr = self.step.begin_epoch(self.epoch, self.epochs)
         sums: dict[str, Tensor] = {}
         seen = 0
-        for lesson in self.teachers.lessons(self.epoch):
-            for name, value in self.step(lesson).items():
-                sums[name] = value + sums.get(name, 0)
-            seen += len(lesson.labels)
+        with drawing(self.device, derived_seed("student draws", self.seed, self.epoch)):
+            for lesson in self.teachers.lessons(self.epoch):
+                for name, value in self.step(lesson).items():
+                    sums[name] = value + sums.get(name, 0)
+                seen += len(lesson.labels)
         # The one place in an epoch where the host waits for the device.
         totals = torch.stack([total.double() for total in sums.values()]).tolist()
         means = {name: total / seen for name, total in zip(sums, totals, strict=True)}
@@ -88,27 +93,15 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on, as tensors and plain values.
 
-        The stream needs no state: it is a function of its seed and of the epoch. Torch's global random state is
-        kept for networks that draw from it, as dropout does.
+        The stream needs no state, and neither does what a network draws: both are functions of a seed and the epoch.
         """
-        state = {
-            "epoch": self.epoch,
-            **self.step.state_dict(),
-            "teachers": self.teachers.state_dict(),
-            "random": torch.get_rng_state(),
-        }
-        if self.device.type == "cuda":
-            state["random_cuda"] = torch.cuda.get_rng_state(self.device)
-        return state
+        return {"epoch": self.epoch, **self.step.state_dict(), "teachers": self.teachers.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a kept state, bit for bit on the CPU."""
         self.epoch = state["epoch"]
         self.step.load_state_dict(state)
         self.teachers.load_state_dict(state["teachers"])
-        torch.set_rng_state(state["random"].cpu())
-        if self.device.type == "cuda" and "random_cuda" in state:
-            torch.cuda.set_rng_state(state["random_cuda"].cpu(), self.device)
 
 
 def diverged(metrics: dict[str, float]) -> bool:

@@ -70,9 +70,7 @@ def _outline(named: Named, usual: Geometry) -> Outline:
     if named.taps is None:
         taps = find_stages(network, calls, usual.classes if named.source != "own" else None)
         if not taps:
-            raise UserError(
-                f"{named.text}: no feature maps were found in it; name the modules with +taps=MODULE|MODULE"
-            )
+            raise UserError(f"{named.text}: no feature maps were found; name the modules with +taps=MODULE|MODULE")
     else:
         taps = [_named_tap(named, name, network, calls) for name in named.taps]
     return Outline(tuple(taps), find_stem(network, calls, taps))

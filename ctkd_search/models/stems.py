@@ -117,8 +117,7 @@ def put_published(network: nn.Module, weights: Mapping[str, Tensor], stem: Stem,
         taken[first] = taken[first].sum(dim=1, keepdim=True)
     for name, tensor in weights.items():
         fits = name in own and own[name].shape == taken[name].shape
-        of_head = name in own and own[name].shape[0] == classes and own[name].shape[1:] == tensor.shape[1:]
-        if not fits and of_head:
+        if not fits and name in own and own[name].shape == (classes, *tensor.shape[1:]):
             taken[name] = own[name]
     with torch.no_grad():
         network.load_state_dict(taken)
