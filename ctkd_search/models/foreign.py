@@ -207,18 +207,22 @@ def _watch(named: Named, geometry: Geometry, make_it: Any) -> tuple[nn.Module, l
     Raises:
         UserError: It cannot be made, does not take such images, or gives no logits.
     """
+    network: nn.Module | None = None
     try:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of weights without numbers
             network = make_it()
         calls, output = watched(network, _black(geometry, "meta"))
-    except Exception:  # what cannot be done without numbers; what is wrong with it, the CPU tells
+    except Exception as failed:  # what cannot be done without numbers; what is wrong with it, the CPU tells
+        refused = f"{named.text} does not take images of {geometry.image_size} pixels"
+        if network is not None and named.source != "own":
+            # It was made, so that it is the images that the library's network does not take.
+            raise UserError(f"{refused}: {reason(named, failed)}") from None
         network = make_it()
         try:
             calls, output = _watched_on_cpu(network, geometry)
         except Exception as error:  # whatever the network raises
-            size = geometry.image_size
-            raise UserError(f"{named.text} does not take images of {size} pixels: {reason(named, error)}") from None
+            raise UserError(f"{refused}: {reason(named, error)}") from None
     wanted = (_WATCHED_IMAGES, geometry.classes)
     if not isinstance(output, Tensor) or tuple(output.shape) != wanted:
         got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"

@@ -32,7 +32,7 @@ def command(*words, cwd):
 def searched(directory, **space):
     """Runs a search of two trials; returns them."""
     space = {
-        "budget": {"trials": 2, "epochs": 2},
+        "budget": {"trials": 2, "epochs": 2, "grace_period": 2},
         "train": {"batch_size": 32},
         "teachers": {"recipe": {"batch_size": 32, "lr": 0.05}},
         **space,
