@@ -22,6 +22,8 @@ _DECLARED: dict[str, tuple[type[Method], Baseline]] = {
 }
 # Each baseline that a method declares, in the order in which they are run, and what it is.
 BASELINES = {name: baseline.summary for name, (_, baseline) in _DECLARED.items()}
+# Those that final trainings are compared with unless they are told otherwise.
+USUAL = tuple(name for name, (_, baseline) in _DECLARED.items() if baseline.usual)
 
 
 def is_papers(name: str) -> bool:
@@ -60,6 +62,13 @@ def baseline_method(name: str, own: Callable[[Parameter], Any]) -> dict[str, Any
         for item in method.parameters
     }
     return {"name": method.name, **values}
+
+
+def anchors_fault(config: TrialConfig) -> str | None:
+    """Why a config's method cannot have the expert's weights from along its training, or None."""
+    if make_method(config.method).needs.anchors and config.teachers.expert.checkpoint_of(config.teacher):
+        return "it needs weights from along the expert's training, which a checkpoint of your own does not have"
+    return None
 
 
 def baseline_config(space: Space, name: str, pair: str) -> TrialConfig:

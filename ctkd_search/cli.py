@@ -167,8 +167,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--baselines",
         metavar="NAMES",
-        help="baselines to train beside it, as in student-alone,kd, or none (default: every one where there are "
-        "several seeds, none where there is one)",
+        help="baselines to train beside it, as in student-alone,dkd, or none (default: student-alone, kd, at, "
+        "scratch-only and ctkd-paper where there are several seeds, none where there is one)",
     )
     train.add_argument("--resume", action="store_true", help="go on with the newest final training of this config")
     train.add_argument("--device", choices=("cpu", "cuda"), help="where to compute (default: a GPU if there is one)")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ctkd_search import data, models
-from ctkd_search.baselines import baseline_config
+from ctkd_search.baselines import anchors_fault, baseline_config
 from ctkd_search.config import Augment, DatasetConfig, Recipe, Seed, TeachersConfig
 from ctkd_search.conflicts import note_conflicts
 from ctkd_search.distill.methods.base import Method, Parameter, make_method, methods
@@ -227,9 +227,12 @@ class _Reader:
         """Refuses baselines that cannot be taught to one of the pairs."""
         for number, name in enumerate(self.document.data.get("baselines") or ()):
             for pair in space.pairs():
-                method = make_method(baseline_config(space, name, pair).method)
-                if fault := pair_fault(pair, [method], self.geometry):
+                config = baseline_config(space, name, pair)
+                if fault := pair_fault(pair, [make_method(config.method)], self.geometry):
                     self.fault(("baselines", number), f"{name} does not go with {fault}")
+                    break
+                if fault := anchors_fault(config):
+                    self.fault(("baselines", number), f"{name} does not go with teachers.expert.checkpoint: {fault}")
                     break
         self.document.raise_problems()
 

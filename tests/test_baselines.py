@@ -108,7 +108,7 @@ def test_a_parameter_that_is_not_searched_beside_the_papers_settings_has_its_def
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("student-alone", set()),
+        ("student-alone", {"none.label_smoothing"}),
         ("kd", {"kd.temperature", "kd.weight"}),
         ("at", {"at.beta", "at.attention_layers"}),
         ("scratch-only", {f"scratch-only.{key}" for key in ("alpha", "alpha_schedule", "step_loss", "temperature")}),
@@ -154,3 +154,31 @@ def test_a_baseline_that_a_pair_cannot_be_taught_by_is_refused_with_the_reason()
     ):
         space(search, baselines=["kd", "ctkd-as-released"])
     assert space({**search, "pair": A}, baselines=["ctkd-as-released"]).strategy.baselines == ("ctkd-as-released",)
+
+
+@pytest.mark.parametrize(
+    ("baselines", "sections", "said"),
+    [
+        (
+            ["kd", "fs"],
+            {},
+            "baselines.1 fs does not go with wrn-16-2/resnet8: the statistics of layer 1 ",
+        ),
+        (["kd", "fs-bridged"], {}, None),
+        (
+            ["rco"],
+            {"teachers": {"expert": {"checkpoint": "mine.pt"}}},
+            "baselines.0 rco does not go with teachers.expert.checkpoint: it needs",
+        ),
+    ],
+)
+def test_a_baseline_that_cannot_teach_a_pair_is_refused_when_the_space_is_read(baselines, sections, said, tmp_path):
+    (tmp_path / "mine.pt").touch()
+    if "teachers" in sections:
+        sections["teachers"]["expert"]["checkpoint"] = str(tmp_path / "mine.pt")
+    if said is None:
+        assert space(baselines=baselines).strategy.baselines == tuple(baselines)
+        return
+    with pytest.raises(UserError) as caught:
+        space(baselines=baselines, **sections)
+    assert said in str(caught.value)

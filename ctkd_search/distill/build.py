@@ -15,7 +15,7 @@ from ctkd_search.data.stream import Stream, derived_seed
 from ctkd_search.distill.around import Context
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.engine import place, resolve_precision
-from ctkd_search.distill.methods.base import Needs, make_method
+from ctkd_search.distill.methods.base import Method, Needs, make_method
 from ctkd_search.distill.recording import (
     Source,
     TeacherRecording,
@@ -126,10 +126,11 @@ def make_trainer(
         step = fresh()
     else:
         # The learning rate is set each epoch; the rest of the recipe is part of what a graph has captured, and so is
-        # an expert that stands in the training network.
+        # what a method has built around the student for a teacher, and an expert that stands in there.
         recipe = dataclasses.replace(config.train, lr=1.0)
+        around = config.teacher if type(method).around is not Method.around else None
         inside = experts.identity(config.epochs - 1) if method.needs.network else None
-        step = steps.take((config.student, splits.geometry, recipe, inside, method.structure()), fresh)
+        step = steps.take((config.student, splits.geometry, recipe, around, inside, method.structure()), fresh)
         step.recipe = config.train
     return Trainer(
         step, teachers, config.epochs, splits.validation, stream.normalise, config.metrics, config.seed_of_student

@@ -147,6 +147,86 @@ def channel_statistics(features: Tensor) -> Tensor:
     return torch.stack([flat.mean(dim=2), flat.var(dim=2, unbiased=False)], dim=1)
 
 
+def hint(predicted: Tensor, expert: Tensor) -> Tensor:
+    """Distance of two feature maps (arXiv 1412.6550). The larger one is averaged down to the other's size.
+
+    Args:
+        predicted: What is predicted from the student's map, shape (batch, channels, height, width), in any precision.
+        expert: Feature map of the expert, with as many channels.
+
+    Returns:
+        Mean over batch, channels and positions of the smaller map of the squared difference; a scalar.
+    """
+    own, given = predicted.float(), expert.detach()
+    if own.shape[2:] != given.shape[2:]:
+        height, width = min(own.shape[2:], given.shape[2:])
+        own, given = (F.adaptive_avg_pool2d(features, (height, width)) for features in (own, given))
+    return (own - given).pow(2).mean()
+
+
+def statistics(student: Tensor, expert: Tensor) -> Tensor:
+    """Distance of the statistics of two feature maps.
+
+    Args:
+        student: Feature map of the student, shape (batch, channels, height, width).
+        expert: Means and variances of the expert's, shape (batch, 2, channels).
+
+    Returns:
+        Squared differences of means and of variances, added up, mean over batch and channels; a scalar.
+    """
+    return (channel_statistics(student) - expert.detach()).pow(2).sum(dim=1).mean()
+
+
+def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float | Tensor) -> Tensor:
+    """Cross-entropy with labels of which a share is spread evenly over all classes (arXiv 1512.00567, section 7).
+
+    Torch's own takes no tensor for the share, which a captured step must read from one.
+
+    Args:
+        logits: Logits, shape (batch, classes).
+        labels: Classes, shape (batch,).
+        smoothing: The share, in [0, 1).
+
+    Returns:
+        Mean over the batch, in nats; a scalar.
+    """
+    predicted = F.log_softmax(logits, dim=1)
+    return (1 - smoothing) * F.nll_loss(predicted, labels) - smoothing * predicted.mean()
+
+
+def decoupled_divergences(
+    student: Tensor, teacher: Tensor, labels: Tensor, temperature: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """The divergence of softened predictions in two parts (arXiv 2203.08679, section 3.1).
+
+    Args:
+        student: Logits of the student, shape (batch, classes).
+        teacher: Logits of a teacher, same shape; no gradient flows to them.
+        labels: The right classes, shape (batch,).
+        temperature: What the logits are divided by, greater than 0.
+
+    Returns:
+        temperature² · KL of the right class against all others, and temperature² · KL of the other classes among
+        themselves; both teacher ‖ student, means over the batch, scalars.
+    """
+    own, given = student / temperature, teacher.detach() / temperature
+    right = labels.unsqueeze(1)
+    # Indices rather than a mask, whose result would have no shape that a captured step knows.
+    others = torch.arange(student.shape[1] - 1, device=labels.device).expand(len(labels), -1)
+    others = others + (others >= right)
+
+    def parts(logits: Tensor) -> tuple[Tensor, Tensor]:
+        rest = logits.gather(1, others)
+        binary = torch.cat([logits.gather(1, right), rest.logsumexp(dim=1, keepdim=True)], dim=1)
+        return F.log_softmax(binary, dim=1), F.log_softmax(rest, dim=1)
+
+    target, among = (
+        temperature**2 * F.kl_div(ours, theirs, log_target=True, reduction="batchmean")
+        for ours, theirs in zip(parts(own), parts(given), strict=True)
+    )
+    return target, among
+
+
 def correct(logits: Tensor, labels: Tensor) -> Tensor:
     """How many predictions are right, as a scalar tensor on the same device."""
     return (logits.argmax(dim=1) == labels).sum()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctkd_search import data
-from ctkd_search.baselines import BASELINES, baseline_method, is_papers
+from ctkd_search.baselines import BASELINES, USUAL, anchors_fault, baseline_method, is_papers
 from ctkd_search.config import TrialConfig, plain
 from ctkd_search.distill.methods.base import Parameter, make_method, methods, same_meaning
 from ctkd_search.distributions import Constant
@@ -137,7 +137,7 @@ def choose_baselines(asked: str | None, config: TrialConfig, seeds: int) -> tupl
     """Which baselines are trained beside a config.
 
     Args:
-        asked: Names with commas between them, or ``none``; None for the default: every baseline where there are
+        asked: Names with commas between them, or ``none``; None for the default: the usual ones where there are
             several seeds, and none where there is one.
         config: The config.
         seeds: How many seeds there are.
@@ -150,7 +150,7 @@ def choose_baselines(asked: str | None, config: TrialConfig, seeds: int) -> tupl
     """
     if asked == "none" or (asked is None and seeds == 1):
         return (), []
-    names = list(BASELINES) if asked is None else [name.strip() for name in asked.split(",")]
+    names = list(USUAL) if asked is None else [name.strip() for name in asked.split(",")]
     known = f"there are: {', '.join(BASELINES)}, or none for no baseline"
     for number, name in enumerate(names):
         if name not in BASELINES:
@@ -192,8 +192,12 @@ def _config_of(config: TrialConfig, baseline: str | None) -> TrialConfig:
 
 def _fault(config: TrialConfig, name: str) -> str | None:
     """Why a baseline means nothing beside a config, or None."""
-    made = make_method(_config_of(config, name).method)
+    beside = _config_of(config, name)
+    made = make_method(beside.method)
     if made.essence() == make_method(config.method).essence():
         return "is what the config itself does"
+    fault = anchors_fault(beside)
+    if fault:
+        return f"does not go with the expert ({fault})"
     fault = pair_fault(_pair(config), [made], data.geometry(config.dataset))
     return f"does not go with the pair ({fault})" if fault else None

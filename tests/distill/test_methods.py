@@ -46,7 +46,8 @@ def with_effect(name, key):
     for other, allowed in parameter_of(name, key).only_with.items():
         if values[other] not in allowed:
             values[other] = inside(allowed)
-    if parameter_of(name, key).term and not values[key]:
+    # A number of 0 switches something off, and that is a structure of its own.
+    if parameter_of(name, key).kind == "float" and not values[key]:
         values[key] = 0.5
     return values
 
@@ -70,6 +71,9 @@ def other_values(parameter, value):
         return [choice for choice in parameter.choices if choice != value]
     if parameter.kind == "layers":
         return OTHER_LAYERS
+    if parameter.range is not None and parameter.range.high == 1:
+        # Shares of the epochs among them: far enough from each other for a few epochs to tell.
+        return [share for share in (0.3, 0.8) if share != value]
     other = [number for number in (value * 2, value / 2, value + 1, value + 0.5) if number != value]
     return [number for number in other if parameter.fault(number) is None][:2]
 
@@ -81,24 +85,32 @@ class Classroom:
         self.method = make_method(values)
         pairs = [(describe(teacher), describe(student)) for teacher, student in PAIRS]
         teacher, student = next(pair for pair in pairs if self.method.fault(*pair) is None)
-        self.architecture = student.name
+        self.teacher, self.architecture = teacher.name, student.name
         self.expert = build(teacher.name, GEOMETRY, seed=1).eval().requires_grad_(False)
         self.student = place(build(student.name, GEOMETRY, seed=seed), CPU)
         context = Context(teacher, student, GEOMETRY, seed, EPOCHS, CPU, lambda: self.expert)
         self.network = place(self.method.around(self.student, context), CPU)
         self.recipe = Recipe(batch_size=12, lr=0.01, precision="float32")
 
-    def lesson(self, number=0):
+    def expert_of(self, epoch):
+        """The expert that teaches in an epoch: another one for each anchor."""
+        anchors = self.method.needs.anchors
+        if not anchors:
+            return self.expert
+        share = anchors[epoch * len(anchors) // EPOCHS]
+        return build(self.teacher, GEOMETRY, seed=round(1000 * share)).eval().requires_grad_(False)
+
+    def lesson(self, number=0, epoch=0):
         generator = torch.Generator().manual_seed(number)
         images = torch.randn(12, 1, 8, 8, generator=generator)
-        logits, maps = self.expert(images)
+        logits, maps = self.expert_of(epoch)(images)
         needs = self.method.needs
         scratch = torch.randn(12, 10, generator=generator) if needs.scratch else None
         said = {request: _answer(request, logits, maps) for request in needs.expert}
         return Lesson(images, torch.arange(12) % 10, scratch, said)
 
-    def terms(self, number=0):
-        lesson = self.lesson(number)
+    def terms(self, number=0, epoch=0):
+        lesson = self.lesson(number, epoch)
         return self.method.terms(Answer(*self.network(lesson.images)), lesson)
 
     def step(self):
@@ -111,7 +123,7 @@ def trajectory(values):
     found = []
     for epoch in range(EPOCHS):
         room.method.begin_epoch(epoch, EPOCHS)
-        found += [{key: term.item() for key, term in room.terms(step).items()} for step in range(3)]
+        found += [{key: term.item() for key, term in room.terms(step, epoch).items()} for step in range(3)]
     return found
 
 

@@ -62,6 +62,19 @@ def test_a_trial_of_another_structure_has_a_step_of_its_own(key, splits, cache):
     assert other[0] == trained(changed(RECORDED, key, STRUCTURE[key]), splits, cache)[0]
 
 
+@pytest.mark.parametrize("name", ["dml", "fitnets"])
+def test_what_is_built_around_a_student_for_one_teacher_serves_no_other(name, splits, cache):
+    pool = StepPool()
+    wide, narrow = (
+        changed(changed(RECORDED, "method", {"name": name}), "teacher", teacher) for teacher in ("wrn-10-2", "wrn-10-1")
+    )
+    first = trained(wide, splits, cache, pool)
+    second = trained(narrow, splits, cache, pool)
+    assert first[2].step is not second[2].step
+    assert second[0] == trained(narrow, splits, cache)[0]
+    assert trained(wide, splits, cache, pool)[2].step is first[2].step
+
+
 def test_a_pool_keeps_those_used_last(splits, cache):
     pool = StepPool(most=2)
     configs = [changed(RECORDED, "train.batch_size", size) for size in (16, 8, 4)]

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from ctkd_search.baselines import BASELINES
+from ctkd_search.baselines import BASELINES, USUAL
 from ctkd_search.config import DatasetConfig, ExpertConfig, Recipe, TeachersConfig, TrialConfig
 from ctkd_search.distill.build import teacher_runs
 from ctkd_search.distill.methods.base import Needs, make_method
@@ -144,17 +144,19 @@ def test_what_is_shown_of_a_training_is_what_has_an_effect(name):
     assert {key: trial.values[key] for key in recipe} == recipe
     assert trial.values["pair"] == "wrn-10-1/resnet8"
     assert trial.values["method"] == config.method["name"]
-    named = {key.rpartition(".")[2]: value for key, value in trial.values.items()}
-    assert ("temperature" in named) == ("temperature" in config.method)
-    assert ("attention_layers" in named) == ("beta" in config.method)
-    settled = make_method(config.method).values
+    made = make_method(config.method)
     own = {key: value for key, value in shown_values(config).items() if key not in {*recipe, "pair", "method"}}
-    assert own == {key: settled[key.rpartition(".")[2]] for key in own}
+    assert {key.rpartition(".")[2]: value for key, value in own.items()} == {
+        item.name: made.values[item.name] for item in made.effective_parameters()
+    }
 
 
-def test_every_baseline_is_trained_by_default_where_there_are_several_seeds():
+def test_the_usual_baselines_are_trained_by_default_where_there_are_several_seeds():
     assert choose_baselines(None, a_config(), 1) == ((), [])
-    assert choose_baselines(None, a_config(), 2) == (tuple(BASELINES), [])
+    chosen, notes = choose_baselines(None, a_config(), 2)
+    assert set(chosen) == {"student-alone", "kd", "at", "scratch-only", "ctkd-paper"} == set(USUAL)
+    assert notes == []
+    assert choose_baselines(ALL, a_config(), 1) == (tuple(BASELINES), [])
     assert choose_baselines("none", a_config(), 5) == ((), [])
     assert choose_baselines("kd, student-alone", a_config(), 1) == (("student-alone", "kd"), [])
 
@@ -174,10 +176,27 @@ def test_every_baseline_is_trained_by_default_where_there_are_several_seeds():
 )
 def test_a_baseline_that_is_the_config_itself_is_left_out_or_refused(method, left_out):
     chosen, notes = choose_baselines(None, a_config(method), 2)
-    assert set(BASELINES) - set(chosen) == {left_out}
+    assert set(USUAL) - set(chosen) == {left_out}
     assert notes == [f"baseline {left_out} is left out: it is what the config itself does"]
     with pytest.raises(UserError, match=f"--baselines: {left_out} is what the config itself does; leave it out"):
         choose_baselines(ALL, a_config(method), 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked", "said"),
+    [
+        ({"teacher": "wrn-10-2"}, "fs", "fs does not go with the pair .*bridge: true"),
+        (
+            {"teachers": TeachersConfig(expert=ExpertConfig(checkpoint={"wrn-10-1": "mine.pt"}))},
+            "rco",
+            "rco does not go with the expert .*which a checkpoint of your own does not have",
+        ),
+    ],
+)
+def test_a_baseline_that_the_teachers_of_a_config_cannot_give_is_refused(changes, asked, said):
+    with pytest.raises(UserError, match=said):
+        choose_baselines(asked, dataclasses.replace(a_config(), **changes), 2)
+    assert choose_baselines("fs-bridged,kd", dataclasses.replace(a_config(), **changes), 2)[0] == ("kd", "fs-bridged")
 
 
 def test_a_baseline_whose_maps_cannot_be_compared_is_left_out():

@@ -16,7 +16,7 @@ class AttentionTransfer(CTKD):
     paper: ClassVar[str] = "arXiv 1612.03928"
     parameters: ClassVar[tuple[Parameter, ...]] = only(CTKD.parameters, "beta", "attention_layers")
     baselines: ClassVar[tuple[Baseline, ...]] = (
-        Baseline("at", "the expert's attention alone (Zagoruyko and Komodakis, arXiv 1612.03928)"),
+        Baseline("at", "the expert's attention alone (Zagoruyko and Komodakis, arXiv 1612.03928)", usual=True),
     )
 
 

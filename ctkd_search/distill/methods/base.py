@@ -140,12 +140,14 @@ class Baseline:
             the parameter, and the paper's elsewhere.
         papers: Whether all of them are the paper's, or the nearest that the space has, even where a config's own are
             known.
+        usual: Whether final trainings are compared with it unless they are told otherwise.
     """
 
     name: str
     summary: str
     values: Mapping[str, Any] = field(default_factory=dict)
     papers: bool = False
+    usual: bool = False
 
 
 class Method(ABC):

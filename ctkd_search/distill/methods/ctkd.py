@@ -98,7 +98,9 @@ class CTKD(Method):
         ),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (
-        Baseline("ctkd-paper", "CTKD with the paper's settings, or the nearest that the space has", papers=True),
+        Baseline(
+            "ctkd-paper", "CTKD with the paper's settings, or the nearest that the space has", papers=True, usual=True
+        ),
     )
 
     def weighs(self, weight: str) -> bool:

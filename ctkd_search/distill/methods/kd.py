@@ -25,7 +25,14 @@ class KD(Method):
     summary: ClassVar[str] = "the expert's softened predictions beside the labels"
     paper: ClassVar[str] = "arXiv 1503.02531"
     parameters: ClassVar[tuple[Parameter, ...]] = (
-        Parameter("temperature", 4.0, "temperature that softens both logits", "T=", range=ABOVE_ZERO),
+        Parameter(
+            "temperature",
+            4.0,
+            "temperature that softens both logits",
+            "T=",
+            range=ABOVE_ZERO,
+            only_with={"weight": ABOVE_ZERO},
+        ),
         Parameter(
             "weight",
             0.9,
@@ -36,7 +43,7 @@ class KD(Method):
         ),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (
-        Baseline("kd", "the expert's predictions (Hinton et al., arXiv 1503.02531)"),
+        Baseline("kd", "the expert's predictions (Hinton et al., arXiv 1503.02531)", usual=True),
     )
 
     @property

@@ -1,10 +1,11 @@
-"""No distillation: the student learns from the labels alone."""
+"""No distillation: the student learns from the labels alone, smoothed if asked for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ctkd_search.distill.methods.base import Answer, Baseline, Method, Needs
+from ctkd_search.config import Range
+from ctkd_search.distill.methods.base import Answer, Baseline, Method, Needs, Parameter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,23 +14,45 @@ if TYPE_CHECKING:
 
 
 class Alone(Method):
-    """L = CE(z_s, y)."""
+    """L = CE(z_s, q), where q is the label, or (1 - label_smoothing) · label + label_smoothing / classes."""
 
     name: ClassVar[str] = "none"
     summary: ClassVar[str] = "the labels alone, without any teacher"
     teacherless: ClassVar[bool] = True
-    baselines: ClassVar[tuple[Baseline, ...]] = (Baseline("student-alone", "the student without any teacher"),)
+    parameters: ClassVar[tuple[Parameter, ...]] = (
+        Parameter(
+            "label_smoothing",
+            0.0,
+            "share of each label that is spread evenly over all classes (Szegedy et al., arXiv 1512.00567)",
+            "s=",
+            range=Range(0, 1, open_high=True),
+        ),
+    )
+    baselines: ClassVar[tuple[Baseline, ...]] = (
+        Baseline("student-alone", "the student without any teacher", {"label_smoothing": 0.0}, usual=True),
+        Baseline(
+            "label-smoothing",
+            "the student without any teacher, a tenth of each label spread (Szegedy et al., arXiv 1512.00567)",
+            {"label_smoothing": 0.1},
+        ),
+    )
 
     @property
     def needs(self) -> Needs:
         """Nothing."""
         return Needs()
 
+    def essence(self) -> dict[str, Any]:
+        """Without smoothing there is nothing to tell."""
+        return super().essence() if self.values["label_smoothing"] else {"name": self.name}
+
     def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
         """Cross-entropy."""
         from ctkd_search.distill import losses
 
-        return {"loss_ce": losses.F.cross_entropy(answer.logits, lesson.labels)}
+        if not self.values["label_smoothing"]:
+            return {"loss_ce": losses.F.cross_entropy(answer.logits, lesson.labels)}
+        return {"loss_ce": losses.smoothed_cross_entropy(answer.logits, lesson.labels, self.label_smoothing)}
 
 
 METHOD = Alone

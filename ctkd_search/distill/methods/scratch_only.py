@@ -16,7 +16,9 @@ class ScratchOnly(CTKD):
     parameters: ClassVar[tuple[Parameter, ...]] = only(
         CTKD.parameters, "step_loss", "temperature", "alpha", "alpha_schedule", "alpha_share"
     )
-    baselines: ClassVar[tuple[Baseline, ...]] = (Baseline("scratch-only", "the scratch teacher's logits alone"),)
+    baselines: ClassVar[tuple[Baseline, ...]] = (
+        Baseline("scratch-only", "the scratch teacher's logits alone", usual=True),
+    )
 
 
 METHOD = ScratchOnly

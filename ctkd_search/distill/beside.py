@@ -1,0 +1,65 @@
+"""What several methods train beside the student: a peer, and bridges between maps of different widths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ctkd_search.distill.around import Around, Context
+from ctkd_search.models.network import TappedNetwork, conv1x1
+
+
+class WithPeer(Around):
+    """The student and a peer that sees the same images; an answer's ``more`` is the peer's logits.
+
+    Args:
+        student: The student.
+        peer: The peer.
+    """
+
+    def __init__(self, student: TappedNetwork, peer: TappedNetwork) -> None:
+        super().__init__(student)
+        self.peer = peer
+
+    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Student's logits and maps, and the peer's logits."""
+        logits, maps = self.student(images)
+        said, _ = self.peer(images)
+        return logits, maps, said
+
+
+class Bridged(Around):
+    """The student, and a 1x1 convolution from each of some maps to the expert's width.
+
+    An answer's ``more`` holds the maps after them, in the order of `layers`.
+
+    Args:
+        student: The student.
+        context: What is known of both networks, and the seed of the convolutions' initial weights.
+        layers: Which maps, from 1.
+        normalised: Whether a batch normalisation follows each convolution.
+    """
+
+    def __init__(
+        self, student: TappedNetwork, context: Context, layers: Sequence[int], normalised: bool = False
+    ) -> None:
+        super().__init__(student)
+        self.layers = tuple(layers)
+        with context.seeded("bridges"):
+            self.bridges = nn.ModuleList(
+                _bridge(context.student.taps[layer - 1].channels, context.teacher.taps[layer - 1].channels, normalised)
+                for layer in self.layers
+            )
+
+    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Student's logits and maps, and the bridged maps."""
+        logits, maps = self.student(images)
+        bridged = [bridge(maps[layer - 1]) for bridge, layer in zip(self.bridges, self.layers, strict=True)]
+        return logits, maps, bridged
+
+
+def _bridge(inputs: int, outputs: int, normalised: bool) -> nn.Sequential:
+    if normalised:
+        return nn.Sequential(conv1x1(inputs, outputs), nn.BatchNorm2d(outputs))
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1))

@@ -1,0 +1,79 @@
+"""Decoupled knowledge distillation (Zhao, Cui, Song, Qiu, Liang; arXiv 2203.08679)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from ctkd_search.config import Range
+from ctkd_search.distill.methods.base import ABOVE_ZERO, LOGITS, Answer, Baseline, Method, Needs, Parameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ctkd_search.distill.teachers import Lesson
+
+
+class DKD(Method):
+    """The expert's predictions in two parts, each with a weight of its own: the right class, and all others among them.
+
+    With p = softmax(z / T) and p̂ the same over the classes but the right one,
+
+    L = CE(z_s, y) + T² · (alpha · KL((p_y, 1 - p_y) ‖ (q_y, 1 - q_y)) + beta · KL(p̂ ‖ q̂)),
+
+    p for the expert and q for the student. In Hinton's form the second part is weighed by 1 - p_y, little where the
+    expert is sure: KL(p ‖ q) = KL((p_y, 1 - p_y) ‖ (q_y, 1 - q_y)) + (1 - p_y) · KL(p̂ ‖ q̂). Both parts grow over the
+    first epochs: in the authors' code over 20 of 240, here over a share, because budgets differ.
+    """
+
+    name: ClassVar[str] = "dkd"
+    summary: ClassVar[str] = "the expert's predictions, the right class and the others weighed apart"
+    paper: ClassVar[str] = "arXiv 2203.08679"
+    scheduled: ClassVar[tuple[str, ...]] = ("warmth",)
+    parameters: ClassVar[tuple[Parameter, ...]] = (
+        Parameter(
+            "temperature", 4.0, "temperature that softens the expert's logits and the student's", "T=", range=ABOVE_ZERO
+        ),
+        Parameter(
+            "alpha", 1.0, "weight of the right class against all others", "a=", range=Range(0), term="loss_target"
+        ),
+        Parameter(
+            "beta", 8.0, "weight of the other classes among themselves", "b=", range=Range(0), term="loss_others"
+        ),
+        Parameter(
+            "warmup_share",
+            20 / 240,
+            "share of the epochs over which both weights grow linearly to their value",
+            "w%",
+            range=Range(0, 1),
+        ),
+    )
+    baselines: ClassVar[tuple[Baseline, ...]] = (
+        Baseline("dkd", "decoupled knowledge distillation (Zhao et al., arXiv 2203.08679)"),
+    )
+
+    @property
+    def needs(self) -> Needs:
+        """The expert's logits; nothing if both weights are 0."""
+        return Needs(expert=(LOGITS,) if self.values["alpha"] > 0 or self.values["beta"] > 0 else ())
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Sets the share of the weights that the warm-up has reached."""
+        warmup = self.values["warmup_share"] * epochs
+        self.set_number("warmth", min(1.0, (epoch + 1) / warmup) if warmup else 1.0)
+
+    def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
+        """Cross-entropy and the two parts, each with its weight."""
+        from ctkd_search.distill import losses
+
+        terms = {"loss_ce": losses.F.cross_entropy(answer.logits, lesson.labels)}
+        if self.needs.any_expert:
+            said = lesson.expert_says[LOGITS]
+            target, others = losses.decoupled_divergences(answer.logits, said, lesson.labels, self.temperature)
+            if self.values["alpha"] > 0:
+                terms["loss_target"] = self.warmth * self.alpha * target
+            if self.values["beta"] > 0:
+                terms["loss_others"] = self.warmth * self.beta * others
+        return terms
+
+
+METHOD = DKD

@@ -1,0 +1,75 @@
+"""Deep mutual learning (Zhang, Xiang, Hospedales, Lu; arXiv 1706.00384)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from ctkd_search.config import Range
+from ctkd_search.distill.methods.base import Answer, Baseline, Method, Needs, Parameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ctkd_search.distill.around import Around, Context
+    from ctkd_search.distill.teachers import Lesson
+    from ctkd_search.models.network import TappedNetwork
+
+
+class DML(Method):
+    """Two untrained networks that teach each other: the student, and a peer that is trained in the same steps.
+
+    L = CE(z_s, y) + weight · KL(p_peer ‖ p_s) for the student and CE(z_peer, y) + weight · KL(p_s ‖ p_peer) for the
+    peer, where what the other says is taken as it is: no gradient flows to it. The paper updates one after the other
+    and weighs the divergence by 1; here both learn from what they said before the step. The peer learns by the
+    student's recipe, and is dropped in the end.
+    """
+
+    name: ClassVar[str] = "dml"
+    summary: ClassVar[str] = "a peer that learns from the student while the student learns from it"
+    paper: ClassVar[str] = "arXiv 1706.00384"
+    beside: ClassVar[str] = "the peer"
+    parameters: ClassVar[tuple[Parameter, ...]] = (
+        Parameter("weight", 1.0, "weight of what the other predicts", "w=", range=Range(0), term="loss_mutual"),
+        Parameter(
+            "peer",
+            "teacher",
+            "architecture of the peer",
+            "p:",
+            kind="choice",
+            choices=("teacher", "student"),
+            only_with={"weight": Range(0, open_low=True)},
+            note="`teacher`: the pair's teacher, untrained; `student`: the student's own",
+        ),
+    )
+    baselines: ClassVar[tuple[Baseline, ...]] = (
+        Baseline("dml", "mutual learning with an untrained teacher (Zhang et al., arXiv 1706.00384)"),
+    )
+
+    @property
+    def needs(self) -> Needs:
+        """Nothing: what the peer says depends on the student, so that it cannot have been recorded."""
+        return Needs()
+
+    def around(self, student: TappedNetwork, context: Context) -> TappedNetwork | Around:
+        """The student with its peer, unless they do not learn from each other."""
+        if not self.values["weight"]:
+            return student
+        from ctkd_search.distill.beside import WithPeer
+
+        architecture = context.teacher if self.values["peer"] == "teacher" else context.student
+        return WithPeer(student, context.build(architecture.name, "peer"))
+
+    def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
+        """Cross-entropy and divergence of the student, then of its peer."""
+        from ctkd_search.distill import losses
+
+        terms = {"loss_ce": losses.F.cross_entropy(answer.logits, lesson.labels)}
+        if self.values["weight"] > 0:
+            peer = answer.more.float()
+            terms["loss_mutual"] = self.weight * losses.softened_divergence(answer.logits, peer, 1.0)
+            terms["loss_peer"] = losses.F.cross_entropy(peer, lesson.labels)
+            terms["loss_peer_mutual"] = self.weight * losses.softened_divergence(peer, answer.logits, 1.0)
+        return terms
+
+
+METHOD = DML

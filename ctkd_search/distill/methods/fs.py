@@ -1,0 +1,103 @@
+"""Matching feature statistics (as in Yang, Martinez, Bulat, Tzimiropoulos; arXiv 2003.04289)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from ctkd_search.config import Range
+from ctkd_search.distill.methods.base import ABOVE_ZERO, Answer, Baseline, Method, Needs, Parameter, Request
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ctkd_search.distill.around import Around, Context
+    from ctkd_search.distill.teachers import Lesson
+    from ctkd_search.models.network import TappedNetwork
+    from ctkd_search.models.registry import Architecture
+
+
+class FeatureStatistics(Method):
+    """Mean and variance of each channel of the expert's feature maps, over the positions of each image.
+
+    L = CE(z_s, y) + weight · Σ_j mean over batch and channels of ((μ_s^j - μ_e^j)² + (v_s^j - v_e^j)²).
+
+    This is the squared distance that the paper begins with, not the loss through adaptive instance normalisation that
+    it goes on to; the weight is this package's own. Maps may differ in size, because statistics do not know positions;
+    where they differ in width, a 1x1 convolution before the student's statistics bridges them if it is asked for.
+    """
+
+    name: ClassVar[str] = "fs"
+    summary: ClassVar[str] = "mean and variance of each channel of the expert's feature maps"
+    paper: ClassVar[str] = "arXiv 2003.04289"
+    parameters: ClassVar[tuple[Parameter, ...]] = (
+        Parameter("weight", 0.1, "weight of the statistics", "w=", range=Range(0), term="loss_statistics"),
+        Parameter(
+            "statistics_layers",
+            (1, 2, 3),
+            "which feature maps' statistics are compared",
+            "L",
+            kind="layers",
+            only_with={"weight": ABOVE_ZERO},
+        ),
+        Parameter(
+            "bridge",
+            False,
+            "whether 1x1 convolutions bring the student's maps to the expert's width before their statistics are taken",
+            "bridge=",
+            kind="choice",
+            choices=(False, True),
+            only_with={"weight": ABOVE_ZERO},
+            note="trained beside the student; without them, widths that disagree are refused",
+        ),
+    )
+    baselines: ClassVar[tuple[Baseline, ...]] = (
+        Baseline("fs", "the statistics of the expert's maps (Yang et al., arXiv 2003.04289)", {"bridge": False}),
+        Baseline("fs-bridged", "the same through 1x1 convolutions, for maps of different widths", {"bridge": True}),
+    )
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers whose statistics are compared; none if they have no weight."""
+        layers: tuple[int, ...] = self.values["statistics_layers"]
+        return layers if self.values["weight"] > 0 else ()
+
+    @property
+    def needs(self) -> Needs:
+        """The statistics of the layers."""
+        return Needs(expert=tuple(Request("statistics", layer) for layer in self.layers))
+
+    def fault(self, teacher: Architecture, student: Architecture) -> str | None:
+        """The layers must be in both, with as many channels unless they are bridged."""
+        if missing := super().fault(teacher, student):
+            return missing
+        for layer in self.layers:
+            theirs, ours = teacher.taps[layer - 1].channels, student.taps[layer - 1].channels
+            if theirs != ours and not self.values["bridge"]:
+                return (
+                    f"the statistics of layer {layer} cannot be compared: {teacher.name} has {theirs} channels there "
+                    f"and {student.name} {ours}; a 1x1 convolution bridges them (bridge: true, baseline fs-bridged)"
+                )
+        return None
+
+    def around(self, student: TappedNetwork, context: Context) -> TappedNetwork | Around:
+        """The student, with its bridges if there are any."""
+        if not self.layers or not self.values["bridge"]:
+            return student
+        from ctkd_search.distill.beside import Bridged
+
+        return Bridged(student, context, self.layers)
+
+    def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
+        """Cross-entropy and the distance of the statistics."""
+        from ctkd_search.distill import losses
+
+        terms = {"loss_ce": losses.F.cross_entropy(answer.logits, lesson.labels)}
+        if self.layers:
+            maps = answer.more if self.values["bridge"] else [answer.maps[layer - 1] for layer in self.layers]
+            said = [lesson.expert_says[Request("statistics", layer)] for layer in self.layers]
+            missed = [losses.statistics(own, expert) for own, expert in zip(maps, said, strict=True)]
+            terms["loss_statistics"] = self.weight * sum(missed[1:], missed[0])
+        return terms
+
+
+METHOD = FeatureStatistics

@@ -1,0 +1,47 @@
+"""The student alone: label smoothing against NumPy and against torch's own."""
+
+import numpy as np
+import pytest
+import torch
+from oracles import draw, softmax
+
+from ctkd_search.distill.losses import F, smoothed_cross_entropy
+from ctkd_search.distill.methods.base import Answer, Needs, make_method
+from ctkd_search.distill.teachers import Lesson
+
+pytestmark = pytest.mark.usefixtures("single_thread")
+
+LOGITS, LABELS = draw(5, 4), np.array([0, 3, 1, 1, 2])
+
+
+def loss(smoothing):
+    method = make_method({"name": "none", "label_smoothing": smoothing})
+    assert method.needs == Needs()
+    lesson = Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(LABELS))
+    return {key: term.item() for key, term in method.terms(Answer(torch.tensor(LOGITS), []), lesson).items()}
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.6])
+def test_the_labels_are_smoothed_as_the_paper_says(smoothing):
+    labels = (1 - smoothing) * np.eye(4)[LABELS] + smoothing / 4
+    expected = -(labels * np.log(softmax(LOGITS))).sum(axis=1).mean()
+    assert loss(smoothing) == {"loss_ce": pytest.approx(expected, rel=1e-12)}
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.6])
+def test_loss_and_gradient_are_those_of_torch_s_own(smoothing):
+    gradients = []
+    for of in (
+        lambda logits: smoothed_cross_entropy(logits, torch.tensor(LABELS), torch.tensor(smoothing)),
+        lambda logits: F.cross_entropy(logits, torch.tensor(LABELS), label_smoothing=smoothing),
+    ):
+        logits = torch.tensor(LOGITS, requires_grad=True)
+        of(logits).backward()
+        gradients.append(logits.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_without_smoothing_it_is_what_every_method_is_without_its_weights():
+    assert make_method({"name": "none", "label_smoothing": 0.0}).essence() == {"name": "none"}
+    assert make_method({"name": "ctkd", "alpha": 0.0, "beta": 0.0}).essence() == {"name": "none"}
+    assert make_method({"name": "none", "label_smoothing": 0.1}).essence() == {"name": "none", "label_smoothing": 0.1}

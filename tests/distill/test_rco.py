@@ -1,0 +1,93 @@
+"""Route constrained optimization: which anchor teaches when, and that it is the teacher as it was then."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from oracles import draw, numpy_kl, softmax
+from tiny import CPU, TINY, assert_same_bits, copied, prepared_trainer
+
+from ctkd_search.distill.build import anchor_epoch
+from ctkd_search.distill.methods.base import LOGITS, Answer, make_method
+from ctkd_search.distill.recording import make_stream, scratch_run, start_teacher
+from ctkd_search.distill.teachers import Lesson
+
+pytestmark = pytest.mark.usefixtures("single_thread")
+
+CONFIG = dataclasses.replace(
+    TINY,
+    epochs=6,
+    method={"name": "rco", "temperature": 3.0, "weight": 0.7, "anchors": 3},
+    teachers=dataclasses.replace(TINY.teachers, mode="recorded", storage="float32"),
+)
+
+
+def test_the_loss_is_kd_s_with_what_the_lesson_s_expert_says():
+    student, expert, labels = draw(5, 4), draw(5, 4, seed=1), np.array([0, 3, 1, 1, 2])
+    lesson = Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(labels), None, {LOGITS: torch.tensor(expert)})
+    terms = make_method(CONFIG.method).terms(Answer(torch.tensor(student), []), lesson)
+    assert {key: term.item() for key, term in terms.items()} == pytest.approx(
+        {
+            "loss_ce": 0.3 * -np.log(softmax(student)[np.arange(5), labels]).mean(),
+            "loss_kd": 0.7 * numpy_kl(student, expert, 3.0),
+        },
+        rel=1e-9,
+    )
+
+
+@pytest.mark.parametrize(
+    ("anchors", "epochs"), [(2, [30, 60]), (4, [15, 30, 45, 60]), (7, [9, 17, 26, 34, 43, 51, 60])]
+)
+def test_anchors_stand_at_equal_distances_to_the_end(anchors, epochs):
+    needs = make_method({"name": "rco", "anchors": anchors}).needs
+    assert [anchor_epoch(share, 60) for share in needs.anchors] == epochs
+    assert needs.expert == (LOGITS,)
+    assert make_method({"name": "rco", "weight": 0.0}).needs.anchors == ()
+
+
+def teacher_after(epochs, splits):
+    """The teacher as it is after so many epochs of its training, trained here once more."""
+    run = scratch_run(CONFIG, splits.fingerprint, CPU)
+    stream = make_stream(splits, CONFIG.augment, CONFIG.seed, CPU)
+    teacher = start_teacher(run, splits, CPU)
+    for epoch in range(epochs):
+        for _ in teacher.train(stream.batches(stream.plan(epoch), run.recipe.batch_size), epoch):
+            pass
+    return teacher.network.eval()
+
+
+@pytest.mark.parametrize("mode", ["recorded", "live"])
+def test_each_stretch_of_epochs_hears_its_own_anchor(mode, splits, cache):
+    config = dataclasses.replace(CONFIG, teachers=dataclasses.replace(CONFIG.teachers, mode=mode))
+    trainer = prepared_trainer(config, splits, cache)
+    anchors = {after: teacher_after(after, splits) for after in (2, 4, 6)}
+    for epoch, after in enumerate([2, 2, 4, 4, 6, 6]):
+        for lesson in trainer.teachers.lessons(epoch):
+            with torch.no_grad():
+                expected = anchors[after](lesson.images)[0]
+            torch.testing.assert_close(lesson.expert_says[LOGITS], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_replayed_anchors_teach_what_live_ones_do(splits, cache):
+    ends = []
+    for mode in ("recorded", "live", "recorded"):
+        config = dataclasses.replace(CONFIG, teachers=dataclasses.replace(CONFIG.teachers, mode=mode))
+        trainer = prepared_trainer(config, splits, cache)
+        ends.append(([trainer.run_epoch()["loss"] for _ in range(6)], copied(trainer.student)))
+    assert_same_bits(ends[1], ends[0])
+    assert_same_bits(ends[2], ends[0])
+
+
+def test_a_trial_that_goes_on_hears_the_anchor_of_its_epoch(splits, cache):
+    whole, first, second = (prepared_trainer(CONFIG, splits, cache) for _ in range(3))
+    expected = [whole.run_epoch()["loss"] for _ in range(6)]
+    found = [first.run_epoch()["loss"] for _ in range(3)]
+    second.load_state_dict(first.state_dict())
+    assert found + [second.run_epoch()["loss"] for _ in range(3)] == expected
+
+
+def test_anchors_are_not_the_expert_at_its_end(splits, cache):
+    kd = dataclasses.replace(CONFIG, method={"name": "kd", "temperature": 3.0, "weight": 0.7})
+    losses = [prepared_trainer(config, splits, cache).run_epoch()["loss"] for config in (CONFIG, kd)]
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
