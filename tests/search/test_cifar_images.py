@@ -9,7 +9,7 @@ import pytest
 import yaml
 from layouts import write_cifar10
 
-from ctkd_search.baselines import BASELINES
+from ctkd_search.baselines import USUAL
 from ctkd_search.config import DatasetConfig
 from ctkd_search.data import load_test
 from ctkd_search.data.registry import describe
@@ -60,4 +60,4 @@ def test_the_shipped_space_runs_on_torchvisions_layout(cifar_jpeg, tmp_path):
     searched = [trial for trial in trials if trial.explores]
     assert searched[0].values["pair"] == "wrn-40-1/wrn-16-1"
     assert len(searched) == 3
-    assert {trial.baseline for trial in trials if trial.kind == "baseline"} == set(BASELINES)
+    assert {trial.baseline for trial in trials if trial.kind == "baseline"} == set(USUAL)
