@@ -12,6 +12,7 @@ from space_texts import ANY_SPACE, EVERY_FORM, SEARCH, SPACES, any_space, draws,
 from ctkd_search.config import TrialConfig, plain
 from ctkd_search.distill.methods.base import LOGITS, Needs, Request, methods
 from ctkd_search.errors import UserError
+from ctkd_search.pairs import Pair
 from ctkd_search.space import Budget
 from ctkd_search.space_file import check_name, read_space, space_of
 
@@ -108,7 +109,7 @@ def test_every_value_is_resolved_into_the_config(source):
     for _, values in draws(chosen, 50):
         config = chosen.config(values)
         method = [parameter.name for parameter in methods()["ctkd"].parameters]
-        assert f"{config.teacher}/{config.student}" == values["pair"]
+        assert str(Pair(config.teacher, config.student)) == values["pair"]
         assert config.method == {"name": "ctkd", **{name: values[name] for name in method}}
         recipe = {name: values[name] for name in ("lr", "momentum", "weight_decay", "batch_size")}
         assert config.train == dataclasses.replace(chosen.train, **recipe)

@@ -35,7 +35,6 @@ def leaves(value, place=()):
 # Where another value cannot be guessed. The first key has no other valid value: it must be refused.
 OTHER = {
     "when.step_loss": "mse",
-    "mode": "live",
     "storage": "float32",
     "cache_limit": "5GB",
     "precision": "float32",
@@ -67,7 +66,7 @@ OTHER = {
     "resized_crop": [0.5, 1.0],
     "checkpoint": "space.yaml",
     "milestones": [0.5],
-    "pair": "wrn-16-1/wrn-16-1",
+    "pair": "torchvision/resnet50 -> torchvision/resnet18",
     "step_loss": "mse",
     "attention_layers": [2],
     "alpha_schedule": "linear",
@@ -85,7 +84,9 @@ BESIDE = {
 def another(place, value):
     """Another value of a key."""
     if place == ("dataset", "name"):
-        return "digits" if value == "cifar10" else "cifar10"
+        return {"cifar10": "digits", "imagenet": "tiny-imagenet"}.get(value, "cifar10")
+    if place == ("teachers", "mode"):
+        return "recorded" if value == "live" else "live"
     known = [OTHER[dotted] for length in (2, 1) if (dotted := ".".join(place[-length:])) in OTHER]
     if known:
         return known[0]

@@ -132,6 +132,11 @@ def test_classes_that_differ_are_named(tmp_path, change, phrase):
         data.load_test(imagenet_config(tmp_path))
 
 
+def test_count_is_what_was_published_unless_the_user_chose_among_it():
+    assert data.sizes(DatasetConfig("imagenet", validation=0.02)) == (1_255_544, 25_623)
+    assert data.sizes(DatasetConfig("imagenet", verify=False)) is None
+
+
 def test_evaluation_view_is_the_middle_224_of_256(tmp_path):
     """What torchvision's Resize(256) and CenterCrop(224) show; they round where the square begins."""
     write_imagenet(tmp_path)
