@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.methods.base import Baseline, Method, Needs, Parameter, make_method, methods, same_meaning
 from ctkd_search.pairs import split_pair
+from ctkd_search.searchable import owner_of
 
 if TYPE_CHECKING:
     from ctkd_search.space import Space
@@ -79,10 +80,13 @@ def baseline_config(space: Space, name: str, pair: str) -> TrialConfig:
         name: Which one.
         pair: Teacher and student.
     """
-    papers = space.decode(space.paper_point())
+    method = _DECLARED[name][0].name
+    papers = space.decode(space.paper_point(method if method in space.methods() else None))
 
     def own(parameter: Parameter) -> Any:
-        return next((papers[key] for key, other in space.parameters.items() if same_meaning(parameter, other)), None)
+        shared = [key for key, other in space.parameters.items() if same_meaning(parameter, other)]
+        # Where several methods share it, the space's word on the baseline's own method counts.
+        return papers[min(shared, key=lambda key: owner_of(key) != method)] if shared else None
 
     return dataclasses.replace(space.config({**papers, "pair": pair}), method=baseline_method(name, own))
 

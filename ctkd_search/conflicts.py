@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctkd_search.space import TRAINING
+from ctkd_search.searchable import TRAINING
 from ctkd_search.yamlfile import Document, Place
 
 # Any value at all.

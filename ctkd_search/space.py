@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import operator
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,29 +26,26 @@ from ctkd_search.config import (
     duration,
     plain,
 )
-from ctkd_search.distill.methods.base import Method, Needs, Parameter, make_method, methods
+from ctkd_search.distill.methods.base import Needs, Parameter, make_method, methods
 from ctkd_search.distill.methods.parameter import allows
 from ctkd_search.distributions import Choice, Constant, Entry, Number, show
 from ctkd_search.pairs import Pair, short_name, split_pair
+from ctkd_search.searchable import (
+    CTKD,
+    METHOD,
+    PAIR,
+    TRAINING,
+    chosen_methods,
+    key_of,
+    ordered,
+    parameters,
+    possible_methods,
+    possible_values,
+)
 from ctkd_search.strategy import Strategy
 
 if TYPE_CHECKING:
     import optuna
-
-METHOD = "ctkd"
-PAIR = Parameter(
-    "pair",
-    "wrn-40-1/wrn-16-1",
-    "architectures of teacher and student, TEACHER/STUDENT or TEACHER -> STUDENT",
-    kind="pair",
-)
-# What of the student's recipe may be searched; their defaults are the space's own `train` section.
-TRAINING = (
-    Parameter("lr", None, "initial learning rate of the student", "lr=", range=Range(0, open_low=True)),
-    Parameter("momentum", None, "SGD momentum of the student", "m=", range=Range(0, 1, open_high=True)),
-    Parameter("weight_decay", None, "L2 penalty on the student's weights", "wd=", range=Range(0)),
-    Parameter("batch_size", None, "images in a step of the student", "n=", kind="int", range=Range(1)),
-)
 
 
 @dataclass(frozen=True)
@@ -174,7 +170,7 @@ class Space:
     @property
     def parameters(self) -> dict[str, Parameter]:
         """Everything that may be searched, by name, with its default here."""
-        return parameters(self.train)
+        return parameters(self.train, self.methods())
 
     def ordered(self) -> Iterator[tuple[str, Parameter]]:
         """The parameters, each after those that its condition names."""
@@ -234,7 +230,8 @@ class Space:
                 if stored[name] is None:
                     return None
                 built[name] = entry.decode(stored[name])
-        return stored if plain(self.effective(built)) == plain(dict(values)) else None
+        # Searches that knew of no method but CTKD said nothing of it.
+        return stored if plain(self.effective(built)) == plain({METHOD.name: CTKD, **values}) else None
 
     def with_pairs(self, allowed: Container[str]) -> Space:
         """The space with those pairs only; at least one of its own must be among them."""
@@ -245,18 +242,27 @@ class Space:
         narrowed = dataclasses.replace(entry, options=options, shown=" | ".join(options))
         return dataclasses.replace(self, entries={**self.entries, "pair": narrowed})
 
+    def methods(self) -> tuple[str, ...]:
+        """The methods that trials may have."""
+        return chosen_methods(self.entries)
+
     def pairs(self) -> list[str]:
         """The pairs that trials may have."""
         return list(possible_values(self.entries.get("pair"), PAIR))
 
-    def paper_point(self) -> dict[str, Any]:
-        """The paper's settings as Optuna stores them; where the space has no such value, the nearest it has."""
-        defaults = parameters(Recipe())
+    def paper_point(self, method: str | None = None) -> dict[str, Any]:
+        """A paper's settings as Optuna stores them; where the space has no such value, the nearest it has.
+
+        Args:
+            method: The method whose paper it is; None for the space's first one.
+        """
+        defaults = parameters(Recipe(), self.methods())
         stored: dict[str, Any] = {}
         for name, _ in self.ordered():
             entry = self.entries.get(name)
             if isinstance(entry, Number | Choice) and _active(entry, self.decode(stored)):
-                stored[name] = entry.nearest(defaults[name].default)
+                chosen = method if name == METHOD.name else None
+                stored[name] = entry.nearest(defaults[name].default if chosen is None else chosen)  # type: ignore[arg-type]
         return stored
 
     def effective(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -274,14 +280,15 @@ class Space:
             values: The value of every parameter, from `suggest` or `decode`.
         """
         teacher, student = split_pair(values["pair"])
-        names = [parameter.name for parameter in methods()[METHOD].parameters]
+        name = values[METHOD.name]
+        own = {item.name: values[key_of(name, item.name)] for item in methods()[name].parameters}
         return TrialConfig(
             dataset=self.dataset,
             augment=self.augment,
             epochs=self.budget.epochs,
             teacher=teacher,
             student=student,
-            method={"name": METHOD, **{name: values[name] for name in names}},
+            method={"name": name, **own},
             train=dataclasses.replace(self.train, **{item.name: values[item.name] for item in TRAINING}),
             teachers=self.teachers,
             seed=self.seed,
@@ -307,18 +314,20 @@ class Space:
         )
         return student if len({known.teacher for known in pairs}) == 1 else str(Pair(teacher, student))
 
-    def pair_configs(self) -> list[TrialConfig]:
-        """For each pair, the config of some trial that has it."""
-        return [self.config({**self.decode({}), "pair": pair}) for pair in self.pairs()]
+    def pair_configs(self, method: str | None = None) -> list[TrialConfig]:
+        """For each pair, the config of some trial that has it, and that method if one is given."""
+        values = self.decode({METHOD.name: method} if method else {})
+        return [self.config({**values, "pair": pair}) for pair in self.pairs()]
 
     def largest_configs(self) -> list[TrialConfig]:
-        """For each pair, the config of a trial with the largest batch that the space allows."""
+        """For each pair and method, the config of a trial with the largest batch that the space allows."""
         entry = self.entries.get("batch_size")
         listed = possible_values(entry, self.parameters["batch_size"])
         batch = int(entry.high) if isinstance(entry, Number) else max(listed)
         return [
             dataclasses.replace(config, train=dataclasses.replace(config.train, batch_size=batch))
-            for config in self.pair_configs()
+            for method in self.methods()
+            for config in self.pair_configs(method)
         ]
 
     def teachers_by_name(self) -> dict[str, TrialConfig]:
@@ -327,10 +336,8 @@ class Space:
 
     def needs(self, pair: str) -> Needs:
         """What any of the trials of a pair may need of its teachers."""
-        known = {item.name: item for item in methods()[METHOD].parameters}
-        return functools.reduce(
-            operator.or_, (method.needs for method in possible_methods(METHOD, known, self.entries, pair)), Needs()
-        )
+        every = (made for name in self.methods() for made in possible_methods(name, self.entries, pair))
+        return functools.reduce(operator.or_, (made.needs for made in every), Needs())
 
 
 def shown_values(config: TrialConfig) -> dict[str, Any]:
@@ -344,82 +351,11 @@ def shown_values(config: TrialConfig) -> dict[str, Any]:
     }
 
 
-def key_of(method: str, parameter: str) -> str:
-    """What a method's parameter is called beside those of others: ``kd.temperature``; CTKD's need no prefix."""
-    return parameter if method == METHOD else f"{method}.{parameter}"
-
-
-def possible_methods(
-    name: str, known: Mapping[str, Parameter], entries: Mapping[str, Entry], pair: str
-) -> Iterator[Method]:
-    """The method with every combination of values that trials of a pair may have; of a range, its upper end.
-
-    Args:
-        name: The method.
-        known: Its parameters, by the keys that they have in the space.
-        entries: What is said of them.
-        pair: The pair.
-    """
-    choices = [_values_with(entries.get(key), parameter, pair) for key, parameter in known.items()]
-    names = [parameter.name for parameter in methods()[name].parameters]
-    for values in itertools.product(*choices):
-        yield make_method({"name": name, **dict(zip(names, values, strict=True))})
-
-
-def _values_with(entry: Entry | None, parameter: Parameter, pair: str) -> tuple[Any, ...]:
-    """The values that a parameter may take in trials of a pair; of a range, its upper end."""
-    if entry is None:
-        return (parameter.default,)
-    if isinstance(entry, Constant):
-        return (entry.value,)
-    values = (entry.high,) if isinstance(entry, Number) else entry.values()
-    conditions = dict(entry.when)
-    of_pair = conditions.pop("pair", (pair,))
-    if not allows(of_pair, pair):
-        return (parameter.default,)
-    return tuple(dict.fromkeys((*values, parameter.default))) if conditions else values
-
-
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else show(value)
-
-
-def parameters(train: Recipe) -> dict[str, Parameter]:
-    """Everything that may be searched, by name; what belongs to the student's recipe defaults to `train`."""
-    training = [dataclasses.replace(item, default=getattr(train, item.name)) for item in TRAINING]
-    return {item.name: item for item in (PAIR, *methods()[METHOD].parameters, *training)}
 
 
 def _active(entry: Entry, values: Mapping[str, Any]) -> bool:
     if isinstance(entry, Constant):
         return True
     return all(allows(allowed, values[name]) for name, allowed in entry.when.items())
-
-
-def is_zero(entry: Entry | None) -> bool:
-    """Whether a weight is 0 in every trial."""
-    return isinstance(entry, Constant) and not entry.value > 0
-
-
-def possible_values(entry: Entry | None, parameter: Parameter) -> tuple[Any, ...]:
-    """The values that a parameter may take, as far as they can be listed; empty for a range."""
-    if entry is None:
-        return (parameter.default,)
-    listed = entry.values() or ()
-    if not isinstance(entry, Constant) and entry.when:
-        return tuple(dict.fromkeys((*listed, parameter.default))) if listed else ()
-    return listed
-
-
-def ordered(entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> list[tuple[str, Parameter]] | None:
-    """The parameters, each after those its condition names; None if the conditions go in a circle."""
-    waiting = dict(known)
-    order: list[tuple[str, Parameter]] = []
-    while waiting:
-        ready = [
-            name for name in waiting if not any(other in waiting for other in getattr(entries.get(name), "when", ()))
-        ]
-        if not ready:
-            return None
-        order += [(name, waiting.pop(name)) for name in ready]
-    return order

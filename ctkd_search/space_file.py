@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,26 +15,24 @@ from ctkd_search import data, models
 from ctkd_search.baselines import anchors_fault, baseline_config
 from ctkd_search.config import Augment, DatasetConfig, Recipe, Seed, TeachersConfig
 from ctkd_search.conflicts import note_conflicts
-from ctkd_search.distill.methods.base import Method, Parameter, make_method, methods
+from ctkd_search.distill.methods.base import Method, Needs, Parameter, make_method
 from ctkd_search.distill.methods.parameter import allows
 from ctkd_search.distributions import Constant, Entry, Number, parse, show
 from ctkd_search.errors import UserError
 from ctkd_search.mlflow_store import uri_fault
 from ctkd_search.pairs import split_pair
 from ctkd_search.plugins import is_reference
-from ctkd_search.space import (
+from ctkd_search.search_section import chosen_among, flattened, place_of, settled_conditions
+from ctkd_search.searchable import (
     METHOD,
     PAIR,
-    Budget,
-    Resources,
-    Space,
-    Tracking,
-    is_zero,
+    chosen_methods,
     ordered,
     parameters,
     possible_methods,
     possible_values,
 )
+from ctkd_search.space import Budget, Resources, Space, Tracking
 from ctkd_search.strategy import read_strategy
 from ctkd_search.yamlfile import Document, dump, read
 
@@ -194,9 +193,9 @@ class _Reader:
         dataset = self._dataset()
         self.geometry = None if dataset is None else data.geometry(dataset)
         augment = read_augment(document, dataset, self.ask_images)
-        budget = self._budget()
         train = document.section("train", Recipe, Recipe())
         entries = self._entries(train)
+        budget = self._budget(entries)
         self._check_nesterov(train, entries)
         teachers = self._teachers(entries)
         pairs = possible_values(entries.get("pair"), PAIR) if "pair" not in self.faulty else ()
@@ -261,12 +260,18 @@ class _Reader:
             return None
         return data.resolved(dataset)
 
-    def _budget(self) -> Budget:
+    def _budget(self, entries: Mapping[str, Entry]) -> Budget:
         budget = self.document.section("budget", Budget, Budget())
         if budget.grace_period > budget.epochs:
             self.fault(
                 ("budget", "grace_period"),
                 f"must be at most the epochs {budget.epochs}, but got {budget.grace_period}",
+            )
+        count = len(chosen_methods(entries))
+        if budget.trials < count:
+            self.fault(
+                ("budget", "trials"),
+                f"must be at least the {count} methods, of which each gets as many trials, but got {budget.trials}",
             )
         return budget
 
@@ -302,11 +307,20 @@ class _Reader:
         if self.document.data.get("baselines"):
             return  # they may listen
         given = self.document.data.get("teachers")
-        unheard = [name for name in ("alpha", "beta") if is_zero(entries.get(name))]
-        if given is not None and len(unheard) == 2:
-            self.fault(("teachers",), "has no effect where alpha and beta are 0; leave it out")
-        elif isinstance(given, dict) and "expert" in given and "beta" in unheard:
-            self.fault(("teachers", "expert"), "has no effect where beta is 0; leave it out")
+        if given is None or self.faulty:
+            return
+        pairs = possible_values(entries.get("pair"), PAIR)
+        every = (
+            made.needs
+            for name in chosen_methods(entries)
+            for pair in pairs
+            for made in possible_methods(name, entries, pair)
+        )
+        needs = functools.reduce(operator.or_, every, Needs())
+        if not needs.scratch and not needs.any_expert:
+            self.fault(("teachers",), "has no effect, because no trial listens to a teacher; leave it out")
+        elif isinstance(given, dict) and "expert" in given and not needs.any_expert:
+            self.fault(("teachers", "expert"), "has no effect, because no trial listens to the expert; leave it out")
 
     def _check_nesterov(self, train: Recipe, entries: Mapping[str, Entry]) -> None:
         momentum = entries.get("momentum")
@@ -318,18 +332,21 @@ class _Reader:
             self.fault(("search" if searched else "train", "momentum"), fault)
 
     def _entries(self, train: Recipe) -> dict[str, Entry]:
-        known = parameters(train)
         raw = self.document.data.get("search")
         if not isinstance(raw, dict) or not raw:
-            self.fault(("search",), f"must say what is searched; there are: {', '.join(known)}")
+            self.fault(("search",), f"must say what is searched; there are: {', '.join(parameters(train))}")
             return {}
-        self.document.unknown_keys(("search",), raw, known)
+        chosen = chosen_among(raw)
+        known = parameters(train, chosen)
+        given = flattened(raw, chosen, known, self.document)
         entries: dict[str, Entry] = {}
         complete = True
         for name, parameter in known.items():
-            if name not in raw:
+            if name not in given:
                 continue
-            entry = parse(parameter, raw[name], functools.partial(self._search_fault, name))
+            fault = functools.partial(self._search_fault, name)
+            entry = parse(parameter, given[name], fault)
+            entry = entry and settled_conditions(name, entry, chosen, known, fault)
             if entry is None:
                 complete = False
                 self.faulty.add(name)
@@ -340,16 +357,16 @@ class _Reader:
         self._check_conditions(entries, known)
         if complete:
             self._check_effects(entries, known)
-        self._check_pairs(entries, known)
+        self._check_pairs(entries, () if METHOD.name in self.faulty else chosen)
         return entries
 
     def _search_fault(self, name: str, place: tuple[str | int, ...], message: str) -> None:
-        self.fault(("search", name, *place), message)
+        self.fault((*place_of(name), *place), message)
 
     def _check_conditions(self, entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> None:
         for name, entry in entries.items():
             for other, wanted in getattr(entry, "when", {}).items():
-                place = ("search", name, "when", other)
+                place = (*place_of(name), "when", other)
                 if other not in known:
                     self.fault(place, f"is not a parameter; there are: {', '.join(known)}")
                     continue
@@ -364,7 +381,7 @@ class _Reader:
         if ordered(entries, known) is None:
             circle = [name for name, entry in entries.items() if getattr(entry, "when", None)]
             self.fault(
-                ("search", circle[0], "when"),
+                (*place_of(circle[0]), "when"),
                 f"goes in a circle with the conditions of {', '.join(circle[1:] or circle)}",
             )
 
@@ -382,14 +399,13 @@ class _Reader:
                     continue
                 message = f"has no effect where {other} is {', '.join(map(show, dead))}; "
                 message += f"add when: {{{other}: [{', '.join(map(show, alive))}]}}" if alive else "leave it out"
-                self.fault(("search", name), message)
+                self.fault(place_of(name), message)
 
-    def _check_pairs(self, entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> None:
+    def _check_pairs(self, entries: Mapping[str, Entry], chosen: Sequence[str]) -> None:
         """Refuses unknown architectures, and pairs that a method cannot teach."""
-        own = {item.name: known[item.name] for item in methods()[METHOD].parameters}
         for pair in _pairs(self.document.data, entries):
-            fault = pair_fault(pair, possible_methods(METHOD, own, entries, pair), self.geometry)
-            if fault:
+            taught = (made for name in chosen for made in possible_methods(name, entries, pair))
+            if fault := pair_fault(pair, taught, self.geometry):
                 self.fault(("search", "pair"), fault)
 
 

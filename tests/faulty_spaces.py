@@ -24,7 +24,7 @@ budget:
   time_bugdet: 2h             #! budget.time_bugdet is not a known key (did you mean time_budget?)
 resources: 1                  #! resources must be a mapping, with the keys gpus_per_trial
 tracking: {uri: 5}            #! tracking.uri must be text, but got 5
-search: [lr, alpha]           #! search must say what is searched; there are: pair, step_loss
+search: [lr, alpha]           #! search must say what is searched; there are: pair, method, step_loss
 """,
     "an unknown data set": """\
 name: x
@@ -116,6 +116,61 @@ search:
   step_loss: {choice: [kl, mse, l1]}  #! search.step_loss.choice.2 must be one of kl, mse, but got 'l1'
   lr: {float: [0.1, 1], when: {step_loss: mse}}
 """,
+    "an unknown method": """\
+search:
+  method:
+    choice: [at,
+             kdd]             #! search.method.choice.1 must be one of none,
+  beta: {float: [1, 2]}
+""",
+    "what no method that is chosen varies": """\
+search:
+  method: {choice: [at, kd]}
+  alpha: {float: [1, 2]}      #! search.alpha belongs to ctkd, which is not among the methods (at, kd); leave it out
+  temperature: 4              #! search.temperature belongs to ctkd, which is not among the methods (at, kd); write kd:
+  weight: 0.5                 #! search.weight belongs to kd; write kd: {weight: ...}
+  scratch-only:               #! search.scratch-only is not among the methods (at, kd); add it to method, or
+    alpha: {float: [1, 2]}
+  ctkd: {alpha: 1}            #! search.ctkd is not written: what ctkd varies stands under search itself
+  kd:
+    weigth: 0.3               #! search.kd.weigth is not a known key (did you mean weight?); allowed: temperature
+    temperature: {float: [-1, 9]}  #! search.kd.temperature.float.0 must be greater than 0, but got -1
+  at: [beta]                  #! search.at must be a mapping of what at varies (beta, attention_layers), but got
+""",
+    "a method that varies nothing": """\
+search:
+  method: {choice: [none, kd]}
+  none: {}                    #! search.none has no effect: none varies nothing; leave it out
+  kd: {weight: {choice: [0, 0.5]}}
+  lr: {float: [0.1, 1], when: {kd.wait: 0}}  #! search.lr.when.kd.wait is not a parameter; there are: pair, method, kd.t
+""",
+    "more methods than trials": """\
+budget:
+  trials: 2                   #! budget.trials must be at least the 3 methods, of which each gets as many trials
+search: {method: {choice: [none, at, kd]}}
+""",
+    "conditions that methods cannot have": """\
+search:
+  pair: {choice: [wrn-16-2/resnet8, wrn-16-2/wrn-16-1]}
+  method: {choice: [ctkd, kd], when: {pair: wrn-16-2/resnet8}}  #! search.method.when has no place here, because each
+  alpha: {float: [1, 2], when: {method: ctkd}}  #! search.alpha.when.method is always ctkd here; leave it out
+  kd:
+    weight: {float: [0, 1], when: {method: at}}  #! search.kd.weight.when.method is always kd here; leave it out
+""",
+    "a method that trials never have": """\
+search:
+  method: {choice: [ctkd, kd]}
+  lr: {float: [0.1, 1], when: {method: at}}  #! search.lr.when.method is never 'at'; it may be ctkd, kd
+""",
+    "what has no effect within a method": """\
+search:
+  method: {choice: [ctkd, at]}
+  at: {beta: 0, attention_layers: {subsets: [1, 2]}}  #! search.at.attention_layers has no effect where at.beta is 0
+""",
+    "teachers whom none of the methods listens to": """\
+teachers: {seed: 3}           #! teachers has no effect, because no trial listens to a teacher; leave it out
+search: {method: {choice: [none, kd]}, kd: {weight: 0}}
+""",
     "a circle": """\
 search:
   pair:
@@ -199,11 +254,11 @@ teachers:
 search: {pair: wrn-16-2/resnet8, alpha: {float: [1, 2]}}
 """,
     "an expert that nobody looks at": """\
-teachers: {expert: {seed: 3}}  #! teachers.expert has no effect where beta is 0; leave it out
+teachers: {expert: {seed: 3}}  #! teachers.expert has no effect, because no trial listens to the expert; leave it
 search: {beta: 0, alpha: {float: [1, 2]}}
 """,
     "teachers that nobody listens to": """\
-teachers: {seed: 3}           #! teachers has no effect where alpha and beta are 0; leave it out
+teachers: {seed: 3}           #! teachers has no effect, because no trial listens to a teacher; leave it out
 search: {alpha: 0, beta: 0, lr: {float: [0.1, 0.2]}}
 """,
     "packing": """\

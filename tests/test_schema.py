@@ -14,10 +14,11 @@ from faulty_spaces import FAULTY, FAULTY_STRATEGIES, NUMBERS, OUT_OF_PLACE
 from space_texts import EVERY_FORM, HEAD, SPACES, space
 
 from ctkd_search.config import Recipe, plain
+from ctkd_search.distill.methods.base import methods
 from ctkd_search.errors import UserError
 from ctkd_search.schema.document import space_schema
 from ctkd_search.schema.writing import as_json, schema_text
-from ctkd_search.space import parameters
+from ctkd_search.searchable import parameters
 from ctkd_search.space_file import space_of
 from ctkd_search.yamlfile import Document, read
 
@@ -29,6 +30,7 @@ CHECKER = jsonschema.Draft202012Validator(SCHEMA)
 # What a schema cannot say, by patterns of what the reader says then.
 INEXPRESSIBLE = {
     "how two numbers relate": [
+        "methods, of which each gets as many trials",
         "low < high must hold",
         "larger than the range",
         "at most the epochs",
@@ -81,9 +83,12 @@ teachers:
 train: {nesterov: true, milestones: [0.3], gamma: 0.5, precision: float32}
 search:
   pair: {choice: [wrn-16-2/resnet8, wrn-16-2/wrn-16-1]}
+  method: {choice: [ctkd, at, kd]}
   step_loss: {choice: [kl, mse], when: {pair: wrn-16-2/resnet8}}
   temperature: {float: [1, 20], log: true, when: {step_loss: kl}}
   alpha: 0.5
+  at: {beta: {choice: [0, 10]}, attention_layers: {subsets: [1, 2], when: {beta: 10}}}
+  kd: {temperature: {float: [1, 20], log: true}, weight: 0.5}
   beta: {float: [1, 9], step: 0.5}
   attention_layers: {subsets: [1, 2, 3]}
   lr: {float: [0.1, 0.2]}
@@ -307,7 +312,7 @@ def test_it_knows_every_form_of_a_parameter_with_its_keys(name):
     conditions = set(SCHEMA["$defs"]["when"]["properties"])
     content["search"]["lr" if name != "lr" else "alpha"]["when"] = {"nonsense": 1}
     (fault,) = [fault for fault in said(content) if "is not a parameter" in fault]
-    assert set(fault.partition("there are: ")[2].split(", ")) == conditions
+    assert {key for key in fault.partition("there are: ")[2].split(", ") if "." not in key} == conditions
 
 
 def mappings_of_forms(schema):
@@ -340,8 +345,10 @@ def test_what_it_says_is_the_default_is_what_the_reader_takes():
         if place in {("sampler",), ("scheduler",)}:
             place = (*place, "name")
         assert reached(chosen, place) == value, place
-    searched = {place[1]: value for place, value in defaults(SCHEMA) if place[0] == "search" and len(place) == 2}
-    assert searched == {name: plain(item.default) for name, item in chosen.parameters.items()}
+    every = parameters(Recipe(), tuple(methods()))
+    searched = {".".join(place[1:]): value for place, value in defaults(SCHEMA) if place[0] == "search"}
+    searched = {key: value for key, value in searched.items() if key in every}
+    assert searched == {name: plain(item.default) for name, item in every.items()}
 
 
 def test_a_key_has_a_default_where_the_reader_can_do_without_it():

@@ -14,7 +14,7 @@ from ctkd_search.models.registry import families
 from ctkd_search.schema.document import space_schema
 from ctkd_search.schema.tables import BEGIN, END, has_place, reference, renewed
 from ctkd_search.schema.writing import schema_text
-from ctkd_search.space import parameters
+from ctkd_search.searchable import parameters
 
 README = Path(__file__).parents[1] / "README.md"
 RENEW = "renew it with: ctkd-search schema --markdown -o README.md"

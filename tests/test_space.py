@@ -113,7 +113,7 @@ def test_every_value_is_resolved_into_the_config(source):
         assert config.method == {"name": "ctkd", **{name: values[name] for name in method}}
         recipe = {name: values[name] for name in ("lr", "momentum", "weight_decay", "batch_size")}
         assert config.train == dataclasses.replace(chosen.train, **recipe)
-        assert set(values) == {"pair", *method, *recipe}
+        assert set(values) == {"pair", "method", *method, *recipe}
 
 
 def test_a_parameter_is_drawn_where_its_condition_holds_and_takes_its_default_elsewhere():

@@ -30,7 +30,10 @@ def print_overview(space: Space, console: Console) -> None:
         highlight=False,
     )
     console.print(_parameter_table(space))
-    console.print("The first trial has the paper's settings, or the nearest there are; the others might be like these:")
+    first = "The first trial has the paper's settings, or the nearest there are"
+    if len(space.methods()) > 1:
+        first = "The first trial of each method has its paper's settings, or the nearest there are"
+    console.print(f"{first}; the others might be like these:")
     for number, values in enumerate(_samples(space), start=1):
         console.print(f"  {number}  {space.label(space.effective(values))}", highlight=False, soft_wrap=True)
     console.print()
@@ -62,8 +65,10 @@ def _samples(space: Space) -> list[dict[str, object]]:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=space.seed))
-    study.enqueue_trial(space.paper_point())
-    return [space.suggest(study.ask()) for _ in range(_EXAMPLES)]
+    methods = space.methods()
+    for method in methods:
+        study.enqueue_trial(space.paper_point(method))
+    return [space.suggest(study.ask()) for _ in range(max(_EXAMPLES, len(methods) + 1))]
 
 
 def _budget_lines(space: Space) -> list[str]:
@@ -74,6 +79,11 @@ def _budget_lines(space: Space) -> list[str]:
         f"budget: {budget.trials} trials of up to {budget.epochs} epochs: {epochs.high:,.0f} epochs in all, or about "
         f"{math.ceil(epochs.low):,} with early stopping",
     ]
+    methods = space.methods()
+    if len(methods) > 1:
+        each = budget.trials // len(methods)
+        shared = f"{each} or {each + 1}" if budget.trials % len(methods) else f"{each}"
+        lines.append(f"methods: {', '.join(methods)}; {shared} trials each, stopped early among themselves")
     strategy = space.strategy
     lines.append(f"sampler: {strategy.sampler.name}, objectives: {', '.join(strategy.objectives)}")
     if strategy.metrics:

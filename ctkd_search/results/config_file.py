@@ -16,7 +16,8 @@ from ctkd_search.metrics import ACCURACY, ALWAYS, METRICS, OBJECTIVES, ON_REQUES
 from ctkd_search.pairs import Pair, split_pair
 from ctkd_search.results.store import SearchRecord, TrialRecord
 from ctkd_search.results.trial_configs import config_of
-from ctkd_search.space import PAIR, Space
+from ctkd_search.searchable import PAIR
+from ctkd_search.space import Space
 from ctkd_search.space_file import name_fault, nesterov_fault, pair_fault, read_augment
 from ctkd_search.yamlfile import Document, dump, read
 

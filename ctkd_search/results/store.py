@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ctkd_search.errors import UserError
 from ctkd_search.files import write_text
 from ctkd_search.metrics import ACCURACY, OBJECTIVES, Metric
+from ctkd_search.searchable import CTKD, METHOD
 from ctkd_search.versions import versions
 
 if TYPE_CHECKING:
@@ -87,6 +88,11 @@ class TrialRecord:
     def explores(self) -> bool:
         """Whether it was suggested by Optuna: no baseline, and no confirmation of another trial."""
         return self.kind == SEARCHED and self.repeats is None
+
+    @property
+    def method(self) -> str:
+        """How its student was taught; searches that knew of no method but CTKD said nothing of it."""
+        return str(self.values.get(METHOD.name, CTKD))
 
     @property
     def accuracy(self) -> float:

@@ -12,7 +12,7 @@ from ctkd_search.conflicts import ANY, CONFLICTS
 from ctkd_search.metrics import METRICS, OBJECTIVES, ON_REQUEST
 from ctkd_search.plugins import REFERENCE
 from ctkd_search.schema.forms import Schema, attributes, dataclass_in, described, mapping, one_of, optional, section
-from ctkd_search.schema.parameters import pair_schema, search_schema, when_schema
+from ctkd_search.schema.parameters import pair_schema, search_schema, when_schemas
 from ctkd_search.space import Space
 from ctkd_search.space_file import NAME, SECTIONS, TAKEN_NAMES
 from ctkd_search.strategy import (
@@ -48,7 +48,7 @@ def space_schema() -> Schema:
         "title": "A space of ctkd-search",
         "description": "Written by ctkd-search schema from the code that reads spaces",
         **mapping(properties, required=["name", "dataset", "search"], allOf=_conflicts()),
-        "$defs": {"pair": pair_schema(), "when": when_schema()},
+        "$defs": {"pair": pair_schema(), **when_schemas()},
     }
 
 

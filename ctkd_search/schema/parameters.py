@@ -2,34 +2,90 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from ctkd_search.config import Range, Recipe, as_schema_pattern, plain
-from ctkd_search.distill.methods.base import Parameter
+from ctkd_search.distill.methods.base import Parameter, methods
 from ctkd_search.distributions import FORMS, FORMS_OF_KIND, OPTIONS
 from ctkd_search.models.names import OWN_CODE_PATTERN, PATTERN
 from ctkd_search.models.registry import families, forms
 from ctkd_search.pairs import ARROW
 from ctkd_search.schema.forms import Schema, described, mapping, optional
-from ctkd_search.space import PAIR, parameters
+from ctkd_search.search_section import nested_methods
+from ctkd_search.searchable import CTKD, METHOD, PAIR, key_of, parameters
 
 # Definitions of their own, because they stand in many places.
 _PAIR = {"$ref": "#/$defs/pair"}
-_WHEN = {"$ref": "#/$defs/when"}
+_WHEN = "when"
 
 
 def search_schema() -> Schema:
     """The schema of the section ``search``."""
     known = parameters(Recipe())
-    properties = {name: _entry(parameter) for name, parameter in known.items()}
-    return mapping(properties, minProperties=1, allOf=_effects(known))
+    properties = {name: _entry(parameter, name in _own(CTKD)) for name, parameter in known.items()}
+    properties[METHOD.name] = _method()
+    properties |= {name: _section(name) for name in nested_methods()}
+    return mapping(properties, minProperties=1, allOf=[*_effects(known), *_chosen()])
 
 
-def when_schema() -> Schema:
-    """The schema of a condition."""
-    values = {name: _condition(parameter) for name, parameter in parameters(Recipe()).items()}
-    return described(OPTIONS["when"], optional(mapping(values, minProperties=1)))
+def when_schemas() -> dict[str, Schema]:
+    """The schemas of a condition, by the name of their definition: those under a method know its parameters."""
+    beside = {name: _condition(parameter) for name, parameter in parameters(Recipe()).items()}
+    of_methods = {
+        f"^{re.escape(key_of(name, parameter.name))}$": _condition(parameter)
+        for name in nested_methods()
+        for parameter in methods()[name].parameters
+    }
+    found = {_WHEN: beside, **{_when_of(name): beside | _conditions(name) for name in nested_methods()}}
+    return {
+        name: described(OPTIONS["when"], optional(mapping(known, patternProperties=of_methods, minProperties=1)))
+        for name, known in found.items()
+    }
+
+
+def _when_of(method: str) -> str:
+    return f"{_WHEN}-{method}"
+
+
+def _own(method: str) -> dict[str, Parameter]:
+    return {item.name: item for item in methods()[method].parameters}
+
+
+def _conditions(method: str) -> dict[str, Schema]:
+    return {name: _condition(parameter) for name, parameter in _own(method).items()}
+
+
+def _method() -> Schema:
+    """The method, which stands under no condition."""
+    schema = _entry(METHOD, False)
+    alone, choice = schema["anyOf"]
+    choice["properties"]["when"] = described("No method stands under a condition", {"type": "null"})
+    return {**schema, "anyOf": [alone, choice]}
+
+
+def _section(name: str) -> Schema:
+    """What a method varies, under its name."""
+    own = _own(name)
+    entries = {key: _entry(parameter, True, _when_of(name)) for key, parameter in own.items()}
+    text = f"What the method {name} varies ({methods()[name].summary})"
+    rules = _effects(own)
+    return described(text, mapping(entries, minProperties=1, **({"allOf": rules} if rules else {})))
+
+
+def _chosen() -> list[Schema]:
+    """What methods vary has its place where they are chosen; CTKD is where nothing is said of methods."""
+    rules = []
+    for name in (CTKD, *nested_methods()):
+        keys = _own(CTKD) if name == CTKD else (name,)
+        among = {"anyOf": [{"const": name}, _having({"choice": {"contains": {"const": name}}})]}
+        there = _having({METHOD.name: among})
+        absent = {"not": there}
+        if name == CTKD:
+            absent = _having({METHOD.name: {"not": among}})
+        rules.append({"if": absent, "then": {"properties": dict.fromkeys(keys, False)}})
+    return rules
 
 
 def pair_schema() -> Schema:
@@ -55,14 +111,24 @@ def constant(parameter: Parameter) -> Schema:
     return {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "uniqueItems": True}
 
 
-def _entry(parameter: Parameter) -> Schema:
-    forms = [_form(parameter, form) for form in FORMS_OF_KIND[parameter.kind]]
+def _entry(parameter: Parameter, of_method: bool, when: str = _WHEN) -> Schema:
+    """What may stand for a parameter.
+
+    Args:
+        parameter: The parameter.
+        of_method: Whether it belongs to a method, so that no condition may name the method again.
+        when: The definition of a condition.
+    """
+    # A condition cannot name the parameter itself.
+    foreign = [parameter.name, *([METHOD.name] if of_method else [])]
+    condition = {"$ref": f"#/$defs/{when}", "properties": dict.fromkeys(foreign, False)}
+    forms = [_form(parameter, form, condition) for form in FORMS_OF_KIND[parameter.kind]]
     text = f"{parameter.help}; {parameter.note}" if parameter.note else parameter.help
     alone = described("for every trial", constant(parameter))
     return described(text, {"anyOf": [alone, *forms], "default": plain(parameter.default)})
 
 
-def _form(parameter: Parameter, form: str) -> Schema:
+def _form(parameter: Parameter, form: str, condition: Schema) -> Schema:
     value = constant(parameter)
     rules: Schema = {"required": [form]}
     if form in {"float", "int"}:
@@ -79,15 +145,10 @@ def _form(parameter: Parameter, form: str) -> Schema:
         "step": {"type": ["integer" if form == "int" else "number", "null"], "exclusiveMinimum": 0},
     }
     keys = {
-        key: listed if key == form else _own_when(parameter) if key == "when" else described(OPTIONS[key], options[key])
+        key: listed if key == form else condition if key == "when" else described(OPTIONS[key], options[key])
         for key in FORMS[form].keys
     }
     return described(f"{FORMS[form].example}: {FORMS[form].help}", mapping(keys, **rules))
-
-
-def _own_when(parameter: Parameter) -> Schema:
-    """A condition of this parameter, which cannot name the parameter itself."""
-    return {**_WHEN, "properties": {parameter.name: False}}
 
 
 def _condition(parameter: Parameter) -> Schema:

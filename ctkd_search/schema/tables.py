@@ -7,6 +7,7 @@ from typing import Any
 
 from ctkd_search import data
 from ctkd_search.config import plain
+from ctkd_search.distill.methods.base import Method, methods
 from ctkd_search.distributions import FORMS, OPTIONS
 from ctkd_search.models import names
 from ctkd_search.models.names import ELSEWHERE, EXAMPLES
@@ -16,6 +17,13 @@ from ctkd_search.schema.forms import Schema
 
 BEGIN = "<!-- reference: written by ctkd-search schema --markdown -o README.md -->"
 END = "<!-- end of the reference -->"
+# What the expert may be asked for, in words.
+_ASKED = {
+    "logits": "logits",
+    "attention": "attention maps",
+    "statistics": "feature statistics",
+    "features": "feature maps",
+}
 _TYPES = {"string": "text", "number": "number", "integer": "whole number"}
 
 
@@ -24,6 +32,7 @@ def reference() -> str:
     parts = {
         "What may stand for a parameter": _forms(),
         "What may be searched": _table(("parameter", "default", "values", "what it is"), _searched()),
+        "Methods": _methods(),
         "The other sections": _table(("key", "default", "values", "what it is"), _sections()),
         "Data sets": _datasets(),
         "Architectures": _architectures(),
@@ -74,8 +83,38 @@ def _forms() -> str:
 def _searched() -> Iterator[tuple[str, str, str, str]]:
     schema = space_schema()
     for name, item in schema["properties"]["search"]["properties"].items():
-        alone = item["anyOf"][0]
-        yield f"`{name}`", _code(item["default"]), _values(alone, schema), item["description"]
+        # Of a method, what it varies.
+        under = {f"{name}.{key}": own for key, own in item["properties"].items()} if "properties" in item else {}
+        if under:
+            yield f"**`{name}`**", "", "", item["description"]
+        for key, own in (under or {name: item}).items():
+            yield f"`{key}`", _code(own["default"]), _values(own["anyOf"][0], schema), own["description"]
+
+
+def _methods() -> str:
+    rows = [
+        (
+            f"`{name}`",
+            method.summary,
+            method.paper,
+            _needed(method),
+            ", ".join(f"`{item.name}`" for item in method.parameters),
+        )
+        for name, method in methods().items()
+    ]
+    return _table(("method", "what the student learns from", "paper", "needs of the teachers", "varies"), rows)
+
+
+def _needed(method: type[Method]) -> str:
+    """What a method with its paper's settings needs of the teachers, in words."""
+    needs = method().needs
+    of_expert = list(dict.fromkeys(_ASKED[request.kind] for request in needs.expert))
+    words = ["the scratch teacher's logits"] if needs.scratch else []
+    words += [f"the expert's {' and '.join(of_expert)}"] if of_expert else []
+    words += ["the expert's network"] if needs.network else []
+    words += [f"the expert at {len(needs.anchors)} points of its training"] if needs.anchors else []
+    words += [f"trained beside the student: {method.beside}"] if method.beside else []
+    return "; ".join(words) or "nothing"
 
 
 def _sections() -> Iterator[tuple[str, str, str, str]]:

@@ -25,8 +25,9 @@ from ctkd_search.strategy import COSTS
 class Ladders(Unpickled, FIFOScheduler):
     """ASHA's rungs, kept for every group of trials that may be compared, and filled from the records.
 
-    Baselines and confirmations are on no ladder and go to the end. Where what a student costs is an objective, only
-    trials with the same student are compared: a small one would lose to a large one on every rung.
+    Baselines and confirmations are on no ladder and go to the end. Only trials of the same method are compared: one may
+    learn fast what another learns better in the end, and each is to have as much of the budget. Where what a student
+    costs is an objective, only trials with the same student are: a small one would lose to a large one on every rung.
 
     Args:
         space: The space, for its budget, scheduler and objectives.
@@ -46,7 +47,7 @@ class Ladders(Unpickled, FIFOScheduler):
             "reduction_factor": budget.reduction_factor,
             "brackets": 1 if scheduler.name != "hyperband" else scheduler.brackets or len(budget.rungs()),
         }
-        self._groups: dict[str, Any] = {}
+        self._groups: dict[tuple[str, str], Any] = {}
         # Epochs that a trial has been let past, before an interruption.
         self._passed: dict[int, int] = {}
         for record in records.values():
@@ -65,7 +66,7 @@ class Ladders(Unpickled, FIFOScheduler):
 
     def _bracket(self, record: TrialRecord) -> Any:
         """The ladder of a trial; of Hyperband's, one that its number decides."""
-        group = split_pair(record.values["pair"]).student if self._by_student else ""
+        group = record.method, split_pair(record.values["pair"]).student if self._by_student else ""
         if group not in self._groups:
             self._groups[group] = ASHAScheduler(metric=self._judge.key, mode="max", **self._options)._brackets
         ladders = self._groups[group]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ctkd_search.distributions import Constant
 from ctkd_search.results.store import DIVERGED, FAILED, FINISHED, SEARCHED, STOPPED, TrialRecord
 from ctkd_search.search.sampler import make_sampler
+from ctkd_search.searchable import METHOD
 from ctkd_search.space import Space
 
 # What Optuna is told of each way in which a trial ends.
@@ -60,13 +62,17 @@ class Study:
         self._heard: dict[int, int] = {}
 
     def begin(self) -> None:
-        """Lets the paper's settings be the first trial, unless they have been tried."""
+        """Lets the settings of each method's paper be the first trials, unless they have been tried."""
+        for method in self._space.methods():
+            self._enqueue(self._space.paper_point(method), skip_if_exists=True)
+
+    def _enqueue(self, stored: dict[str, Any], skip_if_exists: bool = False) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self.study.enqueue_trial(self._space.paper_point(), skip_if_exists=True)
+            self.study.enqueue_trial(stored, skip_if_exists=skip_if_exists)
 
     def ask(self, number: int, known: Iterable[int]) -> tuple[int, dict[str, Any]]:
-        """Draws a trial.
+        """Draws a trial, of several methods one of that which has had the fewest.
 
         Args:
             number: The trial's number in the search.
@@ -76,14 +82,27 @@ class Study:
         Returns:
             Optuna's number of it, and the searched values as Optuna stores them.
         """
-        lost = self._lost(set(known))
+        numbers = set(known)
+        lost = self._lost(numbers)
+        if lost is None:
+            self._share_out(numbers)
         trial = self.study.ask() if lost is None else optuna.Trial(self.study, lost._trial_id)
         trial.set_user_attr(_TRIAL, number)
         self._space.suggest(trial)
         self._open[trial.number] = trial
         return trial.number, dict(trial.params)
 
-    def _lost(self, known: set[int]) -> FrozenTrial | None:
+    def _share_out(self, known: Container[int]) -> None:
+        """Lets the next trial be of the method that has had the fewest, unless something waits to be tried."""
+        methods = self._space.methods()
+        if len(methods) == 1:
+            return
+        trials = self.study.get_trials(deepcopy=False)
+        had = Counter(trial.params[METHOD.name] for trial in trials if trial.number in known)
+        if not any(trial.state == TrialState.WAITING for trial in trials):
+            self._enqueue({METHOD.name: min(methods, key=lambda name: had[name])})
+
+    def _lost(self, known: Container[int]) -> FrozenTrial | None:
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return next((trial for trial in running if trial.number not in known), None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,7 +51,9 @@ class Parameter:
             fits = self.range is None or value in self.range
             return None if fits else f"must be {self.range}, but got {value!r}"
         if self.kind == "choice" and value not in self.choices:
-            return f"must be one of {', '.join(map(str, self.choices))}, but got {value!r}"
+            near = difflib.get_close_matches(str(value), map(str, self.choices), n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            return f"must be one of {', '.join(map(str, self.choices))}, but got {value!r}{hint}"
         if self.kind == "pair":
             return _pair_fault(value)
         if self.kind == "layers" and not _is_layers(value):

@@ -1,0 +1,138 @@
+"""What a space may search, and under which keys: pair, method and what it varies, the student's recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ctkd_search.config import Range, Recipe
+from ctkd_search.distill.methods.base import Method, Parameter, make_method, methods
+from ctkd_search.distill.methods.parameter import allows
+from ctkd_search.distributions import Constant, Entry, Number
+
+CTKD = "ctkd"
+PAIR = Parameter(
+    "pair",
+    "wrn-40-1/wrn-16-1",
+    "architectures of teacher and student, TEACHER/STUDENT or TEACHER -> STUDENT",
+    kind="pair",
+)
+METHOD = Parameter(
+    "method",
+    CTKD,
+    "how the student is taught; of several methods, each gets as many trials",
+    kind="choice",
+    choices=tuple(methods()),
+    note="what a method varies stands under its name, as in `kd: {temperature: 4}`; CTKD's parameters stand alone",
+)
+# What of the student's recipe may be searched; their defaults are the space's own `train` section.
+TRAINING = (
+    Parameter("lr", None, "initial learning rate of the student", "lr=", range=Range(0, open_low=True)),
+    Parameter("momentum", None, "SGD momentum of the student", "m=", range=Range(0, 1, open_high=True)),
+    Parameter("weight_decay", None, "L2 penalty on the student's weights", "wd=", range=Range(0)),
+    Parameter("batch_size", None, "images in a step of the student", "n=", kind="int", range=Range(1)),
+)
+
+
+def key_of(method: str, parameter: str) -> str:
+    """What a method's parameter is called beside those of others: ``kd.temperature``; CTKD's need no prefix."""
+    return parameter if method == CTKD else f"{method}.{parameter}"
+
+
+def owner_of(key: str) -> str | None:
+    """The method that a parameter belongs to; None for those of the pair and of the recipe."""
+    name, dot, _ = key.partition(".")
+    if dot:
+        return name
+    return CTKD if any(item.name == key for item in methods()[CTKD].parameters) else None
+
+
+def method_parameters(name: str, chosen: Sequence[str] = ()) -> dict[str, Parameter]:
+    """What a method varies, by the keys that it has in a space.
+
+    Args:
+        name: The method.
+        chosen: The methods that trials may have; beside others, its parameters have an effect with it alone.
+    """
+    beside = {METHOD.name: (name,)} if len(chosen) > 1 else {}
+    return {
+        key_of(name, item.name): dataclasses.replace(
+            item, only_with={**beside, **{key_of(name, other): rule for other, rule in item.only_with.items()}}
+        )
+        for item in methods()[name].parameters
+    }
+
+
+def parameters(train: Recipe, chosen: Sequence[str] = (CTKD,)) -> dict[str, Parameter]:
+    """Everything that may be searched, by its key.
+
+    Args:
+        train: What the parameters of the student's recipe default to.
+        chosen: The methods that trials may have.
+    """
+    method = dataclasses.replace(METHOD, default=CTKD if CTKD in chosen else chosen[0])
+    known = {PAIR.name: PAIR, METHOD.name: method}
+    for name in chosen:
+        known |= method_parameters(name, chosen)
+    training = [dataclasses.replace(item, default=getattr(train, item.name)) for item in TRAINING]
+    return known | {item.name: item for item in training}
+
+
+def chosen_methods(entries: Mapping[str, Entry]) -> tuple[str, ...]:
+    """The methods that trials may have."""
+    return possible_values(entries.get(METHOD.name), METHOD)
+
+
+def possible_methods(name: str, entries: Mapping[str, Entry], pair: str) -> Iterator[Method]:
+    """The method with every combination of values that trials of a pair may have; of a range, its upper end.
+
+    Args:
+        name: The method.
+        entries: What is said of its parameters.
+        pair: The pair.
+    """
+    own = methods()[name].parameters
+    choices = [_values_with(entries.get(key_of(name, item.name)), item, name, pair) for item in own]
+    for values in itertools.product(*choices):
+        yield make_method({"name": name, **{item.name: value for item, value in zip(own, values, strict=True)}})
+
+
+def _values_with(entry: Entry | None, parameter: Parameter, method: str, pair: str) -> tuple[Any, ...]:
+    """The values that a parameter may take in trials of a method and a pair; of a range, its upper end."""
+    if entry is None:
+        return (parameter.default,)
+    if isinstance(entry, Constant):
+        return (entry.value,)
+    values = (entry.high,) if isinstance(entry, Number) else entry.values()
+    conditions = dict(entry.when)
+    if not allows(conditions.pop(PAIR.name, (pair,)), pair):
+        return (parameter.default,)
+    if not allows(conditions.pop(METHOD.name, (method,)), method):
+        return (parameter.default,)
+    return tuple(dict.fromkeys((*values, parameter.default))) if conditions else values
+
+
+def possible_values(entry: Entry | None, parameter: Parameter) -> tuple[Any, ...]:
+    """The values that a parameter may take, as far as they can be listed; empty for a range."""
+    if entry is None:
+        return (parameter.default,)
+    listed = entry.values() or ()
+    if not isinstance(entry, Constant) and entry.when:
+        return tuple(dict.fromkeys((*listed, parameter.default))) if listed else ()
+    return listed
+
+
+def ordered(entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> list[tuple[str, Parameter]] | None:
+    """The parameters, each after those its condition names; None if the conditions go in a circle."""
+    waiting = dict(known)
+    order: list[tuple[str, Parameter]] = []
+    while waiting:
+        ready = [
+            name for name in waiting if not any(other in waiting for other in getattr(entries.get(name), "when", ()))
+        ]
+        if not ready:
+            return None
+        order += [(name, waiting.pop(name)) for name in ready]
+    return order
