@@ -137,12 +137,11 @@ search:
     temperature: {float: [-1, 9]}  #! search.kd.temperature.float.0 must be greater than 0, but got -1
   at: [beta]                  #! search.at must be a mapping of what at varies (beta, attention_layers), but got
 """,
-    "a method that varies nothing": """\
+    "a condition on a parameter of a method that there is not": """\
 search:
   method: {choice: [none, kd]}
-  none: {}                    #! search.none has no effect: none varies nothing; leave it out
   kd: {weight: {choice: [0, 0.5]}}
-  lr: {float: [0.1, 1], when: {kd.wait: 0}}  #! search.lr.when.kd.wait is not a parameter; there are: pair, method, kd.t
+  lr: {float: [0.1, 1], when: {kd.wait: 0}}  #! search.lr.when.kd.wait is not a parameter; there are: pair, method,
 """,
     "more methods than trials": """\
 budget:
