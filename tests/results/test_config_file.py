@@ -196,8 +196,8 @@ def test_what_is_missing_is_said_once(tmp_path, text, line):
     ("change", "fragment"),
     [
         (lambda c: c.pop("pair"), "pair is missing"),
-        (lambda c: c["method"].pop("name"), "method.name must be one of none, kd, at, ctkd"),
-        (lambda c: c["method"].update(name="kdx"), "method.name must be one of none, kd, at, ctkd"),
+        (lambda c: c["method"].pop("name"), "method.name must be one of none, "),
+        (lambda c: c["method"].update(name="kdx"), "method.name must be one of none, "),
         (lambda c: c.update(method="ctkd"), "method must be a mapping with the method's name and its parameters"),
         (lambda c: c.update(pair=["a", "b"]), "pair must be TEACHER/STUDENT"),
         (lambda c: c.update(pair="lenet/resnet8"), "pair lenet/resnet8: unknown architecture 'lenet'"),
