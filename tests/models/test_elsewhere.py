@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,8 @@ def hub(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for proxy in ("http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY"):
         monkeypatch.setenv(proxy, "http://127.0.0.1:9")
+    # Made at the first request of a process, with the proxies of then.
+    monkeypatch.setattr(urllib.request, "_opener", None)
     directory = tmp_path / "hub" / "checkpoints"
     directory.mkdir(parents=True)
     return directory
