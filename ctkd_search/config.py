@@ -300,25 +300,34 @@ class TeachersConfig:
 
     Attributes:
         mode: ``recorded`` trains the teachers once and replays them to every trial; ``live`` trains the scratch
-            teacher beside the student, inside the trial, as the paper does.
+            teacher beside the student, inside the trial, as the paper does; ``auto`` records them where what the
+            scratch teachers say takes no more than `trajectory_limit`, and is live elsewhere.
         seed: Seed of the teachers' initial weights.
         expert: Where the expert comes from; left out, it is the scratch teacher at the end of its training.
         recipe: How both are trained. It is the teachers' own: the student's searched values do not reach it.
         storage: Type in which recorded logits and attention maps are kept.
         cache_limit: How much room recorded attention maps may take, as in ``20GB``; beyond it they are computed in
             the trials. 0 keeps none.
+        trajectory_limit: How much room the scratch teachers' recorded logits may take, as in ``20GB``: epochs times
+            images times classes, for every teacher and stream, those of the confirmation included. Beyond it,
+            teachers are live where `mode` is ``auto``, and it is said where it is ``recorded``.
     """
 
-    mode: Literal["recorded", "live"] = "recorded"
+    mode: Literal["auto", "recorded", "live"] = "auto"
     seed: Seed = 0
     expert: ExpertConfig = ExpertConfig()
     recipe: Recipe = Recipe()
     storage: Literal["float16", "float32"] = "float16"
     cache_limit: Size = "20GB"
+    trajectory_limit: Size = "20GB"
 
     def cache_bytes(self) -> int:
         """The cache limit in bytes."""
         return size_in_bytes(self.cache_limit)
+
+    def trajectory_bytes(self) -> int:
+        """The limit of the trajectories in bytes."""
+        return size_in_bytes(self.trajectory_limit)
 
 
 @dataclass(frozen=True)

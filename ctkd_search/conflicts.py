@@ -37,7 +37,7 @@ def _where(section: str, key: str, other: Place, value: str) -> Conflict:
 _BESIDE = "cannot stand beside gpus_per_trial; leave one of the two out"
 _CHOSEN = "is chosen where trials_per_gpu is auto; leave one of the two out"
 CONFLICTS = (
-    *(_where("teachers", key, ("teachers", "mode"), "live") for key in ("storage", "cache_limit")),
+    *(_where("teachers", key, ("teachers", "mode"), "live") for key in ("storage", "cache_limit", "trajectory_limit")),
     _where("dataset", "workers", ("dataset", "loading"), "resident"),
     Conflict(
         ("teachers", "expert", "seed"),

@@ -84,9 +84,19 @@ def space_of(raw: Mapping[str, Any]) -> Space:
     return _Reader(_kept(raw)).space()
 
 
-def kept_space(raw: Mapping[str, Any]) -> Space:
-    """The same, to look at what came of it: whether its images are still there is not asked."""
-    return _Reader(_kept(raw), ask_images=False).space()
+def kept_space(raw: Mapping[str, Any], mode: str | None) -> Space:
+    """The same, to look at what came of it: whether its images are still there is not asked.
+
+    Args:
+        raw: The content.
+        mode: Whether its teachers were recorded or live, as its record says; what earlier versions did not note was
+            recorded.
+    """
+    space = _Reader(_kept(raw), ask_images=False).space()
+    if space.teachers.mode != "auto":
+        return space
+    teachers = dataclasses.replace(space.teachers, mode=mode or "recorded")  # type: ignore[arg-type]
+    return dataclasses.replace(space, teachers=teachers)
 
 
 def _kept(raw: Mapping[str, Any]) -> Document:

@@ -57,6 +57,34 @@ dataset:
   options: {size: 3}          #! dataset.options has no meaning for the data set 'svhn' (its own options: root, verify,
 search: {alpha: {float: [1, 2]}}
 """,
+    "how images are loaded": """\
+name: x
+dataset:
+  name: imagenet
+  loading: lazily             #! dataset.loading must be 'auto', 'resident' or 'streamed', but got 'lazily'
+  workers: -1                 #! dataset.workers must be at least 0, but got -1
+  resize: 0                   #! dataset.resize must be at least 1, but got 0
+search: {alpha: {float: [1, 2]}}
+""",
+    "parts of pictures that are not there": """\
+name: x
+dataset:
+  name: tiny-imagenet
+  loading: resident
+  workers: 2                  #! dataset.workers has no effect where loading is resident; leave it out
+augment: {resized_crop: [0.1, 1]}  #! augment.resized_crop cuts parts out of the original pictures, which must be
+search: {alpha: {float: [1, 2]}}
+""",
+    "parts of pictures that are no files, twice": """\
+augment:
+  crop: 2
+  resized_crop: [0.1, 1]      #! augment.resized_crop takes the place of crop #! augment.resized_crop has no meaning
+search: {alpha: {float: [1, 2]}}
+""",
+    "shares of a picture": """\
+augment: {resized_crop: [1, 0.5]}  #! augment.resized_crop must be the smallest and the largest share, as in [0.08, 1.0]
+search: {alpha: {float: [1, 2]}}
+""",
     "keys that fit each other badly": """\
 name: x
 dataset:
@@ -235,11 +263,14 @@ teachers:
   mode: live
   storage: float32            #! teachers.storage has no effect where mode is live
   cache_limit: 1GB            #! teachers.cache_limit has no effect where mode is live
+  trajectory_limit: 1GB       #! teachers.trajectory_limit has no effect where mode is live
 search: {alpha: {float: [1, 2]}}
 """,
     "teachers": """\
 teachers:
+  mode: now                   #! teachers.mode must be 'auto', 'recorded' or 'live', but got 'now'
   cache_limit: much           #! teachers.cache_limit must be a size such as 500MB or 20GB, but got 'much'
+  trajectory_limit: -1        #! teachers.trajectory_limit must be a size such as 500MB or 20GB, but got -1
   storage: float8             #! teachers.storage must be 'float16' or 'float32', but got 'float8'
   recipe:
     precision: half           #! teachers.recipe.precision must be 'auto', 'float32' or 'bfloat16', but got 'half'

@@ -56,6 +56,12 @@ INEXPRESSIBLE = {
         "goes in a circle with",
     ],
     "which values another parameter may take": ["is a range", "is never"],
+    "how parts of pictures are cut out": [
+        "cuts parts out of the original",
+        "takes the place of crop",
+        "whose images are no files",
+        "the smallest and the largest share",
+    ],
     "that nothing listens to a teacher": ["teachers has no effect", "teachers.expert has no effect"],
     "that Nesterov's momentum is none": ["where nesterov is true"],
 }
@@ -80,6 +86,7 @@ teachers:
            gamma: 0.5, precision: float32}
   storage: float32
   cache_limit: 1GB
+  trajectory_limit: 1GB
 train: {nesterov: true, milestones: [0.3], gamma: 0.5, precision: float32}
 search:
   pair: {choice: [wrn-16-2/resnet8, wrn-16-2/wrn-16-1]}

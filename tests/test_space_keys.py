@@ -35,8 +35,10 @@ def leaves(value, place=()):
 # Where another value cannot be guessed. The first key has no other valid value: it must be refused.
 OTHER = {
     "when.step_loss": "mse",
+    "mode": "live",
     "storage": "float32",
     "cache_limit": "5GB",
+    "trajectory_limit": "5GB",
     "precision": "float32",
     "expert.seed": 1,
     "name": "other",
@@ -85,8 +87,6 @@ def another(place, value):
     """Another value of a key."""
     if place == ("dataset", "name"):
         return {"cifar10": "digits", "imagenet": "tiny-imagenet"}.get(value, "cifar10")
-    if place == ("teachers", "mode"):
-        return "recorded" if value == "live" else "live"
     known = [OTHER[dotted] for length in (2, 1) if (dotted := ".".join(place[-length:])) in OTHER]
     if known:
         return known[0]

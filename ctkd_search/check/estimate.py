@@ -58,7 +58,7 @@ def estimate(space: Space, speeds: Speeds, load: Load) -> dict[str, Span]:
         return max(seconds / min(load.concurrent, max(1, trials)), min(longest, seconds))
 
     found["trials"] = Span(*(side_by_side(each * count, budget.trials) for count in (epochs.low, epochs.high)))
-    if space.teachers.mode == "recorded":
+    if space.teachers.mode != "live":
         found["trials"] += _always(clock.maps(teachers) / load.concurrent)
     baselines = baseline_pairs(strategy.baselines, space.pairs())
     if baselines:
@@ -97,7 +97,7 @@ def _confirmation(space: Space, clock: _Clock, side_by_side: Callable[[float, in
         seconds = confirm.seeds * (confirm.best * trials + sum(cost[pair] for pair in chosen))
         count = confirm.seeds * (confirm.best + len(chosen) * len(space.strategy.baselines))
         many = [config for config in teachers.values() for _ in range(confirm.seeds)]
-        maps = clock.maps(many) / clock.load.concurrent if space.teachers.mode == "recorded" else 0.0
+        maps = clock.maps(many) / clock.load.concurrent if space.teachers.mode != "live" else 0.0
         ends.append(side_by_side(seconds, count) + clock.teachers(many) + maps)
     return Span(min(ends), max(ends))
 
@@ -130,8 +130,8 @@ class _Clock:
         for config in configs:
             speed = self.speeds.teachers[config.teacher]
             expert = config.teachers.expert
-            needed = self.space.teachers.mode == "recorded" or not expert.checkpoint_of(config.teacher)
-            runs = int(needed) + int(expert.seed is not None and self.space.teachers.mode == "recorded")
+            needed = self.space.teachers.mode != "live" or not expert.checkpoint_of(config.teacher)
+            runs = int(needed) + int(expert.seed is not None and self.space.teachers.mode != "live")
             one = self.load.images * speed.training + self.load.validation * speed.forward + _EPOCH
             seconds += [epochs * one] * runs
         if not seconds:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 _EXAMPLES = 4
 _LONGEST_CELL = 40
+_MODES = {
+    "recorded": "recorded once and replayed to every trial",
+    "live": "live, in every trial",
+    "auto": "recorded once and replayed to every trial, or live in every trial where that takes too much",
+}
 
 
 def print_overview(space: Space, console: Console) -> None:
@@ -98,8 +103,7 @@ def _budget_lines(space: Space) -> list[str]:
     if budget.seconds() is not None:
         lines.append(f"time: at most {clock(budget.seconds() or 0)}")
     teachers = ", ".join(space.teachers_by_name())
-    how = "recorded once and replayed to every trial" if space.teachers.mode == "recorded" else "live, in every trial"
-    lines.append(f"teachers, {how}, {budget.epochs} epochs each: {teachers}")
+    lines.append(f"teachers, {_MODES[space.teachers.mode]}, {budget.epochs} epochs each: {teachers}")
     return lines
 
 

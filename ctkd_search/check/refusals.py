@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from ctkd_search.check.mode import Trajectories
 from ctkd_search.check.networks import Facts, all_facts
-from ctkd_search.check.storage import free_bytes, logits_bytes, room, room_faults, too_large
+from ctkd_search.check.storage import free_bytes, room, room_faults, too_large
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError
@@ -68,9 +69,9 @@ def refuse_config(config: TrialConfig, streams: int, geometry: Geometry, images:
     _, faults = all_facts((config.teacher, config.student), geometry)
     for fault in faults.values():
         raise UserError(f"pair: {fault}")
-    if config.teachers.mode != "recorded" or not make_method(config.method).needs.scratch:
+    if config.teachers.mode == "live" or not make_method(config.method).needs.scratch:
         return
-    needed = streams * logits_bytes(config.teachers.storage, config.epochs, images, geometry.classes)
+    needed = Trajectories(config.epochs, images, geometry.classes, config.teachers.storage, streams).most
     if needed > (free := free_bytes(trials_dir)):
         raise UserError(f"teachers.mode {too_large(needed, free, trials_dir)}")
 

@@ -12,10 +12,11 @@ import torch
 from ctkd_search import data
 from ctkd_search.check.estimate import Load, estimate, total
 from ctkd_search.check.measure import measure
+from ctkd_search.check.mode import size, with_mode
 from ctkd_search.check.networks import Facts
 from ctkd_search.check.refusals import refuse
 from ctkd_search.check.stopping import Span
-from ctkd_search.check.storage import Room, free_bytes, room, size
+from ctkd_search.check.storage import Room, free_bytes, room
 from ctkd_search.errors import UserError
 from ctkd_search.pairs import split_pair
 from ctkd_search.results.leaderboard import clock, plain_table
@@ -50,6 +51,9 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
         console.print(text, soft_wrap=True, highlight=False)
 
     geometry, counted = data.geometry(space.dataset), data.sizes(space.dataset)
+    chosen = None
+    if counted:
+        space, chosen = with_mode(space, counted[0], geometry.classes)
     known = refuse(space, document, geometry, counted[0] if counted else None, trials_dir)
     say("")
     console.print(_networks(space, known))
@@ -62,6 +66,8 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
         )
         return
     say(f"images: about {counted[0]:,} to learn from, {counted[1]:,} held out for validation")
+    if chosen:
+        say(chosen)
     needed = room(space, counted[0], geometry.classes, known)
     for line in _room_lines(space, needed, counted[0], trials_dir):
         say(line)
@@ -108,7 +114,7 @@ def _compared(space: Space, known: Mapping[str, Facts]) -> list[str]:
 
 
 def _room_lines(space: Space, needed: Room, images: int, trials_dir: Path) -> list[str]:
-    if space.teachers.mode != "recorded":
+    if space.teachers.mode == "live":
         return ["recorded: nothing, because teachers are live"]
     lines = []
     if needed.trajectory:

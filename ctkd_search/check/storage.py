@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctkd_search.baselines import needs_with_baselines
+from ctkd_search.check.mode import BYTES, size, trajectories
 from ctkd_search.check.networks import Facts
 from ctkd_search.results.store import TEACHERS
 from ctkd_search.space import Space
-
-_BYTES = {"float16": 2, "float32": 4}
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,6 @@ class Room:
     maps: int = 0
 
 
-def logits_bytes(storage: str, epochs: int, images: int, classes: int) -> int:
-    """Bytes of one teacher's logits along one stream."""
-    return _BYTES[storage] * epochs * images * classes
-
-
 def too_large(needed: int, free: int, place: Path) -> str:
     """What to say of logits that the disk has no room for."""
     return (
@@ -56,14 +50,13 @@ def room(space: Space, images: int, classes: int, known: Mapping[str, Facts]) ->
         classes: How many classes there are.
         known: What is known of its teachers.
     """
-    if space.teachers.mode != "recorded":
+    if space.teachers.mode == "live":
         return Room()
-    width, epochs = _BYTES[space.teachers.storage], space.budget.epochs
+    width, epochs = BYTES[space.teachers.storage], space.budget.epochs
+    logits = trajectories(space, images, classes)
     teachers = list(space.teachers_by_name())
     confirm = space.strategy.confirm
-    needs = needs_with_baselines(space)
-    scratch, looks = needs.scratch, bool(needs.attention)
-    trajectory = logits_bytes(space.teachers.storage, epochs, images, classes) if scratch else 0
+    looks = bool(needs_with_baselines(space).attention)
     seeds = confirm.seeds if confirm else 0
     most = min(confirm.best, len(teachers)) if confirm else 0
     by_teacher = {
@@ -72,9 +65,9 @@ def room(space: Space, images: int, classes: int, known: Mapping[str, Facts]) ->
     }
     largest = sorted(by_teacher.values(), reverse=True)
     return Room(
-        trajectory=trajectory,
-        trajectories=trajectory * len(teachers),
-        confirmed=(trajectory * seeds, trajectory * seeds * most),
+        trajectory=logits.each if logits.teachers else 0,
+        trajectories=logits.each * logits.teachers,
+        confirmed=(logits.each * logits.confirmed[0], logits.each * logits.confirmed[1]),
         maps_epoch=largest[0],
         maps=epochs * (sum(largest) + seeds * sum(largest[:most])),
     )
@@ -108,12 +101,3 @@ def room_faults(space: Space, needed: Room, free: int, place: Path) -> list[tupl
             )
         ]
     return []
-
-
-def size(count: float) -> str:
-    """Bytes as people write them."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} TB"

@@ -53,7 +53,7 @@ def teacher_runs(config: TrialConfig, data: str, device: torch.device, needs: Ne
     own = expert_run(config, data, device)
     if needs.any_expert and own is not None:
         runs[own] = Wanted(anchors=tuple(sorted({anchor_epoch(share, own.epochs) for share in needs.anchors})))
-    if needs.scratch and config.teachers.mode == "recorded":
+    if needs.scratch and config.teachers.mode != "live":
         scratch = scratch_run(config, data, device)
         runs[scratch] = runs.get(scratch, Wanted()) | Wanted(config.teachers.storage)
     return runs

@@ -10,6 +10,7 @@ from typing import Any
 
 from ctkd_search import data
 from ctkd_search.baselines import BASELINES, USUAL, anchors_fault, baseline_method, is_papers
+from ctkd_search.check.mode import Trajectories
 from ctkd_search.config import TrialConfig, plain
 from ctkd_search.distill.methods.base import Parameter, make_method, methods, same_meaning
 from ctkd_search.distributions import Constant
@@ -42,8 +43,11 @@ class FinalPlan:
 
     def content(self) -> dict[str, Any]:
         """All that determines what comes out, as plain values."""
+        config = self.config.as_dict()
+        if self.config.teachers.mode != "auto":
+            del config["teachers"]["trajectory_limit"]
         return {
-            "config": self.config.as_dict(),
+            "config": config,
             "seeds": self.seeds,
             "new_streams": self.new_streams,
             "baselines": list(self.baselines),
@@ -101,6 +105,23 @@ class FinalPlan:
         config = dataclasses.replace(self.config, train=space.train, teachers=space.teachers)
         config = with_seed(_config_of(config, trial.baseline), trial.seed, config.seed)
         return dataclasses.replace(config, student_seed=trial.student_seed)
+
+    @property
+    def streams(self) -> int:
+        """How many streams there are, each with teachers of its own."""
+        return self.seeds if self.new_streams else 1
+
+    def trajectories(self, images: int, classes: int) -> Trajectories:
+        """What recording the teachers takes.
+
+        Args:
+            images: Images to learn from.
+            classes: How many classes there are.
+        """
+        configs = [_config_of(self.config, baseline) for baseline in (None, *self.baselines)]
+        heard = any(make_method(config.method).needs.scratch for config in configs)
+        storage = self.config.teachers.storage
+        return Trajectories(self.config.epochs, images, classes, storage, self.streams if heard else 0)
 
     def keeps_maps(self) -> bool:
         """Whether more than one training asks the expert for the same, so that it is worth keeping."""

@@ -42,7 +42,7 @@ def print_search(root: Path, name: str, limit: int, console: Console) -> None:
     """Prints one search's leaderboard."""
     folder = SearchFolder(root, name)
     search, trials = folder.search(), folder.trials()
-    print_leaderboard(kept_space(search.space), search, trials, limit, console)
+    print_leaderboard(kept_space(search.space, search.teachers), search, trials, limit, console)
     for architecture, accuracy in sorted(search.experts.items()):
         console.print(
             f"expert {architecture}: {percent(-1 if accuracy is None else accuracy)} validation accuracy",
@@ -66,4 +66,4 @@ def exported(root: Path, name: str, trial: str | None) -> str:
     """
     folder = SearchFolder(root, name)
     search = folder.search()
-    return config_text(kept_space(search.space), search, find_trial(folder.trials(), trial))
+    return config_text(kept_space(search.space, search.teachers), search, find_trial(folder.trials(), trial))

@@ -156,6 +156,8 @@ class SearchRecord:
         resize: See `ctkd_search.data.Splits`.
         mean: Mean of each channel that the images are normalised with, in pixel values.
         std: Standard deviation of each channel, likewise.
+        teachers: Whether its teachers are recorded or live; None in records of earlier versions, which recorded them
+            unless the space said otherwise.
     """
 
     name: str
@@ -178,6 +180,7 @@ class SearchRecord:
     resize: int | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
+    teachers: str | None = None
 
 
 def new_record(name: str, content: dict[str, Any], splits: Splits, warm_start: str | None = None) -> SearchRecord:

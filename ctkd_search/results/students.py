@@ -74,7 +74,7 @@ def _images_of(search: SearchRecord) -> tuple[Geometry, list[float], list[float]
     if search.geometry and search.mean and search.std:
         return Geometry(*search.geometry), search.mean, search.std
     # The record of an earlier version, which did not note them.
-    space = kept_space(search.space)
+    space = kept_space(search.space, search.teachers)
     splits = data.load_train(space.dataset, space.augment, search.fingerprint)
     if splits.fingerprint != search.fingerprint:
         raise UserError(

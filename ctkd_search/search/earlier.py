@@ -110,7 +110,7 @@ def overlapping(folder: SearchFolder, space: Space, fingerprint: str) -> tuple[s
 
     Args:
         folder: The earlier search.
-        space: The new search's space.
+        space: The new search's space, its ``mode: auto`` resolved.
         fingerprint: Hash of its training images.
 
     Returns:
@@ -120,7 +120,7 @@ def overlapping(folder: SearchFolder, space: Space, fingerprint: str) -> tuple[s
         UserError: There is none, or its accuracies mean something else.
     """
     record = folder.search()
-    earlier = kept_space(record.space)
+    earlier = kept_space(record.space, record.teachers)
     ours, theirs = _meaning(space), _meaning(earlier)
     different = differences(theirs, ours)
     if record.fingerprint != fingerprint:
@@ -135,10 +135,12 @@ def _meaning(space: Space) -> dict[str, Any]:
     """What gives an accuracy its meaning, beside the images and the values of the parameters."""
     searchable = {parameter.name for parameter in TRAINING}
     recipe = {key: value for key, value in dataclasses.asdict(space.train).items() if key not in searchable}
+    # What the limit led to is the mode.
+    teachers = {key: value for key, value in dataclasses.asdict(space.teachers).items() if key != "trajectory_limit"}
     return {
         "budget": {"epochs": space.budget.epochs},
         "augment": dataclasses.asdict(space.augment),
         "train": plain(recipe),
-        "teachers": plain(dataclasses.asdict(space.teachers)),
+        "teachers": plain(teachers),
         "objectives": list(space.strategy.objectives),
     }

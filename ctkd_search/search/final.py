@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ctkd_search import data
+from ctkd_search.check.mode import choose_mode
 from ctkd_search.config import TrialConfig
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.files import make_directory
@@ -84,13 +86,19 @@ def train_final(request: FinalRequest, console: Console) -> None:
     from ctkd_search.check.refusals import refuse_config
     from ctkd_search.search.session import Session
 
-    streams = plan.seeds if plan.new_streams else 1
-    refuse_config(plan.config, streams, splits.geometry, len(splits.train), request.trials_dir)
+    content = plan.content()
+    needed = plan.trajectories(len(splits.train), splits.geometry.classes)
+    before = (earlier.search().teachers or "recorded") if earlier else None
+    teachers, chosen = choose_mode(plan.config.teachers, needed, before)
+    plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, teachers=teachers))
+    if chosen:
+        say(chosen)
+    refuse_config(plan.config, plan.streams, splits.geometry, len(splits.train), request.trials_dir)
     space = plan.space(request.resources, request.tracking)
     with Session(space, request.trials_dir, say, len(trials), plan.config_of) as session:
         folder = earlier or new_folder(parent)
-        record = earlier.search() if earlier else new_record(f"{plan.name}/{folder.name}", plan.content(), splits)
-        record.again, record.hardware = request.again, session.hardware
+        record = earlier.search() if earlier else new_record(f"{plan.name}/{folder.name}", content, splits)
+        record.again, record.hardware, record.teachers = request.again, session.hardware, teachers.mode
         record.tracking_uri = session.tracker.mlflow.place
         folder.write(record)
         what = f"{len(trials)} student{'s' * (len(trials) > 1)} of {plan.config.epochs} epochs"

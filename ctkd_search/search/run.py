@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ctkd_search import data
+from ctkd_search.check.mode import with_mode
 from ctkd_search.config import plain
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.files import make_directory
@@ -86,16 +87,21 @@ def run_search(request: Request, console: Console) -> None:
         )
     record = earlier or new_record(request.name, plain(dict(request.space.raw)), splits, request.warm_start)
     record.space, record.again, record.finished = plain(dict(request.space.raw)), request.again, False
+    before = (earlier.teachers or "recorded") if earlier else None
+    space, chosen = with_mode(request.space, len(splits.train), splits.geometry.classes, before)
+    record.teachers = space.teachers.mode
+    if chosen:
+        say(chosen)
     source = record.warm_start
-    warm = overlapping(SearchFolder(request.trials_dir, source), request.space, splits.fingerprint) if source else None
+    warm = overlapping(SearchFolder(request.trials_dir, source), space, splits.fingerprint) if source else None
     # Ray and torch are imported only now, when everything that can be wrong with the file has been said.
     from ctkd_search.check.refusals import refuse
     from ctkd_search.search.exploration import Exploration
     from ctkd_search.search.session import Session
 
     document = request.document or Document("the space", dump(plain(dict(request.space.raw))))
-    refuse(request.space, document, splits.geometry, len(splits.train), request.trials_dir)
-    with Session(request.space, request.trials_dir, say) as session:
+    refuse(space, document, splits.geometry, len(splits.train), request.trials_dir)
+    with Session(space, request.trials_dir, say) as session:
         if earlier is None and folder.exists():
             session.tracker.abandon(folder.search().run_id)
             folder.clear()

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from ctkd_search.check.mode import size
 from ctkd_search.check.networks import all_facts
-from ctkd_search.check.storage import Room, free_bytes, room, room_faults, size
+from ctkd_search.check.storage import Room, free_bytes, room, room_faults
 from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache

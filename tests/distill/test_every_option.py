@@ -80,6 +80,7 @@ ELSEWHERE = {
     "dataset.options",
     "augment.resized_crop",
     "teachers.cache_limit",
+    "teachers.trajectory_limit",
     "teachers.expert.checkpoint",
     "method.name",
     "objective",

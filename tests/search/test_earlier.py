@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 from simulation import SEARCH, a_record, a_space
 
+from ctkd_search.check.mode import with_mode
 from ctkd_search.config import plain
 from ctkd_search.errors import UserError
 from ctkd_search.results.store import (
@@ -37,6 +38,10 @@ def begun(tmp_path, trials=ENDED, name="x", finished=False, **sections):
     for trial in trials:
         folder.write_trial(trial)
     return folder
+
+
+def lends(folder, now, fingerprint):
+    return overlapping(folder, with_mode(now, images=100, classes=10)[0], fingerprint)
 
 
 def goes_on(folder, now, resume=True, warm_start=None, ask=None):
@@ -200,10 +205,10 @@ def test_a_search_without_trials_may_begin_again_from_another_one(tmp_path):
 
 def test_a_search_lends_its_results_with_its_own_space(tmp_path):
     folder = begun(tmp_path, name="old", space={"budget": {"trials": 50}})
-    name, earlier, trials = overlapping(folder, space(), "f")
+    name, earlier, trials = lends(folder, space(), "f")
     assert (name, earlier.budget.trials, trials) == ("old", 50, ENDED)
     with pytest.raises(UserError, match=r"there is no search 'older' in .*; there are: old"):
-        overlapping(SearchFolder(tmp_path, "older"), space(), "f")
+        lends(SearchFolder(tmp_path, "older"), space(), "f")
 
 
 @pytest.mark.parametrize(
@@ -222,8 +227,8 @@ def test_a_search_lends_its_results_with_its_own_space(tmp_path):
     ids=str,
 )
 def test_what_does_not_change_the_meaning_of_an_accuracy_may_differ(tmp_path, sections):
-    assert overlapping(begun(tmp_path, name="old"), space(**sections), "f")[0] == "old"
-    assert overlapping(begun(tmp_path, name="old", space=sections), space(), "f")[0] == "old"
+    assert lends(begun(tmp_path, name="old"), space(**sections), "f")[0] == "old"
+    assert lends(begun(tmp_path, name="old", space=sections), space(), "f")[0] == "old"
 
 
 @pytest.mark.parametrize(
@@ -244,7 +249,7 @@ def test_what_does_not_change_the_meaning_of_an_accuracy_may_differ(tmp_path, se
 )
 def test_what_changes_the_meaning_of_an_accuracy_is_refused(tmp_path, sections, line):
     with pytest.raises(UserError) as caught:
-        overlapping(begun(tmp_path, name="old"), space(**sections), "f")
+        lends(begun(tmp_path, name="old"), space(**sections), "f")
     said = str(caught.value).splitlines()
     assert said[0] == "the results of search 'old' cannot be compared with this one's:"
     assert len(said) == 2
@@ -253,5 +258,5 @@ def test_what_changes_the_meaning_of_an_accuracy_is_refused(tmp_path, sections, 
 
 def test_other_images_are_refused_beside_whatever_else_differs(tmp_path):
     with pytest.raises(UserError) as caught:
-        overlapping(begun(tmp_path, name="old"), space(train={"gamma": 0.5}), "g")
+        lends(begun(tmp_path, name="old"), space(train={"gamma": 0.5}), "g")
     assert str(caught.value).splitlines()[1:] == ["  the training images", "  train.gamma: 0.2 before, 0.5 now"]

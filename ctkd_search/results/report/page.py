@@ -48,7 +48,7 @@ def write_report(trials_dir: Path, name: str, directory: Path | None = None, spl
     """
     folder = SearchFolder(trials_dir, name)
     search = folder.search()
-    standing = facts.standing_of(kept_space(search.space), search, folder.trials())
+    standing = facts.standing_of(kept_space(search.space, search.teachers), search, folder.trials())
     missing = None
     if splits is None:
         try:
