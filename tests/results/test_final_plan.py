@@ -260,3 +260,20 @@ def test_all_that_determines_the_outcome_is_part_of_the_content():
     ]
     contents = [str(plan.content()) for plan in (base, *others)]
     assert len(set(contents)) == len(contents)
+
+
+def test_trajectories_are_counted_by_streams_where_anyone_listens():
+    each = 2 * 7 * 100 * 10
+    for plan, count in (
+        (FinalPlan("x", a_config(), seeds=3), 1),
+        (FinalPlan("x", a_config(), seeds=3, new_streams=True), 3),
+        (FinalPlan("x", a_config(KD), seeds=3), 0),
+        (FinalPlan("x", a_config(KD), seeds=3, baselines=("scratch-only",)), 1),
+    ):
+        assert plan.trajectories(100, 10).most == each * count
+
+
+def test_what_older_final_trainings_kept_is_still_what_a_config_with_a_mode_of_its_own_says():
+    explicit = a_config(teachers=TeachersConfig(mode="recorded"))
+    assert "trajectory_limit" not in FinalPlan("x", explicit).content()["config"]["teachers"]
+    assert FinalPlan("x", a_config()).content()["config"]["teachers"]["trajectory_limit"] == "20GB"

@@ -260,3 +260,16 @@ def test_other_images_are_refused_beside_whatever_else_differs(tmp_path):
     with pytest.raises(UserError) as caught:
         lends(begun(tmp_path, name="old"), space(train={"gamma": 0.5}), "g")
     assert str(caught.value).splitlines()[1:] == ["  the training images", "  train.gamma: 0.2 before, 0.5 now"]
+
+
+@pytest.mark.parametrize("before", ["recorded", "live"])
+@pytest.mark.parametrize("limit", ["1kB", "1GB"])
+def test_teachers_that_were_chosen_otherwise_are_refused_whatever_the_limit_was(tmp_path, before, limit):
+    folder = begun(tmp_path, name="old", teachers=before)
+    asked = space(teachers={"trajectory_limit": limit})
+    now = "live" if limit == "1kB" else "recorded"
+    if now == before:
+        assert lends(folder, asked, "f")[0] == "old"
+        return
+    with pytest.raises(UserError, match=f"teachers.mode: '{before}' before, '{now}' now"):
+        lends(folder, asked, "f")

@@ -87,6 +87,12 @@ def test_it_says_what_came_of_it_and_nothing_else(finished):
     assert finished["errors"] == ""
 
 
+def test_teachers_are_recorded_where_that_fits_and_it_is_noted(finished):
+    assert finished["output"].count("\nteachers: recorded, once for all trials; their logits take ") == 1
+    assert SearchFolder(finished["directory"] / "trials", "small").search().teachers == "recorded"
+    assert finished["parent"].data.params["teachers"] == "recorded"
+
+
 def test_everything_is_written_under_the_directory_of_the_searches(finished):
     directory = finished["directory"]
     assert sorted(path.name for path in directory.iterdir() if path.name != "best.yaml") == ["space.yaml", "trials"]
