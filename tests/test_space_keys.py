@@ -74,6 +74,7 @@ OTHER = {
     "alpha_schedule": "linear",
     "beta_schedule": "first",
     "expert_kd": 0.3,
+    "method": {"choice": ["ctkd", "kd"]},
 }
 # What else a parameter needs to have an effect.
 BESIDE = {
