@@ -18,6 +18,7 @@ from ctkd_search.check.refusals import refuse
 from ctkd_search.check.stopping import Span
 from ctkd_search.check.storage import Room, free_bytes, room
 from ctkd_search.errors import UserError
+from ctkd_search.models import Geometry, describe
 from ctkd_search.pairs import split_pair
 from ctkd_search.results.leaderboard import clock, plain_table
 from ctkd_search.search.machine import Node, share_out, teacher_threads
@@ -57,7 +58,7 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
     known = refuse(space, document, geometry, counted[0] if counted else None, trials_dir)
     say("")
     console.print(_networks(space, known))
-    for line in _compared(space, known):
+    for line in (*_looked_at(known, geometry), *_compared(space, known)):
         say(line)
     if counted is None:
         say(
@@ -99,6 +100,12 @@ def _networks(space: Space, known: Mapping[str, Facts]) -> Table:
             facts = known[name]
             table.add_row(name, role, f"{facts.parameters:,}", f"{facts.multiply_adds:,}", facts.shapes())
     return table
+
+
+def _looked_at(known: Mapping[str, Facts], geometry: Geometry) -> list[str]:
+    """How networks that were made elsewhere are taken: their stem, and the modules whose outputs are tapped."""
+    told = {name: describe(name, geometry).notes for name in known}
+    return [f"{name}: {'; '.join(notes)}" for name, notes in told.items() if notes]
 
 
 def _compared(space: Space, known: Mapping[str, Facts]) -> list[str]:

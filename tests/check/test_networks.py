@@ -1,6 +1,7 @@
 """What is known of a network without its weights, against the network itself."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -79,3 +80,18 @@ def test_check_and_run_refuse_such_a_pair_at_its_line(call_here):
         code, err = call_here(space, *words)
         assert code == 2
         assert "line 5: search.pair wrn-10-1/coarse1: coarse1 cannot take images of 8x8 pixels" in err
+
+
+@pytest.mark.usefixtures("own_directory")
+def test_how_a_network_made_elsewhere_is_taken_is_said(call):
+    Path("space.yaml").write_text(
+        "name: x\ndataset: {name: digits}\nsearch:\n  lr: {float: [0.1, 1]}\n"
+        "  pair: torchvision/resnet18+taps=layer1|layer3 -> resnet8\n  attention_layers: [1, 2]\n"
+    )
+    code, out, err = call("check", "space.yaml", "--no-measure")
+    assert code == 0, err
+    said = [line for line in out.splitlines() if line.startswith("torchvision/resnet18+taps=layer1|layer3:")]
+    assert said == [
+        "torchvision/resnet18+taps=layer1|layer3: stem for small images (3x3 without its stride, no pooling); "
+        "maps of layer1, layer3"
+    ]
