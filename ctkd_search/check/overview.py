@@ -119,7 +119,8 @@ def _comparison_lines(space: Space) -> list[str]:
     confirm = strategy.confirm
     if confirm:
         lines.append(
-            f"confirmation: the best {confirm.best} and the baselines of their pairs, with {confirm.seeds} fresh seeds "
+            f"confirmation: the best {confirm.best}{' of each method' * confirm.per_method} and the baselines of their "
+            f"pairs, with {confirm.seeds} fresh seeds "
             "each; every seed has a stream and teachers of its own"
         )
     for cost, limit in strategy.limits.given().items():

@@ -58,7 +58,7 @@ def room(space: Space, images: int, classes: int, known: Mapping[str, Facts]) ->
     confirm = space.strategy.confirm
     looks = bool(needs_with_baselines(space).attention)
     seeds = confirm.seeds if confirm else 0
-    most = min(confirm.best, len(teachers)) if confirm else 0
+    most = min(space.confirmations(), len(teachers))
     by_teacher = {
         name: width * images * sum(height * wide for _, height, wide in known[name].maps) if looks else 0
         for name in teachers
