@@ -49,7 +49,7 @@ def estimate(space: Space, speeds: Speeds, load: Load) -> dict[str, Span]:
     found = {"Ray's start": _always(_BEGIN + _ACTOR)}
     teachers = list(space.teachers_by_name().values())
     found["teachers"] = _always(clock.teachers(teachers))
-    epochs = early_stopping(budget, strategy.scheduler.name != "none")
+    epochs = early_stopping(budget, strategy.scheduler.name != "none", len(space.methods()))
     each = sum(map(clock.epoch, configs)) / len(configs)
     longest = budget.epochs * max(map(clock.epoch, configs))
 
