@@ -246,6 +246,11 @@ class Space:
         """The methods that trials may have."""
         return chosen_methods(self.entries)
 
+    def confirmations(self) -> int:
+        """How many configs are confirmed with fresh seeds, at most."""
+        confirm = self.strategy.confirm
+        return 0 if confirm is None else confirm.best * (len(self.methods()) if confirm.per_method else 1)
+
     def pairs(self) -> list[str]:
         """The pairs that trials may have."""
         return list(possible_values(self.entries.get("pair"), PAIR))

@@ -12,6 +12,7 @@ from ctkd_search.config import Count, Positive, Range
 from ctkd_search.distributions import Entry, Number
 from ctkd_search.metrics import ACCURACY as _ACCURACY
 from ctkd_search.metrics import ALWAYS, METRICS, OBJECTIVES, ON_REQUEST, Metric, class_fault
+from ctkd_search.searchable import chosen_methods
 from ctkd_search.yamlfile import Document
 
 if TYPE_CHECKING:
@@ -86,10 +87,12 @@ class Confirm:
     Attributes:
         best: How many configs.
         seeds: How many fresh seeds each gets: another stream, other teachers, other initial weights.
+        per_method: Whether that many of each method are confirmed, where several are searched.
     """
 
     best: Count = 3
     seeds: Annotated[int, Range(2)] = 3
+    per_method: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ def read_strategy(
         sampler,
         _scheduler(document, budget),
         _baselines(document),
-        _confirm(document),
+        _confirm(document, entries),
         objectives,
         document.section("limits", Limits, Limits()),
         _metrics(document, objectives, classes),
@@ -247,10 +250,13 @@ def _baselines(document: Document) -> tuple[str, ...]:
     return tuple(name for name in BASELINES if name in raw)
 
 
-def _confirm(document: Document) -> Confirm | None:
+def _confirm(document: Document, entries: Mapping[str, Entry]) -> Confirm | None:
     if document.data.get("confirm") is None:
         return None
-    return document.section("confirm", Confirm, Confirm())
+    confirm = document.section("confirm", Confirm, Confirm())
+    if confirm.per_method and len(chosen_methods(entries)) == 1:
+        document.fault(("confirm", "per_method"), "has no effect, because one method alone is searched; leave it out")
+    return confirm
 
 
 def _objectives(document: Document, students: Sequence[str], classes: int | None) -> tuple[str, ...]:

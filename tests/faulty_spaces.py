@@ -171,6 +171,10 @@ search:
   kd: {weight: {choice: [0, 0.5]}}
   lr: {float: [0.1, 1], when: {kd.wait: 0}}  #! search.lr.when.kd.wait is not a parameter; there are: pair, method,
 """,
+    "a confirmation of each method, of which there is one": """\
+confirm: {per_method: true}   #! confirm.per_method has no effect, because one method alone is searched; leave it out
+search: {method: kd, kd: {weight: {float: [0, 1]}}}
+""",
     "more methods than trials": """\
 budget:
   trials: 2                   #! budget.trials must be at least the 3 methods, of which each gets as many trials
@@ -352,8 +356,8 @@ FAULTY_STRATEGIES = [
     ("baselines=[[kd]]", "baselines.0", "but got ['kd']"),
     ("baselines=[{kd: 1}]", "baselines.0", "but got {'kd': 1}"),
     ("baselines=[kd, at, kd]", "baselines.2", "kd is there twice"),
-    ("confirm=3", "confirm", "must be a mapping, with the keys best, seeds, but got 3"),
-    ("confirm=true", "confirm", "must be a mapping, with the keys best, seeds, but got True"),
+    ("confirm=3", "confirm", "must be a mapping, with the keys best, seeds, per_method, but got 3"),
+    ("confirm=true", "confirm", "must be a mapping, with the keys best, seeds, per_method, but got True"),
     ("confirm={best: 0}", "confirm.best", "must be at least 1, but got 0"),
     ("confirm={seeds: 1}", "confirm.seeds", "must be at least 2, but got 1"),
     ("confirm={seeds: many}", "confirm.seeds", "must be a whole number, but got 'many'"),

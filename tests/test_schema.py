@@ -62,6 +62,7 @@ INEXPRESSIBLE = {
         "whose images are no files",
         "the smallest and the largest share",
     ],
+    "of how many methods there are": ["because one method alone is searched"],
     "that nothing listens to a teacher": ["teachers has no effect", "teachers.expert has no effect"],
     "that Nesterov's momentum is none": ["where nesterov is true"],
 }
@@ -74,7 +75,7 @@ budget: {trials: 3, epochs: 30, grace_period: 2, reduction_factor: 3, time_budge
 sampler: {name: tpe, startup_trials: 3, candidates: 5}
 scheduler: {name: hyperband, brackets: 2}
 baselines: [kd, at]
-confirm: {best: 1, seeds: 2}
+confirm: {best: 1, seeds: 2, per_method: true}
 objectives: [validation_accuracy, params]
 metrics: [balanced_accuracy, ece]
 limits: {max_params: 100000, max_multiply_adds: 100000, max_latency_ms: 1.5}

@@ -49,7 +49,7 @@ def estimate(space: Space, speeds: Speeds, load: Load) -> dict[str, Span]:
     found = {"Ray's start": _always(_BEGIN + _ACTOR)}
     teachers = list(space.teachers_by_name().values())
     found["teachers"] = _always(clock.teachers(teachers))
-    epochs = early_stopping(budget, strategy.scheduler.name != "none")
+    epochs = early_stopping(budget, strategy.scheduler.name != "none", len(space.methods()))
     each = sum(map(clock.epoch, configs)) / len(configs)
     longest = budget.epochs * max(map(clock.epoch, configs))
 
@@ -80,6 +80,7 @@ def _confirmation(space: Space, clock: _Clock, side_by_side: Callable[[float, in
     """The best configs, and the baselines of their pairs, with fresh seeds: all of one pair, or each of its own."""
     confirm, epochs = space.strategy.confirm, space.budget.epochs
     assert confirm is not None  # it was asked for
+    configs = space.confirmations()
     by_pair = dict(zip(space.pairs(), space.pair_configs(), strict=True))
     cost = {
         pair: epochs
@@ -91,11 +92,11 @@ def _confirmation(space: Space, clock: _Clock, side_by_side: Callable[[float, in
     }
     trials = epochs * sum(map(clock.epoch, by_pair.values())) / len(by_pair)
     ends = []
-    for pairs, choose in ((1, min), (min(confirm.best, len(by_pair)), max)):
+    for pairs, choose in ((1, min), (min(configs, len(by_pair)), max)):
         chosen = sorted(by_pair, key=lambda pair: cost[pair], reverse=choose is max)[:pairs]
         teachers = {by_pair[pair].teacher: by_pair[pair] for pair in chosen}
-        seconds = confirm.seeds * (confirm.best * trials + sum(cost[pair] for pair in chosen))
-        count = confirm.seeds * (confirm.best + len(chosen) * len(space.strategy.baselines))
+        seconds = confirm.seeds * (configs * trials + sum(cost[pair] for pair in chosen))
+        count = confirm.seeds * (configs + len(chosen) * len(space.strategy.baselines))
         many = [config for config in teachers.values() for _ in range(confirm.seeds)]
         maps = clock.maps(many) / clock.load.concurrent if space.teachers.mode != "live" else 0.0
         ends.append(side_by_side(seconds, count) + clock.teachers(many) + maps)

@@ -69,7 +69,7 @@ def trajectories(space: Space, images: int, classes: int) -> Trajectories:
     teachers = len(space.teachers_by_name()) if heard else 0
     confirm = space.strategy.confirm
     seeds = confirm.seeds if confirm and heard else 0
-    most = min(confirm.best, teachers) if confirm else 0
+    most = min(space.confirmations(), teachers)
     return Trajectories(space.budget.epochs, images, classes, space.teachers.storage, teachers, (seeds, seeds * most))
 
 

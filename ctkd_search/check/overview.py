@@ -79,12 +79,12 @@ def _samples(space: Space) -> list[dict[str, object]]:
 def _budget_lines(space: Space) -> list[str]:
     budget = space.budget
     rungs = budget.rungs() if space.strategy.scheduler.name != "none" else []
-    epochs = early_stopping(budget, bool(rungs))
+    methods = space.methods()
+    epochs = early_stopping(budget, bool(rungs), len(methods))
     lines = [
         f"budget: {budget.trials} trials of up to {budget.epochs} epochs: {epochs.high:,.0f} epochs in all, or about "
         f"{math.ceil(epochs.low):,} with early stopping",
     ]
-    methods = space.methods()
     if len(methods) > 1:
         each = budget.trials // len(methods)
         shared = f"{each} or {each + 1}" if budget.trials % len(methods) else f"{each}"
@@ -119,7 +119,8 @@ def _comparison_lines(space: Space) -> list[str]:
     confirm = strategy.confirm
     if confirm:
         lines.append(
-            f"confirmation: the best {confirm.best} and the baselines of their pairs, with {confirm.seeds} fresh seeds "
+            f"confirmation: the best {confirm.best}{' of each method' * confirm.per_method} and the baselines of their "
+            f"pairs, with {confirm.seeds} fresh seeds "
             "each; every seed has a stream and teachers of its own"
         )
     for cost, limit in strategy.limits.given().items():

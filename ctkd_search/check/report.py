@@ -135,7 +135,7 @@ def _room_lines(space: Space, needed: Room, images: int, trials_dir: Path) -> li
         limit = space.teachers.cache_bytes()
         beyond = "" if needed.maps <= limit else "; beyond the limit they are computed in the trials"
         lines.append(
-            f"attention maps: up to {size(needed.maps_epoch)} an epoch and {size(needed.maps)} in all; "
+            f"what the expert says: up to {size(needed.maps_epoch)} an epoch and {size(needed.maps)} in all; "
             f"teachers.cache_limit is {space.teachers.cache_limit}{beyond}"
         )
     return [*lines, f"room for them in {trials_dir}: {size(free_bytes(trials_dir))}"]

@@ -19,14 +19,20 @@ class Span:
         return Span(self.low + other.low, self.high + other.high)
 
 
-def early_stopping(budget: Budget, stops: bool) -> Span:
-    """Epochs of all trials together: if at every rung one in `reduction_factor` goes on, and if all do."""
+def early_stopping(budget: Budget, stops: bool, groups: int = 1) -> Span:
+    """Epochs of all trials together: if at every rung one in `reduction_factor` goes on, and if all do.
+
+    Args:
+        budget: The budget.
+        stops: Whether trials are stopped early at all.
+        groups: How many groups of as many trials there are, of which each is compared within itself.
+    """
     most = float(budget.trials * budget.epochs)
     if not stops:
         return Span(most, most)
     ends = [*budget.rungs(), budget.epochs]
-    least, going = 0.0, float(budget.trials)
+    least, going = 0.0, budget.trials / groups
     for before, after in zip([0, *ends], ends, strict=False):
         least += going * (after - before)
         going = max(1.0, going / budget.reduction_factor)
-    return Span(least, most)
+    return Span(groups * least, most)

@@ -10,6 +10,7 @@ from pathlib import Path
 from ctkd_search.baselines import needs_with_baselines
 from ctkd_search.check.mode import BYTES, size, trajectories
 from ctkd_search.check.networks import Facts
+from ctkd_search.distill.methods.base import COMPUTED, Needs
 from ctkd_search.results.store import TEACHERS
 from ctkd_search.space import Space
 
@@ -22,8 +23,8 @@ class Room:
         trajectory: The logits of one teacher along one stream.
         trajectories: Those of every teacher of the trials.
         confirmed: Those of the teachers that the confirmation trains beside, at least and at most.
-        maps_epoch: The expert's attention maps of one epoch, those of the largest teacher.
-        maps: The maps of every teacher and epoch, along every stream, at most.
+        maps_epoch: What the expert says in one epoch (attention maps, statistics, logits), of the largest teacher.
+        maps: The same of every teacher and epoch, along every stream, at most.
     """
 
     trajectory: int = 0
@@ -56,14 +57,11 @@ def room(space: Space, images: int, classes: int, known: Mapping[str, Facts]) ->
     logits = trajectories(space, images, classes)
     teachers = list(space.teachers_by_name())
     confirm = space.strategy.confirm
-    looks = bool(needs_with_baselines(space).attention)
+    needs = needs_with_baselines(space)
     seeds = confirm.seeds if confirm else 0
-    most = min(confirm.best, len(teachers)) if confirm else 0
-    by_teacher = {
-        name: width * images * sum(height * wide for _, height, wide in known[name].maps) if looks else 0
-        for name in teachers
-    }
-    largest = sorted(by_teacher.values(), reverse=True)
+    most = min(space.confirmations(), len(teachers))
+    by_teacher = (width * images * _numbers_said(needs, known[name], classes) for name in teachers)
+    largest = sorted(by_teacher, reverse=True)
     return Room(
         trajectory=logits.each if logits.teachers else 0,
         trajectories=logits.each * logits.teachers,
@@ -71,6 +69,19 @@ def room(space: Space, images: int, classes: int, known: Mapping[str, Facts]) ->
         maps_epoch=largest[0],
         maps=epochs * (sum(largest) + seeds * sum(largest[:most])),
     )
+
+
+def _numbers_said(needs: Needs, teacher: Facts, classes: int) -> int:
+    """How many numbers are recorded of what an expert says of one image."""
+    requests = [request for request in needs.expert if request.kind not in COMPUTED]
+    if not requests:
+        return 0
+    of_kind = {
+        "attention": sum(height * width for _, height, width in teacher.maps),
+        "statistics": sum(2 * channels for channels, _, _ in teacher.maps),
+    }
+    # Where anything is recorded, the logits are too.
+    return classes + sum(of_kind[kind] for kind in {request.kind for request in requests} if kind in of_kind)
 
 
 def free_bytes(trials_dir: Path) -> int:
@@ -96,7 +107,7 @@ def room_faults(space: Space, needed: Room, free: int, place: Path) -> list[tupl
         return [
             (
                 ("teachers", "cache_limit"),
-                f"lets attention maps take {size(maps)} beside {size(least)} of logits, and {place} has room for "
+                f"lets what the expert says take {size(maps)} beside {size(least)} of logits, and {place} has room for "
                 f"{size(free)}; lower it, or choose another --trials-dir",
             )
         ]

@@ -26,15 +26,13 @@ from ctkd_search.data.stream import STREAM_VERSION, Normalise, Plan, Stream, der
 from ctkd_search.distill.cache import TeacherCache, content_hash
 from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.evaluation import evaluate
-from ctkd_search.distill.methods.base import LOGITS, Request
+from ctkd_search.distill.methods.base import COMPUTED, LOGITS, Request
 from ctkd_search.distill.teachers import Expert, ScratchTeacher, expert_batch
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.models import build, code_of
 from ctkd_search.models.network import TappedNetwork
 
 _TEACHER, MAPS = "teacher", "maps"
-# What is too large to be kept.
-_COMPUTED = ("features",)
 _LIMIT_REACHED = (
     "what the expert says is computed in the trials: the teacher cache has reached its limit; "
     "ctkd-search cache remove makes room"
@@ -331,7 +329,7 @@ class TeacherRecording:
         expert = self._expert(epoch)
         batches = self.stream.batches(plan, expert_batch(self.stream.size))
         reached = self.cache.shelves.size(MAPS) >= self.limit
-        if reached or any(request.kind in _COMPUTED for request in self.requests):
+        if reached or any(request.kind in COMPUTED for request in self.requests):
             if reached and self.limit:
                 self._notes.append(_LIMIT_REACHED)
             return expert.says(batches, self.requests)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ctkd_search.distributions import show
 from ctkd_search.metrics import ACCURACY, OBJECTIVES, Metric, measured
 from ctkd_search.pairs import split_pair
+from ctkd_search.results.by_method import MethodStanding, by_method
 from ctkd_search.results.pareto import front
 from ctkd_search.results.standing import Confirmed, Estimate, confirmed, gap_to, verdicts, winner
 from ctkd_search.results.store import FINISHED, SearchRecord, TrialRecord, contenders, ranked
@@ -17,6 +18,12 @@ from ctkd_search.space import Space
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+# What a table says of a method; all but its name are numbers.
+METHOD_HEADS = (
+    *("method", "#", "its best", "mean", "95 % interval", "deviation", "n", "against the winner"),
+    *("trials", "epochs"),
+)
 
 
 def percent(accuracy: float) -> str:
@@ -84,6 +91,9 @@ def print_leaderboard(
         console.print(f"and {len(explored) - limit} more; ctkd-search show {search.name} --limit N shows them")
     if len(space.strategy.objectives) > 1 and (search.costs or not space.strategy.costs):
         console.print(_pareto(space, search, explored))
+    compared = by_method(trials)
+    if compared:
+        console.print(_methods(compared, leader, space.strategy.judge))
     baselines = ranked([trial for trial in trials if trial.baseline and trial.repeats is None])
     if baselines:
         console.print(_baselines(baselines, trials, leader, space.strategy.judge))
@@ -131,6 +141,29 @@ def _explored(
     return table
 
 
+def _methods(compared: Sequence[MethodStanding], leader: TrialRecord | None, judge: Metric) -> Table:
+    title = f"by method, the best of each (validation {judge.label}; trials and epochs are those of the search)"
+    table = plain_table(*METHOD_HEADS, title=title, right=METHOD_HEADS[1:])
+    for standing in compared:
+        style = "bold" if standing.best is leader else None
+        table.add_row(*method_cells(standing, judge), style=style)
+    return table
+
+
+def method_cells(standing: MethodStanding, judge: Metric) -> list[str]:
+    """The row of a method, under `METHOD_HEADS`."""
+    best, mean = standing.best, standing.mean
+    return [
+        standing.method,
+        "" if best is None else str(best.number),
+        "" if best is None else best.reached,
+        *(("", "", "", "") if mean is None else spread(mean.estimate, judge)),
+        points(standing.gap, judge),
+        str(standing.trials),
+        str(standing.epochs),
+    ]
+
+
 def _baselines(
     baselines: Sequence[TrialRecord], trials: Sequence[TrialRecord], leader: TrialRecord | None, judge: Metric
 ) -> Table:
@@ -157,6 +190,7 @@ def _confirmed(configs: Sequence[Confirmed], leader: TrialRecord | None, judge: 
         "#", "mean", "95 % interval", "deviation", "n", "against the winner", "what", title=title, right=right
     )
     first = next((config for config in configs if config.trial is leader), None)
+    methods = {config.trial.method for config in configs if config.trial.explores}
     for config in configs:
         found = config.estimate
         gap = config.difference(first) if first and config is not first else None
@@ -164,7 +198,7 @@ def _confirmed(configs: Sequence[Confirmed], leader: TrialRecord | None, judge: 
             str(config.trial.number),
             *spread(found, judge),
             points(gap, judge),
-            config.trial.baseline or "trial",
+            config.trial.baseline or ("trial" if len(methods) == 1 else config.trial.method),
             style="bold" if config is first else None,
         )
     return table

@@ -10,7 +10,8 @@ from typing import Any
 
 from ctkd_search.distributions import show
 from ctkd_search.metrics import ACCURACY
-from ctkd_search.results.leaderboard import heading, measured_of, print_leaderboard
+from ctkd_search.results.by_method import by_method
+from ctkd_search.results.leaderboard import METHOD_HEADS, heading, measured_of, method_cells, print_leaderboard
 from ctkd_search.results.standing import confirmed, gap_to, verdicts
 from ctkd_search.results.store import BASELINE, FINAL, SearchRecord, TrialRecord, ranked
 from ctkd_search.results.trial_configs import label_of
@@ -78,6 +79,11 @@ def summary(space: Space, trials: Sequence[TrialRecord], leader: TrialRecord) ->
     if mean:
         reached += f"; {judge.show(mean.mean)} ± {judge.number(mean.half_width)} in the mean of {mean.n} fresh seeds"
     lines = [f"**Winner: trial {leader.number}**, `{label_of(space, leader)}`: {reached}.", ""]
+    compared = by_method(trials)
+    if compared:
+        lines += [f"| {' | '.join(METHOD_HEADS)} |", "|---" * len(METHOD_HEADS) + "|"]
+        lines += [f"| {' | '.join(method_cells(standing, judge))} |" for standing in compared]
+        lines.append("")
     baselines = first_of_each(trials)
     if baselines:
         lines += [f"| baseline | {heading(judge)} | the winner is ahead by |", "|---|---|---|"]

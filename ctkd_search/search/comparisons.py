@@ -47,7 +47,7 @@ def missing_confirmations(
     confirm = space.strategy.confirm
     if confirm is None:
         return []
-    chosen = to_confirm(space, list(records.values()), costs)[: confirm.best]
+    chosen = chosen_to_confirm(space, list(records.values()), costs)
     pairs = {trial.values["pair"] for trial in chosen}
     students = {_student(trial) for trial in chosen}
     compared = [
@@ -76,6 +76,19 @@ def missing_confirmations(
         for trial in (*chosen, *compared)
         if (trial.number, seed) not in there
     ]
+
+
+def chosen_to_confirm(
+    space: Space, records: Sequence[TrialRecord], costs: Mapping[str, Mapping[str, float]]
+) -> list[TrialRecord]:
+    """The trials that are confirmed: as many of the best as the space says, of each method if it says so."""
+    confirm = space.strategy.confirm
+    if confirm is None:
+        return []
+    if not confirm.per_method:
+        return to_confirm(space, records, costs)[: confirm.best]
+    of_methods = ([trial for trial in records if trial.method == name] for name in space.methods())
+    return [trial for own in of_methods for trial in to_confirm(space, own, costs)[: confirm.best]]
 
 
 def to_confirm(

@@ -12,7 +12,7 @@ from ctkd_search.results.mlflow_view import view_tag
 from ctkd_search.results.pareto import objective_values
 from ctkd_search.results.store import WAITING, SearchFolder, SearchRecord, TrialRecord, contenders
 from ctkd_search.results.trial_configs import label_of
-from ctkd_search.search.comparisons import missing_baselines, missing_confirmations, to_confirm
+from ctkd_search.search.comparisons import chosen_to_confirm, missing_baselines, missing_confirmations, to_confirm
 from ctkd_search.search.costs import measure_costs, within_limits
 from ctkd_search.search.prepare import need_of, needs_of_space
 from ctkd_search.search.progress import Progress
@@ -101,11 +101,11 @@ class Exploration(Sitting):
 
     def _candidates(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """The trials that may win, as far as can be seen now."""
-        confirm = self.space.strategy.confirm
-        confirmable = to_confirm(self.space, records, self.record.costs)
         if len(self.space.strategy.objectives) == 1:
-            confirmable = confirmable[: confirm.best if confirm else 1]
-        # Of a front, what is far down now may come up once something above it is beaten.
+            confirmable = chosen_to_confirm(self.space, records, self.record.costs)
+        else:
+            # Of a front, what is far down now may come up once something above it is beaten.
+            confirmable = to_confirm(self.space, records, self.record.costs)
         return [*confirmable, *contenders(records)[:1]]
 
     def _left(self) -> int:

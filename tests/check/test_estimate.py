@@ -37,6 +37,10 @@ def test_early_stopping_saves_between_nothing_and_what_the_rungs_promise():
     budget = Budget(trials=9, epochs=4, grace_period=2, reduction_factor=3)
     assert early_stopping(budget, stops=True) == Span(9 * 2 + 3 * 2, 36)
     assert early_stopping(budget, stops=False) == Span(36, 36)
+    # Three methods of three trials each: of each, all for two epochs and one for two more.
+    assert early_stopping(budget, stops=True, groups=3) == Span(3 * (3 * 2 + 1 * 2), 36)
+    # Of fewer than can be stopped, one still goes on.
+    assert early_stopping(budget, stops=True, groups=9) == Span(9 * (2 + 2), 36)
 
 
 def test_recorded_teachers_are_paid_for_once():

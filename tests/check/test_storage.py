@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from ctkd_search.check.mode import size
 from ctkd_search.check.networks import all_facts
@@ -56,7 +57,8 @@ def test_what_is_foretold_is_what_is_recorded(tmp_path, storage):
 
     logits, headers = on_disk("logits-float*", 2 * 2)
     assert logits - headers < needed.trajectories < logits
-    maps, headers = on_disk("maps-float*-[123].*", 2 * 2 * 3)
+    # Of every layer, and the logits.
+    maps, headers = on_disk("maps-float*", 2 * 2 * 4)
     assert maps - headers < needed.maps < maps
 
 
@@ -66,8 +68,25 @@ def test_what_the_confirmation_records_is_counted():
     once = 2 * 2 * 100 * 10
     # Three streams, of one teacher or of both.
     assert (needed.trajectory, needed.trajectories, needed.confirmed) == (once, 2 * once, (3 * once, 6 * once))
-    positions = 8 * 8 + 4 * 4 + 2 * 2
-    assert (needed.maps_epoch, needed.maps) == (2 * 100 * positions, 2 * 2 * 100 * positions * (2 + 3 * 2))
+    said = 10 + 8 * 8 + 4 * 4 + 2 * 2
+    assert (needed.maps_epoch, needed.maps) == (2 * 100 * said, 2 * 2 * 100 * said * (2 + 3 * 2))
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("none", 0),
+        ("kd", 10),
+        ("fitnets", 0),  # feature maps are computed in the trials
+        ("fs", 10 + 2 * (16 + 32 + 64)),
+        ("[at, fs]", 10 + 8 * 8 + 4 * 4 + 2 * 2 + 2 * (16 + 32 + 64)),
+    ],
+)
+def test_what_is_counted_is_what_the_methods_ask_the_expert_for(method, said):
+    chosen = {"choice": yaml.safe_load(method)} if "," in method else method
+    space = space_of({**SPACE, "search": {**SPACE["search"], "method": chosen}})
+    needed = room(space, 100, 10, known())
+    assert (needed.trajectory, needed.maps_epoch) == (0, 2 * 100 * said)
 
 
 def test_nothing_is_recorded_of_teachers_that_nobody_listens_to():
@@ -85,7 +104,7 @@ def test_what_does_not_fit_is_refused_by_the_key_that_can_be_changed():
     assert room_faults(space, needed, 600, place) == []
     ((key, message),) = room_faults(space, needed, 599, place)
     assert key == ("teachers", "cache_limit")
-    assert "lets attention maps take 300 bytes beside 300 bytes of logits" in message
+    assert "lets what the expert says take 300 bytes beside 300 bytes of logits" in message
     ((key, message),) = room_faults(space, needed, 299, place)
     assert key == ("teachers", "mode")
     assert "the teachers' logits take 300 bytes and trials has room for 299 bytes" in message

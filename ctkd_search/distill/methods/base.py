@@ -74,6 +74,8 @@ class Request(NamedTuple):
 
 
 LOGITS = Request("logits")
+# Kinds of requests that are too large to be recorded.
+COMPUTED = ("features",)
 # What most weights and every temperature must lie in to have an effect.
 ABOVE_ZERO = Range(0, open_low=True)
 

@@ -22,6 +22,36 @@ def confirmation(configs: Sequence[Confirmed], winner: TrialRecord) -> Picture:
         winner: The winner.
     """
     judge = winner.metric
+    picture = _means([(_called(config.trial, winner), config) for config in configs], winner)
+    caption = (
+        "Confirmed with fresh seeds: every tick is one seed, the diamond their mean, the line its 95 % interval (cut "
+        "off where it leaves the picture). Seeds differ in stream, teachers and initial weights, and each is shared by "
+        "all rows, so that the paired differences in the table tell more than the overlap of the lines."
+    )
+    means = "; ".join(f"{_called(config.trial, winner)} {judge.show(config.estimate.mean)}" for config in configs)
+    return Picture("confirmation", caption, f"Means with fresh seeds: {means}.", picture)
+
+
+def methods(compared: Sequence[tuple[str, Confirmed]], winner: TrialRecord) -> Picture:
+    """What the best config of each method reached with fresh seeds.
+
+    Args:
+        compared: Methods with what was confirmed of each.
+        winner: The winner.
+    """
+    judge = winner.metric
+    rows = [(f"{method} (trial {config.trial.number})", config) for method, config in compared]
+    means = "; ".join(f"{method} {judge.show(config.estimate.mean)}" for method, config in compared)
+    caption = (
+        "The best config of each method with fresh seeds, drawn as above: every tick is one seed, the diamond their "
+        "mean, the line its 95 % interval."
+    )
+    return Picture("methods", caption, f"Means of the methods with fresh seeds: {means}.", _means(rows, winner))
+
+
+def _means(rows: Sequence[tuple[str, Confirmed]], winner: TrialRecord) -> bytes:
+    """Means with their intervals and seeds, a row each."""
+    judge, configs = winner.metric, [config for _, config in rows]
     with style.drawing():
         figure, (axis,) = style.sheet(height=0.75 + 0.38 * len(configs))
         for row, config in enumerate(configs):
@@ -33,7 +63,7 @@ def confirmation(configs: Sequence[Confirmed], winner: TrialRecord) -> Picture:
             values = list(config.values.values())
             axis.plot(values, [row] * len(values), "|", color=colour, ms=11, mew=1.3)
             axis.plot(found.mean, row, "D", color=colour, ms=6.5, mec="white")
-        axis.set_yticks(range(len(configs)), [_called(config.trial, winner) for config in configs])
+        axis.set_yticks(range(len(configs)), [name for name, _ in rows])
         # An interval from few seeds may reach far beyond what shares can be.
         points = [value for config in configs for value in config.values.values()]
         margin = max(0.01, 0.6 * (max(points) - min(points)))
@@ -43,14 +73,7 @@ def confirmation(configs: Sequence[Confirmed], winner: TrialRecord) -> Picture:
         axis.grid(visible=False, axis="y")
         axis.xaxis.set_major_formatter(style.values_of(judge))
         axis.set_xlabel(style.named(judge))
-        picture = style.png(figure)
-    caption = (
-        "Confirmed with fresh seeds: every tick is one seed, the diamond their mean, the line its 95 % interval (cut "
-        "off where it leaves the picture). Seeds differ in stream, teachers and initial weights, and each is shared by "
-        "all rows, so that the paired differences in the table tell more than the overlap of the lines."
-    )
-    means = "; ".join(f"{_called(config.trial, winner)} {judge.show(config.estimate.mean)}" for config in configs)
-    return Picture("confirmation", caption, f"Means with fresh seeds: {means}.", picture)
+        return style.png(figure)
 
 
 def attention(looks: Looks) -> Picture:

@@ -27,7 +27,7 @@ PAGE = "index.html"
 # The names of all pictures there may be, so that those of an earlier report do not stay beside a later one.
 _PICTURES = (
     *("confirmation", "best-so-far", "learning-curves", "teaching", "attention", "cost", "importances"),
-    *("parallel-coordinates", "slices-*", "pareto-*"),
+    *("parallel-coordinates", "slices-*", "pareto-*", "methods"),
 )
 
 
@@ -65,6 +65,7 @@ def write_report(trials_dir: Path, name: str, directory: Path | None = None, spl
         sections.teaching(standing, teachers),
         sections.attention(standing, teachers, folder, splits, missing),
         sections.cost(standing, teachers),
+        *([compared] if (compared := sections.methods(standing)) else []),
     ]
     where = directory or folder.report
     for pattern in _PICTURES:

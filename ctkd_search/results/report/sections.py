@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ctkd_search.baselines import STUDENT_ALONE
 from ctkd_search.data import Splits
 from ctkd_search.errors import UserError
+from ctkd_search.results.by_method import by_method
 from ctkd_search.results.leaderboard import clock
 from ctkd_search.results.report import curves, figures, optuna_plots, series, tables
 from ctkd_search.results.report.attention import looks
@@ -60,6 +61,23 @@ def results(standing: Standing) -> Section:
     for picture in optuna_plots.pareto_fronts(standing.space, standing.explored, standing.search.costs):
         section.add(picture)
     return section.add(tables.pareto_table(standing), tables.trials_table(standing))
+
+
+def methods(standing: Standing) -> Section | None:
+    """How the methods compare; None where the search has but one."""
+    compared = by_method(standing.trials)
+    if not compared:
+        return None
+    section = Section("Methods")
+    told = [(found.method, found.mean) for found in compared if found.mean is not None]
+    if len(told) > 1:
+        section.add(figures.methods(told, standing.winner))
+    if len(told) < len(compared):
+        section.add(
+            "Not every method was confirmed with fresh seeds (confirm: {per_method: true} does that): a difference of "
+            "single seeds is partly luck."
+        )
+    return section.add(tables.methods_table(standing))
 
 
 def search(standing: Standing) -> Section:

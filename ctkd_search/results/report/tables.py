@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 
 from ctkd_search.baselines import BASELINES
 from ctkd_search.metrics import OBJECTIVES
-from ctkd_search.results.leaderboard import amount, cell, heading, headings, measured_of, points, spread
+from ctkd_search.results.by_method import by_method
+from ctkd_search.results.leaderboard import (
+    METHOD_HEADS,
+    amount,
+    cell,
+    heading,
+    headings,
+    measured_of,
+    method_cells,
+    points,
+    spread,
+)
 from ctkd_search.results.pareto import front, objective_values
 from ctkd_search.results.report.facts import Standing
 from ctkd_search.results.report.series import Rung
@@ -75,6 +86,21 @@ def confirmed_table(standing: Standing) -> Table | None:
         "by seed."
     )
     return Table(caption, heads, rows, {0, 3, 4, 5, 6, 7})
+
+
+def methods_table(standing: Standing) -> Table | None:
+    """The best of each method, and what each has spent."""
+    compared = by_method(standing.trials)
+    if not compared:
+        return None
+    judge = standing.winner.metric
+    rows = [Row(method_cells(found, judge), "winner" if found.best is standing.winner else "") for found in compared]
+    caption = (
+        f"The best trial of each method (validation {judge.label}). Mean, interval and deviation are of fresh seeds; "
+        f"differences in {judge.difference_unit}, paired by seed where both were confirmed. Trials and epochs are what "
+        "the search has spent on the method."
+    )
+    return Table(caption, list(METHOD_HEADS), rows, {*range(1, len(METHOD_HEADS))})
 
 
 def trials_table(standing: Standing) -> Table:
