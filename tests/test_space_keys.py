@@ -81,6 +81,7 @@ BESIDE = {
     "alpha_share": "search.alpha_schedule=first",
     "beta_share": "search.beta_schedule=first",
     "expert_temperature": "search.expert_kd=0.3",
+    "per_method": "search.method={choice: [ctkd, kd]}",
 }
 
 
