@@ -112,6 +112,7 @@ def test_the_first_trial_has_the_papers_settings(finished):
     assert first.number == 1
     assert first.values == {
         "pair": "wrn-10-1/resnet8",
+        "method": "ctkd",
         "step_loss": "kl",
         "temperature": 4.0,
         "alpha": 1.0,
