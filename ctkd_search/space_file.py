@@ -201,7 +201,7 @@ class _Reader:
         name = self._name()
         seed = document.validated(("seed",), document.data.get("seed", 0), Seed, 0)
         dataset = self._dataset()
-        self.geometry = None if dataset is None else data.geometry(dataset)
+        self.geometry = data.geometry(dataset) if dataset and self.ask_images else None
         augment = read_augment(document, dataset, self.ask_images)
         train = document.section("train", Recipe, Recipe())
         entries = self._entries(train)
@@ -210,7 +210,7 @@ class _Reader:
         teachers = self._teachers(entries)
         pairs = possible_values(entries.get("pair"), PAIR) if "pair" not in self.faulty else ()
         students = [split_pair(pair).student for pair in pairs]
-        classes = data.geometry(dataset).classes if dataset and self.ask_images else None
+        classes = self.geometry.classes if self.geometry else None
         strategy = read_strategy(document, budget, entries, students, classes)
         resources = document.section("resources", Resources, Resources())
         tracking = _tracking(document)
@@ -233,7 +233,9 @@ class _Reader:
         return space
 
     def _check_baselines(self, space: Space) -> None:
-        """Refuses baselines that cannot be taught to one of the pairs."""
+        """Refuses baselines that cannot be taught to one of the pairs; what ran is not judged again."""
+        if not self.ask_images:
+            return
         for number, name in enumerate(self.document.data.get("baselines") or ()):
             for pair in space.pairs():
                 config = baseline_config(space, name, pair)
@@ -412,7 +414,9 @@ class _Reader:
                 self.fault(place_of(name), message)
 
     def _check_pairs(self, entries: Mapping[str, Entry], chosen: Sequence[str]) -> None:
-        """Refuses unknown architectures, and pairs that a method cannot teach."""
+        """Refuses unknown architectures, and pairs that a method cannot teach; what ran is not judged again."""
+        if not self.ask_images:
+            return
         for pair in _pairs(self.document.data, entries):
             taught = (made for name in chosen for made in possible_methods(name, entries, pair))
             if fault := pair_fault(pair, taught, self.geometry):
