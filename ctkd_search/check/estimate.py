@@ -14,7 +14,7 @@ from ctkd_search.distill.methods.base import make_method
 from ctkd_search.space import Space
 
 # What no step takes part in, in seconds: a process for trials starts, an epoch is written down and told, a search
-# begins (Ray) and ends (the student registered, the report). Rough, and not measured; they matter for small searches alone.
+# begins (Ray) and ends (the student registered, the report). Rough guesses, which matter for small searches alone.
 _ACTOR, _EPOCH, _BEGIN, _END = 6.0, 0.04, 6.0, 12.0
 
 
