@@ -102,7 +102,7 @@ class Resources:
     Attributes:
         gpus_per_trial: GPUs, or a share of one; 0 for the CPU.
         trials_per_gpu: Trials that share a GPU, or ``auto`` to choose by the memory that a trial is seen to take.
-        cpus_per_trial: CPU cores, and threads.
+        cpus_per_trial: CPU cores, and threads. Left out, the cores are shared out, `OMP_NUM_THREADS` at most to a trial
         concurrent_trials: Trials at once.
         retries: How often a trial that raised, or whose process died, goes on from its last epoch before it is given
             up.

@@ -16,6 +16,12 @@ CIFAR_ARCHIVE = REPOSITORY.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
 CIFAR_IMAGES_A_CLASS = 8
 
 
+def pytest_collection_modifyitems(items):
+    """Long tests first: the short ones fill the time in which the last of them end."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture
 def own_directory(tmp_path, monkeypatch):
     """Works in an empty directory."""

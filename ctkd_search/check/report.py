@@ -21,7 +21,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.models import Geometry, describe
 from ctkd_search.pairs import split_pair
 from ctkd_search.results.leaderboard import clock, plain_table
-from ctkd_search.search.machine import Node, share_out, teacher_threads
+from ctkd_search.search.machine import Node, share_out, teacher_threads, thread_limit
 from ctkd_search.space import Space
 from ctkd_search.yamlfile import Document
 
@@ -75,7 +75,7 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
     if not timed:
         return
     try:
-        share = share_out(space.resources, [Node(torch.cuda.device_count(), os.cpu_count() or 1)])
+        share = share_out(space.resources, [Node(torch.cuda.device_count(), os.cpu_count() or 1)], limit=thread_limit())
     except UserError as error:
         say(f"no time is estimated, because this machine is not the one to run it on: {error}")
         return

@@ -78,7 +78,8 @@ class StagedNetwork(TappedNetwork):
         self.head = head
         self.classifier = nn.Linear(width, classes)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            # On the meta device there are no numbers to draw, and asking for some takes seconds.
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 # He initialisation by fan-out, as in both the Wide ResNet and the ResNet reference code.
                 fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
                 nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -33,7 +34,7 @@ class Share:
         gpus: GPUs, or a fraction of one.
         cpus: CPU cores, and threads.
         concurrent: Trials at once.
-        cores: Cores of the largest machine that trials run on.
+        cores: Cores of the largest machine that trials run on, or as many of them as one process may compute on.
     """
 
     gpus: float
@@ -104,7 +105,15 @@ def on_device(resources: Resources, device: str | None) -> Resources:
     return dataclasses.replace(resources, gpus_per_trial=1.0) if whole else resources
 
 
-def share_out(resources: Resources, nodes: Sequence[Node], trials: int | None = None) -> Share:
+def thread_limit() -> int | None:
+    """Threads a process may have by ``OMP_NUM_THREADS``, as users say it to torch; None where it is not set."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdecimal() and int(said) else None
+
+
+def share_out(
+    resources: Resources, nodes: Sequence[Node], trials: int | None = None, limit: int | None = None
+) -> Share:
     """Decides what one trial gets. A trial runs on one machine, so that what it gets must be found on one.
 
     Without instructions, a trial gets one GPU where there are any, and one core where there are none; more cores where
@@ -114,6 +123,7 @@ def share_out(resources: Resources, nodes: Sequence[Node], trials: int | None = 
         resources: The instructions.
         nodes: The machines.
         trials: How many trials there are in all; None for more than fit.
+        limit: Threads that no process has more of, unless the instructions say so; None for no limit.
 
     Raises:
         UserError: More is asked for than there is.
@@ -139,7 +149,7 @@ def share_out(resources: Resources, nodes: Sequence[Node], trials: int | None = 
     at_once = wanted or (by_gpu if trials is None else min(by_gpu, trials))
     cpus_per_trial = resources.cpus_per_trial
     if cpus_per_trial is None:
-        cpus_per_trial = min(cores, max(1, sum(node.cpus for node in able) // at_once))
+        cpus_per_trial = min(cores, limit or cores, max(1, sum(node.cpus for node in able) // at_once))
         # Cores of two machines do not add up.
         fixed = wanted or trials is not None
         while fixed and cpus_per_trial > 1 and _rooms(able, per_trial, cpus_per_trial) < at_once:
@@ -152,7 +162,8 @@ def share_out(resources: Resources, nodes: Sequence[Node], trials: int | None = 
             f"resources.concurrent_trials is {wanted}, but at {per_trial:g} GPUs and {cpus_per_trial} cores a trial "
             f"there is room for {most}; lower it, or lower what a trial gets"
         )
-    return Share(per_trial, cpus_per_trial, wanted or (most if trials is None else min(most, trials)), cores)
+    at_once = wanted or (most if trials is None else min(most, trials))
+    return Share(per_trial, cpus_per_trial, at_once, min(cores, limit or cores))
 
 
 def teacher_threads(share: Share, runs: int) -> int:

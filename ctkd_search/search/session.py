@@ -19,7 +19,7 @@ from ctkd_search.mlflow_store import Mlflow, store_uri
 from ctkd_search.results.store import TrialRecord
 from ctkd_search.results.trial_configs import config_of, label_of
 from ctkd_search.search.cluster import start_ray
-from ctkd_search.search.machine import Share, in_words, share_out
+from ctkd_search.search.machine import Share, in_words, share_out, thread_limit
 from ctkd_search.search.scheduler import Halt
 from ctkd_search.search.tracking import Tracker
 from ctkd_search.space import Space
@@ -75,7 +75,7 @@ class Session:
         self.hardware = in_words(nodes)
         self.gpus, self.cpus = sum(node.gpus for node in nodes), sum(node.cpus for node in nodes)
         try:
-            self.share = share_out(self.space.resources, nodes, self.trials)
+            self.share = share_out(self.space.resources, nodes, self.trials, thread_limit())
             self.space = with_precision(self.space, torch.device(self.share.device))
         except UserError:
             ray.shutdown()

@@ -107,45 +107,44 @@ def test_a_loss_that_is_no_number_ends_the_trial_alone(search):
     assert all(trial.retries == 0 for trial in trials)
 
 
-@pytest.mark.parametrize("damage", ["flipped", "cut", "removed"])
-def test_a_damaged_state_costs_its_epochs_and_nothing_else(search, damage):
-    live = search("--concurrent", "1", "--epochs", "30", "--set", "budget.grace_period=30", "--trials", "1")
-    live.start()
-    live.wait_for(running_with_epochs(5))
-    live.stop()
-    (state,) = (live.directory / "trials" / "small" / "states").glob("*.pt")
-    content = bytearray(state.read_bytes())
+def damage(path, how):
+    """Flips bits in the middle of a file, cuts it in half, or removes it."""
+    content = bytearray(path.read_bytes())
     # More of them than the padding that may stand between two tensors.
     middle = slice(len(content) // 2, len(content) // 2 + 200)
     content[middle] = bytes(byte ^ 1 for byte in content[middle])
-    if damage == "removed":
-        state.unlink()
+    if how == "removed":
+        path.unlink()
     else:
-        state.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
-    before = live.records()[0]["epochs"]
-    assert live.run("--resume") == 0, live.said()
-    assert ("its kept state is damaged, so that it begins again" in live.said()) == (damage != "removed")
-    (trial,) = trials_of(live)
-    assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, 31))
-    # The epochs of before stand in the record as they were measured then; a repetition gives the same numbers.
-    assert trial.epochs[: len(before)] == before
-    assert epochs_in_mlflow(live, trial) == list(range(1, 31))
+        path.write_bytes(content if how == "flipped" else content[: len(content) // 2])
 
 
-def test_damaged_recordings_of_teachers_are_recorded_anew(search):
-    live = search("--concurrent", "1", "--epochs", "30", "--set", "budget.grace_period=30", "--trials", "1")
+def test_damaged_files_cost_their_epochs_and_nothing_else(search):
+    live = search("--trials", "2", "--epochs", "60", "--set", "budget.grace_period=60")
     live.start()
-    live.wait_for(running_with_epochs(5))
+    live.wait_for(lambda now: [len(record["epochs"]) > 4 for record in now.records()] == [True] * 2)
     live.stop()
-    damaged = 0
-    for path in (live.directory / "trials" / "teachers").rglob("*.rec"):
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
-        damaged += 1
-    assert damaged > 30
+    before = [trial.epochs for trial in trials_of(live)]
+    first, second = sorted((live.directory / "trials" / "small" / "states").glob("*.pt"))
+    damage(first, "flipped")
+    damage(second, "cut")
+    recorded = list((live.directory / "trials" / "teachers").rglob("*.rec"))
+    assert len(recorded) > 60
+    for path in recorded:
+        damage(path, "flipped")
+    live.start("--resume")
+    live.wait_for(lambda now: all(f"trial {n}: its kept state is damaged, so that" in now.said() for n in (1, 2)))
+    live.wait_for(lambda now: first.exists() and second.exists())
+    live.stop()
+    damage(first, "removed")
     assert live.run("--resume") == 0, live.said()
-    assert [trial.status for trial in trials_of(live)] == ["finished"]
+    assert "Traceback" not in live.said()
+    for trial, epochs in zip(trials_of(live), before, strict=True):
+        assert trial.status == "finished"
+        assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, 61))
+        assert epochs_in_mlflow(live, trial) == list(range(1, 61))
+        # What was measured before the damage stands as it was.
+        assert trial.epochs[: len(epochs)] == epochs
 
 
 @pytest.fixture

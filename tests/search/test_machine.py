@@ -7,7 +7,7 @@ import re
 import pytest
 
 from ctkd_search.errors import UserError
-from ctkd_search.search.machine import Node, Share, in_words, on_device, share_out
+from ctkd_search.search.machine import Node, Share, in_words, on_device, share_out, teacher_threads, thread_limit
 from ctkd_search.space import Resources
 
 THIRD = 1 / 3
@@ -92,6 +92,27 @@ def test_no_more_is_given_than_there_is(gpus, cpus, per_trial, cores):
     assert share.concurrent * share.gpus <= gpus + 1e-6
     assert share.concurrent * share.cpus <= cpus
     assert share.device == ("cuda" if share.gpus else "cpu")
+
+
+@pytest.mark.parametrize("limit", [1, 2, 20])
+def test_threads_that_nobody_asked_for_are_limited(limit):
+    nodes = [Node(0, 8)]
+    alone = share_out(wanting(), nodes, trials=1, limit=limit)
+    assert alone.cpus == min(limit, 8)
+    many = share_out(wanting(), nodes, limit=limit)
+    assert (many.cpus, many.concurrent) == (1, 8)
+    assert teacher_threads(many, runs=1) == min(limit, 8)
+    asked = share_out(wanting(cpus=4), nodes, limit=limit)
+    assert asked.cpus == 4
+    assert teacher_threads(asked, runs=1) == max(4, min(limit, 8))
+
+
+@pytest.mark.parametrize(("said", "limit"), [("3", 3), ("", None), ("0", None), ("4,2", None), (None, None)])
+def test_the_limit_is_said_as_to_torch(monkeypatch, said, limit):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert thread_limit() == limit
 
 
 @pytest.mark.parametrize(

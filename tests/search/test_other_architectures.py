@@ -35,6 +35,7 @@ def searched(directory, **space):
         "budget": {"trials": 2, "epochs": 2, "grace_period": 2},
         "train": {"batch_size": 32},
         "teachers": {"recipe": {"batch_size": 32, "lr": 0.05}},
+        "resources": {"concurrent_trials": 1},
         **space,
     }
     (directory / "space.yaml").write_text(yaml.safe_dump({"name": "other", **space}))
@@ -52,6 +53,8 @@ def test_photographs_with_a_student_of_timm_under_a_teacher_of_torchvision(cifar
         dataset={"name": "folder", "root": str(cifar_jpeg), "image_size": 32, "validation": 0.2},
         search={"pair": pair, "attention_layers": {"subsets": [2, 3]}, "lr": {"float": [0.01, 0.1]}},
     )
+    command("export", "other", "-o", "best.yaml", cwd=tmp_path)
+    assert "on 80 images" in command("train", "best.yaml", cwd=tmp_path)
     command("export", "other", "--format", "torch", "-o", "student.pt2", cwd=tmp_path)
     said = command("predict", "student.pt2", cifar_jpeg / "test", cwd=tmp_path)
     assert "airplane" in said

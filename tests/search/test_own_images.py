@@ -18,6 +18,7 @@ SHORT = {
     "budget": {"trials": 2, "epochs": 1},
     "teachers": {"recipe": {"batch_size": 32}},
     "train": {"batch_size": 32},
+    "resources": {"concurrent_trials": 1},
     "search": {"pair": "wrn-10-1/resnet8", "lr": {"float": [0.01, 0.1], "log": True}},
 }
 
@@ -112,9 +113,8 @@ def test_your_own_data_set_serves_every_command(tmp_path):
     assert "my_package.own:pictures, 2 classes, 16x16 pixels, 3 channels" in command(
         "check", "space.yaml", cwd=tmp_path
     )
-    said = command("run", "space.yaml", "--set", "budget.trials=1", cwd=tmp_path)
+    said = command("run", "space.yaml", cwd=tmp_path)
     assert "data: 90 training images, 10 held out for validation; 16x16 pixels, colour" in said
-    command("run", "space.yaml", cwd=tmp_path)
     assert searched(tmp_path, "own").classes == ["dark", "light"]
     command("export", "own", "-o", "best.yaml", cwd=tmp_path)
     assert yaml.safe_load((tmp_path / "best.yaml").read_text())["dataset"]["options"] == {"root": "kept"}

@@ -140,7 +140,7 @@ def test_the_first_seeds_student_is_kept_and_registered(finished):
     test = load_test(DatasetConfig("digits"))
     mlflow.set_tracking_uri(f"sqlite:///{finished.directory}/trials/mlflow.db")
     version = MlflowClient().get_model_version_by_alias("ctkd-small-final", "champion")
-    assert "Test accuracy of this student" in version.description
+    assert f"Test accuracy **{100 * first.test['accuracy']:.2f} %** of this student" in version.description
     assert version.tags["ctkd.final"] == "small/final-1"
     served = mlflow.pyfunc.load_model("models:/ctkd-small-final@champion").predict(test.pixels).to_numpy()
     assert float((served.argmax(axis=1) == test.labels).mean()) == pytest.approx(first.test["accuracy"], abs=1e-9)
@@ -175,7 +175,7 @@ def test_ctrl_c_keeps_what_has_been_done_and_a_lost_config_is_told(tmp_path):
     live.start()
     live.wait_for(lambda now: any(r["baseline"] and len(r["epochs"]) >= 2 for r in now.records()))
     live.process.send_signal(signal.SIGINT)
-    assert live.process.wait(timeout=60) == 130, live.said()
+    assert live.process.wait(timeout=300) == 130, live.said()
     assert "what has been done is kept; go on with: ctkd-search train config.yaml" in live.said()
     assert live.run("--resume") == 1, live.said()
     assert "Traceback" not in live.said()

@@ -288,11 +288,15 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on_with_the_same_runs(tmp_path):
 def test_the_time_budget_ends_a_search(tmp_path):
     write_space(tmp_path)
     started = time.monotonic()
-    result = command("run", "space.yaml", "--trials", "500", "--epochs", "8", "--time-budget", "40s", cwd=tmp_path)
+    assert command("run", "space.yaml", "--trials", "1", "--epochs", "8", cwd=tmp_path).returncode == 0
+    # As long as it took with the teachers' trainings, which are kept: enough for some trials, however busy the machine.
+    budget = time.monotonic() - started
+    words = ("--trials", "900", "--epochs", "8", f"--time-budget={budget:.0f}s")
+    result = command("run", "space.yaml", *words, cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert time.monotonic() - started < 120
+    assert time.monotonic() - started < 4 * budget
     trials = SearchFolder(tmp_path / "trials", "small").trials()
-    assert 0 < len(trials) < 500
+    assert 1 < len(trials) < 900
     assert "running" not in {trial.status for trial in trials}
     cut = [trial for trial in trials if trial.status == "interrupted"]
     assert cut
@@ -327,7 +331,7 @@ def test_a_trial_that_raises_is_recorded_and_the_search_goes_on(tmp_path):
         if line.startswith("trials:"):
             own.unlink()  # the experts are prepared, and no trial has read one yet
     output = "".join(said)
-    assert process.wait(timeout=60) == 0, output
+    assert process.wait(timeout=300) == 0, output
     assert "Traceback" not in output
     trials = SearchFolder(tmp_path / "trials", "small").trials()
     assert len(trials) == TRIALS
