@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -303,10 +303,13 @@ class Space:
 
     def label(self, values: Mapping[str, Any]) -> str:
         """A trial's short name: its student and the searched values, as in ``wrn-16-1 kl T=4.2 b=800 L2,3``."""
-        known = self.parameters
         searched = [name for name, entry in self.entries.items() if not isinstance(entry, Constant)]
-        words = [known[name].symbol + _short(values[name]) for name in searched if name in values and name != "pair"]
-        return " ".join([self.short_pair(values["pair"]), *words])
+        return " ".join([self.short_pair(values["pair"]), *self.words(values, searched)])
+
+    def words(self, values: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+        """Some of a trial's values in short, as in ``T=4.2``; none for its pair, and for those it does not have."""
+        known = self.parameters
+        return [known[name].symbol + _short(values[name]) for name in names if name in values and name != "pair"]
 
     def short_pair(self, pair: str) -> str:
         """A pair's short name: the student alone where every pair has the same teacher."""

@@ -84,9 +84,8 @@ def print_leaderboard(
     """
     explored = [trial for trial in trials if trial.explores]
     leader = winner(trials)
-    searched = [name for name in space.entries if any(name in trial.values for trial in explored)]
     title = f"search {search.name}, begun {search.started}"
-    console.print(_explored(explored, leader, title, measured_of(space), searched, limit))
+    console.print(_explored(space, explored, leader, title, limit))
     if len(explored) > limit:
         console.print(f"and {len(explored) - limit} more; ctkd-search show {search.name} --limit N shows them")
     if len(space.strategy.objectives) > 1 and (search.costs or not space.strategy.costs):
@@ -113,17 +112,37 @@ def measured_of(space: Space) -> list[Metric]:
     return measured(asked, space.strategy.judge.key)
 
 
-def _explored(
-    trials: Sequence[TrialRecord],
-    leader: TrialRecord | None,
-    title: str,
-    metrics: Sequence[Metric],
-    searched: Sequence[str],
-    limit: int,
-) -> Table:
-    reached = headings(metrics)
-    heads = [name.replace("attention_layers", "layers") for name in searched]
-    numbers = ("#", *reached, "epochs", *(head for head in heads if head != "pair"))
+class ValueColumns:
+    """What tables show of trials' values: a column for each, or, of a search over methods, for those that all have.
+
+    What is one method's own stands in a last column in short, because most trials have most of it not.
+
+    Args:
+        space: The space.
+        trials: The trials that are shown.
+    """
+
+    def __init__(self, space: Space, trials: Sequence[TrialRecord]) -> None:
+        names = [name for name in space.entries if any(name in trial.values for trial in trials)]
+        own = [name for name in names if any(name not in trial.values for trial in trials)]
+        self._space = space
+        self._own = own if len(space.methods()) > 1 else []
+        self.names = [name for name in names if name not in self._own]
+
+    def heads(self) -> list[str]:
+        """What stands above them."""
+        return [*(name.replace("attention_layers", "layers") for name in self.names), *["its own"] * bool(self._own)]
+
+    def cells(self, trial: TrialRecord) -> list[str]:
+        """What stands in a trial's row."""
+        own = " ".join(self._space.words(trial.values, self._own))
+        return [*(cell(trial.values, name) for name in self.names), *[own] * bool(self._own)]
+
+
+def _explored(space: Space, trials: Sequence[TrialRecord], leader: TrialRecord | None, title: str, limit: int) -> Table:
+    metrics, values = measured_of(space), ValueColumns(space, trials)
+    reached, heads = headings(metrics), values.heads()
+    numbers = ("#", *reached, "epochs", *(head for head in heads if head not in {"pair", "method", "its own"}))
     table = plain_table("#", *reached, "epochs", *heads, "ended", title=title, right=numbers)
     order = ranked(list(trials))
     if leader is not None:
@@ -134,7 +153,7 @@ def _explored(
             str(trial.number),
             *(metric.show(trial.last(metric)) for metric in metrics),
             str(len(trial.epochs)),
-            *(cell(trial.values, name) for name in searched),
+            *values.cells(trial),
             trial.status,
             style="bold" if trial is leader else None,
         )

@@ -1,6 +1,7 @@
 """The methods of a search side by side: the best of each, what it was confirmed with, and what each has spent."""
 
 import math
+import re
 
 import pytest
 
@@ -119,5 +120,10 @@ def test_the_leaderboard_and_its_files_are_grouped_by_method(trials):
     heading, *lines = leaderboard_csv(space, every, winner(every)).splitlines()
     assert {"method", "kd.weight"} <= set(heading.split(","))
     assert len(lines) == len(every)
+    # What only one of the methods has stands in short beside its own trials.
+    table = text.partition("by method")[0]
+    assert re.search(r"epochs +pair +method +its own +ended", table)
+    assert re.search(r"^ *2 +79.00 % +2 +\S+ +kd +w=0.5 +finished", table, flags=re.MULTILINE)
+    assert re.search(r"^ *1 +80.00 % +2 +\S+ +ctkd +finished", table, flags=re.MULTILINE)
     # Of one method alone nothing is grouped.
     assert "by method" not in leaderboard_text(space, record, [trials[0], trials[3]])

@@ -10,8 +10,8 @@ from ctkd_search.metrics import OBJECTIVES
 from ctkd_search.results.by_method import by_method
 from ctkd_search.results.leaderboard import (
     METHOD_HEADS,
+    ValueColumns,
     amount,
-    cell,
     heading,
     headings,
     measured_of,
@@ -106,7 +106,7 @@ def methods_table(standing: Standing) -> Table | None:
 def trials_table(standing: Standing) -> Table:
     """The best of the trials that were searched."""
     explored, metrics = standing.explored, measured_of(standing.space)
-    names = [name for name in standing.space.entries if any(name in trial.values for trial in explored)]
+    values = ValueColumns(standing.space, explored)
     order = [standing.winner, *(trial for trial in ranked(explored) if trial is not standing.winner)]
     rows = [
         Row(
@@ -114,23 +114,17 @@ def trials_table(standing: Standing) -> Table:
                 str(trial.number),
                 *(metric.show(trial.last(metric)) for metric in metrics),
                 str(len(trial.epochs)),
-                *(cell(trial.values, name) for name in names),
+                *values.cells(trial),
                 trial.status,
             ],
             "winner" if trial is standing.winner else "",
         )
         for trial in order[:_ROWS]
     ]
-    heads = [
-        "#",
-        *headings(metrics),
-        "epochs",
-        *(name.replace("attention_", "").replace("_", " ") for name in names),
-        "ended",
-    ]
+    heads = ["#", *headings(metrics), "epochs", *(head.replace("_", " ") for head in values.heads()), "ended"]
     more = f"; the best {_ROWS} of {len(order)}" if len(order) > _ROWS else ""
     before = 2 + len(metrics)
-    numeric = {before + place for place, name in enumerate(names) if _is_number(name, explored)}
+    numeric = {before + place for place, name in enumerate(values.names) if _is_number(name, explored)}
     caption = f"Trials by their last validation {metrics[0].label}, one seed each{more}."
     return Table(caption, heads, rows, {*range(before)} | numeric)
 

@@ -1,0 +1,98 @@
+"""What a training step costs under each method, beside the student alone.
+
+    python benchmarks/method_cost.py [--steps 12] [--threads 2] [--pair resnet56/resnet20]
+
+Every method runs with its paper's settings, under recorded teachers where what it needs can be recorded. All take
+turns, a step each, on the same random images of CIFAR's size, so that a noisy machine is as noisy for one as for the
+other; the ratio is the median over the rounds of a method's step beside the student's in the same round. Attention maps
+are recorded beforehand; what cannot be replayed is computed in the step. Prints the table in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import header
+from step_cost import BATCH, config, images, steps
+
+from ctkd_search.data import Splits
+from ctkd_search.distill.build import make_trainer, teacher_runs
+from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.methods.base import make_method, methods
+from ctkd_search.distill.recording import prepare
+from ctkd_search.models import describe
+from ctkd_search.pairs import split_pair
+
+ALONE = "none"
+
+
+def going(
+    pair: str, values: dict[str, Any], splits: Splits, cache: TeacherCache, device: torch.device
+) -> Iterator[float]:
+    """The seconds of each step of a trial, its teachers prepared."""
+    made = config(pair, "recorded", "float32", values)
+    for run, wanted in teacher_runs(made, splits.fingerprint, device, make_method(values).needs).items():
+        for _ in prepare(run, splits, cache, device, wanted):
+            pass
+    trainer = make_trainer(made, splits, cache, device)
+    for _ in trainer.teachers.lessons(0):
+        pass  # attention maps are recorded by whoever needs them first
+    return steps(trainer, device)
+
+
+def kind(values: dict[str, Any]) -> str:
+    """What the teachers of a trial do while it runs."""
+    method = make_method(values)
+    needs = method.needs
+    computed = [request.kind for request in needs.expert if request.kind == "features"]
+    parts = []
+    if needs.scratch or any(request.kind != "features" for request in needs.expert):
+        parts.append("replayed")
+    if computed or needs.network:
+        parts.append("the expert computes")
+    if method.beside:
+        parts.append(f"{method.beside} is trained")
+    return ", ".join(parts) or "none"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--pair", default="resnet56/resnet20")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    header(f"a step of {BATCH} images, {options.pair}, {options.threads} threads, on {device}, float32")
+    splits = Splits(images(4 * BATCH, 0), images(0, 1), tuple("0123456789"), (127.0,) * 3, (64.0,) * 3, "random")
+    teacher, student = map(describe, split_pair(options.pair))
+    left_out = {name: reason for name in methods() if (reason := make_method({"name": name}).fault(teacher, student))}
+    names = [ALONE, *(name for name in methods() if name != ALONE and name not in left_out)]
+    with tempfile.TemporaryDirectory() as directory:
+        cache = TeacherCache(Path(directory))
+        sources = {name: going(options.pair, {"name": name}, splits, cache, device) for name in names}
+        for _ in range(2):  # warm up
+            for source in sources.values():
+                next(source)
+        rounds = [{name: next(source) for name, source in sources.items()} for _ in range(options.steps)]
+    print(f"# medians of {options.steps} rounds (lowest to highest)\n")
+    print("| method | teachers, while the student learns | ms a step | beside the student alone |\n|---|---|---|---|")
+    for name in sorted(names, key=lambda name: statistics.median(one[name] for one in rounds)):
+        taken = [1000 * one[name] for one in rounds]
+        ratio = statistics.median(one[name] / one[ALONE] for one in rounds)
+        called = "`none` (the student alone)" if name == ALONE else f"`{name}`"
+        took = f"{statistics.median(taken):.0f} ({min(taken):.0f} to {max(taken):.0f})"
+        print(f"| {called} | {kind({'name': name})} | {took} | {ratio:.2f} |")
+    for name, reason in left_out.items():
+        print(f"# left out: {name}: {reason}")
+
+
+if __name__ == "__main__":
+    main()
