@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ctkd_search.baselines import baseline_config, baseline_pairs
-from ctkd_search.check.measure import Speeds
+from ctkd_search.check.measure import Speeds, learner
 from ctkd_search.check.stopping import Span, early_stopping
 from ctkd_search.config import TrialConfig
-from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.methods.base import COMPUTED, make_method
 from ctkd_search.space import Space
 
 # What no step takes part in, in seconds: a process for trials starts, an epoch is written down and told, a search
@@ -44,7 +44,7 @@ def estimate(space: Space, speeds: Speeds, load: Load) -> dict[str, Span]:
         load: What it has to do.
     """
     clock = _Clock(space, speeds, load)
-    configs = space.pair_configs()
+    configs = searched_configs(space)
     budget, strategy = space.budget, space.strategy
     found = {"Ray's start": _always(_BEGIN + _ACTOR)}
     teachers = list(space.teachers_by_name().values())
@@ -70,6 +70,17 @@ def estimate(space: Space, speeds: Speeds, load: Load) -> dict[str, Span]:
     return found
 
 
+def searched_configs(space: Space) -> list[TrialConfig]:
+    """The config of some trial of each pair and method."""
+    return [config for method in space.methods() for config in space.pair_configs(method)]
+
+
+def measured_configs(space: Space) -> list[TrialConfig]:
+    """Configs with every network and method that takes part, baselines' too."""
+    beside = baseline_pairs(space.strategy.baselines, space.pairs())
+    return [*searched_configs(space), *(baseline_config(space, name, pair) for name, pair in beside)]
+
+
 def total(parts: Iterable[Span], limit: float | None) -> Span:
     """All of it, ended by the time budget."""
     whole = sum(parts, Span(0.0, 0.0))
@@ -90,7 +101,8 @@ def _confirmation(space: Space, clock: _Clock, side_by_side: Callable[[float, in
         )
         for pair in by_pair
     }
-    trials = epochs * sum(map(clock.epoch, by_pair.values())) / len(by_pair)
+    searched = searched_configs(space)
+    trials = epochs * sum(map(clock.epoch, searched)) / len(searched)
     ends = []
     for pairs, choose in ((1, min), (min(configs, len(by_pair)), max)):
         chosen = sorted(by_pair, key=lambda pair: cost[pair], reverse=choose is max)[:pairs]
@@ -115,13 +127,15 @@ class _Clock:
 
     def epoch(self, config: TrialConfig) -> float:
         """An epoch of a trial; what recorded teachers say is there already, but for the maps beyond the limit."""
-        student, teacher = self.speeds.students[config.student], self.speeds.teachers[config.teacher]
+        student, teacher = self.speeds.students[learner(config)], self.speeds.teachers[config.teacher]
         needs = make_method(config.method).needs
         each = student.training
         if self.space.teachers.mode == "live":
             each += teacher.training if needs.scratch else 0.0
             each += teacher.expert if needs.expert else 0.0
-        elif needs.attention:
+        elif any(request.kind in COMPUTED for request in needs.expert):
+            each += teacher.expert
+        elif needs.expert:
             each += self.load.beyond * teacher.expert
         return self.load.images * each + self.load.validation * student.forward + _EPOCH
 
@@ -142,7 +156,8 @@ class _Clock:
 
     def maps(self, configs: Sequence[TrialConfig]) -> float:
         """What the experts say of every epoch, computed once by whichever trial first needs it."""
-        if not any(self.space.needs(pair).attention for pair in self.space.pairs()):
+        asked = [request for pair in self.space.pairs() for request in self.space.needs(pair).expert]
+        if all(request.kind in COMPUTED for request in asked):
             return 0.0
         epochs = self.space.budget.epochs
         share = 1.0 - self.load.beyond

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from ctkd_search.distill.recording import make_stream
 from ctkd_search.distill.teachers import Expert, Lesson, LiveTeachers, ScratchTeacher, expert_batch
 from ctkd_search.models import Geometry, build
 from ctkd_search.models.network import TappedNetwork
+
+_Key = TypeVar("_Key")
 
 # So often is something done, and for so many seconds, unless it takes longer than there is time for.
 _STEPS, _ENOUGH = 7, 0.3
@@ -51,17 +54,27 @@ class Speed:
 
 @dataclass(frozen=True)
 class Speeds:
-    """What was measured: each teacher and each student by its architecture."""
+    """What was measured.
+
+    Attributes:
+        teachers: Each teacher by its architecture.
+        students: Each student by its architecture and the method that it learns by.
+    """
 
     teachers: Mapping[str, Speed]
-    students: Mapping[str, Speed]
+    students: Mapping[tuple[str, str], Speed]
 
     @property
     def reckoned(self) -> list[str]:
         """Networks that there was no time for."""
-        return [
-            name for speeds in (self.teachers, self.students) for name, speed in speeds.items() if not speed.measured
-        ]
+        teachers = [name for name, speed in self.teachers.items() if not speed.measured]
+        students = [f"{name} by {method}" for (name, method), speed in self.students.items() if not speed.measured]
+        return [*teachers, *students]
+
+
+def learner(config: TrialConfig) -> tuple[str, str]:
+    """Whose speed an epoch of a trial has: its student's, by its method."""
+    return config.student, config.method["name"]
 
 
 def measure(
@@ -72,10 +85,10 @@ def measure(
     threads: tuple[int, int],
     seconds: float,
 ) -> Speeds:
-    """Takes a few steps with the teacher and the student of each config.
+    """Takes a few steps with every teacher, and with every student by every method.
 
     Args:
-        configs: A config for each pair.
+        configs: Configs that have all of them.
         known: What is known of each network.
         geometry: The images.
         device: Where to compute.
@@ -85,38 +98,48 @@ def measure(
     """
     end = time.monotonic() + seconds
     by_teacher = {config.teacher: config for config in configs}
-    by_student = {config.student: config for config in configs}
-    count = len(by_teacher) + len(by_student)
+    by_learner = {learner(config): config for config in configs}
+    count = len(by_teacher) + len(by_learner)
     before = torch.get_num_threads()
+
+    def share() -> float:
+        """What of the time the next one may take; nothing if there is none left."""
+        return max(0.0, end - time.monotonic()) / (count - len(teachers) - len(students))
+
     try:
         teachers: dict[str, Speed] = {}
-        students: dict[str, Speed] = {}
-        for done, (speeds, take, config, cores) in enumerate(
-            [
-                *((teachers, _teacher, config, threads[0]) for config in by_teacher.values()),
-                *((students, _student, config, threads[1]) for config in by_student.values()),
-            ]
-        ):
-            name = config.teacher if speeds is teachers else config.student
-            left = end - time.monotonic()
-            if left <= 0 and speeds:
-                speeds[name] = _reckoned(known[name], speeds, known)
-                continue
-            torch.set_num_threads(cores)
-            speeds[name] = take(config, known, geometry, device, max(left, 0.0) / (count - done))
+        students: dict[tuple[str, str], Speed] = {}
+        torch.set_num_threads(threads[0])
+        for name, config in by_teacher.items():
+            left = share()
+            if left or not teachers:
+                teachers[name] = _teacher(config, known, geometry, device, left)
+            else:
+                teachers[name] = _reckoned(known[name], _measured(teachers, lambda name: name), known)
+        torch.set_num_threads(threads[1])
+        for (name, method), config in by_learner.items():
+            left = share()
+            if left or not students:
+                students[name, method] = _student(config, known, geometry, device, left)
+            else:
+                same = {key: speed for key, speed in students.items() if key[1] == method}
+                near = _measured(same, lambda key: key[0]) or _measured(students, lambda key: key[0])
+                students[name, method] = _reckoned(known[name], near, known)
     finally:
         torch.set_num_threads(before)
     return Speeds(teachers, students)
 
 
-def _reckoned(wanted: Facts, speeds: Mapping[str, Speed], known: Mapping[str, Facts]) -> Speed:
+def _measured(speeds: Mapping[_Key, Speed], network: Callable[[_Key], str]) -> dict[str, Speed]:
+    """Of what is known by keys, what was measured, by network."""
+    return {network(key): speed for key, speed in speeds.items() if speed.measured}
+
+
+def _reckoned(wanted: Facts, measured: Mapping[str, Speed], known: Mapping[str, Facts]) -> Speed:
     """The speed of a network from that of the measured one that is nearest in multiply-adds."""
-    near = min(
-        (name for name in speeds if speeds[name].measured),
-        key=lambda name: abs(np.log(known[name].multiply_adds / wanted.multiply_adds)),
-    )
+    near = min(measured, key=lambda name: abs(np.log(known[name].multiply_adds / wanted.multiply_adds)))
     ratio = wanted.multiply_adds / known[near].multiply_adds
-    speed = speeds[near]
+    speed = measured[near]
     return Speed(speed.training * ratio, speed.forward * ratio, speed.expert * ratio, measured=False)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ctkd_search import data
-from ctkd_search.check.estimate import Load, estimate, total
+from ctkd_search.check.estimate import Load, estimate, measured_configs, total
 from ctkd_search.check.measure import measure
 from ctkd_search.check.mode import size, with_mode
 from ctkd_search.check.networks import Facts
@@ -79,10 +79,9 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
     except UserError as error:
         say(f"no time is estimated, because this machine is not the one to run it on: {error}")
         return
-    configs = space.pair_configs()
     say(f"measuring a few steps on this machine, for at most about {MEASURING:.0f} s (--no-measure leaves it out) ...")
     threads = (teacher_threads(share, len(space.teachers_by_name())), share.cpus)
-    speeds = measure(configs, known, geometry, torch.device(share.device), threads, MEASURING)
+    speeds = measure(measured_configs(space), known, geometry, torch.device(share.device), threads, MEASURING)
     beyond = max(0.0, 1.0 - space.teachers.cache_bytes() / needed.maps) if needed.maps else 0.0
     parts = estimate(space, speeds, Load(*counted, share.concurrent, beyond))
     say(f"time, estimated: {share}")

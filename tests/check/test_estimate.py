@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from ctkd_search.check.estimate import Load, estimate, total
-from ctkd_search.check.measure import Speed, Speeds, measure
+from ctkd_search.check.estimate import Load, estimate, measured_configs, total
+from ctkd_search.check.measure import Speed, Speeds, learner, measure
 from ctkd_search.check.networks import all_facts
 from ctkd_search.check.stopping import Span, early_stopping
 from ctkd_search.models import Geometry
@@ -22,7 +22,11 @@ SPACE = {
     "search": {"pair": "wrn-10-1/resnet8", "lr": {"float": [0.01, 0.1]}},
 }
 # A second for each image that a student learns from, and for others times that cannot be mistaken for each other.
-SPEEDS = Speeds({"wrn-10-1": Speed(100.0, 1000.0, 10_000.0)}, {"resnet8": Speed(1.0, 0.5)})
+METHODS = ("ctkd", "none", "kd", "at")
+SPEEDS = Speeds(
+    {"wrn-10-1": Speed(100.0, 1000.0, 10_000.0)},
+    {**{("resnet8", method): Speed(1.0, 0.5) for method in METHODS}, ("resnet8", "fitnets"): Speed(5.0, 0.5)},
+)
 
 
 def parts(concurrent=1, beyond=0.0, **changes):
@@ -88,18 +92,28 @@ def test_the_time_budget_ends_it():
     assert total([Span(10, 200)], 50).low == 10
 
 
+def test_each_method_takes_its_own_time():
+    methods = {**SPACE["search"], "method": {"choice": ["none", "fitnets"]}}
+    found = parts(search=methods, scheduler="none", budget={"trials": 8, "epochs": 4})["trials"]
+    # FitNets' expert computes in every epoch of its trials, and nothing that is asked of it is recorded.
+    alone, hints = 1000 * 1.0 + 200 * 0.5, 1000 * (5.0 + 10_000.0) + 200 * 0.5
+    assert close(found, 16 * alone + 16 * hints, 16 * alone + 16 * hints)
+    kept = measured_configs(space_of({**SPACE, "search": methods, "baselines": ["at", "student-alone"]}))
+    assert {learner(config) for config in kept} == {("resnet8", method) for method in ("none", "fitnets", "at")}
+
+
 def configs_of(**changes):
     space = space_of({**SPACE, **changes})
     pairs = space.pairs()
     known, _ = all_facts({name for pair in pairs for name in pair.split("/")}, GEOMETRY)
-    return space.pair_configs(), known
+    return measured_configs(space), known
 
 
 def test_what_is_measured_is_real_work():
     configs, known = configs_of(search={**SPACE["search"], "pair": "wrn-16-2/resnet8"})
     threads = torch.get_num_threads()
     found = measure(configs, known, GEOMETRY, CPU, (1, 1), 3.0)
-    teacher, student = found.teachers["wrn-16-2"], found.students["resnet8"]
+    teacher, student = found.teachers["wrn-16-2"], found.students["resnet8", "ctkd"]
     assert found.reckoned == []
     assert min(teacher.training, teacher.forward, teacher.expert, student.training, student.forward) > 0
     # A step of the one computes 25 times what a forward pass of the other does.
@@ -111,9 +125,9 @@ def test_networks_that_there_was_no_time_for_are_reckoned_by_their_multiply_adds
     pairs = {"choice": ["wrn-10-1/resnet8", "wrn-16-2/resnet8", "wrn-10-1/resnet20"]}
     configs, known = configs_of(search={**SPACE["search"], "pair": pairs})
     found = measure(configs, known, GEOMETRY, CPU, (1, 1), 0.0)
-    assert found.reckoned == ["wrn-16-2", "resnet20"]
-    for kind, first, second in (("teachers", "wrn-10-1", "wrn-16-2"), ("students", "resnet8", "resnet20")):
-        speeds = getattr(found, kind)
+    assert found.reckoned == ["wrn-16-2", "resnet20 by ctkd"]
+    students = {name: speed for (name, _), speed in found.students.items()}
+    for speeds, first, second in ((found.teachers, "wrn-10-1", "wrn-16-2"), (students, "resnet8", "resnet20")):
         ratio = known[second].multiply_adds / known[first].multiply_adds
         expected = dataclasses.replace(speeds[first], measured=False)
         assert speeds[second] == Speed(
