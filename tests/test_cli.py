@@ -258,6 +258,12 @@ def test_check_shows_networks_and_room_without_a_network_built_or_a_step_taken(c
     assert "measuring" not in out
 
 
+def test_check_says_which_files_the_user_must_bring(call, tmp_path):
+    code, out, _ = call("check", SPACES / "imagenet.yaml", "--no-measure", f"--set=dataset.root={tmp_path}")
+    assert code == 0
+    assert f"not there yet: ImageNet is not in {tmp_path}: it must hold the directories train and val" in out
+
+
 def test_check_measures_steps_and_estimates_the_time(call):
     overrides = ("--set", "search.pair=wrn-10-1/resnet8", "--set", "baselines=[kd]", "--set", "budget.time_budget=10s")
     code, out, err = call("check", DIGITS, *overrides, "--concurrent", "1")

@@ -57,6 +57,9 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
         space, chosen = with_mode(space, counted[0], geometry.classes)
     known = refuse(space, document, geometry, counted[0] if counted else None, trials_dir)
     say("")
+    absent = data.absent(space.dataset)
+    if absent:
+        say(f"not there yet: {absent}")
     console.print(_networks(space, known))
     for line in (*_looked_at(known, geometry), *_compared(space, known)):
         say(line)

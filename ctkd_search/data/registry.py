@@ -115,6 +115,7 @@ class DataSet:
         resolved: The options with all that follows from the images where it is not said, where nothing is wrong.
         count: How many images may be learned from, and how many its own validation split has (0: it has none), without
             loading them; None where that cannot be said.
+        absent: What the user must bring before anything can be loaded, cheaply; None where nothing is missing.
     """
 
     name: str
@@ -130,6 +131,7 @@ class DataSet:
     problems: Callable[[DatasetConfig], Iterator[tuple[str, str]]] = lambda config: iter(())
     resolved: Callable[[DatasetConfig], DatasetConfig] = lambda config: config
     count: Callable[[DatasetConfig], tuple[int, int] | None] = lambda config: None
+    absent: Callable[[DatasetConfig], str | None] = lambda config: None
 
 
 @functools.cache
@@ -204,6 +206,11 @@ def resolved(config: DatasetConfig) -> DatasetConfig:
 def geometry(config: DatasetConfig) -> Geometry:
     """Classes, channels and image size of a data set, without loading its images."""
     return find(config).geometry(config)
+
+
+def absent(config: DatasetConfig) -> str | None:
+    """What the user must bring before a data set can be loaded; None where nothing is missing."""
+    return find(config).absent(config)
 
 
 def sizes(config: DatasetConfig) -> tuple[int, int] | None:

@@ -102,6 +102,17 @@ def test_missing_files_are_named_with_where_to_get_them(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_missing_is_known_without_loading_anything(tmp_path, archives):
+    config = imagenet_config(archives)
+    assert data.absent(config) is None
+    (archives / "ILSVRC2012_img_val.tar").unlink()
+    assert "(missing: val, and ILSVRC2012_img_val.tar)" in data.absent(config)
+    both = data.absent(imagenet_config(tmp_path / "nowhere"))
+    assert "(missing: train and val, and ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar, ILSVRC2012_dev" in both
+    assert data.absent(imagenet_config(tmp_path / "made")) is None
+    assert data.absent(DatasetConfig("digits")) is None
+
+
 def test_geometry_is_what_is_there_or_what_was_published(tmp_path):
     assert data.geometry(imagenet_config(tmp_path)) == Geometry(1000, 3, 224)
     write_imagenet(tmp_path)

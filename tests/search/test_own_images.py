@@ -1,4 +1,4 @@
-"""Searches of images as users have them: grey and small, photographs of all sizes, and a data set of their own code."""
+"""Searches of images as users have them: grey and small, photographs of all sizes, and their own code's."""
 
 import json
 import shutil
@@ -30,8 +30,9 @@ def command(*words, cwd, code=0):
     return result.stdout + result.stderr
 
 
-def write_space(root, name, dataset):
-    (root / "space.yaml").write_text(yaml.safe_dump({"name": name, "dataset": dataset, **SHORT}))
+def write_space(root, name, dataset, **searched):
+    space = {"name": name, "dataset": dataset, **SHORT, "search": {**SHORT["search"], **searched}}
+    (root / "space.yaml").write_text(yaml.safe_dump(space))
 
 
 def searched(root, name):
@@ -96,10 +97,18 @@ def pictures(root, size=16):
             return kept["pixels"], kept["labels"]
 
     return OwnData(["dark", "light"], size, 3, train=lambda: load("train"), test=lambda: load("test"))
+
+
+def network(classes, channels, image_size):
+    from torch import nn
+
+    layers = [nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()]
+    layers += [nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(16, classes))
 """
 
 
-def test_your_own_data_set_serves_every_command(tmp_path):
+def test_your_own_data_set_and_network_serve_every_command(tmp_path):
     package = tmp_path / "my_package"
     (tmp_path / "kept").mkdir()
     package.mkdir()
@@ -109,7 +118,8 @@ def test_your_own_data_set_serves_every_command(tmp_path):
         pixels = random_pixels(count, 16, seed) // 2 + 127 * labels[:, None, None, None].astype(np.uint8)
         np.savez(tmp_path / "kept" / f"{split}.npz", pixels=pixels, labels=labels)
     Image.fromarray(pixels[0]).save(tmp_path / "dark.png")
-    write_space(tmp_path, "own", {"name": "my_package.own:pictures", "options": {"root": "kept"}})
+    dataset = {"name": "my_package.own:pictures", "options": {"root": "kept"}}
+    write_space(tmp_path, "own", dataset, pair="wrn-10-1/my_package.own:network", attention_layers=[1, 2])
     assert "my_package.own:pictures, 2 classes, 16x16 pixels, 3 channels" in command(
         "check", "space.yaml", cwd=tmp_path
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ctkd_search.config import Augment, DatasetConfig
@@ -25,6 +25,12 @@ from ctkd_search.models.registry import MIN_SIZE, Geometry
 _SIZE, _RESIZE = 224, 256
 _CLASSES, _COUNTS = 1000, {"train": 1_281_167, "val": 50_000}
 _WHAT = {"train": "training images", "val": "test images"}
+# The published files, as torchvision knows them too.
+_ARCHIVES = {
+    "train": "ILSVRC2012_img_train.tar",
+    "val": "ILSVRC2012_img_val.tar",
+    "devkit": "ILSVRC2012_devkit_t12.tar.gz",
+}
 _SITE = "https://image-net.org/challenges/LSVRC/2012"
 _LISTED = 5
 
@@ -35,6 +41,22 @@ def _classes(root: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(train) if entry.is_dir() and entry.name[0] != ".")
 
 
+def _missing(root: Path, splits: Sequence[str]) -> str | None:
+    """What is missing of some splits, both as directories and as archives."""
+    packed = [split for split in splits if not (root / split).is_dir()]
+    lost = [name for name in (*packed, "devkit") if not (root / _ARCHIVES[name]).is_file()]
+    # Without the devkit nothing can be unpacked.
+    absent = packed if "devkit" in lost else [split for split in packed if split in lost]
+    if not absent:
+        return None
+    files = [_ARCHIVES[name] for name in lost]
+    return (
+        f"ImageNet is not in {root}: it must hold the directories train and val with a directory of images for each "
+        f"class, or {', '.join(_ARCHIVES.values())}, which its licence lets only you download, from {_SITE} "
+        f"(missing: {' and '.join(absent)}, and {', '.join(files)})"
+    )
+
+
 def _ready(root: Path, split: str) -> Path:
     """The directory of a split, unpacked first if only its archive is there."""
     from torchvision.datasets import imagenet
@@ -42,16 +64,10 @@ def _ready(root: Path, split: str) -> Path:
     folder = root / split
     if folder.is_dir():
         return folder
-    archives = {name: file for name, (file, _) in imagenet.ARCHIVE_META.items()}
-    wanted = {name: root / archives[name] for name in (split, "devkit")}
-    missing = [path.name for path in wanted.values() if not path.is_file()]
+    missing = _missing(root, (split,))
     if missing:
-        raise UserError(
-            f"ImageNet is not in {root}: it must hold the directories train and val with a directory of images for "
-            f"each class, or {', '.join(archives.values())}, which its licence lets only you download, from {_SITE} "
-            f"(missing: {split} and {', '.join(missing)})"
-        )
-    watcher().note(f"unpacking {wanted[split]}, once; this takes a while")
+        raise UserError(missing)
+    watcher().note(f"unpacking {root / _ARCHIVES[split]}, once; this takes a while")
     try:
         imagenet.parse_devkit_archive(root)
         if split == "train":
@@ -161,4 +177,5 @@ DATASET = DataSet(
     problems=_problems,
     # What was published, unless the user has chosen among it.
     count=lambda config: (_COUNTS["train"], 0) if config.verify is not False else None,
+    absent=lambda config: _missing(root_of(config), ("train", "val")),
 )
