@@ -2,12 +2,14 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
 from ctkd_search.results.by_method import by_method
 from ctkd_search.results.leaderboard import METHOD_HEADS, method_cells
 from ctkd_search.results.leaderboard_file import leaderboard_csv, leaderboard_text, summary
+from ctkd_search.results.report import optuna_plots
 from ctkd_search.results.standing import winner
 from ctkd_search.results.store import BASELINE, FINISHED, STOPPED, SearchRecord, TrialRecord
 from ctkd_search.search.comparisons import chosen_to_confirm
@@ -101,6 +103,27 @@ def test_the_best_of_each_method_is_confirmed(trials):
     assert [found.number for found in chosen_to_confirm(space_of(two), trials, {})] == [1, 2, 5, 3]
     together = {**SPACE, "confirm": {"best": 2, "seeds": 2}}
     assert [found.number for found in chosen_to_confirm(space_of(together), trials, {})] == [1, 2]
+
+
+def test_what_too_few_trials_have_is_no_more_important_than_it_can_be_known(recwarn):
+    space = {**SPACE, "search": {**SPACE["search"], "lr": {"float": [0.01, 1.0], "log": True}}}
+    trials = []
+    for number in range(2 * optuna_plots.ENOUGH - 2):
+        method = ("ctkd", "kd")[number % 2]
+        stored = {"method": method, "lr": 0.01 * 1.2**number} | (
+            {"kd.weight": 0.1 + 0.02 * number} if number % 2 else {}
+        )
+        trials.append(replace(trial(number, method, [number / 100] * 30), stored=stored))
+    found = optuna_plots.comparable(space_of(space), trials)
+    picture = optuna_plots.importances(found, space_of(space))
+    assert "kd.weight" not in picture.alt
+    assert "lr" in picture.alt
+    assert picture.caption.endswith("Left out, because fewer than 10 trials have it: kd.weight.")
+    # All of them can be looked at; how methods compare has a section of its own.
+    assert [
+        picture.alt.partition(" over ")[2].partition(",")[0] for picture in optuna_plots.slices(found, space_of(space))
+    ] == ["kd.weight and lr"]
+    assert not [warning for warning in recwarn if "Some regimes" in str(warning.message)]
 
 
 def test_the_leaderboard_and_its_files_are_grouped_by_method(trials):

@@ -346,7 +346,7 @@ def test_importances_are_given_where_enough_trials_came(searched, page):
         many.append(replace(original, number=number, stored={**original.stored, "lr": lr}, epochs=epochs))
     found = optuna_plots.comparable(searched.space, many)
     assert (found.epoch, found.trials, found.last) == (EPOCHS, optuna_plots.ENOUGH, True)
-    picture = optuna_plots.importances(found)
+    picture = optuna_plots.importances(found, searched.space)
     # The accuracy rises with the learning rate, and nothing else varies.
     assert picture.alt.endswith("lr.")
     fewer = [replace(trial, epochs=trial.epochs[: EPOCHS if trial.number else RUNG]) for trial in many]

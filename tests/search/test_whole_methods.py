@@ -60,5 +60,5 @@ def test_three_methods_in_one_search(tmp_path):
         assert runs[trial.number].data.tags["ctkd.method"] == trial.method
         assert runs[trial.number].data.params["method"] == trial.method
     page = (folder.report / "index.html").read_text()
-    assert page.index(">Methods<") > page.index(">How the search went<")
+    assert page.index(">Results<") < page.index(">Methods<") < page.index(">How the search went<")
     assert (folder.report / "methods.png").is_file()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ctkd_search.results.leaderboard import clock
 from ctkd_search.results.report import style
@@ -22,14 +22,15 @@ def confirmation(configs: Sequence[Confirmed], winner: TrialRecord) -> Picture:
         winner: The winner.
     """
     judge = winner.metric
-    picture = _means([(_called(config.trial, winner), config) for config in configs], winner)
+    methods = {config.trial.method for config in configs if config.trial.explores}
+    rows = [(_called(config.trial, winner, methods), config) for config in configs]
     caption = (
         "Confirmed with fresh seeds: every tick is one seed, the diamond their mean, the line its 95 % interval (cut "
         "off where it leaves the picture). Seeds differ in stream, teachers and initial weights, and each is shared by "
         "all rows, so that the paired differences in the table tell more than the overlap of the lines."
     )
-    means = "; ".join(f"{_called(config.trial, winner)} {judge.show(config.estimate.mean)}" for config in configs)
-    return Picture("confirmation", caption, f"Means with fresh seeds: {means}.", picture)
+    means = "; ".join(f"{name} {judge.show(config.estimate.mean)}" for name, config in rows)
+    return Picture("confirmation", caption, f"Means with fresh seeds: {means}.", _means(rows, winner))
 
 
 def methods(compared: Sequence[tuple[str, Confirmed]], winner: TrialRecord) -> Picture:
@@ -155,10 +156,11 @@ def cost(spending: Spending) -> Picture | None:
     return Picture("cost", caption, f"Recorded teachers: {clock(spent)}; live, estimated: {clock(live)}.", picture)
 
 
-def _called(trial: TrialRecord, winner: TrialRecord) -> str:
+def _called(trial: TrialRecord, winner: TrialRecord, methods: Collection[str]) -> str:
     if trial.baseline:
         return f"{trial.baseline} ({trial.values['pair']})"
-    return f"{'winner: ' if trial is winner else ''}trial {trial.number}"
+    method = f" ({trial.method})" if len(methods) > 1 else ""
+    return f"{'winner: ' if trial is winner else ''}trial {trial.number}{method}"
 
 
 def _colour(trial: TrialRecord) -> str:

@@ -22,10 +22,13 @@ from ctkd_search.results.report.facts import listed
 from ctkd_search.results.report.series import judged
 from ctkd_search.results.report.style import Picture
 from ctkd_search.results.store import FINISHED, TrialRecord
+from ctkd_search.searchable import METHOD
 from ctkd_search.space import Space
 
 # With fewer trials an importance is a guess, because Optuna compares the best tenth with the rest.
 ENOUGH = 10
+# Over a parameter that fewer trials have, nothing is to be seen.
+_VISIBLE = 3
 _BESIDE_EACH_OTHER = 4
 
 
@@ -69,7 +72,7 @@ def comparable(space: Space, trials: Sequence[TrialRecord]) -> Comparable | None
     return Comparable(epoch, study, len(there[epoch]), epoch == space.budget.epochs, space.strategy.judge)
 
 
-def importances(found: Comparable) -> Picture | str:
+def importances(found: Comparable, space: Space) -> Picture | str:
     """How much each parameter mattered; a sentence where that cannot be said."""
     if found.trials < ENOUGH:
         return (
@@ -78,8 +81,13 @@ def importances(found: Comparable) -> Picture | str:
         )
     if len({trial.value for trial in found.study.trials}) == 1:
         return f"Parameter importances are left out: every trial reached the same {found.metric.label}."
+    common = [name for name, count in _counts(space, found).items() if count >= ENOUGH]
+    rare = [name for name in _varied(space, found) if name not in common]
+    left_out = f" Left out, because fewer than {ENOUGH} trials have it: {', '.join(rare)}." if rare else ""
+    if not common:
+        return f"Parameter importances are left out.{left_out}"
     with _plotting() as plots:
-        axis = plots.plot_param_importances(found.study, target_name=_at(found))
+        axis = plots.plot_param_importances(found.study, params=common, target_name=_at(found))
         for bar in axis.patches:
             bar.set_color(style.FINISHED)
         axis.set_xlabel("importance")
@@ -92,6 +100,7 @@ def importances(found: Comparable) -> Picture | str:
         f"How much each parameter mattered for the {_at(found)}, in {found.trials} trials (Optuna's PED-ANOVA, arXiv "
         "2304.10255): how differently the best tenth of the trials is spread over the parameter."
         + ("" if found.last else " What helps early need not help at the end.")
+        + left_out
     )
     return Picture("importances", caption, f"Parameters by importance, from the last: {', '.join(names)}.", picture)
 
@@ -129,7 +138,9 @@ def parallel_coordinates(found: Comparable, space: Space) -> Picture | str:
 def slices(found: Comparable, space: Space) -> list[Picture]:
     """What trials are judged by over each parameter alone, a few parameters a picture."""
     # As Optuna orders them.
-    names = sorted(_varied(space, found))
+    counts = _counts(space, found)
+    # Methods are compared in a section of their own.
+    names = sorted(name for name in _varied(space, found) if counts[name] >= _VISIBLE and name != METHOD.name)
     count = math.ceil(len(names) / _BESIDE_EACH_OTHER)
     size = math.ceil(len(names) / max(1, count))
     groups = [names[start : start + size] for start in range(0, len(names), size)] if names else []
@@ -206,6 +217,11 @@ def _searched(space: Space) -> list[str]:
     return [name for name, entry in space.entries.items() if not isinstance(entry, Constant)]
 
 
+def _counts(space: Space, found: Comparable) -> dict[str, int]:
+    """How many of the trials have each of the searched parameters."""
+    return {name: sum(name in trial.params for trial in found.study.trials) for name in _searched(space)}
+
+
 def _varied(space: Space, found: Comparable) -> list[str]:
     """The searched parameters that took several values."""
     values = {name: {trial.params.get(name) for trial in found.study.trials} - {None} for name in _searched(space)}
@@ -231,6 +247,8 @@ def _plotting() -> Iterator[Any]:
     before = set(pyplot.get_fignums())
     with style.drawing(), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # The caption says how many trials there were.
+        warnings.filterwarnings("ignore", message="Some regimes for parameter")
         try:
             yield plots
         finally:

@@ -60,12 +60,12 @@ def write_report(trials_dir: Path, name: str, directory: Path | None = None, spl
     teachers = KeptTeachers(trials_dir / TEACHERS, search.fingerprint)
     content = [
         sections.results(standing),
+        *([compared] if (compared := sections.methods(standing)) else []),
         sections.search(standing),
         sections.parameters(standing),
         sections.teaching(standing, teachers),
         sections.attention(standing, teachers, folder, splits, missing),
         sections.cost(standing, teachers),
-        *([compared] if (compared := sections.methods(standing)) else []),
     ]
     where = directory or folder.report
     for pattern in _PICTURES:

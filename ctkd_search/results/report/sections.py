@@ -108,7 +108,9 @@ def parameters(standing: Standing) -> Section:
             f"Trials are compared after epoch {found.epoch}, the latest to which {found.trials} of them came: of those "
             "that were stopped there, nobody knows what they would have reached at the end."
         )
-    section.add(optuna_plots.importances(found), optuna_plots.parallel_coordinates(found, standing.space))
+    section.add(
+        optuna_plots.importances(found, standing.space), optuna_plots.parallel_coordinates(found, standing.space)
+    )
     return section.add(*optuna_plots.slices(found, standing.space))
 
 

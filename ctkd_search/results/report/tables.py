@@ -62,12 +62,14 @@ def confirmed_table(standing: Standing) -> Table | None:
         return None
     first = next((config for config in configs if config.trial is standing.winner), None)
     judge = standing.winner.metric
+    methods = {config.trial.method for config in configs if config.trial.explores}
     rows = []
     for config in configs:
         found = config.estimate
         gap = config.difference(first) if first and config is not first else None
         role = "winner" if config is first else "baseline" if config.trial.baseline else ""
-        what = config.trial.baseline or ("winner" if config is first else "trial")
+        plain = "trial" if len(methods) == 1 else config.trial.method
+        what = config.trial.baseline or ("winner" if config is first and len(methods) == 1 else plain)
         rows.append(
             Row(
                 [
