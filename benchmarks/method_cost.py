@@ -4,8 +4,8 @@
 
 Every method runs with its paper's settings, under recorded teachers where what it needs can be recorded. All take
 turns, a step each, on the same random images of CIFAR's size, so that a noisy machine is as noisy for one as for the
-other; the ratio is the median over the rounds of a method's step beside the student's in the same round. Attention maps
-are recorded beforehand; what cannot be replayed is computed in the step. Prints the table in Markdown.
+other; the ratio is of the time of all rounds together, because an expert may compute for several steps at a time.
+Attention maps are recorded beforehand; what cannot be replayed is computed in the step. Prints the table in Markdown.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def main() -> None:
     print("| method | teachers, while the student learns | ms a step | beside the student alone |\n|---|---|---|---|")
     for name in sorted(names, key=lambda name: statistics.median(one[name] for one in rounds)):
         taken = [1000 * one[name] for one in rounds]
-        ratio = statistics.median(one[name] / one[ALONE] for one in rounds)
+        ratio = sum(one[name] for one in rounds) / sum(one[ALONE] for one in rounds)
         called = "`none` (the student alone)" if name == ALONE else f"`{name}`"
         took = f"{statistics.median(taken):.0f} ({min(taken):.0f} to {max(taken):.0f})"
         print(f"| {called} | {kind({'name': name})} | {took} | {ratio:.2f} |")

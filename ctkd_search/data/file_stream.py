@@ -95,7 +95,7 @@ class FileStream(Stream):
 
     def _batch(self, plan: Plan, start: int, stop: int, pixels: Tensor) -> tuple[Tensor, Tensor]:
         labels = self.labels[plan.order[start:stop]].to(self.device, non_blocking=True)
-        return self._seen(pixels, torch.arange(stop - start, device=self.device), plan, start, stop), labels
+        return self._seen(pixels, None, plan, start, stop), labels
 
     def _decode(self, plan: Plan) -> Iterator[Tensor]:
         jobs = (self._job(plan, start, stop) for start, stop in self.spans(_piece(self.images)))
