@@ -92,12 +92,14 @@ def stream(root: Path, workers: int) -> None:
                 print(f"  {measured[-1][0]:>8,} images: {measured[-1][1]:,.0f} MB", flush=True)
         seen += len(labels)
     seconds = time.perf_counter() - started
-    # The first tenth is left out of the slope: processes start, and allocators find their size.
-    counts, sizes = np.array(measured[4:]).T
+    # Of the second half: processes start in the first, and allocators find their size.
+    counts, sizes = np.array(measured[len(measured) // 2 :]).T
     slope = np.polyfit(counts / 1e5, sizes, 1)[0]
     held = len(images) * _SIDE**2 * 3 / 1e6
     print(f"{seen:,} images in {seconds:.0f} s: {seen / seconds:,.0f} images a second with {workers} processes")
-    print(f"memory: peak {max(size for _, size in measured):,.0f} MB, {slope:+.1f} MB for 100,000 images")
+    print(
+        f"memory: peak {max(size for _, size in measured):,.0f} MB, {slope:+.1f} MB per 100,000 images in the 2nd half"
+    )
     print(f"        (all pixels in memory would take {held:,.0f} MB)")
 
 

@@ -7,10 +7,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from layouts import random_pixels
+from live import Live, running_with_epochs
 from PIL import Image
 
+from ctkd_search.data.decode import decode_image
 from ctkd_search.results.store import SearchFolder
 
 pytestmark = pytest.mark.slow
@@ -84,6 +87,33 @@ def test_a_folder_of_photographs_of_all_sizes_asks_for_a_size_and_is_searched(tm
     assert asked.strip().endswith("say to which side in pixels they are to be cut and resized, as in image_size: 64")
     command("run", "space.yaml", "--set", "dataset.image_size=32", cwd=tmp_path)
     assert searched(tmp_path, "photographs").geometry == [2, 3, 32]
+
+
+def test_a_streamed_search_that_is_killed_goes_on_and_its_student_sees_pictures_as_it_learned_them(tmp_path):
+    write_photographs(tmp_path / "photographs", side=100)
+    dataset = {"name": "folder", "root": "photographs", "image_size": 32, "resize": 40}
+    live = Live(
+        tmp_path,
+        *("--trials", "2", "--epochs", "8", "--set", "budget.grace_period=8"),
+        dataset={**dataset, "loading": "streamed", "workers": 1},
+        augment={"crop": 0, "resized_crop": [0.3, 1.0]},
+        teachers={"recipe": {"batch_size": 16}},
+        train={"batch_size": 16},
+    )
+    live.start()
+    live.wait_for(running_with_epochs(2))
+    live.stop()
+    assert live.run("--resume") == 0, live.said()
+    assert "Traceback" not in live.said()
+    assert "streamed from their files" in live.said()
+    for trial in SearchFolder(tmp_path / "trials", "small").trials():
+        assert (trial.status, [epoch["epoch"] for epoch in trial.epochs]) == ("finished", list(range(1, 9)))
+    command("export", "small", "--format", "torch", "-o", "student.pt2", cwd=tmp_path)
+    picture = tmp_path / "photographs" / "test" / "flower" / "0.jpg"
+    (found,) = json.loads(command("predict", "student.pt2", picture, "--json", cwd=tmp_path))
+    pixels = torch.from_numpy(decode_image(picture, 32, 3, resize=40))[None]
+    probabilities = torch.export.load(tmp_path / "student.pt2").module()(pixels)
+    assert found["probability"] == pytest.approx(probabilities.max().item(), abs=1e-5)
 
 
 OWN = """
