@@ -1,0 +1,240 @@
+"""What each command does with its options. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctkd_search.errors import UserError, WorkFailed
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# The formats in which a student is exported, and how their files are called.
+STUDENT_SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+
+# Options that stand for keys of a space, wherever there is no space.
+_RESOURCES = {
+    "gpus_per_trial": "resources.gpus_per_trial",
+    "trials_per_gpu": "resources.trials_per_gpu",
+    "cpus_per_trial": "resources.cpus_per_trial",
+    "concurrent": "resources.concurrent_trials",
+    "address": "resources.address",
+    "tracking_uri": "tracking.uri",
+}
+
+
+def _overrides(options: argparse.Namespace) -> list[str]:
+    """Every option that stands for a key of the space, as KEY=VALUE; --set comes last and wins."""
+    keys = {
+        "trials": "budget.trials",
+        "epochs": "budget.epochs",
+        "time_budget": "budget.time_budget",
+    }
+    return [*_given(options, {**keys, **_RESOURCES}), *options.overrides]
+
+
+def _given(options: argparse.Namespace, keys: Mapping[str, str]) -> list[str]:
+    return [f"{key}={value}" for name, key in keys.items() if (value := getattr(options, name, None)) is not None]
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    class Plain(Console):
+        """Prints text as it is, brackets and colons included, and leaves a broken pipe to `main`."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    console = Plain(markup=False, emoji=False)
+    # A pipe or a file has no width; tables need not be cut to 80 columns there.
+    return console if console.is_terminal else Plain(width=160, markup=False, emoji=False)
+
+
+def reading_shown() -> contextlib.AbstractContextManager[None]:
+    """For the commands that read many images: shows on standard error how far they are."""
+    from rich.console import Console
+
+    from ctkd_search.results.reading import shown_on
+
+    return shown_on(Console(stderr=True))
+
+
+def check(options: argparse.Namespace) -> None:
+    """Shows what a space would search and cost."""
+    from ctkd_search.check.overview import print_overview
+    from ctkd_search.space_file import read_with_lines
+
+    console = _console()
+    space, document = read_with_lines(options.space, _overrides(options))
+    print_overview(space, console)
+    # Torch is imported only now, when all that is wrong with the file has been said.
+    from ctkd_search.check.report import print_check
+
+    print_check(space, document, options.trials_dir, not options.no_measure, console)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Searches."""
+    from ctkd_search.search.run import Request, run_search
+    from ctkd_search.space_file import check_name, read_with_lines
+
+    space, document = read_with_lines(options.space, _overrides(options))
+    name = check_name(options.name) if options.name is not None else space.name
+    ask = _ask if sys.stdin.isatty() and sys.stdout.isatty() else None
+    request = Request(
+        space, name, options.trials_dir, options.resume, _again(options), options.warm_start, ask, document
+    )
+    run_search(request, _console())
+
+
+def _ask(question: str) -> bool:
+    """Asks something that is answered with yes or no; yes where only Enter is pressed."""
+    try:
+        answer = input(f"{question} [Y/n] ").strip().lower()
+    except EOFError:
+        return False
+    return answer in ("", "y", "yes")
+
+
+def show(options: argparse.Namespace) -> None:
+    """Shows the searches there are, or one of them."""
+    from ctkd_search.results.overview import print_search, print_searches
+
+    if options.name is None:
+        print_searches(options.trials_dir, _console())
+    else:
+        print_search(options.trials_dir, options.name, options.limit, _console())
+
+
+def export(options: argparse.Namespace) -> None:
+    """Writes a search's best config, or its student, in a format."""
+    formats = {suffix: form for form, suffix in STUDENT_SUFFIXES.items()}
+    form = options.format or formats.get(options.output.suffix if options.output else "", "yaml")
+    if form == "yaml":
+        _export_config(options)
+    elif options.output == Path("-"):
+        raise UserError(f"--format {form} writes a file that no terminal shows; give its name with -o FILE")
+    else:
+        from ctkd_search.results.export import export_student
+
+        path = options.output or Path(f"{options.name}{STUDENT_SUFFIXES[form]}")
+        print(export_student(options.trials_dir, options.name, options.trial, options.final, form, path))
+
+
+def _export_config(options: argparse.Namespace) -> None:
+    from ctkd_search.files import write_text
+    from ctkd_search.results.overview import exported
+
+    if options.final:
+        raise UserError("--final exports a student: add --format onnx or --format torch")
+    if options.output and options.output.suffix in STUDENT_SUFFIXES.values():
+        raise UserError(f"--format yaml writes a config, which {options.output} is not by its name")
+    text = exported(options.trials_dir, options.name, options.trial)
+    if options.output in (None, Path("-")):
+        print(text, end="")
+    else:
+        write_text(options.output, text)
+        print(f"wrote {options.output}; train it with: ctkd-search train {options.output}")
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Classifies image files."""
+    from ctkd_search.mlflow_store import store_uri
+    from ctkd_search.results.predict import as_json, image_files, predict, print_predictions
+    from ctkd_search.results.predictor import open_model
+
+    files = image_files(options.images)
+    predictor = open_model(options.model, store_uri(options.tracking_uri, options.trials_dir))
+    predictions = list(predict(predictor, files, options.top))
+    if options.json:
+        print(as_json(predictions))
+    else:
+        print_predictions(predictions, _console())
+
+
+def report(options: argparse.Namespace) -> None:
+    """Writes the report of a search."""
+    from ctkd_search.results.report.page import write_report
+
+    print(f"wrote {write_report(options.trials_dir, options.name, options.output)}; open it in a browser")
+
+
+def train(options: argparse.Namespace) -> None:
+    """Trains a config to its end, and tests it."""
+    from ctkd_search.results.config_file import read_config, with_changes
+    from ctkd_search.results.final_plan import make_plan
+    from ctkd_search.search.machine import on_device
+    from ctkd_search.space_file import read_resources
+
+    read = read_config(options.config)
+    config = with_changes(read.config, options.epochs, options.seed)
+    plan, notes = make_plan(read.name, config, options.seeds, options.new_streams, options.baselines)
+    resources, tracking = read_resources(_given(options, _RESOURCES))
+    tracking = dataclasses.replace(tracking, experiment=read.experiment)
+    resources = on_device(resources, options.device)
+    from ctkd_search.search.final import FinalRequest, train_final
+
+    console = _console()
+    for note in notes:
+        console.print(note, soft_wrap=True, highlight=False)
+    trials_dir, again = options.trials_dir, _again(options)
+    train_final(FinalRequest(plan, read.fingerprint, trials_dir, options.resume, again, resources, tracking), console)
+
+
+def _again(options: argparse.Namespace) -> str:
+    """The command that goes on with what this one begins."""
+    return shlex.join(["ctkd-search", *options.words, *([] if options.resume else ["--resume"])])
+
+
+def cache(options: argparse.Namespace) -> None:
+    """Shows or clears the teacher cache."""
+    from ctkd_search.results.cache_table import print_cache, remove_from_cache
+
+    if options.action == "remove":
+        remove_from_cache(options.trials_dir, options.ids, options.unused_for, options.all, _console())
+    elif options.ids or options.unused_for or options.all:
+        raise UserError("--unused-for, --all and IDs go with: ctkd-search cache remove")
+    else:
+        print_cache(options.trials_dir, _console())
+
+
+def schema(options: argparse.Namespace) -> None:
+    """Writes the JSON schema of spaces, or the reference of their keys."""
+    from ctkd_search.schema.writing import write_reference
+
+    print(write_reference(options.markdown, options.output), end="")
+
+
+def ui(options: argparse.Namespace) -> None:
+    """Opens MLflow's UI on this machine."""
+    from ctkd_search.mlflow_store import store_uri, without_secrets
+    from ctkd_search.results.ui_links import links
+
+    uri = store_uri(options.tracking_uri, options.trials_dir)
+    if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        raise UserError(f"there is nothing in {options.trials_dir} yet; run a search first")
+    if uri.startswith(("http://", "https://")):
+        server = without_secrets(uri)
+        print(f"{server} is a server with a UI of its own; open it in a browser")
+        print("\n".join(links(options.trials_dir, uri, server)))
+        return
+    server = f"http://127.0.0.1:{options.port}"
+    print(f"MLflow's UI on {server}; Ctrl-C ends it")
+    print("\n".join(links(options.trials_dir, uri, server)), flush=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(options.port)]
+    # Not as an argument, which every user of the machine can read: it may hold a password.
+    code = subprocess.call(command, env={**os.environ, "MLFLOW_BACKEND_STORE_URI": uri})
+    if code:
+        raise WorkFailed(
+            f"MLflow's UI ended with exit code {code}; is port {options.port} taken? choose another --port"
+        )
