@@ -16,9 +16,8 @@ from ctkd_search.distill.around import Context
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.methods.base import Method, Needs, make_method
+from ctkd_search.distill.recorded import Source, TeacherRecording
 from ctkd_search.distill.recording import (
-    Source,
-    TeacherRecording,
     TeacherRun,
     Wanted,
     expert_run,
