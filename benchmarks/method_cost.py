@@ -13,46 +13,29 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from common import header
-from step_cost import BATCH, config, images, steps
+from step_cost import BATCH, config, images, prepared
 
 from ctkd_search.data import Splits
-from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
-from ctkd_search.distill.methods.base import make_method, methods
-from ctkd_search.distill.recording import prepare
+from ctkd_search.distill.methods.base import COMPUTED, make_method, methods
 from ctkd_search.models import describe
 from ctkd_search.pairs import split_pair
 
 ALONE = "none"
 
 
-def going(
-    pair: str, values: dict[str, Any], splits: Splits, cache: TeacherCache, device: torch.device
-) -> Iterator[float]:
-    """The seconds of each step of a trial, its teachers prepared."""
-    made = config(pair, "recorded", "float32", values)
-    for run, wanted in teacher_runs(made, splits.fingerprint, device, make_method(values).needs).items():
-        for _ in prepare(run, splits, cache, device, wanted):
-            pass
-    trainer = make_trainer(made, splits, cache, device)
-    for _ in trainer.teachers.lessons(0):
-        pass  # attention maps are recorded by whoever needs them first
-    return steps(trainer, device)
-
-
 def kind(values: dict[str, Any]) -> str:
     """What the teachers of a trial do while it runs."""
     method = make_method(values)
     needs = method.needs
-    computed = [request.kind for request in needs.expert if request.kind == "features"]
+    computed = [request for request in needs.expert if request.kind in COMPUTED]
     parts = []
-    if needs.scratch or any(request.kind != "features" for request in needs.expert):
+    if needs.scratch or len(computed) < len(needs.expert):
         parts.append("replayed")
     if computed or needs.network:
         parts.append("the expert computes")
@@ -77,7 +60,8 @@ def main() -> None:
     names = [ALONE, *(name for name in methods() if name != ALONE and name not in left_out)]
     with tempfile.TemporaryDirectory() as directory:
         cache = TeacherCache(Path(directory))
-        sources = {name: going(options.pair, {"name": name}, splits, cache, device) for name in names}
+        made = {name: config(options.pair, "recorded", "float32", {"name": name}) for name in names}
+        sources = {name: prepared(made[name], splits, cache, device) for name in names}
         for _ in range(2):  # warm up
             for source in sources.values():
                 next(source)

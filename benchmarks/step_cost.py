@@ -73,6 +73,17 @@ def steps(trainer: Trainer, device: torch.device) -> Iterator[float]:
             yield time.perf_counter() - started
 
 
+def prepared(made: TrialConfig, splits: Splits, cache: TeacherCache, device: torch.device) -> Iterator[float]:
+    """The seconds of each step of a trial, its teachers and all that they say recorded before."""
+    for run, wanted in teacher_runs(made, splits.fingerprint, device, make_method(made.method).needs).items():
+        for _ in prepare(run, splits, cache, device, wanted):
+            pass
+    trainer = make_trainer(made, splits, cache, device)
+    for _ in trainer.teachers.lessons(0):
+        pass  # attention maps are recorded by whoever needs them first
+    return steps(trainer, device)
+
+
 def measure(pair: str, precision: str, count: int, device: torch.device) -> dict[str, list[float]]:
     """Seconds of each step of each variant."""
     splits = Splits(images(4 * BATCH, 0), images(0, 1), tuple("0123456789"), (127.0,) * 3, (64.0,) * 3, "random")
@@ -83,14 +94,7 @@ def measure(pair: str, precision: str, count: int, device: torch.device) -> dict
         cache = TeacherCache(Path(directory))
         going = {}
         for name, (mode, method) in variants.items():
-            made = config(pair, mode, precision, method)
-            for run, storage in teacher_runs(made, splits.fingerprint, device, make_method(method).needs).items():
-                for _ in prepare(run, splits, cache, device, storage):
-                    pass
-            trainer = make_trainer(made, splits, cache, device)
-            for _ in trainer.teachers.lessons(0):
-                pass  # attention maps are recorded by whoever needs them first
-            going[name] = steps(trainer, device)
+            going[name] = prepared(config(pair, mode, precision, method), splits, cache, device)
         seconds: dict[str, list[float]] = {name: [] for name in variants}
         for number in range(count + 2):
             for name, source in going.items():

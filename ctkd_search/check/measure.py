@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,8 +22,6 @@ from ctkd_search.distill.recording import make_stream
 from ctkd_search.distill.teachers import Expert, Lesson, LiveTeachers, ScratchTeacher, expert_batch
 from ctkd_search.models import Geometry, build
 from ctkd_search.models.network import TappedNetwork
-
-_Key = TypeVar("_Key")
 
 # So often is something done, and for so many seconds, unless it takes longer than there is time for.
 _STEPS, _ENOUGH = 7, 0.3
@@ -115,24 +112,21 @@ def measure(
             if left or not teachers:
                 teachers[name] = _teacher(config, known, geometry, device, left)
             else:
-                teachers[name] = _reckoned(known[name], _measured(teachers, lambda name: name), known)
+                measured = {other: speed for other, speed in teachers.items() if speed.measured}
+                teachers[name] = _reckoned(known[name], measured, known)
         torch.set_num_threads(threads[1])
         for (name, method), config in by_learner.items():
             left = share()
             if left or not students:
                 students[name, method] = _student(config, known, geometry, device, left)
             else:
-                same = {key: speed for key, speed in students.items() if key[1] == method}
-                near = _measured(same, lambda key: key[0]) or _measured(students, lambda key: key[0])
-                students[name, method] = _reckoned(known[name], near, known)
+                seen = {key: speed for key, speed in students.items() if speed.measured}
+                same = {other: speed for (other, by), speed in seen.items() if by == method}
+                any_method = {other: speed for (other, _), speed in seen.items()}
+                students[name, method] = _reckoned(known[name], same or any_method, known)
     finally:
         torch.set_num_threads(before)
     return Speeds(teachers, students)
-
-
-def _measured(speeds: Mapping[_Key, Speed], network: Callable[[_Key], str]) -> dict[str, Speed]:
-    """Of what is known by keys, what was measured, by network."""
-    return {network(key): speed for key, speed in speeds.items() if speed.measured}
 
 
 def _reckoned(wanted: Facts, measured: Mapping[str, Speed], known: Mapping[str, Facts]) -> Speed:

@@ -11,7 +11,7 @@ from ctkd_search.metrics import ACCURACY, OBJECTIVES, Metric, measured
 from ctkd_search.pairs import split_pair
 from ctkd_search.results.by_method import MethodStanding, by_method
 from ctkd_search.results.pareto import front
-from ctkd_search.results.standing import Confirmed, Estimate, confirmed, gap_to, verdicts, winner
+from ctkd_search.results.standing import Confirmed, Estimate, confirmed, gap_to, over_methods, verdicts, winner
 from ctkd_search.results.store import FINISHED, SearchRecord, TrialRecord, contenders, ranked
 from ctkd_search.space import Space
 
@@ -112,6 +112,10 @@ def measured_of(space: Space) -> list[Metric]:
     return measured(asked, space.strategy.judge.key)
 
 
+# Heads the column of what only some of a search's methods have.
+_OWN = "its own"
+
+
 class ValueColumns:
     """What tables show of trials' values: a column for each, or, of a search over methods, for those that all have.
 
@@ -131,7 +135,7 @@ class ValueColumns:
 
     def heads(self) -> list[str]:
         """What stands above them."""
-        return [*(name.replace("attention_layers", "layers") for name in self.names), *["its own"] * bool(self._own)]
+        return [*(name.replace("attention_layers", "layers") for name in self.names), *[_OWN] * bool(self._own)]
 
     def cells(self, trial: TrialRecord) -> list[str]:
         """What stands in a trial's row."""
@@ -142,7 +146,7 @@ class ValueColumns:
 def _explored(space: Space, trials: Sequence[TrialRecord], leader: TrialRecord | None, title: str, limit: int) -> Table:
     metrics, values = measured_of(space), ValueColumns(space, trials)
     reached, heads = headings(metrics), values.heads()
-    numbers = ("#", *reached, "epochs", *(head for head in heads if head not in {"pair", "method", "its own"}))
+    numbers = ("#", *reached, "epochs", *(head for head in heads if head not in {"pair", "method", _OWN}))
     table = plain_table("#", *reached, "epochs", *heads, "ended", title=title, right=numbers)
     order = ranked(list(trials))
     if leader is not None:
@@ -209,7 +213,7 @@ def _confirmed(configs: Sequence[Confirmed], leader: TrialRecord | None, judge: 
         "#", "mean", "95 % interval", "deviation", "n", "against the winner", "what", title=title, right=right
     )
     first = next((config for config in configs if config.trial is leader), None)
-    methods = {config.trial.method for config in configs if config.trial.explores}
+    several = over_methods(configs)
     for config in configs:
         found = config.estimate
         gap = config.difference(first) if first and config is not first else None
@@ -217,7 +221,7 @@ def _confirmed(configs: Sequence[Confirmed], leader: TrialRecord | None, judge: 
             str(config.trial.number),
             *spread(found, judge),
             points(gap, judge),
-            config.trial.baseline or ("trial" if len(methods) == 1 else config.trial.method),
+            config.trial.baseline or (config.trial.method if several else "trial"),
             style="bold" if config is first else None,
         )
     return table

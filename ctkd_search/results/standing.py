@@ -138,6 +138,11 @@ def find_trial(trials: Sequence[TrialRecord], wanted: str | None) -> TrialRecord
     return chosen
 
 
+def over_methods(configs: Sequence[Confirmed]) -> bool:
+    """Whether configs of several methods were confirmed, so that a trial is told by its method."""
+    return len({config.trial.method for config in configs if config.trial.explores}) > 1
+
+
 def verdicts(trials: Sequence[TrialRecord]) -> list[str]:
     """What the confirmation tells and what not: of the winner and the next config, and of the winner and a baseline."""
     configs = confirmed(trials)

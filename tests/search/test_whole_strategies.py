@@ -96,19 +96,8 @@ def test_a_finished_search_is_extended_and_lends_its_results_to_another(tmp_path
 def test_every_sampler_searches(tmp_path, sampler):
     space = {"pair": SMALL, "lr": {"float": [0.01, 0.1], "log": True}, "beta": {"float": [0.1, 60], "log": True}}
     space |= {"attention_layers": {"subsets": [1, 2, 3]}}
-    live = Live(
-        tmp_path,
-        "--concurrent",
-        "1",
-        "--epochs",
-        "1",
-        "--trials",
-        "14",
-        search=space,
-        sampler=sampler,
-        scheduler="none",
-        budget={},
-    )
+    words = ("--concurrent", "1", "--epochs", "1", "--trials", "14")
+    live = Live(tmp_path, *words, search=space, sampler=sampler, scheduler="none", budget={})
     assert live.run() == 0, live.said()
     assert "Traceback" not in live.said()
     assert "Warning" not in live.said()

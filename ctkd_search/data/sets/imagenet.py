@@ -25,12 +25,6 @@ from ctkd_search.models.registry import MIN_SIZE, Geometry
 _SIZE, _RESIZE = 224, 256
 _CLASSES, _COUNTS = 1000, {"train": 1_281_167, "val": 50_000}
 _WHAT = {"train": "training images", "val": "test images"}
-# The published files, as torchvision knows them too.
-_ARCHIVES = {
-    "train": "ILSVRC2012_img_train.tar",
-    "val": "ILSVRC2012_img_val.tar",
-    "devkit": "ILSVRC2012_devkit_t12.tar.gz",
-}
 _SITE = "https://image-net.org/challenges/LSVRC/2012"
 _LISTED = 5
 
@@ -41,18 +35,26 @@ def _classes(root: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(train) if entry.is_dir() and entry.name[0] != ".")
 
 
+def _archives() -> dict[str, str]:
+    """The published archives, as torchvision calls them."""
+    from torchvision.datasets import imagenet
+
+    return {name: file for name, (file, _) in imagenet.ARCHIVE_META.items()}
+
+
 def _missing(root: Path, splits: Sequence[str]) -> str | None:
     """What is missing of some splits, both as directories and as archives."""
+    archives = _archives()
     packed = [split for split in splits if not (root / split).is_dir()]
-    lost = [name for name in (*packed, "devkit") if not (root / _ARCHIVES[name]).is_file()]
+    lost = [name for name in (*packed, "devkit") if not (root / archives[name]).is_file()]
     # Without the devkit nothing can be unpacked.
     absent = packed if "devkit" in lost else [split for split in packed if split in lost]
     if not absent:
         return None
-    files = [_ARCHIVES[name] for name in lost]
+    files = [archives[name] for name in lost]
     return (
         f"ImageNet is not in {root}: it must hold the directories train and val with a directory of images for each "
-        f"class, or {', '.join(_ARCHIVES.values())}, which its licence lets only you download, from {_SITE} "
+        f"class, or {', '.join(archives.values())}, which its licence lets only you download, from {_SITE} "
         f"(missing: {' and '.join(absent)}, and {', '.join(files)})"
     )
 
@@ -67,7 +69,7 @@ def _ready(root: Path, split: str) -> Path:
     missing = _missing(root, (split,))
     if missing:
         raise UserError(missing)
-    watcher().note(f"unpacking {root / _ARCHIVES[split]}, once; this takes a while")
+    watcher().note(f"unpacking {root / _archives()[split]}, once; this takes a while")
     try:
         imagenet.parse_devkit_archive(root)
         if split == "train":

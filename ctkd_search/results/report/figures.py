@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from ctkd_search.results.leaderboard import clock
 from ctkd_search.results.report import style
 from ctkd_search.results.report.attention import AFTER, BEFORE, EXPERT, Looks
 from ctkd_search.results.report.spending import Spending
 from ctkd_search.results.report.style import Picture
-from ctkd_search.results.standing import Confirmed
+from ctkd_search.results.standing import Confirmed, over_methods
 from ctkd_search.results.store import TrialRecord
 
 
@@ -22,8 +22,8 @@ def confirmation(configs: Sequence[Confirmed], winner: TrialRecord) -> Picture:
         winner: The winner.
     """
     judge = winner.metric
-    methods = {config.trial.method for config in configs if config.trial.explores}
-    rows = [(_called(config.trial, winner, methods), config) for config in configs]
+    several = over_methods(configs)
+    rows = [(_called(config.trial, winner, several), config) for config in configs]
     caption = (
         "Confirmed with fresh seeds: every tick is one seed, the diamond their mean, the line its 95 % interval (cut "
         "off where it leaves the picture). Seeds differ in stream, teachers and initial weights, and each is shared by "
@@ -156,10 +156,10 @@ def cost(spending: Spending) -> Picture | None:
     return Picture("cost", caption, f"Recorded teachers: {clock(spent)}; live, estimated: {clock(live)}.", picture)
 
 
-def _called(trial: TrialRecord, winner: TrialRecord, methods: Collection[str]) -> str:
+def _called(trial: TrialRecord, winner: TrialRecord, several_methods: bool) -> str:
     if trial.baseline:
         return f"{trial.baseline} ({trial.values['pair']})"
-    method = f" ({trial.method})" if len(methods) > 1 else ""
+    method = f" ({trial.method})" if several_methods else ""
     return f"{'winner: ' if trial is winner else ''}trial {trial.number}{method}"
 
 

@@ -85,7 +85,7 @@ def importances(found: Comparable, space: Space) -> Picture | str:
     rare = [name for name in _varied(space, found) if name not in common]
     left_out = f" Left out, because fewer than {ENOUGH} trials have it: {', '.join(rare)}." if rare else ""
     if not common:
-        return f"Parameter importances are left out.{left_out}"
+        return f"Parameter importances are left out: fewer than {ENOUGH} trials have any one of {', '.join(rare)}."
     with _plotting() as plots:
         axis = plots.plot_param_importances(found.study, params=common, target_name=_at(found))
         for bar in axis.patches:

@@ -22,7 +22,7 @@ from ctkd_search.results.leaderboard import (
 from ctkd_search.results.pareto import front, objective_values
 from ctkd_search.results.report.facts import Standing
 from ctkd_search.results.report.series import Rung
-from ctkd_search.results.standing import gap_to
+from ctkd_search.results.standing import gap_to, over_methods
 from ctkd_search.results.store import FINISHED, STOPPED, TrialRecord, contenders, ranked
 
 _ROWS = 20
@@ -62,14 +62,14 @@ def confirmed_table(standing: Standing) -> Table | None:
         return None
     first = next((config for config in configs if config.trial is standing.winner), None)
     judge = standing.winner.metric
-    methods = {config.trial.method for config in configs if config.trial.explores}
+    several = over_methods(configs)
     rows = []
     for config in configs:
         found = config.estimate
         gap = config.difference(first) if first and config is not first else None
         role = "winner" if config is first else "baseline" if config.trial.baseline else ""
-        plain = "trial" if len(methods) == 1 else config.trial.method
-        what = config.trial.baseline or ("winner" if config is first and len(methods) == 1 else plain)
+        alone = "winner" if config is first else "trial"
+        what = config.trial.baseline or (config.trial.method if several else alone)
         rows.append(
             Row(
                 [
