@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ctkd_search import __version__, cli_help, commands
 from ctkd_search.errors import UserError, WorkFailed
+from ctkd_search.paths import user_path
 
 if TYPE_CHECKING:
     pass
@@ -98,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=user_path,
         metavar="FILE",
         help="where to (default: standard output for yaml, NAME.onnx or NAME.pt2 for a student)",
     )
@@ -116,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "images",
         nargs="+",
-        type=Path,
+        type=user_path,
         metavar="IMAGE",
         help="image files, and directories of them, however deep",
     )
@@ -128,14 +129,18 @@ def _parser() -> argparse.ArgumentParser:
     report = _command(parsers, "report", "write a search up: one HTML page and its pictures", commands.report)
     report.add_argument("name", metavar="NAME", help="the search, finished or not")
     report.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="directory to write to (default: report in the search's own)"
+        "-o",
+        "--output",
+        type=user_path,
+        metavar="DIR",
+        help="directory to write to (default: report in the search's own)",
     )
     _trials_dir(report)
 
     train = _command(
         parsers, "train", "final training of a config; reads the test images once, at the end", commands.train
     )
-    train.add_argument("config", type=Path, metavar="CONFIG", help="a config written by export")
+    train.add_argument("config", type=user_path, metavar="CONFIG", help="a config written by export")
     train.add_argument("--epochs", type=_count, metavar="N", help="epochs (default: the config's)")
     train.add_argument(
         "--seed", type=_seed, metavar="N", help="seed of the stream and the first student (default: the config's)"
@@ -180,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     schema.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=user_path,
         metavar="FILE",
         help="where to (default: standard output); of a Markdown file that has a place for the tables, only that is "
         "written anew",
@@ -202,7 +207,7 @@ def _command(parsers: argparse._SubParsersAction, name: str, summary: str, funct
 
 
 def _space_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("space", type=Path, metavar="SPACE", help="a YAML file, such as spaces/digits.yaml")
+    command.add_argument("space", type=user_path, metavar="SPACE", help="a YAML file, such as spaces/digits.yaml")
     command.add_argument("--trials", metavar="N", help="trials in all")
     command.add_argument("--epochs", metavar="N", help="epochs of a trial that is not stopped early")
     command.add_argument(
@@ -230,7 +235,7 @@ def _resource_arguments(command: argparse.ArgumentParser, tracking: bool = True)
 def _trials_dir(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--trials-dir",
-        type=Path,
+        type=user_path,
         default=Path("trials"),
         metavar="DIR",
         help="directory of the searches (default: trials)",

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from ctkd_search.metrics import ACCURACY
+from ctkd_search.paths import expanded
 
 
 @dataclass(frozen=True)
@@ -289,9 +290,8 @@ class ExpertConfig:
 
     def checkpoint_of(self, architecture: str) -> str | None:
         """The user's own weights for a teacher of that architecture, if there are any."""
-        if isinstance(self.checkpoint, dict):
-            return self.checkpoint.get(architecture)
-        return self.checkpoint
+        given = self.checkpoint.get(architecture) if isinstance(self.checkpoint, dict) else self.checkpoint
+        return None if given is None else expanded(given)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from ctkd_search.distributions import show
 from ctkd_search.errors import UserError
+from ctkd_search.paths import expanded_uri
 
 # MLflow takes no more in one request.
 _METRICS_AT_ONCE = 1000
@@ -30,7 +31,8 @@ def store_uri(given: str | None, trials_dir: Path) -> str:
     """
     if given is not None and (fault := uri_fault(given)):
         raise UserError(f"the tracking URI {fault}")
-    return given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{trials_dir.resolve() / 'mlflow.db'}"
+    wanted = given or os.environ.get("MLFLOW_TRACKING_URI")
+    return expanded_uri(wanted) if wanted else f"sqlite:///{trials_dir.resolve() / 'mlflow.db'}"
 
 
 def uri_fault(uri: str) -> str | None:

@@ -21,6 +21,7 @@ from ctkd_search.distributions import Constant, Entry, Number, parse, show
 from ctkd_search.errors import UserError
 from ctkd_search.mlflow_store import uri_fault
 from ctkd_search.pairs import split_pair
+from ctkd_search.paths import expanded
 from ctkd_search.plugins import is_reference
 from ctkd_search.search_section import chosen_among, flattened, place_of, settled_conditions
 from ctkd_search.searchable import (
@@ -309,9 +310,9 @@ class _Reader:
                     (*place, name),
                     f"is not a teacher of any pair; the teachers are: {', '.join(sorted(names))}",
                 )
-            elif not Path(path).is_file():
-                self.fault((*place, name), f"there is no file {path}")
-        absolute = {name: os.path.abspath(path) for name, path in files.items()}
+            elif not os.path.isfile(expanded(path)):
+                self.fault((*place, name), f"there is no file {expanded(path)}")
+        absolute = {name: os.path.abspath(expanded(path)) for name, path in files.items()}
         return dataclasses.replace(teachers, expert=dataclasses.replace(teachers.expert, checkpoint=absolute))
 
     def _check_teachers_matter(self, entries: Mapping[str, Entry]) -> None:

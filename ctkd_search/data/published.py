@@ -10,6 +10,7 @@ from pathlib import Path
 from ctkd_search.config import DatasetConfig
 from ctkd_search.data.registry import cache_directory
 from ctkd_search.errors import UserError
+from ctkd_search.paths import expanded
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,10 @@ def check_md5(path: Path, published: str, removal: str) -> None:
 
 def root_of(config: DatasetConfig) -> Path:
     """The directory that the space names, or one of our own."""
-    return Path(config.root) if config.root else cache_directory() / config.name
+    return Path(expanded(config.root)) if config.root else cache_directory() / config.name
 
 
 def root_problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
     """What is wrong with the directory of files that are downloaded."""
-    if config.root and Path(config.root).exists() and not Path(config.root).is_dir():
-        yield "root", f"must be a directory, but {config.root} is a file"
+    if config.root and (root := root_of(config)).exists() and not root.is_dir():
+        yield "root", f"must be a directory, but {root} is a file"

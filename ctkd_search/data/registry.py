@@ -16,6 +16,7 @@ from ctkd_search.data.memory import room_for_images
 from ctkd_search.discovery import entries
 from ctkd_search.errors import UserError
 from ctkd_search.models.registry import Geometry
+from ctkd_search.paths import expanded
 from ctkd_search.plugins import is_reference
 
 # The keys of `DatasetConfig` that a data set may or may not understand.
@@ -200,7 +201,7 @@ def resolved(config: DatasetConfig) -> DatasetConfig:
     """A config with nothing wrong in it, complete: what it leaves to the images is said, and paths are absolute."""
     config = find(config).resolved(config)
     # Trials run in other working directories than this one.
-    return dataclasses.replace(config, root=os.path.abspath(config.root)) if config.root else config
+    return dataclasses.replace(config, root=os.path.abspath(expanded(config.root))) if config.root else config
 
 
 def geometry(config: DatasetConfig) -> Geometry:
@@ -299,5 +300,4 @@ def _hash(train: Pictures, mean: tuple[float, ...], std: tuple[float, ...]) -> s
 
 def cache_directory() -> Path:
     """Where downloads are kept unless a space names another directory."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "ctkd-search"
+    return Path(expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "ctkd-search"

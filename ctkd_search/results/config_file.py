@@ -14,6 +14,7 @@ from ctkd_search.distill.methods.base import make_method, methods
 from ctkd_search.errors import UserError
 from ctkd_search.metrics import ACCURACY, ALWAYS, METRICS, OBJECTIVES, ON_REQUEST, class_fault
 from ctkd_search.pairs import Pair, split_pair
+from ctkd_search.paths import expanded
 from ctkd_search.results.store import SearchRecord, TrialRecord
 from ctkd_search.results.trial_configs import config_of
 from ctkd_search.searchable import PAIR
@@ -187,9 +188,11 @@ def _with_absolute_checkpoint(teachers: TeachersConfig) -> TeachersConfig:
     own = teachers.expert.checkpoint
     if own is None:
         return teachers
-    absolute = (
-        {name: os.path.abspath(path) for name, path in own.items()} if isinstance(own, dict) else os.path.abspath(own)
-    )
+    absolute: str | dict[str, str]
+    if isinstance(own, dict):
+        absolute = {name: os.path.abspath(expanded(path)) for name, path in own.items()}
+    else:
+        absolute = os.path.abspath(expanded(own))
     return dataclasses.replace(teachers, expert=dataclasses.replace(teachers.expert, checkpoint=absolute))
 
 

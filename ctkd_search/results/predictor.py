@@ -14,6 +14,7 @@ import torch
 
 from ctkd_search.errors import UserError
 from ctkd_search.mlflow_store import first_line, quiet_mlflow, without_secrets
+from ctkd_search.paths import expanded
 from ctkd_search.results.formats import INPUT, METADATA_FILE, OUTPUT, quietly
 from ctkd_search.results.served import Metadata
 from ctkd_search.results.students import STUDENT_FILE, read_student
@@ -50,6 +51,7 @@ def open_model(model: str, store: str) -> Predictor:
     """
     if model.startswith(_SCHEMES):
         return _from_mlflow(model, store)
+    model = expanded(model)
     path = Path(model)
     if (path / "MLmodel").is_file():
         return _from_mlflow(model, store)

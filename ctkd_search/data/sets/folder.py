@@ -14,6 +14,7 @@ from ctkd_search.data.images import ImageFiles
 from ctkd_search.data.registry import DataSet, Loaded, problems
 from ctkd_search.errors import UserError
 from ctkd_search.models.registry import MIN_SIZE, Geometry
+from ctkd_search.paths import expanded
 
 _LAYOUT = "root/train/<class>/* and root/test/<class>/*, and optionally root/val/<class>/*"
 _LISTED = 10
@@ -21,7 +22,7 @@ _WHAT = {"train": "training images", "val": "validation images", "test": "test i
 
 
 def _root(config: DatasetConfig) -> Path:
-    return Path(config.root or ".")
+    return Path(expanded(config.root or "."))
 
 
 def _is_class(entry: os.DirEntry[str]) -> bool:

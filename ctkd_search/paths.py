@@ -1,0 +1,29 @@
+"""Paths as users write them."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+# A path in a URI of a local store: SQLAlchemy's has three slashes before it, a file's none, two or three.
+_LOCAL_URI = re.compile(r"(sqlite:///|file:(?://)?)(~.*)", re.DOTALL)
+
+
+def expanded(path: str | os.PathLike[str]) -> str:
+    """Return a path in which a leading ``~`` or ``~user`` is that home directory; an unknown user's stays as it is.
+
+    No shell does this in a YAML file, nor in ``--set KEY=~/x`` and in an environment file.
+    """
+    return os.path.expanduser(path)
+
+
+def user_path(text: str) -> Path:
+    """Return the path that a word of the command line means."""
+    return Path(expanded(text))
+
+
+def expanded_uri(uri: str) -> str:
+    """Return the URI of a local store, or a plain path, with ``~`` as the home directory; other URIs as they are."""
+    local = _LOCAL_URI.fullmatch(uri)
+    return local[1] + expanded(local[2]) if local else expanded(uri)
