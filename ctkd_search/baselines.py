@@ -49,17 +49,18 @@ def is_teacherless(name: str) -> bool:
     return _DECLARED[name][0].teacherless
 
 
-def baseline_method(name: str, own: Callable[[Parameter], Any]) -> dict[str, Any]:
+def baseline_method(name: str, own: Callable[[Parameter], Any], default: Callable[[Parameter], Any]) -> dict[str, Any]:
     """The method of a baseline, with the values that it is about.
 
     Args:
         name: The baseline.
         own: Gives the value that a parameter has in what it is compared with, or None. A weight of 0 there is what that
             does without; a baseline that is about it does not.
+        default: Gives the value of a parameter of which nothing is said, for the pair and the images.
     """
     method, baseline = _DECLARED[name]
     values = {
-        item.name: baseline.values[item.name] if item.name in baseline.values else own(item) or item.default
+        item.name: baseline.values[item.name] if item.name in baseline.values else own(item) or default(item)
         for item in method.parameters
     }
     return {"name": method.name, **values}
@@ -81,14 +82,15 @@ def baseline_config(space: Space, name: str, pair: str) -> TrialConfig:
         pair: Teacher and student.
     """
     method = _DECLARED[name][0].name
-    papers = space.decode(space.paper_point(method if method in space.methods() else None))
+    papers = space.decode(space.paper_point(method if method in space.methods() else None, pair))
 
     def own(parameter: Parameter) -> Any:
         shared = [key for key, other in space.parameters.items() if same_meaning(parameter, other)]
         # Where several methods share it, the space's word on the baseline's own method counts.
         return papers[min(shared, key=lambda key: owner_of(key) != method)] if shared else None
 
-    return dataclasses.replace(space.config({**papers, "pair": pair}), method=baseline_method(name, own))
+    chosen = baseline_method(name, own, lambda parameter: space.default(parameter, pair))
+    return dataclasses.replace(space.config({**papers, "pair": pair}), method=chosen)
 
 
 def needs_with_baselines(space: Space) -> Needs:

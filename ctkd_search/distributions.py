@@ -138,7 +138,9 @@ class Choice(Distribution):
         return CategoricalDistribution(list(self.options))
 
     def nearest(self, value: Any) -> str:
-        """The stored text of `value` if it is an option, else of the first option."""
+        """The stored text of `value` if it is an option; else of the first one, or of layers the most alike."""
+        if isinstance(value, tuple):
+            return min(self.options, key=lambda text: len({*self.options[text]} ^ {*value}))
         return self.encode(value) or next(iter(self.options))
 
     def encode(self, value: Any) -> str | None:

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ctkd_search.config import Range, Recipe
+from ctkd_search.defaults import default_of, depends_on_pair
 from ctkd_search.distill.methods.base import Method, Parameter, make_method, methods
 from ctkd_search.distill.methods.parameter import allows
 from ctkd_search.distributions import Constant, Entry, Number
+from ctkd_search.models.registry import Geometry
 
 CTKD = "ctkd"
 PAIR = Parameter(
@@ -85,53 +87,75 @@ def chosen_methods(entries: Mapping[str, Entry]) -> tuple[str, ...]:
     return possible_values(entries.get(METHOD.name), METHOD)
 
 
-def possible_methods(name: str, entries: Mapping[str, Entry], pair: str) -> Iterator[Method]:
+def possible_methods(name: str, entries: Mapping[str, Entry], pair: str, geometry: Geometry | None) -> Iterator[Method]:
     """The method with every combination of values that trials of a pair may have; of a range, its upper end.
 
     Args:
         name: The method.
         entries: What is said of its parameters.
         pair: The pair.
+        geometry: The images, if they are known.
+
+    Raises:
+        UserError: There is no such architecture, or it does not take such images.
     """
     own = methods()[name].parameters
-    choices = [_values_with(entries.get(key_of(name, item.name)), item, name, pair) for item in own]
+    choices = [_values_with(entries.get(key_of(name, item.name)), item, name, pair, geometry) for item in own]
     for values in itertools.product(*choices):
         yield make_method({"name": name, **{item.name: value for item, value in zip(own, values, strict=True)}})
 
 
-def _values_with(entry: Entry | None, parameter: Parameter, method: str, pair: str) -> tuple[Any, ...]:
+def _values_with(
+    entry: Entry | None, parameter: Parameter, method: str, pair: str, geometry: Geometry | None
+) -> tuple[Any, ...]:
     """The values that a parameter may take in trials of a method and a pair; of a range, its upper end."""
-    if entry is None:
-        return (parameter.default,)
     if isinstance(entry, Constant):
         return (entry.value,)
-    values = (entry.high,) if isinstance(entry, Number) else entry.values()
-    conditions = dict(entry.when)
-    if not allows(conditions.pop(PAIR.name, (pair,)), pair):
-        return (parameter.default,)
-    if not allows(conditions.pop(METHOD.name, (method,)), method):
-        return (parameter.default,)
-    return tuple(dict.fromkeys((*values, parameter.default))) if conditions else values
+    if entry is not None:
+        values = (entry.high,) if isinstance(entry, Number) else entry.values()
+        conditions = dict(entry.when)
+        # In trials of this pair and method these hold always or never.
+        settled = ((conditions.pop(PAIR.name, (pair,)), pair), (conditions.pop(METHOD.name, (method,)), method))
+        if all(allows(wanted, value) for wanted, value in settled):
+            return tuple(dict.fromkeys((*values, default_of(parameter, pair, geometry)))) if conditions else values
+    return (default_of(parameter, pair, geometry),)
 
 
-def possible_values(entry: Entry | None, parameter: Parameter) -> tuple[Any, ...]:
-    """The values that a parameter may take, as far as they can be listed; empty for a range."""
+def possible_values(
+    entry: Entry | None, parameter: Parameter, defaults: tuple[Any, ...] | None = None
+) -> tuple[Any, ...]:
+    """The values that a parameter may take, as far as they can be listed; empty for a range.
+
+    Args:
+        entry: What is said of it.
+        parameter: The parameter.
+        defaults: What it may be where nothing is said of it; None for the default that it is declared with.
+    """
+    defaults = (parameter.default,) if defaults is None else defaults
     if entry is None:
-        return (parameter.default,)
+        return defaults
     listed = entry.values() or ()
     if not isinstance(entry, Constant) and entry.when:
-        return tuple(dict.fromkeys((*listed, parameter.default))) if listed else ()
+        return tuple(dict.fromkeys((*listed, *defaults))) if listed else ()
     return listed
 
 
 def ordered(entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> list[tuple[str, Parameter]] | None:
-    """The parameters, each after those its condition names; None if the conditions go in a circle."""
+    """The parameters, each after those its condition names; None if the conditions go in a circle.
+
+    What may take a default that depends on the pair comes after the pair.
+    """
+
+    def before(name: str) -> set[str]:
+        entry = entries.get(name)
+        conditions = set(getattr(entry, "when", ()))
+        defaulted = entry is None or bool(conditions)
+        return conditions | ({PAIR.name} if defaulted and depends_on_pair(known[name]) else set())
+
     waiting = dict(known)
     order: list[tuple[str, Parameter]] = []
     while waiting:
-        ready = [
-            name for name in waiting if not any(other in waiting for other in getattr(entries.get(name), "when", ()))
-        ]
+        ready = [name for name in waiting if not before(name) & waiting.keys()]
         if not ready:
             return None
         order += [(name, waiting.pop(name)) for name in ready]

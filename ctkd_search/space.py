@@ -26,9 +26,11 @@ from ctkd_search.config import (
     duration,
     plain,
 )
+from ctkd_search.defaults import default_of
 from ctkd_search.distill.methods.base import Needs, Parameter, make_method, methods
 from ctkd_search.distill.methods.parameter import allows
 from ctkd_search.distributions import Choice, Constant, Entry, Number, show
+from ctkd_search.models.registry import Geometry
 from ctkd_search.pairs import Pair, short_name, split_pair
 from ctkd_search.searchable import (
     CTKD,
@@ -152,6 +154,7 @@ class Space:
         tracking: Where MLflow keeps the runs.
         seed: Seed of the stream, of the students' initial weights, and of the sampler.
         raw: The file's content, overrides included.
+        geometry: What the images are like; None where they are not known.
     """
 
     name: str
@@ -166,11 +169,20 @@ class Space:
     tracking: Tracking
     seed: Seed
     raw: Mapping[str, Any] = field(repr=False)
+    geometry: Geometry | None = None
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """Everything that may be searched, by name, with its default here."""
+        """Everything that may be searched, by name; see `default` for what it is where nothing is said of it."""
         return parameters(self.train, self.methods())
+
+    def default(self, parameter: Parameter, pair: str) -> Any:
+        """The value that a parameter has in trials of a pair where nothing is said of it."""
+        return default_of(parameter, pair, self.geometry)
+
+    def _left_out(self, parameter: Parameter, values: Mapping[str, Any]) -> Any:
+        """The value of a parameter of which nothing is said, beside those that come before it."""
+        return self.default(parameter, values.get(PAIR.name, PAIR.default))
 
     def ordered(self) -> Iterator[tuple[str, Parameter]]:
         """The parameters, each after those that its condition names."""
@@ -188,7 +200,7 @@ class Space:
         for name, parameter in self.ordered():
             entry = self.entries.get(name)
             if entry is None or not _active(entry, values):
-                values[name] = parameter.default
+                values[name] = self._left_out(parameter, values)
             elif isinstance(entry, Constant):
                 values[name] = entry.value
             else:
@@ -205,7 +217,7 @@ class Space:
             elif entry is not None and name in stored:
                 values[name] = entry.decode(stored[name])
             else:
-                values[name] = parameter.default
+                values[name] = self._left_out(parameter, values)
         return values
 
     def encode(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -222,11 +234,12 @@ class Space:
         for name, parameter in self.ordered():
             entry = self.entries.get(name)
             if entry is None or not _active(entry, built):
-                built[name] = parameter.default
+                built[name] = self._left_out(parameter, built)
             elif isinstance(entry, Constant):
                 built[name] = entry.value
             else:
-                stored[name] = entry.encode(values[name]) if name in values else entry.nearest(parameter.default)
+                near = entry.nearest(self._left_out(parameter, built))
+                stored[name] = entry.encode(values[name]) if name in values else near
                 if stored[name] is None:
                     return None
                 built[name] = entry.decode(stored[name])
@@ -255,19 +268,20 @@ class Space:
         """The pairs that trials may have."""
         return list(possible_values(self.entries.get("pair"), PAIR))
 
-    def paper_point(self, method: str | None = None) -> dict[str, Any]:
-        """A paper's settings as Optuna stores them; where the space has no such value, the nearest it has.
+    def paper_point(self, method: str | None = None, pair: str | None = None) -> dict[str, Any]:
+        """The default settings as Optuna stores them; where the space has no such value, the nearest it has.
 
         Args:
-            method: The method whose paper it is; None for the space's first one.
+            method: The method whose defaults they are; None for the space's first one.
+            pair: The pair that has them; None for the default one, or the space's first.
         """
-        defaults = parameters(Recipe(), self.methods())
+        known, chosen = parameters(Recipe(), self.methods()), {METHOD.name: method, PAIR.name: pair}
         stored: dict[str, Any] = {}
         for name, _ in self.ordered():
-            entry = self.entries.get(name)
-            if isinstance(entry, Number | Choice) and _active(entry, self.decode(stored)):
-                chosen = method if name == METHOD.name else None
-                stored[name] = entry.nearest(defaults[name].default if chosen is None else chosen)  # type: ignore[arg-type]
+            entry, before = self.entries.get(name), self.decode(stored)
+            if isinstance(entry, Number | Choice) and _active(entry, before):
+                wanted = chosen.get(name)
+                stored[name] = entry.nearest(self._left_out(known[name], before) if wanted is None else wanted)  # type: ignore[arg-type]
         return stored
 
     def effective(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,17 +298,28 @@ class Space:
         Args:
             values: The value of every parameter, from `suggest` or `decode`.
         """
-        teacher, student = split_pair(values["pair"])
         name = values[METHOD.name]
         own = {item.name: values[key_of(name, item.name)] for item in methods()[name].parameters}
+        recipe = {item.name: values[item.name] for item in TRAINING}
+        return self.config_with(values["pair"], {"name": name, **own}, recipe)
+
+    def config_with(self, pair: str, method: dict[str, Any], recipe: Mapping[str, Any]) -> TrialConfig:
+        """The config of a trial with everything that is the same for all trials.
+
+        Args:
+            pair: Teacher and student.
+            method: The method's name and the value of each of its parameters.
+            recipe: What of the student's recipe is searched.
+        """
+        teacher, student = split_pair(pair)
         return TrialConfig(
             dataset=self.dataset,
             augment=self.augment,
             epochs=self.budget.epochs,
             teacher=teacher,
             student=student,
-            method={"name": name, **own},
-            train=dataclasses.replace(self.train, **{item.name: values[item.name] for item in TRAINING}),
+            method=method,
+            train=dataclasses.replace(self.train, **recipe),
             teachers=self.teachers,
             seed=self.seed,
             metrics=self.strategy.metrics,
@@ -324,8 +349,8 @@ class Space:
 
     def pair_configs(self, method: str | None = None) -> list[TrialConfig]:
         """For each pair, the config of some trial that has it, and that method if one is given."""
-        values = self.decode({METHOD.name: method} if method else {})
-        return [self.config({**values, "pair": pair}) for pair in self.pairs()]
+        chosen = {METHOD.name: method} if method else {}
+        return [self.config({**self.decode({**chosen, PAIR.name: pair}), PAIR.name: pair}) for pair in self.pairs()]
 
     def largest_configs(self) -> list[TrialConfig]:
         """For each pair and method, the config of a trial with the largest batch that the space allows."""
@@ -344,7 +369,7 @@ class Space:
 
     def needs(self, pair: str) -> Needs:
         """What any of the trials of a pair may need of its teachers."""
-        every = (made for name in self.methods() for made in possible_methods(name, self.entries, pair))
+        every = (made for name in self.methods() for made in possible_methods(name, self.entries, pair, self.geometry))
         return functools.reduce(operator.or_, (made.needs for made in every), Needs())
 
 

@@ -15,6 +15,7 @@ from ctkd_search import data, models
 from ctkd_search.baselines import anchors_fault, baseline_config
 from ctkd_search.config import Augment, DatasetConfig, Recipe, Seed, TeachersConfig
 from ctkd_search.conflicts import note_conflicts
+from ctkd_search.defaults import default_of
 from ctkd_search.distill.methods.base import Method, Needs, Parameter, make_method
 from ctkd_search.distill.methods.parameter import allows
 from ctkd_search.distributions import Constant, Entry, Number, parse, show
@@ -227,9 +228,8 @@ class _Reader:
             raw["augment"] = dataclasses.asdict(augment)
         if teachers.expert.checkpoint:
             raw["teachers"] = {**raw["teachers"], "expert": {"checkpoint": teachers.expert.checkpoint}}
-        space = Space(
-            name, dataset, augment, budget, teachers, train, strategy, entries, resources, tracking, seed, raw
-        )
+        sections = (name, dataset, augment, budget, teachers, train, strategy, entries, resources, tracking, seed, raw)
+        space = Space(*sections, self.geometry)
         self._check_baselines(space)
         return space
 
@@ -320,16 +320,19 @@ class _Reader:
         if self.document.data.get("baselines"):
             return  # they may listen
         given = self.document.data.get("teachers")
-        if given is None or self.faulty:
+        if given is None or self.faulty or not self.ask_images:
             return
         pairs = possible_values(entries.get("pair"), PAIR)
         every = (
             made.needs
             for name in chosen_methods(entries)
             for pair in pairs
-            for made in possible_methods(name, entries, pair)
+            for made in possible_methods(name, entries, pair, self.geometry)
         )
-        needs = functools.reduce(operator.or_, every, Needs())
+        try:
+            needs = functools.reduce(operator.or_, every, Needs())
+        except UserError:
+            return  # a pair that cannot be has been refused
         if not needs.scratch and not needs.any_expert:
             self.fault(("teachers",), "has no effect, because no trial listens to a teacher; leave it out")
         elif isinstance(given, dict) and "expert" in given and not needs.any_expert:
@@ -385,7 +388,7 @@ class _Reader:
                     continue
                 if other in self.faulty:
                     continue
-                listed = possible_values(entries.get(other), known[other])
+                listed = self._possible(other, entries, known)
                 if not listed:
                     self.fault(place, "is a range; a condition must name a choice, subsets or a constant")
                 for value in wanted:
@@ -398,11 +401,20 @@ class _Reader:
                 f"goes in a circle with the conditions of {', '.join(circle[1:] or circle)}",
             )
 
+    def _possible(self, name: str, entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> tuple[Any, ...]:
+        """The values that a parameter may take; where nothing is said of it, its default for any of the pairs."""
+        pairs = possible_values(entries.get(PAIR.name), PAIR) if self.ask_images else ()
+        try:
+            defaults = tuple(dict.fromkeys(default_of(known[name], pair, self.geometry) for pair in pairs))
+        except UserError:
+            defaults = ()  # a pair that cannot be is refused as such
+        return possible_values(entries.get(name), known[name], defaults or None)
+
     def _check_effects(self, entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> None:
         """Refuses what would be searched without any effect on the trial."""
         for name, entry in entries.items():
             for other, allowed in known[name].only_with.items():
-                possible = possible_values(entries.get(other), known[other])
+                possible = self._possible(other, entries, known)
                 dead = [value for value in possible if not allows(allowed, value)]
                 alive = [value for value in possible if value not in dead]
                 conditions = getattr(entry, "when", {}).get(other, ())
@@ -419,7 +431,7 @@ class _Reader:
         if not self.ask_images:
             return
         for pair in _pairs(self.document.data, entries):
-            taught = (made for name in chosen for made in possible_methods(name, entries, pair))
+            taught = (made for name in chosen for made in possible_methods(name, entries, pair, self.geometry))
             if fault := pair_fault(pair, taught, self.geometry):
                 self.fault(("search", "pair"), fault)
 

@@ -77,7 +77,7 @@ def test_every_key_has_a_row():
         ("resources.trials_per_gpu", "", "whole number ≥ 1 or `auto`"),
         ("pair", "`wrn-40-1/wrn-16-1`", "text such as `wrn-40-1/wrn-16-1`"),
         ("step_loss", "`kl`", "`kl`, `mse`"),
-        ("attention_layers", "`[1, 2, 3]`", "list of whole numbers ≥ 1"),
+        ("attention_layers", "all", "list of whole numbers ≥ 1"),
         ("folder", None, "`root` (required), `image_size`, `channels`, `resize`, `loading`, `workers`, `skip_broken`"),
     ],
 )

@@ -47,7 +47,7 @@ def test_what_has_an_effect_gives_what_was_stored_again(source):
 
 
 SMALL = "search: {pair: {choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]}, alpha: {float: [1, 2]}}"
-OF_SMALL = {"pair": "wrn-16-2/resnet8", "alpha": 1.5, "step_loss": "kl", "temperature": 4.0, "beta": 1000.0}
+OF_SMALL = {"pair": "wrn-16-2/resnet8", "alpha": 1.5, "step_loss": "kl", "temperature": 4.0, "beta": 62.5}
 OF_SMALL |= {"attention_layers": [1, 2, 3], "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 128}
 OF_SMALL |= {"alpha_schedule": "constant", "beta_schedule": "constant", "expert_kd": 0.0}
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ctkd_search import data
-from ctkd_search.baselines import baseline_pairs
+from ctkd_search.baselines import baseline_config, baseline_pairs
 from ctkd_search.check.stopping import early_stopping
+from ctkd_search.distill.methods.base import Parameter, make_method
 from ctkd_search.distributions import Constant, show
 from ctkd_search.metrics import METRICS
 from ctkd_search.results.leaderboard import clock, plain_table
@@ -53,7 +55,7 @@ def _parameter_table(space: Space) -> Table:
     for name, parameter in space.parameters.items():
         entry = space.entries.get(name)
         if entry is None or isinstance(entry, Constant):
-            searched = f"fixed: {show(parameter.default if entry is None else entry.value)}"
+            searched = f"fixed: {_defaults(space, parameter) if entry is None else show(entry.value)}"
             condition = ""
         else:
             searched = str(entry)
@@ -62,6 +64,11 @@ def _parameter_table(space: Space) -> Table:
             )
         table.add_row(name, searched, condition, parameter.help, style="dim" if searched.startswith("fixed") else None)
     return table
+
+
+def _defaults(space: Space, parameter: Parameter) -> str:
+    """What a parameter is where nothing is said of it, in each of the pairs."""
+    return " or ".join(dict.fromkeys(show(space.default(parameter, pair)) for pair in space.pairs()))
 
 
 def _samples(space: Space) -> list[dict[str, object]]:
@@ -107,6 +114,18 @@ def _budget_lines(space: Space) -> list[str]:
     return lines
 
 
+def _weight_lines(space: Space, runs: Iterable[tuple[str, str]]) -> list[str]:
+    """The weights of baselines that depend on the size of the images."""
+    found: dict[str, list[str]] = {}
+    for name, pair in runs:
+        method = make_method(baseline_config(space, name, pair).method)
+        for item in method.effective_parameters():
+            if item.side is not None:
+                shown = f"{name} {show(method.values[item.name])}"
+                found.setdefault(f"{item.name} ({item.help})", []).append(shown)
+    return [f"{what} of baselines: {', '.join(dict.fromkeys(shown))}" for what, shown in found.items()]
+
+
 def _comparison_lines(space: Space) -> list[str]:
     """What is trained beside the trials that Optuna suggests."""
     strategy, epochs = space.strategy, space.budget.epochs
@@ -116,6 +135,7 @@ def _comparison_lines(space: Space) -> list[str]:
         lines.append(
             f"baselines: {', '.join(strategy.baselines)}; {len(runs)} trainings of {epochs} epochs, never stopped early"
         )
+        lines += _weight_lines(space, runs)
     confirm = strategy.confirm
     if confirm:
         lines.append(

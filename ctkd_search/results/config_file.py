@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from ctkd_search import data
 from ctkd_search.config import Count, DatasetConfig, Recipe, Seed, TeachersConfig, TrialConfig, plain
+from ctkd_search.defaults import default_of
 from ctkd_search.distill.methods.base import make_method, methods
 from ctkd_search.errors import UserError
 from ctkd_search.metrics import ACCURACY, ALWAYS, METRICS, OBJECTIVES, ON_REQUEST, class_fault
+from ctkd_search.models.registry import Geometry
 from ctkd_search.pairs import Pair, split_pair
 from ctkd_search.paths import expanded
 from ctkd_search.results.store import SearchRecord, TrialRecord
@@ -135,12 +137,14 @@ def read_config(path: Path) -> ConfigFile:
     right = len(document.problems) == before and bool(dataset.name)
     augment = read_augment(document, dataset if right else None)
     before = len(document.problems)
-    method = _method(document, raw["method"]) if "method" in raw else {}
+    pair = raw.get("pair", PAIR.default)
+    geometry = data.geometry(data.resolved(dataset)) if right else None
+    fault = PAIR.fault(pair) or pair_fault(pair, [], geometry)
+    known_pair = PAIR.default if fault else pair
+    method = _method(document, raw["method"], known_pair, geometry) if "method" in raw else {}
     # A faulty method has been said; what it needs is then not held against the pair.
     taught = [make_method(method)] if method and len(document.problems) == before else []
-    pair = raw.get("pair", PAIR.default)
-    geometry = data.geometry(dataset) if right else None
-    fault = PAIR.fault(pair) or pair_fault(pair, taught, geometry)
+    fault = fault or pair_fault(pair, taught, geometry)
     if fault:
         document.fault(("pair",), fault)
     if len(document.problems) == 0:
@@ -196,8 +200,15 @@ def _with_absolute_checkpoint(teachers: TeachersConfig) -> TeachersConfig:
     return dataclasses.replace(teachers, expert=dataclasses.replace(teachers.expert, checkpoint=absolute))
 
 
-def _method(document: Any, raw: Any) -> dict[str, Any]:
-    """The method's name and the values of its parameters, each checked."""
+def _method(document: Any, raw: Any, pair: str, geometry: Geometry | None) -> dict[str, Any]:
+    """The method's name and the values of its parameters, each checked.
+
+    Args:
+        document: The file.
+        raw: What stands there.
+        pair: Teacher and student, for the defaults of what is left out.
+        geometry: The images, likewise, if they are known.
+    """
     if not isinstance(raw, dict):
         document.fault(("method",), "must be a mapping with the method's name and its parameters")
         return {}
@@ -211,8 +222,8 @@ def _method(document: Any, raw: Any) -> dict[str, Any]:
         fault = parameter.fault(raw[name]) if name in raw else None
         if fault:
             document.fault(("method", name), fault)
-    # What is left out is the paper's.
-    complete = {"name": chosen.name, **{name: raw.get(name, item.default) for name, item in known.items()}}
+    left_out = {name: default_of(item, pair, geometry) for name, item in known.items() if name not in raw}
+    complete = {"name": chosen.name, **{name: raw.get(name, left_out.get(name)) for name in known}}
     return {key: tuple(value) if isinstance(value, list) else value for key, value in complete.items()}
 
 

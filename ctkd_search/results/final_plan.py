@@ -12,6 +12,7 @@ from ctkd_search import data
 from ctkd_search.baselines import BASELINES, USUAL, anchors_fault, baseline_method, is_papers
 from ctkd_search.check.mode import Trajectories
 from ctkd_search.config import TrialConfig, plain
+from ctkd_search.defaults import default_of
 from ctkd_search.distill.methods.base import Parameter, make_method, methods, same_meaning
 from ctkd_search.distributions import Constant
 from ctkd_search.errors import UserError
@@ -79,6 +80,7 @@ class FinalPlan:
             tracking=tracking,
             seed=config.seed,
             raw=self.content(),
+            geometry=data.geometry(config.dataset),
         )
 
     def trials(self) -> list[TrialRecord]:
@@ -194,21 +196,21 @@ def _config_of(config: TrialConfig, baseline: str | None) -> TrialConfig:
     """A config, or one of its baselines, which has its recipe, its data and its budget.
 
     What a baseline shares with the config's method keeps the config's own value; where that is 0, and for a baseline
-    with the paper's settings, it is the paper's. What is weighed as a mean over positions is weighed as for the paper's
-    images: the weight grows with their number.
+    with the default settings, it is the default for the pair and the images.
     """
     if baseline is None:
         return config
-    side = data.geometry(config.dataset).image_size
+    pair, geometry = _pair(config), data.geometry(config.dataset)
 
     def own(parameter: Parameter) -> Any:
         if not is_papers(baseline):
             for other in methods()[config.method["name"]].parameters:
                 if same_meaning(parameter, other) and config.method.get(other.name):
                     return config.method[other.name]
-        return parameter.default * (side / parameter.side) ** 2 if parameter.side else None
+        return None
 
-    return dataclasses.replace(config, method=baseline_method(baseline, own))
+    method = baseline_method(baseline, own, lambda parameter: default_of(parameter, pair, geometry))
+    return dataclasses.replace(config, method=method)
 
 
 def _fault(config: TrialConfig, name: str) -> str | None:

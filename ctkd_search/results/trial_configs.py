@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 
-from ctkd_search.baselines import baseline_config
 from ctkd_search.config import TrialConfig
+from ctkd_search.distill.methods.base import methods
 from ctkd_search.results.store import TrialRecord
+from ctkd_search.searchable import TRAINING, key_of
 from ctkd_search.space import Space
 
 
 def config_of(space: Space, trial: TrialRecord) -> TrialConfig:
-    """The config of a trial of a search: searched or baseline, with the search's seed or with another."""
-    if trial.baseline is not None:
-        config = baseline_config(space, trial.baseline, trial.values["pair"])
-    else:
-        config = space.config(space.decode(trial.stored))
+    """The config of a trial of a search: searched or baseline, with the search's seed or with another.
+
+    What its record says counts, whatever a default has become since; what is not in there has no effect.
+    """
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in trial.values.items()}
+    varied = methods()[trial.method].parameters
+    method = {item.name: values.get(key_of(trial.method, item.name), item.default) for item in varied}
+    recipe = {item.name: values[item.name] for item in TRAINING if item.name in values}
+    config = space.config_with(str(values["pair"]), {"name": trial.method, **method}, recipe)
     return with_seed(config, trial.seed, space.seed)
 
 

@@ -123,9 +123,10 @@ def _entry(parameter: Parameter, of_method: bool, when: str = _WHEN) -> Schema:
     foreign = [parameter.name, *([METHOD.name] if of_method else [])]
     condition = {"$ref": f"#/$defs/{when}", "properties": dict.fromkeys(foreign, False)}
     forms = [_form(parameter, form, condition) for form in FORMS_OF_KIND[parameter.kind]]
-    text = f"{parameter.help}; {parameter.note}" if parameter.note else parameter.help
+    text = "; ".join(filter(None, (parameter.help, parameter.note, parameter.default_note)))
     alone = described("for every trial", constant(parameter))
-    return described(text, {"anyOf": [alone, *forms], "default": plain(parameter.default)})
+    default = {} if parameter.all_layers else {"default": plain(parameter.default)}
+    return described(text, {"anyOf": [alone, *forms], **default})
 
 
 def _form(parameter: Parameter, form: str, condition: Schema) -> Schema:

@@ -88,7 +88,8 @@ def _searched() -> Iterator[tuple[str, str, str, str]]:
         if under:
             yield f"**`{name}`**", "", "", item["description"]
         for key, own in (under or {name: item}).items():
-            yield f"`{key}`", _code(own["default"]), _values(own["anyOf"][0], schema), own["description"]
+            default = _code(own["default"]) if "default" in own else "all"
+            yield f"`{key}`", default, _values(own["anyOf"][0], schema), own["description"]
 
 
 def _methods() -> str:

@@ -168,7 +168,8 @@ class Study:
         distributions = {key: entry.distribution() for key, entry in searched.items()}
         taken = 0
         for record in there:
-            values = earlier.effective(earlier.decode(record.stored))
+            # What a record says counts, whatever a default has become since.
+            values = {**earlier.effective(earlier.decode(record.stored)), **record.values}
             stored = self._space.encode(values)
             if stored is None:
                 continue

@@ -79,6 +79,7 @@ class CTKD(Method):
             "L",
             kind="layers",
             only_with={"beta": ABOVE_ZERO},
+            all_layers=True,
         ),
         Parameter(
             "expert_kd",

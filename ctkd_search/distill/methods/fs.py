@@ -38,6 +38,7 @@ class FeatureStatistics(Method):
             "L",
             kind="layers",
             only_with={"weight": ABOVE_ZERO},
+            all_layers=True,
         ),
         Parameter(
             "bridge",

@@ -85,7 +85,7 @@ class IAKD(Method):
             range=Range(2),
             only_with={"schedule": ("review",)},
         ),
-        Parameter("stages", (1, 2, 3), "which stages have their blocks swapped", "S", kind="layers"),
+        Parameter("stages", (1, 2, 3), "which stages have their blocks swapped", "S", kind="layers", all_layers=True),
         Parameter(
             "bridge",
             False,

@@ -28,7 +28,9 @@ class Parameter:
             a `Range` that they must lie in.
         term: The term of the loss that it weighs, which is switched off where it is 0.
         side: Side of the images that the default is for, in pixels, where what it weighs is a mean over the positions
-            of a feature map, which shrinks as they become more; None elsewhere.
+            of a feature map, which shrinks as they become more; None elsewhere. See `ctkd_search.defaults`.
+        all_layers: Whether its default is all feature maps that teacher and student both have, for ``layers``;
+            `default` is what that is where they have three.
     """
 
     name: str
@@ -42,6 +44,16 @@ class Parameter:
     note: str = ""
     term: str = ""
     side: int | None = None
+    all_layers: bool = False
+
+    @property
+    def default_note(self) -> str:
+        """How its default depends on the networks and the images; empty where it does not."""
+        if self.all_layers:
+            return "left out, all that both networks have"
+        if self.side is None:
+            return ""
+        return f"the default is for images of {self.side} pixels a side, and grows with the positions of the maps"
 
     def fault(self, value: Any) -> str | None:
         """What is wrong with a value, or None."""
