@@ -1,0 +1,320 @@
+"""One owner at a time: contenders, killed owners, owners elsewhere, damaged files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from ctkd_search import leases
+from ctkd_search.errors import UserError
+from ctkd_search.leases import Held, acquire, holder, this_process, try_acquire
+
+FAST = {"beat_every": 0.02, "stale_after": 0.3}
+
+
+def files(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def elsewhere(directory, generation=1, **changed):
+    """Writes the lease of a process on another machine."""
+    owner = dataclasses.replace(this_process("a search"), **({"host": "far", "machine": "far"} | changed))
+    path = directory / f".it.lease-{generation:08d}"
+    path.write_text(json.dumps(dataclasses.asdict(owner)))
+    return owner, path
+
+
+def process(directory, body):
+    """Starts Python that holds the lease `it`, says so, and then does what `body` says."""
+    code = f"""
+import os, sys, time
+from pathlib import Path
+from ctkd_search.leases import acquire, try_acquire
+while not (lease := try_acquire(Path(sys.argv[1]), "it", "a search", beat_every=0.02)):
+    time.sleep(0.001)
+print("held", flush=True)
+{textwrap.dedent(body)}
+"""
+    started = subprocess.Popen([sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE, text=True)
+    assert started.stdout.readline() == "held\n"
+    return started
+
+
+def test_a_lease_is_held_until_it_is_released(tmp_path):
+    with acquire(tmp_path, "it", "a search", what="it"):
+        assert try_acquire(tmp_path, "it", "a search") is None
+        assert try_acquire(tmp_path, "other", "a search") is not None
+        with pytest.raises(Held, match=f"the record is in use by a search \\(process {os.getpid()} on .*, since 20"):
+            acquire(tmp_path, "it", "another", what="the record")
+        assert holder(tmp_path, "it").pid == os.getpid()
+    assert holder(tmp_path, "it") is None
+    assert not [name for name in files(tmp_path) if name.startswith(".it.")]
+    try_acquire(tmp_path, "it", "a search").release()
+
+
+def test_the_directory_is_made_only_for_an_owner(tmp_path):
+    assert holder(tmp_path / "new", "it") is None
+    assert not (tmp_path / "new").exists()
+    with acquire(tmp_path / "new", "it", "a search", what="it"):
+        assert len(files(tmp_path / "new")) == 1
+
+
+def test_of_many_contenders_one_owns_it_a_hundred_times(tmp_path):
+    """Threads of one process contend as processes do: a lease knows no process that holds it already."""
+    rounds_won = 0
+    for round_ in range(100):
+        # What the contenders find: nothing, the file of an owner that is gone, or several.
+        for generation in range(1, round_ % 4):
+            elsewhere(tmp_path, generation, machine=leases._machine(), pid=2**22 + 1)
+        start, owned, most = threading.Barrier(6), [], []
+        lock = threading.Lock()
+
+        def contend(start=start, owned=owned, most=most, lock=lock):
+            start.wait()
+            lease = try_acquire(tmp_path, "it", "a search")
+            if lease:
+                with lock:
+                    owned.append(lease)
+                    most.append(len(owned))
+                time.sleep(0.001)
+                with lock:
+                    owned.remove(lease)
+                lease.release()
+
+        threads = [threading.Thread(target=contend) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert max(most, default=0) <= 1
+        rounds_won += bool(most)
+    # All may give up together, but seldom do.
+    assert rounds_won > 80
+
+
+def test_processes_contend_without_ever_owning_it_together(tmp_path):
+    body = """
+    import random
+    lease.release()
+    inside = Path(sys.argv[1]) / "inside"
+    done = 0
+    while done < 40:
+        lease = try_acquire(Path(sys.argv[1]), "it", "a search")
+        if lease is None:
+            time.sleep(random.uniform(0, 0.001))
+            continue
+        os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # raises if another process is inside
+        os.unlink(inside)
+        lease.release()
+        done += 1
+    """
+    started = [process(tmp_path, body) for _ in range(3)]
+    assert [one.wait(timeout=60) for one in started] == [0, 0, 0]
+    assert files(tmp_path) == []
+
+
+def test_a_sleeper_that_saw_a_dead_owner_gives_way_to_a_later_one(tmp_path, monkeypatch):
+    """It judged generation 5 gone; meanwhile the lease was taken, given back, and taken again from generation 1."""
+    elsewhere(tmp_path, 5, machine=leases._machine(), pid=2**22 + 1)
+    create = leases._create
+    later = []
+
+    def asleep(path, owner):
+        monkeypatch.setattr(leases, "_create", create)
+        try_acquire(tmp_path, "it", "a first").release()
+        later.append(try_acquire(tmp_path, "it", "a second"))
+        return create(path, owner)
+
+    monkeypatch.setattr(leases, "_create", asleep)
+    assert try_acquire(tmp_path, "it", "the sleeper") is None
+    assert holder(tmp_path, "it").purpose == "a second"
+    assert files(tmp_path) == [".it.lease-00000001"]
+    later[0].release()
+
+
+def test_a_sleeper_between_judging_and_creating_loses_against_a_quicker_one(tmp_path, monkeypatch):
+    elsewhere(tmp_path, 5, machine=leases._machine(), pid=2**22 + 1)
+    create = leases._create
+    quicker = []
+
+    def asleep(path, owner):
+        monkeypatch.setattr(leases, "_create", create)
+        quicker.append(try_acquire(tmp_path, "it", "the quicker"))
+        return create(path, owner)
+
+    monkeypatch.setattr(leases, "_create", asleep)
+    assert try_acquire(tmp_path, "it", "the sleeper") is None
+    assert files(tmp_path) == [".it.lease-00000006"]
+    quicker[0].release()
+
+
+def test_an_owner_that_was_killed_keeps_nobody_out(tmp_path):
+    """Killed at any moment, while it takes, holds, beats and releases."""
+    body = """
+    while True:
+        lease.release()
+        lease = acquire(Path(sys.argv[1]), "it", "a search", what="it", beat_every=0.0005)
+        time.sleep(0.002)
+    """
+    draw = random.Random(0)
+    for _ in range(10):
+        started = process(tmp_path, body)
+        time.sleep(draw.uniform(0, 0.05))
+        started.kill()
+        started.wait()
+        acquire(tmp_path, "it", "the next", what="it").release()
+        assert not [name for name in files(tmp_path) if not name.endswith(".tmp")]
+
+
+def test_a_stopped_process_of_this_machine_keeps_its_lease(tmp_path):
+    started = process(tmp_path, "time.sleep(60)")
+    try:
+        os.kill(started.pid, signal.SIGSTOP)
+        time.sleep(0.2)
+        with pytest.raises(Held, match=f"process {started.pid}"):
+            acquire(tmp_path, "it", "another", what="it", stale_after=0.1)
+    finally:
+        started.kill()
+        started.wait()
+
+
+def test_a_process_that_is_gone_but_not_yet_waited_for_holds_nothing(tmp_path):
+    started = process(tmp_path, "os._exit(0)")
+    time.sleep(0.3)
+    acquire(tmp_path, "it", "the next", what="it").release()
+    started.wait()
+
+
+def test_a_process_id_that_was_given_again_holds_nothing(tmp_path):
+    elsewhere(tmp_path, machine=leases._machine(), born="1")
+    assert holder(tmp_path, "it") is None
+    acquire(tmp_path, "it", "the next", what="it").release()
+
+
+def test_a_child_that_was_forked_releases_nothing(tmp_path):
+    with acquire(tmp_path, "it", "a search", what="it") as lease:
+        child = os.fork()
+        if child == 0:
+            lease.release()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert holder(tmp_path, "it") is not None
+
+
+def test_an_owner_elsewhere_keeps_others_out_while_its_heart_beats(tmp_path):
+    owner, path = elsewhere(tmp_path)
+    stop = threading.Event()
+
+    def beat():
+        for count in range(1, 1000):
+            if stop.wait(0.1):
+                return
+            leases._replace(path, dataclasses.replace(owner, beat=count))
+
+    heart = threading.Thread(target=beat)
+    heart.start()
+    said = []
+    try:
+        with pytest.raises(Held, match=r"process .* on far"):
+            acquire(tmp_path, "it", "another", what="the search", say=said.append, stale_after=5)
+    finally:
+        stop.set()
+        heart.join()
+    assert len(said) == 1
+    assert "waiting up to 5 s to see whether it is alive" in said[0]
+
+
+def test_an_owner_elsewhere_whose_heart_stands_still_is_gone(tmp_path):
+    elsewhere(tmp_path)
+    began = time.monotonic()
+    with acquire(tmp_path, "it", "the next", what="it", **FAST):
+        assert time.monotonic() - began >= FAST["stale_after"]
+        assert files(tmp_path) == [".it.lease-00000002"]
+
+
+def test_no_clock_decides(tmp_path, monkeypatch):
+    """An hour back, and an hour ahead: neither makes an owner die nor live."""
+    past, now = time.time() - 3600, time.time
+    with acquire(tmp_path, "here", "a search", what="it"):
+        for path in tmp_path.iterdir():
+            os.utime(path, (past, past))
+        monkeypatch.setattr(time, "time", lambda: now() + 7200)
+        assert try_acquire(tmp_path, "here", "another") is None
+    _, path = elsewhere(tmp_path, since="2000-01-01 00:00:00+00:00")
+    os.utime(path, (past, past))
+    assert try_acquire(tmp_path, "it", "another", stale_after=0.3) is None
+    monkeypatch.setattr(time, "time", lambda: now() - 3600)
+    time.sleep(0.35)
+    assert try_acquire(tmp_path, "it", "another", stale_after=0.3) is not None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff\xfe", b"null"])
+def test_a_file_that_cannot_be_read_counts_until_it_stops_changing(tmp_path, content):
+    (tmp_path / ".it.lease-00000003").write_bytes(content)
+    assert try_acquire(tmp_path, "it", "another", stale_after=0.1) is None
+    time.sleep(0.15)
+    with try_acquire(tmp_path, "it", "another", stale_after=0.1):
+        assert files(tmp_path) == [".it.lease-00000004"]
+
+
+def test_a_file_system_without_hard_links_serves_too(tmp_path, monkeypatch):
+    def refuse(*words):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with acquire(tmp_path, "it", "a search", what="it"):
+        assert try_acquire(tmp_path, "it", "another") is None
+    with try_acquire(tmp_path, "it", "another"):
+        assert len(files(tmp_path)) == 1
+
+
+def test_a_lease_that_was_taken_over_is_lost_and_its_new_owner_is_left_alone(tmp_path):
+    lost = threading.Event()
+    lease = try_acquire(tmp_path, "it", "a search", on_lost=lost.set, beat_every=0.02)
+    _, path = elsewhere(tmp_path, 2)
+    assert lost.wait(5)
+    assert lease.lost
+    lease.release()
+    assert path.exists()
+
+
+def test_a_contender_that_gives_up_again_takes_nothing_away(tmp_path):
+    with try_acquire(tmp_path, "it", "a search", beat_every=0.05) as lease:
+        for generation in range(2, 6):
+            _, path = elsewhere(tmp_path, generation)
+            time.sleep(0.04)
+            path.unlink()
+        time.sleep(0.2)
+        assert not lease.lost
+
+
+def test_a_lease_file_that_somebody_removed_comes_back(tmp_path):
+    with try_acquire(tmp_path, "it", "a search", beat_every=0.02):
+        (tmp_path / ".it.lease-00000001").unlink()
+        time.sleep(0.2)
+        assert holder(tmp_path, "it") is not None
+
+
+def test_temporary_files_of_killed_processes_are_removed_an_hour_later(tmp_path):
+    for name, age in (("old", 4000), ("young", 10)):
+        path = tmp_path / f".it.lease-00000001.{name}.tmp"
+        path.write_text("")
+        os.utime(path, (time.time() - age, time.time() - age))
+    try_acquire(tmp_path, "it", "a search").release()
+    assert files(tmp_path) == [".it.lease-00000001.young.tmp"]
+
+
+def test_a_place_that_is_no_directory_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file"):
+        try_acquire(tmp_path / "file", "it", "a search")
