@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
+from collections.abc import Iterator
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ctkd_search.models.network import TappedNetwork
@@ -19,13 +22,25 @@ def parameters(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+@contextlib.contextmanager
+def _unfused() -> Iterator[None]:
+    """Attention is computed by products of matrices, which are counted; torch counts no fused kernel on the CPU."""
+    was_enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_enabled)
+
+
 def multiply_adds(network: TappedNetwork, geometry: Geometry) -> int:
-    """Multiplications, each with its addition, in convolutions and linear layers for one image."""
+    """Multiplications, each with its addition, in convolutions, linear layers and attention for one image."""
     was_training = network.training
     network.eval()
     device = next(network.parameters()).device
     image = torch.zeros(1, geometry.channels, geometry.image_size, geometry.image_size, device=device)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with _unfused(), FlopCounterMode(display=False) as counter, torch.no_grad():
         network(image)
     network.train(was_training)
     # Torch counts the multiplication and the addition apart.

@@ -90,3 +90,90 @@ def test_costs_are_told_by_the_names_that_limits_have():
     assert set(found) == {"params", "multiply_adds", "latency_ms"}
     assert (found["params"], found["multiply_adds"]) == (78_042, by_hand("resnet8", geometry))
     assert found["latency_ms"] > 0
+
+
+# Multiply-adds in billions as torchvision publishes them with its weights; of timm's, counted by hand from the number of
+# tokens, their width and the depth (mobilevit_s: as it is without fused attention).
+PUBLISHED_ADDS = {
+    ("torchvision/vit_b_16", 224): 17.564,
+    ("torchvision/swin_t", 224): 4.491,
+    ("torchvision/convnext_tiny", 224): 4.456,
+    ("torchvision/resnet50", 224): 4.089,
+    ("torchvision/mobilenet_v3_small", 224): 0.057,
+    ("timm/vit_tiny_patch16_224", 224): 1.254,
+    ("timm/mobilevit_s", 256): 2.001,
+}
+# Those that are built and run on the CPU too, where attention is fused unless it is told not to be.
+ON_CPU = ("timm/vit_tiny_patch16_224", "timm/mobilevit_s", "torchvision/mobilenet_v3_small")
+
+
+@pytest.mark.parametrize(("name", "size"), PUBLISHED_ADDS)
+def test_multiply_adds_of_transformers_hold_their_attention(name, size):
+    geometry = Geometry(1000, 3, size)
+    devices = ("meta", "cpu") if name in ON_CPU else ("meta",)
+    for device in devices:
+        with torch.device(device):
+            network = build(name, geometry, seed=0, published=False).to(device)
+        assert multiply_adds(network, geometry) / 1e9 == pytest.approx(PUBLISHED_ADDS[name, size], abs=6e-4), device
+
+
+def test_attention_of_torch_s_own_layers_is_counted_by_hand():
+    # Its fast path is one operation that holds its projections too; one layer of torchvision's transformers.
+    width, tokens = 12, 16
+    layer = nn.MultiheadAttention(width, 3, batch_first=True)
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = layer
+
+        def forward(self, images):
+            found = images.flatten(2).transpose(1, 2)
+            return self.attention(found, found, found, need_weights=False)[0]
+
+    fast = torch.backends.mha.get_fastpath_enabled()
+    projections, products = 4 * tokens * width**2, 2 * tokens**2 * width
+    assert multiply_adds(Tokens(), Geometry(2, width, 4)) == projections + products
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+
+
+def test_multiply_adds_of_one_transformer_by_hand():
+    # 197 tokens of 192 channels, 12 blocks: projections, products of queries with keys and with values, two linear layers.
+    tokens, width = 197, 192
+    block = 4 * tokens * width**2 + 2 * tokens**2 * width + 8 * tokens * width**2
+    by_hand = 196 * 3 * 16**2 * width + 12 * block + 1000 * width
+    assert by_hand / 1e9 == pytest.approx(PUBLISHED_ADDS["timm/vit_tiny_patch16_224", 224], abs=6e-4)
+
+
+# What the convolutional families counted before attention was looked at, with 100 classes and 3 channels of 32 pixels.
+CONVOLUTIONAL = {
+    "wrn-16-1": 26_663_168,
+    "wrn-16-2": 101_118_464,
+    "wrn-40-1": 83_286_272,
+    "wrn-40-2": 327_610_880,
+    "resnet8": 12_507_392,
+    "resnet14": 26_663_168,
+    "resnet20": 40_818_944,
+    "resnet32": 69_130_496,
+    "resnet44": 97_442_048,
+    "resnet56": 125_753_600,
+    "resnet8x4": 177_071_104,
+    "resnet18": 555_468_800,
+    "resnet34": 1_159_448_576,
+    "resnet50": 1_298_014_208,
+    "vgg8": 96_192_512,
+    "vgg11": 209_438_720,
+    "vgg13": 284_936_192,
+    "vgg16": 398_182_400,
+    "mobilenetv2-0.5": 6_523_648,
+    "shufflenetv1": 38_691_456,
+    "shufflenetv2": 44_504_448,
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_multiply_adds_of_convolutional_networks_are_as_ever(name):
+    geometry = Geometry(100, 3, 32)
+    with torch.device("meta"):
+        network = build(name, geometry, seed=0).to("meta")
+    assert multiply_adds(network, geometry) == CONVOLUTIONAL[name]
