@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 from ctkd_search.distill.methods.parameter import Parameter
 from ctkd_search.errors import UserError
 from ctkd_search.models.names import elsewhere
 from ctkd_search.models.registry import MIN_SIZE, Geometry, describe, maps
 from ctkd_search.pairs import split_pair
-
-
-class Circumstances(NamedTuple):
-    """What defaults depend on.
-
-    Attributes:
-        layers: The feature maps that teacher and student both have, from 1.
-        growth: Positions of their first map, compared at the smaller one's size, over those that it has for images of
-            the side that a default is for.
-    """
-
-    layers: tuple[int, ...]
-    growth: float
 
 
 def depends_on_pair(parameter: Parameter) -> bool:
@@ -43,24 +30,28 @@ def default_of(parameter: Parameter, pair: str, geometry: Geometry | None) -> An
         UserError: The default depends on the pair, and there is no such architecture.
     """
     if parameter.all_layers:
-        return _circumstances(pair, geometry, None).layers
+        return _layers(pair, geometry, parameter.least_positions)
     if parameter.side is None or geometry is None:
         return parameter.default
-    return parameter.default * _circumstances(pair, geometry, parameter.side).growth
+    return parameter.default * _growth(split_pair(pair), geometry, parameter.side)
 
 
 @functools.lru_cache(maxsize=1024)
-def _circumstances(pair: str, geometry: Geometry | None, side: int | None) -> Circumstances:
+def _layers(pair: str, geometry: Geometry | None, least_positions: int) -> tuple[int, ...]:
+    """The feature maps that both networks have; of them those that are large enough, if there is such a one."""
     names = split_pair(pair)
     teacher, student = (describe(name, geometry) for name in names)
     layers = tuple(layer for layer in teacher.layers if layer in student.layers)
-    if geometry is None or side is None:
-        return Circumstances(layers, 1.0)
-    return Circumstances(layers, _growth(names, geometry, side))
+    if geometry is None or least_positions == 1:
+        return layers
+    shapes = [maps(name, geometry) for name in names]
+    large = tuple(layer for layer in layers if min(own[layer - 1].side for own in shapes) ** 2 >= least_positions)
+    return large or layers
 
 
+@functools.lru_cache(maxsize=1024)
 def _growth(names: tuple[str, ...], geometry: Geometry, side: int) -> float:
-    """Positions of the first map of a pair over those that it has for images of `side` pixels.
+    """Positions of the first map of a pair, the smaller one's, over those that it has for images of `side` pixels.
 
     Where a network is made elsewhere and takes no such images, and of the user's own code, which may be made for just
     these images, they are those of the images themselves.

@@ -19,6 +19,7 @@ from ctkd_search.defaults import default_of
 from ctkd_search.distill.methods.base import Method, Needs, Parameter, make_method
 from ctkd_search.distill.methods.parameter import allows
 from ctkd_search.distributions import Constant, Entry, Number, parse, show
+from ctkd_search.effects import baseline_fault, trial_faults
 from ctkd_search.errors import UserError
 from ctkd_search.mlflow_store import uri_fault
 from ctkd_search.pairs import split_pair
@@ -209,6 +210,9 @@ class _Reader:
         entries = self._entries(train)
         budget = self._budget(entries)
         self._check_nesterov(train, entries)
+        if self.geometry and not document.problems:
+            for key, message in trial_faults(entries, self.geometry, budget.epochs).items():
+                self.fault(place_of(key), message)
         teachers = self._teachers(entries)
         pairs = possible_values(entries.get("pair"), PAIR) if "pair" not in self.faulty else ()
         students = [split_pair(pair).student for pair in pairs]
@@ -240,8 +244,12 @@ class _Reader:
         for number, name in enumerate(self.document.data.get("baselines") or ()):
             for pair in space.pairs():
                 config = baseline_config(space, name, pair)
-                if fault := pair_fault(pair, [make_method(config.method)], self.geometry):
+                made = make_method(config.method)
+                if fault := pair_fault(pair, [made], self.geometry):
                     self.fault(("baselines", number), f"{name} does not go with {fault}")
+                    break
+                if self.geometry and (fault := baseline_fault(made, pair, self.geometry, config.epochs)):
+                    self.fault(("baselines", number), f"{name} {fault}")
                     break
                 if fault := anchors_fault(config):
                     self.fault(("baselines", number), f"{name} does not go with teachers.expert.checkpoint: {fault}")

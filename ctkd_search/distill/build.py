@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -61,6 +61,18 @@ def teacher_runs(config: TrialConfig, data: str, device: torch.device, needs: Ne
 def anchor_epoch(share: float, epochs: int) -> int:
     """After how many epochs of a teacher's training an anchor stands."""
     return max(1, round(share * epochs))
+
+
+def anchor_of(epoch: int, epochs: int, anchors: Sequence[float], trained: int) -> int:
+    """After how many epochs of its training the expert is as it teaches in an epoch of the student.
+
+    Args:
+        epoch: The student's epoch, from 0.
+        epochs: How many of them there are, no fewer than anchors.
+        anchors: Shares of the expert's training, each for an equal stretch of the student's epochs.
+        trained: Epochs of the expert's training.
+    """
+    return anchor_epoch(anchors[epoch * len(anchors) // epochs], trained)
 
 
 def load_expert(
@@ -213,6 +225,10 @@ class _Experts:
         self.splits = splits
         self.cache = cache
         self.device = device
+        if len(anchors) > config.epochs:
+            raise UserError(
+                f"each of {len(anchors)} anchors teaches in an epoch of its own, but there are {config.epochs}"
+            )
         self.anchors = anchors
         self._run = expert_run(config, splits.fingerprint, device)
         self._loaded: tuple[int | None, Expert] | None = None
@@ -221,8 +237,8 @@ class _Experts:
         """The anchor of an epoch of the student, as epochs of the expert's training."""
         if not self.anchors:
             return None
-        stretch = epoch * len(self.anchors) // self.config.epochs
-        return anchor_epoch(self.anchors[stretch], self._run.epochs if self._run else self.config.epochs)
+        epochs = self.config.epochs
+        return anchor_of(epoch, epochs, self.anchors, self._run.epochs if self._run else epochs)
 
     def identity(self, epoch: int) -> str:
         """What tells the expert's words from others: its training, or its weights and the precision it computes in."""

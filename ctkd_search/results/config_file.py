@@ -147,6 +147,9 @@ def read_config(path: Path) -> ConfigFile:
     fault = fault or pair_fault(pair, taught, geometry)
     if fault:
         document.fault(("pair",), fault)
+    for made in taught:
+        if fault := made.epochs_fault(epochs):
+            document.fault(("method",), fault)
     if len(document.problems) == 0:
         classes = data.geometry(dataset).classes
         for metric in metrics:
@@ -236,8 +239,14 @@ def _without_none(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_changes(config: TrialConfig, epochs: int | None, seed: int | None) -> TrialConfig:
-    """A config with another number of epochs or another seed, of the stream and of the student."""
+    """A config with another number of epochs or another seed, of the stream and of the student.
+
+    Raises:
+        UserError: The config's method needs more epochs.
+    """
     changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+    if epochs is not None and (fault := make_method(config.method).epochs_fault(epochs)):
+        raise UserError(f"--epochs {epochs}: {config.method['name']} cannot be trained for so few; {fault}")
     if seed is not None:
         changes |= {"seed": seed, "student_seed": None}
     return dataclasses.replace(config, **changes)

@@ -15,6 +15,7 @@ from ctkd_search.config import TrialConfig, plain
 from ctkd_search.defaults import default_of
 from ctkd_search.distill.methods.base import Parameter, make_method, methods, same_meaning
 from ctkd_search.distributions import Constant
+from ctkd_search.effects import baseline_fault
 from ctkd_search.errors import UserError
 from ctkd_search.pairs import Pair
 from ctkd_search.results.store import BASELINE, FINAL, TrialRecord
@@ -222,5 +223,7 @@ def _fault(config: TrialConfig, name: str) -> str | None:
     fault = anchors_fault(beside)
     if fault:
         return f"does not go with the expert ({fault})"
-    fault = pair_fault(_pair(config), [made], data.geometry(config.dataset))
-    return f"does not go with the pair ({fault})" if fault else None
+    pair, geometry = _pair(config), data.geometry(config.dataset)
+    if fault := pair_fault(pair, [made], geometry):
+        return f"does not go with the pair ({fault})"
+    return baseline_fault(made, pair, geometry, beside.epochs)

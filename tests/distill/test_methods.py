@@ -81,14 +81,15 @@ def other_values(parameter, value):
 class Classroom:
     """A method with what it builds around a student, and a lesson that holds what it needs and nothing else."""
 
-    def __init__(self, values, seed=0):
+    def __init__(self, values, seed=0, geometry=GEOMETRY, pairs=PAIRS, epochs=EPOCHS):
         self.method = make_method(values)
-        pairs = [(describe(teacher), describe(student)) for teacher, student in PAIRS]
+        self.geometry, self.epochs = geometry, epochs
+        pairs = [(describe(teacher), describe(student)) for teacher, student in pairs]
         teacher, student = next(pair for pair in pairs if self.method.fault(*pair) is None)
         self.teacher, self.architecture = teacher.name, student.name
-        self.expert = build(teacher.name, GEOMETRY, seed=1).eval().requires_grad_(False)
-        self.student = place(build(student.name, GEOMETRY, seed=seed), CPU)
-        context = Context(teacher, student, GEOMETRY, seed, EPOCHS, CPU, lambda: self.expert)
+        self.expert = build(teacher.name, geometry, seed=1).eval().requires_grad_(False)
+        self.student = place(build(student.name, geometry, seed=seed), CPU)
+        context = Context(teacher, student, geometry, seed, epochs, CPU, lambda: self.expert)
         self.network = place(self.method.around(self.student, context), CPU)
         self.recipe = Recipe(batch_size=12, lr=0.01, precision="float32")
 
@@ -97,17 +98,18 @@ class Classroom:
         anchors = self.method.needs.anchors
         if not anchors:
             return self.expert
-        share = anchors[epoch * len(anchors) // EPOCHS]
-        return build(self.teacher, GEOMETRY, seed=round(1000 * share)).eval().requires_grad_(False)
+        share = anchors[epoch * len(anchors) // self.epochs]
+        return build(self.teacher, self.geometry, seed=round(1000 * share)).eval().requires_grad_(False)
 
     def lesson(self, number=0, epoch=0):
         generator = torch.Generator().manual_seed(number)
-        images = torch.randn(12, 1, 8, 8, generator=generator)
+        classes, channels, size = self.geometry
+        images = torch.randn(12, channels, size, size, generator=generator)
         logits, maps = self.expert_of(epoch)(images)
         needs = self.method.needs
-        scratch = torch.randn(12, 10, generator=generator) if needs.scratch else None
+        scratch = torch.randn(12, classes, generator=generator) if needs.scratch else None
         said = {request: _answer(request, logits, maps) for request in needs.expert}
-        return Lesson(images, torch.arange(12) % 10, scratch, said)
+        return Lesson(images, torch.arange(12) % classes, scratch, said)
 
     def terms(self, number=0, epoch=0):
         lesson = self.lesson(number, epoch)
@@ -117,13 +119,13 @@ class Classroom:
         return StudentStep(self.network, self.method, self.recipe, CPU)
 
 
-def trajectory(values):
+def trajectory(values, steps=3, **where):
     """The terms at the beginning of each epoch, as numbers; nothing is trained, so that only the method acts."""
-    room = Classroom(values)
+    room = Classroom(values, **where)
     found = []
-    for epoch in range(EPOCHS):
-        room.method.begin_epoch(epoch, EPOCHS)
-        found += [{key: term.item() for key, term in room.terms(step, epoch).items()} for step in range(3)]
+    for epoch in range(room.epochs):
+        room.method.begin_epoch(epoch, room.epochs)
+        found += [{key: term.item() for key, term in room.terms(step, epoch).items()} for step in range(steps)]
     return found
 
 

@@ -1,6 +1,7 @@
 """Route constrained optimization: which anchor teaches when, and that it is the teacher as it was then."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ import torch
 from oracles import draw, numpy_kl, softmax
 from tiny import CPU, TINY, assert_same_bits, copied, prepared_trainer
 
-from ctkd_search.distill.build import anchor_epoch
+from ctkd_search.distill.build import anchor_epoch, anchor_of, make_trainer
 from ctkd_search.distill.methods.base import LOGITS, Answer, make_method
 from ctkd_search.distill.recording import make_stream, scratch_run, start_teacher
 from ctkd_search.distill.teachers import Lesson
+from ctkd_search.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -44,6 +46,43 @@ def test_anchors_stand_at_equal_distances_to_the_end(anchors, epochs):
     assert [anchor_epoch(share, 60) for share in needs.anchors] == epochs
     assert needs.expert == (LOGITS,)
     assert make_method({"name": "rco", "weight": 0.0}).needs.anchors == ()
+
+
+@pytest.mark.parametrize(
+    ("anchors", "epochs", "heard"),
+    [
+        (2, 2, [1, 2]),
+        (2, 3, [2, 2, 3]),
+        (3, 3, [1, 2, 3]),
+        (3, 4, [1, 1, 3, 4]),
+        (4, 6, [2, 2, 3, 4, 4, 6]),
+        (4, 9, [2, 2, 2, 4, 4, 7, 7, 9, 9]),
+    ],
+)
+def test_each_epoch_hears_one_anchor_and_the_last_hears_the_end(anchors, epochs, heard):
+    method = make_method({"name": "rco", "anchors": anchors})
+    assert method.epochs_fault(epochs) is None
+    found = [anchor_of(epoch, epochs, method.needs.anchors, epochs) for epoch in range(epochs)]
+    assert found == heard
+
+
+def test_whatever_the_numbers_no_anchor_is_left_out_and_none_comes_twice():
+    for epochs in range(2, 40):
+        for anchors in range(2, epochs + 1):
+            shares = make_method({"name": "rco", "anchors": anchors}).needs.anchors
+            found = [anchor_of(epoch, epochs, shares, epochs) for epoch in range(epochs)]
+            assert found == sorted(found)
+            assert (len(set(found)), found[-1]) == (anchors, epochs)
+
+
+@pytest.mark.parametrize(("anchors", "epochs"), [(4, 3), (3, 2), (10, 9)])
+def test_more_anchors_than_epochs_are_refused(anchors, epochs, splits, cache):
+    method = {"name": "rco", "anchors": anchors, "temperature": 3.0, "weight": 0.7}
+    said = f"anchors must be at most the epochs {epochs}, .* but got {anchors}"
+    assert re.match(said, make_method(method).epochs_fault(epochs))
+    assert make_method({**method, "weight": 0.0}).epochs_fault(epochs) is None
+    with pytest.raises(UserError, match=f"each of {anchors} anchors teaches in an epoch of its own, .* {epochs}"):
+        make_trainer(dataclasses.replace(CONFIG, epochs=epochs, method=method), splits, cache, CPU)
 
 
 def teacher_after(epochs, splits):

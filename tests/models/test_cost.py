@@ -92,8 +92,8 @@ def test_costs_are_told_by_the_names_that_limits_have():
     assert found["latency_ms"] > 0
 
 
-# Multiply-adds in billions as torchvision publishes them with its weights; of timm's, counted by hand from the number of
-# tokens, their width and the depth (mobilevit_s: as it is without fused attention).
+# Multiply-adds in billions as torchvision publishes them with its weights; timm's vit_tiny is counted by hand below, and
+# mobilevit_s was counted without fused attention.
 PUBLISHED_ADDS = {
     ("torchvision/vit_b_16", 224): 17.564,
     ("torchvision/swin_t", 224): 4.491,
@@ -138,7 +138,7 @@ def test_attention_of_torch_s_own_layers_is_counted_by_hand():
 
 
 def test_multiply_adds_of_one_transformer_by_hand():
-    # 197 tokens of 192 channels, 12 blocks: projections, products of queries with keys and with values, two linear layers.
+    # 197 tokens of 192 channels, 12 blocks: projections, queries with keys and with values, two linear layers.
     tokens, width = 197, 192
     block = 4 * tokens * width**2 + 2 * tokens**2 * width + 8 * tokens * width**2
     by_hand = 196 * 3 * 16**2 * width + 12 * block + 1000 * width

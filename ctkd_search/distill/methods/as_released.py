@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from ctkd_search.distill.methods.base import Answer, Baseline, Method, Needs, Parameter, Request, only
-from ctkd_search.distill.methods.ctkd import CTKD
+from ctkd_search.distill.methods.ctkd import CTKD, attention_faults
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ctkd_search.distill.around import Around, Context
+    from ctkd_search.distill.methods.setting import Setting
     from ctkd_search.distill.teachers import Lesson
     from ctkd_search.models.network import TappedNetwork
     from ctkd_search.models.registry import Architecture
@@ -48,6 +49,12 @@ class AsReleased(Method):
             both = f"{teacher.name} and {student.name}"
             return f"{both} do not begin with the same convolution, so that none can be shared"
         return super().fault(teacher, student)
+
+    def idle(self, setting: Setting) -> dict[str, str]:
+        """Attention at maps of one position; those that are compared are both the teacher's."""
+        layers = self.values["attention_layers"] if self.values["beta"] > 0 else ()
+        sides = {layer: found.side for layer, found in enumerate(setting.teacher_maps, start=1)}
+        return attention_faults(layers, sides)
 
     def around(self, student: TappedNetwork, context: Context) -> Around:
         """The student, and a scratch teacher over its first convolution."""

@@ -15,7 +15,9 @@ Adding a method is adding a module to this package that defines ``METHOD``, a su
 5.  What depends on the epoch is set in ``begin_epoch`` with ``set_number``, under a name listed in ``scheduled``. What
     is drawn at random is drawn from a `ctkd_search.distill.around.Draws` inside of the `Around`, whose state is kept
     with the trial's. A method that chooses on the host what a step computes says so with ``captured = False``.
-6.  ``fault`` refuses pairs that it cannot teach; ``baselines`` names settings worth comparing a search with.
+6.  ``fault`` refuses pairs that it cannot teach, ``epochs_fault`` trials that are too short; ``idle`` says which
+    parameters have no effect for a pair, its images or so few epochs, so that a space that varies them is refused.
+    ``baselines`` names settings worth comparing a search with.
 
 ``tests/distill/test_methods.py`` holds every method to this by its declarations alone.
 """
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ctkd_search.distill.around import Around, Context
+    from ctkd_search.distill.methods.setting import Setting
     from ctkd_search.distill.teachers import Lesson
     from ctkd_search.models.network import TappedNetwork
     from ctkd_search.models.registry import Architecture
@@ -240,6 +243,17 @@ class Method(ABC):
                 if layer not in network.layers:
                     return f"{network.name} has no layer {layer}; it has {','.join(map(str, network.layers))}"
         return None
+
+    def epochs_fault(self, epochs: int) -> str | None:
+        """Why trials of so many epochs are too short for these values, or None."""
+        return None
+
+    def idle(self, setting: Setting) -> dict[str, str]:
+        """The parameters whose values change nothing in a setting, each with the reason.
+
+        Those that have no effect because of another parameter's value say so in ``only_with``.
+        """
+        return {}
 
     def in_words(self) -> list[str]:
         """What it does with these values, in sentences."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ctkd_search.config import Range
@@ -10,9 +11,29 @@ from ctkd_search.distill.methods.base import ABOVE_ZERO, LOGITS, Answer, Baselin
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ctkd_search.distill.methods.setting import Setting
     from ctkd_search.distill.teachers import Lesson
 
 _SCHEDULES = ("constant", "linear", "first")
+_ONE_EPOCH = "there is one epoch, which begins with the whole weight"
+
+
+def attention_faults(layers: Sequence[int], sides: Mapping[int, int]) -> dict[str, str]:
+    """The parameters of an attention loss that have no effect: a map of one position is 1 once it is normalised.
+
+    Args:
+        layers: The compared layers.
+        sides: Side of the map at which each layer is compared.
+    """
+    single = [str(layer) for layer in layers if sides.get(layer) == 1]
+    if not single:
+        return {}
+    several = "s" if len(single) > 1 else ""
+    reason = f"the map{several} of layer{several} {', '.join(single)} {'have' if several else 'has'} one position, "
+    reason += "and a normalised map of one position is always 1"
+    left = [str(layer) for layer, side in sides.items() if side > 1]
+    found = {"attention_layers": reason + (f"; layers with more: {', '.join(left)}" if left else "")}
+    return found if left else {**found, "beta": reason}
 
 
 def _schedule(weight: str, what: str) -> tuple[Parameter, Parameter]:
@@ -80,6 +101,7 @@ class CTKD(Method):
             kind="layers",
             only_with={"beta": ABOVE_ZERO},
             all_layers=True,
+            least_positions=2,
         ),
         Parameter(
             "expert_kd",
@@ -114,6 +136,15 @@ class CTKD(Method):
         layers = self.values["attention_layers"] if self.weighs("beta") else ()
         attention = tuple(Request("attention", layer) for layer in layers)
         return Needs(self.weighs("alpha"), attention + ((LOGITS,) if self.weighs("expert_kd") else ()))
+
+    def idle(self, setting: Setting) -> dict[str, str]:
+        """Attention at maps of one position, and schedules over one epoch."""
+        layers = self.values["attention_layers"] if self.weighs("beta") else ()
+        found = attention_faults(layers, setting.compared_sides())
+        if setting.epochs == 1:
+            scheduled = (f"{weight}_{what}" for weight in ("alpha", "beta") for what in ("schedule", "share"))
+            found |= {name: _ONE_EPOCH for name in scheduled if name in self.values}
+        return found
 
     def essence(self) -> dict[str, Any]:
         """Without its expert or its scratch teacher, the method that does without them."""

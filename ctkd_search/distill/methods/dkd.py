@@ -10,7 +10,10 @@ from ctkd_search.distill.methods.base import ABOVE_ZERO, LOGITS, Answer, Baselin
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ctkd_search.distill.methods.setting import Setting
     from ctkd_search.distill.teachers import Lesson
+
+_AT_ONCE = "of {} epochs it is one at most, and the weights are whole from the first epoch on"
 
 
 class DKD(Method):
@@ -55,6 +58,15 @@ class DKD(Method):
     def needs(self) -> Needs:
         """The expert's logits; nothing if both weights are 0."""
         return Needs(expert=(LOGITS,) if self.values["alpha"] > 0 or self.values["beta"] > 0 else ())
+
+    def idle(self, setting: Setting) -> dict[str, str]:
+        """Of two classes one alone is wrong, so that nothing is to be told among them: what is left is KD."""
+        found = {}
+        if setting.classes == 2:
+            found["beta"] = "of two classes only one is wrong, so that the divergence among those is always 0"
+        if 0 < self.values["warmup_share"] * setting.epochs <= 1:
+            found["warmup_share"] = _AT_ONCE.format(setting.epochs)
+        return found
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Sets the share of the weights that the warm-up has reached."""

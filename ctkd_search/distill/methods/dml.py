@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ctkd_search.distill.around import Around, Context
+    from ctkd_search.distill.methods.setting import Setting
     from ctkd_search.distill.teachers import Lesson
     from ctkd_search.models.network import TappedNetwork
 
@@ -49,6 +50,12 @@ class DML(Method):
     def needs(self) -> Needs:
         """Nothing: what the peer says depends on the student, so that it cannot have been recorded."""
         return Needs()
+
+    def idle(self, setting: Setting) -> dict[str, str]:
+        """Which peer, where both networks of the pair have one architecture."""
+        if setting.teacher.name == setting.student.name:
+            return {"peer": f"teacher and student are both {setting.student.name}"}
+        return {}
 
     def around(self, student: TappedNetwork, context: Context) -> TappedNetwork | Around:
         """The student with its peer, unless they do not learn from each other."""

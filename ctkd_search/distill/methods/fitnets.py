@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ctkd_search.distill.around import Around, Context
+    from ctkd_search.distill.methods.setting import Setting
     from ctkd_search.distill.teachers import Lesson
     from ctkd_search.models.network import TappedNetwork
 
@@ -98,6 +99,13 @@ class FitNets(KD):
         from ctkd_search.distill.beside import Bridged
 
         return Bridged(student, context, self.layers, normalised=True)
+
+    def idle(self, setting: Setting) -> dict[str, str]:
+        """The second of two stages, where there is one epoch."""
+        if setting.epochs > 1 or not self.in_stages:
+            return {}
+        reason = "there is one epoch, in which the stage of KD never comes"
+        return dict.fromkeys(("hint_share", *(item.name for item in KD.parameters)), reason)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Sets which stage it is."""

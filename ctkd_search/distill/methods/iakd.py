@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ctkd_search.distill.around import Around, Context
+    from ctkd_search.distill.methods.setting import Setting
     from ctkd_search.distill.teachers import Lesson
     from ctkd_search.models.network import TappedNetwork
     from ctkd_search.models.registry import Architecture
@@ -123,6 +124,19 @@ class IAKD(Method):
                 "schedule": "constant",
             }
         return told
+
+    def idle(self, setting: Setting) -> dict[str, str]:
+        """A schedule that has no second epoch, and bridges between blocks of equal widths."""
+        found: dict[str, str] = {}
+        if self.values["bridge"] and self.fault(setting.teacher, setting.student) is None:
+            both = ((_stage(setting.teacher, stage), _stage(setting.student, stage)) for stage in self.values["stages"])
+            if self.swaps and all(theirs.widths == ours.widths for theirs, ours in both):
+                found["bridge"] = "the blocks have the same widths, so that nothing is to be joined"
+        cycles = self.values["cycles"] if self.values["schedule"] == "review" else 1
+        if self._changes and cycles >= setting.epochs:
+            reason = f"{cycles} cycle{'s' * (cycles > 1)} in {setting.epochs} leave each one epoch at most, its first"
+            found |= dict.fromkeys(("schedule", "end_probability", *["cycles"] * (cycles > 1)), reason)
+        return found
 
     @property
     def needs(self) -> Needs:

@@ -31,6 +31,7 @@ class Parameter:
             of a feature map, which shrinks as they become more; None elsewhere. See `ctkd_search.defaults`.
         all_layers: Whether its default is all feature maps that teacher and student both have, for ``layers``;
             `default` is what that is where they have three.
+        least_positions: Positions that the map of a layer must have to be among these, where the pair has such a map.
     """
 
     name: str
@@ -45,12 +46,14 @@ class Parameter:
     term: str = ""
     side: int | None = None
     all_layers: bool = False
+    least_positions: int = 1
 
     @property
     def default_note(self) -> str:
         """How its default depends on the networks and the images; empty where it does not."""
         if self.all_layers:
-            return "left out, all that both networks have"
+            needed = f", of {self.least_positions} positions or more" if self.least_positions > 1 else ""
+            return f"left out, all that both networks have{needed}"
         if self.side is None:
             return ""
         return f"the default is for images of {self.side} pixels a side, and grows with the positions of the maps"

@@ -39,6 +39,15 @@ class RCO(KD):
         Baseline("rco", "the expert's predictions along its own training (Jin et al., arXiv 1904.09149)"),
     )
 
+    def epochs_fault(self, epochs: int) -> str | None:
+        """An anchor needs an epoch of its own; otherwise the end of the expert's training would never teach."""
+        anchors = self.values["anchors"]
+        if self.values["weight"] > 0 and anchors > epochs:
+            return (
+                f"anchors must be at most the epochs {epochs}, because each teaches in one at least, but got {anchors}"
+            )
+        return None
+
     @property
     def needs(self) -> Needs:
         """The logits of the anchors; nothing if the weight is 0."""

@@ -1,0 +1,35 @@
+"""What a method's parameters have their effect in: the pair's maps, the classes, the epochs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ctkd_search.models.registry import Architecture, MapShape
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a method is used.
+
+    Attributes:
+        teacher: The pair's teacher.
+        student: The pair's student.
+        teacher_maps: The teacher's feature maps for the images, first layer first.
+        student_maps: The student's.
+        classes: How many classes there are.
+        epochs: Epochs of a trial.
+    """
+
+    teacher: Architecture
+    student: Architecture
+    teacher_maps: tuple[MapShape, ...]
+    student_maps: tuple[MapShape, ...]
+    classes: int
+    epochs: int
+
+    def compared_sides(self) -> dict[int, int]:
+        """Side of the map at which each layer that both networks have is compared: the smaller one's."""
+        both = zip(self.teacher_maps, self.student_maps, strict=False)
+        return {layer: min(theirs.side, ours.side) for layer, (theirs, ours) in enumerate(both, start=1)}
