@@ -11,6 +11,7 @@ from ctkd_search.baselines import baseline_config, baseline_pairs
 from ctkd_search.check.stopping import early_stopping
 from ctkd_search.distill.methods.base import Parameter, make_method
 from ctkd_search.distributions import Constant, show
+from ctkd_search.effects import setting_of
 from ctkd_search.metrics import METRICS
 from ctkd_search.results.leaderboard import clock, plain_table
 from ctkd_search.space import Space
@@ -126,6 +127,18 @@ def _weight_lines(space: Space, runs: Iterable[tuple[str, str]]) -> list[str]:
     return [f"{what} of baselines: {', '.join(dict.fromkeys(shown))}" for what, shown in found.items()]
 
 
+def _idle_lines(space: Space, runs: Iterable[tuple[str, str]]) -> list[str]:
+    """The weights of baselines that have no effect for their pair and the images."""
+    found: dict[str, None] = {}
+    for name, pair in runs:
+        config = baseline_config(space, name, pair)
+        method = make_method(config.method)
+        idle = method.idle(setting_of(pair, data.geometry(space.dataset), config.epochs))
+        weights = [item.name for item in method.effective_parameters() if item.term and item.name in idle]
+        found |= {f"baseline {name}: {weight} has no effect with {pair}; {idle[weight]}": None for weight in weights}
+    return list(found)
+
+
 def _comparison_lines(space: Space) -> list[str]:
     """What is trained beside the trials that Optuna suggests."""
     strategy, epochs = space.strategy, space.budget.epochs
@@ -135,7 +148,7 @@ def _comparison_lines(space: Space) -> list[str]:
         lines.append(
             f"baselines: {', '.join(strategy.baselines)}; {len(runs)} trainings of {epochs} epochs, never stopped early"
         )
-        lines += _weight_lines(space, runs)
+        lines += [*_weight_lines(space, runs), *_idle_lines(space, runs)]
     confirm = strategy.confirm
     if confirm:
         lines.append(

@@ -1,4 +1,4 @@
-"""Every parameter of every method changes the loss for a pair, its images and so many epochs, or says why it does not."""
+"""Every parameter of every method changes the loss for a pair, images and epochs, or says why it does not."""
 
 import pytest
 from test_methods import PAIRS, PARAMETERS, other_values, parameter_of, trajectory, with_effect

@@ -92,7 +92,7 @@ def test_costs_are_told_by_the_names_that_limits_have():
     assert found["latency_ms"] > 0
 
 
-# Multiply-adds in billions as torchvision publishes them with its weights; timm's vit_tiny is counted by hand below, and
+# Billions of multiply-adds as torchvision publishes them with its weights; timm's vit_tiny is counted below, and
 # mobilevit_s was counted without fused attention.
 PUBLISHED_ADDS = {
     ("torchvision/vit_b_16", 224): 17.564,
