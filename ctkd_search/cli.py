@@ -161,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
         help="baselines to train beside it, as in student-alone,dkd, or none (default: student-alone, kd, at, "
         "scratch-only and ctkd-paper where there are several seeds, none where there is one)",
     )
+    train.add_argument("--test-share", help=argparse.SUPPRESS)
     train.add_argument("--resume", action="store_true", help="go on with the newest final training of this config")
     train.add_argument("--device", choices=("cpu", "cuda"), help="where to compute (default: a GPU if there is one)")
     _resource_arguments(train)
@@ -210,6 +211,12 @@ def _space_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("space", type=user_path, metavar="SPACE", help="a YAML file, such as spaces/digits.yaml")
     command.add_argument("--trials", metavar="N", help="trials in all")
     command.add_argument("--epochs", metavar="N", help="epochs of a trial that is not stopped early")
+    command.add_argument(
+        "--test-share",
+        metavar="SHARE",
+        help="share of the images that the search never sees, for the test of the final training, as in 0.2: for your "
+        "own images without test images",
+    )
     command.add_argument(
         "--set",
         dest="overrides",

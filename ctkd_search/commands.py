@@ -38,6 +38,7 @@ def _overrides(options: argparse.Namespace) -> list[str]:
         "trials": "budget.trials",
         "epochs": "budget.epochs",
         "time_budget": "budget.time_budget",
+        "test_share": "dataset.test",
     }
     return [*_given(options, {**keys, **_RESOURCES}), *options.overrides]
 
@@ -150,16 +151,21 @@ def _export_config(options: argparse.Namespace) -> None:
 def predict(options: argparse.Namespace) -> None:
     """Classifies image files."""
     from ctkd_search.mlflow_store import store_uri
-    from ctkd_search.results.predict import as_json, image_files, predict, print_predictions
+    from ctkd_search.results.predict import as_json, check_read, image_files, predict, print_predictions
     from ctkd_search.results.predictor import open_model
 
     files = image_files(options.images)
     predictor = open_model(options.model, store_uri(options.tracking_uri, options.trials_dir))
-    predictions = list(predict(predictor, files, options.top))
+    for note in files.notes:
+        print(note, file=sys.stderr)
+    predictions = list(predict(predictor, files.images, options.top))
+    if all(prediction.error for prediction in predictions):
+        check_read(predictions)
     if options.json:
         print(as_json(predictions))
     else:
         print_predictions(predictions, _console())
+    check_read(predictions)
 
 
 def report(options: argparse.Namespace) -> None:
@@ -176,6 +182,11 @@ def train(options: argparse.Namespace) -> None:
     from ctkd_search.search.machine import on_device
     from ctkd_search.space_file import read_resources
 
+    if options.test_share is not None:
+        raise UserError(
+            "--test-share comes too late for a final training: the search has chosen on all the images that it saw; "
+            "search again with run --test-share, which keeps a share apart beforehand"
+        )
     read = read_config(options.config)
     config = with_changes(read.config, options.epochs, options.seed)
     plan, notes = make_plan(read.name, config, options.seeds, options.new_streams, options.baselines)

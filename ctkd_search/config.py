@@ -256,9 +256,12 @@ class DatasetConfig:
         extra: Whether the additional training images of a data set that has some are learned from too.
         skip_broken: Whether image files that cannot be read are passed over, for data sets of image files.
         options: What the factory of your own data set is called with, by the names of its arguments.
-        validation: Share of each class's training images that is held out of every teacher and student. Left out, it
-            is the data set's own validation split where there is one, and one tenth where there is none.
+        validation: Share of each class's images, those of `test` included, that is held out of every teacher and
+            student. Left out, it is the data set's own validation split where there is one, and one tenth where there
+            is none.
         split_seed: Seed of the draw of the validation images.
+        test: Share of each class's images that the search never sees, for the test of the final training; for data
+            sets of your own without test images. They are the same images whatever `split_seed` is.
     """
 
     name: str
@@ -274,6 +277,7 @@ class DatasetConfig:
     options: dict[str, Any] | None = None
     validation: Fraction | None = None
     split_seed: Seed = 0
+    test: Fraction | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ FOLDER_CLASSES = ("ant", "bee", "cow")
 WORDS = {"n02124075": "Egyptian cat", "n02085620": "crane, bird", "n03126707": "crane, machine", "n00001740": "entity"}
 WNIDS = ("n03126707", "n02124075", "n02085620")
 OWN = "your own"
+# By its first bytes an image, and no more than that.
+BROKEN_IMAGE = b"\x89PNG\r\n\x1a\nno picture"
 
 
 @dataclass(frozen=True)

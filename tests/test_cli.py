@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from layouts import BROKEN_IMAGE
 
 from ctkd_search import __version__, cli
 from ctkd_search.config import plain
@@ -83,7 +84,7 @@ def mistakes(own_directory):
     for split, classes in (("train", ("ant", "bee")), ("test", ("ant",))):
         for name in classes:
             Path("images", split, name).mkdir(parents=True)
-            Path("images", split, name, "1.png").touch()
+            Path("images", split, name, "1.png").write_bytes(BROKEN_IMAGE)
     Path("elsewhere/x").mkdir(parents=True)
 
 

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 import yaml
 from faulty_spaces import FAULTY, FAULTY_STRATEGIES, NUMBERS, OUT_OF_PLACE
+from layouts import BROKEN_IMAGE
 from space_texts import EVERY_FORM, HEAD, SPACES, space
 
 from ctkd_search.config import Recipe, plain
@@ -40,7 +41,13 @@ INEXPRESSIBLE = {
     "a number that is whole, but written with a point": [r"whole number, but got \d+\.0$", r"layer numbers .*\.0\b"],
     "no number at all": ["but got nan"],
     "which code there is": ["there is no module"],
-    "which files there are": ["there is no file", "is not a directory", "none of the training images can be read"],
+    "which files there are": [
+        "there is no file",
+        "is not a directory",
+        "test images of its own",
+        "none of the training images can be read",
+    ],
+    "how many images there are": ["must be at least one image of a class", "must leave at least one image of each"],
     "what a data set asks of its images": ["must be less than the image size", r"must be at least 8"],
     "which networks numbers make": ["the depth must be", "has no layer", "no architecture"],
     "what the pairs of the space need": [
@@ -115,8 +122,8 @@ OPTIONAL_SECTIONS = sorted(set(SCHEMA["properties"]) - {"name", "dataset", "sear
 def _files(own_directory):
     for folder in ("train/a", "train/b", "test/a", "test/b"):
         (Path("images") / folder).mkdir(parents=True)
-        for number in range(2):
-            (Path("images") / folder / f"{number}.png").touch()
+        for number in range(5):
+            (Path("images") / folder / f"{number}.png").write_bytes(BROKEN_IMAGE)
     Path("expert.pt").touch()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from faulty_spaces import FAULTY, FIVE_CLASSES, noted
+from layouts import BROKEN_IMAGE
 from space_texts import SEARCH, space
 
 from ctkd_search.errors import UserError
@@ -25,7 +26,7 @@ def test_five_guesses_of_five_classes_say_nothing():
         for name in "abcde":
             (Path(split) / name).mkdir(parents=True)
             for number in range(2):
-                (Path(split) / name / f"{number}.png").touch()
+                (Path(split) / name / f"{number}.png").write_bytes(BROKEN_IMAGE)
     assert_refused(FIVE_CLASSES)
 
 

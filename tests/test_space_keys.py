@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from layouts import BROKEN_IMAGE
 from space_texts import HEAD, SEARCH, SPACES, draws, space
 
 from ctkd_search.config import Augment, DatasetConfig, ExpertConfig, Recipe, TeachersConfig, plain
@@ -66,6 +68,7 @@ OTHER = {
     "loading": "streamed",
     "workers": 1,
     "resized_crop": [0.5, 1.0],
+    "dataset.test": 0.4,
     "checkpoint": "space.yaml",
     "milestones": [0.5],
     "pair": "torchvision/resnet50 -> torchvision/resnet18",
@@ -139,6 +142,9 @@ def test_no_key_that_a_space_may_have_is_ignored(place, value):
         base += ["dataset.name=svhn"]
     if place[-1] in {"image_size", "channels", "resize", "loading", "workers", "skip_broken", "resized_crop"}:
         base += [f"dataset={{name: folder, image_size: 32, channels: 3, root: {folder_of_images()}}}"]
+    if place == ("dataset", "test"):
+        base += [f"dataset={{name: folder, image_size: 32, channels: 3, root: {folder_of_images()}}}"]
+        shutil.rmtree("images/test")
     if place[-1] == "options":
         base += ["dataset={name: 'layouts:own_data', options: {root: images}}"]
     base += [BESIDE[place[-1]]] if place[-1] in BESIDE else []
@@ -151,8 +157,8 @@ def folder_of_images():
     """A folder laid out for images, in this directory."""
     for name in ("train/a", "train/b", "test/a", "test/b"):
         (Path("images") / name).mkdir(parents=True, exist_ok=True)
-        for number in range(2):
-            (Path("images") / name / f"{number}.png").touch()
+        for number in range(5):
+            (Path("images") / name / f"{number}.png").write_bytes(BROKEN_IMAGE)
     return Path("images")
 
 

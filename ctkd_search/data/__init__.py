@@ -17,9 +17,12 @@ from ctkd_search.data.registry import (
     load_test,
     load_train,
     names,
+    notes,
     problems,
+    recognised,
     resolved,
     sizes,
+    test_fault,
 )
 
 __all__ = [
@@ -36,7 +39,10 @@ __all__ = [
     "load_test",
     "load_train",
     "names",
+    "notes",
     "problems",
+    "recognised",
     "resolved",
     "sizes",
+    "test_fault",
 ]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 from ctkd_search.data.watching import watcher
@@ -112,13 +116,50 @@ def open_upright(path: str | os.PathLike[str], channels: int) -> Image.Image:
     Raises:
         BrokenImage: It is no image, or a broken one.
     """
+    try:
+        with open_image(path) as image:
+            return upright(image, channels)
+    except unreadable_errors() as error:
+        raise BrokenImage(path, _reason(error)) from None
+
+
+def _reason(error: BaseException) -> str:
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            return upright(image, channels)
-    except (OSError, ValueError, TypeError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise BrokenImage(path, error) from None
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; shrink it"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "it is no image that Pillow reads"
+    return str(error) or type(error).__name__
+
+
+@functools.cache
+def _pillow() -> ModuleType:
+    """Return Pillow's module, which reads HEIC too where pillow-heif is installed."""
+    from PIL import Image
+
+    from ctkd_search.data.kinds import reads_heic
+
+    # It would be written between our lines; images too large to be read are refused.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    if reads_heic():
+        importlib.import_module("pillow_heif").register_heif_opener()
+    return Image
+
+
+def open_image(path: str | os.PathLike[str]) -> Image.Image:
+    """Open an image file; its pixels are read when they are asked for.
+
+    Raises:
+        unreadable_errors(): It is none, or a broken one.
+    """
+    opened: Image.Image = _pillow().open(path)
+    return opened
+
+
+def unreadable_errors() -> tuple[type[Exception], ...]:
+    """Return what Pillow raises of files that are no images, or broken ones."""
+    return (OSError, ValueError, TypeError, SyntaxError, EOFError, _pillow().DecompressionBombError)
 
 
 def upright(image: Image.Image, channels: int) -> Image.Image:

@@ -106,7 +106,7 @@ class ImageFiles:
     workers: int | None = None
 
     @classmethod
-    def at(cls, root: Path, paths: Sequence[Path], labels: Sequence[int], **said: Any) -> ImageFiles:
+    def at(cls, root: Path, paths: Sequence[str | Path], labels: Sequence[int], **said: Any) -> ImageFiles:
         """The files at these paths.
 
         Args:
@@ -121,11 +121,12 @@ class ImageFiles:
         import numpy as np
 
         # Bytes of one length each: a million Python strings would be copied, page by page, into every process.
-        names = np.array([os.fsencode(path.relative_to(root)) for path in paths], dtype=np.bytes_)
+        above = os.path.join(root, "")
+        names = np.array([os.fsencode(os.fspath(path).removeprefix(above)) for path in paths], dtype=np.bytes_)
         marks = np.empty((len(paths), 2), dtype=np.int64)
         for number, path in enumerate(paths):
             try:
-                status = path.stat()
+                status = os.stat(path)
             except OSError as error:
                 raise UserError(f"cannot read the image {path}: {error.strerror or error}") from None
             marks[number] = status.st_size, status.st_mtime_ns

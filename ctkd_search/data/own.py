@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ctkd_search.config import Augment, DatasetConfig
+from ctkd_search.data.class_folders import alike, normal
 from ctkd_search.data.decode import as_square, upright
 from ctkd_search.data.images import Images
 from ctkd_search.data.registry import OPTIONS_OF_OWN, DataSet, Loaded
@@ -39,7 +40,8 @@ class OwnData:
         image_size: Side of the images in pixels.
         channels: 3 for colour, 1 for grey.
         train: Loads what may be learned from.
-        test: Loads the test split, for the final training alone.
+        test: Loads the test split, for the final training alone; without it, a search may keep a share of the training
+            images apart (``dataset.test``).
         validation: Loads a validation split of its own; without it, one is cut off the training images.
         mean: Mean of each channel, in pixel values (0 to 255); without it, it is measured on the training images.
         std: Standard deviation of each channel, likewise.
@@ -50,7 +52,7 @@ class OwnData:
     image_size: int
     channels: int
     train: Callable[[], Any]
-    test: Callable[[], Any]
+    test: Callable[[], Any] | None = None
     validation: Callable[[], Any] | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
@@ -112,8 +114,8 @@ def _faults(own: OwnData) -> Iterator[str]:
     classes = own.classes
     if isinstance(classes, str) or not isinstance(classes, Sequence) or not all(isinstance(c, str) for c in classes):
         yield f"classes must be a sequence of names, but got {classes!r:.80}"
-    elif len(set(classes)) < max(len(classes), 2):
-        yield "classes must be at least 2 different names"
+    elif len({normal(name) for name in classes}) < max(len(classes), 2):
+        yield "classes must be at least 2 different names (in Unicode's NFC)"
     if type(own.image_size) is not int or own.image_size < MIN_SIZE:
         yield f"image_size must be a whole number, at least {MIN_SIZE}, but got {own.image_size!r}"
     if type(own.channels) is not int or own.channels not in (1, 3):
@@ -121,7 +123,7 @@ def _faults(own: OwnData) -> Iterator[str]:
         return
     for name in ("train", "test", "validation"):
         load = getattr(own, name)
-        if not callable(load) and not (name == "validation" and load is None):
+        if not callable(load) and (name == "train" or load is not None):
             yield f"{name} must be a function without arguments that loads images, but got {_kind(load)}"
     for name in ("mean", "std"):
         values = getattr(own, name)
@@ -143,11 +145,13 @@ def _are_numbers(values: Any, count: int, least: float) -> bool:
 def _as_dataset(reference: str, own: OwnData) -> DataSet:
     geometry = Geometry(len(own.classes), own.channels, own.image_size)
 
+    classes = tuple(normal(name) for name in own.classes)
+
     def load(name: str) -> Images:
-        return _images(f"{reference}: {name}()", getattr(own, name), own.classes, geometry)
+        return _images(f"{reference}: {name}()", getattr(own, name), classes, geometry)
 
     def load_train(config: DatasetConfig) -> Loaded:
-        return Loaded(load("train"), tuple(own.classes), load("validation") if own.validation else None)
+        return Loaded(load("train"), classes, load("validation") if own.validation else None)
 
     def problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
         if own.validation and config.validation is not None:
@@ -161,6 +165,8 @@ def _as_dataset(reference: str, own: OwnData) -> DataSet:
         geometry=lambda config: geometry,
         load_train=load_train,
         load_test=lambda config: load("test"),
+        has_test=lambda config: own.test is not None,
+        notes=lambda config: alike(own.classes),
         mean=tuple(map(float, own.mean)) if own.mean is not None else None,
         std=tuple(map(float, own.std)) if own.std is not None else None,
         problems=problems,

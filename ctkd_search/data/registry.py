@@ -13,6 +13,7 @@ from pathlib import Path
 from ctkd_search.config import Augment, DatasetConfig
 from ctkd_search.data.images import STREAMED, ImageFiles, Pictures
 from ctkd_search.data.memory import room_for_images
+from ctkd_search.data.shares import DEFAULT_VALIDATION, share_faults
 from ctkd_search.discovery import entries
 from ctkd_search.errors import UserError
 from ctkd_search.models.registry import Geometry
@@ -34,7 +35,8 @@ OWN_OPTIONS = (
 )
 # Which of them the user's own data sets have: what their factories are called with.
 OPTIONS_OF_OWN = ("options",)
-_DEFAULT_VALIDATION = 0.1
+# The test images are drawn with a seed of their own: another draw of the validation images leaves them as they are.
+_TEST_SEED = 1797
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Splits:
         fingerprint: Hash of the training images and all that is derived from them.
         resize: Length that a picture's shorter side was resized to before its centred square was cut out; None for the
             image's size.
+        kept_apart: How many images have been cut off for the test of the final training.
     """
 
     train: Pictures
@@ -59,6 +62,7 @@ class Splits:
     std: tuple[float, ...]
     fingerprint: str
     resize: int | None = None
+    kept_apart: int = 0
 
     @property
     def geometry(self) -> Geometry:
@@ -117,6 +121,11 @@ class DataSet:
         count: How many images may be learned from, and how many its own validation split has (0: it has none), without
             loading them; None where that cannot be said.
         absent: What the user must bring before anything can be loaded, cheaply; None where nothing is missing.
+        class_sizes: How many images that may be learned from the smallest and the largest class have, without loading
+            them; None where that cannot be said.
+        has_test: Whether there is a test split.
+        recognised: Yields what was found of the files, a line each, where nothing is wrong.
+        notes: Yields what the user should know of them: what is passed over, and what looks like a mistake.
     """
 
     name: str
@@ -133,6 +142,10 @@ class DataSet:
     resolved: Callable[[DatasetConfig], DatasetConfig] = lambda config: config
     count: Callable[[DatasetConfig], tuple[int, int] | None] = lambda config: None
     absent: Callable[[DatasetConfig], str | None] = lambda config: None
+    class_sizes: Callable[[DatasetConfig], tuple[int, int] | None] = lambda config: None
+    has_test: Callable[[DatasetConfig], bool] = lambda config: True
+    recognised: Callable[[DatasetConfig], Iterator[str]] = lambda config: iter(())
+    notes: Callable[[DatasetConfig], Iterator[str]] = lambda config: iter(())
 
 
 @functools.cache
@@ -188,7 +201,26 @@ def problems(config: DatasetConfig) -> list[tuple[str, str]]:
     for option, meaning in dataset.required.items():
         if getattr(config, option) is None:
             found.append((option, f"is missing: {meaning}"))
-    return found or list(dataset.problems(config)) or list(_resize_faults(config))
+    if found:
+        return found
+    return list(dataset.problems(config)) or [*_share_problems(dataset, config), *_resize_faults(config)]
+
+
+def _share_problems(dataset: DataSet, config: DatasetConfig) -> Iterator[tuple[str, str]]:
+    if config.test is not None and dataset.has_test(config):
+        yield "test", f"has no effect, because {_called(config)} has test images of its own; leave it out"
+        return
+    if config.test is None and config.validation is None:
+        return
+    sizes, counted = dataset.class_sizes(config), dataset.count(config)
+    if sizes is not None:
+        yield from share_faults(config, *sizes, own_validation=bool(counted and counted[1]))
+    elif config.test is not None and config.test + (config.validation or DEFAULT_VALIDATION) >= 1:
+        yield "test", f"must be less than 1 together with validation, but got {config.test:g}"
+
+
+def _called(config: DatasetConfig) -> str:
+    return expanded(config.root) if config.root else config.name
 
 
 def _resize_faults(config: DatasetConfig) -> Iterator[tuple[str, str]]:
@@ -217,10 +249,41 @@ def absent(config: DatasetConfig) -> str | None:
 def sizes(config: DatasetConfig) -> tuple[int, int] | None:
     """How many images will be learned from and held out, about, without loading them; None if that cannot be said."""
     counted = find(config).count(config)
-    if counted is None or counted[1]:
-        return counted
-    held_out = round((config.validation or _DEFAULT_VALIDATION) * counted[0])
-    return counted[0] - held_out, held_out
+    if counted is None:
+        return None
+    learn, own = counted
+    held_out = own or round((config.validation or DEFAULT_VALIDATION) * learn)
+    return learn - round((config.test or 0.0) * learn) - (0 if own else held_out), held_out
+
+
+def recognised(config: DatasetConfig) -> list[str]:
+    """Return what was found of a data set's files, a line each; nothing is decoded."""
+    return list(find(config).recognised(config))
+
+
+def notes(config: DatasetConfig) -> list[str]:
+    """Return what the user should know of a data set before it is searched, a line each."""
+    dataset = find(config)
+    found = list(dataset.notes(config))
+    if config.test is None and not dataset.has_test(config):
+        found.append(f"no test images: a search needs none, but its final training will ({_BRING_TEST})")
+    return found
+
+
+_BRING_TEST = (
+    "bring some that it has not seen, or set dataset.test: 0.2 beforehand, which keeps a share of the images apart"
+)
+
+
+def test_fault(config: DatasetConfig) -> str | None:
+    """Return why a final training cannot be tested, or None."""
+    if config.test is not None or find(config).has_test(config):
+        return None
+    return (
+        f"there are no test images for the final training: {_called(config)} has none, and the search kept none apart. "
+        "Bring some that the search has not seen, or search again with dataset.test: 0.2, which keeps a share of the "
+        "images apart beforehand; of those there are now, the search has chosen on every one"
+    )
 
 
 def load_train(config: DatasetConfig, augment: Augment | None = None, like: str | None = None) -> Splits:
@@ -244,6 +307,10 @@ def load_train(config: DatasetConfig, augment: Augment | None = None, like: str 
     dataset = find(config)
     loaded = dataset.load_train(config)
     train, validation = loaded.train, loaded.validation
+    _check_shares(config, loaded)
+    kept_apart = None
+    if config.test is not None:
+        train, kept_apart = _without_test(config, loaded)
     resize = train.resize if isinstance(train, ImageFiles) else None
     if isinstance(train, ImageFiles):
         total = train.bytes_held + (validation.bytes_held if isinstance(validation, ImageFiles) else 0)
@@ -252,13 +319,34 @@ def load_train(config: DatasetConfig, augment: Augment | None = None, like: str 
         if isinstance(validation, ImageFiles):
             validation = _settled(config, validation, streamed)
     if validation is None:
-        share = config.validation or _DEFAULT_VALIDATION
-        kept, held_out = stratified_split(train.labels, share, config.split_seed, loaded.classes)
+        share = config.validation or DEFAULT_VALIDATION
+        beside = None if kept_apart is None else kept_apart.labels
+        kept, held_out = stratified_split(train.labels, share, config.split_seed, loaded.classes, beside)
         train, validation = train[kept], train[held_out]
     mean, std = dataset.mean, dataset.std
     if mean is None or std is None:
         mean, std = mean_and_deviation(train)
-    return Splits(train, validation, loaded.classes, mean, std, _hash(train, mean, std), resize)
+    apart = 0 if kept_apart is None else len(kept_apart)
+    return Splits(train, validation, loaded.classes, mean, std, _hash(train, mean, std), resize, apart)
+
+
+def _check_shares(config: DatasetConfig, loaded: Loaded) -> None:
+    import numpy as np
+
+    sizes = np.bincount(loaded.train.labels, minlength=len(loaded.classes))
+    own = loaded.validation is not None
+    for key, message in share_faults(config, int(sizes.min()), int(sizes.max()), own):
+        raise UserError(f"dataset.{key} {message}")
+
+
+def _without_test(config: DatasetConfig, loaded: Loaded) -> tuple[Pictures, Pictures]:
+    """Cut the test images off those that may be learned from, before one of them is decoded."""
+    from ctkd_search.data.split import stratified_split
+
+    assert config.test is not None
+    images = loaded.train
+    kept, apart = stratified_split(images.labels, config.test, _TEST_SEED, loaded.classes)
+    return images[kept], images[apart]
 
 
 def _streamed(config: DatasetConfig, size: int, augment: Augment | None, like: str | None) -> bool:
@@ -286,7 +374,15 @@ def load_test(config: DatasetConfig) -> Pictures:
     Raises:
         UserError: The files are missing or broken.
     """
-    images = find(config).load_test(config)
+    if fault := test_fault(config):
+        raise UserError(fault)
+    dataset = find(config)
+    if config.test is None:
+        images = dataset.load_test(config)
+    else:
+        _, images = _without_test(config, dataset.load_train(config))
+        if isinstance(images, ImageFiles):
+            images = dataclasses.replace(images, what="test images")
     if isinstance(images, ImageFiles):
         return _settled(config, images, _streamed(config, images.bytes_held, None, None))
     return images

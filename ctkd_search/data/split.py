@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from ctkd_search.data.decode import listed
+from ctkd_search.data.shares import held_out as held_out_of
 from ctkd_search.errors import UserError
 
 _LISTED = 10
 
 
 def stratified_split(
-    labels: np.ndarray, share: float, seed: int, classes: Sequence[str]
+    labels: np.ndarray, share: float, seed: int, classes: Sequence[str], beside: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cuts the same share of every class off.
 
@@ -22,6 +23,7 @@ def stratified_split(
         share: Share of each class to hold out, in (0, 1); at least one image of a class is held out, and one kept.
         seed: Seed of the draw.
         classes: Names of the classes, for the message.
+        beside: Class of each image that has been cut off already; the share is one of these images too.
 
     Returns:
         Positions of the images kept and of the images held out, each in rising order.
@@ -32,6 +34,7 @@ def stratified_split(
     generator = np.random.default_rng(seed)
     held_out = np.zeros(len(labels), dtype=bool)
     counts = np.bincount(labels, minlength=len(classes))
+    cut_off = np.bincount([] if beside is None else beside, minlength=len(classes))
     few = [f"{name!r} ({count})" for name, count in zip(classes, counts, strict=True) if count < 2]
     if few:
         raise UserError(
@@ -40,6 +43,6 @@ def stratified_split(
         )
     for label in range(len(classes)):
         members = np.flatnonzero(labels == label)
-        count = min(max(round(share * len(members)), 1), len(members) - 1)
+        count = min(held_out_of(share, len(members) + int(cut_off[label])), len(members) - 1)
         held_out[generator.permutation(members)[:count]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)

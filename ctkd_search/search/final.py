@@ -71,14 +71,20 @@ def train_final(request: FinalRequest, console: Console) -> None:
     def say(text: str) -> None:
         console.print(text, soft_wrap=True, highlight=False)
 
+    if fault := data.test_fault(plan.config.dataset):
+        raise UserError(fault)
     parent = request.trials_dir / plan.name
     earlier = earlier_training(parent, plan, request.resume, say)
     make_directory(request.trials_dir)
     searched = data.load_train(plan.config.dataset, plan.config.augment, request.fingerprint)
     if request.fingerprint not in (None, searched.fingerprint):
         say("warning: these are not the training images that the config was found on")
+        if plan.config.dataset.test is not None:
+            say("warning: a search that did not keep the same test images apart has chosen on some of them")
     splits = searched.with_validation()
     say(f"data: {len(splits.train):,} images, training and validation together; {splits.loading}")
+    for note in data.notes(plan.config.dataset):
+        say(note)
     if earlier and earlier.search().fingerprint != splits.fingerprint:
         raise UserError(f"the images are not those that {earlier.path} began with; leave --resume out to begin anew")
     trials = plan.trials()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ctkd_search import data
+from ctkd_search.check.images import small_data
 from ctkd_search.check.mode import with_mode
 from ctkd_search.config import plain
 from ctkd_search.errors import UserError, WorkFailed
@@ -80,7 +81,11 @@ def run_search(request: Request, console: Console) -> None:
     splits = data.load_train(request.space.dataset, request.space.augment, earlier.fingerprint if earlier else None)
     _, channels, size = splits.geometry
     counts = f"{len(splits.train):,} training images, {len(splits.validation):,} held out for validation"
+    if splits.kept_apart:
+        counts += f", {splits.kept_apart:,} kept apart for the test of the final training"
     say(f"data: {counts}; {size}x{size} pixels, {'grey' if channels == 1 else 'colour'}; {splits.loading}")
+    for note in (*data.notes(request.space.dataset), *small_data(request.space, len(splits.train))):
+        say(note)
     if earlier and earlier.fingerprint != splits.fingerprint:
         raise UserError(
             f"the training images are not those that search {request.name!r} began with; use another --name"

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from layouts import CASES, CIFAR_CLASSES, OWN, Case, cifar10_config, folder_config, write_cifar10
+from layouts import BROKEN_IMAGE, CASES, CIFAR_CLASSES, OWN, Case, cifar10_config, folder_config, write_cifar10
 from PIL import Image
 
 from ctkd_search import data
@@ -62,7 +62,7 @@ def test_test_split_shares_no_image_with_training(case):
 def test_training_does_not_read_the_test_images(case):
     before = data.load_train(case.config)
     for path in case.test_files:
-        path.write_bytes(b"no image at all")
+        path.write_bytes(BROKEN_IMAGE)
     after = data.load_train(case.config)
     assert after.fingerprint == before.fingerprint
     assert images_of(after.validation) == images_of(before.validation)
@@ -74,7 +74,7 @@ def test_training_does_not_read_the_test_images(case):
 def test_geometry_is_known_without_loading_an_image(case):
     assert data.load_train(case.config).geometry == case.geometry
     for path in (*case.train_files, *case.test_files):
-        path.write_bytes(b"no image at all")
+        path.write_bytes(BROKEN_IMAGE)
     assert data.geometry(case.config) == case.geometry
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from layouts import FOLDER_CLASSES, write_folder
+from layouts import BROKEN_IMAGE, FOLDER_CLASSES, write_folder
 from PIL import Image
 
 from ctkd_search import data
@@ -65,7 +65,7 @@ def test_what_is_said_is_not_looked_for(tmp_path):
     assert data.geometry(config(tmp_path, image_size=32)) == (3, 3, 32)
     assert data.problems(config(tmp_path, image_size=32)) == []
     for path in tmp_path.glob("*/*/*"):
-        path.write_bytes(b"no image at all")
+        path.write_bytes(BROKEN_IMAGE)
     assert data.problems(config(tmp_path, image_size=32, channels=3)) == []
 
 
@@ -94,7 +94,7 @@ def test_images_that_cannot_be_taken_as_they_are_need_a_size_and_one_is_suggeste
 def test_images_of_which_none_can_be_read_are_told(tmp_path):
     write_folder(tmp_path)
     for path in tmp_path.glob("train/*/*"):
-        path.write_bytes(b"no image at all")
+        path.write_bytes(BROKEN_IMAGE)
     message = problem(tmp_path)
     assert "none of the training images can be read" in message
     assert str(tmp_path / "train" / FOLDER_CLASSES[0] / "0.png") in message
@@ -102,7 +102,7 @@ def test_images_of_which_none_can_be_read_are_told(tmp_path):
 
 def test_broken_images_are_left_to_be_told_when_they_are_decoded(tmp_path):
     write_folder(tmp_path)
-    (tmp_path / "train" / "ant" / "0.png").write_bytes(b"no image at all")
+    (tmp_path / "train" / "ant" / "0.png").write_bytes(BROKEN_IMAGE)
     assert data.problems(config(tmp_path)) == []
     assert data.geometry(config(tmp_path)) == (3, 3, 12)
 

@@ -56,7 +56,7 @@ def there(made, monkeypatch):
 @pytest.mark.parametrize("model", FILES)
 def test_every_file_says_of_a_digit_what_the_student_says_of_its_pixels(call, there, model):
     code, out, err = call("predict", model, "digits", "--top", 3, "--json")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "passed over in digits: 1 hidden file (.hidden), 1 folder (.cache)\n")
     said = {Path(entry["image"]).stem: entry for entry in json.loads(out)}
     assert len(said) == 30
     for number, row in enumerate(there["probabilities"]):
@@ -135,9 +135,10 @@ def test_a_student_for_colour_gets_colour(call, tmp_path):
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        ("digits.onnx none.png", "there is no image none.png"),
-        ("digits.onnx digits/00.png notes.txt", "cannot read the image notes.txt (cannot identify image file"),
-        ("digits.onnx mixed", "cannot read the image mixed/b.txt ("),
+        ("digits.onnx none.png", "cannot read the image: none.png (there is no such file)"),
+        ("digits.onnx notes.txt", "cannot read the image: notes.txt (it is no image that Pillow reads)"),
+        ("digits.onnx notes.txt none.png", "cannot read any image: notes.txt (it is no image that Pillow reads), none"),
+        ("digits.onnx texts", "the directory texts holds no images; passed over in texts: 1 text file (b.txt)"),
         ("digits.onnx hollow", "the directory hollow holds no images"),
         ("none.onnx digits", "there is no file none.onnx; MODEL is a file that export wrote (.onnx, .pt2), a final"),
         ("hollow digits", "hollow is a directory without a student; MODEL is a file that export wrote"),
@@ -157,10 +158,9 @@ def test_a_student_for_colour_gets_colour(call, tmp_path):
 def test_what_is_no_student_or_no_image_is_said_in_a_line(call, there, words, answer):
     for name in ("notes.txt", "notes.onnx", "notes.pt2", "notes.pt", "best.yaml"):
         Path(name).write_text("name: digits\n")
-    for name in ("hollow", "mixed"):
+    for name in ("hollow", "texts"):
         Path(name).mkdir(exist_ok=True)
-    Path("mixed/b.txt").write_text("no image")
-    Image.fromarray(there["pixels"][0, :, :, 0]).save("mixed/a.png")
+    Path("texts/b.txt").write_text("no image")
     if words.startswith("state"):
         a_search_with_students(Path("searches"))
         Path("searches/digits/states/00002.pt").rename("state.pt")
@@ -176,3 +176,54 @@ def test_what_is_no_student_or_no_image_is_said_in_a_line(call, there, words, an
     assert answer in err
     assert len(err.splitlines()) == 1 or err.startswith("usage: ")
     assert sorted(Path.cwd().rglob("*")) == before
+
+
+@pytest.fixture
+def mixed(there, tmp_path):
+    """A directory of five digits, one of them cut off in the middle, and what is no image."""
+    for number in range(6):
+        Image.fromarray(np.kron(there["pixels"][number, :, :, 0], np.ones((9, 9), np.uint8))).save(
+            tmp_path / f"{number}.png"
+        )
+    cut = tmp_path / "3.png"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    (tmp_path / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX" / "._0.png").write_bytes(b"\0\x05\x16\x07" + bytes(60))
+    return tmp_path
+
+
+def test_one_broken_image_leaves_the_others_to_be_classified(call, there, mixed):
+    code, out, err = call("predict", STUDENT, mixed, "--json")
+    assert code == 1
+    said = json.loads(out)
+    assert [Path(entry["image"]).name for entry in said] == [f"{number}.png" for number in range(6)]
+    assert {frozenset(entry) - {"error"} for entry in said} == {frozenset({"image", "class", "probability", "top"})}
+    assert [number for number, entry in enumerate(said) if "error" in entry] == [3]
+    assert (said[3]["class"], said[3]["probability"], said[3]["top"]) == (None, None, [])
+    whole = json.loads(call("predict", STUDENT, *(mixed / f"{n}.png" for n in (0, 1, 2, 4, 5)), "--json")[1])
+    assert [entry for number, entry in enumerate(said) if number != 3] == whole
+    told, failed = err.splitlines()
+    assert told == f"passed over in {mixed}: 1 OLE file such as Thumbs.db (Thumbs.db), 1 folder (__MACOSX)"
+    assert failed.startswith(f"ctkd-search: 1 of 6 images cannot be read: {mixed / '3.png'} (")
+
+
+def test_the_table_lists_what_could_not_be_read_and_what_is_not_there(call, there, mixed):
+    code, out, err = call("predict", "digits.onnx", mixed / "0.png", "none.png", mixed / "3.png", mixed / "1.png")
+    assert code == 1
+    rows = out.split("\n")
+    assert [row.split()[0] for row in rows if ".png" in row] == [
+        str(mixed / "0.png"),
+        "none.png",
+        str(mixed / "3.png"),
+        str(mixed / "1.png"),
+    ]
+    assert "none.png  not read: there is no such file" in re.sub(" {2,}", "  ", out)
+    assert "2 of 4 images cannot be read: none.png (there is no such file), " in err
+
+
+def test_predict_finds_the_very_files_that_the_folder_data_set_finds(call, there, mixed):
+    from ctkd_search.data.listing import listing_of
+
+    said = json.loads(call("predict", STUDENT, mixed, "--json")[1])
+    assert [Path(entry["image"]).name for entry in said] == list(listing_of(str(mixed)).images)

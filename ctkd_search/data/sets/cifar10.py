@@ -31,4 +31,5 @@ DATASET = DataSet(
     std=(63.0, 62.1, 66.7),
     problems=root_problems,
     count=lambda config: (50_000, 0),
+    class_sizes=lambda config: (5_000, 5_000) if config.verify is not False else None,
 )

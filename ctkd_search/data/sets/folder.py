@@ -1,4 +1,4 @@
-"""The user's own images: ``root/train/<class>/*``, ``root/test/<class>/*`` and optionally ``root/val/<class>/*``."""
+"""The user's own images: ``root/train/<class>``, and optionally ``root/val/<class>`` and ``root/test/<class>``."""
 
 from __future__ import annotations
 
@@ -8,16 +8,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ctkd_search.config import Augment, DatasetConfig
-from ctkd_search.data.decode import listed
+from ctkd_search.data.class_folders import (
+    alike,
+    by_class,
+    class_folders,
+    differences,
+    doubled,
+    mistaken_splits,
+    named,
+    without_train,
+)
 from ctkd_search.data.detection import found_in
 from ctkd_search.data.images import ImageFiles
+from ctkd_search.data.kinds import advice, counted
+from ctkd_search.data.listing import Listing, listing_of
 from ctkd_search.data.registry import DataSet, Loaded, problems
 from ctkd_search.errors import UserError
 from ctkd_search.models.registry import MIN_SIZE, Geometry
 from ctkd_search.paths import expanded
 
-_LAYOUT = "root/train/<class>/* and root/test/<class>/*, and optionally root/val/<class>/*"
-_LISTED = 10
+_LAYOUT = "root/train/<class>/*, and optionally root/val/<class>/* and root/test/<class>/*"
 _WHAT = {"train": "training images", "val": "validation images", "test": "test images"}
 
 
@@ -25,33 +35,44 @@ def _root(config: DatasetConfig) -> Path:
     return Path(expanded(config.root or "."))
 
 
-def _is_class(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir() and not entry.name.startswith(".")
+def _splits(config: DatasetConfig) -> list[str]:
+    """Return the splits there are."""
+    return [split for split in _WHAT if (_root(config) / split).is_dir()]
 
 
 def _classes(config: DatasetConfig) -> tuple[str, ...]:
-    """The names of the classes: the directories under ``train``, in alphabetical order."""
+    """Return the names of the classes: the directories under ``train``, in the order of their names."""
     train = _root(config) / "train"
     if not train.is_dir():
-        raise UserError(f"{train} is not a directory; a folder data set is laid out as {_LAYOUT}")
-    return tuple(sorted(entry.name for entry in os.scandir(train) if _is_class(entry)))
+        raise UserError(without_train(_root(config), _LAYOUT))
+    return tuple(class_folders(train))
+
+
+def _listing(config: DatasetConfig, split: str) -> Listing:
+    return listing_of(os.fspath(_root(config) / split))
+
+
+def _by_class(config: DatasetConfig, split: str) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the images of each class, relative to the split's directory, and those that lie in no class."""
+    return by_class(_listing(config, split).images, class_folders(_root(config) / split))
 
 
 def _problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
-    for split in ("train", "test"):
-        if not (_root(config) / split).is_dir():
-            yield "root", f"{_root(config) / split} is not a directory; the layout is {_LAYOUT}"
-            return
-    if len(_classes(config)) < 2:
-        yield "root", f"{_root(config) / 'train'} must hold at least 2 classes, but got {len(_classes(config))}"
+    root = _root(config)
+    if not (root / "train").is_dir():
+        yield "root", without_train(root, _LAYOUT)
         return
     # The test images are not needed before the end, which is too late to hear of them.
     faults = [
-        fault for split in _WHAT if (_root(config) / split).is_dir() for fault in _class_faults(config, split)
-    ] + list(_too_few(config))
+        *(f"{root / name} is not read; did you mean {split}? rename it" for split, name in _meant(config).items()),
+        *(fault for split in _splits(config) for fault in _split_faults(config, split)),
+    ]
+    if not faults and len(_classes(config)) < 2:
+        faults = [f"{root / 'train'} must hold at least 2 classes, but got {len(_classes(config))}"]
+    faults = faults or list(_too_few(config))
     yield from (("root", fault) for fault in faults)
-    if config.validation is not None and (_root(config) / "val").is_dir():
-        yield "validation", f"has no effect, because {_root(config) / 'val'} is the validation split; leave it out"
+    if config.validation is not None and (root / "val").is_dir():
+        yield "validation", f"has no effect, because {root / 'val'} is the validation split; leave it out"
     if config.image_size is not None and config.image_size < MIN_SIZE:
         yield "image_size", f"must be at least {MIN_SIZE}, but got {config.image_size}"
     elif not faults:
@@ -61,11 +82,62 @@ def _problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
             yield "image_size", str(error)
 
 
+def _meant(config: DatasetConfig) -> dict[str, str]:
+    """Return the directories that may be meant for splits that are not there."""
+    return mistaken_splits(_root(config), list(_WHAT))[0]
+
+
+def _split_faults(config: DatasetConfig, split: str) -> Iterator[str]:
+    """Yield what is wrong with a split, as far as it can be seen without decoding an image."""
+    directory, train = _root(config) / split, _root(config) / "train"
+    yield from doubled(directory)
+    if split != "train":
+        yield from differences(directory, train)
+    listing = _listing(config, split)
+    classes = set(class_folders(train))
+    for name, images in _by_class(config, split)[0].items():
+        if not images and name in classes:
+            yield f"{directory / name} holds no images{_instead(listing, class_folders(directory)[name])}"
+    if not config.skip_broken:
+        for said in listing.unread():
+            yield f"{said}; or pass over them with dataset.skip_broken: true"
+
+
+def _instead(listing: Listing, folders: list[str]) -> str:
+    """Return what a class without images holds, in parentheses."""
+    inside = tuple(os.path.join(folder, "") for folder in folders)
+    found = [
+        counted(kind, count) + (f", which Pillow cannot read here: {advice(kind)}" if files is listing.pictures else "")
+        for files in (listing.pictures, listing.passed_over)
+        for kind, paths in files.items()
+        if (count := sum(path.startswith(inside) for path in paths))
+    ]
+    return f" ({', '.join(found)})" if found else ""
+
+
+def _too_few(config: DatasetConfig) -> Iterator[str]:
+    """Yield of which classes no validation and no test image can be cut off."""
+    own = "val" in _splits(config)
+    needed = 1 + (not own) + (config.test is not None)
+    if needed == 1:
+        return
+    few = {name: len(images) for name, images in _by_class(config, "train")[0].items() if len(images) < needed}
+    if few:
+        listed = named([f"{name!r} ({count})" for name, count in few.items()])
+        needs = [*(["a validation split"] * (not own)), *(["dataset.test"] * (config.test is not None))]
+        yield (
+            f"{_root(config) / 'train'} has too few images of {listed}; {' and '.join(needs)} "
+            f"need{'s' * (len(needs) == 1)} at least {needed} of each class"
+            + ("" if own else f", or {_root(config) / 'val'} with images of every class")
+        )
+
+
 def _resolved(config: DatasetConfig) -> DatasetConfig:
-    """The config with size and channels of the training images, where it does not say them."""
+    """Return the config with size and channels of the training images, where it does not say them."""
     if config.image_size is not None and config.channels is not None:
         return config
-    paths = [path for paths in _by_class(config, "train") for path in paths]
+    listing = _listing(config, "train")
+    paths = [os.path.join(listing.directory, path) for path in listing.images if os.sep in path]
     found = found_in(paths, config.image_size, config.channels)
     return dataclasses.replace(config, image_size=found.image_size, channels=found.channels)
 
@@ -75,62 +147,21 @@ def _geometry(config: DatasetConfig) -> Geometry:
     return Geometry(len(_classes(config)), config.channels or 3, config.image_size or 0)
 
 
-def _files(directory: Path) -> Iterator[Path]:
-    with os.scandir(directory) as entries:
-        yield from (Path(entry.path) for entry in entries if entry.is_file() and entry.name[0] != ".")
-
-
-def _by_class(config: DatasetConfig, split: str) -> list[list[Path]]:
-    """The files of each class, in alphabetical order."""
-    return [sorted(_files(_root(config) / split / name)) for name in _classes(config)]
-
-
-def _class_faults(config: DatasetConfig, split: str) -> Iterator[str]:
-    """What is wrong with the classes of a split, as far as it can be seen without reading an image."""
-    classes, directory, train = _classes(config), _root(config) / split, _root(config) / "train"
-    there = {entry.name for entry in os.scandir(directory) if _is_class(entry)}
-    strangers = sorted(there - set(classes))
-    if strangers:
-        yield f"{directory} has classes that {train} has not: {listed(strangers, _LISTED)}"
-    missing = [name for name in classes if name not in there]
-    if missing:
-        several = len(missing) > 1
-        named = listed([repr(name) for name in missing], _LISTED)
-        yield f"{directory} has no class{'es' * several} {named}, which {train} has"
-    for name in classes:
-        if name in there and next(_files(directory / name), None) is None:
-            yield f"{directory / name} holds no images"
-
-
-def _too_few(config: DatasetConfig) -> Iterator[str]:
-    """Classes of which no validation image can be cut off."""
-    if (_root(config) / "val").is_dir():
-        return
-    lone = [name for name, paths in zip(_classes(config), _by_class(config, "train"), strict=True) if len(paths) == 1]
-    if lone:
-        named = listed([repr(name) for name in lone], _LISTED)
-        yield (
-            f"{_root(config) / 'train'} has 1 image alone of {named}; a validation split needs at least 2 of each "
-            f"class, or {_root(config) / 'val'} with images of every class"
-        )
-
-
 def _images(config: DatasetConfig, split: str) -> ImageFiles:
-    """The files of one split; files and classes in alphabetical order."""
+    """Return the files of one split; classes and files in the order of their names."""
     directory = _root(config) / split
     if not directory.is_dir():
         raise UserError(f"{directory} is not a directory; a folder data set is laid out as {_LAYOUT}")
-    for fault in _class_faults(config, split):
+    for fault in _split_faults(config, split):
         raise UserError(fault)
-    by_class = _by_class(config, split)
-    paths = [path for paths in by_class for path in paths]
-    labels = [label for label, files in enumerate(by_class) for _ in files]
+    found, _ = _by_class(config, split)
     _, channels, size = _geometry(config)
+    classes = _classes(config)
     return ImageFiles.at(
         _root(config),
-        paths,
-        labels,
-        classes=_classes(config),
+        [os.path.join(directory, path) for name in classes for path in found[name]],
+        [label for label, name in enumerate(classes) for _ in found[name]],
+        classes=classes,
         what=_WHAT[split],
         size=size,
         channels=channels,
@@ -142,20 +173,54 @@ def _images(config: DatasetConfig, split: str) -> ImageFiles:
 def _load_train(config: DatasetConfig) -> Loaded:
     for key, message in problems(config):
         raise UserError(f"dataset.{key} {message}")
-    own = _images(config, "val") if (_root(config) / "val").is_dir() else None
+    own = _images(config, "val") if "val" in _splits(config) else None
     return Loaded(_images(config, "train"), _classes(config), own)
 
 
 def _count(config: DatasetConfig) -> tuple[int, int]:
     train, own = (
-        sum(map(len, _by_class(config, split))) if (_root(config) / split).is_dir() else 0 for split in ("train", "val")
+        sum(map(len, _by_class(config, split)[0].values())) if split in _splits(config) else 0
+        for split in ("train", "val")
     )
     return train, own
 
 
+def _class_sizes(config: DatasetConfig) -> tuple[int, int]:
+    sizes = [len(images) for images in _by_class(config, "train")[0].values()]
+    return min(sizes), max(sizes)
+
+
+def _recognised(config: DatasetConfig) -> Iterator[str]:
+    for split in _splits(config):
+        listing = _listing(config, split)
+        found, _ = _by_class(config, split)
+        total = sum(map(len, found.values()))
+        formats = ", ".join(f"{count:,} {kind}" for kind, count in listing.formats.items())
+        deeper = sum(path.count(os.sep) > 1 for path in listing.images)
+        below = f"; {deeper:,} of them in folders inside the classes" if deeper else ""
+        yield f"{listing.directory}: {total:,} {_WHAT[split]} in {len(found):,} classes ({formats}){below}"
+
+
+def _notes(config: DatasetConfig) -> Iterator[str]:
+    yield from alike(_classes(config))
+    for split in _splits(config):
+        listing = _listing(config, split)
+        yield from listing.notes()
+        if config.skip_broken:
+            yield from (f"warning: passed over: {said}" for said in listing.unread())
+        lost = _by_class(config, split)[1]
+        if lost:
+            they = "images lie" if len(lost) > 1 else "image lies"
+            yield f"warning: {len(lost):,} {they} in {listing.directory} itself, in no class: {named(lost)}"
+    _, others = mistaken_splits(_root(config), list(_WHAT))
+    if others:
+        yield f"not read, beside {', '.join(_splits(config))}: {named([str(_root(config) / name) for name in others])}"
+
+
 DATASET = DataSet(
     name="folder",
-    summary="your own images, laid out as `root/train/<class>/*` and `root/test/<class>/*`",
+    summary="your own images, laid out as `root/train/<class>/*`, and optionally `root/val/<class>/*` and "
+    "`root/test/<class>/*`",
     options=("root", "image_size", "channels", "resize", "loading", "workers", "skip_broken"),
     augment=Augment(crop=4, flip=True),
     geometry=_geometry,
@@ -165,4 +230,8 @@ DATASET = DataSet(
     problems=_problems,
     resolved=_resolved,
     count=_count,
+    class_sizes=_class_sizes,
+    has_test=lambda config: "test" in _splits(config),
+    recognised=_recognised,
+    notes=_notes,
 )

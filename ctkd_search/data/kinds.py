@@ -1,0 +1,224 @@
+"""What a file holds, told by its first bytes: an image that Pillow reads, one that it does not, or something else.
+
+Endings are believed only where bytes cannot tell: of unfinished downloads, and of camera raw files, most of which begin
+as TIFF files do and hold a thumbnail that Pillow would read in place of the picture.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+from typing import Literal
+
+Sort = Literal["image", "picture", "other"]
+
+# So many bytes are read of a file: a DICOM image says what it is after 128 of them.
+HEAD_BYTES = 160
+
+# How several of a kind are called; those of one lose their last "s".
+_NOUNS = {
+    "text": "text files",
+    "empty": "empty files",
+    "hidden": "hidden files",
+    "unfinished": "unfinished downloads",
+    "link": "links that lead nowhere",
+    "loop": "links to a folder above them",
+    "beside": "camera files beside a readable image of the same name",
+    "lfs": "Git LFS pointers (git lfs pull brings the images)",
+    "html": "HTML pages",
+    "pdf": "PDF files",
+    "video": "videos",
+    "audio": "sound files",
+    "archive": "archives",
+    "appledouble": "AppleDouble files of macOS",
+    "ole": "OLE files such as Thumbs.db",
+    "database": "SQLite databases",
+    "numpy": "NumPy arrays",
+    "unknown": "files of no known kind",
+}
+# What Pillow does not read here, and what to do; the camera's own formats are many, and called by one name.
+_ADVICE = {"HEIC": "convert them, or pip install pillow-heif"}
+_CONVERT = "convert them, to JPEG or PNG say"
+RAW = "camera raw"
+
+_UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".tmp", ".temp")
+_RAW_ENDINGS = (".nef", ".nrw", ".arw", ".sr2", ".srf", ".dng", ".cr2", ".pef", ".srw", ".3fr", ".erf", ".kdc", ".iiq")
+# Endings of files that people take for images.
+_IMAGE_ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".jp2", ".j2k"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".heic", ".heif", ".jxl"),
+)
+
+_BEGINNINGS = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"\0\0\0\x0cjP  \r\n": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"8BPS\0\x01": "Photoshop",
+    b"qoif": "QOI",
+    b"DDS ": "DDS",
+    b"icns": "ICNS",
+    b"\0\0\x01\0": "ICO",
+}
+_OF_CAMERAS = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM")
+_OTHERS = {
+    b"\0\x05\x16\x07": "appledouble",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "ole",
+    b"SQLite format 3\0": "database",
+    b"\x93NUMPY": "numpy",
+    b"%PDF": "pdf",
+    b"\x1a\x45\xdf\xa3": "video",
+    b"\0\0\x01\xba": "video",
+    b"\0\0\x01\xb3": "video",
+    b"FLV\x01": "video",
+    b"ID3": "audio",
+    b"OggS": "audio",
+    b"fLaC": "audio",
+    b"PK\x03\x04": "archive",
+    b"\x1f\x8b": "archive",
+    b"BZh": "archive",
+    b"\xfd7zXZ\0": "archive",
+    b"7z\xbc\xaf\x27\x1c": "archive",
+    b"Rar!\x1a\x07": "archive",
+}
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_NETPBM = re.compile(rb"P(?:[1-6][\s]+[#\d]|[fF]\s+\d)")
+_XPM = b"/* XPM */"
+# Of X bitmaps, PostScript and FITS.
+_IMAGES_AS_TEXT = (b"#define", b"%!PS", b"SIMPLE")
+_HTML = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
+_CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1b")) + b"\x7f"
+# Brands of the ISO base media format, which still pictures and videos share.
+_HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_AVIF = {b"avif", b"avis"}
+_QUICKTIME = {b"moov", b"mdat", b"wide", b"skip", b"free", b"pnot"}
+
+
+def unfinished(name: str) -> bool:
+    """Return whether a file is by its name one that is still being written."""
+    return name.lower().endswith(_UNFINISHED)
+
+
+def named_like_an_image(name: str) -> bool:
+    """Return whether people take a file for an image, by its ending."""
+    return name.lower().endswith(_IMAGE_ENDINGS)
+
+
+def kind_of(path: str, head: bytes) -> tuple[Sort, str]:
+    """Tell what a file holds.
+
+    Args:
+        path: The file; Pillow opens it where its first bytes are those of no format known here.
+        head: Its first `HEAD_BYTES` bytes.
+
+    Returns:
+        ``image`` for what Pillow reads, ``picture`` for an image that it does not read, or ``other``; and the format.
+    """
+    if not head:
+        return "other", "empty"
+    for beginning, kind in _BEGINNINGS.items():
+        if head.startswith(beginning):
+            return "image", kind
+    if head.startswith(_TIFF):
+        raw = head[8:10] == b"CR" or path.lower().endswith(_RAW_ENDINGS)
+        return ("picture", RAW) if raw else ("image", "TIFF")
+    if head.startswith(b"BM") and b"\0" in head[:18]:
+        return "image", "BMP"
+    if _NETPBM.match(head):
+        return "image", "Netpbm"
+    return _boxed(head) or _of_others(path, head)
+
+
+def _boxed(head: bytes) -> tuple[Sort, str] | None:
+    """Tell RIFF files and those of the ISO base media format."""
+    if head.startswith(b"RIFF"):
+        form = head[8:12]
+        return ("image", "WebP") if form == b"WEBP" else ("other", "audio" if form == b"WAVE" else "video")
+    if head[4:8] in _QUICKTIME:
+        return "other", "video"
+    if head[4:8] != b"ftyp":
+        return None
+    length = min(int.from_bytes(head[:4], "big"), len(head))
+    brands = {head[8:12], *(head[start : start + 4] for start in range(16, length, 4))}
+    if head[8:12] == b"crx ":
+        return "picture", RAW
+    # The main brand may be a general one; of the compatible ones, AVIF's tells more than HEIF's.
+    if brands & _AVIF:
+        return ("image" if _pillow_reads_avif() else "picture"), "AVIF"
+    if head[8:12] in _HEIC or (head[8:12] not in (b"qt  ",) and brands & {b"heic", b"heix"}):
+        return ("image" if reads_heic() else "picture"), "HEIC"
+    return "other", "video"
+
+
+def _of_others(path: str, head: bytes) -> tuple[Sort, str]:
+    if head.startswith(_OF_CAMERAS):
+        return "picture", RAW
+    if head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+        return "picture", "JPEG XL"
+    if head[128:132] == b"DICM":
+        return "picture", "DICOM"
+    for beginning, kind in _OTHERS.items():
+        if head.startswith(beginning):
+            return "other", kind
+    if head.startswith(_XPM):
+        return "image", "XPM"
+    if head.startswith(b"version https://git-lfs"):
+        return "other", "lfs"
+    if _HTML.match(head):
+        return "other", "html"
+    # Without any byte that no text has, or UTF-16, as Windows writes its desktop.ini.
+    plain = head.translate(None, _CONTROL) == head or head.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if plain and not head.startswith(_IMAGES_AS_TEXT):
+        return "other", "text"
+    return _asked_of_pillow(path)
+
+
+def _asked_of_pillow(path: str) -> tuple[Sort, str]:
+    """Tell the formats without a beginning of their own, such as TGA."""
+    from ctkd_search.data.decode import open_image, unreadable_errors
+
+    try:
+        with open_image(path) as image:
+            return "image", image.format or "unknown"
+    except unreadable_errors():
+        return "other", "unknown"
+
+
+def reads_heic() -> bool:
+    """Return whether pillow-heif is installed, with which Pillow reads HEIC."""
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
+@functools.cache
+def _pillow_reads_avif() -> bool:
+    from PIL import features
+
+    return bool(features.check("avif"))
+
+
+def counted(kind: str, count: int) -> str:
+    """Return how many of a kind there are, as in ``3 text files``."""
+    noun = _NOUNS.get(kind, f"{kind} images")
+    if count == 1:
+        first, *rest = noun.split(" (", 1)
+        noun = " (".join([_SINGULAR.get(kind) or first.removesuffix("s"), *rest])
+    return f"{count:,} {noun}"
+
+
+_SINGULAR = {
+    "link": "link that leads nowhere",
+    "loop": "link to a folder above it",
+    "beside": "camera file beside a readable image of the same name",
+    "lfs": "Git LFS pointer",
+    "appledouble": "AppleDouble file of macOS",
+    "ole": "OLE file such as Thumbs.db",
+    "unknown": "file of no known kind",
+}
+
+
+def advice(kind: str) -> str:
+    """Return what to do about images that Pillow does not read."""
+    return _ADVICE.get(kind, _CONVERT)
