@@ -138,7 +138,7 @@ def by_class(images: Sequence[str], folders: Mapping[str, Sequence[str]]) -> tup
     """
     classes = {folder: name for name, several in folders.items() for folder in several}
     found: dict[str, list[str]] = {name: [] for name in folders}
-    lost = []
+    lost: list[str] = []
     for path in images:
         folder, separator, _ = path.partition(os.sep)
         (found[classes[folder]] if separator else lost).append(path)

@@ -6,7 +6,6 @@ import functools
 import os
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from ctkd_search.data.watching import watcher
@@ -34,7 +33,7 @@ class Found(NamedTuple):
     channels: int
 
 
-def found_in(paths: Sequence[Path], image_size: int | None, channels: int | None) -> Found:
+def found_in(paths: Sequence[str], image_size: int | None, channels: int | None) -> Found:
     """Looks for what has not been said of images, in the first bytes of all of them.
 
     Args:
@@ -47,7 +46,7 @@ def found_in(paths: Sequence[Path], image_size: int | None, channels: int | None
             are.
     """
     # A look takes seconds where there are tens of thousands: one is enough while the files stay as they are.
-    signature = tuple((str(path), (stat := os.stat(path)).st_mtime_ns, stat.st_size) for path in paths)
+    signature = tuple((path, (stat := os.stat(path)).st_mtime_ns, stat.st_size) for path in paths)
     return _looked(signature, image_size, channels)
 
 
