@@ -2,8 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from ctkd_search import data
+from ctkd_search.data.decode import broken_images, listed
+from ctkd_search.data.look import Looked, look
 from ctkd_search.distributions import Choice, Number
 from ctkd_search.space import Space
+from ctkd_search.yamlfile import Document
+
+# How long images are decoded, in all.
+LOOKING = 10.0
+_NAMED = 20
+
+
+def look_at_images(space: Space, document: Document) -> Iterator[str]:
+    """Decode the images that a search would decode, for `LOOKING` seconds at most; yield what came of it, a line each.
+
+    Args:
+        space: The space.
+        document: The file that it was read from, for the line.
+
+    Raises:
+        UserError: Some cannot be read, and are not to be passed over.
+    """
+    files = data.find(space.dataset).files(space.dataset)
+    total = sum(map(len, files))
+    looked = [look(split, LOOKING * len(split) / total) for split in files]
+    for found in looked:
+        if found.broken and not space.dataset.skip_broken:
+            document.fault(("dataset", "root"), broken_images(found.broken, found.opened, found.what))
+    document.raise_problems()
+    for found in looked:
+        yield _told(found)
+
+
+def _told(found: Looked) -> str:
+    part = f"{found.opened:,}" + (f" of {found.total:,}" if found.opened < found.total else "")
+    if found.broken:
+        names = listed([error.path for error in found.broken], _NAMED)
+        return f"decoded {part} {found.what}: {len(found.broken):,} cannot be read and are passed over: {names}"
+    return f"decoded {part} {found.what}: every one can be read"
+
+
+def kept_apart(space: Space, counted: tuple[int, int]) -> int:
+    """Return about how many images are kept apart for the test of the final training.
+
+    Args:
+        space: The space.
+        counted: How many are learned from and held out.
+    """
+    if space.dataset.test is None:
+        return 0
+    learn, own = data.find(space.dataset).count(space.dataset) or (0, 0)
+    return learn - counted[0] - (0 if own else counted[1])
 
 
 def small_data(space: Space, images: int) -> list[str]:

@@ -37,6 +37,8 @@ def print_overview(space: Space, console: Console) -> None:
         f"{images.image_size}x{images.image_size} pixels, {images.channels} channel{'s' * (images.channels > 1)}",
         highlight=False,
     )
+    for line in (*data.recognised(space.dataset), *data.notes(space.dataset)):
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(_parameter_table(space))
     first = "The first trial has the paper's settings, or the nearest there are"
     if len(space.methods()) > 1:

@@ -11,6 +11,7 @@ import torch
 
 from ctkd_search import data
 from ctkd_search.check.estimate import Load, estimate, measured_configs, total
+from ctkd_search.check.images import kept_apart, look_at_images, small_data
 from ctkd_search.check.measure import measure
 from ctkd_search.check.mode import size, with_mode
 from ctkd_search.check.networks import Facts
@@ -60,6 +61,8 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
     absent = data.absent(space.dataset)
     if absent:
         say(f"not there yet: {absent}")
+    for line in look_at_images(space, document):
+        say(line)
     console.print(_networks(space, known))
     for line in (*_looked_at(known, geometry), *_compared(space, known)):
         say(line)
@@ -69,7 +72,11 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
             "says what it records"
         )
         return
-    say(f"images: about {counted[0]:,} to learn from, {counted[1]:,} held out for validation")
+    apart = kept_apart(space, counted)
+    said = f", {apart:,} kept apart for the test of the final training" if apart else ""
+    say(f"images: about {counted[0]:,} to learn from, {counted[1]:,} held out for validation{said}")
+    for line in small_data(space, counted[0]):
+        say(line)
     if chosen:
         say(chosen)
     needed = room(space, counted[0], geometry.classes, known)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 # Portable grey maps, whose 16 bits Pillow reads into 32 bits and scales to the whole range.
-_SCALED = "PPM"
+SCALED = "PPM"
 # Files decoded by a thread before it says how far it is.
 _CHUNK = 128
 _LISTED_BROKEN, _LISTED_PASSED_OVER = 5, 20
@@ -191,7 +191,7 @@ def _in_eight_bits(image: Image.Image, kind: str | None) -> Image.Image:
     import numpy as np
     from PIL import Image
 
-    if image.mode.startswith("I;16") or (image.mode == "I" and kind == _SCALED):
+    if image.mode.startswith("I;16") or (image.mode == "I" and kind == SCALED):
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     if image.mode in ("I", "F"):
         numbers = "whole" if image.mode == "I" else "real"
@@ -262,16 +262,27 @@ def _tried(work: Callable[[int], None], doing: str, count: int, what: str, skip_
     if not broken:
         return np.arange(count)
     if not skip_broken:
-        raise UserError(
-            f"{len(broken):,} of {count:,} {what} cannot be read: "
-            f"{listed([f'{error.path} ({error.reason})' for _, error in broken], _LISTED_BROKEN)}; mend or remove "
-            "them, or pass over them with dataset.skip_broken: true"
-        )
+        raise UserError(broken_images([error for _, error in broken], count, what))
     watcher().note(
         f"passing over {len(broken):,} of {count:,} {what}, which cannot be read: "
         f"{listed([error.path for _, error in broken], _LISTED_PASSED_OVER)}"
     )
     return np.delete(np.arange(count), [position for position, _ in broken])
+
+
+def broken_images(broken: Sequence[BrokenImage], count: int, what: str) -> str:
+    """Return what to say of images that cannot be read.
+
+    Args:
+        broken: The images.
+        count: Of how many they are.
+        what: What they are, as in ``training images``.
+    """
+    return (
+        f"{len(broken):,} of {count:,} {what} cannot be read: "
+        f"{listed([f'{error.path} ({error.reason})' for error in broken], _LISTED_BROKEN)}; mend or remove them, or "
+        "pass over them with dataset.skip_broken: true"
+    )
 
 
 def _in_threads(work: Callable[[int], T], starts: range, doing: str, total: int) -> Iterator[T]:

@@ -1,7 +1,7 @@
 """What a file holds, told by its first bytes: an image that Pillow reads, one that it does not, or something else.
 
-Endings are believed only where bytes cannot tell: of unfinished downloads, and of camera raw files, most of which begin
-as TIFF files do and hold a thumbnail that Pillow would read in place of the picture.
+Endings are believed only where bytes cannot tell: of unfinished downloads, of the thumbnails that cameras put beside
+videos, and of camera raw files, most of which begin as TIFF files do and hold a thumbnail that Pillow would read.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _NOUNS = {
     "audio": "sound files",
     "archive": "archives",
     "appledouble": "AppleDouble files of macOS",
-    "ole": "OLE files such as Thumbs.db",
+    "ole": "OLE files of Windows",
+    "thumbnail": "thumbnails of videos",
     "database": "SQLite databases",
     "numpy": "NumPy arrays",
     "unknown": "files of no known kind",
@@ -46,6 +47,8 @@ _UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".tmp", ".temp")
 _RAW_ENDINGS = (".nef", ".nrw", ".arw", ".sr2", ".srf", ".dng", ".cr2", ".pef", ".srw", ".3fr", ".erf", ".kdc", ".iiq")
 # Endings of files that people take for images.
 _IMAGE_ENDINGS = (
+    *(".icns", ".dds", ".pcx", ".sgi", ".bw", ".rgb", ".rgba", ".qoi", ".psd", ".xbm", ".xpm", ".mpo", ".apng", ".jpx"),
+    *(".dib", ".cur", ".icb", ".vda", ".vst", ".eps", ".ps", ".fits", ".fit", ".jpc", ".jpf", ".j2c", ".pfm", ".im"),
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".jp2", ".j2k"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".heic", ".heif", ".jxl"),
 )
@@ -100,6 +103,11 @@ _QUICKTIME = {b"moov", b"mdat", b"wide", b"skip", b"free", b"pnot"}
 def unfinished(name: str) -> bool:
     """Return whether a file is by its name one that is still being written."""
     return name.lower().endswith(_UNFINISHED)
+
+
+def is_thumbnail(name: str) -> bool:
+    """Return whether a file is by its name the picture that a camera puts beside a video."""
+    return name.lower().endswith(".thm")
 
 
 def named_like_an_image(name: str) -> bool:
@@ -214,7 +222,8 @@ _SINGULAR = {
     "beside": "camera file beside a readable image of the same name",
     "lfs": "Git LFS pointer",
     "appledouble": "AppleDouble file of macOS",
-    "ole": "OLE file such as Thumbs.db",
+    "ole": "OLE file of Windows",
+    "thumbnail": "thumbnail of a video",
     "unknown": "file of no known kind",
 }
 

@@ -9,7 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from ctkd_search.data.kinds import HEAD_BYTES, RAW, Sort, advice, counted, kind_of, named_like_an_image, unfinished
+from ctkd_search.data.kinds import (
+    HEAD_BYTES,
+    RAW,
+    Sort,
+    advice,
+    counted,
+    is_thumbnail,
+    kind_of,
+    named_like_an_image,
+    unfinished,
+)
 from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
 
@@ -42,7 +52,7 @@ class Listing:
     Attributes:
         directory: The directory.
         images: Images that Pillow reads, by their first bytes: paths relative to it, in the order of their parts.
-        formats: How many images there are of each format.
+        kinds: The format of each image.
         pictures: Images that Pillow does not read, by format.
         passed_over: Other files, by kind.
         folders: Folders that are passed over with all that is in them.
@@ -50,10 +60,15 @@ class Listing:
 
     directory: str
     images: tuple[str, ...] = ()
-    formats: Mapping[str, int] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()
     pictures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     passed_over: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     folders: tuple[str, ...] = ()
+
+    @property
+    def formats(self) -> dict[str, int]:
+        """How many images there are of each format, the commonest first."""
+        return dict(Counter(self.kinds).most_common())
 
     def notes(self) -> Iterator[str]:
         """Yield what was passed over, in words: by kind and with names, and apart what was named like an image."""
@@ -78,6 +93,12 @@ class Listing:
             several = "s" * (len(mistaken) > 1)
             named = _first([path for _, path in mistaken])
             yield f"warning: {len(mistaken):,} file{several} in {self.directory} {they} like one: {kinds} ({named})"
+
+        # Copies that a program has kept, such as a.jpg_original, may be in two splits after the cut.
+        odd = [path for path in self.images if os.path.splitext(path)[1] and not named_like_an_image(path)]
+        if odd:
+            are = "files in {} are images" if len(odd) > 1 else "file in {} is an image"
+            yield f"warning: {len(odd):,} {are.format(self.directory)}, though not named like one: {_first(odd)}"
 
     def unread(self) -> Iterator[str]:
         """Yield which images are there that Pillow does not read."""
@@ -168,6 +189,8 @@ class _Walk:
                 self._pass_over("hidden", inside)
             elif unfinished(name):
                 self._pass_over("unfinished", inside)
+            elif is_thumbnail(name):
+                self._pass_over("thumbnail", inside)
             else:
                 self.files.append(inside)
 
@@ -177,12 +200,12 @@ class _Walk:
     def listing(self) -> Listing:
         """Return what was found, sorted by what it holds."""
         files = sorted(self.files, key=lambda path: path.split(os.sep))
-        images, formats = [], Counter[str]()
+        images, kinds = [], []
         pictures: dict[str, list[str]] = {}
         for path, (sort, kind) in zip(files, self._kinds(files), strict=True):
             if sort == "image":
                 images.append(path)
-                formats[kind] += 1
+                kinds.append(kind)
             elif sort == "picture":
                 pictures.setdefault(kind, []).append(path)
             else:
@@ -199,7 +222,7 @@ class _Walk:
         return Listing(
             self.directory,
             tuple(images),
-            dict(formats.most_common()),
+            tuple(kinds),
             {kind: tuple(paths) for kind, paths in sorted(pictures.items())},
             {kind: tuple(sorted(paths)) for kind, paths in sorted(self.passed_over.items())},
             tuple(sorted(self.folders)),

@@ -35,8 +35,6 @@ OWN_OPTIONS = (
 )
 # Which of them the user's own data sets have: what their factories are called with.
 OPTIONS_OF_OWN = ("options",)
-# The test images are drawn with a seed of their own: another draw of the validation images leaves them as they are.
-_TEST_SEED = 1797
 
 
 @dataclass(frozen=True)
@@ -124,6 +122,7 @@ class DataSet:
         class_sizes: How many images that may be learned from the smallest and the largest class have, without loading
             them; None where that cannot be said.
         has_test: Whether there is a test split.
+        files: The image files that a search would decode, split by split, as far as they are at hand.
         recognised: Yields what was found of the files, a line each, where nothing is wrong.
         notes: Yields what the user should know of them: what is passed over, and what looks like a mistake.
     """
@@ -144,6 +143,7 @@ class DataSet:
     absent: Callable[[DatasetConfig], str | None] = lambda config: None
     class_sizes: Callable[[DatasetConfig], tuple[int, int] | None] = lambda config: None
     has_test: Callable[[DatasetConfig], bool] = lambda config: True
+    files: Callable[[DatasetConfig], list[ImageFiles]] = lambda config: []
     recognised: Callable[[DatasetConfig], Iterator[str]] = lambda config: iter(())
     notes: Callable[[DatasetConfig], Iterator[str]] = lambda config: iter(())
 
@@ -302,7 +302,7 @@ def load_train(config: DatasetConfig, augment: Augment | None = None, like: str 
         UserError: The files are missing or broken, or too few for the split.
     """
     from ctkd_search.data.measure import mean_and_deviation
-    from ctkd_search.data.split import stratified_split
+    from ctkd_search.data.split import stratified_split, without_test
 
     dataset = find(config)
     loaded = dataset.load_train(config)
@@ -310,7 +310,7 @@ def load_train(config: DatasetConfig, augment: Augment | None = None, like: str 
     _check_shares(config, loaded)
     kept_apart = None
     if config.test is not None:
-        train, kept_apart = _without_test(config, loaded)
+        train, kept_apart = without_test(loaded.train, config.test, loaded.classes)
     resize = train.resize if isinstance(train, ImageFiles) else None
     if isinstance(train, ImageFiles):
         total = train.bytes_held + (validation.bytes_held if isinstance(validation, ImageFiles) else 0)
@@ -337,16 +337,6 @@ def _check_shares(config: DatasetConfig, loaded: Loaded) -> None:
     own = loaded.validation is not None
     for key, message in share_faults(config, int(sizes.min()), int(sizes.max()), own):
         raise UserError(f"dataset.{key} {message}")
-
-
-def _without_test(config: DatasetConfig, loaded: Loaded) -> tuple[Pictures, Pictures]:
-    """Cut the test images off those that may be learned from, before one of them is decoded."""
-    from ctkd_search.data.split import stratified_split
-
-    assert config.test is not None
-    images = loaded.train
-    kept, apart = stratified_split(images.labels, config.test, _TEST_SEED, loaded.classes)
-    return images[kept], images[apart]
 
 
 def _streamed(config: DatasetConfig, size: int, augment: Augment | None, like: str | None) -> bool:
@@ -380,7 +370,10 @@ def load_test(config: DatasetConfig) -> Pictures:
     if config.test is None:
         images = dataset.load_test(config)
     else:
-        _, images = _without_test(config, dataset.load_train(config))
+        from ctkd_search.data.split import without_test
+
+        loaded = dataset.load_train(config)
+        _, images = without_test(loaded.train, config.test, loaded.classes)
         if isinstance(images, ImageFiles):
             images = dataclasses.replace(images, what="test images")
     if isinstance(images, ImageFiles):

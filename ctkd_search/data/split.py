@@ -1,4 +1,4 @@
-"""The validation split."""
+"""The validation split, and the test split of a data set that has none."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from ctkd_search.data.decode import listed
+from ctkd_search.data.images import Pictures
 from ctkd_search.data.shares import held_out as held_out_of
 from ctkd_search.errors import UserError
 
 _LISTED = 10
+# Test images are drawn with a seed of their own: another draw of the validation images leaves them as they are.
+_TEST_SEED = 1797
 
 
 def stratified_split(
@@ -46,3 +49,18 @@ def stratified_split(
         count = min(held_out_of(share, len(members) + int(cut_off[label])), len(members) - 1)
         held_out[generator.permutation(members)[:count]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def without_test(images: Pictures, share: float, classes: Sequence[str]) -> tuple[Pictures, Pictures]:
+    """Cut test images off those that may be learned from, before one of them is decoded.
+
+    Args:
+        images: The images.
+        share: Share of each class.
+        classes: Names of the classes.
+
+    Returns:
+        The images that are left, and those cut off.
+    """
+    kept, apart = stratified_split(images.labels, share, _TEST_SEED, classes)
+    return images[kept], images[apart]

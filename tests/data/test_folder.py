@@ -355,7 +355,7 @@ def test_what_systems_leave_between_the_images_changes_nothing_and_is_told(tmp_p
     after = data.load_train(folder_config(tmp_path))
     assert (after.fingerprint, after.classes) == (before.fingerprint, FOLDER_CLASSES)
     assert data.notes(folder_config(tmp_path)) == [
-        f"passed over in {train}: 1 OLE file such as Thumbs.db (ant/Thumbs.db), 2 text files (ant/README.txt, "
+        f"passed over in {train}: 1 OLE file of Windows (ant/Thumbs.db), 2 text files (ant/README.txt, "
         "ant_boxes.txt), 2 folders (@eaDir, __MACOSX)",
         f"warning: 1 image lies in {train} itself, in no class: lost.png",
         f"not read, beside train, test: {tmp_path / 'raw'}",

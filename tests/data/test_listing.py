@@ -181,11 +181,21 @@ def test_a_mess_holds_its_images_and_the_rest_is_counted_and_named(tmp_path):
     assert found.folders == ("#recycle", "__MACOSX", "cat/@eaDir", "dog/images/.ipynb_checkpoints")
     assert list(found.notes()) == [
         f"passed over in {tmp_path}: 1 camera file beside a readable image of the same name "
-        "(cat/DCIM/100CANON/IMG_0001.CR2), 2 hidden files (cat/.DS_Store, cat/._a.png), 1 OLE file such as Thumbs.db "
+        "(cat/DCIM/100CANON/IMG_0001.CR2), 2 hidden files (cat/.DS_Store, cat/._a.png), 1 OLE file of Windows "
         "(cat/Thumbs.db), 3 text files (cat/README.txt, cat/desktop.ini, cat_boxes.txt), 1 unfinished download "
         "(cat/b.jpg.part), 4 folders (#recycle, __MACOSX, cat/@eaDir and 1 more)",
         f"warning: 2 files in {tmp_path} are no images, though named like one: 1 empty file, 1 HTML page "
         "(cat/empty.jpg, cat/page.jpg)",
+    ]
+
+
+def test_images_that_are_not_named_like_one_are_read_and_told(tmp_path):
+    write(tmp_path, {"cat/a.jpg": JPEG, "cat/a.jpg_original": JPEG, "cat/b": PNG, "cat/MVI_1.THM": JPEG})
+    found = listing_of(str(tmp_path))
+    assert found.images == ("cat/a.jpg", "cat/a.jpg_original", "cat/b")
+    assert list(found.notes()) == [
+        f"passed over in {tmp_path}: 1 thumbnail of a video (cat/MVI_1.THM)",
+        f"warning: 1 file in {tmp_path} is an image, though not named like one: cat/a.jpg_original",
     ]
 
 

@@ -204,7 +204,7 @@ def test_one_broken_image_leaves_the_others_to_be_classified(call, there, mixed)
     whole = json.loads(call("predict", STUDENT, *(mixed / f"{n}.png" for n in (0, 1, 2, 4, 5)), "--json")[1])
     assert [entry for number, entry in enumerate(said) if number != 3] == whole
     told, failed = err.splitlines()
-    assert told == f"passed over in {mixed}: 1 OLE file such as Thumbs.db (Thumbs.db), 1 folder (__MACOSX)"
+    assert told == f"passed over in {mixed}: 1 OLE file of Windows (Thumbs.db), 1 folder (__MACOSX)"
     assert failed.startswith(f"ctkd-search: 1 of 6 images cannot be read: {mixed / '3.png'} (")
 
 

@@ -22,6 +22,7 @@ from ctkd_search.data.detection import found_in
 from ctkd_search.data.images import ImageFiles
 from ctkd_search.data.kinds import advice, counted
 from ctkd_search.data.listing import Listing, listing_of
+from ctkd_search.data.look import peculiarities
 from ctkd_search.data.registry import DataSet, Loaded, problems
 from ctkd_search.errors import UserError
 from ctkd_search.models.registry import MIN_SIZE, Geometry
@@ -190,6 +191,10 @@ def _class_sizes(config: DatasetConfig) -> tuple[int, int]:
     return min(sizes), max(sizes)
 
 
+def _files(config: DatasetConfig) -> list[ImageFiles]:
+    return [_images(config, split) for split in _splits(config) if split != "test"]
+
+
 def _recognised(config: DatasetConfig) -> Iterator[str]:
     for split in _splits(config):
         listing = _listing(config, split)
@@ -212,6 +217,8 @@ def _notes(config: DatasetConfig) -> Iterator[str]:
         if lost:
             they = "images lie" if len(lost) > 1 else "image lies"
             yield f"warning: {len(lost):,} {they} in {listing.directory} itself, in no class: {named(lost)}"
+    train = _listing(config, "train")
+    yield from peculiarities([os.path.join(train.directory, path) for path in train.images], train.kinds)
     _, others = mistaken_splits(_root(config), list(_WHAT))
     if others:
         yield f"not read, beside {', '.join(_splits(config))}: {named([str(_root(config) / name) for name in others])}"
@@ -232,6 +239,7 @@ DATASET = DataSet(
     count=_count,
     class_sizes=_class_sizes,
     has_test=lambda config: "test" in _splits(config),
+    files=_files,
     recognised=_recognised,
     notes=_notes,
 )

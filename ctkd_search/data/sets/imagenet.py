@@ -177,6 +177,7 @@ DATASET = DataSet(
     mean=(123.675, 116.28, 103.53),
     std=(58.395, 57.12, 57.375),
     problems=_problems,
+    files=lambda config: [_files(config, "train")] if (root_of(config) / "train").is_dir() else [],
     # What was published, unless the user has chosen among it.
     count=lambda config: (_COUNTS["train"], 0) if config.verify is not False else None,
     class_sizes=lambda config: (732, 1_300) if config.verify is not False else None,

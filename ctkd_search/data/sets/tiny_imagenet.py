@@ -234,6 +234,7 @@ DATASET = DataSet(
     mean=(122.5, 114.3, 101.4),
     std=(70.6, 68.6, 71.9),
     problems=_problems,
+    files=lambda config: [_load_train(config).train] if _folder(config).is_dir() else [],
     count=lambda config: (100_000, 0),
     class_sizes=lambda config: (500, 500) if config.verify is not False else None,
 )

@@ -1,0 +1,133 @@
+"""A look into image files before anything is trained: what is broken, and what is decoded otherwise than it seems."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ctkd_search.data.decode import SCALED, BrokenImage, open_image, open_upright, unreadable_errors
+from ctkd_search.data.images import ImageFiles
+from ctkd_search.data.watching import watcher
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_CHUNK = 16
+# So many files, evenly spread, are opened to find what all of a kind have in common.
+_SAMPLE = 256
+# Formats whose files have 8 bits and one picture.
+_PLAIN = {"JPEG", "BMP", "QOI", "TGA", "PCX", "XBM", "XPM"}
+_DEEPEST = 65535
+# Photographs use more than this part of the range.
+_DARK = _DEEPEST // 2
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What came of decoding image files.
+
+    Attributes:
+        what: What they are, as in ``training images``.
+        total: How many there are.
+        opened: How many were decoded.
+        broken: Those that cannot be.
+    """
+
+    what: str
+    total: int
+    opened: int
+    broken: list[BrokenImage] = field(default_factory=list)
+
+
+def look(files: ImageFiles, seconds: float) -> Looked:
+    """Decode image files as a search would, in an order of chance, for so long at most.
+
+    Args:
+        files: The files.
+        seconds: How long.
+    """
+    import numpy as np
+
+    paths = files.paths(np.random.default_rng(0).permutation(len(files)))
+    deadline = time.monotonic() + seconds
+    opened, broken = 0, []
+
+    def chunk(start: int) -> tuple[int, list[BrokenImage]]:
+        faults, count = [], 0
+        for path in paths[start : start + _CHUNK]:
+            if time.monotonic() > deadline:
+                break
+            count += 1
+            try:
+                open_upright(path, files.channels)
+            except BrokenImage as error:
+                faults.append(error)
+        return count, faults
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for count, faults in pool.map(chunk, range(0, len(paths), _CHUNK)):
+            opened += count
+            broken += faults
+            watcher().progress(f"looking for broken {files.what}", opened, len(paths))
+    watcher().progress(f"looking for broken {files.what}", len(paths), len(paths))
+    return Looked(files.what, len(files), opened, sorted(broken, key=lambda error: error.path))
+
+
+def peculiarities(paths: Sequence[str], kinds: Sequence[str]) -> Iterator[str]:
+    """Yield what of image files is decoded otherwise than people expect: several frames, and dark images of 16 bits.
+
+    Args:
+        paths: The files.
+        kinds: The format of each.
+    """
+    candidates = [path for path, kind in zip(paths, kinds, strict=True) if kind not in _PLAIN]
+    step = max(1, -(-len(candidates) // _SAMPLE))
+    looked = candidates[::step]
+    brightest, deep = 0, []
+    several = []
+    for path in looked:
+        try:
+            with open_image(path) as image:
+                # Of a photograph in several sizes or views, as telephones save it, the first is the photograph.
+                if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                    several.append(path)
+                    image.seek(0)
+                if _is_deep(image):
+                    deep.append(path)
+                    brightest = max(brightest, _brightest(image))
+        except unreadable_errors():
+            continue  # it is told when it is decoded
+    if several:
+        have = "have" if len(several) > 1 else "has"
+        yield (
+            f"{len(several):,} of {len(looked):,} images looked at {have} several frames or pages, of which the first "
+            f"is taken: {several[0]}{' and others' * (len(several) > 1)}"
+        )
+    if deep and brightest < _DARK:
+        factor = (_DEEPEST + 1) // (brightest + 1)
+        yield (
+            f"warning: images of 16 bits use 0 to {brightest} of {_DEEPEST} ({len(deep):,} looked at, {deep[0]} say): "
+            f"they become nearly black, with {brightest // 257 + 1} shades; multiply their values by {factor}, or save "
+            "them with 8 bits"
+        )
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Return whether an image that is open has 16 bits for a channel; Pillow reads those of colour images as 8."""
+    return _is_whole(image) or ";16" in str(image.tile)
+
+
+def _is_whole(image: Image.Image) -> bool:
+    """Return whether Pillow keeps all 16 bits; portable grey maps it scales to them, into 32."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == SCALED)
+
+
+def _brightest(image: Image.Image) -> int:
+    """Return the largest value of an image of 16 bits; where Pillow drops the low 8, the largest that it can be."""
+    extrema = image.getextrema()
+    highest = max(high for _, high in extrema) if isinstance(extrema[0], tuple) else extrema[1]
+    return int(highest) if _is_whole(image) else int(highest) * 256 + 255
