@@ -26,15 +26,16 @@ def look_at_images(space: Space, document: Document) -> Iterator[str]:
     Raises:
         UserError: Some cannot be read, and are not to be passed over.
     """
-    files = data.find(space.dataset).files(space.dataset)
+    found = data.find(space.dataset).files(space.dataset)
+    files = [images for images in found if isinstance(images, data.ImageFiles)]
     total = sum(map(len, files))
-    looked = [look(split, LOOKING * len(split) / total) for split in files]
-    for found in looked:
-        if found.broken and not space.dataset.skip_broken:
-            document.fault(("dataset", "root"), broken_images(found.broken, found.opened, found.what))
+    looked = [look(images, LOOKING * len(images) / total) for images in files]
+    for split in looked:
+        if split.broken and not space.dataset.skip_broken:
+            document.fault(("dataset", "root"), broken_images(split.broken, split.opened, split.what))
     document.raise_problems()
-    for found in looked:
-        yield _told(found)
+    for split in looked:
+        yield _told(split)
 
 
 def _told(found: Looked) -> str:

@@ -118,7 +118,7 @@ def peculiarities(paths: Sequence[str], kinds: Sequence[str]) -> Iterator[str]:
 
 def _is_deep(image: Image.Image) -> bool:
     """Return whether an image that is open has 16 bits for a channel; Pillow reads those of colour images as 8."""
-    return _is_whole(image) or ";16" in str(image.tile)
+    return _is_whole(image) or ";16" in str(getattr(image, "tile", ""))
 
 
 def _is_whole(image: Image.Image) -> bool:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -143,7 +143,7 @@ class DataSet:
     absent: Callable[[DatasetConfig], str | None] = lambda config: None
     class_sizes: Callable[[DatasetConfig], tuple[int, int] | None] = lambda config: None
     has_test: Callable[[DatasetConfig], bool] = lambda config: True
-    files: Callable[[DatasetConfig], list[ImageFiles]] = lambda config: []
+    files: Callable[[DatasetConfig], Sequence[Pictures]] = lambda config: []
     recognised: Callable[[DatasetConfig], Iterator[str]] = lambda config: iter(())
     notes: Callable[[DatasetConfig], Iterator[str]] = lambda config: iter(())
 

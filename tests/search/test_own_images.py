@@ -53,10 +53,16 @@ def test_a_folder_of_grey_pictures_is_searched_as_it_is(tmp_path):
         directory.mkdir(parents=True, exist_ok=True)
         picture = Image.fromarray((pixels.reshape(8, 8) * 15.9).astype(np.uint8))
         picture.resize((28, 28), Image.Resampling.BICUBIC).save(directory / f"{number}.png")
+    for number, path in enumerate(sorted((tmp_path / "drawn" / "train").glob("*/*.png"))[::2]):
+        (path.parent / "DCIM" / f"{number % 3}").mkdir(parents=True, exist_ok=True)
+        path.rename(path.parent / "DCIM" / f"{number % 3}" / path.name)
+    (tmp_path / "drawn" / "train" / "digit 0" / "README.txt").write_text("read me")
+    (tmp_path / "drawn" / "train" / "__MACOSX").mkdir()
     write_space(tmp_path, "drawn", {"name": "folder", "root": "drawn"})
     assert "folder, 10 classes, 28x28 pixels, 1 channel\n" in command("check", "space.yaml", cwd=tmp_path)
     said = command("run", "space.yaml", cwd=tmp_path)
     assert "data: 218 training images, 22 held out for validation; 28x28 pixels, grey" in said
+    assert f"passed over in {tmp_path}/drawn/train: 1 text file (digit 0/README.txt), 1 folder (__MACOSX)\n" in said
     assert searched(tmp_path, "drawn").geometry == [10, 1, 28]
 
 
@@ -130,7 +136,7 @@ def pictures(root, size=16):
         with np.load(f"{root}/{split}.npz") as kept:
             return kept["pixels"], kept["labels"]
 
-    return OwnData(["dark", "light"], size, 3, train=lambda: load("train"), test=lambda: load("test"))
+    return OwnData(["dark", "light"], size, 3, train=lambda: load("train"))
 
 
 def network(classes, channels, image_size):
@@ -152,17 +158,22 @@ def test_your_own_data_set_and_network_serve_every_command(tmp_path):
         pixels = random_pixels(count, 16, seed) // 2 + 127 * labels[:, None, None, None].astype(np.uint8)
         np.savez(tmp_path / "kept" / f"{split}.npz", pixels=pixels, labels=labels)
     Image.fromarray(pixels[0]).save(tmp_path / "dark.png")
-    dataset = {"name": "my_package.own:pictures", "options": {"root": "kept"}}
+    dataset = {"name": "my_package.own:pictures", "options": {"root": "kept"}, "test": 0.2}
     write_space(tmp_path, "own", dataset, pair="wrn-10-1/my_package.own:network", attention_layers=[1, 2])
     assert "my_package.own:pictures, 2 classes, 16x16 pixels, 3 channels" in command(
         "check", "space.yaml", cwd=tmp_path
     )
     said = command("run", "space.yaml", cwd=tmp_path)
-    assert "data: 90 training images, 10 held out for validation; 16x16 pixels, colour" in said
+    apart = "20 kept apart for the test of the final training"
+    assert f"data: 70 training images, 10 held out for validation, {apart}; 16x16 pixels, colour" in said
     assert searched(tmp_path, "own").classes == ["dark", "light"]
     command("export", "own", "-o", "best.yaml", cwd=tmp_path)
-    assert yaml.safe_load((tmp_path / "best.yaml").read_text())["dataset"]["options"] == {"root": "kept"}
-    assert "on 20 images" in command("train", "best.yaml", cwd=tmp_path)
+    exported = yaml.safe_load((tmp_path / "best.yaml").read_text())["dataset"]
+    assert (exported["options"], exported["test"]) == ({"root": "kept"}, 0.2)
+    said = command("train", "best.yaml", cwd=tmp_path)
+    assert "data: 80 images, training and validation together" in said
+    assert "on 20 images" in said
+    assert "warning" not in said
     (found,) = json.loads(command("predict", "trials/own/final-1/student.pt", "dark.png", "--json", cwd=tmp_path))
     assert found["class"] in ("dark", "light")
     # What came of it can be looked at without it.
