@@ -120,16 +120,23 @@ def open_upright(path: str | os.PathLike[str], channels: int) -> Image.Image:
         with open_image(path) as image:
             return upright(image, channels)
     except unreadable_errors() as error:
-        raise BrokenImage(path, _reason(error)) from None
+        raise BrokenImage(path, _reason(path, error)) from None
 
 
-def _reason(error: BaseException) -> str:
+def _reason(path: str | os.PathLike[str], error: BaseException) -> str:
+    """Return why an image cannot be read; of a file that Pillow does not know, what it is."""
     from PIL import Image
+
+    from ctkd_search.data.kinds import HEAD_BYTES, advice, kind_of, one
 
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; shrink it"
     if isinstance(error, Image.UnidentifiedImageError):
-        return "it is no image that Pillow reads"
+        with open(path, "rb") as file:
+            sort, kind = kind_of(os.fspath(path), file.read(HEAD_BYTES))
+        if sort == "picture":
+            return f"it is {one(kind)}, which Pillow cannot read here: {advice(kind).replace('them', 'it')}"
+        return "it is damaged at its beginning" if sort == "image" else f"it is no image but {one(kind)}"
     return str(error) or type(error).__name__
 
 

@@ -228,6 +228,12 @@ _SINGULAR = {
 }
 
 
+def one(kind: str) -> str:
+    """Return what one file of a kind is called, as in ``a text file``."""
+    noun = counted(kind, 1).removeprefix("1 ").split(" (")[0]
+    return f"a{'n' if noun[0] in 'aeiouAEIOUH' and noun[:2] != 'HE' else ''} {noun}"
+
+
 def advice(kind: str) -> str:
     """Return what to do about images that Pillow does not read."""
     return _ADVICE.get(kind, _CONVERT)

@@ -78,14 +78,16 @@ def run_search(request: Request, console: Console) -> None:
     make_directory(request.trials_dir)
     budget = request.space.budget
     say(f"search {request.name}: {budget.trials} trials of up to {budget.epochs} epochs")
+    for note in data.notes(request.space.dataset):
+        say(note)
     splits = data.load_train(request.space.dataset, request.space.augment, earlier.fingerprint if earlier else None)
     _, channels, size = splits.geometry
     counts = f"{len(splits.train):,} training images, {len(splits.validation):,} held out for validation"
     if splits.kept_apart:
         counts += f", {splits.kept_apart:,} kept apart for the test of the final training"
     say(f"data: {counts}; {size}x{size} pixels, {'grey' if channels == 1 else 'colour'}; {splits.loading}")
-    for note in (*data.notes(request.space.dataset), *small_data(request.space, len(splits.train))):
-        say(note)
+    for warning in small_data(request.space, len(splits.train)):
+        say(warning)
     if earlier and earlier.fingerprint != splits.fingerprint:
         raise UserError(
             f"the training images are not those that search {request.name!r} began with; use another --name"

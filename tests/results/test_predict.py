@@ -136,8 +136,9 @@ def test_a_student_for_colour_gets_colour(call, tmp_path):
     ("words", "answer"),
     [
         ("digits.onnx none.png", "cannot read the image: none.png (there is no such file)"),
-        ("digits.onnx notes.txt", "cannot read the image: notes.txt (it is no image that Pillow reads)"),
-        ("digits.onnx notes.txt none.png", "cannot read any image: notes.txt (it is no image that Pillow reads), none"),
+        ("digits.onnx notes.txt", "cannot read the image: notes.txt (it is no image but a text file)"),
+        ("digits.onnx notes.txt none.png", "cannot read any image: notes.txt (it is no image but a text file), none"),
+        ("digits.onnx empty.jpg", "cannot read the image: empty.jpg (it is no image but an empty file)"),
         ("digits.onnx texts", "the directory texts holds no images; passed over in texts: 1 text file (b.txt)"),
         ("digits.onnx hollow", "the directory hollow holds no images"),
         ("none.onnx digits", "there is no file none.onnx; MODEL is a file that export wrote (.onnx, .pt2), a final"),
@@ -158,6 +159,7 @@ def test_a_student_for_colour_gets_colour(call, tmp_path):
 def test_what_is_no_student_or_no_image_is_said_in_a_line(call, there, words, answer):
     for name in ("notes.txt", "notes.onnx", "notes.pt2", "notes.pt", "best.yaml"):
         Path(name).write_text("name: digits\n")
+    Path("empty.jpg").write_bytes(b"")
     for name in ("hollow", "texts"):
         Path(name).mkdir(exist_ok=True)
     Path("texts/b.txt").write_text("no image")
