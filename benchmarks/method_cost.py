@@ -2,7 +2,7 @@
 
     python benchmarks/method_cost.py [--steps 12] [--threads 2] [--pair resnet56/resnet20]
 
-Every method runs with its paper's settings, under recorded teachers where what it needs can be recorded. All take
+Every method runs with its default settings, under recorded teachers where what it needs can be recorded. All take
 turns, a step each, on the same random images of CIFAR's size, so that a noisy machine is as noisy for one as for the
 other; the ratio is of the time of all rounds together, because an expert may compute for several steps at a time.
 Attention maps are recorded beforehand; what cannot be replayed is computed in the step. Prints the table in Markdown.

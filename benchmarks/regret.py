@@ -6,7 +6,7 @@ Searches go through the package's own Study, sampler and ladders, on learning cu
 so that Ray and training are not needed: a clock ticks, and at each tick every worker does one epoch, until the search
 has spent its epochs. The ranges are searched as ranges; a suggestion's curve is that of the nearest config of the grid.
 A config that is suggested twice has the same curve, and costs its epochs again. As every search of the package does,
-each begins with the paper's settings.
+each begins with the default settings.
 
 The arms, with ASHA of several grace periods, where one trial in three goes on:
 
@@ -204,7 +204,7 @@ def about(table: Table) -> None:
     print(f"{len(finals)} configs; at their end the best has {100 * finals[0]:.2f} %, the 10th {100 * finals[9]:.2f},")
     print(f"  nine in ten at most {100 * decile[8]:.2f}, half of them at most {100 * statistics.median(finals):.2f}")
     paper = table.final(space.effective(space.decode(space.paper_point())))
-    print(f"  the paper's settings {100 * paper:.2f}, a regret of {100 * (finals[0] - paper):.2f}")
+    print(f"  the default settings {100 * paper:.2f}, a regret of {100 * (finals[0] - paper):.2f}")
     complete = [curve for curve in table.curves.values() if len(curve) == space.budget.epochs]
     print(f"  {len(finals) - len(complete)} diverged")
     ends = [curve[-1] for curve in complete]

@@ -28,7 +28,7 @@ USUAL = tuple(name for name, (_, baseline) in _DECLARED.items() if baseline.usua
 
 
 def is_papers(name: str) -> bool:
-    """Whether a baseline has the paper's settings, whatever the config has that it is compared with."""
+    """Whether a baseline has the default settings, whatever the config has that it is compared with."""
     return _DECLARED[name][1].papers
 
 
@@ -77,7 +77,7 @@ def baseline_config(space: Space, name: str, pair: str) -> TrialConfig:
     """The config of a baseline.
 
     Args:
-        space: The space whose student's recipe, data and budget it shares: the paper's, or the nearest that it has.
+        space: The space whose student's recipe, data and budget it shares: the defaults, or the nearest that it has.
         name: Which one.
         pair: Teacher and student.
     """

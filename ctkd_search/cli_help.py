@@ -105,7 +105,8 @@ that reads the test images: once for each student, when all are trained.
 With several seeds it says how sure the test accuracy is, and how far the config is ahead of baselines that are trained
 beside it, with its own recipe (learning rate, batch size and so on), epochs and seeds: student-alone, without teacher;
 kd, with the expert's predictions; at and scratch-only, with one half of CTKD and the config's own weight of it;
-ctkd-paper, with the paper's loss. The first seed's student is kept and registered, whichever is the best.
+ctkd-paper, with CTKD's loss and its default weights. The first seed's student is kept and registered, whether or not
+it is the best.
 
 Ctrl-C stops it and keeps what has been done; --resume goes on, after a crash too.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ctkd_search import data
 from ctkd_search.baselines import baseline_config, baseline_pairs
 from ctkd_search.check.stopping import early_stopping
-from ctkd_search.distill.methods.base import Parameter, make_method
+from ctkd_search.distill.methods.base import Parameter, make_method, methods
 from ctkd_search.distributions import Constant, show
 from ctkd_search.effects import setting_of
 from ctkd_search.metrics import METRICS
@@ -40,14 +40,14 @@ def print_overview(space: Space, console: Console) -> None:
     for line in (*data.recognised(space.dataset), *data.notes(space.dataset)):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(_parameter_table(space))
-    first = "The first trial has the paper's settings, or the nearest there are"
+    first = "The first trial has the default settings, or the nearest there are"
     if len(space.methods()) > 1:
-        first = "The first trial of each method has its paper's settings, or the nearest there are"
+        first = "The first trial of each method has its default settings, or the nearest there are"
     console.print(f"{first}; the others might be like these:")
     for number, values in enumerate(_samples(space), start=1):
         console.print(f"  {number}  {space.label(space.effective(values))}", highlight=False, soft_wrap=True)
     console.print()
-    for line in _budget_lines(space):
+    for line in (*_source_lines(space), *_budget_lines(space)):
         console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -74,8 +74,18 @@ def _defaults(space: Space, parameter: Parameter) -> str:
     return " or ".join(dict.fromkeys(show(space.default(parameter, pair)) for pair in space.pairs()))
 
 
+def _source_lines(space: Space) -> list[str]:
+    """Where the default settings of each method are from."""
+    lines = []
+    for name in space.methods():
+        told = [f"{source} ({', '.join(names)})" for source, names in methods()[name].sources().items()]
+        if told:
+            lines.append(f"default settings of {name}: {'; '.join(told)}")
+    return lines
+
+
 def _samples(space: Space) -> list[dict[str, object]]:
-    """The paper's settings and a few random draws, made by Optuna as the search would."""
+    """The default settings and a few random draws, made by Optuna as the search would."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -123,7 +123,8 @@ def _entry(parameter: Parameter, of_method: bool, when: str = _WHEN) -> Schema:
     foreign = [parameter.name, *([METHOD.name] if of_method else [])]
     condition = {"$ref": f"#/$defs/{when}", "properties": dict.fromkeys(foreign, False)}
     forms = [_form(parameter, form, condition) for form in FORMS_OF_KIND[parameter.kind]]
-    text = "; ".join(filter(None, (parameter.help, parameter.note, parameter.default_note)))
+    source = f"default: {parameter.source}" if parameter.source else ""
+    text = "; ".join(filter(None, (parameter.help, parameter.note, parameter.default_note, source)))
     alone = described("for every trial", constant(parameter))
     default = {} if parameter.all_layers else {"default": plain(parameter.default)}
     return described(text, {"anyOf": [alone, *forms], **default})

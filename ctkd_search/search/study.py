@@ -62,7 +62,7 @@ class Study:
         self._heard: dict[int, int] = {}
 
     def begin(self) -> None:
-        """Lets the settings of each method's paper be the first trials, unless they have been tried."""
+        """Lets the default settings of each method be the first trials, unless they have been tried."""
         for method in self._space.methods():
             self._enqueue(self._space.paper_point(method), skip_if_exists=True)
 

@@ -295,6 +295,7 @@ def test_default_keeps_the_parameter_s_own_rule(name, key):
     parameter = parameter_of(name, key)
     assert parameter.fault(parameter.default) is None
     assert parameter.help
+    assert parameter.source
     assert set(parameter.only_with) <= {other.name for other in methods()[name].parameters}
 
 

@@ -2,7 +2,8 @@
 
 Adding a method is adding a module to this package that defines ``METHOD``, a subclass of `Method`:
 
-1.  Declare ``name``, ``summary``, ``paper`` and ``parameters``. Each parameter becomes an attribute by its name. Those
+1.  Declare ``name``, ``summary``, ``paper`` and ``parameters``, each with where its default is from. Each parameter
+    becomes an attribute by its name. Those
     of kind ``float`` are numbers: on CUDA they are tensors that a captured step reads, so that one graph serves trials
     with other numbers. Never branch on them; branch on ``self.values``, which stay what the config says. A parameter
     that means the same in another method is taken from there (see `only`).
@@ -142,8 +143,8 @@ class Baseline:
         name: How a space calls it.
         summary: What it is.
         values: Values of the method's parameters that it is about. Others are those of the search where the two share
-            the parameter, and the paper's elsewhere.
-        papers: Whether all of them are the paper's, or the nearest that the space has, even where a config's own are
+            the parameter, and the defaults elsewhere.
+        papers: Whether all of them are the defaults, or the nearest that the space has, even where a config's own are
             known.
         usual: Whether final trainings are compared with it unless they are told otherwise.
     """
@@ -156,7 +157,7 @@ class Baseline:
 
 
 class Method(ABC):
-    """How lessons become a loss. Made from the values of its parameters; those left out are the paper's.
+    """How lessons become a loss. Made from the values of its parameters; those left out are the defaults.
 
     Attributes:
         name: How a space and a config call it.
@@ -275,6 +276,14 @@ class Method(ABC):
     def essence(self) -> dict[str, Any]:
         """What it does, as the plainest method that does the same: its name, and the values that have an effect."""
         return {"name": self.name, **{item.name: self.values[item.name] for item in self.effective_parameters()}}
+
+    @classmethod
+    def sources(cls) -> dict[str, list[str]]:
+        """Where the defaults are from: the names of the parameters, by the source."""
+        found: dict[str, list[str]] = {}
+        for parameter in cls.parameters:
+            found.setdefault(parameter.source, []).append(parameter.name)
+        return found
 
     @classmethod
     def number_names(cls) -> list[str]:

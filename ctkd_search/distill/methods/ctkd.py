@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ctkd_search.config import Range
 from ctkd_search.distill.methods.base import ABOVE_ZERO, LOGITS, Answer, Baseline, Method, Needs, Parameter, Request
+from ctkd_search.distill.methods.parameter import CODE, OURS, PAPER
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +48,7 @@ def _schedule(weight: str, what: str) -> tuple[Parameter, Parameter]:
         choices=_SCHEDULES,
         only_with={weight: ABOVE_ZERO},
         note="`linear`: down to zero at the end; `first`: for the first epochs only",
+        source=PAPER,
     )
     share = Parameter(
         f"{weight}_share",
@@ -55,6 +57,7 @@ def _schedule(weight: str, what: str) -> tuple[Parameter, Parameter]:
         f"{weight[0]}%",
         range=Range(0, 1, open_low=True, open_high=True),
         only_with={f"{weight}_schedule": ("first",), weight: ABOVE_ZERO},
+        source=OURS,
     )
     return schedule, share
 
@@ -80,6 +83,7 @@ class CTKD(Method):
             choices=("kl", "mse"),
             only_with={"alpha": ABOVE_ZERO},
             note="`kl`: the divergence of softened predictions; `mse`: the squared distance, as in the authors' code",
+            source="Hinton's form; the authors' code has mse",
         ),
         Parameter(
             "temperature",
@@ -88,10 +92,20 @@ class CTKD(Method):
             "T=",
             range=ABOVE_ZERO,
             only_with={"step_loss": ("kl",), "alpha": ABOVE_ZERO},
+            source=CODE,
         ),
-        Parameter("alpha", 1.0, "weight of the step loss", "a=", range=Range(0), term="loss_step"),
+        Parameter("alpha", 1.0, "weight of the step loss", "a=", range=Range(0), term="loss_step", source=OURS),
         *_schedule("alpha", "step loss"),
-        Parameter("beta", 1000.0, "weight of the attention loss", "b=", range=Range(0), term="loss_attention", side=32),
+        Parameter(
+            "beta",
+            1000.0,
+            "weight of the attention loss",
+            "b=",
+            range=Range(0),
+            term="loss_attention",
+            side=32,
+            source="the code of arXiv 1612.03928",
+        ),
         *_schedule("beta", "attention loss"),
         Parameter(
             "attention_layers",
@@ -102,6 +116,8 @@ class CTKD(Method):
             only_with={"beta": ABOVE_ZERO},
             all_layers=True,
             least_positions=2,
+            note="where their sizes differ, the larger map is averaged down after it is folded over the channels",
+            source=PAPER,
         ),
         Parameter(
             "expert_kd",
@@ -110,6 +126,7 @@ class CTKD(Method):
             "e=",
             range=Range(0),
             term="loss_expert",
+            source=PAPER,
         ),
         Parameter(
             "expert_temperature",
@@ -118,11 +135,12 @@ class CTKD(Method):
             "eT=",
             range=ABOVE_ZERO,
             only_with={"expert_kd": ABOVE_ZERO},
+            source=OURS,
         ),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (
         Baseline(
-            "ctkd-paper", "CTKD with the paper's settings, or the nearest that the space has", papers=True, usual=True
+            "ctkd-paper", "CTKD with its default settings, or the nearest that the space has", papers=True, usual=True
         ),
     )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ctkd_search.config import Range
 from ctkd_search.distill.methods.base import ABOVE_ZERO, LOGITS, Answer, Baseline, Method, Needs, Parameter
+from ctkd_search.distill.methods.parameter import CODE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,13 +35,30 @@ class DKD(Method):
     scheduled: ClassVar[tuple[str, ...]] = ("warmth",)
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter(
-            "temperature", 4.0, "temperature that softens the expert's logits and the student's", "T=", range=ABOVE_ZERO
+            "temperature",
+            4.0,
+            "temperature that softens the expert's logits and the student's",
+            "T=",
+            range=ABOVE_ZERO,
+            source=CODE,
         ),
         Parameter(
-            "alpha", 1.0, "weight of the right class against all others", "a=", range=Range(0), term="loss_target"
+            "alpha",
+            1.0,
+            "weight of the right class against all others",
+            "a=",
+            range=Range(0),
+            term="loss_target",
+            source=CODE,
         ),
         Parameter(
-            "beta", 8.0, "weight of the other classes among themselves", "b=", range=Range(0), term="loss_others"
+            "beta",
+            8.0,
+            "weight of the other classes among themselves",
+            "b=",
+            range=Range(0),
+            term="loss_others",
+            source="the authors' code, which has 2, 6 or 8 by pair",
         ),
         Parameter(
             "warmup_share",
@@ -48,6 +66,7 @@ class DKD(Method):
             "share of the epochs over which both weights grow linearly to their value",
             "w%",
             range=Range(0, 1),
+            source=CODE,
         ),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (

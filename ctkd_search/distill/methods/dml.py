@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ctkd_search.config import Range
 from ctkd_search.distill.methods.base import Answer, Baseline, Method, Needs, Parameter
+from ctkd_search.distill.methods.parameter import OURS, PAPER
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +31,9 @@ class DML(Method):
     paper: ClassVar[str] = "arXiv 1706.00384"
     beside: ClassVar[str] = "the peer"
     parameters: ClassVar[tuple[Parameter, ...]] = (
-        Parameter("weight", 1.0, "weight of what the other predicts", "w=", range=Range(0), term="loss_mutual"),
+        Parameter(
+            "weight", 1.0, "weight of what the other predicts", "w=", range=Range(0), term="loss_mutual", source=PAPER
+        ),
         Parameter(
             "peer",
             "teacher",
@@ -40,6 +43,7 @@ class DML(Method):
             choices=("teacher", "student"),
             only_with={"weight": Range(0, open_low=True)},
             note="`teacher`: the pair's teacher, untrained; `student`: the student's own",
+            source=OURS,
         ),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ctkd_search.config import Range
 from ctkd_search.distill.methods.base import ABOVE_ZERO, Answer, Baseline, Needs, Parameter, Request
 from ctkd_search.distill.methods.kd import KD
+from ctkd_search.distill.methods.parameter import COMPARISONS, OURS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,9 @@ class FitNets(KD):
     paper: ClassVar[str] = "arXiv 1412.6550"
     scheduled: ClassVar[tuple[str, ...]] = ("hints_now", "labels_now")
     parameters: ClassVar[tuple[Parameter, ...]] = (
-        Parameter("hint_weight", 100.0, "weight of the hints", "h=", range=Range(0), term="loss_hint"),
+        Parameter(
+            "hint_weight", 100.0, "weight of the hints", "h=", range=Range(0), term="loss_hint", source=COMPARISONS
+        ),
         Parameter(
             "hint_layers",
             (2,),
@@ -49,6 +52,7 @@ class FitNets(KD):
             "L",
             kind="layers",
             only_with={"hint_weight": ABOVE_ZERO},
+            source=COMPARISONS,
         ),
         Parameter(
             "training",
@@ -58,6 +62,7 @@ class FitNets(KD):
             choices=("joint", "stages"),
             only_with={"hint_weight": ABOVE_ZERO},
             note="`joint`: both throughout; `stages`: hints first, then KD, as in the paper",
+            source=COMPARISONS,
         ),
         Parameter(
             "hint_share",
@@ -66,6 +71,7 @@ class FitNets(KD):
             "h%",
             range=Range(0, 1, open_low=True, open_high=True),
             only_with=_TWO_STAGES,
+            source=OURS,
         ),
         *(dataclasses.replace(item, only_with={**item.only_with, **_TWO_STAGES}) for item in KD.parameters),
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ctkd_search.config import Range
 from ctkd_search.distill.methods.base import ABOVE_ZERO, Answer, Baseline, Method, Needs, Parameter, Request
+from ctkd_search.distill.methods.parameter import OURS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +31,7 @@ class FeatureStatistics(Method):
     summary: ClassVar[str] = "mean and variance of each channel of the expert's feature maps"
     paper: ClassVar[str] = "arXiv 2003.04289"
     parameters: ClassVar[tuple[Parameter, ...]] = (
-        Parameter("weight", 0.1, "weight of the statistics", "w=", range=Range(0), term="loss_statistics"),
+        Parameter("weight", 0.1, "weight of the statistics", "w=", range=Range(0), term="loss_statistics", source=OURS),
         Parameter(
             "statistics_layers",
             (1, 2, 3),
@@ -39,6 +40,7 @@ class FeatureStatistics(Method):
             kind="layers",
             only_with={"weight": ABOVE_ZERO},
             all_layers=True,
+            source=OURS,
         ),
         Parameter(
             "bridge",
@@ -49,6 +51,7 @@ class FeatureStatistics(Method):
             choices=(False, True),
             only_with={"weight": ABOVE_ZERO},
             note="trained beside the student; without them, widths that disagree are refused",
+            source=OURS,
         ),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ctkd_search.config import Range
 from ctkd_search.distill.methods.base import Answer, Baseline, Method, Needs, Parameter
+from ctkd_search.distill.methods.parameter import OURS, PAPER
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,6 +62,7 @@ class IAKD(Method):
                 "`constant`: start_probability throughout; `linear`: from start_probability in the first epoch to "
                 "end_probability in the last; `review`: the same in every cycle anew"
             ),
+            source=OURS,
         ),
         Parameter(
             "start_probability",
@@ -68,6 +70,7 @@ class IAKD(Method):
             "probability that a block of the student is swapped in the first epoch",
             "p=",
             range=Range(0, 1),
+            source=OURS,
         ),
         Parameter(
             "end_probability",
@@ -76,6 +79,7 @@ class IAKD(Method):
             "p2=",
             range=Range(0, 1),
             only_with={"schedule": _CHANGING},
+            source=OURS,
         ),
         Parameter(
             "cycles",
@@ -85,8 +89,17 @@ class IAKD(Method):
             kind="int",
             range=Range(2),
             only_with={"schedule": ("review",)},
+            source=OURS,
         ),
-        Parameter("stages", (1, 2, 3), "which stages have their blocks swapped", "S", kind="layers", all_layers=True),
+        Parameter(
+            "stages",
+            (1, 2, 3),
+            "which stages have their blocks swapped",
+            "S",
+            kind="layers",
+            all_layers=True,
+            source=PAPER,
+        ),
         Parameter(
             "bridge",
             False,
@@ -94,6 +107,7 @@ class IAKD(Method):
             "bridge=",
             kind="choice",
             choices=(False, True),
+            source=OURS,
         ),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ctkd_search.config import Range
 from ctkd_search.distill.methods.base import ABOVE_ZERO, LOGITS, Answer, Baseline, Method, Needs, Parameter
+from ctkd_search.distill.methods.parameter import COMPARISONS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +33,7 @@ class KD(Method):
             "T=",
             range=ABOVE_ZERO,
             only_with={"weight": ABOVE_ZERO},
+            source=COMPARISONS,
         ),
         Parameter(
             "weight",
@@ -40,6 +42,7 @@ class KD(Method):
             "w=",
             range=Range(0, 1),
             term="loss_kd",
+            source=COMPARISONS,
         ),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (

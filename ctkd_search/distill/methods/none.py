@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ctkd_search.config import Range
 from ctkd_search.distill.methods.base import Answer, Baseline, Method, Needs, Parameter
+from ctkd_search.distill.methods.parameter import OURS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +27,7 @@ class Alone(Method):
             "share of each label that is spread evenly over all classes (Szegedy et al., arXiv 1512.00567)",
             "s=",
             range=Range(0, 1, open_high=True),
+            source=OURS,
         ),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (

@@ -1,4 +1,4 @@
-"""Something that a search may vary: its name, what values it may have, and the paper's own."""
+"""Something that a search may vary: its name, what values it may have, its default and where that is from."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from typing import Any
 from ctkd_search import pairs
 from ctkd_search.config import Range
 
+# Where a default is from.
+PAPER = "the paper"
+CODE = "the authors' code"
+# RepDistiller and those that compare by its settings, as mdistiller does.
+COMPARISONS = "the comparisons since arXiv 1910.10699"
+OURS = "this package's own"
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -17,7 +24,8 @@ class Parameter:
 
     Attributes:
         name: How a space calls it.
-        default: The paper's setting.
+        default: The value where nothing is said of it.
+        source: Where the default is from: `PAPER`, `CODE`, `COMPARISONS`, `OURS`, or what else is to be said of it.
         help: One line for the help, with the unit.
         note: What else the reference says of it.
         symbol: What stands before its value in a trial's short name.
@@ -47,6 +55,7 @@ class Parameter:
     side: int | None = None
     all_layers: bool = False
     least_positions: int = 1
+    source: str = ""
 
     @property
     def default_note(self) -> str:

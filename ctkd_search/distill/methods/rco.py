@@ -8,6 +8,7 @@ from typing import ClassVar
 from ctkd_search.config import Range
 from ctkd_search.distill.methods.base import Baseline, Needs, Parameter
 from ctkd_search.distill.methods.kd import KD
+from ctkd_search.distill.methods.parameter import OURS
 
 
 class RCO(KD):
@@ -33,6 +34,7 @@ class RCO(KD):
             range=Range(2),
             only_with={"weight": Range(0, open_low=True)},
             note="at equal distances, the last at its end",
+            source=OURS,
         ),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (

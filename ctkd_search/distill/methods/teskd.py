@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ctkd_search.config import Range
 from ctkd_search.distill.methods.base import ABOVE_ZERO, Answer, Baseline, Method, Needs, Parameter
+from ctkd_search.distill.methods.parameter import CODE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +39,9 @@ class TESKD(Method):
     beside: ClassVar[str] = "a set of branches on its feature maps"
     teacherless: ClassVar[bool] = True
     parameters: ClassVar[tuple[Parameter, ...]] = (
-        Parameter("label_weight", 0.2, "weight of the network's own cross-entropy", "l=", range=ABOVE_ZERO),
+        Parameter(
+            "label_weight", 0.2, "weight of the network's own cross-entropy", "l=", range=ABOVE_ZERO, source=CODE
+        ),
         Parameter(
             "branch_weight",
             0.2,
@@ -46,6 +49,7 @@ class TESKD(Method):
             "b=",
             range=Range(0),
             term="loss_branches",
+            source=CODE,
         ),
         Parameter(
             "distill_weight",
@@ -54,6 +58,7 @@ class TESKD(Method):
             "d=",
             range=Range(0),
             term="loss_distill",
+            source=CODE,
         ),
         Parameter(
             "temperature",
@@ -62,6 +67,7 @@ class TESKD(Method):
             "T=",
             range=ABOVE_ZERO,
             only_with={"distill_weight": ABOVE_ZERO},
+            source=CODE,
         ),
         Parameter(
             "feature_weight",
@@ -70,6 +76,7 @@ class TESKD(Method):
             "f=",
             range=Range(0),
             term="loss_feature",
+            source=CODE,
         ),
         Parameter(
             "branch_width",
@@ -78,6 +85,7 @@ class TESKD(Method):
             "w=",
             kind="choice",
             choices=(0.125, 0.25, 0.5, 1.0, 2.0),
+            source=CODE,
         ),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (
