@@ -23,22 +23,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
-import hashlib
-import json
 import os
-import platform
 import random
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 
 from ctkd_search.errors import UserError
 from ctkd_search.files import make_directory
+from ctkd_search.lease_files import Claim, Owner, create, lease_claims, remove_leftovers, replace, this_process
+from ctkd_search.processes import born, this_machine
 
 # Seconds between two heartbeats, and without a change of them until an owner elsewhere counts as gone: several
 # heartbeats, because shared file systems show a change late.
@@ -49,35 +44,6 @@ _ATTEMPTS = 20
 
 # The heartbeats of owners elsewhere as this process saw them: what was read last, and when it was first read.
 _seen: dict[Path, tuple[tuple[str, int], float]] = {}
-
-
-@dataclass(frozen=True)
-class Owner:
-    """The process that holds a lease.
-
-    Attributes:
-        purpose: What it does, for messages.
-        host: Name of its machine.
-        machine: What tells the machine and its process ids from all others.
-        pid: Its process id.
-        born: When the process began, as its machine counts.
-        since: When it took the lease, in ISO 8601 and by its own clock; for people alone.
-        token: What tells this lease from every other.
-        beat: Its heartbeat.
-    """
-
-    purpose: str
-    host: str
-    machine: str
-    pid: int
-    born: str
-    since: str
-    token: str
-    beat: int = 0
-
-    def __str__(self) -> str:
-        """Returns the process as messages name it."""
-        return f"process {self.pid} on {self.host}, since {self.since}"
 
 
 class Held(UserError):
@@ -93,16 +59,6 @@ class Held(UserError):
         super().__init__(f"{what} is in use by {named}; wait until it has ended, or stop it")
 
 
-@dataclass(frozen=True)
-class _Claim:
-    """A lease file as it was read."""
-
-    path: Path
-    generation: int
-    owner: Owner | None
-    token: str
-
-
 class Lease:
     """A lease that this process holds; use it as a context manager, or call `release`.
 
@@ -110,18 +66,14 @@ class Lease:
         path: Its file.
         generation: The file's generation.
         owner: This process.
-        on_lost: Called once, from another thread, when another process has taken the lease over, which happens only
-            to a process that did not run for a while (a suspended machine, say).
         every: Seconds between two heartbeats.
     """
 
-    def __init__(
-        self, path: Path, generation: int, owner: Owner, on_lost: Callable[[], None] | None, every: float
-    ) -> None:
+    def __init__(self, path: Path, generation: int, owner: Owner, every: float) -> None:
         self.owner = owner
         self._path = path
         self._generation = generation
-        self._on_lost = on_lost
+        self._on_lost: Callable[[], None] | None = None
         self._every = every
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -133,6 +85,15 @@ class Lease:
     def lost(self) -> bool:
         """Whether another process has taken it over."""
         return self._lost.is_set()
+
+    def when_lost(self, callback: Callable[[], None]) -> None:
+        """Calls `callback` from another thread once another process has taken the lease over.
+
+        That happens only to a process that did not run for a while, on a machine that was suspended, say.
+        """
+        self._on_lost = callback
+        if self.lost:
+            callback()
 
     def release(self) -> None:
         """Gives it back; a process that was forked from the owner gives nothing back."""
@@ -168,14 +129,14 @@ class Lease:
                         self._lost.set()
                         break
                     rivals = later
-                    _replace(self._path, dataclasses.replace(self.owner, beat=beat))
+                    replace(self._path, dataclasses.replace(self.owner, beat=beat))
         if self.lost and self._on_lost:
             self._on_lost()
 
     def _later(self) -> set[str]:
         """The tokens of later generations."""
         name = self._path.name[1:].rpartition(".lease-")[0]
-        return {claim.token for claim in _claims(self._path.parent, name) if claim.generation > self._generation}
+        return {claim.token for claim in lease_claims(self._path.parent, name) if claim.generation > self._generation}
 
 
 def try_acquire(
@@ -183,7 +144,6 @@ def try_acquire(
     name: str,
     purpose: str,
     *,
-    on_lost: Callable[[], None] | None = None,
     beat_every: float = BEAT_EVERY,
     stale_after: float = STALE_AFTER,
 ) -> Lease | None:
@@ -195,7 +155,6 @@ def try_acquire(
         directory: Where the lease is; made if missing.
         name: Name of what it protects.
         purpose: What this process does with it, for the messages of others.
-        on_lost: See `Lease`.
         beat_every: Seconds between two heartbeats.
         stale_after: Seconds without a heartbeat after which an owner elsewhere counts as gone.
 
@@ -205,7 +164,7 @@ def try_acquire(
     Raises:
         UserError: The directory cannot be written to.
     """
-    before = _claims(directory, name)
+    before = lease_claims(directory, name)
     if any(not _is_gone(claim, stale_after) for claim in before):
         return None
     make_directory(directory)
@@ -213,19 +172,19 @@ def try_acquire(
     generation = max((claim.generation for claim in before), default=0) + 1
     path = directory / f".{name}.lease-{generation:08d}"
     try:
-        if not _create(path, owner):
+        if not create(path, owner):
             return None
         known = {owner.token, *(claim.token for claim in before)}
-        if any(claim.token not in known for claim in _claims(directory, name)):
+        if any(claim.token not in known for claim in lease_claims(directory, name)):
             path.unlink(missing_ok=True)
             return None
         for claim in before:
             claim.path.unlink(missing_ok=True)
             _seen.pop(claim.path, None)
-        _remove_leftovers(path, name)
+        remove_leftovers(path, name)
     except OSError as error:
         raise UserError(f"cannot write to the directory {directory}: {error.strerror or error}") from None
-    return Lease(path, generation, owner, on_lost, beat_every)
+    return Lease(path, generation, owner, beat_every)
 
 
 def acquire(
@@ -235,7 +194,6 @@ def acquire(
     *,
     what: str,
     say: Callable[[str], None] | None = None,
-    on_lost: Callable[[], None] | None = None,
     beat_every: float = BEAT_EVERY,
     stale_after: float = STALE_AFTER,
 ) -> Lease:
@@ -249,7 +207,6 @@ def acquire(
         purpose: What this process does with it, for the messages of others.
         what: What it protects, for the message.
         say: Told when an owner's heartbeat is awaited.
-        on_lost: See `Lease`.
         beat_every: Seconds between two heartbeats.
         stale_after: Seconds without a heartbeat after which an owner elsewhere counts as gone.
 
@@ -261,13 +218,13 @@ def acquire(
     beats: dict[str, int] = {}
     attempts = 0
     while True:
-        lease = try_acquire(directory, name, purpose, on_lost=on_lost, beat_every=beat_every, stale_after=stale_after)
+        lease = try_acquire(directory, name, purpose, beat_every=beat_every, stale_after=stale_after)
         if lease is not None:
             return lease
-        claims = [claim for claim in _claims(directory, name) if not _is_gone(claim, stale_after)]
+        claims = [claim for claim in lease_claims(directory, name) if not _is_gone(claim, stale_after)]
         for claim in claims:
             owner = claim.owner
-            alive_here = owner is not None and owner.machine == _machine()
+            alive_here = owner is not None and owner.machine == this_machine()
             beats_on = owner is not None and owner.beat > beats.setdefault(owner.token, owner.beat)
             if alive_here or beats_on or first.get(claim.path, claim.token) != claim.token:
                 raise Held(what, owner)
@@ -283,65 +240,39 @@ def acquire(
         time.sleep(_POLL if claims else random.uniform(0.0, 0.05))
 
 
-def holder(directory: Path, name: str, stale_after: float = STALE_AFTER) -> Owner | None:
-    """Returns the process that holds a lease; None if nobody does, or if its owner elsewhere is known to be gone."""
-    owners = [claim.owner for claim in _claims(directory, name) if not _is_gone(claim, stale_after)]
+def wait_for(directory: Path, name: str, purpose: str) -> Lease:
+    """Takes a lease as soon as nobody else holds it.
+
+    Args:
+        directory: Where the lease is; made if missing.
+        name: Name of what it protects.
+        purpose: What this process does with it, for the messages of others.
+
+    Raises:
+        UserError: The directory cannot be written to.
+    """
+    while (lease := try_acquire(directory, name, purpose)) is None:
+        time.sleep(random.uniform(0.0, 2 * _POLL))
+    return lease
+
+
+def holder(directory: Path, name: str = "*", stale_after: float = STALE_AFTER) -> Owner | None:
+    """Returns the process that holds a lease; None if nobody does, or if its owner elsewhere is known to be gone.
+
+    Args:
+        directory: Where the lease is.
+        name: Name of what it protects; ``*`` for anything in the directory.
+        stale_after: Seconds without a heartbeat after which an owner elsewhere counts as gone.
+    """
+    owners = [claim.owner for claim in lease_claims(directory, name) if not _is_gone(claim, stale_after)]
     return next((owner for owner in owners if owner), None)
 
 
-def this_process(purpose: str) -> Owner:
-    """Returns the owner that this process is, with a fresh token."""
-    pid = os.getpid()
-    return Owner(
-        purpose=purpose,
-        host=platform.node() or "this machine",
-        machine=_machine(),
-        pid=pid,
-        born=_born(pid) or "",
-        since=datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
-        token=uuid.uuid4().hex,
-    )
-
-
-def _claims(directory: Path, name: str) -> list[_Claim]:
-    """Every lease file of a name."""
-    prefix = f".{name}.lease-"
-    try:
-        with os.scandir(directory) as entries:
-            names = sorted(entry.name for entry in entries if entry.name.startswith(prefix))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise UserError(f"cannot read the directory {directory}: {error.strerror or error}") from None
-    return [claim for text in names if (claim := _read(directory / text, text.removeprefix(prefix))) is not None]
-
-
-def _read(path: Path, generation: str) -> _Claim | None:
-    """A lease file; None if it has gone, or is none (a temporary file beside one)."""
-    if not generation.isdecimal():
-        return None
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError:
-        content = b""
-    try:
-        values = json.loads(content)
-        owner = Owner(**values)
-        if not (isinstance(owner.pid, int) and isinstance(owner.beat, int) and isinstance(owner.token, str)):
-            raise TypeError
-    except (ValueError, TypeError):
-        # Half-written by a file system that knows no links, or damaged: it counts as held until it stops changing.
-        return _Claim(path, int(generation), None, hashlib.sha256(content).hexdigest())
-    return _Claim(path, int(generation), owner, owner.token)
-
-
-def _is_gone(claim: _Claim, stale_after: float) -> bool:
+def _is_gone(claim: Claim, stale_after: float) -> bool:
     """Whether the owner of a lease is known to be gone."""
     owner = claim.owner
-    if owner is not None and owner.machine == _machine():
-        return _born(owner.pid) != owner.born
+    if owner is not None and owner.machine == this_machine():
+        return born(owner.pid) != owner.born
     last = (claim.token, owner.beat if owner else 0)
     now = time.monotonic()
     known, since = _seen.get(claim.path, (None, now))
@@ -349,78 +280,3 @@ def _is_gone(claim: _Claim, stale_after: float) -> bool:
         since = now
         _seen[claim.path] = (last, now)
     return now - since >= stale_after
-
-
-def _create(path: Path, owner: Owner) -> bool:
-    """Creates a lease file with its whole content; False if there is one of that name already."""
-    with _temporary(path, owner) as written:
-        try:
-            os.link(written, path)
-        except FileExistsError:
-            return False
-        except OSError:
-            # A file system without hard links: exclusive too, but its content comes a moment later.
-            try:
-                with open(path, "xb") as file:
-                    file.write(written.read_bytes())
-            except FileExistsError:
-                return False
-    return True
-
-
-def _replace(path: Path, owner: Owner) -> None:
-    with _temporary(path, owner) as written:
-        written.replace(path)
-
-
-@contextlib.contextmanager
-def _temporary(path: Path, owner: Owner) -> Iterator[Path]:
-    """A file beside a lease with its content, removed at the end."""
-    temporary = path.with_name(f"{path.name}.{owner.token}.tmp")
-    try:
-        temporary.write_text(json.dumps(dataclasses.asdict(owner)), encoding="utf-8")
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _remove_leftovers(lease: Path, name: str) -> None:
-    """Removes temporary files of processes that were killed while they wrote one."""
-    # Both times are the file system's own; nobody takes an hour to write a hundred bytes.
-    old = lease.stat().st_mtime - 3600
-    for path in lease.parent.glob(f".{name}.lease-*.tmp"):
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_mtime < old:
-                path.unlink()
-
-
-@cache
-def _machine() -> str:
-    """What tells this machine, since it was booted, and its table of processes from all others."""
-    parts = [platform.node()]
-    with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-    with contextlib.suppress(OSError):
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return "|".join(parts)
-
-
-def _born(pid: int) -> str | None:
-    """When a process of this machine began, as a text to compare; None if there is no such process any more.
-
-    On Linux in ticks since the machine was booted, which no change of its clock moves.
-    """
-    try:
-        # The name of the program, in parentheses, may hold spaces and parentheses.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else fields[19]
-    except (OSError, IndexError):
-        if Path("/proc/self/stat").exists():
-            return None
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.0f}"
-    except psutil.Error:
-        return None

@@ -7,12 +7,14 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from ctkd_search.distributions import show
 from ctkd_search.errors import UserError
+from ctkd_search.leases import wait_for
 from ctkd_search.paths import expanded_uri
 
 # MLflow takes no more in one request.
@@ -88,15 +90,18 @@ class Mlflow:
 
         self.uri = uri
         self.place = without_secrets(uri)
+        local = uri.startswith("sqlite:")
+        # Two processes that make the tables of one new file at once break each other.
+        opening = wait_for(artifacts.parent, "mlflow", "opening MLflow's store") if local else nullcontext()
         try:
-            self.client = MlflowClient(uri)
-            found = self.client.get_experiment_by_name(experiment)
-            if found is None:
-                local = uri.startswith("sqlite:")
-                location = str(artifacts.resolve() / experiment) if local else None
-                self.experiment_id = self.client.create_experiment(experiment, artifact_location=location)
-            else:
-                self.experiment_id = found.experiment_id
+            with opening:
+                self.client = MlflowClient(uri)
+                found = self.client.get_experiment_by_name(experiment)
+                if found is None:
+                    location = str(artifacts.resolve() / experiment) if local else None
+                    self.experiment_id = self.client.create_experiment(experiment, artifact_location=location)
+                else:
+                    self.experiment_id = found.experiment_id
         except Exception as error:  # whatever MLflow, its server or its store raises
             raise UserError(
                 f"cannot use MLflow at {self.place} ({first_line(error)}); check the tracking URI, or start the server"

@@ -17,7 +17,9 @@ import pytest
 
 from ctkd_search import leases
 from ctkd_search.errors import UserError
-from ctkd_search.leases import Held, acquire, holder, this_process, try_acquire
+from ctkd_search.lease_files import this_process
+from ctkd_search.leases import Held, acquire, holder, try_acquire
+from ctkd_search.processes import this_machine
 
 FAST = {"beat_every": 0.02, "stale_after": 0.3}
 
@@ -39,6 +41,7 @@ def process(directory, body):
     code = f"""
 import os, sys, time
 from pathlib import Path
+from ctkd_search.lease_files import this_process
 from ctkd_search.leases import acquire, try_acquire
 while not (lease := try_acquire(Path(sys.argv[1]), "it", "a search", beat_every=0.02)):
     time.sleep(0.001)
@@ -56,7 +59,7 @@ def test_a_lease_is_held_until_it_is_released(tmp_path):
         assert try_acquire(tmp_path, "other", "a search") is not None
         with pytest.raises(Held, match=f"the record is in use by a search \\(process {os.getpid()} on .*, since 20"):
             acquire(tmp_path, "it", "another", what="the record")
-        assert holder(tmp_path, "it").pid == os.getpid()
+        assert holder(tmp_path, "it").pid == os.getpid() == holder(tmp_path).pid
     assert holder(tmp_path, "it") is None
     assert not [name for name in files(tmp_path) if name.startswith(".it.")]
     try_acquire(tmp_path, "it", "a search").release()
@@ -75,7 +78,7 @@ def test_of_many_contenders_one_owns_it_a_hundred_times(tmp_path):
     for round_ in range(100):
         # What the contenders find: nothing, the file of an owner that is gone, or several.
         for generation in range(1, round_ % 4):
-            elsewhere(tmp_path, generation, machine=leases._machine(), pid=2**22 + 1)
+            elsewhere(tmp_path, generation, machine=this_machine(), pid=2**22 + 1)
         start, owned, most = threading.Barrier(6), [], []
         lock = threading.Lock()
 
@@ -125,17 +128,17 @@ def test_processes_contend_without_ever_owning_it_together(tmp_path):
 
 def test_a_sleeper_that_saw_a_dead_owner_gives_way_to_a_later_one(tmp_path, monkeypatch):
     """It judged generation 5 gone; meanwhile the lease was taken, given back, and taken again from generation 1."""
-    elsewhere(tmp_path, 5, machine=leases._machine(), pid=2**22 + 1)
-    create = leases._create
+    elsewhere(tmp_path, 5, machine=this_machine(), pid=2**22 + 1)
+    create = leases.create
     later = []
 
     def asleep(path, owner):
-        monkeypatch.setattr(leases, "_create", create)
+        monkeypatch.setattr(leases, "create", create)
         try_acquire(tmp_path, "it", "a first").release()
         later.append(try_acquire(tmp_path, "it", "a second"))
         return create(path, owner)
 
-    monkeypatch.setattr(leases, "_create", asleep)
+    monkeypatch.setattr(leases, "create", asleep)
     assert try_acquire(tmp_path, "it", "the sleeper") is None
     assert holder(tmp_path, "it").purpose == "a second"
     assert files(tmp_path) == [".it.lease-00000001"]
@@ -143,16 +146,16 @@ def test_a_sleeper_that_saw_a_dead_owner_gives_way_to_a_later_one(tmp_path, monk
 
 
 def test_a_sleeper_between_judging_and_creating_loses_against_a_quicker_one(tmp_path, monkeypatch):
-    elsewhere(tmp_path, 5, machine=leases._machine(), pid=2**22 + 1)
-    create = leases._create
+    elsewhere(tmp_path, 5, machine=this_machine(), pid=2**22 + 1)
+    create = leases.create
     quicker = []
 
     def asleep(path, owner):
-        monkeypatch.setattr(leases, "_create", create)
+        monkeypatch.setattr(leases, "create", create)
         quicker.append(try_acquire(tmp_path, "it", "the quicker"))
         return create(path, owner)
 
-    monkeypatch.setattr(leases, "_create", asleep)
+    monkeypatch.setattr(leases, "create", asleep)
     assert try_acquire(tmp_path, "it", "the sleeper") is None
     assert files(tmp_path) == [".it.lease-00000006"]
     quicker[0].release()
@@ -196,7 +199,7 @@ def test_a_process_that_is_gone_but_not_yet_waited_for_holds_nothing(tmp_path):
 
 
 def test_a_process_id_that_was_given_again_holds_nothing(tmp_path):
-    elsewhere(tmp_path, machine=leases._machine(), born="1")
+    elsewhere(tmp_path, machine=this_machine(), born="1")
     assert holder(tmp_path, "it") is None
     acquire(tmp_path, "it", "the next", what="it").release()
 
@@ -219,7 +222,7 @@ def test_an_owner_elsewhere_keeps_others_out_while_its_heart_beats(tmp_path):
         for count in range(1, 1000):
             if stop.wait(0.1):
                 return
-            leases._replace(path, dataclasses.replace(owner, beat=count))
+            leases.replace(path, dataclasses.replace(owner, beat=count))
 
     heart = threading.Thread(target=beat)
     heart.start()
@@ -280,7 +283,8 @@ def test_a_file_system_without_hard_links_serves_too(tmp_path, monkeypatch):
 
 def test_a_lease_that_was_taken_over_is_lost_and_its_new_owner_is_left_alone(tmp_path):
     lost = threading.Event()
-    lease = try_acquire(tmp_path, "it", "a search", on_lost=lost.set, beat_every=0.02)
+    lease = try_acquire(tmp_path, "it", "a search", beat_every=0.02)
+    lease.when_lost(lost.set)
     _, path = elsewhere(tmp_path, 2)
     assert lost.wait(5)
     assert lease.lost

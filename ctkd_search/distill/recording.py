@@ -26,10 +26,13 @@ from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.teachers import ScratchTeacher
 from ctkd_search.errors import UserError, WorkFailed
+from ctkd_search.leases import holder, try_acquire
 from ctkd_search.models import build, code_of
 from ctkd_search.models.network import TappedNetwork
 
 _TEACHER = "teacher"
+TRAINING = "training"
+_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class Preparation:
         epochs: Epochs in all.
         accuracy: Validation accuracy, once it is trained and if there are validation images.
         done: Whether it is trained and kept.
+        owner: The process that trains it, where that is another one.
     """
 
     teacher: str
@@ -122,6 +126,7 @@ class Preparation:
     epochs: int
     accuracy: float | None = None
     done: bool = False
+    owner: str | None = None
 
 
 def scratch_run(config: TrialConfig, data: str, device: torch.device) -> TeacherRun:
@@ -176,6 +181,9 @@ def prepare(
     It goes on from the last finished epoch of a training that was cut short. How it went is noted for those who look:
     the validation accuracy after each epoch with the last weights, the seconds of each epoch on the shelf.
 
+    One process trains it at a time. Another that needs it too waits, and takes over if the first one ends before it is
+    done.
+
     Args:
         run: The training.
         splits: The data; nothing that the teacher learns depends on the validation images.
@@ -184,13 +192,29 @@ def prepare(
         wanted: What is kept of it beside its last weights.
 
     Yields:
-        How far it has come, after each epoch, and once more at the end. Nothing if it is kept already.
+        How far it has come, after each epoch, and once more at the end; while another process trains it, once a
+        second. Nothing if it is kept already.
 
     Raises:
         WorkFailed: The training diverged.
     """
-    if is_prepared(run, cache, wanted):
-        return
+    directory = cache.directory / run.shelf
+    while not is_prepared(run, cache, wanted):
+        lease = try_acquire(directory, TRAINING, f"the training of teacher {run.architecture}")
+        if lease is None:
+            yield Preparation(run.architecture, 0, run.epochs, owner=str(holder(directory, TRAINING) or ""))
+            time.sleep(_POLL_SECONDS)
+            continue
+        with lease:
+            # The one before may have finished it between the two looks.
+            if not is_prepared(run, cache, wanted):
+                yield from _train(run, splits, cache, device, wanted)
+
+
+def _train(
+    run: TeacherRun, splits: Splits, cache: TeacherCache, device: torch.device, wanted: Wanted
+) -> Iterator[Preparation]:
+    """Trains a teacher that no other process trains; see `prepare`."""
     cache.shelves.describe(run.shelf, {"kind": "teacher", **run.content()})
     stream = make_stream(splits, run.augment, run.stream_seed, device)
     teacher = start_teacher(run, splits, device)

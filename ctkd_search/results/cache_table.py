@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ctkd_search.config import duration
 from ctkd_search.distill.shelves import Shelves
 from ctkd_search.errors import UserError
+from ctkd_search.leases import holder
 from ctkd_search.results.leaderboard import plain_table
 from ctkd_search.results.store import TEACHERS
 
@@ -55,7 +56,7 @@ def remove_from_cache(
         console: Where to write.
 
     Raises:
-        UserError: Nothing was asked for, or something that is not there.
+        UserError: Nothing was asked for, or something that is not there, or that is being recorded.
     """
     shelves = Shelves(root / TEACHERS)
     kept = {shelf.id: shelf for shelf in shelves.all()}
@@ -71,6 +72,12 @@ def remove_from_cache(
         except ValueError as error:
             raise UserError(f"--unused-for {error}") from None
         doomed |= {name: shelf for name, shelf in kept.items() if shelf.used < oldest}
+    busy = {name: owner for name in doomed if (owner := holder(root / TEACHERS / name))}
+    for name, owner in busy.items():
+        if name in ids:
+            raise UserError(f"{name} is being recorded by {owner}; remove it once that has ended")
+        console.print(f"kept {name}, which is being recorded by {owner}", soft_wrap=True, highlight=False)
+        del doomed[name]
     for name in doomed:
         shelves.remove(name)
     freed = size(sum(shelf.bytes for shelf in doomed.values()))

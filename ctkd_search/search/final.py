@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +17,12 @@ from ctkd_search.check.mode import choose_mode
 from ctkd_search.config import TrialConfig
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.files import make_directory
+from ctkd_search.leases import Lease
 from ctkd_search.results.final_plan import FinalPlan
 from ctkd_search.results.leaderboard import clock
 from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord, new_record
 from ctkd_search.search.finals import earlier_training, new_folder
+from ctkd_search.search.ownership import owned
 from ctkd_search.space import Resources, Tracking
 
 if TYPE_CHECKING:
@@ -65,17 +67,32 @@ def train_final(request: FinalRequest, console: Console) -> None:
         WorkFailed: No student of the config was trained to the end, the disk is full, or MLflow did not come back.
         KeyboardInterrupt: The user stopped it; what was done is kept.
     """
-    started = time.monotonic()
-    plan = request.plan
 
     def say(text: str) -> None:
         console.print(text, soft_wrap=True, highlight=False)
 
-    if fault := data.test_fault(plan.config.dataset):
+    if fault := data.test_fault(request.plan.config.dataset):
         raise UserError(fault)
-    parent = request.trials_dir / plan.name
-    earlier = earlier_training(parent, plan, request.resume, say)
     make_directory(request.trials_dir)
+    parent = request.trials_dir / request.plan.name
+    earlier = earlier_training(parent, request.plan, request.resume, say)
+    folder = earlier or new_folder(parent)
+    with owned(folder.path, f"the final training in {folder.path}", "ctkd-search train", say) as lease:
+        _train_owned(request, folder, earlier is not None, lease, say, console)
+
+
+def _train_owned(
+    request: FinalRequest,
+    folder: SearchFolder,
+    resumed: bool,
+    lease: Lease,
+    say: Callable[[str], None],
+    console: Console,
+) -> None:
+    """Runs a final training that no other process works on."""
+    started = time.monotonic()
+    plan = request.plan
+    earlier = folder.search() if resumed else None
     searched = data.load_train(plan.config.dataset, plan.config.augment, request.fingerprint)
     if request.fingerprint not in (None, searched.fingerprint):
         say("warning: these are not the training images that the config was found on")
@@ -85,8 +102,8 @@ def train_final(request: FinalRequest, console: Console) -> None:
     say(f"data: {len(splits.train):,} images, training and validation together; {splits.loading}")
     for note in data.notes(plan.config.dataset):
         say(note)
-    if earlier and earlier.search().fingerprint != splits.fingerprint:
-        raise UserError(f"the images are not those that {earlier.path} began with; leave --resume out to begin anew")
+    if earlier and earlier.fingerprint != splits.fingerprint:
+        raise UserError(f"the images are not those that {folder.path} began with; leave --resume out to begin anew")
     trials = plan.trials()
     # Ray and torch are imported only now, when everything that can be wrong with the options has been said.
     from ctkd_search.check.refusals import refuse_config
@@ -94,16 +111,15 @@ def train_final(request: FinalRequest, console: Console) -> None:
 
     content = plan.content()
     needed = plan.trajectories(len(splits.train), splits.geometry.classes)
-    before = (earlier.search().teachers or "recorded") if earlier else None
+    before = (earlier.teachers or "recorded") if earlier else None
     teachers, chosen = choose_mode(plan.config.teachers, needed, before)
     plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, teachers=teachers))
     if chosen:
         say(chosen)
     refuse_config(plan.config, plan.streams, splits.geometry, len(splits.train), request.trials_dir)
     space = plan.space(request.resources, request.tracking)
-    with Session(space, request.trials_dir, say, len(trials), plan.config_of) as session:
-        folder = earlier or new_folder(parent)
-        record = earlier.search() if earlier else new_record(f"{plan.name}/{folder.name}", content, splits)
+    with Session(space, request.trials_dir, say, lease, len(trials), plan.config_of) as session:
+        record = earlier or new_record(f"{plan.name}/{folder.name}", content, splits)
         record.again, record.hardware, record.teachers = request.again, session.hardware, teachers.mode
         record.tracking_uri = session.tracker.mlflow.place
         folder.write(record)

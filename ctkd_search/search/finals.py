@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ctkd_search.errors import UserError
 from ctkd_search.files import make_directory
+from ctkd_search.leases import holder
 from ctkd_search.results.final_plan import FinalPlan
 from ctkd_search.results.store import SearchFolder, differences
 
@@ -29,7 +30,9 @@ def earlier_training(parent: Path, plan: FinalPlan, resume: bool, say: Callable[
     if not resume:
         same = [folder for folder in unfinished if not _changed(folder, plan)]
         for folder in same[-1:]:
-            say(f"{folder.path} trains the same and has not finished; --resume would go on with it")
+            owner = holder(folder.path)
+            going_on = f"is being trained by {owner}" if owner else "has not finished; --resume would go on with it"
+            say(f"{folder.path} trains the same and {going_on}")
         return None
     if not unfinished:
         raise UserError(f"there is no unfinished final training in {parent}; leave --resume out to begin one")

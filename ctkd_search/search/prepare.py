@@ -144,6 +144,7 @@ def describe_maps(needs: Sequence[Need], images: int, geometry: Geometry) -> str
 def _follow(running: dict[Any, TeacherRun], say: Callable[[str], None]) -> None:
     """Says what the trainings report until all have ended."""
     said: dict[TeacherRun, int] = {}
+    awaited: dict[TeacherRun, str] = {}
     left = dict(running)
     while left:
         for generator in ray.wait(list(left), num_returns=1, timeout=1.0)[0]:
@@ -158,7 +159,11 @@ def _follow(running: dict[Any, TeacherRun], say: Callable[[str], None]) -> None:
                 raise WorkFailed(
                     f"training the teacher {run.architecture} failed: {cause[-1] if cause else error!r}"
                 ) from None
-            if progress.done:
+            if progress.owner is not None:
+                if awaited.get(run) != progress.owner:
+                    awaited[run] = progress.owner
+                    say(f"teacher {_called(run)}: waiting for {progress.owner or 'another process'}, which trains it")
+            elif progress.done:
                 say(f"teacher {_called(run)}: trained {run.epochs} epochs{_reached(progress.accuracy)}")
             elif progress.epoch >= said.get(run, 0) + max(1, run.epochs // 4) and progress.epoch < run.epochs:
                 said[run] = progress.epoch

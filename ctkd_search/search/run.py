@@ -16,6 +16,7 @@ from ctkd_search.check.mode import with_mode
 from ctkd_search.config import plain
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.files import make_directory
+from ctkd_search.leases import Lease
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.mlflow_store import first_line
 from ctkd_search.results.config_file import config_text
@@ -24,6 +25,7 @@ from ctkd_search.results.standing import confirmed, winner
 from ctkd_search.results.store import STOPPED, SearchFolder, SearchRecord, TrialRecord, new_record
 from ctkd_search.results.trial_configs import label_of
 from ctkd_search.search.earlier import earlier_search, overlapping
+from ctkd_search.search.ownership import owned
 from ctkd_search.space import Space
 from ctkd_search.yamlfile import Document, dump
 
@@ -68,14 +70,22 @@ def run_search(request: Request, console: Console) -> None:
         WorkFailed: No trial came to anything, the disk is full, or MLflow did not come back.
         KeyboardInterrupt: The user stopped it; what was done is kept.
     """
-    started = time.monotonic()
     folder = SearchFolder(request.trials_dir, request.name)
-    earlier = earlier_search(folder, request.space, request.resume, request.warm_start, request.ask)
 
     def say(text: str) -> None:
         console.print(text, soft_wrap=True, highlight=False)
 
     make_directory(request.trials_dir)
+    with owned(folder.path, f"search {request.name!r}", "ctkd-search run", say) as lease:
+        _run_owned(request, folder, lease, say, console)
+
+
+def _run_owned(
+    request: Request, folder: SearchFolder, lease: Lease, say: Callable[[str], None], console: Console
+) -> None:
+    """Runs a search that no other process works on."""
+    started = time.monotonic()
+    earlier = earlier_search(folder, request.space, request.resume, request.warm_start, request.ask)
     budget = request.space.budget
     say(f"search {request.name}: {budget.trials} trials of up to {budget.epochs} epochs")
     for note in data.notes(request.space.dataset):
@@ -108,7 +118,7 @@ def run_search(request: Request, console: Console) -> None:
 
     document = request.document or Document("the space", dump(plain(dict(request.space.raw))))
     refuse(space, document, splits.geometry, len(splits.train), request.trials_dir)
-    with Session(space, request.trials_dir, say) as session:
+    with Session(space, request.trials_dir, say, lease) as session:
         if earlier is None and folder.exists():
             session.tracker.abandon(folder.search().run_id)
             folder.clear()

@@ -15,11 +15,13 @@ import torch
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.engine import resolve_precision
 from ctkd_search.errors import UserError
+from ctkd_search.leases import Lease
 from ctkd_search.mlflow_store import Mlflow, store_uri
 from ctkd_search.results.store import TrialRecord
 from ctkd_search.results.trial_configs import config_of, label_of
 from ctkd_search.search.cluster import start_ray
 from ctkd_search.search.machine import Share, in_words, share_out, thread_limit
+from ctkd_search.search.ownership import TAKEN_OVER
 from ctkd_search.search.scheduler import Halt
 from ctkd_search.search.tracking import Tracker
 from ctkd_search.space import Space
@@ -35,6 +37,7 @@ class Session:
         space: The space.
         trials_dir: Directory of all searches.
         say: Writes a line.
+        lease: What makes this process the owner of the search; the trials end when it is lost.
         trials: How many trials there are in all; None for more than fit on the machine.
         configs: Gives the config of a trial, from the space and its record.
 
@@ -49,6 +52,7 @@ class Session:
         space: Space,
         trials_dir: Path,
         say: Callable[[str], None],
+        lease: Lease,
         trials: int | None = None,
         configs: Callable[[Space, TrialRecord], TrialConfig] = config_of,
     ) -> None:
@@ -58,6 +62,7 @@ class Session:
         self.trials = trials
         self._configs = configs
         self.halt = Halt(space.budget.seconds())
+        lease.when_lost(lambda: self.halt.because(TAKEN_OVER))
         self._interrupted_at: float | None = None
         self.tuning = False
         uri = store_uri(space.tracking.uri, trials_dir)

@@ -23,6 +23,7 @@ from ctkd_search.search.failures import is_full_disk
 from ctkd_search.search.keeper import Keeper
 from ctkd_search.search.machine import Share
 from ctkd_search.search.observer import DISK_FULL, PACKED_TOO_TIGHTLY, Listener, Observer
+from ctkd_search.search.ownership import TAKEN_OVER
 from ctkd_search.search.packing import looser, pack
 from ctkd_search.search.prepare import Need, describe_maps, prepare_teachers
 from ctkd_search.search.progress import Progress
@@ -179,6 +180,8 @@ class Sitting(ABC):
                 session.tuning = False
             if self.failure is not None:
                 raise self.failure
+            if halt.reason == TAKEN_OVER:
+                raise WorkFailed(TAKEN_OVER)
             if halt.reason == INTERRUPTION:
                 raise KeyboardInterrupt
             if halt.reason == DISK_FULL:
@@ -224,6 +227,8 @@ class Sitting(ABC):
 
     def _close(self, error: BaseException) -> None:
         """Leaves no run in MLflow open of what ended before its time."""
+        if self.session.halt.reason == TAKEN_OVER:
+            return  # records and runs are another process's now
         tracker = self.session.tracker
         interrupted = isinstance(error, KeyboardInterrupt)
         try:

@@ -1,5 +1,7 @@
 """Live teachers: nothing flows from the student into them, and what they say depends on the stream alone."""
 
+import dataclasses
+
 import pytest
 import torch
 from plain_training import plain_training
@@ -66,7 +68,8 @@ def test_scratch_teacher_does_not_depend_on_anything_of_the_student_s(key, split
     assert_same_bits(found, expected)
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, OTHER_RECIPE], ids=["a recipe", "another"])
+# At a rate at which rounding does not grow.
+@pytest.mark.parametrize("recipe", [dataclasses.replace(RECIPE, lr=0.02), OTHER_RECIPE], ids=["a recipe", "another"])
 def test_scratch_teacher_is_trained_as_a_plain_loop_trains_it(recipe, splits, cache):
     config = both_trained_by(recipe, changed(TINY, "method.beta", 0.0))
     network, _, said, _ = plain_training(config, splits)

@@ -13,9 +13,10 @@ from ctkd_search.distill.recording import prepare
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(batch_size=16, milestones=(0.5,), precision="float32")
-# Every value another one, with a single milestone in the middle still.
+# Every value another one, with a single milestone in the middle still; a rate at which rounding does not grow, so that
+# two ways to add the same numbers come to the same weights.
 OTHER_RECIPE = Recipe(
-    12, lr=0.05, momentum=0.5, nesterov=True, weight_decay=0.02, milestones=(0.5,), gamma=0.5, precision="float32"
+    12, lr=0.02, momentum=0.5, nesterov=True, weight_decay=0.02, milestones=(0.5,), gamma=0.5, precision="float32"
 )
 CTKD = {
     "name": "ctkd",

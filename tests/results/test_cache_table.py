@@ -1,11 +1,13 @@
 """What `ctkd-search cache` shows and removes."""
 
 import json
+import os
 import time
 
 import pytest
 
 from ctkd_search.cli import main
+from ctkd_search.leases import acquire
 from ctkd_search.results.cache_table import size
 
 TEACHER, MAPS = "teacher-0123456789abcdef01234567", "maps-0123456789abcdef01234567"
@@ -100,3 +102,17 @@ def test_mistakes_remove_nothing(call, shelves, words, message):
 )
 def test_sizes_are_written_as_people_write_them(count, text):
     assert size(int(count)) == text
+
+
+def test_what_is_being_recorded_is_not_removed(call, shelves):
+    with acquire(shelves / TEACHER, "training", "the training of a teacher", what="it"):
+        code, _, err = call("remove", TEACHER)
+        assert code == 2
+        assert f"{TEACHER} is being recorded by process {os.getpid()} on" in err
+        code, out, _ = call("remove", "--all")
+        assert code == 0
+        assert f"kept {TEACHER}, which is being recorded by process {os.getpid()}" in out
+        assert "removed 1 of 2" in out
+        assert (shelves / TEACHER / "a.rec").exists()
+    assert call("remove", "--all")[0] == 0
+    assert not (shelves / TEACHER).exists()

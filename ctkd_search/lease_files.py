@@ -1,0 +1,150 @@
+"""The files of leases, see `ctkd_search.leases`: who owns them, and how they are created, read and replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import platform
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctkd_search.errors import UserError
+from ctkd_search.processes import born, this_machine
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that holds a lease.
+
+    Attributes:
+        purpose: What it does, for messages.
+        host: Name of its machine.
+        machine: What tells the machine and its process ids from all others.
+        pid: Its process id.
+        born: When the process began, as its machine counts.
+        since: When it took the lease, in ISO 8601 and by its own clock; for people alone.
+        token: What tells this lease from every other.
+        beat: Its heartbeat.
+    """
+
+    purpose: str
+    host: str
+    machine: str
+    pid: int
+    born: str
+    since: str
+    token: str
+    beat: int = 0
+
+    def __str__(self) -> str:
+        """Returns the process as messages name it."""
+        return f"process {self.pid} on {self.host}, since {self.since}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A lease file as it was read."""
+
+    path: Path
+    generation: int
+    owner: Owner | None
+    token: str
+
+
+def this_process(purpose: str) -> Owner:
+    """Returns the owner that this process is, with a fresh token."""
+    pid = os.getpid()
+    return Owner(
+        purpose=purpose,
+        host=platform.node() or "this machine",
+        machine=this_machine(),
+        pid=pid,
+        born=born(pid) or "",
+        since=datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
+        token=uuid.uuid4().hex,
+    )
+
+
+def lease_claims(directory: Path, name: str) -> list[Claim]:
+    """Every lease file of a name, or of any."""
+    try:
+        with os.scandir(directory) as entries:
+            names = sorted(entry.name for entry in entries if entry.name.startswith(".") and ".lease-" in entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(f"cannot read the directory {directory}: {error.strerror or error}") from None
+    parts = [(text, *text[1:].rpartition(".lease-")[::2]) for text in names]
+    found = (read_claim(directory / text, generation) for text, of, generation in parts if name in (of, "*"))
+    return [claim for claim in found if claim is not None]
+
+
+def read_claim(path: Path, generation: str) -> Claim | None:
+    """A lease file; None if it has gone, or is none (a temporary file beside one)."""
+    if not generation.isdecimal():
+        return None
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        content = b""
+    try:
+        values = json.loads(content)
+        owner = Owner(**values)
+        if not (isinstance(owner.pid, int) and isinstance(owner.beat, int) and isinstance(owner.token, str)):
+            raise TypeError
+    except (ValueError, TypeError):
+        # Half-written by a file system that knows no links, or damaged: it counts as held until it stops changing.
+        return Claim(path, int(generation), None, hashlib.sha256(content).hexdigest())
+    return Claim(path, int(generation), owner, owner.token)
+
+
+def create(path: Path, owner: Owner) -> bool:
+    """Creates a lease file with its whole content; False if there is one of that name already."""
+    with _temporary(path, owner) as written:
+        try:
+            os.link(written, path)
+        except FileExistsError:
+            return False
+        except OSError:
+            # A file system without hard links: exclusive too, but its content comes a moment later.
+            try:
+                with open(path, "xb") as file:
+                    file.write(written.read_bytes())
+            except FileExistsError:
+                return False
+    return True
+
+
+def replace(path: Path, owner: Owner) -> None:
+    """Replaces the content of a lease file in one step."""
+    with _temporary(path, owner) as written:
+        written.replace(path)
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, owner: Owner) -> Iterator[Path]:
+    """A file beside a lease with its content, removed at the end."""
+    temporary = path.with_name(f"{path.name}.{owner.token}.tmp")
+    try:
+        temporary.write_text(json.dumps(dataclasses.asdict(owner)), encoding="utf-8")
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(lease: Path, name: str) -> None:
+    """Removes temporary files of processes that were killed while they wrote one."""
+    # Both times are the file system's own; nobody takes an hour to write a hundred bytes.
+    old = lease.stat().st_mtime - 3600
+    for path in lease.parent.glob(f".{name}.lease-*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < old:
+                path.unlink()
