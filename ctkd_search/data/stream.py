@@ -127,9 +127,15 @@ class Stream:
         )
 
     def spans(self, batch_size: int) -> Iterator[tuple[int, int]]:
-        """First position of each batch of an epoch, and one past its last; the last batch may be smaller."""
-        for start in range(0, len(self), batch_size):
-            yield start, min(start + batch_size, len(self))
+        """First position of each batch of an epoch, and one past its last; the last batch may be smaller.
+
+        A single image that is left over joins the batch before it: batch normalisation cannot learn from one image
+        where its maps are a single position, and elsewhere it would learn from a very noisy estimate.
+        """
+        count = len(self)
+        joined = 1 < batch_size < count and count % batch_size == 1
+        stops = [*range(batch_size, count - joined, batch_size), count]
+        yield from zip([0, *stops], stops, strict=False)
 
     def batches(self, plan: Plan, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The views of an epoch in batches, as `views` gives them.

@@ -12,7 +12,29 @@ from ctkd_search.errors import UserError
 
 _NO_ROOM = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "database or disk is full")
 _OUT_OF_MEMORY = ("CUDA out of memory", "torch.OutOfMemoryError", "CUDA error: out of memory")
-_USER_ERROR = f"{UserError.__module__}.{UserError.__name__}: "
+_USER_ERROR = f"{UserError.__module__}.{UserError.__name__}"
+
+# Exceptions that come again wherever the same trial comes to the same place: training is a function of its config.
+_DETERMINISTIC = frozenset(
+    kind.__name__
+    for kind in (ValueError, TypeError, RuntimeError, LookupError, KeyError, IndexError, AttributeError, NameError)
+    + (ArithmeticError, ZeroDivisionError, OverflowError, AssertionError, NotImplementedError, RecursionError)
+    + (UnboundLocalError, ImportError, ModuleNotFoundError, SyntaxError, UnicodeError, UnicodeDecodeError)
+) | {_USER_ERROR}
+# What torch reports as a RuntimeError and comes from the machine: a device, memory, processes, files.
+_OF_THE_MACHINE = (
+    *("out of memory", "can't allocate memory", "Cannot allocate memory", "alloc_cpu", "CUDA error", "CUDA driver"),
+    *("cuDNN error", "CUBLAS_STATUS", "CUFFT_STATUS", "NCCL", "No CUDA GPUs are available", "shared memory"),
+    *("DataLoader worker", "can't start new thread", "Too many open files", "file_reader", "inline_container"),
+    *("PytorchStream", "Connection", "Broken pipe", "timed out", "decoding processes"),
+)
+# Exceptions that always come from the machine, and of which a second one says nothing new.
+_MACHINE_KINDS = frozenset(
+    kind.__name__
+    for kind in (OSError, MemoryError, EOFError, KeyboardInterrupt, SystemExit, ConnectionError, ConnectionResetError)
+    + (ConnectionRefusedError, BrokenPipeError, TimeoutError, PermissionError, FileNotFoundError, InterruptedError)
+    + (BlockingIOError, ChildProcessError)
+)
 
 
 @dataclass(frozen=True)
@@ -23,13 +45,17 @@ class Failure:
         reason: In a line.
         full_disk: Whether a disk had no room: the trial itself is in order.
         out_of_memory: Whether a GPU had no memory left.
-        may_pass: Whether it may go well another time. What the user must change does not change by itself.
+        may_pass: Whether it may go well another time. What the user must change does not change by itself, and what
+            the training code raises it raises again.
+        of_the_machine: Whether it is known to come from the machine (a lost process, memory, files), so that the same
+            again is no sign that it always comes.
     """
 
     reason: str
     full_disk: bool = False
     out_of_memory: bool = False
     may_pass: bool = True
+    of_the_machine: bool = False
 
 
 def failure_of(trial: Any) -> Failure:
@@ -37,7 +63,7 @@ def failure_of(trial: Any) -> Failure:
     try:
         text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
     except (OSError, TypeError):
-        return Failure("no reason is known")
+        return Failure("no reason is known", of_the_machine=True)
     return read_failure(text)
 
 
@@ -46,14 +72,26 @@ def read_failure(text: str) -> Failure:
     lines = [line for line in text.rpartition("Failure #")[2].splitlines()[1:] if line.strip()]
     # An actor also "died" when the first trial in it raised; that is a traceback like any other.
     if not lines or lines[0].startswith(("The actor died unexpectedly", "The actor is temporarily")):
-        return Failure("its worker process died" + _memory_hint(text))
+        return Failure("its worker process died" + _memory_hint(text), of_the_machine=True)
     last = _message(lines)
+    of_the_machine = _is_of_the_machine(last)
     return Failure(
-        last.removeprefix(_USER_ERROR)[:300],
+        last.removeprefix(f"{_USER_ERROR}: ")[:300],
         full_disk=any(sign in last for sign in _NO_ROOM),
         out_of_memory=any(sign in last for sign in _OUT_OF_MEMORY),
-        may_pass=not last.startswith(_USER_ERROR),
+        may_pass=of_the_machine or last.partition(":")[0] not in _DETERMINISTIC,
+        of_the_machine=of_the_machine,
     )
+
+
+def _is_of_the_machine(message: str) -> bool:
+    """Whether an exception, as `Kind: what it says`, is known to come from the machine and not from the training."""
+    kind = message.partition(":")[0]
+    if kind == _USER_ERROR:
+        return False
+    if kind in _MACHINE_KINDS or kind.startswith("ray.") or kind.rpartition(".")[2] == "OutOfMemoryError":
+        return True
+    return kind not in _DETERMINISTIC - {"RuntimeError"} and any(sign in message for sign in _OF_THE_MACHINE)
 
 
 def _message(lines: list[str]) -> str:

@@ -82,6 +82,8 @@ class Observer(Unpickled, tune.Callback):
         self.packed = False
         self._say = say
         self._said: set[str] = set()
+        # Of each trial that raised: what and after how many epochs.
+        self._raised: dict[int, tuple[str, int]] = {}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called by Ray when a trial starts."""
@@ -120,12 +122,19 @@ class Observer(Unpickled, tune.Callback):
         elif failure.out_of_memory and self.packed:
             self.halt.because(PACKED_TOO_TIGHTLY)
             self._end(record, WAITING, failure.reason)
-        elif failure.may_pass and record.retries < self.retries:
+        elif record.retries < self.retries and self._may_pass(record, failure):
             record.retries += 1
             self._say(f"trial {record.number}: {failure.reason}; going on from its last epoch")
             self._end(record, WAITING, f"to be tried again: {failure.reason}")
         else:
             self._end(record, FAILED, _after(record.retries, failure))
+
+    def _may_pass(self, record: TrialRecord, failure: Failure) -> bool:
+        """Whether a trial that failed may go well another time: not where it raised the same at the same place."""
+        raised = (failure.reason, len(record.epochs))
+        again = self._raised.get(record.number) == raised
+        self._raised[record.number] = raised
+        return failure.may_pass and (failure.of_the_machine or not again)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Called by Ray all the time."""

@@ -60,6 +60,10 @@ def test_each_image_is_seen_once_an_epoch_in_full_batches_but_the_last(count, ba
     stream = make_stream(numbered_images(count))
     spans = list(stream.spans(batch_size))
     assert [stop - start for start, stop in spans[:-1]] == [batch_size] * (len(spans) - 1)
+    full, rest = divmod(count, batch_size)
+    # A last batch of one joins the one before, if there is one.
+    joins = rest == 1 and full > 0
+    assert spans[-1][1] - spans[-1][0] == (batch_size + 1 if joins else rest or batch_size)
     assert [start for start, _ in spans[1:]] == [stop for _, stop in spans[:-1]]
     for epoch in range(3):
         assert sorted(epoch_of(stream, epoch, batch_size)[1].tolist()) == list(range(count))

@@ -16,6 +16,7 @@ from tiny import (
     changed,
     copied,
     prepared_trainer,
+    tiny_splits,
 )
 
 from ctkd_search.config import Augment, DatasetConfig, Recipe
@@ -24,6 +25,7 @@ from ctkd_search.data.stream import Normalise
 from ctkd_search.distill.build import load_expert, make_trainer
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.evaluation import evaluate
+from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.trainer import diverged
 from ctkd_search.models import build
 
@@ -184,3 +186,16 @@ def test_student_alone_learns_digits():
     history = [trainer.run_epoch() for _ in range(config.epochs)]
     assert history[-1]["validation_accuracy"] > 0.9  # chance is 0.1
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+
+
+@pytest.mark.parametrize("mode", ["live", "recorded"])
+@pytest.mark.parametrize("name", ["ctkd", "fitnets"])
+def test_a_last_batch_of_one_image_does_not_stop_networks_whose_maps_are_one_position(name, mode, cache):
+    splits = tiny_splits(train=33)
+    config = changed(changed(TINY, "teacher", "vgg8"), "student", "mobilenetv2-0.5")
+    config = changed(config, "epochs", 1)
+    config = changed(config, "teachers.mode", mode)
+    if name != "ctkd":
+        config = dataclasses.replace(config, method=make_method({"name": name}).values | {"name": name})
+    metrics = prepared_trainer(config, splits, cache).run_epoch()
+    assert math.isfinite(metrics["loss"])

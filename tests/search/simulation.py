@@ -107,7 +107,7 @@ class Outcome:
     diverges: bool = False
     ticks: int = 1
     fails: int | None = None
-    message: str = "RuntimeError: out of luck"
+    message: str = "OSError: [Errno 5] Input/output error"
     failures: int = 0
 
 

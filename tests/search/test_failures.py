@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import traceback
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -81,32 +82,70 @@ ctkd_search.errors.UserError: the space is not the one that the search began wit
   budget.epochs: 12 before, 30 now
 Hint: choose another name"""
 
+RAISED = {"may_pass": False}
+MACHINE = {"of_the_machine": True}
 READ = [
-    ("RuntimeError: out of luck", Failure("RuntimeError: out of luck")),
-    ("KeyboardInterrupt", Failure("KeyboardInterrupt")),
-    ("ctkd_search.errors.UserError: cannot read w.pt", Failure("cannot read w.pt", may_pass=False)),
-    (SEVERAL, Failure("the space is not the one that the search began with:", may_pass=False)),
-    (STATE_DICT, Failure(STATE_DICT.splitlines()[0])),
-    ("ValueError: first\nSecond: line\nlast line", Failure("ValueError: first")),
-    ("OSError: [Errno 28] No space left on device: '/x'", Failure("OSError: [Errno 28] No space left on device: '/x'")),
-    ("OSError: [Errno 122] Disk quota exceeded", Failure("OSError: [Errno 122] Disk quota exceeded")),
+    ("RuntimeError: out of luck", Failure("RuntimeError: out of luck", **RAISED)),
+    ("KeyboardInterrupt", Failure("KeyboardInterrupt", **MACHINE)),
+    ("ctkd_search.errors.UserError: cannot read w.pt", Failure("cannot read w.pt", **RAISED)),
+    (SEVERAL, Failure("the space is not the one that the search began with:", **RAISED)),
+    (STATE_DICT, Failure(STATE_DICT.splitlines()[0], **RAISED)),
+    ("ValueError: first\nSecond: line\nlast line", Failure("ValueError: first", **RAISED)),
+    (
+        "OSError: [Errno 28] No space left on device: '/x'",
+        Failure("OSError: [Errno 28] No space left on device: '/x'", **MACHINE),
+    ),
+    ("OSError: [Errno 122] Disk quota exceeded", Failure("OSError: [Errno 122] Disk quota exceeded", **MACHINE)),
     (
         "ctkd_search.errors.UserError: cannot write /x: No space left on device",
-        Failure("cannot write /x: No space left on device", may_pass=False),
+        Failure("cannot write /x: No space left on device", **RAISED),
     ),
-    (CUDA, Failure(CUDA, out_of_memory=True)),
-    (ASYNCHRONOUS, Failure("torch.AcceleratorError: CUDA error: out of memory", out_of_memory=True)),
-    ("RuntimeError: CUDA error: out of memory", Failure("RuntimeError: CUDA error: out of memory", out_of_memory=True)),
-    ("MemoryError: Unable to allocate 3. GiB", Failure("MemoryError: Unable to allocate 3. GiB")),
-    (f"ValueError: {'x' * 500}", Failure(f"ValueError: {'x' * 288}")),
+    (CUDA, Failure(CUDA, out_of_memory=True, **MACHINE)),
+    (ASYNCHRONOUS, Failure("torch.AcceleratorError: CUDA error: out of memory", out_of_memory=True, **MACHINE)),
+    (
+        "RuntimeError: CUDA error: out of memory",
+        Failure("RuntimeError: CUDA error: out of memory", out_of_memory=True, **MACHINE),
+    ),
+    ("MemoryError: Unable to allocate 3. GiB", Failure("MemoryError: Unable to allocate 3. GiB", **MACHINE)),
+    (f"ValueError: {'x' * 500}", Failure(f"ValueError: {'x' * 288}", **RAISED)),
 ]
+# What an exception says, whether it may go well another time, and whether the same again says nothing.
+KINDS = [
+    ("ValueError: Expected more than 1 value per channel when training, got input size [1, 8, 1, 1]", False, False),
+    ("RuntimeError: The size of tensor a (4) must match the size of tensor b (8) at dimension 1", False, False),
+    ("RuntimeError: mat1 and mat2 shapes cannot be multiplied (1x2 and 3x4)", False, False),
+    ("TypeError: forward() takes 2 positional arguments but 3 were given", False, False),
+    ("ValueError: out of memory is a class of mine", False, False),
+    ("KeyError: 'CUDA error'", False, False),
+    ("AssertionError", False, False),
+    ("NotImplementedError: upsample", False, False),
+    ("ctkd_search.errors.UserError: cannot read x.pt: Connection reset", False, False),
+    ("RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed. ", True, True),
+    ("RuntimeError: CUDA error: an illegal memory access was encountered", True, True),
+    ("torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered", True, True),
+    ("RuntimeError: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", True, True),
+    ("RuntimeError: PytorchStreamReader failed reading zip archive: failed finding central directory", True, True),
+    ("RuntimeError: [enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate", True, True),
+    ("RuntimeError: can't start new thread", True, True),
+    ("FileNotFoundError: [Errno 2] No such file or directory: '/x'", True, True),
+    ("OSError: [Errno 5] Input/output error", True, True),
+    ("ray.exceptions.GetTimeoutError: Get timed out", True, True),
+    ("some.package.Mishap: a plugin's own", True, False),
+    ("ctkd_search.errors.WorkFailed: the teacher diverged", True, False),
+]
+
+
+@pytest.mark.parametrize(("message", "may_pass", "of_the_machine"), KINDS, ids=[text[:40] for text, *_ in KINDS])
+def test_what_the_training_raises_comes_again_and_what_the_machine_does_may_pass(message, may_pass, of_the_machine):
+    found = read_failure(STEP % message)
+    assert (found.may_pass, found.of_the_machine) == (may_pass, of_the_machine)
 
 
 @pytest.mark.parametrize("frame", [STEP, SETUP, CHAINED], ids=["in a step", "in the first trial", "with a cause"])
 @pytest.mark.parametrize(("text", "failure"), READ, ids=[text[:30] for text, _ in READ])
 def test_the_exception_of_a_traceback_is_the_reason(frame, text, failure):
     full = any(words in text for words in ("No space left", "quota"))
-    expected = Failure(failure.reason, full, failure.out_of_memory, failure.may_pass)
+    expected = replace(failure, full_disk=full)
     assert read_failure(frame % text) == expected
     # Of several failures in a file, the last one.
     assert read_failure(STEP % "ZeroDivisionError: an earlier one" + frame % text) == expected
@@ -116,7 +155,7 @@ def test_the_exception_of_a_traceback_is_the_reason(frame, text, failure):
     ("detail", "hint"), [(KILLED, ""), (SHORT, " (the machine was short of memory)")], ids=["killed", "short of memory"]
 )
 def test_a_process_that_died_is_no_traceback(detail, hint):
-    assert read_failure(DIED % detail) == Failure(f"its worker process died{hint}")
+    assert read_failure(DIED % detail) == Failure(f"its worker process died{hint}", **MACHINE)
     assert read_failure(STEP % "ZeroDivisionError: an earlier one" + DIED % detail).reason == (
         f"its worker process died{hint}"
     )
@@ -126,7 +165,7 @@ def test_a_process_that_died_is_no_traceback(detail, hint):
     "text", ["", "Failure # 1 (occurred at 2026-11-21)\n", "Failure # 1 (occurred at noon)\n\n \n"]
 )
 def test_a_file_that_says_nothing_says_that_the_process_died(text):
-    assert read_failure(text) == Failure("its worker process died")
+    assert read_failure(text) == Failure("its worker process died", **MACHINE)
 
 
 def raised(error):
@@ -143,15 +182,15 @@ def test_rays_own_exceptions_are_understood(wrap):
         return read_failure(f"Failure # 1 (occurred at noon)\n{wrap(raised(error))}\n")
 
     assert read(UserError("no: no")) == Failure("no: no", may_pass=False)
-    assert read(ZeroDivisionError("division by zero")) == Failure("ZeroDivisionError: division by zero")
+    assert read(ZeroDivisionError("division by zero")) == Failure("ZeroDivisionError: division by zero", **RAISED)
     assert read(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/x")).full_disk
     assert read_failure(f"Failure # 1 (occurred at noon)\n{ActorDiedError()}\n").reason == "its worker process died"
 
 
 def test_the_file_of_a_trial_is_read_and_one_that_cannot_be_is_no_failure_of_ours(tmp_path):
     path = tmp_path / "error.txt"
-    assert failure_of(SimpleNamespace(error_file=str(path))) == Failure("no reason is known")
-    assert failure_of(SimpleNamespace(error_file=None)) == Failure("no reason is known")
+    assert failure_of(SimpleNamespace(error_file=str(path))) == Failure("no reason is known", **MACHINE)
+    assert failure_of(SimpleNamespace(error_file=None)) == Failure("no reason is known", **MACHINE)
     path.write_bytes((STEP % "ValueError: \udcff").encode("utf-8", "surrogateescape"))
     assert failure_of(SimpleNamespace(error_file=str(path))).reason == "ValueError: �"
 

@@ -29,7 +29,10 @@ from ctkd_search.search.keeper import Keeper
 from ctkd_search.search.observer import DISK_FULL, PACKED_TOO_TIGHTLY, Observer
 from ctkd_search.search.scheduler import Halt
 
-LUCK, CUDA = "RuntimeError: out of luck", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20 MiB"
+LUCK, CUDA = (
+    "OSError: [Errno 5] Input/output error",
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20 MiB",
+)
 WRONG, FULL = "ctkd_search.errors.UserError: cannot read w.pt", "OSError: [Errno 28] No space left on device"
 DEAD = "The actor died unexpectedly before finishing this task."
 
@@ -312,3 +315,33 @@ def test_every_event_of_a_trial_is_kept_with_its_run(tmp_path):
     keeper.trial_ended(records[1])
     keeper.trial_ended(records[2])
     assert [(record.status, record.run_id) for record in folder.trials()] == [(FINISHED, "run 1"), (FINISHED, "known")]
+
+
+def test_what_the_training_raises_is_told_at_once(ray):
+    ray.start(1)
+    ray.report(1, 1)
+    ray.fail(1, "ValueError: Expected more than 1 value per channel when training")
+    reason = "ValueError: Expected more than 1 value per channel when training"
+    assert (ray.records[1].status, ray.records[1].reason, ray.records[1].retries) == (FAILED, reason, 0)
+    assert ray.said == []
+
+
+@pytest.mark.parametrize(("before", "second"), [("A: b", FAILED), ("A: c", WAITING)], ids=["the same", "another"])
+def test_what_is_raised_twice_at_the_same_place_is_not_tried_a_third_time(tmp_path, before, second):
+    ray = Ray(tmp_path, retries=5)
+    ray.start(1)
+    ray.report(1, 1)
+    ray.fail(1, f"package.{before}")
+    assert ray.records[1].status == WAITING
+    ray.start(1)
+    ray.fail(1, "package.A: b")
+    assert ray.records[1].status == second
+
+
+def test_what_is_raised_again_further_on_is_tried_again(tmp_path):
+    ray = Ray(tmp_path, retries=5)
+    for epoch in (1, 2, 3):
+        ray.start(1)
+        ray.report(1, *range(1, epoch + 1))
+        ray.fail(1, "package.Mishap: once more")
+        assert ray.records[1].status == WAITING
