@@ -120,6 +120,20 @@ def attention(student: Tensor, expert: Tensor) -> Tensor:
     Returns:
         Mean over batch and positions of the smaller map of the squared difference; a scalar.
     """
+    own, seen = compared_maps(student, expert)
+    return (own - seen).pow(2).mean()
+
+
+def compared_maps(student: Tensor, expert: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention maps as `attention` compares them: at the size of the smaller one.
+
+    Args:
+        student: Feature map of the student, shape (batch, channels, height, width).
+        expert: Attention map of the expert, shape (batch, height · width); of a square, where its size is another one.
+
+    Returns:
+        The student's map and the expert's, both of shape (batch, positions of the smaller map) and of length 1.
+    """
     energy, seen = _energy(student), expert.detach()
     if energy[0].numel() != seen.shape[1]:
         side = math.isqrt(seen.shape[1])
@@ -130,7 +144,7 @@ def attention(student: Tensor, expert: Tensor) -> Tensor:
             _, height, width = energy.shape
             smaller = F.adaptive_avg_pool2d(seen.view(-1, side, side), (height, width))
             seen = F.normalize(smaller.flatten(1), dim=1)
-    return (F.normalize(energy.flatten(1), dim=1) - seen).pow(2).mean()
+    return F.normalize(energy.flatten(1), dim=1), seen
 
 
 def channel_statistics(features: Tensor) -> Tensor:

@@ -17,9 +17,28 @@ _USER_ERROR = f"{UserError.__module__}.{UserError.__name__}"
 # Exceptions that come again wherever the same trial comes to the same place: training is a function of its config.
 _DETERMINISTIC = frozenset(
     kind.__name__
-    for kind in (ValueError, TypeError, RuntimeError, LookupError, KeyError, IndexError, AttributeError, NameError)
-    + (ArithmeticError, ZeroDivisionError, OverflowError, AssertionError, NotImplementedError, RecursionError)
-    + (UnboundLocalError, ImportError, ModuleNotFoundError, SyntaxError, UnicodeError, UnicodeDecodeError)
+    for kind in (
+        ValueError,
+        TypeError,
+        RuntimeError,
+        LookupError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        NameError,
+        ArithmeticError,
+        ZeroDivisionError,
+        OverflowError,
+        AssertionError,
+        NotImplementedError,
+        RecursionError,
+        UnboundLocalError,
+        ImportError,
+        ModuleNotFoundError,
+        SyntaxError,
+        UnicodeError,
+        UnicodeDecodeError,
+    )
 ) | {_USER_ERROR}
 # What torch reports as a RuntimeError and comes from the machine: a device, memory, processes, files.
 _OF_THE_MACHINE = (
@@ -31,9 +50,23 @@ _OF_THE_MACHINE = (
 # Exceptions that always come from the machine, and of which a second one says nothing new.
 _MACHINE_KINDS = frozenset(
     kind.__name__
-    for kind in (OSError, MemoryError, EOFError, KeyboardInterrupt, SystemExit, ConnectionError, ConnectionResetError)
-    + (ConnectionRefusedError, BrokenPipeError, TimeoutError, PermissionError, FileNotFoundError, InterruptedError)
-    + (BlockingIOError, ChildProcessError)
+    for kind in (
+        OSError,
+        MemoryError,
+        EOFError,
+        KeyboardInterrupt,
+        SystemExit,
+        ConnectionError,
+        ConnectionResetError,
+        ConnectionRefusedError,
+        BrokenPipeError,
+        TimeoutError,
+        PermissionError,
+        FileNotFoundError,
+        InterruptedError,
+        BlockingIOError,
+        ChildProcessError,
+    )
 )
 
 

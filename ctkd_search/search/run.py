@@ -187,7 +187,7 @@ def _write_up(session: Session, record: SearchRecord, splits: data.Splits) -> st
 
     tracker = session.tracker
     try:
-        page = write_report(session.trials_dir, record.name, splits=splits)
+        page = write_report(session.trials_dir, record.name, splits=splits, say=session.say)
         tracker.mlflow.client.log_artifacts(tracker.parent_id, str(page.parent), "report")
     except Exception as error:  # of the disk, of a drawing, or of MLflow
         return f"no report ({first_line(error)}); try again with: ctkd-search report {record.name}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import copy
+import errno
 import html.parser
+import inspect
 import io
 import re
 import shutil
@@ -19,12 +21,15 @@ from small_search import CPU, EPOCHS, RUNG, SmallSearch
 
 from ctkd_search import data
 from ctkd_search.cli import main
+from ctkd_search.data import Images
+from ctkd_search.data.stream import Normalise
 from ctkd_search.distill import losses
 from ctkd_search.distill.build import load_expert, make_trainer
 from ctkd_search.distill.weights import load_weights
 from ctkd_search.errors import UserError
+from ctkd_search.models import Geometry, build
 from ctkd_search.models.cost import costs
-from ctkd_search.results.report import optuna_plots
+from ctkd_search.results.report import attention, curves, facts, figures, optuna_plots, sections, tables
 from ctkd_search.results.report.attention import AFTER, BEFORE, EXPERT, looks
 from ctkd_search.results.report.page import write_report
 from ctkd_search.results.report.teachers import KeptTeachers, spending
@@ -397,3 +402,75 @@ def test_the_command_says_where_it_is(searched, taken, tmp_path, capsys):
     assert "there is no search 'none'" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert main(["report", "small", "--trials-dir", str(taken), "-o", str(tmp_path / "file")]) == 2
+
+
+def broken(*_arguments, **_options):
+    raise RuntimeError("cannot be\nmade <b>today</b>")
+
+
+@pytest.mark.parametrize("title", sections.SECTIONS)
+def test_section_that_fails_is_left_out_with_its_reason(searched, tmp_path, monkeypatch, title):
+    monkeypatch.setattr(sections, "SECTIONS", {**dict.fromkeys(sections.SECTIONS, lambda _: None), title: broken})
+    said = []
+    found = Page(write_report(searched.root, "small", tmp_path, splits=searched.splits, say=said.append))
+    assert "This section is left out: RuntimeError: cannot be made <b>today</b>." in found.said
+    assert said == [f"in the report, the section {title!r} is left out: RuntimeError: cannot be made <b>today</b>"]
+    assert "The best config" in found.said
+    assert found.text.rstrip().endswith("</html>")
+
+
+def test_every_part_that_fails_is_left_out_by_itself(searched, tmp_path, monkeypatch):
+    makers = [
+        (module, name)
+        for module in (curves, figures, optuna_plots, tables)
+        for name, made in vars(module).items()
+        if inspect.isfunction(made) and not name.startswith("_") and made.__module__ == module.__name__
+        if re.search(r"Picture|Table", str(made.__annotations__["return"]))
+    ]
+    assert len(makers) > 12
+    for module, name in makers:
+        monkeypatch.setattr(module, name, broken)
+    said = []
+    found = Page(write_report(searched.root, "small", tmp_path, splits=searched.splits, say=said.append))
+    assert found.files() == []
+    # Beside those that a search of one method and one objective does not ask for.
+    assert len(said) == len(makers) - 2
+    assert found.said.count("is left out: RuntimeError: cannot be made") == len(said)
+    assert "Trials, baselines and confirmations:" in found.said
+
+
+@pytest.mark.parametrize("name", ["subtitle", "headline", "verdict_sentences", "cards", "in_words", "about"])
+def test_part_of_the_head_that_fails_is_left_out(searched, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(sections, "SECTIONS", {})
+    monkeypatch.setattr(facts, name, broken)
+    found = Page(write_report(searched.root, "small", tmp_path, splits=searched.splits, say=lambda _: None))
+    assert "left out: RuntimeError: cannot be made <b>today</b>." in found.said
+
+
+def test_full_disk_is_not_a_part_that_is_left_out(searched, tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sections, "SECTIONS", {"Results": full})
+    with pytest.raises(OSError, match="No space left"):
+        write_report(searched.root, "small", tmp_path, splits=searched.splits)
+
+
+@pytest.mark.parametrize("pair", ["wrn-10-1/shufflenetv2", "resnet8/vgg8", "vgg8/resnet8"])
+def test_maps_of_two_sizes_are_shown_at_the_smaller_as_the_loss_compares_them(pair):
+    geometry = Geometry(10, 1, 8)
+    expert, student = (build(name, geometry, seed=0).eval() for name in pair.split("/"))
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
+    normalise = Normalise((100.0,), (50.0,))
+    layers = (1, 2, 3)
+    found = attention._maps(layers, expert, (student, student), Images(pixels, np.zeros(5, int)), normalise)
+    with torch.no_grad():
+        inputs = normalise(torch.tensor(pixels))
+        features, seen = student(inputs)[1], expert(inputs)[1]
+    for layer in layers:
+        own, theirs = found[layer, AFTER], found[layer, EXPERT]
+        assert own.shape == theirs.shape
+        sizes = {seen[layer - 1].shape[2], features[layer - 1].shape[2]}
+        assert own.shape[1:] == (min(sizes), min(sizes))
+        loss = losses.attention(features[layer - 1], losses.attention_map(seen[layer - 1]))
+        assert ((own - theirs) ** 2).mean() == pytest.approx(loss.item(), rel=1e-4)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ctkd_search.config import TrialConfig
 from ctkd_search.data import Images, Splits
@@ -34,7 +35,8 @@ class Looks:
         images: The images, uint8 of shape (images, height, width, channels).
         classes: Name of the class of each.
         layers: The layers that the student's loss compares.
-        maps: By layer and network, the maps of the images, each of shape (images, height, width).
+        maps: By layer and network, the maps of the images, each of shape (images, height, width); of two sizes, all
+            are at the smaller one, as the loss compares them.
         similarity: By layer, the mean cosine similarity with the expert's map before and after training.
         compared: Over how many validation images.
     """
@@ -65,19 +67,18 @@ def looks(config: TrialConfig, state: Path, splits: Splits, teachers: KeptTeache
     before = build(config.student, splits.geometry, derived_seed("student", config.seed))
     after = build(config.student, splits.geometry, seed=0, published=False)
     put_weights(after, load_weights(state), str(state))
-    networks = {EXPERT: _expert(config, splits, teachers), BEFORE: before, AFTER: after}
+    expert = _expert(config, splits, teachers)
     chosen = one_of_each_class(splits.validation.labels, SHOWN)
     # Those that are shown, and then those that are compared too.
     images = splits.validation[np.concatenate([chosen, np.arange(min(_COMPARED, len(splits.validation)))])].held()
-    normalise = Normalise(splits.mean, splits.std)
-    maps = {(layer, name): found for name, net in networks.items() for layer, found in _maps(net, images, normalise)}
+    maps = _maps(layers, expert, (before, after), images, Normalise(splits.mean, splits.std))
     similarity = {}
     for layer in layers:
-        expert, *students = (maps[layer, name][len(chosen) :] for name in networks)
+        seen, *own = (maps[layer, name][len(chosen) :] for name in (EXPERT, BEFORE, AFTER))
         # Maps have length 1, so that the product of two is the cosine of their angle.
-        first, last = (float((expert * student).sum(axis=1).mean()) for student in students)
+        first, last = (float((seen * student).sum(axis=(1, 2)).mean()) for student in own)
         similarity[layer] = (first, last)
-    shown = {key: square(found[: len(chosen)]) for key, found in maps.items() if key[0] in layers}
+    shown = {key: found[: len(chosen)] for key, found in maps.items()}
     names = [splits.classes[label] for label in splits.validation.labels[chosen]]
     return Looks(images.pixels[: len(chosen)], names, layers, shown, similarity, len(images) - len(chosen))
 
@@ -87,12 +88,6 @@ def one_of_each_class(labels: np.ndarray, most: int) -> np.ndarray:
     classes, first = np.unique(labels, return_index=True)
     spread = np.linspace(0, len(classes) - 1, min(most, len(classes))).round().astype(int)
     return first[spread]
-
-
-def square(maps: np.ndarray) -> np.ndarray:
-    """Flattened maps, shape (images, positions), as pictures, shape (images, side, side)."""
-    side = math.isqrt(maps.shape[1])
-    return maps.reshape(len(maps), side, side)
 
 
 def _expert(config: TrialConfig, splits: Splits, teachers: KeptTeachers) -> TappedNetwork:
@@ -107,13 +102,34 @@ def _expert(config: TrialConfig, splits: Splits, teachers: KeptTeachers) -> Tapp
     return kept_expert(run, splits, teachers.cache, torch.device("cpu"))
 
 
-def _maps(network: TappedNetwork, images: Images, normalise: Normalise) -> Sequence[tuple[int, np.ndarray]]:
-    """The attention maps of every layer, from 1, each of shape (images, positions)."""
-    network.eval()
-    pieces = []
+def _maps(
+    layers: Sequence[int],
+    expert: TappedNetwork,
+    students: tuple[TappedNetwork, TappedNetwork],
+    images: Images,
+    normalise: Normalise,
+) -> dict[tuple[int, str], np.ndarray]:
+    """The attention maps of some layers, as the loss compares them: shape (images, height, width), of length 1."""
+    pieces: dict[tuple[int, str], list[Tensor]] = {}
+    for network in (expert, *students):
+        network.eval()
     with torch.inference_mode():
         for start in range(0, len(images), 256):
-            _, features = network(normalise(torch.tensor(images.pixels[start : start + 256])))
-            pieces.append([losses.attention_map(feature) for feature in features])
-    joined = [torch.cat(parts).numpy() for parts in zip(*pieces, strict=True)]
-    return list(enumerate(joined, start=1))
+            inputs = normalise(torch.tensor(images.pixels[start : start + 256]))
+            _, seen = expert(inputs)
+            given = {layer: losses.attention_map(seen[layer - 1]) for layer in layers}
+            for name, student in zip((BEFORE, AFTER), students, strict=True):
+                _, features = student(inputs)
+                for layer in layers:
+                    own, theirs = losses.compared_maps(features[layer - 1], given[layer])
+                    shape = _shape(own.shape[1], features[layer - 1])
+                    pieces.setdefault((layer, name), []).append(own.unflatten(1, shape))
+                    if name == AFTER:
+                        pieces.setdefault((layer, EXPERT), []).append(theirs.unflatten(1, shape))
+    return {key: torch.cat(parts).numpy() for key, parts in pieces.items()}
+
+
+def _shape(positions: int, features: Tensor) -> tuple[int, int]:
+    """Height and width of a compared map: those of the student's features, or of the expert's smaller square."""
+    height, width = features.shape[2:]
+    return (height, width) if positions == height * width else (math.isqrt(positions), math.isqrt(positions))

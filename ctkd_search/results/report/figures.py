@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ctkd_search.results.leaderboard import clock
-from ctkd_search.results.report import style
+from ctkd_search.results.report import fonts, style
 from ctkd_search.results.report.attention import AFTER, BEFORE, EXPERT, Looks
 from ctkd_search.results.report.spending import Spending
 from ctkd_search.results.report.style import Picture
@@ -85,6 +85,7 @@ def attention(looks: Looks) -> Picture:
         places += [None, (layer, EXPERT), (layer, BEFORE), (layer, AFTER)]
     widths = [0.2 if place is None else 1.0 for place in places]
     rows = len(looks.images)
+    labels, legend = _row_labels(looks.classes)
     with style.drawing():
         height = 0.6 + rows * min(0.8, 0.93 * style.WIDTH / sum(widths))
         figure, axes = style.sheet(rows, len(places), height=height, width_ratios=widths)
@@ -99,7 +100,7 @@ def attention(looks: Looks) -> Picture:
             elif place[1] == "image":
                 image = looks.images[row]
                 axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray")
-                label = axis.set_ylabel(_short(looks.classes[row]), rotation=0, ha="right", va="center", fontsize=8.5)
+                label = axis.set_ylabel(labels[row], rotation=0, ha="right", va="center", fontsize=8.5)
                 label.set_parse_math(False)
             else:
                 # One scale for the three maps of a layer: a map that is spread out is dark all over.
@@ -119,7 +120,7 @@ def attention(looks: Looks) -> Picture:
         "Where the networks look in a few validation images, as in figure 3 of the CTKD paper: the expert, the student "
         "with its initial weights, and the winner's student. Bright is where activations are strong; the three maps of "
         f"a layer share one scale. Mean cosine similarity with the expert's map over {looks.compared:,} validation "
-        f"images: {numbers}."
+        f"images: {numbers}.{legend}"
     )
     return Picture("attention", caption, f"Attention maps on {rows} images. {numbers}.", picture, wide=True)
 
@@ -167,5 +168,14 @@ def _colour(trial: TrialRecord) -> str:
     return style.BASELINE if trial.baseline else style.FINISHED
 
 
+def _row_labels(names: Sequence[str]) -> tuple[list[str], str]:
+    """What stands beside the rows, and what the caption adds: names that no installed font has are numbers there."""
+    numbered = {row: name for row, name in enumerate(names, start=1) if not fonts.is_drawable(name)}
+    labels = [f"row {row}" if row in numbered else _short(name) for row, name in enumerate(names, start=1)]
+    listed = "; ".join(f"row {row}: {name}" for row, name in numbered.items())
+    return labels, f" {listed}." if listed else ""
+
+
 def _short(name: str) -> str:
+    name = " ".join(name.split())
     return name if len(name) <= 10 else f"{name[:9]}…"

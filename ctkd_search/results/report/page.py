@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import datetime
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import jinja2
 
@@ -14,9 +17,10 @@ from ctkd_search.data import Splits
 from ctkd_search.errors import UserError
 from ctkd_search.files import atomic, write_text
 from ctkd_search.results.config_file import config_text
-from ctkd_search.results.report import facts, sections
+from ctkd_search.results.report import facts
 from ctkd_search.results.report.facts import Standing
-from ctkd_search.results.report.sections import Section
+from ctkd_search.results.report.fonts import fonts_for
+from ctkd_search.results.report.sections import Material, Section, cause, every_section, raise_if_disk_full
 from ctkd_search.results.report.style import Picture
 from ctkd_search.results.report.teachers import KeptTeachers
 from ctkd_search.results.store import TEACHERS, SearchFolder
@@ -24,6 +28,7 @@ from ctkd_search.results.trial_configs import config_of
 from ctkd_search.space_file import kept_space
 
 PAGE = "index.html"
+T = TypeVar("T")
 # The names of all pictures there may be, so that those of an earlier report do not stay beside a later one.
 _PICTURES = (
     *("confirmation", "best-so-far", "learning-curves", "teaching", "attention", "cost", "importances"),
@@ -31,7 +36,13 @@ _PICTURES = (
 )
 
 
-def write_report(trials_dir: Path, name: str, directory: Path | None = None, splits: Splits | None = None) -> Path:
+def write_report(
+    trials_dir: Path,
+    name: str,
+    directory: Path | None = None,
+    splits: Splits | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Path:
     """Writes the report of a search, finished or not: one HTML page with its pictures in it, and the same as files.
 
     Args:
@@ -39,6 +50,7 @@ def write_report(trials_dir: Path, name: str, directory: Path | None = None, spl
         name: The search.
         directory: Where to; None for ``report`` in the search's own directory.
         splits: The search's images, where they are at hand; they are loaded otherwise.
+        say: Writes a line for each part that could not be made; None for standard error.
 
     Returns:
         The page.
@@ -58,15 +70,8 @@ def write_report(trials_dir: Path, name: str, directory: Path | None = None, spl
     if splits is not None and splits.fingerprint != search.fingerprint:
         splits, missing = None, "the images are no longer those of the search"
     teachers = KeptTeachers(trials_dir / TEACHERS, search.fingerprint)
-    content = [
-        sections.results(standing),
-        *([compared] if (compared := sections.methods(standing)) else []),
-        sections.search(standing),
-        sections.parameters(standing),
-        sections.teaching(standing, teachers),
-        sections.attention(standing, teachers, folder, splits, missing),
-        sections.cost(standing, teachers),
-    ]
+    with fonts_for(search.classes):
+        content = every_section(Material(standing, teachers, folder, splits, missing))
     where = directory or folder.report
     for pattern in _PICTURES:
         for old in where.glob(f"{pattern}.png"):
@@ -74,11 +79,29 @@ def write_report(trials_dir: Path, name: str, directory: Path | None = None, spl
     for picture in (picture for section in content for picture in section.pictures):
         with atomic(where / f"{picture.name}.png") as temporary:
             temporary.write_bytes(picture.png)
-    write_text(where / PAGE, _html(standing, content, splits))
+    head = Section("head")
+    page = _html(standing, content, splits, head)
+    for line in (line for section in (head, *content) for line in section.failed):
+        (say or _to_stderr)(f"in the report, {line[0].lower()}{line[1:]}")
+    write_text(where / PAGE, page)
     return where / PAGE
 
 
-def _html(standing: Standing, content: list[Section], splits: Splits | None) -> str:
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _html(standing: Standing, content: list[Section], splits: Splits | None, head: Section) -> str:
+    """The page; what of its head could not be made is noted in `head`."""
+
+    def part(what: str, make: Callable[[], T], otherwise: T) -> T:
+        try:
+            return make()
+        except Exception as error:  # of a damaged record, or a network that is gone: the rest is as good without
+            raise_if_disk_full(error)
+            head.failed.append(f"{what} left out: {cause(error)}")
+            return otherwise
+
     winner = standing.winner
     space, search = standing.space, standing.search
     sizes = (len(splits.train), len(splits.validation)) if splits else None
@@ -94,16 +117,17 @@ def _html(standing: Standing, content: list[Section], splits: Splits | None) -> 
     return environment.get_template("page.html.jinja").render(
         search=search,
         written=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        subtitle=facts.subtitle(standing, sizes),
-        headline=facts.headline(standing),
-        verdicts=facts.verdict_sentences(standing),
-        cards=facts.cards(standing, len(splits.validation) if splits else None),
-        words=facts.in_words(config_of(space, winner)),
-        about=facts.about(standing, sizes),
+        subtitle=part("The subtitle is", lambda: facts.subtitle(standing, sizes), ""),
+        headline=part("The answer is", lambda: facts.headline(standing), ""),
+        verdicts=part("The verdicts are", lambda: facts.verdict_sentences(standing), []),
+        cards=part("The cards are", lambda: facts.cards(standing, len(splits.validation) if splits else None), []),
+        words=part("The config in words is", lambda: facts.in_words(config_of(space, winner)), []),
+        about=part("The facts of the search are", lambda: facts.about(standing, sizes), {}),
         running=running,
         own_expert=space.teachers.expert.checkpoint is not None,
         sections=content,
-        best_config=config_text(space, search, winner, splits),
+        best_config=part("The best config is", lambda: config_text(space, search, winner, splits), "left out"),
+        left_out=head.failed,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ctkd_search.baselines import STUDENT_ALONE
@@ -20,6 +22,22 @@ from ctkd_search.results.states import state_path
 from ctkd_search.results.store import FINISHED, SearchFolder
 from ctkd_search.results.trial_configs import config_of
 
+Part = Picture | Table | str | None
+
+
+def cause(error: BaseException) -> str:
+    """Why a part could not be made, in a line."""
+    text = " ".join(str(error).split())[:300].rstrip(".")
+    if isinstance(error, UserError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def raise_if_disk_full(error: Exception) -> None:
+    """Raises an error again that every other part would meet too: the disk has no room."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+
 
 @dataclass
 class Section:
@@ -30,12 +48,29 @@ class Section:
         text: Sentences, why something is missing among them.
         tables: Its tables.
         pictures: Its pictures.
+        failed: What of it could not be made, and why.
     """
 
     title: str
     text: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def attempt(self, what: str, make: Callable[[], Part | Sequence[Part]]) -> Section:
+        """Adds what can be made; where it cannot, why not stands in its place, and is told to the user.
+
+        Args:
+            what: What it is, for that sentence.
+            make: Makes it.
+        """
+        try:
+            made = make()
+        except Exception as error:  # of a record, a network, a drawing: the rest of the page is as good without
+            raise_if_disk_full(error)
+            self.failed.append(f"{what} is left out: {cause(error)}")
+            return self.add(f"{self.failed[-1]}.")
+        return self.add(*([made] if isinstance(made, Picture | Table | str) or made is None else made))
 
     def add(self, *parts: Picture | Table | str | None) -> Section:
         """Adds what there is."""
@@ -49,18 +84,55 @@ class Section:
         return self
 
 
+@dataclass(frozen=True)
+class Material:
+    """What sections are made from.
+
+    Attributes:
+        standing: The search.
+        teachers: Its teachers.
+        folder: Its directory.
+        splits: Its images, or None.
+        missing: Why there are no images.
+    """
+
+    standing: Standing
+    teachers: KeptTeachers
+    folder: SearchFolder
+    splits: Splits | None
+    missing: str | None
+
+
+def every_section(material: Material) -> list[Section]:
+    """The sections of a page; of one that cannot be made, why not."""
+    made = []
+    for title, make in SECTIONS.items():
+        try:
+            section = make(material)
+        except Exception as error:  # whatever it is, it must not cost the other sections
+            raise_if_disk_full(error)
+            section = Section(title, failed=[f"The section {title!r} is left out: {cause(error)}"])
+            section.add(f"This section is left out: {cause(error)}.")
+        made += [section] if section else []
+    return made
+
+
 def results(standing: Standing) -> Section:
     """What was confirmed, the baselines, and the trials."""
     section = Section("Results")
     if standing.confirmed:
-        section.add(figures.confirmation(standing.confirmed, standing.winner), tables.confirmed_table(standing))
+        section.attempt("The picture of means", lambda: figures.confirmation(standing.confirmed, standing.winner))
+        section.attempt("The table of means", lambda: tables.confirmed_table(standing))
     else:
         section.add("No config has been confirmed with fresh seeds: the best of many trials is partly lucky.")
-    baselines = tables.baselines_table(standing)
-    section.add(baselines or "There are no baselines to compare with.")
-    for picture in optuna_plots.pareto_fronts(standing.space, standing.explored, standing.search.costs):
-        section.add(picture)
-    return section.add(tables.pareto_table(standing), tables.trials_table(standing))
+    none = "There are no baselines to compare with."
+    section.attempt("The table of baselines", lambda: tables.baselines_table(standing) or none)
+    section.attempt(
+        "The picture of the Pareto front",
+        lambda: optuna_plots.pareto_fronts(standing.space, standing.explored, standing.search.costs),
+    )
+    section.attempt("The table of the Pareto front", lambda: tables.pareto_table(standing))
+    return section.attempt("The table of trials", lambda: tables.trials_table(standing))
 
 
 def methods(standing: Standing) -> Section | None:
@@ -71,13 +143,13 @@ def methods(standing: Standing) -> Section | None:
     section = Section("Methods")
     told = [(found.method, found.mean) for found in compared if found.mean is not None]
     if len(told) > 1:
-        section.add(figures.methods(told, standing.winner))
+        section.attempt("The picture of the methods", lambda: figures.methods(told, standing.winner))
     if len(told) < len(compared):
         section.add(
             "Not every method was confirmed with fresh seeds (confirm: {per_method: true} does that): a difference of "
             "single seeds is partly luck."
         )
-    return section.add(tables.methods_table(standing))
+    return section.attempt("The table of methods", lambda: tables.methods_table(standing))
 
 
 def search(standing: Standing) -> Section:
@@ -86,15 +158,18 @@ def search(standing: Standing) -> Section:
     explored, space = [trial for trial in standing.explored if trial.epochs], standing.space
     rungs = space.budget.rungs() if space.strategy.scheduler.name != "none" else []
     counted = series.rungs_of(explored, rungs)
-    section.add(
-        curves.learning_curves(standing.trials, standing.winner, counted), tables.rungs_table(counted, explored)
+    section.attempt(
+        "The picture of learning curves", lambda: curves.learning_curves(standing.trials, standing.winner, counted)
     )
+    section.attempt("The table of rungs", lambda: tables.rungs_table(counted, explored))
     if not series.is_dated(explored):
         return section.add("When epochs were measured is not in the records, so that the best over time is left out.")
     finishes = series.best_so_far(explored)
     if not finishes:
         return section.add("No trial has finished yet, so that there is no best so far.")
-    return section.add(curves.best_so_far(finishes, standing.winner, series.end_of(explored)))
+    return section.attempt(
+        "The best so far", lambda: curves.best_so_far(finishes, standing.winner, series.end_of(explored))
+    )
 
 
 def parameters(standing: Standing) -> Section:
@@ -108,10 +183,10 @@ def parameters(standing: Standing) -> Section:
             f"Trials are compared after epoch {found.epoch}, the latest to which {found.trials} of them came: of those "
             "that were stopped there, nobody knows what they would have reached at the end."
         )
-    section.add(
-        optuna_plots.importances(found, standing.space), optuna_plots.parallel_coordinates(found, standing.space)
-    )
-    return section.add(*optuna_plots.slices(found, standing.space))
+    space = standing.space
+    section.attempt("The picture of importances", lambda: optuna_plots.importances(found, space))
+    section.attempt("The picture of parallel coordinates", lambda: optuna_plots.parallel_coordinates(found, space))
+    return section.attempt("The picture of single parameters", lambda: optuna_plots.slices(found, space))
 
 
 def teaching(standing: Standing, teachers: KeptTeachers) -> Section:
@@ -139,30 +214,26 @@ def teaching(standing: Standing, teachers: KeptTeachers) -> Section:
     else:
         seeds = [t for t in standing.trials if t.repeats == alone.number and t.status == FINISHED] if again else []
         groups[f"{configs[0].student}, alone"] = (BASELINE, [series.accuracies(trial) for trial in seeds or [alone]])
-    return section.add(curves.teaching(groups))
+    return section.attempt("The picture of teacher and student", lambda: curves.teaching(groups))
 
 
-def attention(
-    standing: Standing, teachers: KeptTeachers, folder: SearchFolder, splits: Splits | None, missing: str | None
-) -> Section:
-    """Where the winner's networks look.
-
-    Args:
-        standing: The search.
-        teachers: Its teachers.
-        folder: Its directory.
-        splits: Its images, or None.
-        missing: Why there are no images.
-    """
+def attention(material: Material) -> Section:
+    """Where the winner's networks look."""
+    standing, splits = material.standing, material.splits
     section = Section("Where the networks look")
     if splits is None:
-        return section.add(f"Attention maps are left out: {missing}.")
+        return section.add(f"Attention maps are left out: {material.missing}.")
     winner = standing.winner
     try:
-        found = looks(config_of(standing.space, winner), state_path(folder.states, winner.number), splits, teachers)
+        found = looks(
+            config_of(standing.space, winner),
+            state_path(material.folder.states, winner.number),
+            splits,
+            material.teachers,
+        )
     except UserError as error:
         return section.add(f"Attention maps of the winner are left out: {error}.")
-    return section.add(figures.attention(found))
+    return section.attempt("The picture of attention maps", lambda: figures.attention(found))
 
 
 def cost(standing: Standing, teachers: KeptTeachers) -> Section:
@@ -181,7 +252,7 @@ def cost(standing: Standing, teachers: KeptTeachers) -> Section:
     section.add(
         f"Training the teachers before the trials: {clock(spent.teachers)} (also where an earlier search had done it)."
     )
-    return section.add(_estimate(spent), figures.cost(spent))
+    return section.add(_estimate(spent)).attempt("The picture of the cost", lambda: figures.cost(spent))
 
 
 def _estimate(spent: Spending) -> str | None:
@@ -194,3 +265,14 @@ def _estimate(spent: Spending) -> str | None:
         f"teacher was trained an epoch, plus for the expert's forward pass {FORWARD_SHARE:.2f} of such an epoch; only "
         "where the trial needed them. Times were measured while other work may have run on the same machine."
     )
+
+
+SECTIONS: dict[str, Callable[[Material], Section | None]] = {
+    "Results": lambda material: results(material.standing),
+    "Methods": lambda material: methods(material.standing),
+    "How the search went": lambda material: search(material.standing),
+    "What mattered": lambda material: parameters(material.standing),
+    "Teacher and student": lambda material: teaching(material.standing, material.teachers),
+    "Where the networks look": attention,
+    "What it cost": lambda material: cost(material.standing, material.teachers),
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, PercentFormatter, ScalarFormatter
 
 from ctkd_search.metrics import Metric
+from ctkd_search.results.report import fonts
 
 # After Okabe and Ito, colours which people who see fewer colours tell apart; one for each role on every picture.
 WINNER, SCRATCH, EXPERT, BASELINE = "#D55E00", "#009E73", "#AA4499", "#0072B2"
@@ -25,7 +27,6 @@ MARKERS = ("s", "D", "^", "v", "P")
 
 WIDTH, _DPI = 8.0, 160
 _LOOK = {
-    "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.edgecolor": "#999999",
     "axes.labelcolor": INK,
@@ -79,7 +80,9 @@ def named(metric: Metric) -> str:
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
     """Draws with the report's look, and leaves matplotlib's settings as they were."""
-    with matplotlib.rc_context(_LOOK):
+    with matplotlib.rc_context({**_LOOK, "font.family": fonts.families()}), warnings.catch_warnings():
+        # What no font has is shown as a box; names of classes are written as numbers then.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
