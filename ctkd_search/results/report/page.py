@@ -103,6 +103,9 @@ def _html(standing: Standing, content: list[Section], splits: Splits | None, hea
             return otherwise
 
     winner = standing.winner
+    no_sentences: list[str] = []
+    no_cards: list[facts.Card] = []
+    no_facts: dict[str, str] = {}
     space, search = standing.space, standing.search
     sizes = (len(splits.train), len(splits.validation)) if splits else None
     running = sum(not trial.ended for trial in standing.trials)
@@ -119,10 +122,12 @@ def _html(standing: Standing, content: list[Section], splits: Splits | None, hea
         written=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         subtitle=part("The subtitle is", lambda: facts.subtitle(standing, sizes), ""),
         headline=part("The answer is", lambda: facts.headline(standing), ""),
-        verdicts=part("The verdicts are", lambda: facts.verdict_sentences(standing), []),
-        cards=part("The cards are", lambda: facts.cards(standing, len(splits.validation) if splits else None), []),
-        words=part("The config in words is", lambda: facts.in_words(config_of(space, winner)), []),
-        about=part("The facts of the search are", lambda: facts.about(standing, sizes), {}),
+        verdicts=part("The verdicts are", lambda: facts.verdict_sentences(standing), no_sentences),
+        cards=part(
+            "The cards are", lambda: facts.cards(standing, len(splits.validation) if splits else None), no_cards
+        ),
+        words=part("The config in words is", lambda: facts.in_words(config_of(space, winner)), no_sentences),
+        about=part("The facts of the search are", lambda: facts.about(standing, sizes), no_facts),
         running=running,
         own_expert=space.teachers.expert.checkpoint is not None,
         sections=content,
