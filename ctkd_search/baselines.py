@@ -95,6 +95,14 @@ def baseline_config(space: Space, name: str, pair: str) -> TrialConfig:
 
 def needs_with_baselines(space: Space) -> Needs:
     """What any of the trials and baselines of a space may need of its teachers."""
-    compared = baseline_pairs(space.strategy.baselines, space.pairs())
-    of_baselines = (make_method(baseline_config(space, name, pair).method).needs for name, pair in compared)
-    return functools.reduce(operator.or_, [*map(space.needs, space.pairs()), *of_baselines])
+    return functools.reduce(operator.or_, (needs for _, needs in each_needs_with_baselines(space)), Needs())
+
+
+def each_needs_with_baselines(space: Space) -> list[tuple[TrialConfig, Needs]]:
+    """What the trials and baselines of a space may need of their teachers, each beside a config of its pair."""
+    configs = [baseline_config(space, name, pair) for name, pair in baseline_pairs(space.strategy.baselines, space.pairs())]
+    searched = zip(space.pairs(), space.pair_configs(), strict=True)
+    return [
+        *((config, needs) for pair, config in searched for needs in space.each_needs(pair)),
+        *((config, make_method(config.method).needs) for config in configs),
+    ]

@@ -369,8 +369,12 @@ class Space:
 
     def needs(self, pair: str) -> Needs:
         """What any of the trials of a pair may need of its teachers."""
+        return functools.reduce(operator.or_, self.each_needs(pair), Needs())
+
+    def each_needs(self, pair: str) -> list[Needs]:
+        """What the trials of a pair may need of its teachers, those that need something else apart."""
         every = (made for name in self.methods() for made in possible_methods(name, self.entries, pair, self.geometry))
-        return functools.reduce(operator.or_, (made.needs for made in every), Needs())
+        return list(dict.fromkeys(made.needs for made in every))
 
 
 def shown_values(config: TrialConfig) -> dict[str, Any]:

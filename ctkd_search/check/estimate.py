@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from ctkd_search.baselines import baseline_config, baseline_pairs
+from ctkd_search.baselines import baseline_config, baseline_pairs, each_needs_with_baselines
 from ctkd_search.check.measure import Speeds, learner
 from ctkd_search.check.stopping import Span, early_stopping
 from ctkd_search.config import TrialConfig
+from ctkd_search.distill.asked import passes_of_teachers
 from ctkd_search.distill.methods.base import COMPUTED, make_method
 from ctkd_search.space import Space
 
@@ -157,12 +158,12 @@ class _Clock:
         return max(sum(seconds) / self.load.concurrent, max(seconds) if rounds == 1 else 0.0) + _ACTOR
 
     def maps(self, configs: Sequence[TrialConfig]) -> float:
-        """What the experts say of every epoch, computed once by whichever trial first needs it."""
-        asked = [request for pair in self.space.pairs() for request in self.space.needs(pair).expert]
-        if all(request.kind in COMPUTED for request in asked):
-            return 0.0
-        epochs = self.space.budget.epochs
+        """What the experts say of every epoch: one pass, by the trial that first needs it, records all that is asked."""
+        passes = passes_of_teachers(each_needs_with_baselines(self.space))
         share = 1.0 - self.load.beyond
         return share * sum(
-            epochs * self.load.images * self.speeds.teachers[config.teacher].expert for config in configs
+            sum(each.epochs for each in passes.get(config.teacher, []))
+            * self.load.images
+            * self.speeds.teachers[config.teacher].expert
+            for config in configs
         )

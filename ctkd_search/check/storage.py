@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctkd_search.baselines import needs_with_baselines
+from ctkd_search.baselines import each_needs_with_baselines
 from ctkd_search.check.mode import BYTES, size, trajectories
 from ctkd_search.check.networks import Facts
-from ctkd_search.distill.methods.base import COMPUTED, Needs
+from ctkd_search.distill.asked import numbers_of, passes_of_teachers
 from ctkd_search.results.store import TEACHERS
 from ctkd_search.space import Space
 
@@ -23,7 +23,8 @@ class Room:
         trajectory: The logits of one teacher along one stream.
         trajectories: Those of every teacher of the trials.
         confirmed: Those of the teachers that the confirmation trains beside, at least and at most.
-        maps_epoch: What the expert says in one epoch (attention maps, statistics, logits), of the largest teacher.
+        maps_epoch: What the expert says in one epoch (attention maps, statistics, logits: all that any trial asks for,
+            each once), of the largest teacher.
         maps: The same of every teacher and epoch, along every stream, at most.
     """
 
@@ -53,35 +54,32 @@ def room(space: Space, images: int, classes: int, known: Mapping[str, Facts]) ->
     """
     if space.teachers.mode == "live":
         return Room()
-    width, epochs = BYTES[space.teachers.storage], space.budget.epochs
+    width = BYTES[space.teachers.storage]
     logits = trajectories(space, images, classes)
     teachers = list(space.teachers_by_name())
     confirm = space.strategy.confirm
-    needs = needs_with_baselines(space)
+    passes = passes_of_teachers(each_needs_with_baselines(space))
     seeds = confirm.seeds if confirm else 0
     most = min(space.confirmations(), len(teachers))
-    by_teacher = (width * images * _numbers_said(needs, known[name], classes) for name in teachers)
-    largest = sorted(by_teacher, reverse=True)
+    recorded = {
+        name: [
+            (each.epochs, width * images * numbers_of(each, _channels_and_positions(known[name]), classes))
+            for each in passes.get(name, [])
+        ]
+        for name in teachers
+    }
+    largest = sorted((sum(count * each for count, each in found) for found in recorded.values()), reverse=True)
     return Room(
         trajectory=logits.each if logits.teachers else 0,
         trajectories=logits.each * logits.teachers,
         confirmed=(logits.each * logits.confirmed[0], logits.each * logits.confirmed[1]),
-        maps_epoch=largest[0],
-        maps=epochs * (sum(largest) + seeds * sum(largest[:most])),
+        maps_epoch=max(sum(each for _, each in found) for found in recorded.values()),
+        maps=sum(largest) + seeds * sum(largest[:most]),
     )
 
 
-def _numbers_said(needs: Needs, teacher: Facts, classes: int) -> int:
-    """How many numbers are recorded of what an expert says of one image."""
-    requests = [request for request in needs.expert if request.kind not in COMPUTED]
-    if not requests:
-        return 0
-    of_kind = {
-        "attention": sum(height * width for _, height, width in teacher.maps),
-        "statistics": sum(2 * channels for channels, _, _ in teacher.maps),
-    }
-    # Where anything is recorded, the logits are too.
-    return classes + sum(of_kind[kind] for kind in {request.kind for request in requests} if kind in of_kind)
+def _channels_and_positions(teacher: Facts) -> list[tuple[int, int]]:
+    return [(channels, height * width) for channels, height, width in teacher.maps]
 
 
 def free_bytes(trials_dir: Path) -> int:

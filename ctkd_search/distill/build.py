@@ -13,9 +13,10 @@ from ctkd_search.config import TrialConfig
 from ctkd_search.data.registry import Splits
 from ctkd_search.data.stream import Stream, derived_seed
 from ctkd_search.distill.around import Context
+from ctkd_search.distill.asked import Asked, ExpertKey, anchor_epoch
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.engine import place, resolve_precision
-from ctkd_search.distill.methods.base import Method, Needs, make_method
+from ctkd_search.distill.methods.base import Method, Needs, Request, make_method
 from ctkd_search.distill.recorded import Source, TeacherRecording
 from ctkd_search.distill.recording import (
     TeacherRun,
@@ -51,16 +52,13 @@ def teacher_runs(config: TrialConfig, data: str, device: torch.device, needs: Ne
     runs: dict[TeacherRun, Wanted] = {}
     own = expert_run(config, data, device)
     if needs.any_expert and own is not None:
-        runs[own] = Wanted(anchors=tuple(sorted({anchor_epoch(share, own.epochs) for share in needs.anchors})))
+        anchors = {anchor_epoch(share, own.epochs) for share in needs.anchors}
+        # At the end of its training an anchor is the expert itself, which is kept in any case.
+        runs[own] = Wanted(anchors=tuple(sorted(anchors - {own.epochs})))
     if needs.scratch and config.teachers.mode != "live":
         scratch = scratch_run(config, data, device)
         runs[scratch] = runs.get(scratch, Wanted()) | Wanted(config.teachers.storage)
     return runs
-
-
-def anchor_epoch(share: float, epochs: int) -> int:
-    """After how many epochs of a teacher's training an anchor stands."""
-    return max(1, round(share * epochs))
 
 
 def anchor_of(epoch: int, epochs: int, anchors: Sequence[float], trained: int) -> int:
@@ -112,6 +110,7 @@ def make_trainer(
     device: torch.device,
     keep_maps: bool = True,
     steps: StepPool | None = None,
+    asked: Asked | None = None,
 ) -> Trainer:
     """Everything that one trial needs, ready for its first epoch.
 
@@ -120,12 +119,13 @@ def make_trainer(
         splits: The images.
         cache: Where the teachers are kept.
         device: Where to compute.
-        keep_maps: Whether attention maps are worth keeping, because other trials will need them too.
+        keep_maps: Whether what the expert says is worth keeping, because other trials will need it too.
         steps: Steps of earlier trials in this process, from which one may be used again.
+        asked: What all trials of the search ask of each expert, to be recorded with what this trial asks for.
     """
     method = make_method(config.method)
     stream = make_stream(splits, config.augment, config.seed, device)
-    experts = _Experts(config, splits, cache, device, method.needs.anchors)
+    experts = _Experts(config, splits, cache, device, method.needs.anchors, asked or {})
     limit = config.teachers.cache_bytes() if keep_maps else 0
     teachers = _teachers(config, splits, cache, stream, method.needs, experts, limit)
 
@@ -195,9 +195,10 @@ def _teachers(
         scratch=run,
         storage=config.teachers.storage,
         architecture=config.teacher,
-        expert=lambda epoch: Source(experts.identity(epoch), lambda: experts.load(epoch)),
+        expert=lambda epoch: Source(experts.identity(epoch), lambda: experts.load(epoch), experts.asked(epoch)),
         requests=needs.expert,
         limit=limit,
+        epochs=config.epochs,
     )
     return RecordedTeachers(stream, config.train.batch_size, recording, needs.expert)
 
@@ -211,6 +212,7 @@ class _Experts:
         cache: Where the teachers are kept.
         device: Where they compute.
         anchors: Shares of the expert's training at which its weights are taken; empty for its end.
+        asked: What all trials ask of each expert.
     """
 
     def __init__(
@@ -220,6 +222,7 @@ class _Experts:
         cache: TeacherCache,
         device: torch.device,
         anchors: tuple[float, ...],
+        asked: Asked,
     ) -> None:
         self.config = config
         self.splits = splits
@@ -230,15 +233,21 @@ class _Experts:
                 f"each of {len(anchors)} anchors teaches in an epoch of its own, but there are {config.epochs}"
             )
         self.anchors = anchors
+        self._asked = asked
         self._run = expert_run(config, splits.fingerprint, device)
         self._loaded: tuple[int | None, Expert] | None = None
 
     def _anchor(self, epoch: int) -> int | None:
-        """The anchor of an epoch of the student, as epochs of the expert's training."""
+        """The anchor of an epoch of the student, as epochs of the expert's training; None for its end."""
         if not self.anchors:
             return None
-        epochs = self.config.epochs
-        return anchor_of(epoch, epochs, self.anchors, self._run.epochs if self._run else epochs)
+        epochs = self._run.epochs if self._run else self.config.epochs
+        anchor = anchor_of(epoch, self.config.epochs, self.anchors, epochs)
+        return anchor if anchor < epochs else None
+
+    def asked(self, epoch: int) -> tuple[Request, ...]:
+        """What all trials ask of the expert of an epoch."""
+        return self._asked.get(ExpertKey(self.config.teacher, self.config.seed, self._anchor(epoch)), ())
 
     def identity(self, epoch: int) -> str:
         """What tells the expert's words from others: its training, or its weights and the precision it computes in."""

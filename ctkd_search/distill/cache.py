@@ -127,6 +127,10 @@ class TeacherCache:
         """Whether a record is kept and is what was written."""
         return self._open(name) is not None
 
+    def holds(self, name: str) -> bool:
+        """Whether a record is there, its content not looked at."""
+        return self._path(name).is_file()
+
     def remove(self, name: str) -> None:
         """Removes a record, if there is one."""
         self._path(name).unlink(missing_ok=True)

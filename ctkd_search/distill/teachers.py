@@ -59,6 +59,10 @@ class Teachers(Protocol):
         """The lessons of an epoch (from 0), in the order of the stream."""
         ...
 
+    def spent(self) -> dict[str, float]:
+        """Seconds of the last epoch in which lessons were made that other trials read too, by metric."""
+        ...
+
     def notes(self) -> list[str]:
         """What the user should know about the last epoch's lessons, a sentence each."""
         ...
@@ -213,6 +217,10 @@ class LiveTeachers:
                 expert_says=dict(zip(self.requests, seen.take(len(labels)), strict=True)) if seen else {},
             )
 
+    def spent(self) -> dict[str, float]:
+        """Nothing: no other trial profits from what is computed here."""
+        return {}
+
     def notes(self) -> list[str]:
         """Nothing."""
         return []
@@ -236,6 +244,10 @@ class Recording(Protocol):
 
     def expert_says(self, epoch: int, plan: Plan) -> Mapping[Request, Tensor] | Iterator[list[Tensor]]:
         """The expert's words by request at every position, or, where they are not kept, a few positions at a time."""
+        ...
+
+    def spent(self) -> dict[str, float]:
+        """Seconds since the last call that served other trials too, by metric."""
         ...
 
     def notes(self) -> list[str]:
@@ -272,6 +284,10 @@ class RecordedTeachers:
             else:
                 said = {request: kept[request][start:stop].float() for request in self.requests}  # type: ignore[index]
             yield Lesson(images, labels, None if logits is None else logits[start:stop].float(), said)
+
+    def spent(self) -> dict[str, float]:
+        """Seconds in which the recording was made, or waited for."""
+        return self.recording.spent()
 
     def notes(self) -> list[str]:
         """What the recording has to say."""

@@ -63,7 +63,8 @@ class Trainer:
         Returns:
             The epoch's number (from 1), the means of the loss and of its terms, training accuracy, what is measured
             on the validation images (``validation_accuracy``, say), learning rate, seconds, and images a second. Terms
-            are NaN or infinite where the training diverged.
+            are NaN or infinite where the training diverged. Where an epoch's recording was made or waited for, the
+            seconds of it, which are part of all seconds: ``recording_seconds``, ``waiting_seconds``.
         """
         started = time.perf_counter()
         lr = self.step.begin_epoch(self.epoch, self.epochs)
@@ -79,7 +80,9 @@ class Trainer:
         means = {name: total / seen for name, total in zip(sums, totals, strict=True)}
         trained = time.perf_counter()
         self.epoch += 1
-        metrics = {"epoch": self.epoch, **means, "lr": lr, "images_per_second": seen / (trained - started)}
+        spent = self.teachers.spent()
+        own = trained - started - sum(spent.values())
+        metrics = {"epoch": self.epoch, **means, "lr": lr, "images_per_second": seen / own, **spent}
         if len(self.validation):
             measured = evaluate(self.student, self.validation, self.normalise, self.device, self.metrics)
             metrics |= {f"validation_{name}": value for name, value in measured.items()}

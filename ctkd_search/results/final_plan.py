@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from ctkd_search.baselines import BASELINES, USUAL, anchors_fault, baseline_meth
 from ctkd_search.check.mode import Trajectories
 from ctkd_search.config import TrialConfig, plain
 from ctkd_search.defaults import default_of
-from ctkd_search.distill.methods.base import Parameter, make_method, methods, same_meaning
+from ctkd_search.distill.methods.base import COMPUTED, Parameter, make_method, methods, same_meaning
 from ctkd_search.distributions import Constant
 from ctkd_search.effects import baseline_fault
 from ctkd_search.errors import UserError
@@ -127,10 +126,14 @@ class FinalPlan:
         return Trajectories(self.config.epochs, images, classes, storage, self.streams if heard else 0)
 
     def keeps_maps(self) -> bool:
-        """Whether more than one training asks the expert for the same, so that it is worth keeping."""
+        """Whether more than one training asks an expert for something along one stream, so that it is worth keeping.
+
+        They need not ask for the same: all of it is recorded in one pass.
+        """
         configs = [_config_of(self.config, baseline) for baseline in (None, *self.baselines)]
-        asked = Counter(request for config in configs for request in make_method(config.method).needs.expert)
-        return max(asked.values(), default=0) * (1 if self.new_streams else self.seeds) > 1
+        needs = [make_method(config.method).needs for config in configs]
+        asking = sum(any(request.kind not in COMPUTED for request in each.expert) for each in needs)
+        return asking * (1 if self.new_streams else self.seeds) > 1
 
 
 def make_plan(

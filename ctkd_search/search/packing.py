@@ -12,6 +12,7 @@ import torch
 
 from ctkd_search.config import TrialConfig
 from ctkd_search.data import Splits
+from ctkd_search.distill.asked import Asked
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.step import StepPool
@@ -40,7 +41,15 @@ def trials_that_fit(need: int, total: int, cores: int) -> int:
     return max(1, min(math.floor(total * _USABLE / need), cores, _MOST))
 
 
-def pack(share: Share, configs: list[TrialConfig], splits_ref: Any, teachers: Path, gpus: float, cpus: int) -> Share:
+def pack(
+    share: Share,
+    configs: list[TrialConfig],
+    splits_ref: Any,
+    teachers: Path,
+    asked: Asked,
+    gpus: float,
+    cpus: int,
+) -> Share:
     """Packs small students onto each GPU, after measuring the largest of them on one.
 
     Args:
@@ -48,6 +57,7 @@ def pack(share: Share, configs: list[TrialConfig], splits_ref: Any, teachers: Pa
         configs: A config of each pair.
         splits_ref: The images in Ray's object store.
         teachers: Directory of the teacher cache.
+        asked: What all trials ask of each expert: whatever is recorded here is kept for them.
         gpus: GPUs that there are.
         cpus: Cores that there are.
 
@@ -56,7 +66,7 @@ def pack(share: Share, configs: list[TrialConfig], splits_ref: Any, teachers: Pa
     """
     task = ray.remote(_measure).options(num_gpus=1, num_cpus=share.cpus, max_calls=1)
     try:
-        need, total = ray.get(task.remote(configs, splits_ref, str(teachers)))
+        need, total = ray.get(task.remote(configs, splits_ref, str(teachers), asked))
     except ray.exceptions.RayError as error:
         reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
         raise WorkFailed(f"a trial could not be measured on a GPU: {reason}") from None
@@ -78,11 +88,11 @@ def looser(share: Share, gpus: float, cpus: int) -> Share:
     return dataclasses.replace(share, gpus=1 / fitting, cpus=max(1, cpus // concurrent), concurrent=concurrent)
 
 
-def _measure(configs: list[TrialConfig], splits: Splits, teachers: str) -> tuple[int, int]:
+def _measure(configs: list[TrialConfig], splits: Splits, teachers: str, asked: Asked) -> tuple[int, int]:
     """Bytes that the largest of these trials takes of a GPU, and bytes that the GPU has."""
     device, steps = torch.device("cuda"), StepPool()
     for config in configs:
-        trainer = make_trainer(config, splits, TeacherCache(Path(teachers)), device, steps=steps)
+        trainer = make_trainer(config, splits, TeacherCache(Path(teachers)), device, steps=steps, asked=asked)
         for _, lesson in zip(range(3), trainer.teachers.lessons(0), strict=False):
             trainer.step(lesson)
         if len(splits.validation):

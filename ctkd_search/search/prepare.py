@@ -13,16 +13,18 @@ import torch
 from ctkd_search.config import TrialConfig
 from ctkd_search.data import Splits
 from ctkd_search.data.stream import Normalise
+from ctkd_search.distill.asked import ExpertKey, asked_of_experts, numbers_of, passes_of_teachers
 from ctkd_search.distill.build import load_expert, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.evaluation import evaluate
-from ctkd_search.distill.methods.base import Needs, make_method
+from ctkd_search.distill.methods.base import LOGITS, Needs, Request, make_method
 from ctkd_search.distill.recording import Preparation, TeacherRun, Wanted, expert_run, is_prepared, prepare
 from ctkd_search.errors import WorkFailed
 from ctkd_search.models import Geometry, maps
-from ctkd_search.pairs import Pair
 from ctkd_search.search.machine import Share, teacher_threads
 from ctkd_search.space import Space
+
+_KINDS = {"logits": "logits", "attention": "attention maps", "statistics": "channel statistics"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Need:
 
 def needs_of_space(space: Space) -> list[Need]:
     """What the trials that Optuna may suggest need."""
-    return [Need(config, space.needs(str(Pair(config.teacher, config.student)))) for config in space.pair_configs()]
+    searched = zip(space.pairs(), space.pair_configs(), strict=True)
+    return [Need(config, needs) for pair, config in searched for needs in space.each_needs(pair)]
 
 
 def need_of(config: TrialConfig) -> Need:
@@ -117,8 +120,13 @@ def _called(run: TeacherRun) -> str:
     return run.architecture if not run.seed else f"{run.architecture} (seed {run.seed})"
 
 
-def describe_maps(needs: Sequence[Need], images: int, geometry: Geometry) -> str | None:
-    """What is worth knowing about the attention maps that trials will record; None if they record none.
+def asked_of(needs: Sequence[Need]) -> dict[ExpertKey, tuple[Request, ...]]:
+    """What all of some trials ask of each expert along each stream, to be recorded together."""
+    return asked_of_experts((need.config, need.needs) for need in needs)
+
+
+def describe_recordings(needs: Sequence[Need], images: int, geometry: Geometry) -> str | None:
+    """What is worth knowing about what trials will record of the experts; None if they record nothing.
 
     Args:
         needs: What the trials need; one at least.
@@ -126,16 +134,25 @@ def describe_maps(needs: Sequence[Need], images: int, geometry: Geometry) -> str
         geometry: What they are like.
     """
     teachers = needs[0].config.teachers
-    # Each teacher along each stream is looked at once.
-    watched = {(need.config.teacher, need.config.seed): need.config.epochs for need in needs if need.needs.attention}
-    if teachers.mode == "live" or not watched:
+    streams = dict.fromkeys(need.config.seed for need in needs)
+    passes = [
+        (name, each)
+        for seed in streams
+        for name, found in passes_of_teachers(
+            (need.config, need.needs) for need in needs if need.config.seed == seed
+        ).items()
+        for each in found
+    ]
+    if teachers.mode == "live" or not passes:
         return None
+    shapes = {name: [(shape.channels, shape.side**2) for shape in maps(name, geometry)] for name, _ in passes}
     width = 2 if teachers.storage == "float16" else 4
-    total = 0
-    for (name, _), epochs in watched.items():
-        positions = sum(shape.side**2 for shape in maps(name, geometry))
-        total += positions * images * epochs * width
-    text = f"attention maps: up to {total / 1e9:.2g} GB will be recorded"
+    total = sum(numbers_of(each, shapes[name], geometry.classes) * each.epochs for name, each in passes)
+    total *= images * width
+    kinds = dict.fromkeys(request.kind for _, each in passes for request in (LOGITS, *each.requests))
+    *first, last = (_KINDS[kind] for kind in kinds)
+    what = f"{', '.join(first)} and {last}" if first else last
+    text = f"the experts' {what} are recorded in one pass over each epoch, up to {total / 1e9:.2g} GB"
     if total > teachers.cache_bytes():
         text += f"; beyond teachers.cache_limit ({teachers.cache_limit}) they are computed in the trials"
     return text

@@ -17,6 +17,8 @@ from ray.tune.schedulers import TrialScheduler
 
 from ctkd_search.config import TrialConfig
 from ctkd_search.data import Splits
+from ctkd_search.distill.asked import ExpertKey
+from ctkd_search.distill.methods.base import Request
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.results.store import INTERRUPTED, TEACHERS, WAITING, SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.search.failures import is_full_disk
@@ -25,7 +27,7 @@ from ctkd_search.search.machine import Share
 from ctkd_search.search.observer import DISK_FULL, PACKED_TOO_TIGHTLY, Listener, Observer
 from ctkd_search.search.ownership import TAKEN_OVER
 from ctkd_search.search.packing import looser, pack
-from ctkd_search.search.prepare import Need, describe_maps, prepare_teachers
+from ctkd_search.search.prepare import Need, asked_of, describe_recordings, prepare_teachers
 from ctkd_search.search.progress import Progress
 from ctkd_search.search.scheduler import Halt
 from ctkd_search.search.searcher import Queue
@@ -66,8 +68,10 @@ class Sitting(ABC):
             if not trial.ended:
                 trial.status, trial.reason = WAITING, ""
         self.splits_ref = ray.put(splits)
-        # Whether attention maps are worth keeping, because more than one trial looks at them.
+        # Whether what the experts say is worth keeping, because more than one trial asks for it.
         self.keep_maps = True
+        # What all trials ask of each expert, so that whoever records an epoch records all of it.
+        self.asked: dict[ExpertKey, tuple[Request, ...]] = {}
 
     @property
     def space(self) -> Space:
@@ -138,9 +142,10 @@ class Sitting(ABC):
 
     def _prepare_teachers(self, needs: Sequence[Need]) -> dict[str, float | None]:
         say = self.session.say
-        maps = describe_maps(needs, len(self.splits.train), self.splits.geometry) if self.keep_maps else None
-        if maps:
-            say(maps)
+        recorded = describe_recordings(needs, len(self.splits.train), self.splits.geometry) if self.keep_maps else None
+        if recorded:
+            say(recorded)
+        self.asked = asked_of(needs)
         name = self.record.name
         return prepare_teachers(needs, name, self.splits, self.splits_ref, self.teachers, self.share, say)
 
@@ -152,7 +157,9 @@ class Sitting(ABC):
         """
         session = self.session
         if self.space.resources.trials_per_gpu == "auto":
-            session.share = pack(self.share, configs, self.splits_ref, self.teachers, session.gpus, session.cpus)
+            session.share = pack(
+                self.share, configs, self.splits_ref, self.teachers, self.asked, session.gpus, session.cpus
+            )
         session.say(f"trials: {self.share}")
 
     def _add(self, trials: Sequence[TrialRecord]) -> None:
@@ -220,6 +227,7 @@ class Sitting(ABC):
                 device=self.share.device,
                 threads=self.share.cpus,
                 keep_maps=self.keep_maps,
+                asked=self.asked,
             ),
             {"cpu": self.share.cpus, "gpu": self.share.gpus},
         )

@@ -13,6 +13,7 @@ from ray.tune.result import TRAINING_ITERATION
 
 from ctkd_search.config import TrialConfig
 from ctkd_search.data import Splits
+from ctkd_search.distill.asked import Asked
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.step import StepPool
@@ -45,6 +46,7 @@ class DistillationTrial(tune.Trainable):
         device: str,
         threads: int,
         keep_maps: bool = True,
+        asked: Asked | None = None,
     ) -> None:
         """Called by Ray once per actor.
 
@@ -56,7 +58,8 @@ class DistillationTrial(tune.Trainable):
             search: Name of the search, noted with what it uses of the cache.
             device: ``cuda`` or ``cpu``.
             threads: CPU threads to compute with.
-            keep_maps: Whether attention maps are worth keeping, because other trials will look at them too.
+            keep_maps: Whether what the expert says is worth keeping, because other trials will ask for it too.
+            asked: What all trials ask of each expert; None for what each asks for itself.
         """
         torch.set_num_threads(threads)
         self._splits: Splits = ray.get(splits_ref[0])
@@ -64,12 +67,15 @@ class DistillationTrial(tune.Trainable):
         self._states = Path(states)
         self._device = torch.device(device)
         self._keep_maps = keep_maps
+        self._asked = asked
         # Where a step is a captured graph, the next trial uses it again.
         self._steps = StepPool() if device == "cuda" else None
         self._begin(config[NUMBER], config[CONFIG])
 
     def _begin(self, number: int, config: TrialConfig) -> None:
-        self._trainer = make_trainer(config, self._splits, self._cache, self._device, self._keep_maps, self._steps)
+        self._trainer = make_trainer(
+            config, self._splits, self._cache, self._device, self._keep_maps, self._steps, self._asked
+        )
         self._history: list[dict[str, Any]] = []
         self._notes: list[str] = []
         self._state = state_path(self._states, number)
