@@ -57,7 +57,9 @@ def config(root: Path, pair: str, method: str) -> TrialConfig:
 def trial(made: TrialConfig, splits: Splits, cache: Path, start: Any = None) -> list[float]:
     """The seconds of each epoch of a trial, with one thread."""
     torch.set_num_threads(1)
-    both = [config(Path(str(made.dataset.root)).parent, f"{made.teacher}/{made.student}", name) for name in ("kd", "at")]
+    both = [
+        config(Path(str(made.dataset.root)).parent, f"{made.teacher}/{made.student}", name) for name in ("kd", "at")
+    ]
     asked = asked_of_experts((each, make_method(each.method).needs) for each in both)
     trainer = make_trainer(made, splits, TeacherCache(cache), _CPU, asked=asked)
     if start is not None:
@@ -73,7 +75,9 @@ def at_once(configs: Sequence[tuple[str, TrialConfig]], splits: Splits, cache: P
     """The seconds of each epoch of trials that begin at the same moment in processes of their own."""
     context = multiprocessing.get_context("spawn")
     results, start = context.Queue(), context.Barrier(len(configs))
-    going = [context.Process(target=_in_process, args=(results, name, made, splits, cache, start)) for name, made in configs]
+    going = [
+        context.Process(target=_in_process, args=(results, name, made, splits, cache, start)) for name, made in configs
+    ]
     for process in going:
         process.start()
     found = dict(results.get() for _ in going)
@@ -110,7 +114,8 @@ def main() -> None:
         splits = load_train(made.dataset, made.augment)
         torch.save(build(made.teacher, splits.geometry, seed=0).state_dict(), root / "expert.pt")
         print(f"# {len(splits.train):,} images an epoch; median (lowest to highest), and over the student alone\n")
-        started, rounds = time.perf_counter(), defaultdict(list)
+        started = time.perf_counter()
+        rounds: dict[str, list[list[float]]] = defaultdict(list)
         for number in range(options.rounds):
             for name, seconds in measure(root, options.pair, splits, number).items():
                 rounds[name].append(seconds)

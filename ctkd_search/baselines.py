@@ -100,7 +100,9 @@ def needs_with_baselines(space: Space) -> Needs:
 
 def each_needs_with_baselines(space: Space) -> list[tuple[TrialConfig, Needs]]:
     """What the trials and baselines of a space may need of their teachers, each beside a config of its pair."""
-    configs = [baseline_config(space, name, pair) for name, pair in baseline_pairs(space.strategy.baselines, space.pairs())]
+    configs = [
+        baseline_config(space, name, pair) for name, pair in baseline_pairs(space.strategy.baselines, space.pairs())
+    ]
     searched = zip(space.pairs(), space.pair_configs(), strict=True)
     return [
         *((config, needs) for pair, config in searched for needs in space.each_needs(pair)),

@@ -7,6 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+# Seconds of an epoch that other trials profit from too: in which its expert was recorded, and in which another process
+# was waited for that recorded it. They are part of its ``seconds``.
+RECORDING, WAITING = "recording_seconds", "waiting_seconds"
+# What of an epoch's metrics depends on the machine alone.
+CLOCKS = ("seconds", "images_per_second", RECORDING, WAITING)
+
 
 @dataclass(frozen=True)
 class Metric:

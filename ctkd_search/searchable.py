@@ -29,6 +29,8 @@ METHOD = Parameter(
     choices=tuple(methods()),
     note="what a method varies stands under its name, as in `kd: {temperature: 4}`; CTKD's parameters stand alone",
 )
+# So many whole numbers of a range are looked at one by one; no method's needs depend on more.
+_MOST_LISTED = 1000
 # What of the student's recipe may be searched; their defaults are the space's own `train` section.
 TRAINING = (
     Parameter("lr", None, "initial learning rate of the student", "lr=", range=Range(0, open_low=True)),
@@ -88,7 +90,7 @@ def chosen_methods(entries: Mapping[str, Entry]) -> tuple[str, ...]:
 
 
 def possible_methods(name: str, entries: Mapping[str, Entry], pair: str, geometry: Geometry | None) -> Iterator[Method]:
-    """The method with every combination of values that trials of a pair may have; of a range, its upper end.
+    """The method with every combination of values that trials of a pair may have; see `_values_with` for ranges.
 
     Args:
         name: The method.
@@ -108,17 +110,28 @@ def possible_methods(name: str, entries: Mapping[str, Entry], pair: str, geometr
 def _values_with(
     entry: Entry | None, parameter: Parameter, method: str, pair: str, geometry: Geometry | None
 ) -> tuple[Any, ...]:
-    """The values that a parameter may take in trials of a method and a pair; of a range, its upper end."""
+    """The values that a parameter may take in trials of a method and a pair.
+
+    Of a range of numbers, its upper end: a weight or a temperature decides on nothing but itself. Of whole numbers, every
+    one: of how many anchors an expert has, say, depends which of its weights are kept.
+    """
     if isinstance(entry, Constant):
         return (entry.value,)
     if entry is not None:
-        values = (entry.high,) if isinstance(entry, Number) else entry.values()
+        values = _of_range(entry) if isinstance(entry, Number) else entry.values()
         conditions = dict(entry.when)
         # In trials of this pair and method these hold always or never.
         settled = ((conditions.pop(PAIR.name, (pair,)), pair), (conditions.pop(METHOD.name, (method,)), method))
         if all(allows(wanted, value) for wanted, value in settled):
             return tuple(dict.fromkeys((*values, default_of(parameter, pair, geometry)))) if conditions else values
     return (default_of(parameter, pair, geometry),)
+
+
+def _of_range(entry: Number) -> tuple[float, ...]:
+    if not entry.whole or entry.high - entry.low > _MOST_LISTED:
+        return (entry.high,)
+    # From the upper end down, because that one is where faults are looked for first.
+    return tuple(reversed(range(int(entry.low), int(entry.high) + 1, int(entry.step or 1))))
 
 
 def possible_values(

@@ -19,13 +19,11 @@ from ctkd_search.distill.methods.base import COMPUTED, Request
 from ctkd_search.distill.recording import TeacherRun, Wanted, prepare
 from ctkd_search.distill.teachers import Expert, expert_batch
 from ctkd_search.leases import try_acquire
+from ctkd_search.metrics import RECORDING, WAITING
 
 MAPS = "maps"
-# Seconds of an epoch that other trials profit from too: in which the expert was recorded, and in which another process
-# was waited for that recorded it.
-RECORDING, WAITING = "recording_seconds", "waiting_seconds"
 # How often a trial looks whether another process has recorded an epoch.
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.2
 _LIMIT_REACHED = (
     "what the expert says is computed in the trials: the teacher cache has reached its limit; "
     "ctkd-search cache remove makes room"
@@ -118,7 +116,9 @@ class TeacherRecording:
         while True:
             kept = self._kept(epoch)
             if kept is None and self._computes():
-                return self._expert(epoch).says(self.stream.batches(plan, expert_batch(self.stream.size)), self.requests)
+                return self._expert(epoch).says(
+                    self.stream.batches(plan, expert_batch(self.stream.size)), self.requests
+                )
             if kept is None:
                 kept = self._record(epoch, plan)
             if kept is not None:

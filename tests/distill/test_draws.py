@@ -8,6 +8,7 @@ from tiny import CPU, TINY, changed, prepared_trainer, tiny_splits
 
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.metrics import CLOCKS
 
 NOISY = """
 from torch import nn
@@ -37,7 +38,7 @@ def trained(config, cache, epochs=2, trainer=None):
     """Metrics and weights after some epochs, without what time it took."""
     trainer = trainer or prepared_trainer(config, tiny_splits(), cache)
     kept = [trainer.run_epoch() for _ in range(epochs)]
-    metrics = [{name: one[name] for name in one if name not in ("seconds", "images_per_second")} for one in kept]
+    metrics = [{name: one[name] for name in one if name not in CLOCKS} for one in kept]
     return metrics, {name: value.clone() for name, value in trainer.student.state_dict().items()}, trainer
 
 

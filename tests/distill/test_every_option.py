@@ -12,6 +12,7 @@ from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.methods.base import Needs
 from ctkd_search.distill.recording import prepare
+from ctkd_search.metrics import CLOCKS
 
 BASE = TrialConfig(
     dataset=DatasetConfig("digits", validation=0.15),
@@ -109,7 +110,7 @@ def outcome(config, directory):
             pass
     trainer = make_trainer(config, splits, cache, device)
     history = [trainer.run_epoch() for _ in range(config.epochs)]
-    return [{k: v for k, v in epoch.items() if k not in ("seconds", "images_per_second")} for epoch in history]
+    return [{k: v for k, v in epoch.items() if k not in CLOCKS} for epoch in history]
 
 
 @pytest.fixture(scope="module")

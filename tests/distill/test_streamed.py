@@ -14,6 +14,7 @@ from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import prepare
+from ctkd_search.metrics import CLOCKS
 
 pytestmark = pytest.mark.usefixtures("single_thread", "_small_pieces")
 CROP, RESIZED = Augment(crop=3), Augment(crop=0, resized_crop=(0.2, 1.0))
@@ -52,7 +53,7 @@ def config(augment, mode, epochs=2):
 def ended(trainer):
     """Every epoch that is left, and the student's last weights."""
     epochs = [trainer.run_epoch() for _ in range(trainer.epoch, trainer.epochs)]
-    numbers = [{key: epoch[key] for key in epoch if key not in ("seconds", "images_per_second")} for epoch in epochs]
+    numbers = [{key: epoch[key] for key in epoch if key not in CLOCKS} for epoch in epochs]
     return numbers, copied(trainer.student)
 
 

@@ -240,7 +240,8 @@ def test_new_streams_need_several_seeds():
         (METHOD, 2, True, (), False),
         (METHOD, 1, False, ("at",), True),
         (METHOD, 2, True, ("at",), True),
-        (METHOD, 1, False, ("kd", "student-alone"), False),
+        (METHOD, 1, False, ("kd", "student-alone"), True),  # maps and logits, in one pass
+        (METHOD, 1, False, ("student-alone", "scratch-only"), False),
         (KD, 5, False, ("scratch-only",), True),  # the expert's logits
         (KD, 1, False, ("scratch-only",), False),
     ],
