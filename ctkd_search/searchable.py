@@ -112,8 +112,8 @@ def _values_with(
 ) -> tuple[Any, ...]:
     """The values that a parameter may take in trials of a method and a pair.
 
-    Of a range of numbers, its upper end: a weight or a temperature decides on nothing but itself. Of whole numbers, every
-    one: of how many anchors an expert has, say, depends which of its weights are kept.
+    Of a range of numbers, its upper end: a weight or a temperature decides on nothing but itself. Of a range of whole
+    numbers, every one: which weights of an expert are kept depends on how many anchors it has, say.
     """
     if isinstance(entry, Constant):
         return (entry.value,)

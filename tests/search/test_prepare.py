@@ -1,0 +1,50 @@
+"""What is known of the teachers' part before the first trial begins."""
+
+from ctkd_search.distill.asked import ExpertKey
+from ctkd_search.distill.methods.base import LOGITS, Request
+from ctkd_search.models import Geometry
+from ctkd_search.search.prepare import asked_of, describe_recordings, needs_of_space
+from ctkd_search.space_file import space_of
+
+DIGITS = Geometry(10, 1, 8)
+
+
+def needs(search, **changes):
+    content = {"name": "s", "dataset": {"name": "digits"}, "budget": {"trials": 10, "epochs": 12}, **changes}
+    return needs_of_space(
+        space_of({**content, "search": {"pair": "wrn-10-1/resnet8", "lr": {"float": [0.1, 0.2]}, **search}})
+    )
+
+
+def test_all_that_the_methods_of_a_search_ask_is_known():
+    attention = {Request("attention", layer) for layer in (1, 2, 3)}
+    statistics = {Request("statistics", layer) for layer in (1, 3)}
+    search = {"method": {"choice": ["at", "kd", "fs", "fitnets", "none"]}, "fs": {"statistics_layers": [1, 3]}}
+    asked = asked_of(needs(search))
+    assert asked.keys() == {ExpertKey("wrn-10-1", 0)}
+    assert set(asked[ExpertKey("wrn-10-1", 0)]) == {LOGITS, *attention, *statistics}
+
+
+def test_pairs_with_one_teacher_share_it_and_others_do_not():
+    pairs = {"choice": ["wrn-10-1/resnet8", "wrn-10-1/wrn-10-1", "wrn-16-1/resnet8"]}
+    asked = asked_of(needs({"pair": pairs, "method": "at"}))
+    assert set(asked) == {ExpertKey("wrn-10-1", 0), ExpertKey("wrn-16-1", 0)}
+
+
+def test_every_number_of_anchors_in_a_range_is_known():
+    found = needs({"method": "rco", "rco": {"anchors": {"int": [2, 4]}}})
+    assert {len(need.needs.anchors) for need in found} == {2, 3, 4}
+    # A half; thirds; quarters; and the end.
+    assert set(asked_of(found)) == {ExpertKey("wrn-10-1", 0, anchor) for anchor in (6, 4, 8, 3, 9, None)}
+
+
+def test_what_will_be_recorded_is_said_once_for_all_methods():
+    both = describe_recordings(needs({"method": {"choice": ["at", "kd"]}}), 1_000_000, DIGITS)
+    size = 12 * 1_000_000 * 2 * (10 + 8 * 8 + 4 * 4 + 2 * 2) / 1e9
+    assert (
+        both == f"the experts' logits and attention maps are recorded in one pass over each epoch, up to {size:.2g} GB"
+    )
+    kd = describe_recordings(needs({"method": "kd"}, teachers={"cache_limit": "1MB"}), 1_000_000, DIGITS)
+    assert kd.startswith("the experts' logits are recorded in one pass over each epoch, up to 0.24 GB; beyond")
+    assert describe_recordings(needs({"method": "fitnets"}), 1_000_000, DIGITS) is None
+    assert describe_recordings(needs({"method": "at"}, teachers={"mode": "live"}), 1_000_000, DIGITS) is None
