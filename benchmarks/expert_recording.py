@@ -119,12 +119,12 @@ def main() -> None:
         for number in range(options.rounds):
             for name, seconds in measure(root, options.pair, splits, number).items():
                 rounds[name].append(seconds)
-    for name, seconds in rounds.items():
+    for name, measured in rounds.items():
         beside = "two students alone at once" if "at once" in name else "student alone"
         for epoch in range(_EPOCHS):
             alone = [statistics.fmean(one) for one in rounds[beside]]
-            ratios = [one[epoch] / other for one, other in zip(seconds, alone, strict=True)]
-            print(f"{name:28} epoch {epoch + 1}  {spread([one[epoch] for one in seconds])} s, {spread(ratios)} times")
+            ratios = [one[epoch] / other for one, other in zip(measured, alone, strict=True)]
+            print(f"{name:28} epoch {epoch + 1}  {spread([one[epoch] for one in measured])} s, {spread(ratios)} times")
     print(f"\nall of it: {time.perf_counter() - started:.0f} s")
 
 

@@ -9,9 +9,11 @@ from typing import Literal
 
 # Seconds of an epoch that other trials profit from too: in which its expert was recorded, and in which another process
 # was waited for that recorded it. They are part of its ``seconds``.
-RECORDING, WAITING = "recording_seconds", "waiting_seconds"
-# What of an epoch's metrics depends on the machine alone.
-CLOCKS = ("seconds", "images_per_second", RECORDING, WAITING)
+RECORDING_SECONDS, WAITING_SECONDS = "recording_seconds", "waiting_seconds"
+# How many epochs of the expert were recorded in it: more than one where other processes recorded the first.
+RECORDED_EPOCHS = "recorded_epochs"
+# What of an epoch's metrics depends on the machine alone, and on what other trials do at the time.
+CLOCKS = ("seconds", "images_per_second", RECORDING_SECONDS, WAITING_SECONDS, RECORDED_EPOCHS)
 
 
 @dataclass(frozen=True)

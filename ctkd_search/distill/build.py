@@ -125,7 +125,7 @@ def make_trainer(
     """
     method = make_method(config.method)
     stream = make_stream(splits, config.augment, config.seed, device)
-    experts = _Experts(config, splits, cache, device, method.needs.anchors, asked or {})
+    experts = Experts(config, splits, cache, device, method.needs.anchors, asked or {})
     limit = config.teachers.cache_bytes() if keep_maps else 0
     teachers = _teachers(config, splits, cache, stream, method.needs, experts, limit)
 
@@ -178,7 +178,7 @@ def _teachers(
     cache: TeacherCache,
     stream: Stream,
     needs: Needs,
-    experts: _Experts,
+    experts: Experts,
     limit: int,
 ) -> Teachers:
     run = scratch_run(config, splits.fingerprint, stream.device) if needs.scratch else None
@@ -203,7 +203,7 @@ def _teachers(
     return RecordedTeachers(stream, config.train.batch_size, recording, needs.expert)
 
 
-class _Experts:
+class Experts:
     """The experts of a config along the epochs: one, or one for each stretch where there are anchors.
 
     Args:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ctkd_search.config import Augment
 from ctkd_search.data.registry import Splits
 from ctkd_search.data.stream import STREAM_VERSION, Plan, Stream
 from ctkd_search.distill.asked import whole
@@ -19,7 +20,7 @@ from ctkd_search.distill.methods.base import COMPUTED, Request
 from ctkd_search.distill.recording import TeacherRun, Wanted, prepare
 from ctkd_search.distill.teachers import Expert, expert_batch
 from ctkd_search.leases import try_acquire
-from ctkd_search.metrics import RECORDING, WAITING
+from ctkd_search.metrics import RECORDED_EPOCHS, RECORDING_SECONDS, WAITING_SECONDS
 
 MAPS = "maps"
 # How often a trial looks whether another process has recorded an epoch.
@@ -42,6 +43,29 @@ class Source(NamedTuple):
     identity: str
     make: Callable[[], Expert]
     asked: tuple[Request, ...] = ()
+
+
+def described(identity: str, stream_seed: int, augment: Augment, data: str) -> dict[str, Any]:
+    """All that determines what an expert says along a stream, as plain values.
+
+    Args:
+        identity: What tells the expert from others.
+        stream_seed: Seed of the stream.
+        augment: How it varies the images.
+        data: Fingerprint of the training images.
+    """
+    return {"expert": identity, "stream": [STREAM_VERSION, stream_seed], "augment": augment.given(), "data": data}
+
+
+def shelf_of(content: Mapping[str, Any]) -> str:
+    """The name under which all that is described by `described` is kept."""
+    return f"{MAPS}-{content_hash(content)}"
+
+
+def record_of(shelf: str, storage: str, epoch: int, request: Request) -> str:
+    """The record of what was asked of the expert in an epoch."""
+    what = {"logits": "logits", "attention": str(request.layer)}.get(request.kind, "-".join(map(str, request)))
+    return f"{shelf}/maps-{storage}-{epoch:04d}-{what}"
 
 
 class TeacherRecording:
@@ -99,7 +123,7 @@ class TeacherRecording:
         found = self.cache.read_array(self.scratch.logits(epoch, self.storage))
         if found is None:
             self._notes.append(f"the trajectory of {self.scratch.architecture} was damaged or removed: recorded anew")
-            with self._clock(RECORDING):
+            with self._clock(RECORDING_SECONDS):
                 for _ in prepare(self.scratch, self.splits, self.cache, self.stream.device, Wanted(self.storage)):
                     pass
             found = self.cache.read_array(self.scratch.logits(epoch, self.storage))
@@ -125,11 +149,11 @@ class TeacherRecording:
                 self._note_use(self._shelf(epoch))
                 return {request: self._on_device(kept[request]) for request in self.requests}
             if not self._record_ahead(epoch + 1):
-                with self._clock(WAITING):
+                with self._clock(WAITING_SECONDS):
                     time.sleep(_POLL_SECONDS)
 
     def spent(self) -> dict[str, float]:
-        """Seconds since the last call that served other trials too, by metric; empty where there were none."""
+        """What was spent since the last call that served other trials too, by metric; empty if nothing was."""
         spent, self._spent = self._spent, {}
         return spent
 
@@ -163,8 +187,9 @@ class TeacherRecording:
             found = self._kept(epoch)
             if found is not None:
                 return found
-            with self._clock(RECORDING):
+            with self._clock(RECORDING_SECONDS):
                 recorded = self._pass(epoch, plan)
+            self._spent[RECORDED_EPOCHS] = self._spent.get(RECORDED_EPOCHS, 0) + 1
             rest = self._kept(epoch, tuple(request for request in self.requests if request not in recorded))
             # What was there before the pass may have been removed since; it is looked for again.
             return None if rest is None else {**recorded, **rest}
@@ -201,15 +226,12 @@ class TeacherRecording:
 
     def _described(self, epoch: int) -> dict[str, Any]:
         """All that determines what the expert of an epoch says along the stream."""
-        return {
-            "expert": self._source_of(epoch).identity,
-            "stream": [STREAM_VERSION, self.stream.seed],
-            "augment": self.stream.augment.given(),
-            "data": self.splits.fingerprint,
-        }
+        return described(
+            self._source_of(epoch).identity, self.stream.seed, self.stream.augment, self.splits.fingerprint
+        )
 
     def _shelf(self, epoch: int) -> str:
-        return f"{MAPS}-{content_hash(self._described(epoch))}"
+        return shelf_of(self._described(epoch))
 
     def _kept(self, epoch: int, requests: tuple[Request, ...] | None = None) -> dict[Request, np.ndarray] | None:
         """What is kept of some requests, or of those of the trial; None if one of them is not."""
@@ -231,8 +253,7 @@ class TeacherRecording:
             self._noted.add(shelf)
 
     def _name(self, epoch: int, request: Request) -> str:
-        what = {"logits": "logits", "attention": str(request.layer)}.get(request.kind, "-".join(map(str, request)))
-        return f"{self._shelf(epoch)}/maps-{self.storage}-{epoch:04d}-{what}"
+        return record_of(self._shelf(epoch), self.storage, epoch, request)
 
     def _expert(self, epoch: int) -> Expert:
         source = self._source_of(epoch)

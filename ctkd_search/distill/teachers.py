@@ -60,7 +60,7 @@ class Teachers(Protocol):
         ...
 
     def spent(self) -> dict[str, float]:
-        """Seconds of the last epoch in which lessons were made that other trials read too, by metric."""
+        """What the last epoch's lessons took that serves other trials too, by metric; see `ctkd_search.metrics`."""
         ...
 
     def notes(self) -> list[str]:
@@ -247,7 +247,7 @@ class Recording(Protocol):
         ...
 
     def spent(self) -> dict[str, float]:
-        """Seconds since the last call that served other trials too, by metric."""
+        """What was spent since the last call that served other trials too, by metric."""
         ...
 
     def notes(self) -> list[str]:
@@ -286,7 +286,7 @@ class RecordedTeachers:
             yield Lesson(images, labels, None if logits is None else logits[start:stop].float(), said)
 
     def spent(self) -> dict[str, float]:
-        """Seconds in which the recording was made, or waited for."""
+        """What it took to record, or to wait for another process that records."""
         return self.recording.spent()
 
     def notes(self) -> list[str]:

@@ -16,6 +16,7 @@ from ctkd_search.distill.engine import drawing
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.step import StudentStep
 from ctkd_search.distill.teachers import Teachers
+from ctkd_search.metrics import RECORDING_SECONDS, WAITING_SECONDS
 from ctkd_search.models.network import TappedNetwork
 
 
@@ -63,8 +64,9 @@ class Trainer:
         Returns:
             The epoch's number (from 1), the means of the loss and of its terms, training accuracy, what is measured
             on the validation images (``validation_accuracy``, say), learning rate, seconds, and images a second. Terms
-            are NaN or infinite where the training diverged. Where an epoch's recording was made or waited for, the
-            seconds of it, which are part of all seconds: ``recording_seconds``, ``waiting_seconds``.
+            are NaN or infinite where the training diverged. Where the expert was recorded in the epoch, or waited for,
+            the seconds of that, which are part of all seconds (``recording_seconds``, ``waiting_seconds``), and how
+            many epochs were recorded (``recorded_epochs``).
         """
         started = time.perf_counter()
         lr = self.step.begin_epoch(self.epoch, self.epochs)
@@ -81,7 +83,7 @@ class Trainer:
         trained = time.perf_counter()
         self.epoch += 1
         spent = self.teachers.spent()
-        own = trained - started - sum(spent.values())
+        own = trained - started - spent.get(RECORDING_SECONDS, 0.0) - spent.get(WAITING_SECONDS, 0.0)
         metrics = {"epoch": self.epoch, **means, "lr": lr, "images_per_second": seen / own, **spent}
         if len(self.validation):
             measured = evaluate(self.student, self.validation, self.normalise, self.device, self.metrics)

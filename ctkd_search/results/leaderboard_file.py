@@ -33,7 +33,7 @@ def leaderboard_csv(space: Space, trials: Sequence[TrialRecord], leader: TrialRe
     """A row for each trial, best first: what it is, what it reached, and the value of every parameter.
 
     Accuracies and calibration errors are shares in [0, 1], losses in nats; ``confirmed_mean`` is of what trials are
-    judged by.
+    judged by. ``own_seconds`` are without those in which a trial recorded experts for all others, or waited for that.
     """
     metrics = list(dict.fromkeys([ACCURACY, *measured_of(space)]))
     parameters = [name for name in space.parameters if any(name in trial.values for trial in trials)]
@@ -45,7 +45,7 @@ def leaderboard_csv(space: Space, trials: Sequence[TrialRecord], leader: TrialRe
         [
             *("trial", "kind", "winner", "name", "status", "epochs"),
             *(metric.key for metric in metrics),
-            *("seconds", "seed", "confirmed_mean", "confirmed_deviation", "confirmed_seeds"),
+            *("seconds", "own_seconds", "seed", "confirmed_mean", "confirmed_deviation", "confirmed_seeds"),
             *parameters,
         ]
     )
@@ -56,7 +56,7 @@ def leaderboard_csv(space: Space, trials: Sequence[TrialRecord], leader: TrialRe
                 *(trial.number, kind_of(trial), trial is leader, label_of(space, trial), trial.status),
                 len(trial.epochs),
                 *("" if (value := trial.last(metric)) is None else value for metric in metrics),
-                *(f"{trial.seconds:.3f}", trial.seed),
+                *(f"{trial.seconds:.3f}", f"{trial.own_seconds:.3f}", trial.seed),
                 *((mean.mean, "" if math.isnan(mean.deviation) else mean.deviation, mean.n) if mean else ("", "", "")),
                 *(_plain(trial.values.get(name, "")) for name in parameters),
             ]

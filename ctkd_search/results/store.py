@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctkd_search.errors import UserError
 from ctkd_search.files import write_text
-from ctkd_search.metrics import ACCURACY, OBJECTIVES, Metric
+from ctkd_search.metrics import ACCURACY, OBJECTIVES, RECORDING_SECONDS, WAITING_SECONDS, Metric
 from ctkd_search.searchable import CTKD, METHOD
 from ctkd_search.versions import versions
 
@@ -127,8 +127,18 @@ class TrialRecord:
 
     @property
     def seconds(self) -> float:
-        """Time spent in its epochs."""
+        """Time spent in its epochs, recording for other trials included."""
         return sum(epoch["seconds"] for epoch in self.epochs)
+
+    @property
+    def own_seconds(self) -> float:
+        """Time spent in its epochs but for what other trials profit from: recording experts, and waiting for that."""
+        return sum(own_seconds(epoch) for epoch in self.epochs)
+
+    @property
+    def recording_seconds(self) -> float:
+        """Time in which it recorded experts, for all trials."""
+        return sum(epoch.get(RECORDING_SECONDS, 0.0) for epoch in self.epochs)
 
 
 @dataclass
@@ -275,6 +285,11 @@ class SearchFolder:
             UserError: A record is broken.
         """
         return [_load(path, TrialRecord) for path in sorted((self.path / "records").glob("*.json"))]
+
+
+def own_seconds(epoch: Mapping[str, Any]) -> float:
+    """Seconds of an epoch but for those in which experts were recorded for all trials, or waited for."""
+    return float(epoch["seconds"] - epoch.get(RECORDING_SECONDS, 0.0) - epoch.get(WAITING_SECONDS, 0.0))
 
 
 def names(root: Path) -> list[str]:

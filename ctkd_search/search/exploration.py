@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from ctkd_search.baselines import baseline_pairs, each_needs_with_baselines
 from ctkd_search.data import Splits
+from ctkd_search.distill.asked import passes_of_teachers
 from ctkd_search.results.mlflow_view import view_tag
 from ctkd_search.results.pareto import objective_values
 from ctkd_search.results.store import WAITING, SearchFolder, SearchRecord, TrialRecord, contenders
 from ctkd_search.results.trial_configs import label_of
 from ctkd_search.search.comparisons import chosen_to_confirm, missing_baselines, missing_confirmations, to_confirm
 from ctkd_search.search.costs import measure_costs, within_limits
-from ctkd_search.search.prepare import need_of, needs_of_space
+from ctkd_search.search.prepare import Need, need_of, needs_of_space, seconds_of_teachers
 from ctkd_search.search.progress import Progress
 from ctkd_search.search.scheduler import Ladders
 from ctkd_search.search.searcher import Agenda
 from ctkd_search.search.sitting import Sitting
 from ctkd_search.search.study import Study
+from ctkd_search.search.time_left import Later, TimeLeft
 from ctkd_search.space import Space
 
 if TYPE_CHECKING:
@@ -50,12 +53,22 @@ class Exploration(Sitting):
         console: Console,
         warm_start: WarmStart | None,
     ) -> None:
-        epochs = session.space.budget.epochs
-        progress = Progress(console, epochs, lambda trial: label_of(self.space, trial), session.halt.left)
+        budget = session.space.budget
+        stops = session.space.strategy.scheduler.name != "none"
+        left = TimeLeft(
+            budget.epochs,
+            budget.rungs() if stops else (),
+            budget.reduction_factor,
+            self.missing_recordings,
+            lambda: self._later,
+        )
+        progress = Progress(console, budget.epochs, lambda trial: label_of(self.space, trial), session.halt.left, left)
         super().__init__(session, folder, record, splits, progress)
         self._warm_start = warm_start
         # How many trials Optuna is asked for in all.
         self._asked = 0
+        # What follows when these have ended.
+        self._later = Later()
 
     def _work(self) -> None:
         self._prepare()
@@ -93,6 +106,7 @@ class Exploration(Sitting):
         needs = [*needs_of_space(self.space), *(need_of(session.config_of(trial)) for trial in baselines)]
         record.experts |= self._prepare_teachers(needs)
         self.folder.write(record)
+        self._later = self._what_follows()
         self._settle_share(self.space.largest_configs())
 
     def _queue(self) -> Agenda:
@@ -121,6 +135,25 @@ class Exploration(Sitting):
             self._asked = max(self.space.budget.trials, explored)
             self._run(self.ladders, len(self.records) - explored + self._asked)
 
+    def _what_follows(self) -> Later:
+        """The confirmation, as if the winner were of the first pair: which one it will be of is not known yet."""
+        space, confirm = self.space, self.space.strategy.confirm
+        if confirm is None:
+            return Later()
+        pair, config = space.pairs()[0], space.pair_configs()[0]
+        beside = len(baseline_pairs(space.strategy.baselines, [pair]))
+        needs = [
+            Need(config, needs) for other, needs in each_needs_with_baselines(space) if other.teacher == config.teacher
+        ]
+        passes = passes_of_teachers((need.config, need.needs) for need in needs).get(config.teacher, [])
+        recorded = sum(each.epochs for each in passes) if space.teachers.mode != "live" else 0
+        teachers = seconds_of_teachers(needs, self.splits, self.teachers, self.share)
+        return Later(
+            confirm.seeds * (space.confirmations() + beside),
+            {config.teacher: confirm.seeds * recorded},
+            confirm.seeds * teachers,
+        )
+
     def _confirm(self) -> None:
         """Trains the best configs again with fresh seeds, and the baselines beside them."""
         self._add(missing_confirmations(self.space, self.records, self.record.costs))
@@ -132,6 +165,7 @@ class Exploration(Sitting):
         self.session.say(
             f"confirming the winner: {len(configs)} configs, baselines included, with {len(seeds)} fresh seeds"
         )
+        self._later = Later()
         self._prepare_teachers([need_of(self.session.config_of(trial)) for trial in waiting])
         self._asked = 0
         self._run(self.ladders, len(self.records))

@@ -18,6 +18,7 @@ from ctkd_search.search.prepare import need_of
 from ctkd_search.search.progress import FinalProgress
 from ctkd_search.search.searcher import Queue
 from ctkd_search.search.sitting import Sitting
+from ctkd_search.search.time_left import TimeLeft
 from ctkd_search.search.tracking import Parent
 from ctkd_search.search.winner import kept_student
 
@@ -48,9 +49,9 @@ class FinalSitting(Sitting):
         plan: FinalPlan,
         trials: Sequence[TrialRecord],
     ) -> None:
-        progress = FinalProgress(
-            console, plan.config.epochs, lambda trial: label_of(self.space, trial), session.halt.left
-        )
+        epochs = plan.config.epochs
+        left = TimeLeft(epochs, missing=self.missing_recordings)
+        progress = FinalProgress(console, epochs, lambda trial: label_of(self.space, trial), session.halt.left, left)
         super().__init__(session, folder, record, splits, progress)
         self.plan = plan
         self.keep_maps = plan.keeps_maps()

@@ -18,6 +18,7 @@ from ctkd_search.distill.build import load_expert, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.methods.base import LOGITS, Needs, Request, make_method
+from ctkd_search.distill.missing import MissingRecordings
 from ctkd_search.distill.recording import Preparation, TeacherRun, Wanted, expert_run, is_prepared, prepare
 from ctkd_search.errors import WorkFailed
 from ctkd_search.models import Geometry, maps
@@ -123,6 +124,35 @@ def _called(run: TeacherRun) -> str:
 def asked_of(needs: Sequence[Need]) -> dict[ExpertKey, tuple[Request, ...]]:
     """What all of some trials ask of each expert along each stream, to be recorded together."""
     return asked_of_experts((need.config, need.needs) for need in needs)
+
+
+def missing_recordings(needs: Sequence[Need], splits: Splits, teachers: Path, share: Share) -> MissingRecordings:
+    """What trials have yet to record of their experts, to be counted as they go.
+
+    Args:
+        needs: What the trials need.
+        splits: The images.
+        teachers: Directory of the teacher cache.
+        share: What a trial gets.
+    """
+    trials = [(need.config, need.needs) for need in needs]
+    return MissingRecordings(trials, splits, TeacherCache(teachers), torch.device(share.device))
+
+
+def seconds_of_teachers(needs: Sequence[Need], splits: Splits, teachers: Path, share: Share) -> float:
+    """How long the teachers of some trials were trained, as far as it was noted.
+
+    Args:
+        needs: What the trials need.
+        splits: The images.
+        teachers: Directory of the teacher cache.
+        share: What a trial gets.
+    """
+    cache, device = TeacherCache(teachers), torch.device(share.device)
+    runs = dict.fromkeys(
+        run for need in needs for run in teacher_runs(need.config, splits.fingerprint, device, need.needs)
+    )
+    return sum(sum(cache.shelves.seconds(run.shelf).values()) for run in runs)
 
 
 def describe_recordings(needs: Sequence[Need], images: int, geometry: Geometry) -> str | None:

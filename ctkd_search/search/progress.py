@@ -14,11 +14,14 @@ from rich.text import Text
 
 from ctkd_search.results.leaderboard import clock, percent
 from ctkd_search.results.store import RUNNING, STOPPED, TrialRecord, best, ranked
+from ctkd_search.search.time_left import TimeLeft
 
 _REDRAW_SECONDS = 0.25
 _REPORT_SECONDS = 30.0
 _ROWS = 14
 _RUNNING_SHOWN = 4
+# The two ends of what is left are told as one number where they differ by no more than this.
+_ONE_NUMBER = 1.2
 
 
 class Progress:
@@ -29,6 +32,7 @@ class Progress:
         epochs: Epochs of a trial that is not stopped early.
         label: Makes the short name of a trial.
         seconds_left: Seconds until the time budget ends, or None if there is none.
+        time_left: Tells how long it still takes.
     """
 
     _measure = "validation"
@@ -39,6 +43,7 @@ class Progress:
         epochs: int,
         label: Callable[[TrialRecord], str],
         seconds_left: Callable[[], float | None],
+        time_left: TimeLeft,
     ) -> None:
         self._console = console
         self._trials = 0
@@ -46,15 +51,15 @@ class Progress:
         self._concurrent = 1
         self._label = label
         self._seconds_left = seconds_left
+        self._time_left = time_left
         self._started = self._drawn = self._reported = time.monotonic()
-        self._ended_at_start: int | None = None
         self._records: Sequence[TrialRecord] = ()
         self._live: Live | None = None
 
     def expect(self, trials: int, concurrent: int) -> None:
         """Says how many trials there will be in all, and how many at once."""
         self._trials, self._concurrent = trials, concurrent
-        self._started, self._ended_at_start = time.monotonic(), None
+        self._started = time.monotonic()
 
     def __enter__(self) -> Progress:
         """Begins to draw."""
@@ -87,8 +92,6 @@ class Progress:
     def tick(self, trials: Sequence[TrialRecord]) -> None:
         """Redraws the table, or says now and then how far it is."""
         self._records = trials
-        if self._ended_at_start is None:
-            self._ended_at_start = sum(trial.ended for trial in trials)
         now = time.monotonic()
         if self._live and now - self._drawn > _REDRAW_SECONDS:
             self._live.update(Group(self._table(), Text(self._summary())), refresh=True)
@@ -106,9 +109,8 @@ class Progress:
         return trial.reached
 
     def _summary(self) -> str:
-        left = self._left(sum(trial.ended for trial in self._records))
-        time_left = f"about {clock(left)} left" if left is not None else None
-        return ", ".join([*self._outlook(), time_left or f"{clock(time.monotonic() - self._started)} so far"])
+        so_far = f"{clock(time.monotonic() - self._started)} so far"
+        return ", ".join([*self._outlook(), self._left() or so_far])
 
     def _outlook(self) -> list[str]:
         """How it stands, in a few words."""
@@ -120,15 +122,15 @@ class Progress:
             parts.append(f"best {leader.reached} (trial {leader.number})")
         return parts
 
-    def _left(self, ended: int) -> float | None:
-        """Seconds left, judged by the trials that this run has ended."""
-        done = ended - (self._ended_at_start or 0)
-        limit = self._seconds_left()
-        if done < self._concurrent:
-            return limit
-        each = (time.monotonic() - self._started) / done
-        expected = each * (self._trials - ended)
-        return expected if limit is None else min(expected, limit)
+    def _left(self) -> str | None:
+        """How long it still takes, in words; None as long as there is nothing to tell it by."""
+        left, limit = self._time_left.estimate(self._records, self._trials, self._concurrent), self._seconds_left()
+        if left is None:
+            return None if limit is None else f"at most {clock(limit)} left"
+        low, high = (seconds if limit is None else min(seconds, limit) for seconds in (left.low, left.high))
+        if high <= _ONE_NUMBER * low or clock(low) == clock(high):
+            return f"about {clock(high)} left"
+        return f"between {clock(low)} and {clock(high)} left"
 
     def _table(self) -> Table:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -160,7 +162,6 @@ class FinalProgress(Progress):
     """
 
     _measure = "training"
-    _done_at_start = 0
 
     def _line(self, trial: TrialRecord) -> str:
         loss = f", loss {trial.epochs[-1]['loss']:.4f}" if trial.epochs else ""
@@ -178,17 +179,3 @@ class FinalProgress(Progress):
         )
         more = [f"{len(running) - _RUNNING_SHOWN} more running"] if len(running) > _RUNNING_SHOWN else []
         return [f"{ended} of {self._trials} students trained", *each, *more]
-
-    def tick(self, trials: Sequence[TrialRecord]) -> None:
-        """Redraws the table, or says now and then how far it is."""
-        if self._ended_at_start is None:
-            self._done_at_start = sum(len(trial.epochs) for trial in trials)
-        super().tick(trials)
-
-    def _left(self, ended: int) -> float | None:
-        """Seconds left, judged by the epochs that this run has trained: every student gets all of them."""
-        done = sum(len(trial.epochs) for trial in self._records) - self._done_at_start
-        if not done:
-            return None
-        missing = sum(self._epochs - len(trial.epochs) for trial in self._records if not trial.ended)
-        return (time.monotonic() - self._started) / done * missing

@@ -19,6 +19,7 @@ from ctkd_search.config import TrialConfig
 from ctkd_search.data import Splits
 from ctkd_search.distill.asked import ExpertKey
 from ctkd_search.distill.methods.base import Request
+from ctkd_search.distill.missing import MissingRecordings
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.results.store import INTERRUPTED, TEACHERS, WAITING, SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.search.failures import is_full_disk
@@ -27,7 +28,7 @@ from ctkd_search.search.machine import Share
 from ctkd_search.search.observer import DISK_FULL, PACKED_TOO_TIGHTLY, Listener, Observer
 from ctkd_search.search.ownership import TAKEN_OVER
 from ctkd_search.search.packing import looser, pack
-from ctkd_search.search.prepare import Need, asked_of, describe_recordings, prepare_teachers
+from ctkd_search.search.prepare import Need, asked_of, describe_recordings, missing_recordings, prepare_teachers
 from ctkd_search.search.progress import Progress
 from ctkd_search.search.scheduler import Halt
 from ctkd_search.search.searcher import Queue
@@ -72,6 +73,7 @@ class Sitting(ABC):
         self.keep_maps = True
         # What all trials ask of each expert, so that whoever records an epoch records all of it.
         self.asked: dict[ExpertKey, tuple[Request, ...]] = {}
+        self._missing: MissingRecordings | None = None
 
     @property
     def space(self) -> Space:
@@ -147,7 +149,14 @@ class Sitting(ABC):
             say(recorded)
         self.asked = asked_of(needs)
         name = self.record.name
-        return prepare_teachers(needs, name, self.splits, self.splits_ref, self.teachers, self.share, say)
+        experts = prepare_teachers(needs, name, self.splits, self.splits_ref, self.teachers, self.share, say)
+        if self.keep_maps:
+            self._missing = missing_recordings(needs, self.splits, self.teachers, self.share)
+        return experts
+
+    def missing_recordings(self) -> Mapping[str, int]:
+        """How many epochs of the experts are not recorded yet, by the expert's architecture."""
+        return self._missing.count() if self._missing else {}
 
     def _settle_share(self, configs: list[TrialConfig]) -> None:
         """Settles what a trial gets, and says it.

@@ -57,7 +57,7 @@ def test_the_table_has_every_trial_with_all_digits(space, trials):
     assert float(first["alpha"]) == 0.123456789
     assert first["attention_layers"] == "1,3"
     assert float(first["validation_accuracy"]) == 0.8
-    assert float(first["seconds"]) == 3.0
+    assert (float(first["seconds"]), float(first["own_seconds"])) == (3.0, 3.0)
     assert float(first["confirmed_mean"]) == pytest.approx(0.73)
     assert first["confirmed_seeds"] == "2"
     assert (failed["validation_accuracy"], failed["status"], failed["winner"]) == ("", "failed", "False")

@@ -54,6 +54,13 @@ def test_three_methods_in_one_search(tmp_path):
     # One teacher for each of the three seeds, which CTKD follows and whose end is the expert of KD.
     assert len(re.findall(r"^teacher wrn-10-1.*: trained 4 epochs", live.said(), flags=re.MULTILINE)) == 3
     assert "by method, the best of each" in live.said()
+    # Logits for KD and maps of three layers for CTKD, in one pass over each of four epochs of three streams.
+    shelves = list((tmp_path / "trials" / "teachers").glob("maps-*"))
+    assert [len(list(shelf.glob("*.rec"))) for shelf in shelves] == [4 * (1 + 3)] * 3
+    for seed in range(3):
+        own = [epoch for trial in trials if trial.seed == seed for epoch in trial.epochs]
+        # What was recorded before the kill is not reported by the epoch that was cut short.
+        assert 1 <= sum(epoch.get("recorded_epochs", 0) for epoch in own) <= 4
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/trials/mlflow.db")
     runs = {trial.number: client.get_run(trial.run_id) for trial in trials}
     for trial in trials:

@@ -134,6 +134,7 @@ def cost(spending: Spending) -> Picture | None:
     parts = (
         ("teachers, before the trials", style.EXPERT, spending.teachers, spending.experts),
         ("trials", style.FINISHED, spending.trials, spending.trials),
+        ("recording experts, once", "#C8A2C8", spending.recording, 0.0),
         ("scratch teachers, in every trial", style.SCRATCH, 0.0, spending.live_scratch),
         ("experts, in every trial", "#DDAAD0", 0.0, spending.live_expert),
     )
@@ -151,7 +152,7 @@ def cost(spending: Spending) -> Picture | None:
         axis.set_xlim(0, max(lefts) * 1.14)
         axis.grid(visible=False, axis="y")
         axis.set_xlabel("minutes, summed over everything that ran side by side")
-        figure.legend(loc="outside upper center", ncols=4, fontsize=8.5)
+        figure.legend(loc="outside upper center", ncols=3, fontsize=8.5)
         picture = style.png(figure)
     caption = "What the search spent, and an estimate of what it would have spent with live teachers."
     return Picture("cost", caption, f"Recorded teachers: {clock(spent)}; live, estimated: {clock(live)}.", picture)

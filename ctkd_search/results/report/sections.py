@@ -241,7 +241,8 @@ def cost(standing: Standing, teachers: KeptTeachers) -> Section:
     section = Section("What it cost")
     pairs = [(trial, config_of(standing.space, trial)) for trial in standing.trials]
     spent = spending(teachers, pairs)
-    section.add(f"Trials, baselines and confirmations: {spent.epochs:,} epochs in {clock(spent.trials)}.")
+    recording = f", and {clock(spent.recording)} recording experts, once for all of them" if spent.recording else ""
+    section.add(f"Trials, baselines and confirmations: {spent.epochs:,} epochs in {clock(spent.trials)}{recording}.")
     if standing.space.teachers.mode == "live":
         return section.add("Teachers were live: the scratch teacher was trained beside every student.")
     if spent.teachers is None:
@@ -261,9 +262,10 @@ def _estimate(spent: Spending) -> str | None:
     return (
         f"An estimate, not a measurement: with live teachers the same epochs would have taken {clock(spent.live)} "
         f"instead of {clock(spent.spent)}, {spent.live / spent.spent:.1f} times as long. It is the trials' own time, "
-        f"plus the training of the experts, plus for every epoch of a trial the median time in which its scratch "
-        f"teacher was trained an epoch, plus for the expert's forward pass {FORWARD_SHARE:.2f} of such an epoch; only "
-        "where the trial needed them. Times were measured while other work may have run on the same machine."
+        "recording not counted, plus the training of the experts, plus for every epoch of a trial the median time in "
+        "which its scratch teacher was trained an epoch, plus for the expert's forward pass "
+        f"{FORWARD_SHARE:.2f} of such an epoch; only where the trial needed them. Times were measured while other work "
+        "may have run on the same machine."
     )
 
 

@@ -30,8 +30,9 @@ class Spending:
     """Where the time of a search went, in seconds summed over everything that ran side by side.
 
     Attributes:
-        trials: In the epochs of the trials.
+        trials: In the epochs of the trials, but for `recording`.
         epochs: How many epochs these were.
+        recording: In these epochs, recording experts for all trials, or waiting for another trial that did.
         teachers: In the training of teachers before the trials; None if not known of one of them.
         experts: Of that, in the training of experts, which live teachers need as well.
         live_scratch: In the scratch teachers, had they been trained beside every student: an estimate; None if unknown.
@@ -40,6 +41,7 @@ class Spending:
 
     trials: float
     epochs: int
+    recording: float
     teachers: float | None
     experts: float | None
     live_scratch: float | None
@@ -48,7 +50,7 @@ class Spending:
     @property
     def spent(self) -> float | None:
         """All that was spent on teachers and trials."""
-        return None if self.teachers is None else self.trials + self.teachers
+        return None if self.teachers is None else self.trials + self.recording + self.teachers
 
     @property
     def live(self) -> float | None:

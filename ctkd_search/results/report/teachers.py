@@ -88,8 +88,9 @@ def spending(teachers: KeptTeachers, trials: Sequence[tuple[TrialRecord, TrialCo
         )
     live_scratch, live_expert = live_teachers([use for use in uses if use.epochs])
     return Spending(
-        trials=sum(trial.seconds for trial, _ in trials),
+        trials=sum(trial.own_seconds for trial, _ in trials),
         epochs=sum(len(trial.epochs) for trial, _ in trials),
+        recording=sum(trial.seconds - trial.own_seconds for trial, _ in trials),
         teachers=summed(_whole(teachers, run) for run in all_runs),
         experts=summed(_whole(teachers, run) for run in expert_runs),
         live_scratch=live_scratch,

@@ -1,0 +1,65 @@
+"""What trials have yet to record of their experts, counted on disk."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import torch
+
+from ctkd_search.config import TrialConfig
+from ctkd_search.data.registry import Splits
+from ctkd_search.data.stream import derived_seed
+from ctkd_search.distill.asked import asked_of_experts
+from ctkd_search.distill.build import Experts
+from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.methods.base import Needs
+from ctkd_search.distill.recorded import MAPS, described, record_of, shelf_of
+
+
+class MissingRecordings:
+    """The epochs that no trial has recorded yet of the experts that trials ask.
+
+    Args:
+        trials: A config of each kind of trial, and what its method needs.
+        splits: The images.
+        cache: Where the records are.
+        device: Where the trials compute.
+    """
+
+    def __init__(
+        self, trials: Iterable[tuple[TrialConfig, Needs]], splits: Splits, cache: TeacherCache, device: torch.device
+    ) -> None:
+        self._cache = cache
+        self._limit = 0
+        # The records of each epoch of each expert, by the expert's architecture.
+        self._missing: dict[tuple[str, ...], str] = {}
+        trials = list(trials)
+        asked = asked_of_experts(trials)
+        seen = set()
+        for config, needs in trials:
+            key = config.teacher, config.seed, needs.anchors
+            if config.teachers.mode == "live" or not needs.expert or key in seen:
+                continue
+            seen.add(key)
+            self._limit = config.teachers.cache_bytes()
+            self._add(config, Experts(config, splits, cache, device, needs.anchors, asked), splits.fingerprint)
+
+    def _add(self, config: TrialConfig, experts: Experts, data: str) -> None:
+        seed, storage = derived_seed("stream", config.seed), config.teachers.storage
+        for epoch in range(config.epochs):
+            shelf = shelf_of(described(experts.identity(epoch), seed, config.augment, data))
+            names = tuple(record_of(shelf, storage, epoch, request) for request in experts.asked(epoch))
+            if names:
+                self._missing[names] = config.teacher
+
+    def count(self) -> Counter[str]:
+        """Returns how many epochs are missing, by the expert's architecture; none where the cache takes no more."""
+        if self._missing and self._cache.shelves.size(MAPS) >= self._limit:
+            return Counter()
+        self._missing = {
+            names: teacher
+            for names, teacher in self._missing.items()
+            if not all(self._cache.holds(name) for name in names)
+        }
+        return Counter(self._missing.values())
