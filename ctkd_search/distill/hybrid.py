@@ -138,7 +138,10 @@ def blocks_of(network: TappedNetwork, stage: int) -> nn.Sequential:
     """
     found = network.stages[stage - 1] if len(network.stages) >= stage else None
     if not isinstance(found, nn.Sequential):
-        raise UserError(f"stage {stage} of {type(network).__name__} is no sequence of blocks")
+        raise UserError(
+            f"stage {stage} of {type(network).__name__} is not a sequence of blocks, which this method swaps; choose "
+            "another pair, or another method"
+        )
     return found
 
 

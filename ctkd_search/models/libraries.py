@@ -89,7 +89,9 @@ def identity(named: Named) -> str:
         module = sys.modules[named.base.partition(":")[0]]
         source = inspect.getsourcefile(module)
         if source is None:
-            raise UserError(f"{named.base}: the source of the module is not to be found, so that a change is not seen")
+            raise UserError(
+                f"{named.base}: source file not found, so that changes to it cannot be detected; give a module with a .py file"
+            )
         return f"sha256 {hashlib.sha256(Path(source).read_bytes()).hexdigest()}"
     version = importlib.metadata.version(named.source)
     return " ".join([named.source, version, *([published(named) or ""] if named.pretrained else [])])

@@ -74,7 +74,9 @@ def write_onnx(served: ServedStudent, metadata: Metadata, path: Path) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as error:
-        raise WorkFailed(f"{path} would be no valid ONNX: {str(error).splitlines()[0]}") from None
+        raise WorkFailed(
+            f"{path} would not be valid ONNX ({str(error).splitlines()[0]}); it was not written; try --format torch"
+        ) from None
     content = model.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     compare(served, metadata, lambda images: session.run([OUTPUT], {INPUT: images})[0], str(path))

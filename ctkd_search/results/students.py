@@ -55,7 +55,9 @@ def trial_student(root: Path, name: str, wanted: str | None) -> KeptStudent:
     path = state_path(folder.states, trial.number)
     state = read_state(path)
     if state is None and path.exists():
-        raise UserError(f"the student of trial {trial.number} cannot be read: {path} is damaged")
+        raise UserError(
+            f"the student of trial {trial.number} cannot be read: {path} is damaged; export another one with --trial N"
+        )
     if state is None:
         kept = sorted(int(found.stem) for found in folder.states.glob("*.pt"))
         having = f"trial{'s' * (len(kept) > 1)} {', '.join(map(str, kept))}" if kept else "no trial"

@@ -14,6 +14,7 @@ from ctkd_search.models import Geometry
 from ctkd_search.models.cost import costs
 from ctkd_search.pairs import split_pair
 from ctkd_search.results.leaderboard import amount
+from ctkd_search.search.failures import cause_of
 from ctkd_search.search.machine import Share
 from ctkd_search.space import Space
 
@@ -32,8 +33,10 @@ def measure_costs(space: Space, splits: Splits, share: Share) -> dict[str, dict[
         try:
             found[student] = ray.get(task.remote(student, splits.geometry, share.device, share.cpus))
         except ray.exceptions.RayError as error:
-            reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
-            raise WorkFailed(f"the student {student} could not be measured: {reason}") from None
+            raise WorkFailed(
+                f"the student {student} could not be measured: {cause_of(error)}; mend that, or leave it out of "
+                "search.pair"
+            ) from None
     return found
 
 

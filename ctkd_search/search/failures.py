@@ -153,3 +153,10 @@ def is_full_disk(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return False
+
+
+def cause_of(error: BaseException) -> str:
+    """The cause of an error that Ray reports of a task, in one line: the last one, below any traceback."""
+    cause = getattr(error, "cause", None) or error
+    lines = str(cause).strip().splitlines()
+    return lines[-1].strip() if lines else type(cause).__name__

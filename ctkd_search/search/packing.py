@@ -18,6 +18,7 @@ from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.step import StepPool
 from ctkd_search.distill.trainer import evaluate
 from ctkd_search.errors import WorkFailed
+from ctkd_search.search.failures import cause_of
 from ctkd_search.search.machine import Share
 
 # What a process takes of a GPU beside torch's own memory: the CUDA context and the libraries' kernels.
@@ -68,8 +69,9 @@ def pack(
     try:
         need, total = ray.get(task.remote(configs, splits_ref, str(teachers), asked))
     except ray.exceptions.RayError as error:
-        reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
-        raise WorkFailed(f"a trial could not be measured on a GPU: {reason}") from None
+        raise WorkFailed(
+            f"a trial could not be measured on a GPU: {cause_of(error)}; set resources.trials_per_gpu to a number"
+        ) from None
     fitting = trials_that_fit(need, total, max(1, cpus // max(1, int(gpus))))
     concurrent = fitting * int(gpus)
     return dataclasses.replace(share, gpus=1 / fitting, cpus=max(1, cpus // concurrent), concurrent=concurrent)

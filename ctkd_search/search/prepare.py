@@ -22,6 +22,7 @@ from ctkd_search.distill.missing import MissingRecordings
 from ctkd_search.distill.recording import Preparation, TeacherRun, Wanted, expert_run, is_prepared, prepare
 from ctkd_search.errors import WorkFailed
 from ctkd_search.models import Geometry, maps
+from ctkd_search.search.failures import cause_of
 from ctkd_search.search.machine import Share, teacher_threads
 from ctkd_search.space import Space
 
@@ -202,10 +203,7 @@ def _follow(running: dict[Any, TeacherRun], say: Callable[[str], None]) -> None:
                 del left[generator]
                 continue
             except ray.exceptions.RayError as error:
-                cause = str(getattr(error, "cause", None) or error).strip().splitlines()
-                raise WorkFailed(
-                    f"training the teacher {run.architecture} failed: {cause[-1] if cause else error!r}"
-                ) from None
+                raise WorkFailed(f"training the teacher {run.architecture} failed: {cause_of(error)}") from None
             if progress.owner is not None:
                 if awaited.get(run) != progress.owner:
                     awaited[run] = progress.owner

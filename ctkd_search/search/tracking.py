@@ -116,8 +116,8 @@ class Tracker:
             self._adopt({record.number for record in records})
         except Exception as error:  # whatever MLflow, its server or its store raises
             raise UserError(
-                f"MLflow at {self.mlflow.place} does not take the search up ({first_line(error)}); its run is "
-                f"{search.run_id or 'new'}"
+                f"cannot {'go on with run ' + search.run_id if search.run_id else 'begin a run'} in MLflow at "
+                f"{self.mlflow.place} ({first_line(error)}); check the server, or begin anew under another --name"
             ) from None
         self._ended = {record.number: record for record in records if record.ended}
         for record in records:

@@ -12,7 +12,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
 from ctkd_search.errors import UserError
-from ctkd_search.search.failures import Failure, failure_of, is_full_disk, read_failure
+from ctkd_search.search.failures import Failure, cause_of, failure_of, is_full_disk, read_failure
 
 # As Ray writes them, with what it adds to a traceback.
 STEP = """\
@@ -223,3 +223,16 @@ def test_a_full_disk_is_seen_behind_an_error_that_came_of_handling_it():
     error = ValueError("x")
     error.__context__ = OSError(errno.ENOSPC, "")
     assert is_full_disk(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError("one\ntwo \n"), "two"),
+        (ValueError(), "ValueError"),
+        (SimpleNamespace(cause=TypeError("no shape")), "no shape"),
+        (SimpleNamespace(cause=KeyError()), "KeyError"),
+    ],
+)
+def test_cause_of_a_task_s_error_is_one_line_without_quotes(error, said):
+    assert cause_of(error) == said
