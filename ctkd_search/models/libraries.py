@@ -90,8 +90,8 @@ def identity(named: Named) -> str:
         source = inspect.getsourcefile(module)
         if source is None:
             raise UserError(
-                f"{named.base}: source file not found, so that changes to it cannot be detected; give a module that has "
-                "a .py file"
+                f"{named.base}: source file not found, so that changes to it cannot be detected; give a module "
+                "that has a .py file"
             )
         return f"sha256 {hashlib.sha256(Path(source).read_bytes()).hexdigest()}"
     version = importlib.metadata.version(named.source)
