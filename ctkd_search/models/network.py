@@ -69,9 +69,19 @@ class StagedNetwork(TappedNetwork):
         head: What stands between the last stage and the pooling (a normalisation and a ReLU, or nothing).
         width: Channels after the head.
         classes: How many classes there are.
+        redrawn: Whether the convolutions begin with weights of He's variance by fan-out, as in the reference code of
+            all families but ShuffleNet, which leaves them as torch draws them.
     """
 
-    def __init__(self, stem: nn.Module, stages: Sequence[nn.Module], head: nn.Module, width: int, classes: int) -> None:
+    def __init__(
+        self,
+        stem: nn.Module,
+        stages: Sequence[nn.Module],
+        head: nn.Module,
+        width: int,
+        classes: int,
+        redrawn: bool = True,
+    ) -> None:
         super().__init__()
         self.stem = stem
         self.stages = nn.ModuleList(stages)
@@ -79,9 +89,9 @@ class StagedNetwork(TappedNetwork):
         self.classifier = nn.Linear(width, classes)
         for module in self.modules():
             # On the meta device there are no numbers to draw, and asking for some takes seconds.
-            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
-                # He initialisation by fan-out, as in both the Wide ResNet and the ResNet reference code.
-                fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+            if redrawn and isinstance(module, nn.Conv2d) and not module.weight.is_meta:
+                # The reference code takes all output channels for the fan-out, whatever the groups.
+                fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
                 nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)

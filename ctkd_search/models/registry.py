@@ -102,6 +102,10 @@ class Family:
         taps: The feature maps of a name's network; raises ValueError where its numbers make no network.
         make: Makes the network itself, with weights drawn from torch's global generator.
         blocks: How a name's network is cut into blocks; None where its stages are no sequences of such.
+        strides: What the image's side is divided by at each stage, by that side; None where it is that of `taps` for
+            images of every size.
+        revision: Tells networks that compute something else, or begin with other weights, than those that earlier
+            versions made by the same names; None where there were no such.
     """
 
     pattern: re.Pattern[str]
@@ -110,6 +114,8 @@ class Family:
     taps: Callable[[re.Match[str]], tuple[Tap, ...]]
     make: Callable[[re.Match[str], Geometry], TappedNetwork]
     blocks: Callable[[re.Match[str]], Blocks] | None = None
+    strides: Callable[[int], tuple[int, ...]] | None = None
+    revision: str | None = None
 
 
 @functools.cache
@@ -150,7 +156,11 @@ def describe(name: str, geometry: Geometry | None = None) -> Architecture:
         return foreign.described(named, geometry or foreign.usual(named))
     family, match = _match(name)
     try:
-        return Architecture(name, family.taps(match), family.blocks(match) if family.blocks else None)
+        taps = family.taps(match)
+        if family.strides and geometry:
+            strides = family.strides(geometry.image_size)
+            taps = tuple(Tap(tap.channels, stride) for tap, stride in zip(taps, strides, strict=True))
+        return Architecture(name, taps, family.blocks(match) if family.blocks else None)
     except ValueError as error:
         raise UserError(f"no architecture {name!r}: {error}") from None
 
@@ -165,7 +175,7 @@ def maps(name: str, geometry: Geometry) -> tuple[MapShape, ...]:
         from ctkd_search.models import foreign
 
         return foreign.shapes(named, geometry)
-    taps = describe(name).taps
+    taps = describe(name, geometry).taps
     if geometry.image_size < MIN_SIZE:
         raise UserError(f"images must have at least {MIN_SIZE} pixels a side, but got {geometry.image_size}")
     return tuple(MapShape(tap.channels, -(-geometry.image_size // tap.stride)) for tap in taps)
@@ -175,7 +185,7 @@ def code_of(name: str) -> str | None:
     """What determines an architecture beside its name and this package: a library's version, or the user's own code.
 
     Returns:
-        A text that changes with it; None for this package's own families.
+        A text that changes with it; None for those of this package's own families that are as they ever were.
 
     Raises:
         UserError: No such architecture.
@@ -185,7 +195,7 @@ def code_of(name: str) -> str | None:
 
         libraries.check_known(named)
         return libraries.identity(named)
-    return None
+    return _match(name)[0].revision
 
 
 def build(name: str, geometry: Geometry, seed: int, published: bool = True) -> TappedNetwork:

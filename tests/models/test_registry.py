@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ctkd_search.errors import UserError
-from ctkd_search.models import MIN_SIZE, Geometry, build, describe
+from ctkd_search.models import MIN_SIZE, Geometry, build, code_of, describe, maps
 from ctkd_search.models.registry import families
 
 EXAMPLES = [name for family in families() for name in family.examples]
@@ -159,3 +159,44 @@ def test_describing_imports_no_torch():
     )
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "[]"
+
+
+def convolutions(name, size=32):
+    network = build(name, Geometry(10, 3, size), seed=0)
+    return [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
+
+
+def test_depthwise_convolutions_of_mobilenet_begin_with_the_variance_of_all_channels():
+    # As in the code of arXiv 1910.10699, whose fan-out knows no groups: up to 22 times narrower than with them.
+    depthwise = [module for module in convolutions("mobilenetv2-0.5") if module.groups > 1]
+    assert len(depthwise) == 17
+    for module in depthwise:
+        expected = (2 / (9 * module.out_channels)) ** 0.5
+        assert module.weight.std().item() == pytest.approx(expected, rel=0.2)
+
+
+@pytest.mark.parametrize("name", ["shufflenetv1", "shufflenetv2"])
+def test_convolutions_of_shufflenets_begin_as_torch_draws_them(name):
+    for module in convolutions(name):
+        bound = module.weight[0].numel() ** -0.5
+        assert module.weight.abs().max().item() <= bound
+        if module.weight.numel() > 500:
+            assert module.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+
+
+@pytest.mark.parametrize(("size", "sides"), [(32, [16, 8, 4, 4]), (63, [32, 16, 8, 8]), (64, [32, 16, 8, 4])])
+def test_vgg_pools_four_times_from_64_pixels_on(size, sides):
+    geometry = Geometry(10, 3, size)
+    with torch.no_grad():
+        _, found = build("vgg8", geometry, seed=0)(torch.zeros(2, 3, size, size))
+    assert [features.shape[-1] for features in found] == [shape.side for shape in maps("vgg8", geometry)] == sides
+    # A pooling has no weights, so that those of one size fit the other.
+    assert build("vgg8", geometry, seed=0).state_dict().keys() == build("vgg8", GEOMETRY, seed=0).state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [("vgg8", True), ("mobilenetv2-0.5", True), ("shufflenetv1", True), ("resnet20", False), ("wrn-16-1", False)],
+)
+def test_what_earlier_versions_kept_of_a_network_that_has_changed_is_not_taken_for_it(name, changed):
+    assert (code_of(name) is not None) is changed

@@ -100,4 +100,5 @@ FAMILY = Family(
     taps=_taps,
     make=_make,
     blocks=_blocks,
+    revision="2: depthwise convolutions begin with the variance of all channels",
 )

@@ -41,7 +41,7 @@ def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
         others = (GroupedBlock(outputs, outputs, 1, _GROUPS, _GROUPS) for _ in range(count - 1))
         stages.append(nn.Sequential(first, *others))
         inputs = outputs
-    return StagedNetwork(stem, stages, nn.Identity(), inputs, geometry.classes)
+    return StagedNetwork(stem, stages, nn.Identity(), inputs, geometry.classes, redrawn=False)
 
 
 FAMILY = Family(
@@ -51,4 +51,5 @@ FAMILY = Family(
     taps=_taps,
     make=_make,
     blocks=_blocks,
+    revision="2: convolutions begin as torch draws them",
 )

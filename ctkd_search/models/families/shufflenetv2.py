@@ -40,7 +40,7 @@ def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
         stages.append(nn.Sequential(ShrinkingBlock(inputs, outputs), *others))
         inputs = outputs
     head = nn.Sequential(conv1x1(inputs, _LAST), nn.BatchNorm2d(_LAST), nn.ReLU())
-    return StagedNetwork(stem, stages, head, _LAST, geometry.classes)
+    return StagedNetwork(stem, stages, head, _LAST, geometry.classes, redrawn=False)
 
 
 FAMILY = Family(
@@ -50,4 +50,5 @@ FAMILY = Family(
     taps=_taps,
     make=_make,
     blocks=_blocks,
+    revision="2: convolutions begin as torch draws them",
 )
