@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctkd_search import __version__, cli_help, commands
+from ctkd_search.config import LARGEST_SEED
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.paths import user_path
 
 if TYPE_CHECKING:
     pass
 
+_LAST_PORT = 65535
 _EXIT_FAILED, _EXIT_USER, _EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -175,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     _trials_dir(cache)
 
     ui = _command(parsers, "ui", "open MLflow's UI on the searches, on 127.0.0.1", commands.ui)
-    ui.add_argument("--port", type=_count, default=5000, metavar="N", help="port (default: 5000)")
+    ui.add_argument("--port", type=_port, default=5000, metavar="N", help="port (default: 5000)")
     _tracking_uri(ui)
     _trials_dir(ui)
 
@@ -263,7 +265,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {_LAST_PORT}, but got {text!r}")
+    return int(text)
+
+
 def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, but got {text!r}")
+    if not text.isdecimal() or int(text) > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {LARGEST_SEED}, but got {text!r}")
     return int(text)

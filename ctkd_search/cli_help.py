@@ -136,7 +136,7 @@ Ctrl-C ends it.
   ctkd-search ui
   ctkd-search ui --port 5001 --trials-dir /data/trials
 """,
-        "Exit codes: 1 the port is taken, 2 there is no search yet, 130 ended by Ctrl-C",
+        "Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 there is no search yet, or the port is taken",
     ),
     "schema": (
         """\

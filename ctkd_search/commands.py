@@ -5,21 +5,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctkd_search.errors import UserError, WorkFailed
+from ctkd_search.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 # The formats in which a student is exported, and how their files are called.
 STUDENT_SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+# How the file of a config is called.
+CONFIG_SUFFIXES = (".yaml", ".yml")
 
 # Options that stand for keys of a space, wherever there is no space.
 _RESOURCES = {
@@ -86,8 +86,9 @@ def check(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Searches."""
+    from ctkd_search.names import check_name
     from ctkd_search.search.run import Request, run_search
-    from ctkd_search.space_file import check_name, read_with_lines
+    from ctkd_search.space_file import read_with_lines
 
     space, document = read_with_lines(options.space, _overrides(options))
     name = check_name(options.name) if options.name is not None else space.name
@@ -119,8 +120,7 @@ def show(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """Writes a search's best config, or its student, in a format."""
-    formats = {suffix: form for form, suffix in STUDENT_SUFFIXES.items()}
-    form = options.format or formats.get(options.output.suffix if options.output else "", "yaml")
+    form = _form_of(options.output, options.format)
     if form == "yaml":
         _export_config(options)
     elif options.output == Path("-"):
@@ -132,20 +132,40 @@ def export(options: argparse.Namespace) -> None:
         print(export_student(options.trials_dir, options.name, options.trial, options.final, form, path))
 
 
+def _form_of(path: Path | None, asked: str | None) -> str:
+    """The format of a file: what was asked for, or what its name says; the two may not contradict each other."""
+    if path in (None, Path("-")):
+        return asked or "yaml"
+    assert path is not None
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a directory; name a file in it, as in -o {path / 'best.yaml'}")
+    named = {**{suffix: form for form, suffix in STUDENT_SUFFIXES.items()}, **dict.fromkeys(CONFIG_SUFFIXES, "yaml")}
+    known = ", ".join(f"{suffix} ({form})" for suffix, form in named.items())
+    if path.suffix not in named:
+        ending = f"ends in {path.suffix!r}" if path.suffix else "has no ending"
+        raise UserError(
+            f"the name of an exported file tells its format and must end in one of {known}, but {path} {ending}"
+        )
+    found = named[path.suffix]
+    if asked not in (None, found):
+        raise UserError(
+            f"--format {asked} and -o {path} contradict each other: {path.suffix} is for {found}; change one of the two"
+        )
+    return found
+
+
 def _export_config(options: argparse.Namespace) -> None:
     from ctkd_search.files import write_text
     from ctkd_search.results.overview import exported
 
     if options.final:
         raise UserError("--final exports a student: add --format onnx or --format torch")
-    if options.output and options.output.suffix in STUDENT_SUFFIXES.values():
-        raise UserError(f"--format yaml writes a config, which {options.output} is not by its name")
     text = exported(options.trials_dir, options.name, options.trial)
     if options.output in (None, Path("-")):
         print(text, end="")
     else:
         write_text(options.output, text)
-        print(f"wrote {options.output}; train it with: ctkd-search train {options.output}")
+        print(f"wrote {options.output}; train it with: {shlex.join(['ctkd-search', 'train', str(options.output)])}")
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -179,6 +199,7 @@ def train(options: argparse.Namespace) -> None:
     """Trains a config to its end, and tests it."""
     from ctkd_search.results.config_file import read_config, with_changes
     from ctkd_search.results.final_plan import make_plan
+    from ctkd_search.results.store import SearchFolder
     from ctkd_search.search.machine import on_device
     from ctkd_search.space_file import read_resources
 
@@ -186,6 +207,11 @@ def train(options: argparse.Namespace) -> None:
         raise UserError(
             "--test-share comes too late for a final training: the search has chosen on all the images that it saw; "
             "search again with run --test-share, which keeps a share apart beforehand"
+        )
+    if not options.config.exists() and SearchFolder(options.trials_dir, str(options.config)).exists():
+        raise UserError(
+            f"{options.config} is a search, and train takes a file; write its best config with: ctkd-search export "
+            f"{options.config} -o best.yaml"
         )
     read = read_config(options.config)
     config = with_changes(read.config, options.epochs, options.seed)
@@ -227,9 +253,10 @@ def schema(options: argparse.Namespace) -> None:
 
 
 def ui(options: argparse.Namespace) -> None:
-    """Opens MLflow's UI on this machine."""
+    """Opens MLflow's UI on this machine: this process becomes the server."""
     from ctkd_search.mlflow_store import store_uri, without_secrets
     from ctkd_search.results.ui_links import links
+    from ctkd_search.serving import become_server, refuse_taken_port
 
     uri = store_uri(options.tracking_uri, options.trials_dir)
     if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
@@ -239,13 +266,9 @@ def ui(options: argparse.Namespace) -> None:
         print(f"{server} is a server with a UI of its own; open it in a browser")
         print("\n".join(links(options.trials_dir, uri, server)))
         return
+    refuse_taken_port(options.port)
     server = f"http://127.0.0.1:{options.port}"
+    found = links(options.trials_dir, uri, server)
     print(f"MLflow's UI on {server}; Ctrl-C ends it")
-    print("\n".join(links(options.trials_dir, uri, server)), flush=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(options.port)]
-    # Not as an argument, which every user of the machine can read: it may hold a password.
-    code = subprocess.call(command, env={**os.environ, "MLFLOW_BACKEND_STORE_URI": uri})
-    if code:
-        raise WorkFailed(
-            f"MLflow's UI ended with exit code {code}; is port {options.port} taken? choose another --port"
-        )
+    print("\n".join(found), flush=True)
+    become_server(uri, options.port)

@@ -8,6 +8,7 @@ is declared once.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -46,15 +47,22 @@ class Range:
     def __str__(self) -> str:
         """The interval in mathematical notation."""
         if self.high is None:
-            return f"{'greater than' if self.open_low else 'at least'} {self.low:g}"
+            return f"{'greater than' if self.open_low else 'at least'} {_digits(self.low)}"
         opening, closing = "(" if self.open_low else "[", ")" if self.open_high else "]"
-        return f"in {opening}{self.low:g}, {self.high:g}{closing}"
+        return f"in {opening}{_digits(self.low)}, {_digits(self.high)}{closing}"
 
     def check(self, value: float) -> float:
         """Returns `value`, or raises ValueError with the rule and the value."""
-        if value not in self:
-            raise ValueError(f"must be {self}, but got {value!r}")
+        if fault := self.fault(value):
+            raise ValueError(fault)
         return value
+
+    def fault(self, value: float) -> str | None:
+        """Returns the rule and the value where `value` does not lie in the interval."""
+        if value in self:
+            return None
+        endless = isinstance(value, float) and not math.isfinite(value)
+        return f"must be {'finite and ' * endless}{self}, but got {value!r}"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """Lets pydantic enforce the range. Not called where pydantic is not used."""
@@ -72,6 +80,11 @@ class Range:
         if self.high is not None:
             schema["exclusiveMaximum" if self.open_high else "maximum"] = self.high
         return schema
+
+
+def _digits(end: float) -> str:
+    """An end of an interval; of a whole number every digit."""
+    return str(end) if isinstance(end, int) else f"{end:g}"
 
 
 class FromList:
@@ -167,7 +180,9 @@ Shares = Annotated[
     Checked(_low_and_high, {"minItems": 2, "maxItems": 2, "examples": [[0.08, 1.0]]}),
 ]
 Count = Annotated[int, Range(1)]
-Seed = Annotated[int, Range(0)]
+# The largest whole number that JSON readers keep exactly. Seeds that are derived from it stay within 64 bits.
+LARGEST_SEED = 2**53 - 1
+Seed = Annotated[int, Range(0, LARGEST_SEED)]
 Channels = Annotated[int, Checked(_grey_or_colour, {"enum": [1, 3]})]
 Size = Annotated[
     str | int, Checked(size_in_bytes, {"pattern": as_schema_pattern(_SIZE), "minimum": 0, "examples": ["20GB"]})

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import operator
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from ctkd_search.distributions import Constant, Entry, Number, parse, show
 from ctkd_search.effects import baseline_fault, trial_faults
 from ctkd_search.errors import UserError
 from ctkd_search.mlflow_store import uri_fault
+from ctkd_search.names import name_fault
 from ctkd_search.pairs import split_pair
 from ctkd_search.paths import expanded
 from ctkd_search.plugins import is_reference
@@ -37,11 +37,8 @@ from ctkd_search.searchable import (
 )
 from ctkd_search.space import Budget, Resources, Space, Tracking
 from ctkd_search.strategy import read_strategy
-from ctkd_search.yamlfile import Document, dump, read
+from ctkd_search.yamlfile import Document, dump, read, refuse_record
 
-NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
-_NAME_RULE = "letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit"
-TAKEN_NAMES = ("teachers", "artifacts", "published")
 SECTIONS = (
     "name",
     "seed",
@@ -79,6 +76,9 @@ def read_space(path: Path, overrides: Sequence[str] = ()) -> Space:
 def read_with_lines(path: Path, overrides: Sequence[str] = ()) -> tuple[Space, Document]:
     """The same, with the file itself, so that what turns out later can be said with its line."""
     document = read(path, overrides)
+    if "search" not in document.data and not {"pair", "method"}.isdisjoint(document.data):
+        raise UserError(f"{path} is the config of one training, not a space; train it with: ctkd-search train {path}")
+    refuse_record(path, document)
     return _Reader(document).space(), document
 
 
@@ -128,22 +128,6 @@ def _tracking(document: Document) -> Tracking:
     if tracking.uri is not None and (fault := uri_fault(tracking.uri)):
         document.fault(("tracking", "uri"), fault)
     return tracking
-
-
-def name_fault(name: Any) -> str | None:
-    """What is wrong with the name of a search, or None."""
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        return f"must be {_NAME_RULE}, but got {name!r}"
-    # Directories that stand beside those of the searches.
-    return f"must not be {name!r}, which is kept for other things" if name in TAKEN_NAMES else None
-
-
-def check_name(name: str) -> str:
-    """Returns the name of a search, or raises UserError if it is none."""
-    fault = name_fault(name)
-    if fault:
-        raise UserError(f"--name {fault}")
-    return name
 
 
 def read_augment(document: Document, dataset: DatasetConfig | None, ask_images: bool = True) -> Augment:
@@ -260,7 +244,7 @@ class _Reader:
         name = self.document.data.get("name")
         if name is None:
             self.fault(("name",), "is missing: what to call the search")
-        elif fault := name_fault(name):
+        elif fault := self.document.unquoted(("name",), name) or name_fault(name):
             self.fault(("name",), fault)
         return str(name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import difflib
 import re
 from collections.abc import Iterable, Sequence
@@ -32,10 +33,20 @@ class _Dumper(yaml.SafeDumper):
     """Writes what `_Loader` reads again: text that looks like a number is quoted."""
 
 
-for _form in (_Loader, _Dumper):
-    _form.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-    )
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+_DIGITS = list("-+.0123456789")
+_Dumper.add_implicit_resolver(_FLOAT, _EXPONENT, _DIGITS)
+# Of numbers, only what YAML 1.1 and 1.2 read alike: to 1.1 alone 010 is 8, and 1:30 is 90.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag not in (_INT, _FLOAT)]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_FLOAT, _EXPONENT, _DIGITS)
+_Loader.add_implicit_resolver(
+    _FLOAT, re.compile(r"[-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|\.(inf|Inf|INF))$|\.(nan|NaN|NAN)$"), _DIGITS
+)
+_Loader.add_implicit_resolver(_INT, re.compile(r"[-+]?(0|[1-9][\d_]*|0b[01_]+|0x[\da-fA-F_]+)$"), _DIGITS)
 
 
 def dump(content: Any) -> str:
@@ -65,6 +76,7 @@ class Document:
     def __init__(self, source: str, text: str, overrides: Sequence[str] = ()) -> None:
         self.source = source
         self._lines: dict[Place, str] = {}
+        self._written: dict[Place, str] = {}
         self.problems: list[tuple[Place, str]] = []
         try:
             loader = _Loader(text)
@@ -72,13 +84,17 @@ class Document:
             if node:
                 self._index(node, ())
             self.data: Any = _unshared(loader.construct_document(node)) if node else {}
+            if node:
+                self._note_written(node, ())
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
             raise UserError(f"{source}, line {line}: not valid YAML: {error.reason}") from None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             where = f", line {mark.line + 1}" if mark else ""
-            raise UserError(f"{source}{where}: not valid YAML: {error.problem or error.context}") from None
+            problem = str(error.problem or error.context)
+            advice = next((advice for words, advice in _ADVICE.items() if words in problem), "")
+            raise UserError(f"{source}{where}: not valid YAML: {problem}{advice}") from None
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise UserError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from None
         if not isinstance(self.data, dict):
@@ -102,6 +118,17 @@ class Document:
             for number, item in enumerate(node.value):
                 self._index(item, (*place, number))
 
+    def _note_written(self, node: yaml.Node, place: Place) -> None:
+        """Keeps every value as it was written, before YAML makes anything of it."""
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                self._note_written(value, (*place, str(getattr(key, "value", ""))))
+        elif isinstance(node, yaml.SequenceNode):
+            for number, item in enumerate(node.value):
+                self._note_written(item, (*place, number))
+        else:
+            self._written[place] = str(node.value)
+
     def _override(self, override: str) -> None:
         dotted, equals, text = override.partition("=")
         keys = dotted.strip().split(".")
@@ -109,6 +136,7 @@ class Document:
             raise UserError(f"--set takes KEY=VALUE, as in train.batch_size=64, but got {override!r}")
         try:
             value = _unshared(yaml.load(text, Loader=_Loader))
+            node = yaml.compose(text, Loader=_Loader)
         except (yaml.YAMLError, RecursionError) as error:
             raise UserError(f"--set {dotted}: {text!r} is not valid YAML ({str(error).splitlines()[0]})") from None
         into = self.data
@@ -117,14 +145,37 @@ class Document:
                 into[key] = {}
             into = into[key]
         into[keys[-1]] = value
-        self._lines = {place: line for place, line in self._lines.items() if place[: len(keys)] != tuple(keys)}
+        here = tuple(keys)
+        self._lines = {place: line for place, line in self._lines.items() if place[: len(keys)] != here}
+        self._written = {place: words for place, words in self._written.items() if place[: len(keys)] != here}
+        if node is not None:
+            self._note_written(node, here)
         for length in range(1, len(keys) + 1):
             self._lines.setdefault(tuple(keys[:length]), f"--set {dotted}")
         self._lines[tuple(keys)] = f"--set {dotted}"
 
     def fault(self, place: Place, message: str) -> None:
         """Notes a problem."""
+        written = self._written.get(place, "")
+        if message.endswith(("but got True", "but got False")) and written.lower() in _TRUTHS:
+            message += f", which YAML makes of {written} without quotes"
         self.problems.append((place, message))
+
+    def unquoted(self, place: Place, value: Any) -> str | None:
+        """Says how to write a text that YAML reads as something else, such as ``yes``, ``1e3`` or ``2024-01-01``.
+
+        Args:
+            place: Where it stands.
+            value: What YAML has read there.
+
+        Returns:
+            What is wrong with it; None if it is text, or nothing that quotes would make one.
+        """
+        kind = next((said for form, said in _READ_AS.items() if isinstance(value, form)), None)
+        written = self._written.get(place)
+        if kind is None or written is None:
+            return None
+        return f"must be text, but {written} without quotes is {kind} in YAML; put it in quotes: '{written}'"
 
     def where(self, place: Place) -> str:
         """The line of a place, or of the nearest thing around it that has one."""
@@ -162,6 +213,8 @@ class Document:
             return TypeAdapter(form, config=ConfigDict(strict=True)).validate_python(raw)
         except ValidationError as error:
             inner, message = _summary(error, raw)
+            if message.startswith(f"must be {_TEXT}, "):
+                message = self.unquoted((*place, *inner), error.errors()[0]["input"]) or message
             self.fault((*place, *inner), message)
             return default
 
@@ -214,12 +267,34 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Document:
     Raises:
         UserError: It is missing or unreadable, or no YAML mapping.
     """
+    if path.suffix in _OTHER_FILES and path.is_file():
+        raise UserError(f"{path} is {_OTHER_FILES[path.suffix]} by its name, and no YAML file")
     try:
         return Document(str(path), path.read_text(encoding="utf-8"), overrides)
     except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        beside = [path.with_name(f"{path.name}{ending}") for ending in (".yaml", ".yml")]
+        likely = [*beside, *(Path("spaces") / found.name for found in beside)]
+        near = next((found for found in likely if found.is_file()), None)
+        raise UserError(f"there is no file {path}{f'; did you mean {near}?' if near else ''}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"cannot read {path}: byte {error.object[error.start]:#04x} in line {line} is not UTF-8; save the file as "
+            "UTF-8"
+        ) from None
+    except OSError as error:
+        inside = "; name a file in it" if path.is_dir() else ""
+        raise UserError(f"cannot read {path}: {error.strerror or error}{inside}") from None
+
+
+def refuse_record(path: Path, document: Document) -> None:
+    """Refuses the JSON files of searches and final trainings, which YAML reads too."""
+    if {"space", "again"} <= document.data.keys():
+        raise UserError(
+            f"{path} is the record of a search; write its best config with: ctkd-search export NAME -o FILE"
+        )
+    if {"config", "versions"} <= document.data.keys():
+        raise UserError(f"{path} is the result of a final training, not a space or a config")
 
 
 def unknown(key: str, allowed: Iterable[str]) -> str:
@@ -243,8 +318,31 @@ def _summary(error: Any, raw: Any) -> tuple[tuple[int, ...], str]:
     return inner, f"must be {wanted}, but got {problem['input']!r}"
 
 
+# What files with other endings are that stand beside spaces and configs.
+_OTHER_FILES = {
+    **dict.fromkeys((".onnx", ".pt", ".pt2", ".pth", ".safetensors"), "a network"),
+    ".html": "a report",
+    ".csv": "a table",
+    ".db": "a data base",
+}
+# What to do about what YAML's parser says.
+_ADVICE = {
+    r"'\t'": "; indent with spaces, not tabs",
+    "another document": "; a file has one, so leave the line --- out",
+}
+_TEXT = "text"
+_TRUTHS = ("yes", "no", "on", "off")
+# What YAML makes of words without quotes; a truth value is a whole number to Python, and a time is a date.
+_READ_AS: dict[type, str] = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    datetime.datetime: "a time",
+    datetime.date: "a date",
+}
 _PLAIN = {
-    "a valid string": "text",
+    "a finite number": "finite",
+    "a valid string": _TEXT,
     "a valid integer": "a whole number",
     "a valid number": "a number",
     "a valid boolean": "true or false",

@@ -9,7 +9,7 @@ FAULTY = {
 name: two words               #! name must be letters, digits, '.', '_' and '-'
 datset: {name: digits}        #! datset is not a known key (did you mean dataset?)
 dataset: digits               #! dataset must be a mapping, with the keys name, root
-seed: -1                      #! seed must be at least 0, but got -1
+seed: -1                      #! seed must be in [0, 9007199254740991], but got -1
 augment: {crop: few}          #! augment.crop must be a whole number, but got 'few'
 train:
   lr: 0                       #! train.lr must be greater than 0
@@ -23,7 +23,7 @@ budget:
   epochs: 3.5                 #! budget.epochs must be a whole number, but got 3.5
   time_bugdet: 2h             #! budget.time_bugdet is not a known key (did you mean time_budget?)
 resources: 1                  #! resources must be a mapping, with the keys gpus_per_trial
-tracking: {uri: 5}            #! tracking.uri must be text, but got 5
+tracking: {uri: 5}            #! tracking.uri must be text, but 5 without quotes is a number in YAML; put it in quotes
 search: [lr, alpha]           #! search must say what is searched; there are: pair, method, step_loss
 """,
     "an unknown data set": """\
@@ -379,7 +379,7 @@ FAULTY_STRATEGIES = [
     ("limits={max_params: 1.5e5}", "limits.max_params", "must be a whole number, but got 150000.0"),
     ("limits={max_multiply_adds: -1}", "limits.max_multiply_adds", "must be at least 1, but got -1"),
     ("limits={max_latency_ms: 0}", "limits.max_latency_ms", "must be greater than 0, but got 0"),
-    ("limits={max_latency_ms: .nan}", "limits.max_latency_ms", "must be greater than 0, but got nan"),
+    ("limits={max_latency_ms: .nan}", "limits.max_latency_ms", "must be finite and greater than 0, but got nan"),
     ("limits={params: 100000}", "limits.params", "is not a known key (did you mean max_params?)"),
 ]
 FIVE_CLASSES = """\

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import socket
 import subprocess
 import sys
 import warnings
@@ -127,6 +128,24 @@ MISTAKES = {
     "export digits --trial 9": "there is no trial 9; ctkd-search show lists the trials",
     "export digits -o file/best.yaml": "cannot write to the directory file",
     "export digits -o folder": "folder",
+    "export digits -o student.pt": "must end in one of .onnx (onnx), .pt2 (torch), .yaml (yaml), .yml (yaml)",
+    "export digits -o student.safetensors --format onnx": "but student.safetensors ends in '.safetensors'",
+    "export digits -o best": "but best has no ending",
+    "export digits -o x.onnx --format torch": "--format torch and -o x.onnx contradict each other: .onnx is for onnx",
+    "run good.yaml": "good.yaml is the config of one training, not a space; train it with: ctkd-search train good.yaml",
+    "check good.yaml": "good.yaml is the config of one training, not a space",
+    "check trials/digits/search.json": "search.json is the record of a search",
+    "train digits": "digits is a search, and train takes a file; write its best config with: ctkd-search export digits",
+    "run good": "there is no file good; did you mean good.yaml?",
+    "show trials/digits/search.json": "trials/digits/search.json is a file, and no search's name",
+    "show digit": "did you mean digits?",
+    "check DIGITS --set name=1e3": "must be text, but 1e3 without quotes is a number in YAML; put it in quotes: '1e3'",
+    "check DIGITS --set train.lr=.inf --set search={}": "train.lr must be finite and greater than 0, but got inf",
+    "check DIGITS --set seed=9007199254740992": "seed must be in [0, 9007199254740991], but got 9007199254740992",
+    "train good.yaml --seed 9007199254740992": "--seed: must be a whole number from 0 to 9007199254740991",
+    "run DIGITS --name Digits": "must differ from 'digits', which there is, in more than upper and lower case",
+    "run DIGITS --name x-final": "must not end in -final, as the registered students of final trainings do",
+    "run DIGITS --name Teachers": "--name must not be 'Teachers', which is kept for other things",
     "train DIGITS": "digits.yaml is a space; run it with: ctkd-search run",
     "train broken.yaml": "broken.yaml has 3 errors:",
     "train good.yaml --seeds 0": "--seeds: must be a whole number of at least 1, but got '0'",
@@ -146,7 +165,7 @@ MISTAKES = {
     "train images.yaml": "images/test has no class 'bee', which images/train has",
     "train broken.yaml --epochs 0": "--epochs: must be a whole number of at least 1, but got '0'",
     "ui --trials-dir elsewhere": "there is nothing in elsewhere yet; run a search first",
-    "ui --port 0": "--port: must be a whole number of at least 1, but got '0'",
+    "ui --port 0": "--port: must be a whole number from 1 to 65535, but got '0'",
     "": "the following arguments are required: COMMAND",
     "serch": "invalid choice: 'serch'",
     "export": "the following arguments are required: NAME",
@@ -385,3 +404,22 @@ def test_the_help_of_a_command_explains_each_of_its_arguments(call, command):
     arguments = [entry for entry in entries if re.match(r"-|[A-Z]+\b", entry)]
     assert len(arguments) >= 3
     assert [entry for entry in arguments if not re.search(r"(  +|\n +)\w.* \w", entry)] == []
+
+
+def test_a_large_seed_is_taken_by_check_as_by_a_search(call):
+    code, _, err = call("check", DIGITS, "--no-measure", "--set", "seed=202410150930")
+    assert (code, err) == (0, "")
+
+
+def test_the_ui_says_first_that_its_port_is_taken(call):
+    Path("trials").mkdir()
+    Path("trials/mlflow.db").touch()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, out, err = call("ui", "--port", port)
+    assert (code, out) == (2, "")
+    said = f"ctkd-search: cannot serve on port {port} of 127.0.0.1: another process listens there; choose another port"
+    assert err.startswith(said)
+    assert re.search(r", as in --port \d+\n$", err)

@@ -12,9 +12,10 @@ from space_texts import ANY_SPACE, EVERY_FORM, SEARCH, SPACES, any_space, draws,
 from ctkd_search.config import TrialConfig, plain
 from ctkd_search.distill.methods.base import LOGITS, Needs, Request, methods
 from ctkd_search.errors import UserError
+from ctkd_search.names import check_name
 from ctkd_search.pairs import Pair
 from ctkd_search.space import Budget
-from ctkd_search.space_file import check_name, read_space, space_of
+from ctkd_search.space_file import read_space, space_of
 
 pytestmark = pytest.mark.usefixtures("own_directory")
 

@@ -125,6 +125,16 @@ def test_a_key_that_replaces_a_merged_one_is_not_there_twice():
         ("51e9ab3f", "51e9ab3f"),
         ("'5e-4'", "5e-4"),
         ("1h30m", "1h30m"),
+        # YAML 1.1 would read 8, 90 and 5400 here, and 1.2 other things.
+        ("010", "010"),
+        ("1:30", "1:30"),
+        ("1:30:00.5", "1:30:00.5"),
+        ("1_000", 1000),
+        ("0x1F", 31),
+        ("0", 0),
+        ("-7", -7),
+        (".inf", float("inf")),
+        ("1.", 1.0),
         ("wrn-16-1/resnet8", "wrn-16-1/resnet8"),
     ],
 )
@@ -158,6 +168,47 @@ def test_bad_yaml_is_refused_with_its_line(text, line, fragment):
     assert message.startswith(f"f.yaml, line {line}: not valid YAML: ")
     assert fragment in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"), [("a:\n\tb: 1", "; indent with spaces, not tabs"), ("a: 1\n---\nb: 2", "; a file has one, so ")]
+)
+def test_what_to_do_about_bad_yaml_is_said(text, advice):
+    assert advice in refusal(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "kind"),
+    [
+        ("2024-01-01", "a date"),
+        ("2024-01-01 10:00:00", "a time"),
+        ("1e3", "a number"),
+        ("12", "a number"),
+        ("yes", "true or false"),
+    ],
+)
+def test_text_that_yaml_reads_as_something_else_is_to_be_put_in_quotes(written, kind):
+    wanted = f"part.note must be text, but {written} without quotes is {kind} in YAML; put it in quotes: '{written}'"
+    for document in (
+        Document("f.yaml", f"part:\n  count: 1\n  note: {written}"),
+        Document("f.yaml", "part: {count: 1}", [f"part.note={written}"]),
+    ):
+        document.section("part", Form, FALLBACK)
+        (line,) = lines_of(document)
+        assert line.endswith(wanted)
+        quoted = Document("f.yaml", "part: {count: 1}", [f"part.note='{written}'"])
+        assert quoted.section("part", Form, FALLBACK).note == written
+
+
+def test_a_truth_value_that_was_written_as_a_word_is_shown_as_it_was_written():
+    document = Document("f.yaml", "a: no\nb: false\n", ["c={d: [off]}"])
+    for place in (("a",), ("b",), ("c", "d", 0)):
+        document.fault(place, "must be kl, but got False")
+    assert [line.partition("got ")[2] for line in lines_of(document)] == [
+        "False, which YAML makes of off without quotes",
+        "False, which YAML makes of no without quotes",
+        "False",
+    ]
 
 
 @pytest.mark.parametrize("text", ["a: &a [*a]", "&a {b: *a}", "a: " + "[" * 3000], ids=["list", "mapping", "deep"])
@@ -286,8 +337,9 @@ def test_a_section_fills_its_form(text, expected):
         ("{count: null}", "count", "must be a whole number, but got None"),
         ("{count: 0}", "count", "must be at least 1, but got 0"),
         ("{count: 1, rate: 2}", "rate", "must be in [0, 1], but got 2"),
-        ("{count: 1, rate: .nan}", "rate", "must be in [0, 1], but got nan"),
-        ("{count: 1, note: 5}", "note", "must be text, but got 5"),
+        ("{count: 1, rate: .nan}", "rate", "must be finite and in [0, 1], but got nan"),
+        ("{count: 1, note: [5]}", "note", "must be text, but got [5]"),
+        ("{count: 1, rate: .inf}", "rate", "must be finite and in [0, 1], but got inf"),
         ("{count: 1, flag: 1}", "flag", "must be true or false, but got 1"),
         ("{count: 1, flag: 'yes'}", "flag", "must be true or false, but got 'yes'"),
         ("{count: 1, shares: 0.1}", "shares", "must be a list, but got 0.1"),
@@ -315,3 +367,19 @@ def test_every_fault_of_a_section_is_noted():
     document = Document("f.yaml", "part:\n  rate: 3\n  flag: 1\n  nte: x\n")
     document.section("part", Form, FALLBACK)
     assert [line.split()[2] for line in lines_of(document)] == ["part.count", "part.rate", "part.flag", "part.nte"]
+
+
+def test_a_file_that_is_no_utf8_is_refused_with_the_line_and_the_byte(tmp_path):
+    path = tmp_path / "f.yaml"
+    path.write_bytes("a: 1\nname: é\n".encode("latin-1"))
+    with pytest.raises(UserError, match="byte 0xe9 in line 2 is not UTF-8; save the file as UTF-8"):
+        read(path)
+
+
+def test_lines_may_end_as_windows_ends_them(tmp_path):
+    path = tmp_path / "f.yaml"
+    path.write_bytes(b"a: 1\r\nb:\r\n  - 2\r\n")
+    document = read(path)
+    assert document.data == {"a": 1, "b": [2]}
+    document.fault(("b", 0), "is wrong")
+    assert lines_of(document) == ["line 3: b.0 is wrong"]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _EXAMPLES = 4
 _LONGEST_CELL = 40
+# NumPy's own generator, which Optuna draws from, takes no larger seed.
+_SEEDS = 2**32
 _MODES = {
     "recorded": "recorded once and replayed to every trial",
     "live": "live, in every trial",
@@ -89,7 +91,7 @@ def _samples(space: Space) -> list[dict[str, object]]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=space.seed))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=space.seed % _SEEDS))
     methods = space.methods()
     for method in methods:
         study.enqueue_trial(space.paper_point(method))

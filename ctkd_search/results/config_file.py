@@ -15,14 +15,15 @@ from ctkd_search.distill.methods.base import make_method, methods
 from ctkd_search.errors import UserError
 from ctkd_search.metrics import ACCURACY, ALWAYS, METRICS, OBJECTIVES, ON_REQUEST, class_fault
 from ctkd_search.models.registry import Geometry
+from ctkd_search.names import name_fault
 from ctkd_search.pairs import Pair, split_pair
 from ctkd_search.paths import expanded
 from ctkd_search.results.store import SearchRecord, TrialRecord
 from ctkd_search.results.trial_configs import config_of
 from ctkd_search.searchable import PAIR
 from ctkd_search.space import Space
-from ctkd_search.space_file import name_fault, nesterov_fault, pair_fault, read_augment
-from ctkd_search.yamlfile import Document, dump, read
+from ctkd_search.space_file import nesterov_fault, pair_fault, read_augment
+from ctkd_search.yamlfile import Document, dump, read, refuse_record
 
 if TYPE_CHECKING:
     from ctkd_search.data import Splits
@@ -108,14 +109,16 @@ def read_config(path: Path) -> ConfigFile:
     """
     document = read(path)
     raw = document.data
-    if "search" in raw:
+    if "search" in raw or ("budget" in raw and "pair" not in raw):
         raise UserError(f"{path} is a space; run it with: ctkd-search run {path}")
+    refuse_record(path, document)
     document.unknown_keys((), raw, (*_SECTIONS, *_NOTES))
     for key in ("name", "pair", "epochs", "method", "dataset"):
         if key not in raw:
             document.fault((key,), "is missing")
+    before = len(document.problems)
     name = document.validated(("name",), raw.get("name", "x"), str, "x")
-    if fault := name_fault(name):
+    if len(document.problems) == before and (fault := name_fault(name)):
         document.fault(("name",), fault)
     epochs = document.validated(("epochs",), raw.get("epochs", 1), Count, 1)
     seed = document.validated(("seed",), raw.get("seed", 0), Seed, 0)

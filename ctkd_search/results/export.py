@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ctkd_search.errors import UserError
 from ctkd_search.results.formats import write_onnx, write_torch
 from ctkd_search.results.students import final_student, trial_student
 
-_WRITERS = {"onnx": (".onnx", write_onnx), "torch": (".pt2", write_torch)}
+_WRITERS = {"onnx": write_onnx, "torch": write_torch}
 
 
 def export_student(root: Path, name: str, trial: str | None, final: bool, form: str, path: Path) -> str:
@@ -29,9 +28,7 @@ def export_student(root: Path, name: str, trial: str | None, final: bool, form: 
         UserError: There is no such student, or the file cannot be written.
         WorkFailed: What was exported does not give the student's probabilities; nothing was written.
     """
-    suffix, write = _WRITERS[form]
-    if path.suffix != suffix:
-        raise UserError(f"the name of a student of --format {form} must end in {suffix}, but got {path}")
+    write = _WRITERS[form]
     kept = final_student(root, name) if final else trial_student(root, name, trial)
     write(kept.served, kept.metadata, path)
     size, channels = kept.metadata.image_size, kept.metadata.channels

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import difflib
 import json
 import math
 import shutil
@@ -274,8 +275,13 @@ class SearchFolder:
             UserError: There is no such search, or its record is broken.
         """
         if not self.exists():
-            known = ", ".join(names(self.root)) or "none yet"
-            raise UserError(f"there is no search {self.name!r} in {self.root}; there are: {known}")
+            known = names(self.root)
+            near = difflib.get_close_matches(Path(self.name).stem, known, n=1)
+            file = f"; {self.name} is a file, and no search's name" if Path(self.name).is_file() else ""
+            raise UserError(
+                f"there is no search {self.name!r} in {self.root}; there are: {', '.join(known) or 'none yet'}{file}"
+                f"{f'; did you mean {near[0]}?' if near else ''}"
+            )
         return _load(self.path / "search.json", SearchRecord)
 
     def trials(self) -> list[TrialRecord]:

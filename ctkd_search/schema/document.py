@@ -10,11 +10,12 @@ from ctkd_search.baselines import BASELINES
 from ctkd_search.config import Augment, DatasetConfig, Seed, as_schema_pattern
 from ctkd_search.conflicts import ANY, CONFLICTS
 from ctkd_search.metrics import METRICS, OBJECTIVES, ON_REQUEST
+from ctkd_search.names import NAME, TAKEN_NAMES
 from ctkd_search.plugins import REFERENCE
 from ctkd_search.schema.forms import Schema, attributes, dataclass_in, described, mapping, one_of, optional, section
 from ctkd_search.schema.parameters import pair_schema, search_schema, when_schemas
 from ctkd_search.space import Space
-from ctkd_search.space_file import NAME, SECTIONS, TAKEN_NAMES
+from ctkd_search.space_file import SECTIONS
 from ctkd_search.strategy import (
     ACCURACY,
     COSTS,

@@ -8,7 +8,8 @@ from typing import Any
 
 from ctkd_search.config import plain
 from ctkd_search.errors import UserError
-from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord, differences
+from ctkd_search.names import new_name_fault
+from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord, differences, names
 from ctkd_search.searchable import TRAINING
 from ctkd_search.space import Space
 from ctkd_search.space_file import kept_space
@@ -50,6 +51,8 @@ def earlier_search(
     if not folder.exists():
         if resume:
             folder.search()  # says which searches there are
+        if fault := new_name_fault(folder.name, names(folder.root)):
+            raise UserError(f"the name of the search {fault}; give it another with --name")
         return None
     record, trials = folder.search(), folder.trials()
     changed = differences(_binding(record.space), _binding(plain(dict(space.raw))))

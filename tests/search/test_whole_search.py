@@ -13,9 +13,11 @@ import mlflow
 import numpy as np
 import onnxruntime
 import optuna
+import psutil
 import pytest
 import torch
 import yaml
+from live import descendants
 from mlflow import MlflowClient
 
 from ctkd_search.config import DatasetConfig
@@ -356,7 +358,7 @@ def test_a_preparation_that_fails_can_be_mended_and_run_again(tmp_path):
     assert command("run", "space.yaml", "--trials", "2", "--epochs", "1", cwd=tmp_path).returncode == 0
 
 
-def test_the_ui_answers_on_this_machine_alone(finished):
+def test_the_ui_answers_on_this_machine_alone_and_ends_with_its_process(finished):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -372,6 +374,14 @@ def test_the_ui_answers_on_this_machine_alone(finished):
         assert b"<title>MLflow</title>" in page.read()
         listening = subprocess.run(["ss", "-ltn"], capture_output=True, text=True, check=False).stdout
         assert f"0.0.0.0:{port}" not in listening
+        serving = [process.pid, *descendants(process.pid)]
+        assert len(serving) <= 3, descendants(process.pid)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+        assert not [pid for pid in serving if psutil.pid_exists(pid)]
+        with socket.socket() as again:
+            again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            again.bind(("127.0.0.1", port))
     finally:
-        process.send_signal(signal.SIGINT)
+        process.kill()
         process.wait(timeout=30)

@@ -72,8 +72,7 @@ class Parameter:
         if self.kind in {"float", "int"}:
             if isinstance(value, bool) or not isinstance(value, int if self.kind == "int" else (int, float)):
                 return f"must be {'a whole number' if self.kind == 'int' else 'a number'}, but got {value!r}"
-            fits = self.range is None or value in self.range
-            return None if fits else f"must be {self.range}, but got {value!r}"
+            return self.range.fault(value) if self.range is not None else None
         if self.kind == "choice" and value not in self.choices:
             near = difflib.get_close_matches(str(value), map(str, self.choices), n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
