@@ -70,6 +70,11 @@ class Normalise(torch.nn.Module):
         return image.permute(0, 3, 1, 2)
 
 
+def joins_last(count: int, batch_size: int) -> bool:
+    """True where an epoch of so many images leaves a single one over, which joins the batch before it."""
+    return 1 < batch_size < count and count % batch_size == 1
+
+
 class Stream:
     """Augmented batches of the training images, the same in every process and on every device.
 
@@ -133,7 +138,7 @@ class Stream:
         where its maps are a single position, and elsewhere it would learn from a very noisy estimate.
         """
         count = len(self)
-        joined = 1 < batch_size < count and count % batch_size == 1
+        joined = joins_last(count, batch_size)
         stops = [*range(batch_size, count - joined, batch_size), count]
         yield from zip([0, *stops], stops, strict=False)
 

@@ -37,7 +37,9 @@ from ctkd_search.models import Geometry, build, code_of, describe
 from ctkd_search.models.network import TappedNetwork
 
 
-def teacher_runs(config: TrialConfig, data: str, device: torch.device, needs: Needs) -> dict[TeacherRun, Wanted]:
+def teacher_runs(
+    config: TrialConfig, data: str, device: torch.device, needs: Needs, images: int = 0
+) -> dict[TeacherRun, Wanted]:
     """The teacher trainings that trials like a config's need before they begin.
 
     Args:
@@ -45,18 +47,19 @@ def teacher_runs(config: TrialConfig, data: str, device: torch.device, needs: Ne
         data: Fingerprint of the training images.
         device: Where the teachers are trained.
         needs: What any of the trials needs.
+        images: How many training images there are; see `scratch_run`.
 
     Returns:
         For each training, what is kept of it beside its last weights.
     """
     runs: dict[TeacherRun, Wanted] = {}
-    own = expert_run(config, data, device)
+    own = expert_run(config, data, device, images)
     if needs.any_expert and own is not None:
         anchors = {anchor_epoch(share, own.epochs) for share in needs.anchors}
         # At the end of its training an anchor is the expert itself, which is kept in any case.
         runs[own] = Wanted(anchors=tuple(sorted(anchors - {own.epochs})))
     if needs.scratch and config.teachers.mode != "live":
-        scratch = scratch_run(config, data, device)
+        scratch = scratch_run(config, data, device, images)
         runs[scratch] = runs.get(scratch, Wanted()) | Wanted(config.teachers.storage)
     return runs
 
@@ -89,7 +92,7 @@ def load_expert(
         UserError: The user's own checkpoint is broken or belongs to another network, or has no anchors.
     """
     own = config.teachers.expert.checkpoint_of(config.teacher)
-    run = expert_run(config, splits.fingerprint, device)
+    run = expert_run(config, splits.fingerprint, device, len(splits.train))
     if run is None:
         if anchor is not None:
             raise UserError(
@@ -181,7 +184,8 @@ def _teachers(
     experts: Experts,
     limit: int,
 ) -> Teachers:
-    run = scratch_run(config, splits.fingerprint, stream.device) if needs.scratch else None
+    count = len(splits.train)
+    run = scratch_run(config, splits.fingerprint, stream.device, count) if needs.scratch else None
     if config.teachers.mode == "live":
         scratch = start_teacher(run, splits, stream.device) if run else None
         if needs.expert:
@@ -234,7 +238,7 @@ class Experts:
             )
         self.anchors = anchors
         self._asked = asked
-        self._run = expert_run(config, splits.fingerprint, device)
+        self._run = expert_run(config, splits.fingerprint, device, len(splits.train))
         self._loaded: tuple[int | None, Expert] | None = None
 
     def _anchor(self, epoch: int) -> int | None:

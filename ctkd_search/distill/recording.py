@@ -20,7 +20,7 @@ import torch
 from ctkd_search.config import Augment, Recipe, TrialConfig
 from ctkd_search.data.file_stream import stream_of
 from ctkd_search.data.registry import Splits
-from ctkd_search.data.stream import STREAM_VERSION, Normalise, Stream, derived_seed
+from ctkd_search.data.stream import STREAM_VERSION, Normalise, Stream, derived_seed, joins_last
 from ctkd_search.distill.cache import TeacherCache, content_hash
 from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.evaluation import evaluate
@@ -48,6 +48,7 @@ class TeacherRun:
         augment: How that stream varies the images.
         data: Fingerprint of the training images.
         code: What determines the network beside its name, where it is made elsewhere.
+        joined: Whether a single image that an epoch leaves over joins the batch before it.
     """
 
     architecture: str
@@ -58,6 +59,7 @@ class TeacherRun:
     augment: Augment
     data: str
     code: str | None = None
+    joined: bool = False
 
     @property
     def shelf(self) -> str:
@@ -66,9 +68,14 @@ class TeacherRun:
         return f"{_TEACHER}-{content_hash(described)}"
 
     def content(self) -> dict[str, Any]:
-        """All of it as plain values; of a network of this package's own, there is no code to tell."""
-        values = dataclasses.asdict(self)
-        return values if self.code is not None else {key: values[key] for key in values if key != "code"}
+        """All of it as plain values; of a network of this package's own, there is no code to tell.
+
+        Nor of batches that are all of one size or end with a smaller one: earlier versions made the same.
+        """
+        left_out = {"code"} if self.code is None else set()
+        if not self.joined:
+            left_out.add("joined")
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in left_out}
 
     def expert(self) -> str:
         """The record of its last weights."""
@@ -129,8 +136,15 @@ class Preparation:
     owner: str | None = None
 
 
-def scratch_run(config: TrialConfig, data: str, device: torch.device) -> TeacherRun:
-    """The training that gives a config's scratch teacher, and its expert too unless the config says otherwise."""
+def scratch_run(config: TrialConfig, data: str, device: torch.device, images: int = 0) -> TeacherRun:
+    """The training that gives a config's scratch teacher, and its expert too unless the config says otherwise.
+
+    Args:
+        config: The config.
+        data: Fingerprint of the training images.
+        device: Where the teacher is trained.
+        images: How many training images there are; 0 where none is left over in any case.
+    """
     recipe = config.teachers.recipe
     return TeacherRun(
         architecture=config.teacher,
@@ -141,14 +155,15 @@ def scratch_run(config: TrialConfig, data: str, device: torch.device) -> Teacher
         augment=config.augment,
         data=data,
         code=code_of(config.teacher),
+        joined=joins_last(images, recipe.batch_size),
     )
 
 
-def expert_run(config: TrialConfig, data: str, device: torch.device) -> TeacherRun | None:
-    """The training whose last weights are a config's expert; None if the user brings the expert."""
+def expert_run(config: TrialConfig, data: str, device: torch.device, images: int = 0) -> TeacherRun | None:
+    """The training whose last weights are a config's expert; None if the user brings the expert. See `scratch_run`."""
     if config.teachers.expert.checkpoint_of(config.teacher):
         return None
-    run = scratch_run(config, data, device)
+    run = scratch_run(config, data, device, images)
     seed = config.teachers.expert.seed
     if seed is None:
         return run

@@ -98,9 +98,9 @@ def prepare_teachers(
                 own[name] = evaluate(expert.network, splits.validation, normalise, torch.device("cpu"))["accuracy"]
                 note = " (it may have been trained on images that are held out for validation)"
             say(f"expert {name}: {checkpoint}{note}")
-        for run, wanted in teacher_runs(config, splits.fingerprint, device, need.needs).items():
+        for run, wanted in teacher_runs(config, splits.fingerprint, device, need.needs, len(splits.train)).items():
             runs[run] = runs.get(run, Wanted()) | wanted
-        expert_training = expert_run(config, splits.fingerprint, device)
+        expert_training = expert_run(config, splits.fingerprint, device, len(splits.train))
         if expert_training is not None and need.needs.any_expert:
             trained_experts.setdefault(name, expert_training)
     missing = {run: wanted for run, wanted in runs.items() if not is_prepared(run, cache, wanted)}
@@ -151,7 +151,9 @@ def seconds_of_teachers(needs: Sequence[Need], splits: Splits, teachers: Path, s
     """
     cache, device = TeacherCache(teachers), torch.device(share.device)
     runs = dict.fromkeys(
-        run for need in needs for run in teacher_runs(need.config, splits.fingerprint, device, need.needs)
+        run
+        for need in needs
+        for run in teacher_runs(need.config, splits.fingerprint, device, need.needs, len(splits.train))
     )
     return sum(sum(cache.shelves.seconds(run.shelf).values()) for run in runs)
 

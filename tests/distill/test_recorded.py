@@ -315,6 +315,16 @@ def test_whatever_determines_a_teacher_is_part_of_its_name(what, splits):
     assert scratch_run(BASE, "other images", CPU).shelf != scratch_run(BASE, splits.fingerprint, CPU).shelf
 
 
+@pytest.mark.parametrize(("images", "joined"), [(0, False), (128, False), (129, True), (130, False), (257, True)])
+def test_a_single_last_image_that_joins_a_batch_is_part_of_a_teachers_name(images, joined):
+    recipe = dataclasses.replace(TEACHER_RECIPE, batch_size=128)
+    config = dataclasses.replace(BASE, teachers=dataclasses.replace(BASE.teachers, recipe=recipe))
+    before, needs = scratch_run(config, "data", CPU).shelf, Needs(scratch=True, network=True)
+    assert (scratch_run(config, "data", CPU, images).shelf != before) is joined
+    assert (expert_run(config, "data", CPU, images).shelf != before) is joined
+    assert all((run.shelf != before) is joined for run in teacher_runs(config, "data", CPU, needs, images))
+
+
 def test_nothing_of_the_student_is_part_of_a_teachers_name(splits):
     other = dataclasses.replace(varied(64, step_loss="mse", alpha=3.0, attention_layers=(2,)), student="wrn-10-1")
     assert scratch_run(other, splits.fingerprint, CPU) == scratch_run(BASE, splits.fingerprint, CPU)

@@ -244,3 +244,17 @@ def test_shelves_of_our_own_families_keep_their_names():
     foreign = TeacherRun("timm/resnet10t", Recipe(), 3, 0, 0, Augment(), "data", code="timm 1")
     assert foreign.content()["code"] == "timm 1"
     assert foreign.shelf != TeacherRun("timm/resnet10t", Recipe(), 3, 0, 0, Augment(), "data", code="timm 2").shelf
+
+
+def test_a_shelf_keeps_its_name_unless_a_single_last_image_joins_the_batch_before():
+    import dataclasses
+
+    from ctkd_search.config import Augment, Recipe
+
+    recipe = dataclasses.replace(Recipe(), precision="float32", batch_size=128)
+    run = TeacherRun("wrn-16-1", recipe, 3, 0, 0, Augment(), "data")
+    # As the versions before named them.
+    assert run.shelf == "teacher-b7e397bad4e7197d2ca170e8"
+    assert dataclasses.replace(run, code="timm 1").shelf == "teacher-54158d126a900996d7aef2ad"
+    assert dataclasses.replace(run, joined=True).shelf != run.shelf
+    assert dataclasses.replace(run, joined=True).content()["joined"] is True

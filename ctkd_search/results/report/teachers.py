@@ -52,13 +52,15 @@ class KeptTeachers:
     def _kept(self, run: TeacherRun, config: TrialConfig) -> TeacherRun | None:
         free = config.teachers.recipe.precision == "auto"
         precisions: tuple[Precision, ...] = ("float32", "bfloat16")
-        # This machine's own first.
+        # This machine's own first. How many images there were is not noted: either batching may be the search's.
         for precision in sorted(precisions, key=lambda name: name != run.recipe.precision):
             if precision != run.recipe.precision and not free:
                 continue
-            found = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, precision=precision))
-            if found.expert() in self.cache:
-                return found
+            for joined in (True, False):
+                recipe = dataclasses.replace(run.recipe, precision=precision)
+                found = dataclasses.replace(run, recipe=recipe, joined=joined)
+                if found.expert() in self.cache:
+                    return found
         return None
 
 
