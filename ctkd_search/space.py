@@ -106,8 +106,9 @@ class Resources:
         trials_per_gpu: Trials that share a GPU, or ``auto`` to choose by the memory that a trial is seen to take.
         cpus_per_trial: CPU cores, and threads. Left out, the cores are shared out, `OMP_NUM_THREADS` at most to a trial
         concurrent_trials: Trials at once.
-        retries: How often a trial that raised, or whose process died, goes on from its last epoch before it is given
-            up.
+        retries: How often a trial goes on from its last epoch, before it is given up, where the machine failed it: its
+            process died, memory ran out, CUDA failed or a file could not be read. What the training itself raises comes
+            again and is not retried.
         address: A running Ray cluster to join; left out, Ray starts on this machine.
     """
 
