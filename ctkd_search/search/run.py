@@ -188,9 +188,12 @@ def _write_up(session: Session, record: SearchRecord, splits: data.Splits) -> st
     tracker = session.tracker
     try:
         page = write_report(session.trials_dir, record.name, splits=splits, say=session.say)
-        tracker.mlflow.client.log_artifacts(tracker.parent_id, str(page.parent), "report")
-    except Exception as error:  # of the disk, of a drawing, or of MLflow
+    except Exception as error:  # of the disk, or of a drawing
         return f"no report ({first_line(error)}); try again with: ctkd-search report {record.name}"
+    try:
+        tracker.mlflow.client.log_artifacts(tracker.parent_id, str(page.parent), "report")
+    except Exception as error:  # whatever MLflow, its server or its store raises
+        return f"report: {page}, which MLflow does not have ({first_line(error)})"
     return f"report: {page}"
 
 
