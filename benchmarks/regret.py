@@ -40,7 +40,7 @@ from common import header
 from curves import FILE, Table, grid_space, read_table
 from ray.tune.result import TRAINING_ITERATION
 
-from ctkd_search.results.standing import Estimate, estimate
+from ctkd_search.results.intervals import Estimate, estimate
 from ctkd_search.results.store import DIVERGED, FINISHED, RUNNING, STOPPED, TrialRecord, best
 from ctkd_search.search.scheduler import Ladders
 from ctkd_search.search.study import STATES, Study

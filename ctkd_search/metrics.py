@@ -51,6 +51,14 @@ class Metric:
         """What differences are counted in."""
         return "points" if self.unit == "%" else self.unit
 
+    def resolution(self, images: int | None) -> float:
+        """By how much one image more or less changes a value: for a share of N images, 1 / N; a loss has no steps.
+
+        Args:
+            images: How many images it is measured on; None where that is not known.
+        """
+        return 1 / images if images and self.unit == "%" else 0.0
+
     def show(self, value: float | None) -> str:
         """A value with its unit; a dash where there is none."""
         if value is None or math.isnan(value):

@@ -16,6 +16,7 @@ from ctkd_search.distill.engine import drawing
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.step import StudentStep
 from ctkd_search.distill.teachers import Teachers
+from ctkd_search.distill.weights import all_finite
 from ctkd_search.metrics import RECORDING_SECONDS, WAITING_SECONDS
 from ctkd_search.models.network import TappedNetwork
 
@@ -80,6 +81,9 @@ class Trainer:
         # The one place in an epoch where the host waits for the device.
         totals = torch.stack([total.double() for total in sums.values()]).tolist()
         means = {name: total / seen for name, total in zip(sums, totals, strict=True)}
+        if not all_finite(self.student):
+            # The losses were computed before the last step, which may have broken what they do not show.
+            means["loss"] = math.nan
         trained = time.perf_counter()
         self.epoch += 1
         spent = self.teachers.spent()
@@ -88,6 +92,7 @@ class Trainer:
         if len(self.validation):
             measured = evaluate(self.student, self.validation, self.normalise, self.device, self.metrics)
             metrics |= {f"validation_{name}": value for name, value in measured.items()}
+            metrics["validation_images"] = len(self.validation)
         metrics["seconds"] = time.perf_counter() - started
         return metrics
 
@@ -110,5 +115,5 @@ class Trainer:
 
 
 def diverged(metrics: dict[str, float]) -> bool:
-    """Whether an epoch's loss, on training or on validation images, is no longer a finite number."""
+    """Whether an epoch's loss is no longer a finite number; it is none where a weight of the student is none."""
     return not all(math.isfinite(metrics.get(name, 0.0)) for name in ("loss", "validation_loss"))

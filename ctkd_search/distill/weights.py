@@ -59,3 +59,9 @@ def put_weights(network: torch.nn.Module, weights: Mapping[str, torch.Tensor], s
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise UserError(f"the weights in {source} do not fit the network: {'; '.join(wrong[:3])}{more}")
     network.load_state_dict(dict(weights))
+
+
+def all_finite(network: torch.nn.Module) -> bool:
+    """Returns whether every weight and every running statistic of a network is a finite number."""
+    kept = [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]
+    return bool(torch.stack([tensor.isfinite().all() for tensor in kept]).all()) if kept else True

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ctkd_search.results.standing import Confirmed, Estimate, confirmed, gap_to, winner
+from ctkd_search.results.intervals import Estimate
+from ctkd_search.results.standing import Confirmed, confirmed, gap_to, winner
 from ctkd_search.results.store import FINISHED, TrialRecord
 
 
@@ -61,7 +62,7 @@ def _standing(name: str, trials: Sequence[TrialRecord], leader: TrialRecord | No
     return MethodStanding(
         method=name,
         best=best,
-        mean=next((config for config in confirmed(own) if config.trial is best), None),
+        mean=next((config for config in confirmed(trials) if config.trial is best), None),
         gap=gap_to(trials, leader, best) if comparable and leader and best else None,
         trials=len(explored),
         epochs=sum(len(trial.epochs) for trial in explored),

@@ -19,10 +19,11 @@ from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.files import atomic, write_text
 from ctkd_search.metrics import ALWAYS, METRICS, Metric
 from ctkd_search.results.final_plan import FinalPlan
+from ctkd_search.results.intervals import Estimate, Family, estimate
 from ctkd_search.results.leaderboard import plain_table, points, spread
 from ctkd_search.results.served import ServedStudent
-from ctkd_search.results.standing import Estimate, estimate, paired_difference, verdict
-from ctkd_search.results.store import FINISHED, TrialRecord
+from ctkd_search.results.standing import verdict
+from ctkd_search.results.store import DIVERGED, FINISHED, TrialRecord
 from ctkd_search.versions import versions
 
 if TYPE_CHECKING:
@@ -59,7 +60,12 @@ def measure_on_test(
     for trial in untested:
         served = student_of(trial)
         measured = evaluate(served.student, images, served.normalise, torch.device("cpu"), config.metrics)
-        trial.test = {**measured, "images": len(images)}
+        if math.isfinite(measured["loss"]):
+            trial.test = {**measured, "images": len(images)}
+        else:
+            # Where outputs are not numbers, an accuracy is the share of the first class.
+            trial.status = DIVERGED
+            trial.reason = "the student's outputs on the test images are not finite numbers"
         keep(trial)
 
 
@@ -107,11 +113,11 @@ class Line:
     def estimate(self, metric: Metric) -> Estimate | None:
         """Mean over the seeds; None if no student was trained to the end."""
         values = self.values(metric)
-        return estimate(list(values.values())) if values else None
+        return estimate(list(values.values()), self.resolution(metric)) if values else None
 
-    def minus(self, other: Line, metric: Metric) -> Estimate | None:
-        """By how much it exceeds another, seed by seed; None if they have no seed in common."""
-        return paired_difference(self.values(metric), other.values(metric))
+    def resolution(self, metric: Metric) -> float:
+        """What a value is a multiple of."""
+        return metric.resolution(next((trial.test["images"] for trial in self.tested if trial.test), None))
 
     @property
     def lost(self) -> list[TrialRecord]:
@@ -126,6 +132,23 @@ def lines(trials: Sequence[TrialRecord]) -> list[Line]:
         Line(name or CONFIG, tuple(trial for trial in trials if trial.baseline == name))
         for name in sorted(names, key=lambda name: name is not None)
     ]
+
+
+def ahead_of(found: Sequence[Line], line: Line, metric: Metric) -> Estimate | None:
+    """By how much the config exceeds a baseline, seed by seed; None if they have no seed in common.
+
+    Args:
+        found: The config, and every baseline that it is compared with: the intervals hold together for all of them.
+        line: The baseline.
+        metric: What is compared.
+    """
+    family = Family(
+        {one.name: values for one in found if (values := one.values(metric))},
+        max(one.resolution(metric) for one in found),
+    )
+    if not {CONFIG, line.name} <= family.values.keys():
+        return None
+    return family.difference(CONFIG, line.name, 1, len(family.values) - 1)
 
 
 def headline(line: Line) -> list[str]:
@@ -151,19 +174,19 @@ def tables(found: Sequence[Line]) -> list[Table]:
 
 def _table(found: Sequence[Line], metric: Metric) -> Table:
     right = (f"test {metric.label}", "95 % interval", "deviation", "n", "config minus baseline")
-    title = f"final training (test {metric.label} over the seeds)"
+    title = f"final training (test {metric.label} over the seeds; the differences hold together in 95 % of cases)"
     shown = plain_table("", *right, "", title=title, right=right)
     for line in found:
         config = line is found[0]
-        shown.add_row(line.name, *_cells(found[0], line, metric), _lost(line), style="bold" if config else None)
+        shown.add_row(line.name, *_cells(found, line, metric), _lost(line), style="bold" if config else None)
     return shown
 
 
-def _cells(config: Line, line: Line, metric: Metric) -> list[str]:
+def _cells(found: Sequence[Line], line: Line, metric: Metric) -> list[str]:
     """Mean, interval, deviation, how many seeds, and by how much the config exceeds it."""
     known = line.estimate(metric)
     cells = spread(known, metric) if known else ("-", "", "", "0")
-    return [*cells, points(None if line is config else config.minus(line, metric), metric)]
+    return [*cells, points(None if line is found[0] else ahead_of(found, line, metric), metric)]
 
 
 def final_evidence(plan: FinalPlan, found: Sequence[Line], chosen: TrialRecord) -> list[str]:
@@ -181,7 +204,7 @@ def final_evidence(plan: FinalPlan, found: Sequence[Line], chosen: TrialRecord) 
                 "|---|---|---|---|---|",
             ]
             for line in found:
-                mean, interval, _, count, gap = _cells(found[0], line, metric)
+                mean, interval, _, count, gap = _cells(found, line, metric)
                 rows.append(f"| {line.name} | {mean} | {interval} | {count} | {gap} |")
             shown.append("\n".join(rows))
     if said := sentences(plan, found):
@@ -193,7 +216,7 @@ def sentences(plan: FinalPlan, found: Sequence[Line]) -> list[str]:
     """What can be told from the tables, and what not: by what the config was chosen for."""
     config, *baselines = found
     said = [
-        verdict(CONFIG, line.name, config.minus(line, config.judge), config.judge)
+        verdict(CONFIG, line.name, ahead_of(found, line, config.judge), config.judge)
         for line in baselines
         if line.tested and config.tested
     ]
@@ -252,7 +275,9 @@ def result(plan: FinalPlan, config: TrialConfig, found: Sequence[Line], images: 
             line.name: {
                 **_estimated(line),
                 "seeds": _by_seed(line),
-                "config_minus_baseline": {metric.name: _plain(first.minus(line, metric)) for metric in first.metrics},
+                "config_minus_baseline": {
+                    metric.name: _plain(ahead_of(found, line, metric)) for metric in first.metrics
+                },
             }
             for line in found[1:]
         },
@@ -301,7 +326,7 @@ def parent_metrics(found: Sequence[Line]) -> dict[str, float]:
         estimated = _estimated(line)
         metrics |= {f"{key}.{line.name}": value for key, value in estimated.items()}
         for metric in first.metrics:
-            gap = _plain(first.minus(line, metric)) or {}
+            gap = _plain(ahead_of(found, line, metric)) or {}
             name = f"test_{metric.name}_minus_{line.name}"
             metrics |= {name: gap.get("mean"), f"{name}_half_width": gap.get("half_width")}
     return {name: value for name, value in metrics.items() if value is not None}

@@ -10,8 +10,9 @@ from ctkd_search.distributions import show
 from ctkd_search.metrics import ACCURACY, OBJECTIVES, Metric, measured
 from ctkd_search.pairs import split_pair
 from ctkd_search.results.by_method import MethodStanding, by_method
+from ctkd_search.results.intervals import Estimate
 from ctkd_search.results.pareto import front
-from ctkd_search.results.standing import Confirmed, Estimate, confirmed, gap_to, over_methods, verdicts, winner
+from ctkd_search.results.standing import Confirmed, confirmed, gap_to, over_methods, verdicts, winner
 from ctkd_search.results.store import FINISHED, SearchRecord, TrialRecord, contenders, ranked
 from ctkd_search.space import Space
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+# What intervals beside several differences promise; a verdict is said where one excludes 0.
+TOGETHER = "the differences hold together in 95 % of searches"
 # What a table says of a method; all but its name are numbers.
 METHOD_HEADS = (
     *("method", "#", "its best", "mean", "95 % interval", "deviation", "n", "against the winner"),
@@ -98,7 +101,7 @@ def print_leaderboard(
         console.print(_baselines(baselines, trials, leader, space.strategy.judge))
     again = confirmed(trials)
     if again:
-        console.print(_confirmed(again, leader, space.strategy.judge))
+        console.print(_confirmed(again, trials, leader, space.strategy.judge))
         for sentence in verdicts(trials):
             console.print(sentence, highlight=False, soft_wrap=True)
 
@@ -206,9 +209,11 @@ def _baselines(
     return table
 
 
-def _confirmed(configs: Sequence[Confirmed], leader: TrialRecord | None, judge: Metric) -> Table:
+def _confirmed(
+    configs: Sequence[Confirmed], trials: Sequence[TrialRecord], leader: TrialRecord | None, judge: Metric
+) -> Table:
     right = ("#", "mean", "95 % interval", "deviation", "n", "against the winner")
-    title = f"confirmed with fresh seeds (validation {judge.label})"
+    title = f"confirmed with fresh seeds (validation {judge.label}; {TOGETHER})"
     table = plain_table(
         "#", "mean", "95 % interval", "deviation", "n", "against the winner", "what", title=title, right=right
     )
@@ -216,7 +221,7 @@ def _confirmed(configs: Sequence[Confirmed], leader: TrialRecord | None, judge: 
     several = over_methods(configs)
     for config in configs:
         found = config.estimate
-        gap = config.difference(first) if first and config is not first else None
+        gap = gap_to(trials, first.trial, config.trial) if first and config is not first else None
         table.add_row(
             str(config.trial.number),
             *spread(found, judge),

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ctkd_search.data.stream import Normalise
+from ctkd_search.distill.weights import all_finite
+from ctkd_search.errors import UserError
 from ctkd_search.models import Geometry, build
 from ctkd_search.models.network import TappedNetwork
 from ctkd_search.versions import versions
@@ -76,7 +78,16 @@ class ServedStudent(nn.Module):
 
 
 def load_student(architecture: str, geometry: Geometry, weights: Mapping[str, Any]) -> TappedNetwork:
-    """A student with trained weights."""
+    """A student with trained weights.
+
+    Raises:
+        UserError: A weight is not a finite number, so that every output would be none either.
+    """
     student = build(architecture, geometry, seed=0, published=False)
     student.load_state_dict(dict(weights))
+    if not all_finite(student):
+        raise UserError(
+            f"the weights of this {architecture} must be finite numbers, but some are not: its training diverged; "
+            "train it again with a lower train.lr"
+        )
     return student

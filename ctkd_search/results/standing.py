@@ -2,53 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ctkd_search.errors import UserError
 from ctkd_search.metrics import ACCURACY, Metric
+from ctkd_search.results.intervals import Estimate, Family, estimate
 from ctkd_search.results.store import FINISHED, STOPPED, TrialRecord, best
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean, and how well it is known.
-
-    Attributes:
-        mean: Mean of the values.
-        deviation: Standard deviation of the values, with n - 1; NaN for one value.
-        n: How many values.
-        half_width: Half of the 95 % interval of the mean, by Student's t with n - 1 degrees of freedom; infinite for
-            one value.
-    """
-
-    mean: float
-    deviation: float
-    n: int
-    half_width: float
-
-    def excludes(self, value: float) -> bool:
-        """Whether the interval leaves a value out."""
-        return abs(self.mean - value) > self.half_width
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of some independent values, with its 95 % interval."""
-    mean = statistics.fmean(values)
-    if len(values) < 2:
-        return Estimate(mean, math.nan, len(values), math.inf)
-    from scipy.special import stdtrit
-
-    deviation = statistics.stdev(values)
-    return Estimate(mean, deviation, len(values), stdtrit(len(values) - 1, 0.975) * deviation / math.sqrt(len(values)))
-
-
-def paired_difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Estimate | None:
-    """By how much our values exceed theirs, seed by seed, from the seeds that both have; None if there are none."""
-    both = sorted(ours.keys() & theirs.keys())
-    return estimate([ours[seed] - theirs[seed] for seed in both]) if both else None
 
 
 @dataclass(frozen=True)
@@ -58,40 +20,52 @@ class Confirmed:
     Attributes:
         trial: The trial that it confirms. What it reached itself does not count, because it was chosen for it.
         values: What each repetition that finished reached, of what they are judged by, by seed.
+        resolution: What a value is a multiple of.
+        picked_from: Among how many confirmed configs the winner was picked; 1 for all but the winner.
     """
 
     trial: TrialRecord
     values: Mapping[int, float]
+    resolution: float = 0.0
+    picked_from: int = 1
 
     @property
     def estimate(self) -> Estimate:
-        """Mean over the seeds."""
-        return estimate(list(self.values.values()))
-
-    def difference(self, other: Confirmed) -> Estimate | None:
-        """By how much it exceeds another, from the seeds that both have: each pairs two runs of one stream."""
-        return paired_difference(self.values, other.values)
+        """Mean over the seeds; the winner's interval allows for its being the best of several."""
+        return estimate(list(self.values.values()), self.resolution, self.picked_from)
 
 
 def confirmed(trials: Sequence[TrialRecord]) -> list[Confirmed]:
     """The confirmed configs and baselines, best mean first."""
     found: dict[int, dict[int, float]] = {}
+    images = [trial.images for trial in trials if trial.repeats is not None and trial.images]
     for trial in trials:
-        if trial.repeats is not None and trial.status == FINISHED and trial.value is not None:
-            found.setdefault(trial.repeats, {})[trial.seed] = trial.value
+        if trial.repeats is not None and trial.status == FINISHED and math.isfinite(trial.score):
+            found.setdefault(trial.repeats, {})[trial.seed] = trial.metric.sign * trial.score
     by_number = {trial.number: trial for trial in trials}
-    configs = [Confirmed(by_number[number], values) for number, values in found.items() if number in by_number]
-    return sorted(configs, key=lambda config: (-config.trial.metric.sign * config.estimate.mean, config.trial.number))
+    configs = [
+        Confirmed(by_number[number], values, by_number[number].metric.resolution(min(images, default=None)))
+        for number, values in found.items()
+        if number in by_number
+    ]
+    configs.sort(key=lambda config: (-config.trial.metric.sign * config.estimate.mean, config.trial.number))
+    chosen = _best_confirmed(configs)
+    several = sum(config.trial.explores for config in configs)
+    return [dataclasses.replace(config, picked_from=several) if config is chosen else config for config in configs]
+
+
+def _best_confirmed(configs: Sequence[Confirmed]) -> Confirmed | None:
+    """The searched config with the best mean, of configs that are sorted by it."""
+    searched = [config for config in configs if config.trial.explores]
+    # A config some of whose repetitions failed is not judged by the luckier rest.
+    most = max((len(config.values) for config in searched), default=0)
+    return next((config for config in searched if len(config.values) == most), None)
 
 
 def winner(trials: Sequence[TrialRecord]) -> TrialRecord | None:
     """The searched config with the best confirmed mean; before any is confirmed, the best trial."""
-    searched = [config for config in confirmed(trials) if config.trial.explores]
-    if not searched:
-        return best(trials)
-    # A config some of whose repetitions failed is not judged by the luckier rest.
-    most = max(len(config.values) for config in searched)
-    return next(config.trial for config in searched if len(config.values) == most)
+    chosen = _best_confirmed(confirmed(trials))
+    return chosen.trial if chosen else best(trials)
 
 
 @dataclass(frozen=True)
@@ -154,7 +128,9 @@ def verdicts(trials: Sequence[TrialRecord]) -> list[str]:
     second = next((config for config in others if config.trial.explores), None)
     baseline = next((config for config in others if not config.trial.explores), None)
     return [
-        verdict(_called(first.trial), _called(other.trial), first.difference(other), first.trial.metric)
+        verdict(
+            _called(first.trial), _called(other.trial), gap_to(trials, other.trial, first.trial), first.trial.metric
+        )
         for other in (second, baseline)
         if other is not None
     ]
@@ -176,6 +152,8 @@ def verdict(one: str, two: str, gap: Estimate | None, metric: Metric = ACCURACY)
         apart = f"{metric.label} {apart}"
     if gap.n == 1:
         return f"{one} and {two} cannot be told apart by one seed alone ({apart})"
+    if math.isinf(gap.half_width):
+        return f"{one} and {two} cannot be told apart ({apart} with every one of {gap.n} seeds: no spread was seen)"
     apart += f", 95 % interval ±{metric.number(gap.half_width)}, n = {gap.n} seeds"
     if not gap.excludes(0.0):
         return f"{one} and {two} cannot be told apart ({apart})"
@@ -191,10 +169,21 @@ def gap_to(trials: Sequence[TrialRecord], leader: TrialRecord, other: TrialRecor
 
     Judged by the seeds in which both were confirmed; where there are none, by what they reached themselves.
     """
-    by_number = {config.trial.number: config for config in confirmed(trials)}
-    ours, theirs = by_number.get(other.number), by_number.get(leader.number)
-    if ours and theirs:
-        return ours.difference(theirs)
+    configs = confirmed(trials)
+    there = {config.trial.number for config in configs}
+    if {other.number, leader.number} <= there:
+        return _between(configs, other.number, leader.number)
     if other.value is None or leader.value is None:
         return None
     return estimate([other.value - leader.value])
+
+
+def _between(configs: Sequence[Confirmed], one: int, two: int) -> Estimate | None:
+    """By how much a confirmed config exceeds another, with an interval that holds together with all that are shown."""
+    family = Family({config.trial.number: config.values for config in configs}, configs[0].resolution)
+    chosen = _best_confirmed(configs)
+    searched = sum(config.trial.explores for config in configs)
+    if chosen is not None and chosen.trial.number in (one, two):
+        return family.difference(one, two, searched, len(configs) - searched)
+    # Of two that may have been picked for any reason, by all pairs.
+    return family.difference(one, two, len(configs), 0)

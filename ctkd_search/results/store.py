@@ -116,10 +116,15 @@ class TrialRecord:
         return self.epochs[-1].get(metric.key) if self.epochs else None
 
     @property
+    def images(self) -> int | None:
+        """How many validation images it was measured on; None in records of earlier versions, which do not say."""
+        return self.epochs[-1].get("validation_images") if self.epochs else None
+
+    @property
     def score(self) -> float:
-        """The same so that more is better; below every real one where there is none."""
+        """The same so that more is better; below every real one where there is none, or none that is finite."""
         value = self.value
-        return -math.inf if value is None or math.isnan(value) else self.metric.sign * value
+        return self.metric.sign * value if value is not None and math.isfinite(value) else -math.inf
 
     @property
     def reached(self) -> str:

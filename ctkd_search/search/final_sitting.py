@@ -83,10 +83,8 @@ class FinalSitting(Sitting):
         """Keeps the student, and tests every one."""
         trials = sorted(self.records.values(), key=lambda trial: trial.number)
         chosen = first_student(trials)
-        if chosen is not None:
-            # Before anything else can go wrong: the test images may be broken, and MLflow away.
-            student = kept_student(self.folder, chosen, self.splits)
-            keep_student(self.folder.path / STUDENT_FILE, student, self.plan.config.student, self.splits)
+        # Before anything else can go wrong: the test images may be broken, and MLflow away.
+        self._keep_student(chosen)
 
         def keep(trial: TrialRecord) -> None:
             self.folder.write_trial(trial)
@@ -99,3 +97,14 @@ class FinalSitting(Sitting):
             keep,
             self.session.say,
         )
+        if first_student(trials) is not chosen:  # its outputs on the test images were no numbers
+            self._keep_student(first_student(trials))
+
+    def _keep_student(self, chosen: TrialRecord | None) -> None:
+        """Writes the student of a training into the folder, or leaves none there."""
+        path = self.folder.path / STUDENT_FILE
+        if chosen is None:
+            path.unlink(missing_ok=True)
+            return
+        student = kept_student(self.folder, chosen, self.splits)
+        keep_student(path, student, self.plan.config.student, self.splits)

@@ -16,8 +16,9 @@ from ctkd_search.metrics import Metric
 from ctkd_search.models import Geometry, build
 from ctkd_search.models.cost import multiply_adds, parameters
 from ctkd_search.pairs import split_pair
+from ctkd_search.results.intervals import Estimate
 from ctkd_search.results.leaderboard import amount, cell, measured_of, percent, points
-from ctkd_search.results.standing import Confirmed, Estimate, confirmed, gap_to, verdicts, winner
+from ctkd_search.results.standing import Confirmed, confirmed, gap_to, verdicts, winner
 from ctkd_search.results.store import FINISHED, SearchRecord, TrialRecord, ranked
 from ctkd_search.space import Space
 

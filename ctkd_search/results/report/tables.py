@@ -10,6 +10,7 @@ from ctkd_search.metrics import OBJECTIVES
 from ctkd_search.results.by_method import by_method
 from ctkd_search.results.leaderboard import (
     METHOD_HEADS,
+    TOGETHER,
     ValueColumns,
     amount,
     heading,
@@ -66,7 +67,7 @@ def confirmed_table(standing: Standing) -> Table | None:
     rows = []
     for config in configs:
         found = config.estimate
-        gap = config.difference(first) if first and config is not first else None
+        gap = gap_to(standing.trials, first.trial, config.trial) if first and config is not first else None
         role = "winner" if config is first else "baseline" if config.trial.baseline else ""
         alone = "winner" if config is first else "trial"
         what = config.trial.baseline or (config.trial.method if several else alone)
@@ -85,7 +86,7 @@ def confirmed_table(standing: Standing) -> Table | None:
     heads = ["#", "what", "pair", "mean", "95 % interval", "deviation", "n", "against the winner"]
     caption = (
         f"Validation {judge.label} with fresh seeds, best mean first; differences in {judge.difference_unit}, paired "
-        "by seed."
+        f"by seed; {TOGETHER}."
     )
     return Table(caption, heads, rows, {0, 3, 4, 5, 6, 7})
 
