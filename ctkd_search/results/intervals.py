@@ -176,6 +176,11 @@ class Family:
         ]
         if not cells:
             return 0.0, 0
+        if len(cells) == len(names) * len(seeds):
+            table = np.array([value for _, _, value in sorted(cells)]).reshape(len(names), len(seeds))
+            rest = table - table.mean(axis=0) - table.mean(axis=1)[:, None] + table.mean()
+            df = (len(names) - 1) * (len(seeds) - 1)
+            return (float((rest**2).sum()) / df, df) if df else (0.0, 0)
         design = np.zeros((len(cells), len(names) + len(seeds)))
         for row, (thing, seed, _) in enumerate(cells):
             design[row, [thing, len(names) + seed]] = 1.0

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from ctkd_search.errors import UserError
 from ctkd_search.metrics import ACCURACY, Metric
@@ -48,7 +49,7 @@ def confirmed(trials: Sequence[TrialRecord]) -> list[Confirmed]:
         for number, values in found.items()
         if number in by_number
     ]
-    configs.sort(key=lambda config: (-config.trial.metric.sign * config.estimate.mean, config.trial.number))
+    configs.sort(key=lambda config: (-config.trial.metric.sign * fmean(config.values.values()), config.trial.number))
     chosen = _best_confirmed(configs)
     several = sum(config.trial.explores for config in configs)
     return [dataclasses.replace(config, picked_from=several) if config is chosen else config for config in configs]

@@ -179,6 +179,32 @@ def test_absurd_learning_rate_diverges_and_says_so(splits, cache):
     assert diverged(history[-1])
 
 
+@pytest.mark.parametrize("validated", [True, False])
+def test_weights_that_the_last_step_breaks_are_a_divergence(splits, cache, validated):
+    held = splits if validated else splits.with_validation()
+    trainer = make_trainer(ALONE, held, cache, CPU)
+    begin = trainer.step.begin_epoch
+
+    def begin_last(epoch, epochs):
+        lr = begin(epoch, epochs)
+        trainer.step.student.register_forward_hook(break_weights)
+        return lr
+
+    def break_weights(student, inputs, outputs):
+        # After the forward pass: the loss of this step is finite, and what it leaves is not.
+        if student.training:
+            with torch.no_grad():
+                buffers = [buffer for buffer in student.buffers() if buffer.is_floating_point()]
+                buffers[0].fill_(torch.nan)
+
+    trainer.step.begin_epoch = begin_last
+    metrics = trainer.run_epoch()
+    assert ("validation_loss" in metrics) == validated
+    assert diverged(metrics)
+    assert diverged({"loss": 0.5, "validation_loss": math.inf})
+    assert not diverged({"loss": 0.5})
+
+
 def test_student_alone_learns_digits():
     config = dataclasses.replace(
         ALONE, epochs=4, augment=Augment(crop=1, flip=False), train=Recipe(batch_size=64), teacher="wrn-16-1"

@@ -107,12 +107,12 @@ def test_a_search_shows_its_accuracy_and_that_it_was_chosen_for_it():
 
 def test_a_search_shows_what_its_confirmation_found():
     trials = [trial(1, 0.9), *repetitions(1, [0.5, 0.6, 0.7]), baseline(2, "kd", 0.8)]
-    trials += repetitions(2, [0.4, 0.5, 0.6], first=200, baseline="kd")
+    trials += repetitions(2, [0.4, 0.501, 0.6], first=200, baseline="kd")
     first, verdict, table = search_evidence(trials, trials[0], 100)
     # The 97.5 % quantile of Student's t with two degrees of freedom is 4.30265; the deviation is 0.1.
     assert "mean **60.00 %** (95 % interval ± 24.84 points, n = 3 fresh seeds)" in first
-    assert verdict.startswith("- Trial 1 is better than the baseline kd (trial 2) (+10.00 points, ")
-    assert "| kd | a/b | 80.00 % | 50.00 % (95 % interval ± 24.84 points, n = 3 fresh seeds) | -10.00 ± 0.00 |" in table
+    assert verdict.startswith("- Trial 1 is better than the baseline kd (trial 2) (+9.97 points, ")
+    assert "| kd | a/b | 80.00 % | 50.03 % (95 % interval ± 24.84 points, n = 3 fresh seeds) | -9.97 ± 0.14 |" in table
     limits = "\n".join(search_limits(SEARCH, trials, trials[0]))
     assert "An interval from 3 seeds is wide" in limits
     assert "one seed" not in limits

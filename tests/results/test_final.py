@@ -15,11 +15,13 @@ from scipy import stats
 import ctkd_search
 from ctkd_search import data
 from ctkd_search.config import DatasetConfig, TrialConfig
+from ctkd_search.errors import UserError
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.models import build
 from ctkd_search.results import final
 from ctkd_search.results.final_plan import FinalPlan
 from ctkd_search.results.model import ServedStudent
+from ctkd_search.results.served import load_student
 from ctkd_search.results.store import DIVERGED, FAILED, FINISHED
 
 PACKAGE = Path(ctkd_search.__file__).parent
@@ -98,7 +100,7 @@ def test_sentences_say_what_can_be_told_apart():
     found = final.lines(trained(plan, {None: OURS, "kd": THEIRS, "at": [value - 0.1 for value in OURS]}))
     kd, at, seeds = final.sentences(plan, found)
     assert kd.startswith("the config and kd cannot be told apart (+1.50 points, 95 % interval ±")
-    assert at.startswith("the config is better than at (+10.00 points, 95 % interval ±0.00, n = 4 seeds)")
+    assert at.startswith("the config is better than at (+10.00 points, 95 % interval ±2.43, n = 4 seeds)")
     assert "the students' initial weights alone" in seeds
     streams = final.sentences(dataclasses.replace(plan, new_streams=True), found)[-1]
     assert streams == "each seed has a stream, teachers and initial weights of its own"
@@ -167,6 +169,23 @@ def test_each_student_is_tested_once_as_it_is_served():
     assert trials[1].test["images"] == len(images)
     final.measure_on_test(CONFIG, trials, loaded.append, kept.append, said.append)
     assert len(loaded) == len(said) == 1
+
+
+def test_outputs_that_are_no_numbers_on_the_test_images_are_a_divergence():
+    splits = data.load_train(CONFIG.dataset).with_validation()
+    student = build("resnet8", splits.geometry, seed=0)
+    with torch.no_grad():
+        next(iter(student.parameters())).fill_(torch.nan)
+    trials, kept = a_plan(1).trials(), []
+    trials[0].status = FINISHED
+    served = ServedStudent(student, splits.mean, splits.std)
+    final.measure_on_test(CONFIG, trials, lambda trial: served, kept.append, lambda text: None)
+    assert (trials[0].status, trials[0].test) == (DIVERGED, None)
+    assert trials[0].reason == "the student's outputs on the test images are not finite numbers"
+    assert kept == trials
+    assert final.first_student(trials) is None
+    with pytest.raises(UserError, match="the weights of this resnet8 must be finite numbers, but some are not"):
+        load_student("resnet8", splits.geometry, student.state_dict())
 
 
 def test_the_test_images_are_read_in_one_place():

@@ -180,7 +180,7 @@ def test_a_final_training_tells_by_what_the_config_was_chosen_for():
     assert config.metrics == [LOSS, ACCURACY, ECE]
     first, rest = final.headline(config)
     assert first == "test loss 0.2100 nats ± 0.0248 (95 % interval, n = 3 seeds) on 100 images"
-    assert rest == "  accuracy 71.00 % ± 2.48, calibration error 2.10 % ± 0.25"
+    assert rest == "  accuracy 71.00 % ± 2.48, calibration error 2.10 % ± 1.76"
     metrics = final.parent_metrics([config, kd])
     assert metrics["test_loss_minus_kd"] == pytest.approx(-0.62 / 3)
     assert metrics["test_ece"] == pytest.approx(0.021)
