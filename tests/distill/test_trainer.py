@@ -183,21 +183,15 @@ def test_absurd_learning_rate_diverges_and_says_so(splits, cache):
 def test_weights_that_the_last_step_breaks_are_a_divergence(splits, cache, validated):
     held = splits if validated else splits.with_validation()
     trainer = make_trainer(ALONE, held, cache, CPU)
-    begin = trainer.step.begin_epoch
+    lessons = trainer.teachers.lessons
 
-    def begin_last(epoch, epochs):
-        lr = begin(epoch, epochs)
-        trainer.step.student.register_forward_hook(break_weights)
-        return lr
+    def lessons_and_a_break(epoch):
+        yield from lessons(epoch)
+        # After the last step: every loss of the training is finite, and what it leaves is not.
+        with torch.no_grad():
+            next(iter(trainer.student.parameters())).fill_(torch.nan)
 
-    def break_weights(student, inputs, outputs):
-        # After the forward pass: the loss of this step is finite, and what it leaves is not.
-        if student.training:
-            with torch.no_grad():
-                buffers = [buffer for buffer in student.buffers() if buffer.is_floating_point()]
-                buffers[0].fill_(torch.nan)
-
-    trainer.step.begin_epoch = begin_last
+    trainer.teachers.lessons = lessons_and_a_break
     metrics = trainer.run_epoch()
     assert ("validation_loss" in metrics) == validated
     assert diverged(metrics)
