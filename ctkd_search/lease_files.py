@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctkd_search.errors import UserError
-from ctkd_search.processes import born, this_machine
+from ctkd_search.processes import born, is_running, this_machine
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Owner:
         since: When it took the lease, in ISO 8601 and by its own clock; for people alone.
         token: What tells this lease from every other.
         beat: Its heartbeat.
+        stays: Whether the file is kept when the lease is given back.
+        released: Whether the lease was given back.
     """
 
     purpose: str
@@ -41,10 +43,23 @@ class Owner:
     since: str
     token: str
     beat: int = 0
+    stays: bool = False
+    released: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses values of other types, which a damaged file may hold."""
+        texts = (self.purpose, self.host, self.machine, self.born, self.since, self.token)
+        for values, kind in (((self.pid, self.beat), int), ((self.stays, self.released), bool), (texts, str)):
+            if any(type(value) is not kind for value in values):
+                raise TypeError(f"not the record of an owner: {values}")
 
     def __str__(self) -> str:
         """Returns the process as messages name it."""
         return f"process {self.pid} on {self.host}, since {self.since}"
+
+    def runs(self) -> bool | None:
+        """Returns whether the process runs; None if that cannot be told from here."""
+        return is_running(self.machine, self.pid, self.born)
 
 
 @dataclass(frozen=True)
@@ -98,28 +113,37 @@ def read_claim(path: Path, generation: str) -> Claim | None:
     try:
         values = json.loads(content)
         owner = Owner(**values)
-        if not (isinstance(owner.pid, int) and isinstance(owner.beat, int) and isinstance(owner.token, str)):
-            raise TypeError
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         # Half-written by a file system that knows no links, or damaged: it counts as held until it stops changing.
         return Claim(path, int(generation), None, hashlib.sha256(content).hexdigest())
     return Claim(path, int(generation), owner, owner.token)
 
 
 def create(path: Path, owner: Owner) -> bool:
-    """Creates a lease file with its whole content; False if there is one of that name already."""
+    """Creates a lease file with its whole content; returns False if there is one of that name already."""
     with _temporary(path, owner) as written:
         try:
             os.link(written, path)
         except FileExistsError:
-            return False
+            # Where the answer of a file server was lost, the link that the client asks for again is its own.
+            found = read_claim(path, path.name.rpartition("-")[2])
+            return found is not None and found.token == owner.token
         except OSError:
-            # A file system without hard links: exclusive too, but its content comes a moment later.
+            return _create_without_links(path, written.read_bytes())
+    return True
+
+
+def _create_without_links(path: Path, content: bytes) -> bool:
+    """Creates a lease file where there are no hard links: exclusive too, but its content comes a moment later."""
+    try:
+        with open(path, "xb", buffering=0) as file:
             try:
-                with open(path, "xb") as file:
-                    file.write(written.read_bytes())
-            except FileExistsError:
-                return False
+                file.write(content)
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
+    except FileExistsError:
+        return False
     return True
 
 

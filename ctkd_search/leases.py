@@ -17,6 +17,12 @@ Two contenders that judge the same lease gone compete for one name in step 2, an
 A contender that falls asleep before step 2 may create a generation that is no longer the next one; whoever took the
 lease meanwhile created its file before the sleeper's step 3, which therefore sees it, or lists after the sleeper's step
 2 and sees the sleeper's. So at most one of them owns it; in the worst case both give up and try again.
+
+An owner whose heartbeat stood still may not be dead but asleep: its machine was suspended, or its storage was away.
+When it wakes it finds a later generation, and so knows that its lease is *lost*. Therefore generations must not begin
+again behind its back: whoever takes a lease because a heartbeat stood still keeps the file when giving it back, marked
+as released, and so does everyone who comes after. Otherwise the file is removed: a process known to be dead does not
+wake.
 """
 
 from __future__ import annotations
@@ -32,8 +38,16 @@ from pathlib import Path
 
 from ctkd_search.errors import UserError
 from ctkd_search.files import make_directory
-from ctkd_search.lease_files import Claim, Owner, create, lease_claims, remove_leftovers, replace, this_process
-from ctkd_search.processes import born, this_machine
+from ctkd_search.lease_files import (
+    Claim,
+    Owner,
+    create,
+    lease_claims,
+    read_claim,
+    remove_leftovers,
+    replace,
+    this_process,
+)
 
 # Seconds between two heartbeats, and without a change of them until an owner elsewhere counts as gone: several
 # heartbeats, because shared file systems show a change late.
@@ -41,6 +55,8 @@ BEAT_EVERY = 5.0
 STALE_AFTER = 40.0
 _POLL = 0.5
 _ATTEMPTS = 20
+# An owner that did not run for so many heartbeats makes sure quickly that its lease was not taken over.
+_SILENT_BEATS = 4
 
 # The heartbeats of owners elsewhere as this process saw them: what was read last, and when it was first read.
 _seen: dict[Path, tuple[tuple[str, int], float]] = {}
@@ -103,7 +119,7 @@ class Lease:
         with self._lock:
             if not self.lost:
                 with contextlib.suppress(OSError):
-                    self._path.unlink()
+                    self._give_back()
 
     def __enter__(self) -> Lease:
         """Returns the lease."""
@@ -113,10 +129,17 @@ class Lease:
         """Releases it."""
         self.release()
 
+    def _give_back(self) -> None:
+        """Removes the file, or marks it as released where a later owner must not begin again with its generation."""
+        if self.owner.stays:
+            replace(self._path, dataclasses.replace(self.owner, released=True))
+        else:
+            self._path.unlink()
+
     def _keep(self) -> None:
         """Raises the heartbeat until the lease is released or lost."""
-        beat, rivals = 0, set[str]()
-        while not self._released.wait(self._every):
+        beat, rivals, pause, ran = 0, set[str](), self._every, _clock()
+        while not self.lost and not self._released.wait(pause):
             beat += 1
             with self._lock:
                 if self._released.is_set():
@@ -124,19 +147,37 @@ class Lease:
                 # A disk that is full or away for a moment costs one heartbeat.
                 with contextlib.suppress(OSError, UserError):
                     later = self._later()
-                    # A contender that gives up again is seen once at most.
-                    if later & rivals:
-                        self._lost.set()
-                        break
-                    rivals = later
+                    if self._is_taken(later, rivals):
+                        self._lose()
+                        continue
+                    rivals = {claim.token for claim in later}
+                    awoke = _clock() - ran > _SILENT_BEATS * self._every
+                    pause = min(_POLL, self._every) if rivals and awoke else self._every
                     replace(self._path, dataclasses.replace(self.owner, beat=beat))
+                    ran = _clock()
         if self.lost and self._on_lost:
             self._on_lost()
 
-    def _later(self) -> set[str]:
-        """The tokens of later generations."""
+    def _is_taken(self, later: list[Claim], rivals: set[str]) -> bool:
+        """Whether another process owns it; `rivals` are the tokens of later generations that were there before."""
+        # A contender that gives up again is seen once at most, and releases nothing.
+        if any(claim.token in rivals or (claim.owner and claim.owner.released) for claim in later):
+            return True
+        mine = read_claim(self._path, str(self._generation))
+        return mine is not None and mine.owner is not None and mine.token != self.owner.token
+
+    def _lose(self) -> None:
+        """Notes that it is lost, and takes away the file that this process may have written after it was."""
+        self._lost.set()
+        with contextlib.suppress(OSError):
+            mine = read_claim(self._path, str(self._generation))
+            if mine is not None and mine.token == self.owner.token:
+                self._path.unlink()
+
+    def _later(self) -> list[Claim]:
+        """The claims of later generations."""
         name = self._path.name[1:].rpartition(".lease-")[0]
-        return {claim.token for claim in lease_claims(self._path.parent, name) if claim.generation > self._generation}
+        return [claim for claim in lease_claims(self._path.parent, name) if claim.generation > self._generation]
 
 
 def try_acquire(
@@ -168,7 +209,7 @@ def try_acquire(
     if any(not _is_gone(claim, stale_after) for claim in before):
         return None
     make_directory(directory)
-    owner = this_process(purpose)
+    owner = dataclasses.replace(this_process(purpose), stays=any(_may_wake(claim) for claim in before))
     generation = max((claim.generation for claim in before), default=0) + 1
     path = directory / f".{name}.lease-{generation:08d}"
     try:
@@ -224,7 +265,7 @@ def acquire(
         claims = [claim for claim in lease_claims(directory, name) if not _is_gone(claim, stale_after)]
         for claim in claims:
             owner = claim.owner
-            alive_here = owner is not None and owner.machine == this_machine()
+            alive_here = owner is not None and owner.runs() is True
             beats_on = owner is not None and owner.beat > beats.setdefault(owner.token, owner.beat)
             if alive_here or beats_on or first.get(claim.path, claim.token) != claim.token:
                 raise Held(what, owner)
@@ -271,8 +312,12 @@ def holder(directory: Path, name: str = "*", stale_after: float = STALE_AFTER) -
 def _is_gone(claim: Claim, stale_after: float) -> bool:
     """Whether the owner of a lease is known to be gone."""
     owner = claim.owner
-    if owner is not None and owner.machine == this_machine():
-        return born(owner.pid) != owner.born
+    if owner is not None:
+        if owner.released:
+            return True
+        runs = owner.runs()
+        if runs is not None:
+            return not runs
     last = (claim.token, owner.beat if owner else 0)
     now = time.monotonic()
     known, since = _seen.get(claim.path, (None, now))
@@ -280,3 +325,15 @@ def _is_gone(claim: Claim, stale_after: float) -> bool:
         since = now
         _seen[claim.path] = (last, now)
     return now - since >= stale_after
+
+
+def _may_wake(claim: Claim) -> bool:
+    """Whether the owner of a lease that counts as gone, or one before it, may be asleep and go on one day."""
+    owner = claim.owner
+    return owner is None or owner.stays or owner.runs() is not False
+
+
+def _clock() -> float:
+    """Seconds that pass while this machine is suspended too, where the system counts them."""
+    counts = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if counts is None else time.clock_gettime(counts)

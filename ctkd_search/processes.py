@@ -11,7 +11,7 @@ from pathlib import Path
 
 @cache
 def this_machine() -> str:
-    """What tells this machine, since it was booted, and its table of processes from all others."""
+    """Returns what tells this machine, since it was booted, and its table of processes from all others."""
     parts = [platform.node()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -20,22 +20,49 @@ def this_machine() -> str:
     return "|".join(parts)
 
 
-def born(pid: int) -> str | None:
-    """When a process of this machine began, as a text to compare; None if there is no such process any more.
+def is_running(machine: str, pid: int, since: str) -> bool | None:
+    """Returns whether a process runs that began at `since`, as `born` says it; None if that cannot be told from here.
 
-    On Linux in ticks since the machine was booted, which no change of its clock moves.
+    A process of another machine cannot be looked up, nor one of another user where those are hidden.
     """
-    try:
+    if machine != this_machine():
+        return None
+    found = born(pid)
+    return None if found is None or not since else found == since
+
+
+def born(pid: int) -> str | None:
+    """Returns when a process of this machine began, as a text to compare.
+
+    On Linux in ticks since the machine was booted, which no change of its clock moves. Empty if there is no such
+    process any more, or if it has ended and was not yet waited for; None if there is one that may not be looked at.
+    """
+    if pid <= 0:
+        return ""
+    if not Path("/proc/self/stat").exists():
+        return _born_by_psutil(pid)
+    with contextlib.suppress(OSError, IndexError):
         # The name of the program, in parentheses, may hold spaces and parentheses.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else fields[19]
-    except (OSError, IndexError):
-        if Path("/proc/self/stat").exists():
-            return None
+        return "" if fields[0] in "ZX" else fields[19]
+    # /proc may hide the processes of other users; signal 0 is not sent, and tells whether there is one.
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return ""
+    except OSError:
+        return None
+    return None
+
+
+def _born_by_psutil(pid: int) -> str | None:
+    """When a process began, on systems that have no /proc; see `born`."""
     import psutil
 
     try:
         process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.0f}"
+        return "" if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.0f}"
+    except (psutil.NoSuchProcess, OverflowError, ValueError):
+        return ""
     except psutil.Error:
         return None

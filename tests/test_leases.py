@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,10 +13,11 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from ctkd_search import leases
+from ctkd_search import lease_files, leases, processes
 from ctkd_search.errors import UserError
 from ctkd_search.lease_files import this_process
 from ctkd_search.leases import Held, acquire, holder, try_acquire
@@ -36,10 +38,12 @@ def elsewhere(directory, generation=1, **changed):
     return owner, path
 
 
-def process(directory, body):
-    """Starts Python that holds the lease `it`, says so, and then does what `body` says."""
+def process(directory, body, node=None):
+    """Starts Python that holds the lease `it`, says so, and then does what `body` says; on a machine called `node`."""
     code = f"""
-import os, sys, time
+import os, platform, sys, time
+if {node!r}:
+    platform.node = lambda: {node!r}
 from pathlib import Path
 from ctkd_search.lease_files import this_process
 from ctkd_search.leases import acquire, try_acquire
@@ -261,7 +265,7 @@ def test_no_clock_decides(tmp_path, monkeypatch):
     assert try_acquire(tmp_path, "it", "another", stale_after=0.3) is not None
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff\xfe", b"null"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff\xfe", b"null", b"[" * 100_000])
 def test_a_file_that_cannot_be_read_counts_until_it_stops_changing(tmp_path, content):
     (tmp_path / ".it.lease-00000003").write_bytes(content)
     assert try_acquire(tmp_path, "it", "another", stale_after=0.1) is None
@@ -322,3 +326,103 @@ def test_a_place_that_is_no_directory_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file"):
         try_acquire(tmp_path / "file", "it", "a search")
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["released", "killed"])
+def test_an_owner_that_slept_while_others_came_and_went_knows_that_its_lease_is_lost(tmp_path, killed):
+    body = """
+    while not lease.lost:
+        time.sleep(0.01)
+    print("lost", flush=True)
+    """
+    sleeper = process(tmp_path, body, node="far")
+    try:
+        os.kill(sleeper.pid, signal.SIGSTOP)
+        second = acquire(tmp_path, "it", "the second", what="it", stale_after=0.3)
+        second.release()
+        if killed:  # between its taking and its release
+            gone = dataclasses.replace(second.owner, pid=2**22 + 1)
+            (tmp_path / ".it.lease-00000002").write_text(json.dumps(dataclasses.asdict(gone)))
+        with acquire(tmp_path, "it", "the third", what="it", beat_every=0.02) as third:
+            os.kill(sleeper.pid, signal.SIGCONT)
+            assert sleeper.stdout.readline() == "lost\n"
+            assert sleeper.wait(timeout=10) == 0
+            assert not third.lost
+            assert holder(tmp_path, "it").purpose == "the third"
+        # What is left keeps nobody out, and no generation comes again.
+        assert files(tmp_path) == [".it.lease-00000003"]
+        assert holder(tmp_path, "it") is None
+        with acquire(tmp_path, "it", "the fourth", what="it"):
+            assert files(tmp_path) == [".it.lease-00000004"]
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_an_owner_that_slept_loses_its_lease_to_one_that_has_already_released_it(tmp_path):
+    lease = try_acquire(tmp_path, "it", "a search", beat_every=0.3)
+    elsewhere(tmp_path, 2, stays=True, released=True)
+    time.sleep(0.5)
+    assert lease.lost
+    assert files(tmp_path) == [".it.lease-00000002"]
+
+
+def test_a_lease_file_that_is_another_s_by_now_is_not_written_over(tmp_path):
+    lease = try_acquire(tmp_path, "it", "a search", beat_every=0.1)
+    other, path = elsewhere(tmp_path)
+    time.sleep(0.3)
+    assert lease.lost
+    assert json.loads(path.read_text())["token"] == other.token
+
+
+def test_a_process_that_may_not_be_looked_at_is_judged_by_its_heartbeat(tmp_path, monkeypatch):
+    """As where /proc hides the processes of other users: there is one of that id, and that is all that is known."""
+    monkeypatch.setattr(processes, "Path", lambda path: Path("/proc/self/stat" if path == "/proc/self/stat" else "/-"))
+    monkeypatch.setattr(os, "kill", lambda pid, signal: (_ for _ in ()).throw(PermissionError(1, "not yours")))
+    elsewhere(tmp_path, machine=this_machine(), pid=4711)
+    assert try_acquire(tmp_path, "it", "another", stale_after=0.2) is None
+    time.sleep(0.25)
+    with try_acquire(tmp_path, "it", "another", stale_after=0.2) as lease:
+        assert lease.owner.stays
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**22 + 1, 10**30])
+def test_a_process_id_that_nobody_has_holds_nothing(tmp_path, pid):
+    elsewhere(tmp_path, machine=this_machine(), pid=pid)
+    with acquire(tmp_path, "it", "the next", what="it") as lease:
+        assert not lease.owner.stays
+
+
+def test_a_link_whose_answer_was_lost_is_known_as_one_s_own(tmp_path, monkeypatch):
+    """A network file system asks again, and hears that the name is taken."""
+    link = os.link
+
+    def ask_twice(source, target):
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", ask_twice)
+    with try_acquire(tmp_path, "it", "a search"):
+        assert len(files(tmp_path)) == 1
+
+
+def test_a_full_disk_without_hard_links_leaves_no_empty_lease(tmp_path, monkeypatch):
+    def refuse(*words):
+        raise PermissionError(1, "Operation not permitted")
+
+    def full(path, mode, **options):
+        path.touch()
+        return contextlib.closing(Full())
+
+    class Full:
+        def write(self, content):
+            raise OSError(28, "No space left on device")
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(lease_files, "open", full, raising=False)
+    with pytest.raises(UserError, match="No space left on device"):
+        try_acquire(tmp_path, "it", "a search")
+    assert files(tmp_path) == []
