@@ -37,6 +37,12 @@ def store_uri(given: str | None, trials_dir: Path) -> str:
     return expanded_uri(wanted) if wanted else f"sqlite:///{trials_dir.resolve() / 'mlflow.db'}"
 
 
+def _directory_of(uri: str, otherwise: Path) -> Path:
+    """The directory of a SQLite store, which all who use the store share; `otherwise` where there is none yet."""
+    directory = Path(uri.partition("?")[0].removeprefix("sqlite:///")).parent
+    return directory if uri.startswith("sqlite:///") and directory.is_dir() else otherwise
+
+
 def uri_fault(uri: str) -> str | None:
     """Why a tracking URI may not stand in a space or a command: both are kept and logged."""
     parts = urlsplit(uri)
@@ -92,7 +98,8 @@ class Mlflow:
         self.place = without_secrets(uri)
         local = uri.startswith("sqlite:")
         # Two processes that make the tables of one new file at once break each other.
-        opening = wait_for(artifacts.parent, "mlflow", "opening MLflow's store") if local else nullcontext()
+        place = _directory_of(uri, artifacts.parent)
+        opening = wait_for(place, "mlflow", "opening MLflow's store") if local else nullcontext()
         try:
             with opening:
                 self.client = MlflowClient(uri)

@@ -1,5 +1,7 @@
 """Where MLflow is, and that nothing secret of it is shown or kept."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,30 @@ def test_a_store_that_cannot_be_reached_is_named_without_its_password(tmp_path, 
     with pytest.raises(UserError, match=r"cannot use MLflow at http://\.\.\.@127.0.0.1:9") as error:
         Mlflow("http://me:secret@127.0.0.1:9", "x", tmp_path)
     assert "secret" not in str(error.value)
+
+
+OPEN = """
+import sys
+from pathlib import Path
+import mlflow
+from ctkd_search.mlflow_store import Mlflow
+print("ready", flush=True)
+sys.stdin.readline()
+Mlflow(sys.argv[1], "digits", Path(sys.argv[2]) / "artifacts")
+"""
+
+
+def test_two_processes_may_make_one_store_at_once_for_two_directories_of_searches(tmp_path):
+    started = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        words = [sys.executable, "-c", OPEN, f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / name)]
+        started.append(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+    for process in started:
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in started:
+        process.communicate(timeout=120)
+    assert [process.returncode for process in started] == [0, 0]
