@@ -80,11 +80,14 @@ would see it: its centred square, resized, in grey where the student is for grey
 that the student learned from: the digits, for one, are white on black. A .pt2 file or a model in MLflow is a program;
 use one from where you would run a program from.
 
+In directories, files that are no images are passed over, as the data set `folder` does it. An image that cannot be read
+is listed with its reason (with --json its class is null, and the reason is its error); the others are classified.
+
   ctkd-search predict digits.onnx seven.png
   ctkd-search predict models:/ctkd-digits@champion scans/ --top 3
   ctkd-search predict trials/digits/final-1/student.pt scans/ --json
 """,
-        "Exit codes: 0 done, 2 there is no such student or image",
+        "Exit codes: 0 done, 1 some images cannot be read, 2 there is no such student, or none can be read",
     ),
     "report": (
         """\
