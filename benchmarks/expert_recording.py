@@ -41,7 +41,7 @@ def config(root: Path, pair: str, method: str) -> TrialConfig:
     teacher, student = split_pair(pair)
     recipe = Recipe(batch_size=128, lr=0.05)
     return TrialConfig(
-        dataset=DatasetConfig("folder", root=str(root / "images"), image_size=32, channels=3, validation=0.01),
+        dataset=DatasetConfig("folder", root=str(root / "images"), image_size=32, channels=3, validation=0.05),
         epochs=_EPOCHS,
         teacher=teacher,
         student=student,
