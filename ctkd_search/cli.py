@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     _space_arguments(run)
     run.add_argument("--name", help="name of the search (default: the space's name)")
     run.add_argument("--resume", action="store_true", help="go on with an interrupted search")
+    run.add_argument("--champion", action="store_true", help="make the student the champion even if it is not better")
     run.add_argument(
         "--warm-start", metavar="NAME", help="begin from the results of an earlier search, where the spaces overlap"
     )
@@ -165,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--test-share", help=argparse.SUPPRESS)
     train.add_argument("--resume", action="store_true", help="go on with the newest final training of this config")
+    train.add_argument("--champion", action="store_true", help="make the student the champion even if there is one")
     train.add_argument("--device", choices=("cpu", "cuda"), help="where to compute (default: a GPU if there is one)")
     _resource_arguments(train)
     _trials_dir(train)

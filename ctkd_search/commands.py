@@ -94,7 +94,15 @@ def run(options: argparse.Namespace) -> None:
     name = check_name(options.name) if options.name is not None else space.name
     ask = _ask if sys.stdin.isatty() and sys.stdout.isatty() else None
     request = Request(
-        space, name, options.trials_dir, options.resume, _again(options), options.warm_start, ask, document
+        space,
+        name,
+        options.trials_dir,
+        options.resume,
+        _again(options),
+        options.warm_start,
+        ask,
+        document,
+        options.champion,
     )
     run_search(request, _console())
 
@@ -225,7 +233,10 @@ def train(options: argparse.Namespace) -> None:
     for note in notes:
         console.print(note, soft_wrap=True, highlight=False)
     trials_dir, again = options.trials_dir, _again(options)
-    train_final(FinalRequest(plan, read.fingerprint, trials_dir, options.resume, again, resources, tracking), console)
+    request = FinalRequest(
+        plan, read.fingerprint, trials_dir, options.resume, again, resources, tracking, options.champion
+    )
+    train_final(request, console)
 
 
 def _again(options: argparse.Namespace) -> str:

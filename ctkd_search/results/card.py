@@ -219,7 +219,7 @@ mlflow models serve -m models:/{name}@champion --env-manager local --port 5001
 ```
 
 With image files: `ctkd-search predict models:/{name}@champion IMAGE...`. A version stays what it is as
-`models:/{name}/VERSION`; `@champion` is the newest."""
+`models:/{name}/VERSION`; `@champion` is the best by the evidence that versions share, or the one that was made it."""
 
 
 def _list(lines: Sequence[str]) -> str:

@@ -41,10 +41,10 @@ class ConfigFile:
     """A config as it was read.
 
     Attributes:
-        name: The space it came from.
+        name: The search it came from.
         config: The config.
         fingerprint: Hash of the training images of the search, if it is noted.
-        experiment: Name of the MLflow experiment of the search, where it is not the space's.
+        experiment: Name of the MLflow experiment of the search, where it is not the search's own name.
     """
 
     name: str
@@ -64,8 +64,9 @@ def config_text(space: Space, search: SearchRecord, trial: TrialRecord, splits: 
     """
     config = config_of(space, trial)
     whole = config.as_dict()
+    experiment = space.tracking.experiment or space.name
     content = {
-        "name": space.name,
+        "name": search.name,
         "pair": str(Pair(config.teacher, config.student)),
         "epochs": config.epochs,
         "seed": config.seed,
@@ -76,7 +77,7 @@ def config_text(space: Space, search: SearchRecord, trial: TrialRecord, splits: 
         "augment": plain(config.augment.given()),
         **({"metrics": list(config.metrics)} if config.metrics else {}),
         **({"objective": config.objective} if config.objective != ACCURACY.key else {}),
-        **({"experiment": space.tracking.experiment} if space.tracking.experiment else {}),
+        **({"experiment": experiment} if experiment != search.name else {}),
         "reached": {
             "search": search.name,
             "trial": trial.number,

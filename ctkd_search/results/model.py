@@ -19,7 +19,6 @@ from ctkd_search.results.served import Metadata, ServedStudent
 if TYPE_CHECKING:
     from ctkd_search.mlflow_store import Mlflow
 
-CHAMPION = "champion"
 CARD_FILE = "card.md"
 # Run by MLflow wherever the model is loaded; never imported here.
 _CODE = Path(__file__).with_name("serving_code.py")
@@ -102,5 +101,4 @@ def log_student(
         store.client.update_model_version(name, registered, description(card))
     for key, value in (tags or {}).items():
         store.client.set_model_version_tag(name, registered, key, value)
-    store.client.set_registered_model_alias(name, CHAMPION, registered)
     return f"models:/{name}/{registered}"

@@ -41,6 +41,7 @@ class FinalRequest:
         again: The command that goes on with it, for messages.
         resources: What a training may use of the machine.
         tracking: Where MLflow keeps the runs.
+        champion: Whether the student becomes the champion of its name even if there is one.
     """
 
     plan: FinalPlan
@@ -50,6 +51,7 @@ class FinalRequest:
     again: str
     resources: Resources
     tracking: Tracking
+    champion: bool = False
 
 
 def train_final(request: FinalRequest, console: Console) -> None:
@@ -126,7 +128,7 @@ def _train_owned(
         what = f"{len(trials)} student{'s' * (len(trials) > 1)} of {plan.config.epochs} epochs"
         say(f"final training in {folder.path}: {what}")
         try:
-            _train(session, folder, record, splits, plan, trials, console)
+            _train(session, folder, record, splits, plan, trials, console, request.champion)
         except UserError:
             if any(trial.epochs for trial in folder.trials()):
                 say(f"what has been done is kept; once that is mended, go on with: {request.again}")
@@ -147,6 +149,7 @@ def _train(
     plan: FinalPlan,
     trials: Sequence[TrialRecord],
     console: Console,
+    champion: bool,
 ) -> None:
     from ctkd_search.results import final
     from ctkd_search.search.final_sitting import FinalSitting
@@ -166,7 +169,7 @@ def _train(
             console.print(table)
         for sentence in final.sentences(plan, found):
             say(sentence)
-    _hand_over(session, folder, record, trained, splits, plan, config)
+    crowned = _hand_over(session, folder, record, trained, splits, plan, config, champion)
     record.finished = True
     folder.write(record)
     shutil.rmtree(folder.states, ignore_errors=True)
@@ -176,6 +179,8 @@ def _train(
         hint = "; lower train.lr in the config" if "diverged" in {trial.status for trial in found[0].trials} else ""
         raise WorkFailed(f"no student of the config was trained to the end: {'; '.join(reasons[:3])}{hint}")
     say(f"student registered in MLflow as {record.model}")
+    if crowned:
+        say(crowned)
 
 
 def _hand_over(
@@ -186,8 +191,13 @@ def _hand_over(
     splits: data.Splits,
     plan: FinalPlan,
     config: TrialConfig,
-) -> None:
-    """Writes what it came to, and gives MLflow what it does not have yet, the student among it."""
+    champion: bool,
+) -> str | None:
+    """Writes what it came to, and gives MLflow what it does not have yet, the student among it.
+
+    Returns:
+        What became of the champion, in a sentence; None if no student was registered now.
+    """
     from ctkd_search.results import final
     from ctkd_search.search.delivery import delivery
     from ctkd_search.search.winner import register_final
@@ -200,14 +210,15 @@ def _hand_over(
         final.keep_result(folder.path, final.result(plan, config, found, len(splits.train)), text)
 
     keep()
-    chosen = final.first_student(trained)
+    chosen, crowned = final.first_student(trained), None
     with delivery(session, folder, record, trained):
         keep()  # with the runs that the trainings have in MLflow
         tracker.log_text(text, "table.txt")
         tags = {}
         if chosen is not None:
             if record.model is None:
-                record.model = register_final(plan, folder, record, found, chosen, splits, tracker)
+                record.model, crowned = register_final(plan, folder, record, found, chosen, splits, tracker, champion)
                 folder.write(record)
             tags = {"ctkd.model": record.model, "ctkd.student_run": chosen.run_id or ""}
         tracker.finish("FAILED" if chosen is None else "FINISHED", final.parent_metrics(found), tags)
+    return crowned

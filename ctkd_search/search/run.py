@@ -31,6 +31,7 @@ from ctkd_search.yamlfile import Document, dump
 
 if TYPE_CHECKING:
     from ctkd_search.search.session import Session
+    from ctkd_search.search.winner import Registered
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Request:
         warm_start: The earlier search to begin from, or None.
         again: The command that goes on with it, for messages.
         ask: Asks the user a question that is answered with yes or no; None where there is nobody to ask.
+        champion: Whether the student becomes the champion even if it is not better.
         document: The file that the space was read from, to say what cannot work with its line.
     """
 
@@ -56,6 +58,7 @@ class Request:
     warm_start: str | None = None
     ask: Callable[[str], bool] | None = None
     document: Document | None = None
+    champion: bool = False
 
 
 def run_search(request: Request, console: Console) -> None:
@@ -126,7 +129,7 @@ def _run_owned(
         folder.write(record)
         try:
             records = Exploration(session, folder, record, splits, console, warm).run()
-            _conclude(session, folder, record, records, splits, console)
+            _conclude(session, folder, record, records, splits, console, request.champion)
         except KeyboardInterrupt:
             say(f"what has been done is kept; go on with: {request.again}")
             raise
@@ -140,6 +143,7 @@ def _conclude(
     records: list[TrialRecord],
     splits: data.Splits,
     console: Console,
+    champion: bool,
 ) -> None:
     """Shows the leaderboard, and logs and registers the winner."""
     space, tracker = session.space, session.tracker
@@ -161,11 +165,13 @@ def _conclude(
         highlight=False,
     )
     console.print(f"  {label_of(space, chosen)}", soft_wrap=True, highlight=False)
-    record.model = _hand_over(session, folder, record, records, chosen, splits)
+    registered = _hand_over(session, folder, record, records, chosen, splits, champion)
+    record.model = registered.uri
     record.finished = True
     folder.write(record)
     for line in (
         f"student registered in MLflow as {record.model}",
+        registered.champion,
         _write_up(session, record, splits),
         f"next: ctkd-search export {record.name} -o best.yaml && ctkd-search train best.yaml",
         "      ctkd-search ui",
@@ -204,7 +210,8 @@ def _hand_over(
     records: list[TrialRecord],
     chosen: TrialRecord,
     splits: data.Splits,
-) -> str:
+    champion: bool,
+) -> Registered:
     """Gives MLflow what it does not have yet, the winner's student and the best config."""
     from ctkd_search.search.delivery import delivery
     from ctkd_search.search.parent_run import conclude_parent
@@ -212,7 +219,7 @@ def _hand_over(
 
     tracker = session.tracker
     with delivery(session, folder, record, records):
-        model = register(session.space, folder, record, records, chosen, splits, tracker)
+        registered = register(session.space, folder, record, records, chosen, splits, tracker, champion)
         tracker.log_text(config_text(session.space, record, chosen, splits), "best.yaml")
-        conclude_parent(tracker, session.space, record, records, chosen, model)
-    return model
+        conclude_parent(tracker, session.space, record, records, chosen, registered.uri)
+    return registered

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,13 +13,16 @@ from ctkd_search.data import Splits
 from ctkd_search.distill.weights import load_weights
 from ctkd_search.metrics import ECE
 from ctkd_search.models.cost import costs
+from ctkd_search.names import registered_name
 from ctkd_search.pairs import split_pair
 from ctkd_search.results.card import UNCALIBRATED, Card, card_text, search_evidence, search_limits
+from ctkd_search.results.champion import CONFIRMED, FINGERPRINT, OBJECTIVE, REACHED, VALIDATION, crown
 from ctkd_search.results.config_file import config_text
 from ctkd_search.results.final import Line, final_evidence
 from ctkd_search.results.final_plan import FinalPlan
 from ctkd_search.results.model import log_student
 from ctkd_search.results.served import Metadata, ServedStudent, load_student
+from ctkd_search.results.standing import confirmed
 from ctkd_search.results.states import state_path
 from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.search.tracking import Tracker
@@ -27,6 +31,23 @@ from ctkd_search.versions import processor
 from ctkd_search.yamlfile import dump
 
 _EXAMPLES = 4
+_OPTION = "--champion"
+
+
+class Registered(NamedTuple):
+    """A student in MLflow's registry.
+
+    Attributes:
+        uri: The registered version, as a ``models:`` URI.
+        champion: What became of the champion, in a sentence.
+    """
+
+    uri: str
+    champion: str
+
+
+def _version(uri: str) -> str:
+    return uri.rpartition("/")[2]
 
 
 def kept_student(folder: SearchFolder, trial: TrialRecord, splits: Splits) -> ServedStudent:
@@ -44,15 +65,24 @@ def register(
     winner: TrialRecord,
     splits: Splits,
     tracker: Tracker,
-) -> str:
+    champion: bool,
+) -> Registered:
     """Logs the student of a trial as a model of its run, and registers it with its card.
 
-    Returns:
-        The registered version, as a ``models:`` URI.
+    It becomes the champion if it is better than the one there is, or if `champion` says so.
     """
-    return _register(
+    again = next((config for config in confirmed(trials) if config.trial is winner), None)
+    evidence = {
+        FINGERPRINT: splits.fingerprint,
+        VALIDATION: str(len(splits.validation)),
+        OBJECTIVE: winner.objective,
+        REACHED: repr(winner.value),
+        **({CONFIRMED: repr(again.estimate.mean)} if again else {}),
+    }
+    name = registered_name(search.name)
+    uri = _register(
         Registration(
-            name=f"ctkd-{space.name}",
+            name=name,
             origin=f"It is the student of trial {winner.number} of the search {search.name!r}, begun {search.started}.",
             images={"training": len(splits.train), "validation": len(splits.validation)},
             evidence=search_evidence(trials, winner, len(splits.validation)),
@@ -63,6 +93,7 @@ def register(
                 "ctkd.trial": str(winner.number),
                 "ctkd.validation_accuracy": f"{winner.accuracy:.6f}",
                 f"ctkd.{winner.objective}": f"{winner.value:.6f}",
+                **evidence,
             },
         ),
         folder,
@@ -71,6 +102,7 @@ def register(
         tracker,
         space.dataset.name,
     )
+    return Registered(uri, crown(tracker.mlflow, name, _version(uri), evidence, force=champion, option=_OPTION))
 
 
 def register_final(
@@ -81,16 +113,18 @@ def register_final(
     chosen: TrialRecord,
     splits: Splits,
     tracker: Tracker,
-) -> str:
+    champion: bool,
+) -> Registered:
     """Logs the student of a final training as a model of its run, and registers it with its card.
 
-    Returns:
-        The registered version, as a ``models:`` URI.
+    It becomes the champion if there is none, or if `champion` says so: what students reach on the test images must not
+    choose among them.
     """
     assert chosen.test is not None  # it was trained to the end, and tested
-    return _register(
+    name = registered_name(plan.name, final=True)
+    uri = _register(
         Registration(
-            name=f"ctkd-{plan.name}-final",
+            name=name,
             origin=f"It is the first seed's student of a final training begun {record.started}, on training and "
             "validation images.",
             images={"training and validation": len(splits.train), "test": chosen.test["images"]},
@@ -112,6 +146,7 @@ def register_final(
         tracker,
         plan.config.dataset.name,
     )
+    return Registered(uri, crown(tracker.mlflow, name, _version(uri), None, force=champion, option=_OPTION))
 
 
 @dataclass(frozen=True)

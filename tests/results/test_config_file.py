@@ -118,10 +118,16 @@ def test_every_setting_of_a_space_reaches_the_config(tmp_path):
     assert read.config.teachers.expert.checkpoint_of("wrn-16-2") == str(tmp_path / "expert.pt")
 
 
-def test_a_config_knows_the_experiment_of_its_search_where_the_space_names_one(tmp_path):
-    for override, known in (([], None), (["tracking.experiment=ours"], "ours")):
+def test_a_config_is_called_like_its_search_and_knows_the_experiment_that_is_not(tmp_path):
+    for override, name, known in (
+        ([], "digits", None),
+        ([], "other", "digits"),
+        (["tracking.experiment=ours"], "digits", "ours"),
+        (["tracking.experiment=ours"], "ours", None),
+    ):
         space = read_space(DIGITS, override)
-        assert read_config(written(tmp_path, space, space.paper_point())).experiment == known
+        read = read_config(written(tmp_path, space, space.paper_point(), name=name))
+        assert (read.name, read.experiment) == (name, known)
 
 
 def test_a_config_knows_what_was_measured_and_what_it_was_chosen_for(tmp_path):
@@ -129,7 +135,7 @@ def test_a_config_knows_what_was_measured_and_what_it_was_chosen_for(tmp_path):
     path = written(tmp_path, space, space.paper_point())
     assert yaml.safe_load(path.read_text())["reached"]["validation_ece"] is None  # of a trial that has not measured it
     found = read_config(path)
-    assert found.name == space.name
+    assert found.name == "first"
     assert (found.config.metrics, found.config.objective) == (("top5", "ece"), "validation_ece")
     assert found.config == space.config(space.decode(space.paper_point()))
 
@@ -138,7 +144,7 @@ def test_a_config_says_where_it_came_from_and_what_it_reached(tmp_path):
     space = read_space(DIGITS)
     path = written(tmp_path, space, space.paper_point())
     read = read_config(path)
-    assert (read.name, read.fingerprint) == ("digits", "f" * 64)
+    assert (read.name, read.fingerprint, read.experiment) == ("first", "f" * 64, "digits")
     text = path.read_text(encoding="utf-8")
     assert yaml.safe_load(text)["reached"] == {
         "search": "first",
@@ -164,8 +170,8 @@ def test_any_fingerprint_is_read_as_it_was_written(tmp_path):
 
 @pytest.mark.parametrize("name", ["1e5", "12", "1.5", "null", "true", "2026-01-02", "1e5-long"])
 def test_a_name_that_reads_like_something_else_stays_a_name(tmp_path, name):
-    space = read_space(DIGITS, [f"name='{name}'"])
-    assert read_config(written(tmp_path, space, space.paper_point())).name == name
+    space = read_space(DIGITS)
+    assert read_config(written(tmp_path, space, space.paper_point(), name=name)).name == name
 
 
 def test_all_faults_of_a_config_are_found_at_once_each_at_its_line(tmp_path):

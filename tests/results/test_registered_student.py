@@ -29,6 +29,7 @@ from ctkd_search.data import load_test, load_train
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.mlflow_store import Mlflow
+from ctkd_search.results.champion import crown
 from ctkd_search.results.model import log_student
 from ctkd_search.results.served import ServedStudent
 
@@ -78,6 +79,7 @@ def registered(tmp_path_factory):
         uri = log_student(
             served, example, store, run_id, NAME, classes=CLASSES, architecture="resnet8", card=card, tags=tags
         )
+        crown(store, NAME, uri.rpartition("/")[2], tags, force=True, option="--champion")
     test = load_test(DatasetConfig("digits"))
     return {
         "directory": directory,
@@ -97,7 +99,7 @@ def kept(registered):
     return Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}/{version.version}"))
 
 
-def test_the_newest_version_is_the_champion_and_says_what_it_is(registered):
+def test_the_version_that_was_made_the_champion_says_what_it_is(registered):
     client: MlflowClient = registered["store"].client
     assert registered["uri"] == f"models:/{NAME}/2"
     first, second = (client.get_model_version(NAME, number) for number in ("1", "2"))
