@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ctkd_search.check.mode import Trajectories
 from ctkd_search.check.networks import Facts, all_facts
+from ctkd_search.check.single import config_fault, single_image_faults
 from ctkd_search.check.storage import free_bytes, room, room_faults, too_large
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.methods.base import make_method
@@ -45,6 +46,9 @@ def refuse(
         else:
             if fault := _unequal(space, pair, known):
                 document.fault(("search", "pair"), f"{pair}: {fault}")
+    if not faults:
+        for place, message in single_image_faults(space, geometry):
+            document.fault(place, message)
     if images is not None and not faults:
         needed = room(space, images, geometry.classes, known)
         for place, message in room_faults(space, needed, free_bytes(trials_dir), trials_dir):
@@ -64,11 +68,14 @@ def refuse_config(config: TrialConfig, streams: int, geometry: Geometry, images:
         trials_dir: Directory of all searches.
 
     Raises:
-        UserError: A network does not take such images, or the disk has no room for the teachers' logits.
+        UserError: A network does not take such images, or cannot learn from one at a time; or the disk has no room for
+            the teachers' logits.
     """
     _, faults = all_facts((config.teacher, config.student), geometry)
     for fault in faults.values():
         raise UserError(f"pair: {fault}")
+    if single := config_fault(config, geometry):
+        raise UserError(single)
     if config.teachers.mode == "live" or not make_method(config.method).needs.scratch:
         return
     needed = Trajectories(config.epochs, images, geometry.classes, config.teachers.storage, streams).most

@@ -1,0 +1,95 @@
+"""Batches of one image, which not every network can learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+
+from ctkd_search.config import TrialConfig
+from ctkd_search.distill.methods.base import Needs, make_method
+from ctkd_search.distributions import Number
+from ctkd_search.models import Geometry, build
+from ctkd_search.pairs import split_pair
+from ctkd_search.searchable import possible_values
+from ctkd_search.space import Space
+from ctkd_search.yamlfile import Place
+
+# What torch's batch normalisation says where a channel has a single value.
+_REFUSAL = "Expected more than 1 value per channel"
+
+
+def learns_from_one(name: str, geometry: Geometry) -> bool:
+    """False where a network has batch normalisation at a map of a single position: one image gives it one value."""
+    for device in (torch.device("meta"), torch.device("cpu")):
+        try:
+            with device:
+                network = build(name, geometry, seed=0, published=False).to(device).train()
+            with torch.no_grad():
+                network(torch.zeros(1, geometry.channels, geometry.image_size, geometry.image_size, device=device))
+            return True
+        except Exception as error:  # a network made elsewhere may look at its numbers, which "meta" does not have
+            if _REFUSAL in str(error):
+                return False
+    return True
+
+
+def single_image_faults(space: Space, geometry: Geometry) -> list[tuple[Place, str]]:
+    """Return what of a space would train a network with one image at a time that cannot learn from it.
+
+    Args:
+        space: The space.
+        geometry: The images.
+    """
+    pairs = [(pair, *split_pair(pair)) for pair in space.pairs()]
+    found: list[tuple[Place, str]] = []
+    if _smallest(space) == 1:
+        place = ("search", "batch_size") if "batch_size" in space.entries else ("train", "batch_size")
+        found += [(place, said) for said in _said((student for _, _, student in pairs), geometry)]
+    if space.teachers.recipe.batch_size == 1:
+        checkpoint = space.teachers.expert.checkpoint_of
+        trained = (name for pair, name, _ in pairs if _trains(space.needs(pair), checkpoint(name) is not None))
+        found += [(("teachers", "recipe", "batch_size"), said) for said in _said(trained, geometry)]
+    return found
+
+
+def config_fault(config: TrialConfig, geometry: Geometry) -> str | None:
+    """Return why a config cannot be trained with one image at a time, or None if it is not or can.
+
+    Args:
+        config: The config.
+        geometry: The images.
+    """
+    if config.train.batch_size == 1:
+        for said in _said([config.student], geometry):
+            return f"train.batch_size {said}"
+    own = config.teachers.expert.checkpoint_of(config.teacher) is not None
+    if config.teachers.recipe.batch_size == 1 and _trains(make_method(config.method).needs, own):
+        for said in _said([config.teacher], geometry):
+            return f"teachers.recipe.batch_size {said}"
+    return None
+
+
+def _smallest(space: Space) -> int:
+    """The smallest batch of any trial."""
+    entry = space.entries.get("batch_size")
+    if isinstance(entry, Number):
+        return int(min(entry.low, space.train.batch_size)) if entry.when else int(entry.low)
+    if entry is None:
+        return space.train.batch_size
+    return min(map(int, possible_values(entry, space.parameters["batch_size"])))
+
+
+def _trains(needs: Needs, own_expert: bool) -> bool:
+    """Whether a teacher is trained."""
+    return needs.scratch or (needs.any_expert and not own_expert)
+
+
+def _said(names: Iterable[str], geometry: Geometry) -> Iterator[str]:
+    size = geometry.image_size
+    for name in dict.fromkeys(names):
+        if not learns_from_one(name, geometry):
+            yield (
+                f"must be at least 2 for {name}, but got 1: with images of {size}x{size} pixels it has maps of 1x1, "
+                "and batch normalisation cannot learn from one value"
+            )
