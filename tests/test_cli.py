@@ -119,7 +119,6 @@ MISTAKES = {
     "run DIGITS --resume --set search.lr=0.1": "\n  search.lr: {'float': [0.01, 0.3], 'log': True} before, 0.1 now",
     "run DIGITS --name y --trials-dir file": "cannot write to the directory file",
     "show y": "there is no search 'y' in trials; there are: broken, digits, done, older",
-    "show broken": "trials/broken/records/00001.json is not a record of this version",
     "show older": "trials/older/search.json is not a record of this version",
     "show --trials-dir elsewhere": "there are no searches in elsewhere yet; begin one with: ctkd-search run",
     "show x --trials-dir elsewhere": "there is no search 'x' in elsewhere; there are: none yet",

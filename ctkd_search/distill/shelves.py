@@ -17,6 +17,8 @@ from typing import Any
 from ctkd_search.files import write_text
 
 _ABOUT, _USED, _TOOK = "about.json", "used.json", "took.json"
+# The end of the year 9998: a later time has no date.
+_LATEST = 253370764800.0
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,16 @@ class Shelves:
         for path in sorted(self.directory.glob("[!.]*-*")):
             if path.is_dir():
                 used = _read(path / _USED)
-                moment = used.get("time") or path.stat().st_mtime
-                found.append(Shelf(path.name, _read(path / _ABOUT), _size(path), used.get("search", "?"), moment))
+                search = used.get("search")
+                found.append(
+                    Shelf(
+                        id=path.name,
+                        about=_read(path / _ABOUT),
+                        bytes=_size(path),
+                        search=search if isinstance(search, str) else "?",
+                        used=_moment(used.get("time")) or path.stat().st_mtime,
+                    )
+                )
         return found
 
     def size(self, kind: str) -> int:
@@ -91,6 +101,12 @@ class Shelves:
         doomed = path.with_name(f".{path.name}.removed-{os.getpid()}")
         path.rename(doomed)
         shutil.rmtree(doomed)
+
+
+def _moment(noted: Any) -> float | None:
+    """A time as it was noted; None where that is no time, as in a damaged file."""
+    valid = isinstance(noted, int | float) and not isinstance(noted, bool) and 0 < noted <= _LATEST
+    return float(noted) if valid else None
 
 
 def _size(directory: Path) -> int:

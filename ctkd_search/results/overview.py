@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,12 @@ def print_searches(root: Path, console: Console) -> None:
     table = plain_table("search", "begun", "trials", "best", "state")
     for name in found:
         folder = SearchFolder(root, name)
-        search, trials = folder.search(), folder.trials()
+        try:
+            search = folder.search()
+        except UserError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        trials = folder.readable_trials()
         leader = winner(trials)
         state = "finished" if search.finished else "unfinished"
         table.add_row(name, search.started, str(len(trials)), _best(leader), state)
@@ -41,7 +47,7 @@ def _best(leader: TrialRecord | None) -> str:
 def print_search(root: Path, name: str, limit: int, console: Console) -> None:
     """Prints one search's leaderboard."""
     folder = SearchFolder(root, name)
-    search, trials = folder.search(), folder.trials()
+    search, trials = folder.search(), folder.readable_trials()
     print_leaderboard(kept_space(search.space, search.teachers), search, trials, limit, console)
     for architecture, accuracy in sorted(search.experts.items()):
         console.print(
@@ -66,4 +72,4 @@ def exported(root: Path, name: str, trial: str | None) -> str:
     """
     folder = SearchFolder(root, name)
     search = folder.search()
-    return config_text(kept_space(search.space, search.teachers), search, find_trial(folder.trials(), trial))
+    return config_text(kept_space(search.space, search.teachers), search, find_trial(folder.readable_trials(), trial))

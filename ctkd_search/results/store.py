@@ -10,6 +10,7 @@ import datetime
 import difflib
 import json
 import math
+import sys
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -295,7 +296,20 @@ class SearchFolder:
         Raises:
             UserError: A record is broken.
         """
-        return [_load(path, TrialRecord) for path in sorted((self.path / "records").glob("*.json"))]
+        return [_load(path, TrialRecord) for path in self._records()]
+
+    def readable_trials(self) -> list[TrialRecord]:
+        """Reads the trials for a command that only looks; says on standard error which records cannot be read."""
+        found = []
+        for path in self._records():
+            try:
+                found.append(_load(path, TrialRecord))
+            except UserError as error:
+                print(f"left out: {error}", file=sys.stderr)
+        return found
+
+    def _records(self) -> list[Path]:
+        return sorted((self.path / "records").glob("*.json"))
 
 
 def own_seconds(epoch: Mapping[str, Any]) -> float:

@@ -51,7 +51,7 @@ def trial_student(root: Path, name: str, wanted: str | None) -> KeptStudent:
     """
     folder = SearchFolder(root, name)
     search = folder.search()
-    trial = find_trial(folder.trials(), wanted)
+    trial = find_trial(folder.readable_trials(), wanted)
     path = state_path(folder.states, trial.number)
     state = read_state(path)
     if state is None and path.exists():

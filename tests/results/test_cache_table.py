@@ -40,6 +40,31 @@ def shelves(tmp_path):
     return root
 
 
+@pytest.mark.parametrize("text", ['{"kind": "tea', "[1]", "7", "null", '{"kind": [1]}', "\x00"])
+def test_a_teacher_whose_description_is_damaged_is_unknown_and_the_others_are_as_they_are(call, shelves, text):
+    (shelves / TEACHER / "about.json").write_text(text)
+    code, out, err = call()
+    assert (code, err) == (0, "")
+    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert "unknown" in lines[TEACHER]
+    assert "attention maps of wrn-40-2" in lines[MAPS]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"search": "to', "[1]", "7", '{"search": 5, "time": "x"}', '{"search": {}, "time": 1e30}', '{"time": NaN}'],
+)
+def test_a_teacher_whose_use_is_damaged_was_used_when_it_was_written(call, shelves, text):
+    (shelves / TEACHER / "used.json").write_text(text)
+    os.utime(shelves / TEACHER, (1e9, 1e9))
+    code, out, err = call()
+    assert (code, err) == (0, "")
+    (line,) = [line for line in out.splitlines() if TEACHER in line]
+    assert " ? " in line
+    assert "2001-09-0" in line
+    assert "long-ago" in out
+
+
 def test_an_empty_cache_is_said_to_be_empty(call):
     code, out, _ = call()
     assert code == 0

@@ -60,7 +60,7 @@ def write_report(
     """
     folder = SearchFolder(trials_dir, name)
     search = folder.search()
-    standing = facts.standing_of(kept_space(search.space, search.teachers), search, folder.trials())
+    standing = facts.standing_of(kept_space(search.space, search.teachers), search, folder.readable_trials())
     missing = None
     if splits is None:
         try:
