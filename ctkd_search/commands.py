@@ -67,7 +67,7 @@ def reading_shown() -> contextlib.AbstractContextManager[None]:
 
     from ctkd_search.results.reading import shown_on
 
-    return shown_on(Console(stderr=True))
+    return shown_on(Console(stderr=True, markup=False, emoji=False))
 
 
 def check(options: argparse.Namespace) -> None:

@@ -19,6 +19,11 @@ from ctkd_search.paths import expanded_uri
 
 # MLflow takes no more in one request.
 _METRICS_AT_ONCE = 1000
+_PARAMS_AT_ONCE = 100
+# Characters of a name, of a parameter's value and of a tag's that MLflow takes; the rest is cut off.
+_KEY, _PARAM, _TAG = 250, 6000, 8000
+# Likewise of a run's name.
+RUN_NAME = 250
 # Not measurements of the training: when an epoch was measured.
 _NO_METRICS = ("at",)
 # Where MLflow's users keep what nobody else is to read.
@@ -132,9 +137,11 @@ class Mlflow:
         self.client.log_batch(
             run_id,
             metrics=[Metric(name, float(value), now, step) for name, value in (metrics or {}).items()],
-            params=[Param(name, _exact(value)) for name, value in (params or {}).items()],
-            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+            tags=[RunTag(name, value) for name, value in fitting(tags or {}).items()],
         )
+        logged = [Param(name[:_KEY], _exact(value)[:_PARAM]) for name, value in (params or {}).items()]
+        for start in range(0, len(logged), _PARAMS_AT_ONCE):
+            self.client.log_batch(run_id, params=logged[start : start + _PARAMS_AT_ONCE])
 
     def log_epochs(self, run_id: str, epochs: Sequence[Mapping[str, Any]]) -> None:
         """Logs epochs of a trial. Logged once more they are the same points, and MLflow keeps them once."""
@@ -153,6 +160,11 @@ class Mlflow:
         metrics = [Metric(name, float(value), at, step) for name, value, at, step in points]
         for start in range(0, len(metrics), _METRICS_AT_ONCE):
             self.client.log_batch(run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
+
+
+def fitting(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags as MLflow takes them, cut where they are too long."""
+    return {name[:_KEY]: value[:_TAG] for name, value in tags.items()}
 
 
 def first_line(error: BaseException) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from ctkd_search import mlflow_store
 from ctkd_search.cli import main
 from ctkd_search.errors import UserError
-from ctkd_search.mlflow_store import Mlflow, first_line, store_uri, uri_fault, without_secrets
+from ctkd_search.mlflow_store import Mlflow, first_line, fitting, store_uri, uri_fault, without_secrets
 
 HARMLESS = [
     "http://127.0.0.1:5000",
@@ -98,3 +99,28 @@ def test_two_processes_may_make_one_store_at_once_for_two_directories_of_searche
     for process in started:
         process.communicate(timeout=120)
     assert [process.returncode for process in started] == [0, 0]
+
+
+def test_what_is_too_long_for_mlflow_is_cut_and_many_parameters_are_all_logged(tmp_path):
+    store = Mlflow(f"sqlite:///{tmp_path}/mlflow.db", "long", tmp_path / "artifacts")
+    run = store.client.create_run(store.experiment_id, tags=fitting({"t" * 300: "v" * 9000})).info.run_id
+    params = {f"p{number}": number for number in range(250)} | {"long": "x" * 7000, "k" * 300: "y"}
+    store.log(run, params=params, tags={"tag": "z" * 9000})
+    store.log(run, params=params)  # again, as `--resume` does
+    data = store.client.get_run(run).data
+    assert len(data.params) == 252
+    assert data.params["long"] == "x" * 6000
+    assert data.params["k" * 250] == "y"
+    assert data.tags["tag"] == "z" * 8000
+    assert data.tags["t" * 250] == "v" * 8000
+
+
+def test_the_limits_are_those_of_the_installed_mlflow():
+    from mlflow.utils import validation
+
+    assert (mlflow_store._KEY, mlflow_store._PARAM) == (
+        validation.MAX_ENTITY_KEY_LENGTH,
+        validation.MAX_PARAM_VAL_LENGTH,
+    )
+    assert mlflow_store._TAG == validation.MAX_TAG_VAL_LENGTH
+    assert mlflow_store._PARAMS_AT_ONCE == validation.MAX_PARAMS_TAGS_PER_BATCH

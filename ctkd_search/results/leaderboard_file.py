@@ -18,6 +18,8 @@ from ctkd_search.results.trial_configs import label_of
 from ctkd_search.space import Space
 
 _WIDTH = 160
+# What a cell begins with that spreadsheets calculate.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def leaderboard_text(space: Space, search: SearchRecord, trials: Sequence[TrialRecord]) -> str:
@@ -46,14 +48,14 @@ def leaderboard_csv(space: Space, trials: Sequence[TrialRecord], leader: TrialRe
             *("trial", "kind", "winner", "name", "status", "epochs"),
             *(metric.key for metric in metrics),
             *("seconds", "own_seconds", "seed", "confirmed_mean", "confirmed_deviation", "confirmed_seeds"),
-            *parameters,
+            *(_text(name) for name in parameters),
         ]
     )
     for trial in ranked(list(trials)):
         mean = means.get(trial.number)
         table.writerow(
             [
-                *(trial.number, kind_of(trial), trial is leader, label_of(space, trial), trial.status),
+                *(trial.number, kind_of(trial), trial is leader, _text(label_of(space, trial)), trial.status),
                 len(trial.epochs),
                 *("" if (value := trial.last(metric)) is None else value for metric in metrics),
                 *(f"{trial.seconds:.3f}", f"{trial.own_seconds:.3f}", trial.seed),
@@ -104,4 +106,16 @@ def first_of_each(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def _plain(value: Any) -> Any:
-    return show(value) if isinstance(value, list | tuple) else value
+    value = show(value) if isinstance(value, list | tuple) else value
+    return _text(value) if isinstance(value, str) else value
+
+
+def _text(text: str) -> str:
+    """A text that no spreadsheet takes for a formula: a quote in front says that it is none."""
+    if not text.startswith(_FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text

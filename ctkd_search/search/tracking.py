@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctkd_search.errors import UserError
-from ctkd_search.mlflow_store import Mlflow, first_line
+from ctkd_search.mlflow_store import RUN_NAME, Mlflow, first_line, fitting
 from ctkd_search.pairs import split_pair
 from ctkd_search.results.leaderboard_file import kind_of
 from ctkd_search.results.standing import best_so_far
@@ -165,7 +165,7 @@ class Tracker:
         return run_id
 
     def _create_run(self, name: str, tags: Mapping[str, str]) -> str:
-        run = self.mlflow.client.create_run(self.mlflow.experiment_id, run_name=name, tags=dict(tags))
+        run = self.mlflow.client.create_run(self.mlflow.experiment_id, run_name=name[:RUN_NAME], tags=fitting(tags))
         return str(run.info.run_id)
 
     def _adopt(self, known: set[int]) -> None:

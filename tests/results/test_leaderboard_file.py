@@ -48,6 +48,16 @@ def trials():
     ]
 
 
+def test_no_cell_is_a_formula_and_every_text_is_read_again_as_it_is(space, trials):
+    texts = ["=1+1", "+cmd", "-x", "@sum", "\tx", 'a,"b"\nc', "plain", "-1.5", "+2"]
+    for text, each in zip(texts, trials, strict=False):
+        each.values["=own"] = text
+    trials[7].values["=own"] = -0.5
+    rows = {row["trial"]: row for row in csv.DictReader(io.StringIO(leaderboard_csv(space, trials, None)))}
+    cells = [rows[str(number)]["'=own"] for number in range(1, 9)]
+    assert cells == ["'=1+1", "'+cmd", "'-x", "'@sum", "'\tx", 'a,"b"\nc', "plain", "-0.5"]
+
+
 def test_the_table_has_every_trial_with_all_digits(space, trials):
     rows = list(csv.DictReader(io.StringIO(leaderboard_csv(space, trials, winner(trials)))))
     assert [row["trial"] for row in rows] == ["3", "4", "5", "6", "7", "1", "2", "8"]
