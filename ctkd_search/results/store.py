@@ -10,8 +10,8 @@ import datetime
 import difflib
 import json
 import math
-import sys
 import shutil
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
