@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from ctkd_search.check.experts import open_experts
 from ctkd_search.check.mode import Trajectories
 from ctkd_search.check.networks import Facts, all_facts
 from ctkd_search.check.single import config_fault, single_image_faults
@@ -53,8 +54,20 @@ def refuse(
         needed = room(space, images, geometry.classes, known)
         for place, message in room_faults(space, needed, free_bytes(trials_dir), trials_dir):
             document.fault(place, message)
+    configs = [config for name, config in space.teachers_by_name().items() if name in known]
+    for name, message in open_experts(configs, geometry)[1].items():
+        document.fault(_place_of_checkpoint(document, name), f"cannot be used: {message}")
     document.raise_problems()
     return known
+
+
+def _place_of_checkpoint(document: Document, teacher: str) -> tuple[str, ...]:
+    """Where a file names a teacher's checkpoint: as one of several, or as the only one."""
+    place = ("teachers", "expert", "checkpoint")
+    given = document.data
+    for key in place:
+        given = given.get(key) if isinstance(given, dict) else None
+    return (*place, teacher) if isinstance(given, dict) else place
 
 
 def refuse_config(config: TrialConfig, streams: int, geometry: Geometry, images: int, trials_dir: Path) -> None:
@@ -76,6 +89,8 @@ def refuse_config(config: TrialConfig, streams: int, geometry: Geometry, images:
         raise UserError(f"pair: {fault}")
     if single := config_fault(config, geometry):
         raise UserError(single)
+    for fault in open_experts([config], geometry)[1].values():
+        raise UserError(f"teachers.expert.checkpoint cannot be used: {fault}")
     if config.teachers.mode == "live" or not make_method(config.method).needs.scratch:
         return
     needed = Trajectories(config.epochs, images, geometry.classes, config.teachers.storage, streams).most

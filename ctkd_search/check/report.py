@@ -11,6 +11,7 @@ import torch
 
 from ctkd_search import data
 from ctkd_search.check.estimate import Load, estimate, measured_configs, total
+from ctkd_search.check.experts import expert_lines
 from ctkd_search.check.images import kept_apart, look_at_images, small_data
 from ctkd_search.check.measure import measure
 from ctkd_search.check.mode import size, with_mode
@@ -65,6 +66,8 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
         say(line)
     console.print(_networks(space, known))
     for line in (*_looked_at(known, geometry), *_compared(space, known)):
+        say(line)
+    for line in expert_lines(space, geometry, timed):
         say(line)
     if counted is None:
         say(

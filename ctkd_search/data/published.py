@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,32 @@ from ctkd_search.config import DatasetConfig
 from ctkd_search.data.registry import cache_directory
 from ctkd_search.errors import UserError
 from ctkd_search.paths import expanded
+
+_downloads: ContextVar[bool] = ContextVar("downloads", default=True)
+
+
+@contextlib.contextmanager
+def no_downloads() -> Iterator[None]:
+    """Refuse, while it lasts, what must be downloaded or unpacked first."""
+    before = _downloads.set(False)
+    try:
+        yield
+    finally:
+        _downloads.reset(before)
+
+
+def refuse_fetching(title: str, folder: Path) -> None:
+    """Refuse to bring files, where nothing is to be downloaded.
+
+    Args:
+        title: What people call the data set.
+        folder: Where its files are missing.
+
+    Raises:
+        UserError: Nothing is to be downloaded or unpacked now.
+    """
+    if not _downloads.get():
+        raise UserError(f"{title} is not in {folder} yet")
 
 
 @dataclass(frozen=True)
@@ -42,6 +70,7 @@ class Published:
         """
         missing = [name for name in self.checksums if not (self.folder / name).is_file()]
         if missing:
+            refuse_fetching(self.title, self.folder)
             try:
                 self.download()
             except (OSError, RuntimeError) as error:

@@ -31,7 +31,7 @@ from ctkd_search.distill.recording import (
 from ctkd_search.distill.step import GraphMemory, StepPool, StudentStep, make_step
 from ctkd_search.distill.teachers import Expert, LiveTeachers, RecordedTeachers, Teachers
 from ctkd_search.distill.trainer import Trainer
-from ctkd_search.distill.weights import load_weights, put_weights
+from ctkd_search.distill.weights import load_own_expert
 from ctkd_search.errors import UserError
 from ctkd_search.models import Geometry, build, code_of, describe
 from ctkd_search.models.network import TappedNetwork
@@ -99,8 +99,7 @@ def load_expert(
                 f"{config.method['name']} needs weights from along the expert's training, which {own} does not have; "
                 "leave out teachers.expert.checkpoint, or the method"
             )
-        network = build(config.teacher, splits.geometry, seed=0, published=False)
-        put_weights(network, load_weights(Path(str(own))), str(own))
+        network = load_own_expert(str(own), config.teacher, splits.geometry).network
     else:
         network = kept_expert(run, splits, cache, device, anchor)
     return Expert(place(network, device), config.teachers.recipe.precision)

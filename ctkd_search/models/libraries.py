@@ -22,7 +22,7 @@ from ctkd_search.plugins import load_object, told
 # The images on which stages are found, whatever is learned: so that layer 2 is the same module for all.
 _USUAL_SIZE = 224
 # Where torchvision's networks train with a second classifier on the side; only the first one is used here.
-_AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
+AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 _CHANNELS = 3
 # No stage has as many channels, so that what comes out of the classifier is known by them.
 USUAL_CLASSES = 997
@@ -153,7 +153,7 @@ def _torchvision(named: Named, geometry: Geometry) -> Any:
     from torchvision import models
 
     options: dict[str, Any] = {"weights": None, "num_classes": geometry.classes}
-    if named.base in _AUXILIARY:
+    if named.base in AUXILIARY:
         # Published weights of these expect pixels from -1 to 1.
         options |= {"aux_logits": False, "init_weights": True, "transform_input": named.pretrained}
     if has_fixed_size(named):
@@ -199,5 +199,5 @@ def torchvision_weights(named: Named) -> dict[str, Tensor]:
             f"cannot get the published weights of {named.text} from {weights.url}: {told(error)}; where there is no "
             f"internet, put that file into {directory}, or leave +pretrained out"
         ) from None
-    aside = _AUXILIARY.get(named.base, ())
+    aside = AUXILIARY.get(named.base, ())
     return {name: tensor for name, tensor in loaded.items() if not name.startswith(tuple(aside))}

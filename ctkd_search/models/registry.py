@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from ctkd_search.discovery import entries
 from ctkd_search.errors import UserError
 from ctkd_search.models.names import ELSEWHERE, elsewhere
+from ctkd_search.models.naming import Naming
 
 if TYPE_CHECKING:
     from ctkd_search.models.network import TappedNetwork
@@ -106,6 +107,10 @@ class Family:
             images of every size.
         revision: Tells networks that compute something else, or begin with other weights, than those that earlier
             versions made by the same names; None where there were no such.
+        members: Names whose weights are recognised where they were meant for another network.
+        namings: How other implementations name the weights of a name's network.
+        differs: Says in which way the network computes differently that saved weights under such names for such
+            images; None where no such difference is known.
     """
 
     pattern: re.Pattern[str]
@@ -116,6 +121,9 @@ class Family:
     blocks: Callable[[re.Match[str]], Blocks] | None = None
     strides: Callable[[int], tuple[int, ...]] | None = None
     revision: str | None = None
+    members: tuple[str, ...] = ()
+    namings: Callable[[re.Match[str]], tuple[Naming, ...]] = lambda match: ()
+    differs: Callable[[re.Match[str], Collection[str], Geometry], str | None] = lambda match, names, geometry: None
 
 
 @functools.cache
@@ -179,6 +187,48 @@ def maps(name: str, geometry: Geometry) -> tuple[MapShape, ...]:
     if geometry.image_size < MIN_SIZE:
         raise UserError(f"images must have at least {MIN_SIZE} pixels a side, but got {geometry.image_size}")
     return tuple(MapShape(tap.channels, -(-geometry.image_size // tap.stride)) for tap in taps)
+
+
+def namings(name: str) -> tuple[Naming, ...]:
+    """How other implementations name the weights of an architecture; none are known of those made elsewhere.
+
+    Raises:
+        UserError: No such architecture.
+    """
+    if elsewhere(name):
+        return ()
+    family, match = _match(name)
+    return family.namings(match)
+
+
+def auxiliary(name: str) -> tuple[str, ...]:
+    """What the names of weights begin with that an architecture's library saves and this package leaves out."""
+    named = elsewhere(name)
+    if named is None or named.source != "torchvision":
+        return ()
+    from ctkd_search.models import libraries
+
+    return libraries.AUXILIARY.get(named.base, ())
+
+
+def difference(name: str, names: Collection[str], geometry: Geometry) -> str | None:
+    """In which way the network that saved weights under these names is known to compute differently.
+
+    Args:
+        name: The architecture that they are meant for.
+        names: Names of the weights in the file.
+        geometry: The images.
+
+    Returns:
+        The difference in words; None where none is known.
+
+    Raises:
+        UserError: No such architecture.
+    """
+    if elsewhere(name):
+        return None
+    family, match = _match(name)
+    return family.differs(match, names, geometry)
 
 
 def code_of(name: str) -> str | None:

@@ -14,12 +14,13 @@ from ctkd_search.config import TrialConfig
 from ctkd_search.data import Splits
 from ctkd_search.data.stream import Normalise
 from ctkd_search.distill.asked import ExpertKey, asked_of_experts, numbers_of, passes_of_teachers
-from ctkd_search.distill.build import load_expert, teacher_runs
+from ctkd_search.distill.build import teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.methods.base import LOGITS, Needs, Request, make_method
 from ctkd_search.distill.missing import MissingRecordings
 from ctkd_search.distill.recording import Preparation, TeacherRun, Wanted, expert_run, is_prepared, prepare
+from ctkd_search.distill.weights import accuracy_line, load_own_expert
 from ctkd_search.errors import WorkFailed
 from ctkd_search.models import Geometry, maps
 from ctkd_search.search.failures import cause_of
@@ -90,14 +91,14 @@ def prepare_teachers(
         name = config.teacher
         checkpoint = config.teachers.expert.checkpoint_of(name)
         if checkpoint and need.needs.any_expert and name not in own:
-            expert = load_expert(config, splits, cache, torch.device("cpu"))
+            expert = load_own_expert(checkpoint, name, splits.geometry)
+            say(str(expert))
             own[name] = None
-            note = ""
             if len(splits.validation):
                 normalise = Normalise(splits.mean, splits.std)
-                own[name] = evaluate(expert.network, splits.validation, normalise, torch.device("cpu"))["accuracy"]
-                note = " (it may have been trained on images that are held out for validation)"
-            say(f"expert {name}: {checkpoint}{note}")
+                found = evaluate(expert.network, splits.validation, normalise, torch.device("cpu"))["accuracy"]
+                own[name] = found
+                say(accuracy_line(name, found, len(splits.validation), len(splits.validation), len(splits.classes)))
         for run, wanted in teacher_runs(config, splits.fingerprint, device, need.needs, len(splits.train)).items():
             runs[run] = runs.get(run, Wanted()) | wanted
         expert_training = expert_run(config, splits.fingerprint, device, len(splits.train))

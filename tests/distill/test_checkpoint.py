@@ -59,9 +59,9 @@ def refused(splits, cache, path):
 @pytest.mark.parametrize(
     ("name", "classes", "fragments"),
     [
-        ("wrn-16-1", 10, ["stages.0.1.norm1.weight is unknown", " more"]),
-        ("resnet8", 10, ["stem.weight is missing", " more"]),
-        ("wrn-10-2", 10, ["has shape (32, 16, 3, 3) instead of (16, 16, 3, 3)", " more"]),
+        ("wrn-16-1", 10, ["weights of wrn-16-1 and not of wrn-10-1", "stages.0.1.norm1.weight is unknown", " more"]),
+        ("resnet8", 10, ["weights of resnet8 and not of wrn-10-1", "stem.weight is missing", " more"]),
+        ("wrn-10-2", 10, ["weights of wrn-10-2 and not of wrn-10-1", "stages.0.0.shortcut.weight is unknown"]),
         ("wrn-10-1", 7, ["classifier.weight has shape (7, 64) instead of (10, 64)", "classifier.bias has shape"]),
     ],
 )
@@ -93,7 +93,9 @@ def test_checkpoint_that_is_a_pickled_object_is_refused_and_not_executed(splits,
 
 def test_checkpoint_that_is_a_whole_module_is_refused(splits, cache, tmp_path):
     torch.save(build(TINY.teacher, splits.geometry, seed=0), tmp_path / "module.pt")
-    assert "is not a file of weights" in refused(splits, cache, tmp_path / "module.pt")
+    message = refused(splits, cache, tmp_path / "module.pt")
+    assert "a whole pickled model (ctkd_search.models.network.StagedNetwork)" in message
+    assert 'torch.save(model.state_dict(), "teacher.pt")' in message
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"weights", b"PK\x03\x04", b"\x80\x02."])

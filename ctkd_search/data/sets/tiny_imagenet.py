@@ -16,7 +16,7 @@ from pathlib import Path
 from ctkd_search.config import Augment, DatasetConfig
 from ctkd_search.data.decode import listed
 from ctkd_search.data.images import ImageFiles
-from ctkd_search.data.published import check_md5, download, root_of, root_problems
+from ctkd_search.data.published import check_md5, download, refuse_fetching, root_of, root_problems
 from ctkd_search.data.registry import DataSet, Loaded
 from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
@@ -42,6 +42,7 @@ def _ready(config: DatasetConfig) -> Path:
     folder = _folder(config)
     if folder.is_dir():
         return folder
+    refuse_fetching("Tiny ImageNet", folder)
     archive = root_of(config) / _ZIP
     if not archive.is_file():
         _download(archive)

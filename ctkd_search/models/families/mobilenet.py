@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from ctkd_search.models.naming import Naming, by_rules
 from ctkd_search.models.registry import Blocks, Family, Geometry, Tap
 
 if TYPE_CHECKING:
@@ -93,6 +94,32 @@ def _block(inputs: int, outputs: int, expansion: int, stride: int) -> nn.Module:
     return Residual(body) if stride == 1 and inputs == outputs else body
 
 
+# Group and place in it of each block of each stage: elsewhere, the groups are counted through.
+_PLACES = [
+    [
+        (sum(map(len, _STAGES[:stage])) + number, place)
+        for number, group in enumerate(groups)
+        for place in range(group.blocks)
+    ]
+    for stage, groups in enumerate(_STAGES)
+]
+
+
+def _block_there(match: re.Match[str]) -> str:
+    group, place = _PLACES[int(match["stage"])][int(match["block"])]
+    return f"blocks.{group}.{place}.conv.{match['part']}."
+
+
+_NAMING = Naming(
+    "RepDistiller and mdistiller",
+    by_rules(
+        (r"stem\.", "conv1."),
+        (r"stages\.(?P<stage>\d+)\.(?P<block>\d+)\.(?:body\.)?(?P<part>\d)\.", _block_there),
+        (r"head\.", "conv2."),
+        (r"classifier\.", "classifier.0."),
+    ),
+)
+
 FAMILY = Family(
     pattern=re.compile(r"mobilenetv2-(?P<width>[0-9](?:\.[0-9]{1,2})?)"),
     form="mobilenetv2-W (MobileNetV2 for small images of width W, as in mobilenetv2-0.5)",
@@ -101,4 +128,6 @@ FAMILY = Family(
     make=_make,
     blocks=_blocks,
     revision="2: depthwise convolutions begin with the variance of all channels",
+    members=tuple(f"mobilenetv2-{width}" for width in ("0.5", "0.75", "1", "1.4")),
+    namings=lambda match: (_NAMING,),
 )

@@ -8,8 +8,10 @@ pooling.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
+from ctkd_search.models.naming import IN_LAYERS, Naming, by_rules, counted
 from ctkd_search.models.registry import Blocks, Family, Geometry, Tap
 
 if TYPE_CHECKING:
@@ -68,6 +70,71 @@ def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
     return StagedNetwork(stem, stages, nn.Identity(), inputs, geometry.classes)
 
 
+def _naming(source: str, shortcut: str, classifier: str) -> Naming:
+    """Names that differ in those of the shortcuts and of the classifier alone."""
+    return Naming(
+        source,
+        by_rules(
+            (r"stem\.0\.", "conv1."),
+            (r"stem\.1\.", "bn1."),
+            IN_LAYERS,
+            (
+                r"stages\.(\d+)\.(\d+)\.shortcut\.(\d)\.",
+                lambda match: f"layer{counted(match[1])}.{match[2]}.{shortcut}.{match[3]}.",
+            ),
+            (r"classifier\.", f"{classifier}."),
+        ),
+    )
+
+
+_THREE_STAGE_NAMINGS = (
+    _naming("RepDistiller and mdistiller", "downsample", "fc"),
+    _naming("pytorch_resnet_cifar10 with shortcuts of option B", "shortcut", "linear"),
+)
+_FOUR_STAGE_NAMINGS = (
+    _naming("RepDistiller, mdistiller and kuangliu/pytorch-cifar", "shortcut", "linear"),
+    Naming(
+        "weiaicunzai/pytorch-cifar100",
+        by_rules(
+            (r"stem\.", "conv1."),
+            # A sequence of a convolution, its normalisation and a ReLU, as often as there are convolutions.
+            (
+                r"stages\.(\d+)\.(\d+)\.(conv|norm)(\d)\.",
+                lambda match: (
+                    f"conv{int(match[1]) + 2}_x.{match[2]}.residual_function."
+                    f"{3 * int(match[4]) - 3 + (match[3] == 'norm')}."
+                ),
+            ),
+            (
+                r"stages\.(\d+)\.(\d+)\.shortcut\.",
+                lambda match: f"conv{int(match[1]) + 2}_x.{match[2]}.shortcut.",
+            ),
+            (r"classifier\.", "fc."),
+        ),
+    ),
+)
+
+
+def _namings(match: re.Match[str]) -> tuple[Naming, ...]:
+    return _FOUR_STAGE_NAMINGS if len(_plan(match).widths) == 4 else _THREE_STAGE_NAMINGS
+
+
+def _differs(match: re.Match[str], names: Collection[str], geometry: Geometry) -> str | None:
+    if "layer2.0.conv1.weight" not in names:
+        return None
+    if not any(name.startswith(("layer2.0.downsample.", "layer2.0.shortcut.")) for name in names):
+        return (
+            "its shortcuts have no weights, so that they pad with zeros (option A), and this network has a convolution "
+            "there (option B)"
+        )
+    if len(_plan(match).widths) == 4 and "layer2.0.downsample.0.weight" in names:
+        return (
+            "its names are torchvision's, whose ResNets have a max-pooling in the stem that this one has not; take "
+            f"torchvision/{match[0]} as the teacher"
+        )
+    return None
+
+
 FAMILY = Family(
     pattern=re.compile(r"resnet(?P<depth>[1-9][0-9]{0,2})(?P<wide>x4)?"),
     form=(
@@ -78,4 +145,10 @@ FAMILY = Family(
     taps=_taps,
     make=_make,
     blocks=_blocks,
+    members=(
+        *(f"resnet{depth}{wide}" for wide in ("", "x4") for depth in _THREE_STAGES),
+        *(f"resnet{depth}" for depth in _FOUR_STAGES),
+    ),
+    namings=_namings,
+    differs=_differs,
 )

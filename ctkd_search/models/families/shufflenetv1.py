@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ctkd_search.models.naming import IN_LAYERS, Naming, by_rules
 from ctkd_search.models.registry import Blocks, Family, Geometry, Tap
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
     return StagedNetwork(stem, stages, nn.Identity(), inputs, geometry.classes, redrawn=False)
 
 
+_NAMING = Naming(
+    "RepDistiller and mdistiller",
+    by_rules((r"stem\.0\.", "conv1."), (r"stem\.1\.", "bn1."), IN_LAYERS, (r"classifier\.", "linear.")),
+)
+
 FAMILY = Family(
     pattern=re.compile(r"shufflenetv1"),
     form="shufflenetv1 (ShuffleNet for small images, three groups)",
@@ -52,4 +58,6 @@ FAMILY = Family(
     make=_make,
     blocks=_blocks,
     revision="2: convolutions begin as torch draws them",
+    members=("shufflenetv1",),
+    namings=lambda match: (_NAMING,),
 )

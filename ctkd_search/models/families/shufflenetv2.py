@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ctkd_search.models.naming import Naming, by_rules, counted
 from ctkd_search.models.registry import Blocks, Family, Geometry, Tap
 
 if TYPE_CHECKING:
@@ -43,6 +44,26 @@ def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
     return StagedNetwork(stem, stages, head, _LAST, geometry.classes, redrawn=False)
 
 
+# Convolutions and normalisations of a branch, by their places here and by their names there.
+_LEFT = {"0": "conv1", "1": "bn1", "2": "conv2", "3": "bn2"}
+_RIGHT = {"0": "conv3", "1": "bn3", "3": "conv4", "4": "bn4", "5": "conv5", "6": "bn5"}
+_BRANCH = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "5": "conv3", "6": "bn3"}
+_PARTS = {"left": _LEFT, "right": _RIGHT, "branch": _BRANCH}
+_NAMING = Naming(
+    "RepDistiller and mdistiller",
+    by_rules(
+        (r"stem\.0\.", "conv1."),
+        (r"stem\.1\.", "bn1."),
+        (
+            r"stages\.(\d+)\.(\d+)\.(left|right|branch)\.(\d)\.",
+            lambda match: f"layer{counted(match[1])}.{match[2]}.{_PARTS[match[3]][match[4]]}.",
+        ),
+        (r"head\.0\.", "conv2."),
+        (r"head\.1\.", "bn2."),
+        (r"classifier\.", "linear."),
+    ),
+)
+
 FAMILY = Family(
     pattern=re.compile(r"shufflenetv2"),
     form="shufflenetv2 (ShuffleNetV2 for small images, width 1)",
@@ -51,4 +72,6 @@ FAMILY = Family(
     make=_make,
     blocks=_blocks,
     revision="2: convolutions begin as torch draws them",
+    members=("shufflenetv2",),
+    namings=lambda match: (_NAMING,),
 )

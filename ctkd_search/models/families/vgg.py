@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from ctkd_search.models.naming import Naming
 from ctkd_search.models.registry import Blocks, Family, Geometry, Tap
 
 if TYPE_CHECKING:
@@ -77,6 +79,48 @@ def _block(inputs: int, outputs: int, pooled: bool, named: bool = False) -> nn.M
     return nn.Sequential(OrderedDict(layers))
 
 
+# A layer's name here: its group, its block there, its place in the block.
+_LAYER = re.compile(r"(?:stem|stages\.(?P<stage>\d+))\.(?P<block>\d+)\.(?P<place>\d)\.(?P<rest>.*)")
+
+
+def _renamed(names: Collection[str]) -> dict[str, str]:
+    """``blockGROUP.PLACE``: each convolution takes three places there, with its normalisation and its ReLU."""
+    found = {name: match for name in names if (match := _LAYER.fullmatch(name))}
+    # A pooling may stand before the convolution, which is therefore the layer of the lowest place that has weights.
+    first: dict[tuple[str | None, str], int] = {}
+    for match in found.values():
+        key, place = (match["stage"], match["block"]), int(match["place"])
+        first[key] = min(place, first.get(key, place))
+    renamed = {}
+    for name, match in found.items():
+        group = 0 if match["stage"] is None else int(match["stage"]) + 1
+        place = 3 * int(match["block"]) + int(match["place"]) - first[match["stage"], match["block"]]
+        renamed[name] = f"block{group}.{place}.{match['rest']}"
+    return renamed | {name: name for name in names if name not in found}
+
+
+_NAMING = Naming("RepDistiller and mdistiller", _renamed)
+
+
+def _differs(match: re.Match[str], names: Collection[str], geometry: Geometry) -> str | None:
+    if "block0.0.weight" not in names:
+        return None
+    if not any(name.endswith("running_mean") for name in names):
+        return "it has no batch normalisation, which this network has"
+    size = geometry.image_size
+    if size % 8:
+        return (
+            f"its max-pooling rounds odd sizes down and this network's rounds them up, so that on images of {size} "
+            "pixels it computes something else; take images whose side is a multiple of 8"
+        )
+    if size > _LARGE:
+        return (
+            f"on images of more than {_LARGE} pixels it pools three times and this network four times; take images of "
+            f"{_LARGE} pixels or fewer"
+        )
+    return None
+
+
 FAMILY = Family(
     pattern=re.compile(r"vgg(?P<depth>[1-9][0-9]?)"),
     form="vggD (VGG with batch normalisation of depth 8, 11, 13, 16 or 19)",
@@ -86,4 +130,7 @@ FAMILY = Family(
     blocks=_blocks,
     strides=_strides,
     revision="2: pooled four times from 64 pixels on",
+    members=tuple(f"vgg{depth}" for depth in _GROUPS),
+    namings=lambda match: (_NAMING,),
+    differs=_differs,
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from ctkd_search.models.naming import Naming, by_rules, counted
 from ctkd_search.models.registry import Blocks, Family, Geometry, Tap
 
 if TYPE_CHECKING:
@@ -46,6 +48,36 @@ def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
     return StagedNetwork(conv3x3(geometry.channels, _STEM), stages, head, inputs, geometry.classes)
 
 
+_NAMING = Naming(
+    "RepDistiller and mdistiller",
+    by_rules(
+        (r"stem\.", "conv1."),
+        (
+            r"stages\.(\d+)\.(\d+)\.(conv|norm)(\d)\.",
+            lambda match: (
+                f"block{counted(match[1])}.layer.{match[2]}.{'bn' if match[3] == 'norm' else 'conv'}{match[4]}."
+            ),
+        ),
+        (
+            r"stages\.(\d+)\.(\d+)\.shortcut\.",
+            lambda match: f"block{counted(match[1])}.layer.{match[2]}.convShortcut.",
+        ),
+        (r"head\.0\.", "bn1."),
+        (r"classifier\.", "fc."),
+    ),
+)
+
+
+def _differs(match: re.Match[str], names: Collection[str], geometry: Geometry) -> str | None:
+    """The Wide ResNets whose shortcuts take the input as it is, torchdistill's for one, have as many weights."""
+    if any(re.fullmatch(r"layer\d\.0\.shortcut\.0\.weight", name) for name in names):
+        return (
+            "a Wide ResNet with stages called layer1 to layer3, as in torchdistill, does not normalise what goes on "
+            "its shortcuts, and this one does"
+        )
+    return None
+
+
 FAMILY = Family(
     pattern=re.compile(r"wrn-(?P<depth>[1-9][0-9]{0,2})-(?P<width>0|[1-9][0-9]?)"),
     form="wrn-D-K (Wide ResNet of depth D = 6n + 4 and width K, as in wrn-40-2)",
@@ -53,4 +85,7 @@ FAMILY = Family(
     taps=_taps,
     make=_make,
     blocks=_blocks,
+    members=tuple(f"wrn-{depth}-{width}" for depth in (10, 16, 22, 28, 34, 40) for width in (1, 2, 4, 8, 10)),
+    namings=lambda match: (_NAMING,),
+    differs=_differs,
 )

@@ -17,7 +17,7 @@ from ctkd_search.data.stream import Normalise, derived_seed
 from ctkd_search.distill import losses
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import kept_expert
-from ctkd_search.distill.weights import load_weights, put_weights
+from ctkd_search.distill.weights import load_own_expert, load_weights, put_weights
 from ctkd_search.errors import UserError
 from ctkd_search.models import build
 from ctkd_search.models.network import TappedNetwork
@@ -93,9 +93,7 @@ def one_of_each_class(labels: np.ndarray, most: int) -> np.ndarray:
 def _expert(config: TrialConfig, splits: Splits, teachers: KeptTeachers) -> TappedNetwork:
     own = config.teachers.expert.checkpoint_of(config.teacher)
     if own is not None:
-        network = build(config.teacher, splits.geometry, seed=0, published=False)
-        put_weights(network, load_weights(Path(own)), own)
-        return network
+        return load_own_expert(own, config.teacher, splits.geometry).network
     run = teachers.expert(config)
     if run is None:
         raise UserError("its expert is no longer in the teacher cache")
