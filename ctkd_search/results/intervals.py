@@ -41,11 +41,6 @@ class Estimate:
         """Whether the interval leaves a value out."""
         return abs(self.mean - value) > self.half_width + _ROUNDING
 
-    @property
-    def negated(self) -> Estimate:
-        """The same difference the other way round."""
-        return Estimate(-self.mean, self.deviation, self.n, self.half_width)
-
 
 def estimate(values: Sequence[float], resolution: float = 0.0, picked_from: int = 1) -> Estimate:
     """Returns the mean of some independent values, with its 95 % interval by Student's t with n - 1 degrees of freedom.
@@ -157,7 +152,8 @@ class Family:
             return Estimate(mean, math.nan, n, math.inf)
         deviation = statistics.stdev(gaps)
         variance, df = self._common
-        own = critical(picked, others, n - 1) * max(deviation, self.resolution)
+        # Degrees of freedom as of two independent things: with the n - 1 of one difference, real ones would be missed.
+        own = critical(picked, others, 2 * (n - 1)) * max(deviation, self.resolution)
         common = critical(picked, others, df) * max(math.sqrt(2 * variance), self.resolution) if df else 0.0
         half_width = max(own, common) / math.sqrt(n)
         # What does not vary at all was not measured often enough to tell how far it varies.
