@@ -17,7 +17,7 @@ import argparse
 import math
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import scipy
@@ -51,7 +51,7 @@ def verdicts(
     searched, baselines = design
     means = [ahead] * searched + [0.0] * baselines
     common = random.standard_normal(seeds) * math.sqrt(shared)
-    values = {
+    values: dict[Hashable, dict[int, float]] = {
         thing: dict(
             enumerate(
                 np.round((MEAN + DEVIATION * (mean + spread * (own * math.sqrt(1 - shared) + common))) * IMAGES)
@@ -66,7 +66,7 @@ def verdicts(
     winner = max(range(searched), key=reached.__getitem__)
     family, false, told = Family(values, 1 / IMAGES), False, False
     best = max(range(searched, len(means)), key=reached.__getitem__) if baselines else None
-    for other in values:
+    for other in range(len(means)):
         found = None if other == winner else family.difference(winner, other, *design)
         if found is not None and found.excludes(0.0):
             false |= (found.mean > 0) != (means[winner] > means[other]) or means[winner] == means[other]
