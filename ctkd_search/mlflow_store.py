@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 from ctkd_search.distributions import show
 from ctkd_search.errors import UserError
 from ctkd_search.leases import wait_for
+from ctkd_search.mlflow_advice import advice
 from ctkd_search.paths import expanded_uri
+from ctkd_search.text import one_line
 
 # MLflow takes no more in one request.
 _METRICS_AT_ONCE = 1000
@@ -115,9 +117,7 @@ class Mlflow:
                 else:
                     self.experiment_id = found.experiment_id
         except Exception as error:  # whatever MLflow, its server or its store raises
-            raise UserError(
-                f"cannot use MLflow at {self.place} ({first_line(error)}); check the tracking URI, or start the server"
-            ) from None
+            raise UserError(f"cannot use MLflow at {self.place} ({first_line(error)}): {advice(error)}") from None
         if found is not None and found.lifecycle_stage != "active":
             raise UserError(f"the MLflow experiment {experiment!r} was deleted; restore it, or set tracking.experiment")
 
@@ -169,8 +169,7 @@ def fitting(tags: Mapping[str, str]) -> dict[str, str]:
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, without secrets."""
-    lines = without_secrets(str(error)).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    return one_line(without_secrets(str(error))) or type(error).__name__
 
 
 def _exact(value: Any) -> str:

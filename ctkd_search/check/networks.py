@@ -11,6 +11,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.models import Geometry, build
 from ctkd_search.models.cost import multiply_adds, parameters
 from ctkd_search.models.network import TappedNetwork
+from ctkd_search.text import one_line
 
 Shape = tuple[int, int, int]
 
@@ -48,7 +49,7 @@ def facts(name: str, geometry: Geometry) -> Facts:
         except Exception:  # of a network made elsewhere, which may look at its numbers; the CPU tells what is wrong
             return _asked(name, geometry, torch.device("cpu"))
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
+        reason = one_line(str(error)) or repr(error)
         size, channels = geometry.image_size, geometry.channels
         raise UserError(
             f"{name} cannot take images of {size}x{size} pixels and {channels} channels ({reason})"

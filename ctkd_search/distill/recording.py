@@ -224,6 +224,7 @@ def prepare(
             # The one before may have finished it between the two looks.
             if not is_prepared(run, cache, wanted):
                 yield from _train(run, splits, cache, device, wanted)
+        return
 
 
 def _train(

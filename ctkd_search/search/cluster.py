@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -12,11 +14,15 @@ import torch
 
 from ctkd_search.errors import UserError
 from ctkd_search.search.machine import Node
+from ctkd_search.search.short_place import is_too_long, ray_directory, short_directory
+from ctkd_search.text import one_line
 
 # No snapshot of the experiment in between: nothing is ever restored from one.
 _NEVER = "1000000000"
 # Processes of trials that start at the same time; one after the other, a large cluster would be long in filling up.
 _STARTING_AT_ONCE = "8"
+# The directory that was made for Ray, where its usual one has too long a path.
+_own_directory: list[Path] = []
 
 
 def start_ray(address: str | None) -> list[Node]:
@@ -50,16 +56,30 @@ def start_ray(address: str | None) -> list[Node]:
     else:
         # Only this machine can reach it.
         options |= {"_node_ip_address": "127.0.0.1", "num_gpus": torch.cuda.device_count()}
+        if is_too_long(ray_directory()):
+            _own_directory.append(short_directory())
+            options["_temp_dir"] = str(_own_directory[-1])
     try:
         ray.init(logging_level=logging.CRITICAL, log_to_driver=False, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        what = f"cannot join the Ray cluster at {address}" if address else "cannot start Ray"
-        raise UserError(f"{what} ({reason}); check the address") from None
+        stop_ray()
+        reason = one_line(str(error)) or type(error).__name__
+        if address:
+            raise UserError(f"cannot join the Ray cluster at {address} ({reason}); check the address") from None
+        raise UserError(
+            f"cannot start Ray ({reason}); its logs are under {options.get('_temp_dir', ray_directory())}"
+        ) from None
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [Node(found.get("GPU", 0.0), int(found.get("CPU", 0))) for found in resources]
+
+
+def stop_ray() -> None:
+    """Leaves the cluster, or stops what was started, and removes the directory that was made for it."""
+    ray.shutdown()
+    while _own_directory:
+        shutil.rmtree(_own_directory.pop(), ignore_errors=True)
 
 
 def _knock(address: str) -> None:

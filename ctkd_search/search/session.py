@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-import ray
 import torch
 
 from ctkd_search.config import TrialConfig
@@ -19,7 +18,7 @@ from ctkd_search.leases import Lease
 from ctkd_search.mlflow_store import Mlflow, store_uri
 from ctkd_search.results.store import TrialRecord
 from ctkd_search.results.trial_configs import config_of, label_of
-from ctkd_search.search.cluster import start_ray
+from ctkd_search.search.cluster import start_ray, stop_ray
 from ctkd_search.search.machine import Share, in_words, share_out, thread_limit
 from ctkd_search.search.ownership import TAKEN_OVER
 from ctkd_search.search.scheduler import Halt
@@ -83,7 +82,7 @@ class Session:
             self.share = share_out(self.space.resources, nodes, self.trials, thread_limit())
             self.space = with_precision(self.space, torch.device(self.share.device))
         except UserError:
-            ray.shutdown()
+            stop_ray()
             raise
         # After ray.init, which takes SIGTERM for itself.
         self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -98,7 +97,7 @@ class Session:
         self.tracker.close()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        ray.shutdown()
+        stop_ray()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         """Ctrl-C: let the trials end and keep what was done; at a second one, or outside the trials, end at once."""

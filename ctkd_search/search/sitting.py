@@ -21,6 +21,7 @@ from ctkd_search.distill.asked import ExpertKey
 from ctkd_search.distill.methods.base import Request
 from ctkd_search.distill.missing import MissingRecordings
 from ctkd_search.errors import UserError, WorkFailed
+from ctkd_search.mlflow_store import first_line
 from ctkd_search.results.store import INTERRUPTED, TEACHERS, WAITING, SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.search.failures import is_full_disk
 from ctkd_search.search.keeper import Keeper
@@ -257,7 +258,7 @@ class Sitting(ABC):
                 reason = "interrupted" if interrupted else str(error)[:500]
                 tracker.finish("KILLED" if interrupted else "FAILED", {}, {"ctkd.reason": reason})
         except Exception as problem:  # of a full disk, or a server that is away: what counts is already said
-            self.session.say(f"the runs in MLflow stay open ({str(problem).splitlines()[0][:200]})")
+            self.session.say(f"the runs in MLflow stay open ({first_line(problem)})")
 
 
 def run_trials(

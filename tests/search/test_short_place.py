@@ -1,0 +1,75 @@
+"""Ray's sockets where the directory of temporary files has a long path, as in a batch system's jobs."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ctkd_search.errors import UserError
+from ctkd_search.search.short_place import is_too_long, short_directory
+
+# Starts Ray as a search does, lets a task tell where its temporary files go, and stops it.
+START = """
+import os, tempfile
+from pathlib import Path
+import ray
+from ctkd_search.search import cluster
+nodes = cluster.start_ray(None)
+made = [str(path) for path in cluster._own_directory]
+inside = ray.get(ray.remote(tempfile.gettempdir).options(num_cpus=1).remote())
+cluster.stop_ray()
+print(len(nodes), inside == os.environ["TMPDIR"], [oct(0o700)] * len(made) and made, [Path(path).exists() for path in made])
+"""
+
+
+@pytest.mark.slow
+def test_ray_starts_though_the_path_of_temporary_files_is_long(tmp_path):
+    place = tmp_path / ("job-" + "x" * (116 - len(str(tmp_path)) - 5))
+    place.mkdir()
+    assert len(str(place)) >= 116
+    ended = subprocess.run(
+        [sys.executable, "-c", START],
+        env={**os.environ, "TMPDIR": str(place)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    nodes, same, *rest = ended.stdout.split()
+    assert (nodes, same) == ("1", "True")
+    assert "ctkd-ray-" in rest[0]
+    assert rest[-1] == "[False]"
+
+
+@pytest.mark.parametrize(("length", "long"), [(20, False), (43, False), (44, True), (116, True)])
+def test_a_path_is_too_long_where_a_socket_s_name_has_no_room(length, long):
+    assert is_too_long("/" + "x" * (length - 1)) is long
+
+
+def test_the_first_place_that_can_be_written_to_is_taken(tmp_path):
+    made = short_directory(["/proc/none", "/tmp"])
+    assert made.parent.as_posix() == "/tmp"
+    assert made.stat().st_mode & 0o777 == 0o700
+    made.rmdir()
+
+
+def test_without_any_place_it_is_said_what_to_do():
+    with pytest.raises(UserError, match=r"none of /proc/none can be written to; set RAY_TMPDIR to a short directory"):
+        short_directory(["/proc/none"])
+
+
+def test_what_killed_processes_left_is_removed_a_day_later():
+    left = short_directory(["/tmp"])
+    dead = left.with_name("ctkd-ray-4194999-dead")
+    left.rename(dead)
+    os.utime(dead, (time.time() - 90000,) * 2)
+    mine = short_directory(["/tmp"])
+    os.utime(mine, (time.time() - 90000,) * 2)
+    other = short_directory(["/tmp"])
+    assert not dead.exists()
+    assert mine.exists()
+    mine.rmdir()
+    other.rmdir()

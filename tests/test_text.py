@@ -1,0 +1,22 @@
+"""Texts of other programs in a line of ours."""
+
+import pytest
+
+from ctkd_search.text import one_line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", ""),
+        ("\n \n  one \ntwo", "one"),
+        ("\x1b[36mcolour\x1b[39m and\x1b[1;31m bold\x1b[0m", "colour and bold"),
+        ("short enough", "short enough"),
+        ("A sentence of some length. And one that is cut off", "A sentence of some length."),
+        ("words and words and words and words without an end", "words and words and words and words …"),
+        ("a. But what follows is all one thing, of many words", "a. But what follows is all one thing …"),
+        ("x" * 50, "x" * 40 + "…"),
+    ],
+)
+def test_a_text_is_cut_where_a_reader_would_cut_it(text, line):
+    assert one_line(text, 40) == line
