@@ -7,23 +7,36 @@ import re
 _SQLITE = "use a SQLite file (sqlite:///mlflow.db), or leave the tracking URI out"
 # The first pattern that an error's whole text matches decides.
 _ADVICE = (
-    (r"MLFLOW_ALLOW_FILE_STORE|filesystem tracking backend", f"{_SQLITE}; MLFLOW_ALLOW_FILE_STORE=true allows a file store"),
-    (r"unsupported URI|Supported URI schemes|Could not find a registered", f"the scheme must be one that MLflow knows; {_SQLITE}"),
+    (
+        r"MLFLOW_ALLOW_FILE_STORE|filesystem tracking backend",
+        f"{_SQLITE}; MLFLOW_ALLOW_FILE_STORE=true allows a file store",
+    ),
+    (
+        r"unsupported URI|Supported URI schemes|Could not find a registered",
+        f"the scheme must be one that MLflow knows; {_SQLITE}",
+    ),
     (r"No module named", "install the driver of that data base (pip install psycopg2-binary, or mysqlclient)"),
-    (r"Detected out-of-date database schema|Can't locate revision", "another version of MLflow made it: mlflow db upgrade URI"),
-    (r"\b401\b|\b403\b|Unauthorized|Forbidden|UNAUTHENTICATED|PERMISSION_DENIED", "set MLFLOW_TRACKING_TOKEN, or "
-     "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+    (
+        r"Detected out-of-date database schema|Can't locate revision",
+        "another version of MLflow made it: mlflow db upgrade URI",
+    ),
+    (
+        r"\b401\b|\b403\b|Unauthorized|Forbidden|UNAUTHENTICATED|PERMISSION_DENIED",
+        "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    ),
     (r"password authentication failed|no password supplied", "check the user and the password in MLFLOW_TRACKING_URI"),
     (r"CERTIFICATE_VERIFY_FAILED|SSLError|SSL:", "check the server's certificate (REQUESTS_CA_BUNDLE names your own)"),
     (r"Name or service not known|Failed to resolve|getaddrinfo|nodename nor servname", "check the server's name"),
     (r"Connection refused|Max retries exceeded|timed out|connection failed", "start the server, or check its address"),
     (r"\b404\b|Not Found|is not valid JSON|Expecting value", "check the address: no MLflow server answers there"),
     (r"database is locked", "another process holds it for long; wait, or keep it on a disk of this machine"),
-    (r"readonly database|unable to open database file|Permission denied|Read-only file system", "check that its file and its "
-     "directory can be written to"),
+    (
+        r"readonly database|unable to open database file|Permission denied|Read-only file system",
+        "check that its file and its directory can be written to",
+    ),
     (r"file is not a database|malformed", "the file is damaged, or none of SQLite's; name another one"),
     (r"No space left|disk is full", "make room on its disk"),
-)  # fmt: skip
+)
 
 
 def advice(error: BaseException) -> str:

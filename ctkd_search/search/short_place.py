@@ -50,7 +50,8 @@ def short_directory(places: Sequence[str] | None = None) -> Path:
             continue
     raise UserError(
         f"cannot start Ray: its sockets have no room in {ray_directory()}, whose path is longer than "
-        f"{_LONGEST - _BEHIND} bytes, and none of {', '.join(places)} can be written to; set RAY_TMPDIR to a short directory"
+        f"{_LONGEST - _BEHIND} bytes, and none of {', '.join(places)} can be written to; set "
+        "RAY_TMPDIR to a short directory"
     )
 
 

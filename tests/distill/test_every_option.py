@@ -79,6 +79,7 @@ ELSEWHERE = {
     "dataset.extra",
     "dataset.skip_broken",
     "dataset.options",
+    "dataset.test",
     "augment.resized_crop",
     "teachers.cache_limit",
     "teachers.trajectory_limit",

@@ -20,7 +20,7 @@ nodes = cluster.start_ray(None)
 made = [str(path) for path in cluster._own_directory]
 inside = ray.get(ray.remote(tempfile.gettempdir).options(num_cpus=1).remote())
 cluster.stop_ray()
-print(len(nodes), inside == os.environ["TMPDIR"], [oct(0o700)] * len(made) and made, [Path(path).exists() for path in made])
+print(len(nodes), inside == os.environ["TMPDIR"], made, [Path(path).exists() for path in made])
 """
 
 
