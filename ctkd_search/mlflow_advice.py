@@ -42,7 +42,7 @@ _ADVICE = (
 def advice(error: BaseException) -> str:
     """Returns what to do about an error of MLflow's, of its server's or of its store's."""
     seen: BaseException | None = error
-    texts = []
+    texts: list[str] = []
     while seen is not None and len(texts) < 8:
         texts.append(f"{type(seen).__name__}: {seen}")
         seen = seen.__cause__ or seen.__context__
