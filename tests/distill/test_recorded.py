@@ -353,5 +353,5 @@ def test_an_expert_of_another_architecture_is_refused(splits, cache, tmp_path):
     path = tmp_path / "own.pt"
     torch.save(build("resnet8", splits.geometry, seed=9).state_dict(), path)
     config = varied(teachers={"expert": ExpertConfig(checkpoint=str(path))})
-    with pytest.raises(UserError, match=r"own.pt do not fit the network"):
+    with pytest.raises(UserError, match=r"own.pt do not fit wrn-10-1: these are weights of resnet8"):
         trained(config, splits, cache)
