@@ -131,7 +131,7 @@ def test_a_student_that_was_not_kept_by_any_trial_is_said(call):
 def test_a_student_that_does_not_export_is_a_failure_of_the_work(call):
     network = a_network("resnet8", Geometry(10, 1, 8))
     weights = network.state_dict()
-    weights["classifier.bias"][0] = float("inf")
+    weights["classifier.weight"][:] = 3e38  # finite, but not what comes of them
     a_final_student(TRIALS, "mine", student=weights)
     code, out, err = call("export", "mine", "--final", "--format", "torch")
     assert (code, out) == (1, "")
@@ -148,8 +148,10 @@ def test_the_config_is_what_is_written_unless_a_student_is_asked_for(call):
     assert out.startswith("# Trial 2 of the search 'digits'")
     assert call("export", "digits", "-o", "-") == (0, out, "")
     assert call("export", "digits", "--format", "yaml") == (0, out, "")
-    assert call("export", "digits", "-o", "any.name")[0] == 0
-    assert Path("any.name").read_text(encoding="utf-8") == out
+    assert call("export", "digits", "-o", "any.yml")[0] == 0
+    assert Path("any.yml").read_text(encoding="utf-8") == out
+    assert call("export", "digits", "-o", "any.name")[0] == 2
+    assert not Path("any.name").exists()
 
 
 def test_an_export_warns_of_nothing(call):
