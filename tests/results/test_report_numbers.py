@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import random
 
 import numpy as np
 import pytest
 
-from ctkd_search.results.report.attention import one_of_each_class, square
+from ctkd_search.results.report.attention import one_of_each_class
 from ctkd_search.results.report.series import (
     best_so_far,
     elapsed,
@@ -137,5 +136,3 @@ def test_images_are_of_different_classes():
     labels = np.array([3, 0, 3, 1, 2, 0, 9])
     assert labels[one_of_each_class(labels, 3)].tolist() == [0, 2, 9]
     assert one_of_each_class(labels, 10).tolist() == [1, 3, 4, 0, 6]
-    assert square(np.arange(8).reshape(2, 4)).tolist() == [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]
-    assert math.isclose(square(np.ones((1, 64)))[0].sum(), 64)
