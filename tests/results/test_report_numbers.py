@@ -125,11 +125,13 @@ def test_live_teachers_are_estimated_from_the_epochs_of_the_trials_that_needed_t
 
 
 def test_what_was_spent_and_what_live_teachers_would_have_cost():
-    found = Spending(trials=100.0, epochs=50, teachers=30.0, experts=20.0, live_scratch=200.0, live_expert=40.0)
-    assert found.spent == 130.0
+    found = Spending(
+        trials=100.0, epochs=50, recording=5.0, teachers=30.0, experts=20.0, live_scratch=200.0, live_expert=40.0
+    )
+    assert found.spent == 135.0
     assert found.live == 360.0
-    assert Spending(100.0, 50, None, None, 200.0, 40.0).spent is None
-    assert Spending(100.0, 50, 30.0, 20.0, None, 40.0).live is None
+    assert Spending(100.0, 50, 0.0, None, None, 200.0, 40.0).spent is None
+    assert Spending(100.0, 50, 0.0, 30.0, 20.0, None, 40.0).live is None
 
 
 def test_images_are_of_different_classes():
