@@ -304,6 +304,18 @@ def test_check_estimates_nothing_for_another_machine(call):
     assert "no time is estimated, because this machine is not the one to run it on" in out
 
 
+@pytest.mark.parametrize("key", ["gpus_per_trial", "cpus_per_trial", "concurrent_trials"])
+def test_check_says_without_measuring_that_run_refuses_more_than_there_is(call, key):
+    asked = ("--no-measure", "--set", f"resources.{key}=4096")
+    code, out, _ = call("check", DIGITS, *asked)
+    assert code == 0
+    assert f"run refuses this on this machine: resources.{key} is 4096, but " in out
+    # Of a cluster that is not joined nothing is known.
+    _, out, _ = call("check", DIGITS, *asked, "--set", "resources.address=127.0.0.1:6379")
+    assert "refuses" not in out
+    assert "4096, but" not in out
+
+
 def test_check_says_when_teachers_are_live(call):
     _, out, _ = call("check", DIGITS, "--no-measure", "--set", "teachers.mode=live")
     assert "teachers, live, in every trial, 12 epochs each: wrn-16-2, wrn-16-1" in out

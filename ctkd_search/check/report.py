@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.models import Geometry, describe
 from ctkd_search.pairs import split_pair
 from ctkd_search.results.leaderboard import clock, plain_table
-from ctkd_search.search.machine import Node, share_out, teacher_threads, thread_limit
+from ctkd_search.search.machine import Share, local_node, share_out, teacher_threads, thread_limit
 from ctkd_search.space import Space
 from ctkd_search.yamlfile import Document
 
@@ -58,7 +57,10 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
     if counted:
         space, chosen = with_mode(space, counted[0], geometry.classes)
     known = refuse(space, document, geometry, counted[0] if counted else None, trials_dir)
+    share, lacking = _share(space)
     say("")
+    if lacking and not space.resources.address:  # what a cluster has is known once it is joined
+        say(f"run refuses this on this machine: {lacking}")
     absent = data.absent(space.dataset)
     if absent:
         say(f"not there yet: {absent}")
@@ -87,10 +89,9 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
         say(line)
     if not timed:
         return
-    try:
-        share = share_out(space.resources, [Node(torch.cuda.device_count(), os.cpu_count() or 1)], limit=thread_limit())
-    except UserError as error:
-        say(f"no time is estimated, because this machine is not the one to run it on: {error}")
+    if share is None:
+        said = f": {lacking}" if space.resources.address else ""
+        say(f"no time is estimated, because this machine is not the one to run it on{said}")
         return
     say(f"measuring a few steps on this machine, for at most about {MEASURING:.0f} s (--no-measure leaves it out) ...")
     threads = (teacher_threads(share, len(space.teachers_by_name())), share.cpus)
@@ -101,6 +102,14 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
     console.print(_time_table(space, parts))
     for line in _time_notes(space, parts, speeds.reckoned):
         say(line)
+
+
+def _share(space: Space) -> tuple[Share | None, str]:
+    """What a trial would get of this machine; or None, and what the machine lacks."""
+    try:
+        return share_out(space.resources, [local_node()], limit=thread_limit()), ""
+    except UserError as error:
+        return None, str(error)
 
 
 def _networks(space: Space, known: Mapping[str, Facts]) -> Table:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 
 from ctkd_search.errors import UserError
-from ctkd_search.search.machine import Node
+from ctkd_search.search.machine import Node, local_node
 from ctkd_search.search.short_place import is_too_long, ray_directory, short_directory
 from ctkd_search.text import one_line
 
@@ -54,8 +53,9 @@ def start_ray(address: str | None) -> list[Node]:
     if address:
         _knock(address)
     else:
+        here = local_node()
         # Only this machine can reach it.
-        options |= {"_node_ip_address": "127.0.0.1", "num_gpus": torch.cuda.device_count()}
+        options |= {"_node_ip_address": "127.0.0.1", "num_gpus": here.gpus, "num_cpus": here.cpus}
         if is_too_long(ray_directory()):
             _own_directory.append(short_directory())
             options["_temp_dir"] = str(_own_directory[-1])

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
 
 from ctkd_search.errors import UserError
-from ctkd_search.search.machine import Node, Share, in_words, on_device, share_out, teacher_threads, thread_limit
+from ctkd_search.search.machine import (
+    Node,
+    Share,
+    in_words,
+    on_device,
+    share_out,
+    teacher_threads,
+    thread_limit,
+    usable_cores,
+)
 from ctkd_search.space import Resources
 
 THIRD = 1 / 3
@@ -252,3 +262,34 @@ def test_one_trial_less_on_each_gpu(share, gpus, cpus, after):
 )
 def test_what_there_is_to_search_with_in_words(nodes, words):
     assert re.fullmatch(words, in_words(nodes))
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "250000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "6400000 100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({"cpu.max": "nonsense"}, 8),
+    ],
+)
+def test_cores_that_a_container_does_not_lend_are_not_counted(tmp_path, monkeypatch, files, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert usable_cores(tmp_path) == cores
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processes that can be kept to some cores")
+def test_cores_that_a_batch_system_does_not_lend_are_not_counted(tmp_path):
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert usable_cores(tmp_path) == 1
+    finally:
+        os.sched_setaffinity(0, before)
