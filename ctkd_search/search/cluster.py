@@ -67,7 +67,7 @@ def start_ray(address: str | None) -> list[Node]:
         if address:
             raise UserError(f"cannot join the Ray cluster at {address} ({reason}); check the address") from None
         raise UserError(
-            f"cannot start Ray ({reason}); its logs are under {options.get('_temp_dir', ray_directory())}"
+            f"cannot start Ray ({reason}); set RAY_TMPDIR to a short directory that can be written to"
         ) from None
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

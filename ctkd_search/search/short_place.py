@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,7 +22,11 @@ _DAY = 86400.0
 
 def ray_directory() -> str:
     """Returns where Ray keeps its sockets and logs unless it is told otherwise."""
-    return os.path.join(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray")
+    named = os.environ.get("RAY_TMPDIR")
+    # On Linux Ray takes TMPDIR as it stands and makes it; Python takes one that exists alone.
+    if not named and sys.platform.startswith("linux"):
+        named = os.environ.get("TMPDIR")
+    return os.path.join(named or tempfile.gettempdir(), "ray")
 
 
 def is_too_long(directory: str) -> bool:

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from ctkd_search.errors import UserError
-from ctkd_search.search.short_place import is_too_long, short_directory
+from ctkd_search.search.short_place import is_too_long, ray_directory, short_directory
 
 # Starts Ray as a search does, lets a task tell where its temporary files go, and stops it.
 START = """
@@ -47,6 +47,15 @@ def test_ray_starts_though_the_path_of_temporary_files_is_long(tmp_path):
 @pytest.mark.parametrize(("length", "long"), [(20, False), (43, False), (44, True), (116, True)])
 def test_a_path_is_too_long_where_a_socket_s_name_has_no_room(length, long):
     assert is_too_long("/" + "x" * (length - 1)) is long
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere Ray does not look at TMPDIR")
+def test_a_directory_that_ray_is_to_make_counts_as_ray_takes_it(monkeypatch):
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", "/tmp/" + "x" * 111)
+    assert is_too_long(ray_directory())
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp/r")
+    assert ray_directory() == "/tmp/r/ray"
 
 
 def test_the_first_place_that_can_be_written_to_is_taken(tmp_path):
