@@ -1,4 +1,4 @@
-"""What it costs to record an expert: the first trials of a search, one after the other and two at once.
+"""The cost of recording an expert: the first trials of a search, one after the other and two at once.
 
     python benchmarks/expert_recording.py IMAGES [--per-class 1000] [--rounds 1] [--pair wrn-40-2/wrn-16-1]
 

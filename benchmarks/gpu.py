@@ -92,7 +92,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         cache = TeacherCache(Path(directory))
         made = config(options.pair, "recorded", "auto", VARIANTS["recorded"][0])
-        for run, storage in teacher_runs(made, splits.fingerprint, device, Needs(scratch=True, network=True)).items():
+        for run, storage in teacher_runs(
+            made, splits.fingerprint, device, Needs(scratch=True, network=True), len(splits.train)
+        ).items():
             started = time.perf_counter()
             for _ in prepare(run, splits, cache, device, storage):
                 pass

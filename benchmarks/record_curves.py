@@ -87,7 +87,9 @@ def prepare_teachers(space: Space, teachers: Path) -> None:
     splits = load_train(space.dataset)
     cache = TeacherCache(teachers)
     made = config(space, {"attention_layers": (1, 2, 3)})
-    for run, storage in teacher_runs(made, splits.fingerprint, CPU, Needs(scratch=True, network=True)).items():
+    for run, storage in teacher_runs(
+        made, splits.fingerprint, CPU, Needs(scratch=True, network=True), len(splits.train)
+    ).items():
         for _ in prepare(run, splits, cache, CPU, storage):
             pass
     lessons = make_trainer(made, splits, cache, CPU).teachers

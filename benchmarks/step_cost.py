@@ -75,7 +75,9 @@ def steps(trainer: Trainer, device: torch.device) -> Iterator[float]:
 
 def prepared(made: TrialConfig, splits: Splits, cache: TeacherCache, device: torch.device) -> Iterator[float]:
     """The seconds of each step of a trial, its teachers and all that they say recorded before."""
-    for run, wanted in teacher_runs(made, splits.fingerprint, device, make_method(made.method).needs).items():
+    for run, wanted in teacher_runs(
+        made, splits.fingerprint, device, make_method(made.method).needs, len(splits.train)
+    ).items():
         for _ in prepare(run, splits, cache, device, wanted):
             pass
     trainer = make_trainer(made, splits, cache, device)

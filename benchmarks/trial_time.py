@@ -128,7 +128,9 @@ def main() -> None:
     made = config(options.pair, "recorded", "auto", {**CTKD, "attention_layers": (1, 2, 3)})
     with tempfile.TemporaryDirectory() as directory:
         cache = TeacherCache(Path(directory))
-        for run, storage in teacher_runs(made, splits.fingerprint, device, Needs(scratch=True, network=True)).items():
+        for run, storage in teacher_runs(
+            made, splits.fingerprint, device, Needs(scratch=True, network=True), len(splits.train)
+        ).items():
             for _ in prepare(run, splits, cache, device, storage):
                 pass
         first = make_trainer(made, splits, cache, device)

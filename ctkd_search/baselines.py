@@ -28,7 +28,7 @@ USUAL = tuple(name for name, (_, baseline) in _DECLARED.items() if baseline.usua
 
 
 def is_papers(name: str) -> bool:
-    """Whether a baseline has the default settings, whatever the config has that it is compared with."""
+    """Returns whether a baseline has the default settings, whatever the config has that it is compared with."""
     return _DECLARED[name][1].papers
 
 
@@ -99,7 +99,7 @@ def needs_with_baselines(space: Space) -> Needs:
 
 
 def each_needs_with_baselines(space: Space) -> list[tuple[TrialConfig, Needs]]:
-    """What the trials and baselines of a space may need of their teachers, each beside a config of its pair."""
+    """Returns what the trials and baselines of a space may need of their teachers, each beside a config of its pair."""
     configs = [
         baseline_config(space, name, pair) for name, pair in baseline_pairs(space.strategy.baselines, space.pairs())
     ]

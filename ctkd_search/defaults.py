@@ -13,7 +13,7 @@ from ctkd_search.pairs import split_pair
 
 
 def depends_on_pair(parameter: Parameter) -> bool:
-    """Whether a parameter's default is another one for other networks or images."""
+    """Returns whether a parameter's default is another one for other networks or images."""
     return parameter.all_layers or parameter.side is not None
 
 

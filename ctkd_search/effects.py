@@ -16,7 +16,7 @@ from ctkd_search.searchable import METHOD, PAIR, chosen_methods, key_of, possibl
 
 @functools.lru_cache(maxsize=1024)
 def setting_of(pair: str, geometry: Geometry, epochs: int) -> Setting:
-    """Where a method is used for a pair.
+    """Returns where a method is used for a pair.
 
     Raises:
         UserError: There is no such architecture, or it does not take such images.
@@ -33,7 +33,7 @@ def setting_of(pair: str, geometry: Geometry, epochs: int) -> Setting:
 
 
 def trial_faults(entries: Mapping[str, Entry], geometry: Geometry, epochs: int) -> dict[str, str]:
-    """What of a space has no effect with its pairs, its images or so few epochs, or cannot be, by its key.
+    """Returns what of a space has no effect with its pairs, its images or so few epochs, or cannot be, by its key.
 
     Args:
         entries: What is said of each parameter; every pair is one that can be.

@@ -99,7 +99,7 @@ class Lease:
 
     @property
     def lost(self) -> bool:
-        """Whether another process has taken it over."""
+        """Returns whether another process has taken it over."""
         return self._lost.is_set()
 
     def when_lost(self, callback: Callable[[], None]) -> None:
@@ -159,7 +159,7 @@ class Lease:
             self._on_lost()
 
     def _is_taken(self, later: list[Claim], rivals: set[str]) -> bool:
-        """Whether another process owns it; `rivals` are the tokens of later generations that were there before."""
+        """Returns whether another process owns it; `rivals` are tokens of later generations seen before."""
         # A contender that gives up again is seen once at most, and releases nothing.
         if any(claim.token in rivals or (claim.owner and claim.owner.released) for claim in later):
             return True
@@ -310,7 +310,7 @@ def holder(directory: Path, name: str = "*", stale_after: float = STALE_AFTER) -
 
 
 def _is_gone(claim: Claim, stale_after: float) -> bool:
-    """Whether the owner of a lease is known to be gone."""
+    """Returns whether the owner of a lease is known to be gone."""
     owner = claim.owner
     if owner is not None:
         if owner.released:
@@ -328,7 +328,7 @@ def _is_gone(claim: Claim, stale_after: float) -> bool:
 
 
 def _may_wake(claim: Claim) -> bool:
-    """Whether the owner of a lease that counts as gone, or one before it, may be asleep and go on one day."""
+    """Returns whether the owner of a lease that counts as gone, or one before it, may be asleep and go on one day."""
     owner = claim.owner
     return owner is None or owner.stays or owner.runs() is not False
 

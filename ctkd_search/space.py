@@ -373,7 +373,7 @@ class Space:
         return functools.reduce(operator.or_, self.each_needs(pair), Needs())
 
     def each_needs(self, pair: str) -> list[Needs]:
-        """What the trials of a pair may need of its teachers, those that need something else apart."""
+        """Returns what the trials of a pair may need of its teachers, those that need something else apart."""
         every = (made for name in self.methods() for made in possible_methods(name, self.entries, pair, self.geometry))
         return list(dict.fromkeys(made.needs for made in every))
 

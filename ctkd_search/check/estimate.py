@@ -158,7 +158,7 @@ class _Clock:
         return max(sum(seconds) / self.load.concurrent, max(seconds) if rounds == 1 else 0.0) + _ACTOR
 
     def maps(self, configs: Sequence[TrialConfig]) -> float:
-        """What the experts say of every epoch: whichever trial first needs it records all that is asked in one pass."""
+        """Returns the seconds of the experts' passes over every epoch, each of which records all that is asked."""
         passes = passes_of_teachers(each_needs_with_baselines(self.space))
         share = 1.0 - self.load.beyond
         return share * sum(

@@ -1,4 +1,4 @@
-"""What `check` says of the images that a search would read: what they are, and whether they can be decoded."""
+"""Checks of the images that a search would read: their kinds, and whether they can be decoded."""
 
 from __future__ import annotations
 

@@ -72,12 +72,12 @@ def _parameter_table(space: Space) -> Table:
 
 
 def _defaults(space: Space, parameter: Parameter) -> str:
-    """What a parameter is where nothing is said of it, in each of the pairs."""
+    """Returns what a parameter is where nothing is said of it, in each of the pairs."""
     return " or ".join(dict.fromkeys(show(space.default(parameter, pair)) for pair in space.pairs()))
 
 
 def _source_lines(space: Space) -> list[str]:
-    """Where the default settings of each method are from."""
+    """Returns where the default settings of each method are from."""
     lines = []
     for name in space.methods():
         told = [f"{source} ({', '.join(names)})" for source, names in methods()[name].sources().items()]

@@ -62,7 +62,7 @@ def refuse(
 
 
 def _place_of_checkpoint(document: Document, teacher: str) -> tuple[str, ...]:
-    """Where a file names a teacher's checkpoint: as one of several, or as the only one."""
+    """Returns where a file names a teacher's checkpoint: as one of several, or as the only one."""
     place = ("teachers", "expert", "checkpoint")
     given = document.data
     for key in place:

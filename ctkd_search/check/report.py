@@ -105,7 +105,7 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
 
 
 def _share(space: Space) -> tuple[Share | None, str]:
-    """What a trial would get of this machine; or None, and what the machine lacks."""
+    """Returns what a trial would get of this machine; or None, and what the machine lacks."""
     try:
         return share_out(space.resources, [local_node()], limit=thread_limit()), ""
     except UserError as error:

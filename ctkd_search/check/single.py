@@ -81,7 +81,7 @@ def _smallest(space: Space) -> int:
 
 
 def _trains(needs: Needs, own_expert: bool) -> bool:
-    """Whether a teacher is trained."""
+    """Returns whether a teacher is trained."""
     return needs.scratch or (needs.any_expert and not own_expert)
 
 

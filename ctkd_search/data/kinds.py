@@ -1,4 +1,4 @@
-"""What a file holds, told by its first bytes: an image that Pillow reads, one that it does not, or something else.
+"""The kinds of files, told by their first bytes: an image that Pillow reads, one that it does not, or something else.
 
 Endings are believed only where bytes cannot tell: of unfinished downloads, of the thumbnails that cameras put beside
 videos, and of camera raw files, most of which begin as TIFF files do and hold a thumbnail that Pillow would read.

@@ -47,7 +47,7 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Listing:
-    """What a directory holds.
+    """The content of a directory.
 
     Attributes:
         directory: The directory.
@@ -67,7 +67,7 @@ class Listing:
 
     @property
     def formats(self) -> dict[str, int]:
-        """How many images there are of each format, the commonest first."""
+        """Returns how many images there are of each format, the commonest first."""
         return dict(Counter(self.kinds).most_common())
 
     def notes(self) -> Iterator[str]:

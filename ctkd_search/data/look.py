@@ -30,7 +30,7 @@ _DARK = _DEEPEST // 2
 
 @dataclass(frozen=True)
 class Looked:
-    """What came of decoding image files.
+    """The outcome of decoding image files.
 
     Attributes:
         what: What they are, as in ``training images``.

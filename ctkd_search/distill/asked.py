@@ -35,13 +35,18 @@ def asked_of_experts(trials: Iterable[tuple[TrialConfig, Needs]]) -> dict[Expert
     """
     asked: dict[ExpertKey, tuple[Request, ...]] = {}
     for config, needs in trials:
-        recorded = tuple(request for request in needs.expert if request.kind not in COMPUTED)
+        recorded = _recorded(needs)
         if not recorded:
             continue
         for anchor in dict.fromkeys(anchor_epoch(share, config.epochs) for share in needs.anchors or (1.0,)):
             key = ExpertKey(config.teacher, config.seed, anchor if anchor < config.epochs else None)
             asked[key] = tuple(dict.fromkeys((*asked.get(key, ()), *recorded)))
     return asked
+
+
+def _recorded(needs: Needs) -> tuple[Request, ...]:
+    """Returns what of the requests is small enough to be recorded."""
+    return tuple(request for request in needs.expert if request.kind not in COMPUTED)
 
 
 class Passes(NamedTuple):
@@ -65,7 +70,7 @@ def passes_of_teachers(trials: Iterable[tuple[TrialConfig, Needs]]) -> dict[str,
     asked: dict[tuple[str, tuple[float, ...]], tuple[Request, ...]] = {}
     epochs = 0
     for config, needs in trials:
-        recorded = tuple(request for request in needs.expert if request.kind not in COMPUTED)
+        recorded = _recorded(needs)
         if recorded:
             epochs = config.epochs
             key = config.teacher, needs.anchors
@@ -99,7 +104,7 @@ def anchor_epoch(share: float, epochs: int) -> int:
 
 
 def whole(requests: Sequence[Request], layers: Sequence[int]) -> tuple[Request, ...]:
-    """What is recorded where something is asked for: the same of every layer, and the logits, which are small.
+    """Returns what is recorded where something is asked for: the same of every layer, and the logits, which are small.
 
     Going over the images is what costs, so that a later search with other layers finds them; what is too large to be
     recorded is left out.

@@ -38,7 +38,7 @@ from ctkd_search.models.network import TappedNetwork
 
 
 def teacher_runs(
-    config: TrialConfig, data: str, device: torch.device, needs: Needs, images: int = 0
+    config: TrialConfig, data: str, device: torch.device, needs: Needs, images: int
 ) -> dict[TeacherRun, Wanted]:
     """The teacher trainings that trials like a config's need before they begin.
 
@@ -249,7 +249,7 @@ class Experts:
         return anchor if anchor < epochs else None
 
     def asked(self, epoch: int) -> tuple[Request, ...]:
-        """What all trials ask of the expert of an epoch."""
+        """Returns what all trials ask of the expert of an epoch."""
         return self._asked.get(ExpertKey(self.config.teacher, self.config.seed, self._anchor(epoch)), ())
 
     def identity(self, epoch: int) -> str:

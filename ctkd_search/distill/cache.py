@@ -128,7 +128,7 @@ class TeacherCache:
         return self._open(name) is not None
 
     def holds(self, name: str) -> bool:
-        """Whether a record is there, its content not looked at."""
+        """Returns whether a record is there, its content not looked at."""
         return self._path(name).is_file()
 
     def remove(self, name: str) -> None:

@@ -27,7 +27,7 @@ _SAFETENSORS_HEADER = 8
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file is one of safetensors: the length of its header in 8 bytes, and then the header, JSON.
+    """Returns whether a file is one of safetensors: the length of its header in 8 bytes, and then the header, JSON.
 
     Raises:
         OSError: It cannot be read.
@@ -38,7 +38,7 @@ def is_safetensors(path: Path) -> bool:
 
 
 def no_weights(path: Path) -> str | None:
-    """What a file is, as the end of a sentence, where it is none that torch.save wrote; None where it may be one.
+    """Returns what a file is that torch.save did not write, as the end of a sentence; None where it may be one.
 
     Raises:
         OSError: It cannot be read.
@@ -70,7 +70,7 @@ def _head(path: Path) -> bytes:
 
 
 def _zip_kind(path: Path) -> str | None:
-    """What an archive is that is none of torch.save."""
+    """Returns what an archive is that is none of torch.save."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

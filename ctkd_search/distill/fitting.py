@@ -169,7 +169,7 @@ def _stripped(names: Mapping[str, str], depth: int) -> tuple[str, dict[str, str]
 
 
 def _prefix_of(keys: Collection[str], names: Mapping[str, str]) -> str:
-    """What stood before each of the names that were found; where that differs, the wrappers that stood in between."""
+    """Returns what stood before each name that was found; where that differs, the wrappers in between."""
     by_key = {key: name for name, key in names.items()}
     before = {key.removesuffix(by_key[key]) for key in keys}
     if len(before) == 1:
@@ -206,7 +206,7 @@ def misfit(target: Target, shapes: Mapping[str, Shape]) -> str:
 
 
 def _of_other_images(differing: Collection[Differing], geometry: Geometry) -> str | None:
-    """What is said where nothing but classes or channels are other ones."""
+    """Returns what is said where nothing but classes or channels are other ones."""
     classes = [one for one in differing if _is_classes(one, geometry)]
     channels = [one for one in differing if _is_channels(one, geometry)]
     if not differing or len(classes) + len(channels) < len(differing):
@@ -254,7 +254,7 @@ def _recognised(target: Target, shapes: Mapping[str, Shape]) -> str | None:
 
 
 def _possible(name: str, shapes: Mapping[str, Shape]) -> bool:
-    """Whether a file may hold the weights of an architecture, as far as can be said without building it."""
+    """Returns whether a file may hold the weights of an architecture, as far as can be said without building it."""
     known = describe(name)
     dimensions = {size for shape in shapes.values() for size in shape}
     convolutions = sum(len(shape) == 4 for shape in shapes.values())

@@ -1,4 +1,4 @@
-"""What trials have yet to record of their experts, counted on disk."""
+"""Recordings of experts that trials still have to make, counted on disk."""
 
 from __future__ import annotations
 

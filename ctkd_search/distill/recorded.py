@@ -153,17 +153,17 @@ class TeacherRecording:
                     time.sleep(_POLL_SECONDS)
 
     def spent(self) -> dict[str, float]:
-        """What was spent since the last call that served other trials too, by metric; empty if nothing was."""
+        """Returns what was spent since the last call that served other trials too, by metric; empty if nothing was."""
         spent, self._spent = self._spent, {}
         return spent
 
     def notes(self) -> list[str]:
-        """What the user should know about what was read since the last time."""
+        """Returns what the user should know about what was read since the last time."""
         notes, self._notes = self._notes, []
         return notes
 
     def _computes(self) -> bool:
-        """Whether the trial computes what is not kept, and keeps nothing of it."""
+        """Returns whether the trial computes what is not kept, and keeps nothing of it."""
         if any(request.kind in COMPUTED for request in self.requests):
             return True
         reached = self.cache.shelves.size(MAPS) >= self.limit
@@ -234,7 +234,7 @@ class TeacherRecording:
         return shelf_of(self._described(epoch))
 
     def _kept(self, epoch: int, requests: tuple[Request, ...] | None = None) -> dict[Request, np.ndarray] | None:
-        """What is kept of some requests, or of those of the trial; None if one of them is not."""
+        """Returns what is kept of some requests, or of those of the trial; None if one of them is not."""
         found = {}
         for request in self.requests if requests is None else requests:
             array = self.cache.read_array(self._name(epoch, request))
@@ -244,7 +244,7 @@ class TeacherRecording:
         return found
 
     def _is_kept(self, epoch: int) -> bool:
-        """Whether what the trial asks for of an epoch is there, its content not looked at."""
+        """Returns whether what the trial asks for of an epoch is there, its content not looked at."""
         return all(self.cache.holds(self._name(epoch, request)) for request in self.requests)
 
     def _note_use(self, shelf: str) -> None:

@@ -136,14 +136,14 @@ class Preparation:
     owner: str | None = None
 
 
-def scratch_run(config: TrialConfig, data: str, device: torch.device, images: int = 0) -> TeacherRun:
+def scratch_run(config: TrialConfig, data: str, device: torch.device, images: int) -> TeacherRun:
     """The training that gives a config's scratch teacher, and its expert too unless the config says otherwise.
 
     Args:
         config: The config.
         data: Fingerprint of the training images.
         device: Where the teacher is trained.
-        images: How many training images there are; 0 where none is left over in any case.
+        images: How many training images there are.
     """
     recipe = config.teachers.recipe
     return TeacherRun(
@@ -159,7 +159,7 @@ def scratch_run(config: TrialConfig, data: str, device: torch.device, images: in
     )
 
 
-def expert_run(config: TrialConfig, data: str, device: torch.device, images: int = 0) -> TeacherRun | None:
+def expert_run(config: TrialConfig, data: str, device: torch.device, images: int) -> TeacherRun | None:
     """The training whose last weights are a config's expert; None if the user brings the expert. See `scratch_run`."""
     if config.teachers.expert.checkpoint_of(config.teacher):
         return None

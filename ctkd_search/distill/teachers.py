@@ -60,7 +60,7 @@ class Teachers(Protocol):
         ...
 
     def spent(self) -> dict[str, float]:
-        """What the last epoch's lessons took that serves other trials too, by metric; see `ctkd_search.metrics`."""
+        """Returns the seconds of the last epoch that serve other trials too, by metric (`ctkd_search.metrics`)."""
         ...
 
     def notes(self) -> list[str]:
@@ -247,7 +247,7 @@ class Recording(Protocol):
         ...
 
     def spent(self) -> dict[str, float]:
-        """What was spent since the last call that served other trials too, by metric."""
+        """Returns what was spent since the last call that served other trials too, by metric."""
         ...
 
     def notes(self) -> list[str]:
@@ -286,7 +286,7 @@ class RecordedTeachers:
             yield Lesson(images, labels, None if logits is None else logits[start:stop].float(), said)
 
     def spent(self) -> dict[str, float]:
-        """What it took to record, or to wait for another process that records."""
+        """Returns what it took to record, or to wait for another process that records."""
         return self.recording.spent()
 
     def notes(self) -> list[str]:

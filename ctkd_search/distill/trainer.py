@@ -115,5 +115,5 @@ class Trainer:
 
 
 def diverged(metrics: dict[str, float]) -> bool:
-    """Whether an epoch's loss is no longer a finite number; it is none where a weight of the student is none."""
+    """Returns whether an epoch's loss is no longer finite; it is not where a weight of the student is not."""
     return not all(math.isfinite(metrics.get(name, 0.0)) for name in ("loss", "validation_loss"))

@@ -69,7 +69,7 @@ class StateDict:
 
 @dataclass(frozen=True)
 class WeightFile:
-    """What was read of a file.
+    """The content of a file of weights.
 
     Attributes:
         path: The file.
@@ -150,7 +150,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """What torch.save wrote, and the types in it that were replaced by stand-ins."""
+    """Returns what torch.save wrote, and the types in it that were replaced by stand-ins."""
     named = _types_named(path)
     programs = [name for name in named if name.partition(".")[0] in _PROGRAMS or name in _CALLS]
     if programs:

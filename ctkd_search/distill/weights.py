@@ -39,12 +39,12 @@ class OwnExpert:
     read: tuple[str, ...]
 
     def __str__(self) -> str:
-        """What was recognised, in one line."""
+        """Returns what was recognised, in one line."""
         return f"expert {self.architecture}: {self.path}: {'; '.join(self.read)}"
 
 
 def accuracy_line(architecture: str, accuracy: float, images: int, total: int, classes: int) -> str:
-    """What to say of a user's expert on validation images.
+    """Returns what to say of a user's expert on validation images.
 
     Args:
         architecture: The expert's architecture.

@@ -13,7 +13,7 @@ Renaming = Callable[[Collection[str]], dict[str, str]]
 
 
 class Naming(NamedTuple):
-    """How another implementation names the weights of a network that computes the same.
+    """The names that another implementation gives the weights of a network that computes the same.
 
     Attributes:
         source: The implementation, in words.

@@ -190,7 +190,7 @@ def maps(name: str, geometry: Geometry) -> tuple[MapShape, ...]:
 
 
 def namings(name: str) -> tuple[Naming, ...]:
-    """How other implementations name the weights of an architecture; none are known of those made elsewhere.
+    """Returns how other implementations name the weights of an architecture; none are known of those made elsewhere.
 
     Raises:
         UserError: No such architecture.
@@ -202,7 +202,7 @@ def namings(name: str) -> tuple[Naming, ...]:
 
 
 def auxiliary(name: str) -> tuple[str, ...]:
-    """What the names of weights begin with that an architecture's library saves and this package leaves out."""
+    """Returns what the names of weights begin with that an architecture's library saves and this package leaves out."""
     named = elsewhere(name)
     if named is None or named.source != "torchvision":
         return ()

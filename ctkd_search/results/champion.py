@@ -1,4 +1,4 @@
-"""Which version of a registered student is the champion: a worse one never replaces a better one unasked."""
+"""The champion among the versions of a registered student: a worse one never replaces a better one unasked."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Line:
         return estimate(list(values.values()), self.resolution(metric)) if values else None
 
     def resolution(self, metric: Metric) -> float:
-        """What a value is a multiple of."""
+        """Returns what a value is a multiple of."""
         return metric.resolution(next((trial.test["images"] for trial in self.tested if trial.test), None))
 
     @property

@@ -126,7 +126,7 @@ class FinalPlan:
         return Trajectories(self.config.epochs, images, classes, storage, self.streams if heard else 0)
 
     def keeps_maps(self) -> bool:
-        """Whether more than one training asks an expert for something along one stream, so that it is worth keeping.
+        """Returns whether several trainings ask an expert for something along one stream, which is then worth keeping.
 
         They need not ask for the same: all of it is recorded in one pass.
         """

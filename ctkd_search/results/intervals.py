@@ -38,7 +38,7 @@ class Estimate:
     half_width: float
 
     def excludes(self, value: float) -> bool:
-        """Whether the interval leaves a value out."""
+        """Returns whether the interval leaves a value out."""
         return abs(self.mean - value) > self.half_width + _ROUNDING
 
 

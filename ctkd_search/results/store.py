@@ -118,7 +118,7 @@ class TrialRecord:
 
     @property
     def images(self) -> int | None:
-        """How many validation images it was measured on; None in records of earlier versions, which do not say."""
+        """Returns how many validation images it was measured on; None in records of earlier versions."""
         return self.epochs[-1].get("validation_images") if self.epochs else None
 
     @property
@@ -141,11 +141,6 @@ class TrialRecord:
     def own_seconds(self) -> float:
         """Time spent in its epochs but for what other trials profit from: recording experts, and waiting for that."""
         return sum(own_seconds(epoch) for epoch in self.epochs)
-
-    @property
-    def recording_seconds(self) -> float:
-        """Time in which it recorded experts, for all trials."""
-        return sum(epoch.get(RECORDING_SECONDS, 0.0) for epoch in self.epochs)
 
 
 @dataclass

@@ -107,7 +107,7 @@ def _methods() -> str:
 
 
 def _needed(method: type[Method]) -> str:
-    """What a method with its default settings needs of the teachers, in words."""
+    """Returns what a method with its default settings needs of the teachers, in words."""
     needs = method().needs
     of_expert = list(dict.fromkeys(_ASKED[request.kind] for request in needs.expert))
     words = ["the scratch teacher's logits"] if needs.scratch else []

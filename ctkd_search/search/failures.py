@@ -118,7 +118,7 @@ def read_failure(text: str) -> Failure:
 
 
 def _is_of_the_machine(message: str) -> bool:
-    """Whether an exception, as `Kind: what it says`, is known to come from the machine and not from the training."""
+    """Returns whether an exception, as `Kind: message`, is known to come from the machine, not the training."""
     kind = message.partition(":")[0]
     if kind == _USER_ERROR:
         return False

@@ -130,7 +130,7 @@ class Observer(Unpickled, tune.Callback):
             self._end(record, FAILED, _after(record.retries, failure))
 
     def _may_pass(self, record: TrialRecord, failure: Failure) -> bool:
-        """Whether a trial that failed may go well another time: not where it raised the same at the same place."""
+        """Returns whether a failed trial may go well another time: not where it raised the same at the same place."""
         raised = (failure.reason, len(record.epochs))
         again = self._raised.get(record.number) == raised
         self._raised[record.number] = raised

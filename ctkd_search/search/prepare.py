@@ -124,12 +124,12 @@ def _called(run: TeacherRun) -> str:
 
 
 def asked_of(needs: Sequence[Need]) -> dict[ExpertKey, tuple[Request, ...]]:
-    """What all of some trials ask of each expert along each stream, to be recorded together."""
+    """Returns what all of some trials ask of each expert along each stream, to be recorded together."""
     return asked_of_experts((need.config, need.needs) for need in needs)
 
 
 def missing_recordings(needs: Sequence[Need], splits: Splits, teachers: Path, share: Share) -> MissingRecordings:
-    """What trials have yet to record of their experts, to be counted as they go.
+    """Returns what trials have yet to record of their experts, to be counted as they go.
 
     Args:
         needs: What the trials need.
@@ -142,7 +142,7 @@ def missing_recordings(needs: Sequence[Need], splits: Splits, teachers: Path, sh
 
 
 def seconds_of_teachers(needs: Sequence[Need], splits: Splits, teachers: Path, share: Share) -> float:
-    """How long the teachers of some trials were trained, as far as it was noted.
+    """Returns how long the teachers of some trials were trained, as far as it was noted.
 
     Args:
         needs: What the trials need.
@@ -160,7 +160,7 @@ def seconds_of_teachers(needs: Sequence[Need], splits: Splits, teachers: Path, s
 
 
 def describe_recordings(needs: Sequence[Need], images: int, geometry: Geometry) -> str | None:
-    """What is worth knowing about what trials will record of the experts; None if they record nothing.
+    """Returns what is worth knowing about what trials will record of the experts; None if they record nothing.
 
     Args:
         needs: What the trials need; one at least.

@@ -123,7 +123,7 @@ class Progress:
         return parts
 
     def _left(self) -> str | None:
-        """How long it still takes, in words; None as long as there is nothing to tell it by."""
+        """Returns how long it still takes, in words; None as long as there is nothing to tell it by."""
         left, limit = self._time_left.estimate(self._records, self._trials, self._concurrent), self._seconds_left()
         if left is None:
             return None if limit is None else f"at most {clock(limit)} left"

@@ -156,7 +156,7 @@ class Sitting(ABC):
         return experts
 
     def missing_recordings(self) -> Mapping[str, int]:
-        """How many epochs of the experts are not recorded yet, by the expert's architecture."""
+        """Returns how many epochs of the experts are not recorded yet, by the expert's architecture."""
         return self._missing.count() if self._missing else {}
 
     def _settle_share(self, configs: list[TrialConfig]) -> None:

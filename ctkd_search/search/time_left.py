@@ -1,4 +1,4 @@
-"""How long a search still takes, from what is left to do and what doing it has taken so far.
+"""The time that a search still takes, from what is left to do and what doing it has taken so far.
 
 An epoch of a trial takes its *own* time: what it takes once all that its teachers say is recorded. Recording an epoch
 of an expert is counted once for all trials, and not again once it is kept. Trials may be stopped early; how many go on
@@ -28,7 +28,7 @@ _ENOUGH = 2
 
 @dataclass(frozen=True)
 class Later:
-    """What follows when the trials have ended: the confirmation.
+    """The work that follows when the trials have ended: the confirmation.
 
     Attributes:
         trials: How many trials it trains to their end.
@@ -135,14 +135,14 @@ class TimeLeft:
         return max(workers)
 
     def _into_epoch(self, trial: TrialRecord, pace: _Pace) -> float:
-        """How far a trial is into its current epoch, in seconds of its own."""
+        """Returns how far a trial is into its current epoch, in seconds of its own."""
         if trial.status != RUNNING or not trial.epochs or "at" not in trial.epochs[-1]:
             return 0.0
         return min(pace.epoch(trial), max(0.0, self._now() - trial.epochs[-1]["at"] / 1000))
 
 
 class _Pace:
-    """What doing things has taken so far.
+    """The time that things have taken so far.
 
     Args:
         trials: Every trial.

@@ -42,7 +42,9 @@ def test_what_is_foretold_is_what_is_recorded(tmp_path, storage):
     splits = dataclasses.replace(splits, train=splits.train[few], validation=splits.validation[few])
     cache = TeacherCache(tmp_path)
     for config in space.pair_configs():
-        for run, kept in teacher_runs(config, splits.fingerprint, CPU, make_method(config.method).needs).items():
+        for run, kept in teacher_runs(
+            config, splits.fingerprint, CPU, make_method(config.method).needs, len(splits.train)
+        ).items():
             list(prepare(run, splits, cache, CPU, kept))
         trainer = make_trainer(config, splits, cache, CPU)
         for _ in range(config.epochs):

@@ -106,7 +106,9 @@ def outcome(config, directory):
     splits = load_train(config.dataset)
     splits = dataclasses.replace(splits, train=splits.train[np.arange(48)], validation=splits.validation[np.arange(40)])
     cache, device = TeacherCache(directory), torch.device("cpu")
-    for run, storage in teacher_runs(config, splits.fingerprint, device, Needs(scratch=True, network=True)).items():
+    for run, storage in teacher_runs(
+        config, splits.fingerprint, device, Needs(scratch=True, network=True), len(splits.train)
+    ).items():
         for _ in prepare(run, splits, cache, device, storage):
             pass
     trainer = make_trainer(config, splits, cache, device)

@@ -57,7 +57,7 @@ def kept(splits, cache):
 
 def record(config, data):
     """The name under which an expert is kept."""
-    return expert_run(config, data, CPU).expert()
+    return expert_run(config, data, CPU, 0).expert()
 
 
 def network_of(splits, cache):

@@ -196,7 +196,7 @@ def test_a_teacher_is_trained_and_recorded_on_its_device(images, tmp_path, fake_
     # A state without numbers cannot be saved.
     monkeypatch.setattr(cache, "write_state", lambda name, state, about=None: written.update({name: state}))
     config = config_of(defaults("ctkd"), "recorded")
-    run = scratch_run(config, images.fingerprint, CUDA)
+    run = scratch_run(config, images.fingerprint, CUDA, len(images.train))
     told = list(prepare(run, images, cache, CUDA, Wanted("float16", anchors=(1,))))
     assert told[-1].done
     assert told[-1].accuracy is not None

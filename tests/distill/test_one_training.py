@@ -28,7 +28,7 @@ from ctkd_search.distill.recording import prepare, scratch_run
 import torch
 torch.set_num_threads(1)
 splits = tiny_splits()
-run = scratch_run(CONFIG, splits.fingerprint, CPU)
+run = scratch_run(CONFIG, splits.fingerprint, CPU, len(splits.train))
 print("ready", flush=True)
 sys.stdin.readline()
 for progress in prepare(run, splits, TeacherCache(Path(sys.argv[1])), CPU, WANTED):
@@ -45,7 +45,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def run(splits):
-    return scratch_run(CONFIG, splits.fingerprint, CPU)
+    return scratch_run(CONFIG, splits.fingerprint, CPU, len(splits.train))
 
 
 def start(directory, *words):

@@ -87,7 +87,7 @@ def test_more_anchors_than_epochs_are_refused(anchors, epochs, splits, cache):
 
 def teacher_after(epochs, splits):
     """The teacher as it is after so many epochs of its training, trained here once more."""
-    run = scratch_run(CONFIG, splits.fingerprint, CPU)
+    run = scratch_run(CONFIG, splits.fingerprint, CPU, len(splits.train))
     stream = make_stream(splits, CONFIG.augment, CONFIG.seed, CPU)
     teacher = start_teacher(run, splits, CPU)
     for epoch in range(epochs):

@@ -65,7 +65,9 @@ def live(config):
 
 def prepare_all(config, splits, cache):
     steps = 0
-    for run, storage in teacher_runs(config, splits.fingerprint, CPU, Needs(scratch=True, network=True)).items():
+    for run, storage in teacher_runs(
+        config, splits.fingerprint, CPU, Needs(scratch=True, network=True), len(splits.train)
+    ).items():
         steps += len(list(prepare(run, splits, cache, CPU, storage)))
     return steps
 
@@ -211,7 +213,7 @@ def test_a_trajectory_that_is_damaged_between_preparation_and_trial_is_recorded_
 def test_preparation_goes_on_from_its_last_finished_epoch(splits, tmp_path):
     config = dataclasses.replace(varied(), epochs=4)
     undisturbed, stopped = TeacherCache(tmp_path / "a"), TeacherCache(tmp_path / "b")
-    run = scratch_run(config, splits.fingerprint, CPU)
+    run = scratch_run(config, splits.fingerprint, CPU, len(splits.train))
     assert [progress.epoch for progress in prepare(run, splits, undisturbed, CPU, Wanted("float16"))] == [1, 2, 3, 4, 4]
     going = prepare(run, splits, stopped, CPU, Wanted("float16"))
     assert [next(going).epoch, next(going).epoch] == [1, 2]
@@ -234,7 +236,7 @@ def prepared(run, splits, cache, epochs=None):
 
 
 def test_a_teachers_accuracy_is_noted_after_every_epoch(splits, cache):
-    run = scratch_run(varied(), splits.fingerprint, CPU)
+    run = scratch_run(varied(), splits.fingerprint, CPU, len(splits.train))
     teacher, stream = start_teacher(run, splits, CPU), make_stream(splits, run.augment, run.stream_seed, CPU)
     expected = []
     for epoch in range(run.epochs):
@@ -249,7 +251,7 @@ def test_a_teachers_accuracy_is_noted_after_every_epoch(splits, cache):
 
 
 def test_a_preparation_that_goes_on_has_the_accuracy_and_the_seconds_of_every_epoch(splits, tmp_path):
-    run = scratch_run(dataclasses.replace(varied(), epochs=4), splits.fingerprint, CPU)
+    run = scratch_run(dataclasses.replace(varied(), epochs=4), splits.fingerprint, CPU, len(splits.train))
     undisturbed, stopped = TeacherCache(tmp_path / "a"), TeacherCache(tmp_path / "b")
     assert prepared(run, splits, stopped, epochs=2) is None
     before = stopped.shelves.seconds(run.shelf)
@@ -264,7 +266,7 @@ def test_a_preparation_that_goes_on_has_the_accuracy_and_the_seconds_of_every_ep
 
 @pytest.mark.parametrize("done", [1, 2])
 def test_a_state_that_knows_no_accuracies_is_taken_up(done, splits, cache):
-    run = scratch_run(varied(), splits.fingerprint, CPU)
+    run = scratch_run(varied(), splits.fingerprint, CPU, len(splits.train))
     prepared(run, splits, cache, epochs=done)
     kept = cache.read_state(run.state())
     cache.write_state(run.state(), {"epoch": done, "teacher": kept["teacher"]})
@@ -276,7 +278,7 @@ def test_a_state_that_knows_no_accuracies_is_taken_up(done, splits, cache):
 
 def test_where_no_images_are_held_out_no_accuracy_is_noted(splits, cache):
     everything = splits.with_validation()
-    about = prepared(scratch_run(varied(), everything.fingerprint, CPU), everything, cache)
+    about = prepared(scratch_run(varied(), everything.fingerprint, CPU, len(everything.train)), everything, cache)
     assert about["validation_accuracies"] == [None] * EPOCHS
     assert about["validation_accuracy"] is None
 
@@ -311,15 +313,21 @@ CHANGES = {
 @pytest.mark.parametrize("what", CHANGES)
 def test_whatever_determines_a_teacher_is_part_of_its_name(what, splits):
     other = dataclasses.replace(BASE, **CHANGES[what])
-    assert scratch_run(other, splits.fingerprint, CPU).shelf != scratch_run(BASE, splits.fingerprint, CPU).shelf
-    assert scratch_run(BASE, "other images", CPU).shelf != scratch_run(BASE, splits.fingerprint, CPU).shelf
+    assert (
+        scratch_run(other, splits.fingerprint, CPU, len(splits.train)).shelf
+        != scratch_run(BASE, splits.fingerprint, CPU, len(splits.train)).shelf
+    )
+    assert (
+        scratch_run(BASE, "other images", CPU, 0).shelf
+        != scratch_run(BASE, splits.fingerprint, CPU, len(splits.train)).shelf
+    )
 
 
 @pytest.mark.parametrize(("images", "joined"), [(0, False), (128, False), (129, True), (130, False), (257, True)])
 def test_a_single_last_image_that_joins_a_batch_is_part_of_a_teachers_name(images, joined):
     recipe = dataclasses.replace(TEACHER_RECIPE, batch_size=128)
     config = dataclasses.replace(BASE, teachers=dataclasses.replace(BASE.teachers, recipe=recipe))
-    before, needs = scratch_run(config, "data", CPU).shelf, Needs(scratch=True, network=True)
+    before, needs = scratch_run(config, "data", CPU, 0).shelf, Needs(scratch=True, network=True)
     assert (scratch_run(config, "data", CPU, images).shelf != before) is joined
     assert (expert_run(config, "data", CPU, images).shelf != before) is joined
     assert all((run.shelf != before) is joined for run in teacher_runs(config, "data", CPU, needs, images))
@@ -327,13 +335,17 @@ def test_a_single_last_image_that_joins_a_batch_is_part_of_a_teachers_name(image
 
 def test_nothing_of_the_student_is_part_of_a_teachers_name(splits):
     other = dataclasses.replace(varied(64, step_loss="mse", alpha=3.0, attention_layers=(2,)), student="wrn-10-1")
-    assert scratch_run(other, splits.fingerprint, CPU) == scratch_run(BASE, splits.fingerprint, CPU)
+    assert scratch_run(other, splits.fingerprint, CPU, len(splits.train)) == scratch_run(
+        BASE, splits.fingerprint, CPU, len(splits.train)
+    )
 
 
 def test_an_expert_with_a_seed_of_its_own_is_another_network(splits, cache):
     config = varied(teachers={"expert": ExpertConfig(seed=5)})
-    assert len(teacher_runs(config, splits.fingerprint, CPU, Needs(scratch=True, network=True))) == 2
-    assert expert_run(config, splits.fingerprint, CPU) != scratch_run(config, splits.fingerprint, CPU)
+    assert len(teacher_runs(config, splits.fingerprint, CPU, Needs(scratch=True, network=True), len(splits.train))) == 2
+    assert expert_run(config, splits.fingerprint, CPU, len(splits.train)) != scratch_run(
+        config, splits.fingerprint, CPU, len(splits.train)
+    )
     assert trained(config, splits, cache)[0] != trained(varied(), splits, cache)[0]
     assert_same(trained(config, splits, cache), trained(live(config), splits, cache))
 

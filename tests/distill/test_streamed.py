@@ -101,7 +101,9 @@ def test_a_teacher_that_broke_off_is_recorded_to_the_same_bytes(folder, tmp_path
     whole, broken = TeacherCache(tmp_path / "whole"), TeacherCache(tmp_path / "broken")
     prepare_teachers(made, loaded(folder, RESIZED), whole)
     splits = loaded(folder, RESIZED)
-    ((run, wanted),) = teacher_runs(made, splits.fingerprint, CPU, make_method(made.method).needs).items()
+    ((run, wanted),) = teacher_runs(
+        made, splits.fingerprint, CPU, make_method(made.method).needs, len(splits.train)
+    ).items()
     going = prepare(run, splits, broken, CPU, wanted)
     assert next(going).epoch == 1
     going.close()

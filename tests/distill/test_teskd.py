@@ -282,7 +282,7 @@ def test_it_needs_no_teacher_and_the_student_alone_is_kept_and_deployed(tmp_path
     splits = tiny_splits()
     config = dataclasses.replace(TINY, method=TESKD)
     assert make_method(TESKD).needs == Needs()
-    assert teacher_runs(config, splits.fingerprint, CPU, Needs()) == {}
+    assert teacher_runs(config, splits.fingerprint, CPU, Needs(), len(splits.train)) == {}
     cache = TeacherCache(tmp_path, "a test")
     whole, first, second = (make_trainer(config, splits, cache, CPU) for _ in range(3))
     for _ in range(2):

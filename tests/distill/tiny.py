@@ -61,7 +61,7 @@ def both_trained_by(recipe, config=TINY):
 
 def prepare_teachers(config, splits, cache):
     """Prepares the teachers that a trial of the config needs; returns what was told on the way."""
-    runs = teacher_runs(config, splits.fingerprint, CPU, make_method(config.method).needs)
+    runs = teacher_runs(config, splits.fingerprint, CPU, make_method(config.method).needs, len(splits.train))
     return [told for run, storage in runs.items() for told in prepare(run, splits, cache, CPU, storage)]
 
 

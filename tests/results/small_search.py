@@ -107,7 +107,7 @@ class SmallSearch:
     def _train(self, trial, epochs):
         config = config_of(self.space, trial)
         needs = make_method(config.method).needs
-        for run, storage in teacher_runs(config, self.splits.fingerprint, CPU, needs).items():
+        for run, storage in teacher_runs(config, self.splits.fingerprint, CPU, needs, len(self.splits.train)).items():
             for _ in prepare(run, self.splits, self.cache, CPU, storage):
                 pass
             self.cache.note_use(run.shelf)

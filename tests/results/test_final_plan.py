@@ -56,7 +56,7 @@ def settled(config):
 
 
 def runs(config):
-    return teacher_runs(config, "data", CPU, Needs(scratch=True, network=True))
+    return teacher_runs(config, "data", CPU, Needs(scratch=True, network=True), 0)
 
 
 def test_one_seed_trains_exactly_the_config():

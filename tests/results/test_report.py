@@ -232,7 +232,7 @@ def test_the_spending_is_that_of_the_records(searched):
         sum(e["seconds"] for trial in searched.trials for e in trial.epochs)
     )
     # The first trial along each stream records its expert for the others, which live teachers would not do.
-    assert found.recording == pytest.approx(sum(trial.recording_seconds for trial in searched.trials))
+    assert found.recording == pytest.approx(sum(trial.seconds - trial.own_seconds for trial in searched.trials))
     assert found.recording > 0
     shelves = [path.name for path in (searched.root / TEACHERS).glob("teacher-*")]
     assert len(shelves) == 3  # one for each seed

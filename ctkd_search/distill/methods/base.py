@@ -157,7 +157,7 @@ class Baseline:
 
 
 class Method(ABC):
-    """How lessons become a loss. Made from the values of its parameters; those left out are the defaults.
+    """Turns lessons into a loss. Made from the values of its parameters; those left out are the defaults.
 
     Attributes:
         name: How a space and a config call it.
@@ -279,7 +279,7 @@ class Method(ABC):
 
     @classmethod
     def sources(cls) -> dict[str, list[str]]:
-        """Where the defaults are from: the names of the parameters, by the source."""
+        """Returns where the defaults are from: the names of the parameters, by the source."""
         found: dict[str, list[str]] = {}
         for parameter in cls.parameters:
             found.setdefault(parameter.source, []).append(parameter.name)

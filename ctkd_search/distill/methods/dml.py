@@ -56,7 +56,7 @@ class DML(Method):
         return Needs()
 
     def idle(self, setting: Setting) -> dict[str, str]:
-        """Which peer, where both networks of the pair have one architecture."""
+        """Returns which peer, where both networks of the pair have one architecture."""
         if setting.teacher.name == setting.student.name:
             return {"peer": f"teacher and student are both {setting.student.name}"}
         return {}

@@ -59,7 +59,7 @@ class Parameter:
 
     @property
     def default_note(self) -> str:
-        """How its default depends on the networks and the images; empty where it does not."""
+        """Returns how its default depends on the networks and the images; empty where it does not."""
         if self.all_layers:
             needed = f", of {self.least_positions} positions or more" if self.least_positions > 1 else ""
             return f"left out, all that both networks have{needed}"

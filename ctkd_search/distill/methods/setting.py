@@ -1,4 +1,4 @@
-"""What a method's parameters have their effect in: the pair's maps, the classes, the epochs."""
+"""The setting of a method: the pair's maps, the classes and the epochs, on which effects depend."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a method is used.
+    """The networks, images and epochs that a method is used with.
 
     Attributes:
         teacher: The pair's teacher.

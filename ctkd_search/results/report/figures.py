@@ -170,7 +170,7 @@ def _colour(trial: TrialRecord) -> str:
 
 
 def _row_labels(names: Sequence[str]) -> tuple[list[str], str]:
-    """What stands beside the rows, and what the caption adds: names that no installed font has are numbers there."""
+    """Returns the labels of the rows, with numbers for names that no installed font has, and a legend of those."""
     numbered = {row: name for row, name in enumerate(names, start=1) if not fonts.is_drawable(name)}
     labels = [f"row {row}" if row in numbered else _short(name) for row, name in enumerate(names, start=1)]
     listed = "; ".join(f"row {row}: {name}" for row, name in numbered.items())

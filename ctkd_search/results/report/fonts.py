@@ -34,7 +34,7 @@ def fonts_for(texts: Sequence[str]) -> Iterator[None]:
 
 
 def is_drawable(text: str) -> bool:
-    """Whether the fonts in use have all characters of a text, and it may be drawn one after the other."""
+    """Returns whether the fonts in use have all characters of a text, and it may be drawn one after the other."""
     if any(unicodedata.bidirectional(char) in _NOT_LEFT_TO_RIGHT or ord(char) in _JOINED for char in text):
         return False
     known = frozenset().union(*(_characters(_path(family)) for family in families()))

@@ -86,7 +86,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Material:
-    """What sections are made from.
+    """The material of sections.
 
     Attributes:
         standing: The search.
@@ -218,7 +218,7 @@ def teaching(standing: Standing, teachers: KeptTeachers) -> Section:
 
 
 def attention(material: Material) -> Section:
-    """Where the winner's networks look."""
+    """Returns where the winner's networks look."""
     standing, splits = material.standing, material.splits
     section = Section("Where the networks look")
     if splits is None:

@@ -16,6 +16,9 @@ from ctkd_search.distill.recording import TeacherRun, expert_run, scratch_run
 from ctkd_search.results.report.spending import Spending, Use, live_teachers, per_epoch, summed
 from ctkd_search.results.store import TrialRecord
 
+# How many images a search learned from is not noted; both batchings that may follow from it are looked for.
+_UNKNOWN = 0
+
 
 class KeptTeachers:
     """The trainings of teachers that a search used, as far as they are kept.
@@ -33,11 +36,11 @@ class KeptTeachers:
 
     def scratch(self, config: TrialConfig) -> TeacherRun | None:
         """The training of a config's scratch teacher, if it is kept."""
-        return self._kept(scratch_run(config, self._fingerprint, self._device), config)
+        return self._kept(scratch_run(config, self._fingerprint, self._device, _UNKNOWN), config)
 
     def expert(self, config: TrialConfig) -> TeacherRun | None:
         """The training of a config's expert, if it is kept; None too where the user brought the expert."""
-        run = expert_run(config, self._fingerprint, self._device)
+        run = expert_run(config, self._fingerprint, self._device, _UNKNOWN)
         return None if run is None else self._kept(run, config)
 
     def curve(self, run: TeacherRun) -> list[float] | None:
@@ -52,7 +55,7 @@ class KeptTeachers:
     def _kept(self, run: TeacherRun, config: TrialConfig) -> TeacherRun | None:
         free = config.teachers.recipe.precision == "auto"
         precisions: tuple[Precision, ...] = ("float32", "bfloat16")
-        # This machine's own first. How many images there were is not noted: either batching may be the search's.
+        # This machine's own first.
         for precision in sorted(precisions, key=lambda name: name != run.recipe.precision):
             if precision != run.recipe.precision and not free:
                 continue
