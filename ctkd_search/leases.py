@@ -38,6 +38,7 @@ from pathlib import Path
 
 from ctkd_search.errors import UserError
 from ctkd_search.files import make_directory
+from ctkd_search.heartbeats import heartbeats
 from ctkd_search.lease_files import (
     Claim,
     Owner,
@@ -93,14 +94,17 @@ class Lease:
         self._every = every
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._released = threading.Event()
-        self._lost = threading.Event()
-        threading.Thread(target=self._keep, name=f"lease {path.name}", daemon=True).start()
+        self._released = False
+        self._lost = False
+        self._beats = 0
+        self._rivals = set[str]()
+        self._ran = _clock()
+        heartbeats.add(self._beat, every)
 
     @property
     def lost(self) -> bool:
         """Returns whether another process has taken it over."""
-        return self._lost.is_set()
+        return self._lost
 
     def when_lost(self, callback: Callable[[], None]) -> None:
         """Calls `callback` from another thread once another process has taken the lease over.
@@ -113,10 +117,11 @@ class Lease:
 
     def release(self) -> None:
         """Gives it back; a process that was forked from the owner gives nothing back."""
-        if os.getpid() != self._pid or self._released.is_set():
+        if os.getpid() != self._pid or self._released:
             return
-        self._released.set()
+        heartbeats.remove(self._beat)
         with self._lock:
+            self._released = True
             if not self.lost:
                 with contextlib.suppress(OSError):
                     self._give_back()
@@ -136,27 +141,29 @@ class Lease:
         else:
             self._path.unlink()
 
-    def _keep(self) -> None:
-        """Raises the heartbeat until the lease is released or lost."""
-        beat, rivals, pause, ran = 0, set[str](), self._every, _clock()
-        while not self.lost and not self._released.wait(pause):
-            beat += 1
-            with self._lock:
-                if self._released.is_set():
-                    return
-                # A disk that is full or away for a moment costs one heartbeat.
-                with contextlib.suppress(OSError, UserError):
-                    later = self._later()
-                    if self._is_taken(later, rivals):
-                        self._lose()
-                        continue
-                    rivals = {claim.token for claim in later}
-                    awoke = _clock() - ran > _SILENT_BEATS * self._every
-                    pause = min(_POLL, self._every) if rivals and awoke else self._every
-                    replace(self._path, dataclasses.replace(self.owner, beat=beat))
-                    ran = _clock()
-        if self.lost and self._on_lost:
+    def _beat(self) -> float | None:
+        """Raises the heartbeat; returns seconds until the next one, None once the lease is released or lost."""
+        with self._lock:
+            if self._released or self._lost:
+                return None
+            pause = self._every
+            # A disk that is full or away for a moment, or too little memory, costs one heartbeat.
+            with contextlib.suppress(OSError, UserError, MemoryError):
+                later = self._later()
+                if self._is_taken(later, self._rivals):
+                    self._lose()
+                else:
+                    self._rivals = {claim.token for claim in later}
+                    awoke = _clock() - self._ran > _SILENT_BEATS * self._every
+                    pause = min(_POLL, self._every) if self._rivals and awoke else self._every
+                    self._beats += 1
+                    replace(self._path, dataclasses.replace(self.owner, beat=self._beats))
+                    self._ran = _clock()
+        if not self._lost:
+            return pause
+        if self._on_lost:
             self._on_lost()
+        return None
 
     def _is_taken(self, later: list[Claim], rivals: set[str]) -> bool:
         """Returns whether another process owns it; `rivals` are tokens of later generations seen before."""
@@ -168,7 +175,7 @@ class Lease:
 
     def _lose(self) -> None:
         """Notes that it is lost, and takes away the file that this process may have written after it was."""
-        self._lost.set()
+        self._lost = True
         with contextlib.suppress(OSError):
             mine = read_claim(self._path, str(self._generation))
             if mine is not None and mine.token == self.owner.token:
@@ -204,11 +211,13 @@ def try_acquire(
 
     Raises:
         UserError: The directory cannot be written to.
+        RuntimeError: This process has no thread for heartbeats yet, and cannot start one.
     """
     before = lease_claims(directory, name)
     if any(not _is_gone(claim, stale_after) for claim in before):
         return None
     make_directory(directory)
+    heartbeats.start()  # before there is a file that it must keep alive
     owner = dataclasses.replace(this_process(purpose), stays=any(_may_wake(claim) for claim in before))
     generation = max((claim.generation for claim in before), default=0) + 1
     path = directory / f".{name}.lease-{generation:08d}"

@@ -57,6 +57,39 @@ print("held", flush=True)
     return started
 
 
+def test_a_process_without_memory_for_another_thread_takes_and_gives_back_leases(tmp_path):
+    body = """
+import resource, threading
+lease.release()
+resource.setrlimit(resource.RLIMIT_AS, (1, resource.RLIM_INFINITY))
+for _ in range(20):
+    with try_acquire(Path(sys.argv[1]), "it", "a search") as lease:
+        assert lease is not None
+print(threading.active_count(), flush=True)
+"""
+    held = process(tmp_path, body)
+    assert held.communicate(timeout=60)[0] == "2\n"
+    assert not files(tmp_path)
+
+
+def test_a_fork_beats_for_its_own_leases_alone(tmp_path):
+    body = """
+import threading
+if os.fork() == 0:
+    with try_acquire(Path(sys.argv[1]), "other", "a fork", beat_every=0.01):
+        first = (before := next(Path(sys.argv[1]).glob(".other.lease-*"))).read_text()
+        while before.read_text() in ("", first):
+            time.sleep(0.01)
+    print("beats", flush=True)
+    os._exit(0)
+os.wait()
+lease.release()
+"""
+    held = process(tmp_path, body)
+    assert held.communicate(timeout=60)[0] == "beats\n"
+    assert not files(tmp_path)
+
+
 def test_a_lease_is_held_until_it_is_released(tmp_path):
     with acquire(tmp_path, "it", "a search", what="it"):
         assert try_acquire(tmp_path, "it", "a search") is None

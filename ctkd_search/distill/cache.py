@@ -8,6 +8,7 @@ threads; two trainings on GPUs differ in rounding), so that it does not matter w
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -26,6 +27,8 @@ _MAGIC = b"CTKD-REC-1\n"
 _ALIGNMENT = 64
 _LONGEST_HEADER = 2**20
 _SUFFIX = ".rec"
+# What this process lacks for a moment says nothing of a record: it is neither missing nor damaged.
+_SHORTAGES = (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 
 # Records whose checksum this process has compared, by path, and what the file looked like then: a trial reads the
 # same record that the trial before it has read, and need not go through all of it again.
@@ -88,7 +91,8 @@ class TeacherCache:
         try:
             shape = tuple(described["shape"])
             return np.memmap(self._path(name), dtype=described["dtype"], mode="c", offset=offset, shape=shape)
-        except (KeyError, OSError, TypeError, ValueError):
+        except (KeyError, OSError, TypeError, ValueError) as error:
+            _raise_shortage(error)
             return None
 
     def read_bytes(self, name: str) -> bytes | None:
@@ -101,7 +105,8 @@ class TeacherCache:
             with open(self._path(name), "rb") as file:
                 file.seek(offset)
                 return file.read(described["bytes"])
-        except OSError:
+        except OSError as error:
+            _raise_shortage(error)
             return None
 
     def write_state(self, name: str, state: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
@@ -164,5 +169,12 @@ class TeacherCache:
                         return None
                     _verified[path] = seen
                 return described, _ALIGNMENT + length
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _raise_shortage(error)
             return None
+
+
+def _raise_shortage(error: Exception) -> None:
+    """Raises an error anew that says what this process lacks, not what a record is."""
+    if getattr(error, "errno", None) in _SHORTAGES:
+        raise error

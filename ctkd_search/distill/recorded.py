@@ -127,7 +127,8 @@ class TeacherRecording:
                 for _ in prepare(self.scratch, self.splits, self.cache, self.stream.device, Wanted(self.storage)):
                     pass
             found = self.cache.read_array(self.scratch.logits(epoch, self.storage))
-            assert found is not None  # it has just been written
+            if found is None:
+                raise OSError(f"what was just recorded in {self.cache.directory} cannot be read back")
         return self._on_device(found)
 
     def expert_says(self, epoch: int, plan: Plan) -> Mapping[Request, Tensor] | Iterator[list[Tensor]]:

@@ -2,6 +2,9 @@
 
 import multiprocessing
 import os
+import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -106,6 +109,38 @@ def test_a_damaged_record_is_not_believed(cache, how, seen_before):
     assert NAME not in cache
     cache.write(NAME, np.arange(1000.0))
     assert NAME in cache
+
+
+def test_a_process_without_file_descriptors_does_not_call_a_record_damaged(cache):
+    cache.write("shelf/numbers", np.arange(5.0))
+    cache.write("shelf/bytes", b"some")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        for read, name in ((cache.read_array, "shelf/numbers"), (cache.read_bytes, "shelf/bytes")):
+            with pytest.raises(OSError, match="Too many open files"):
+                read(name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert cache.read_array("shelf/numbers").tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_process_without_memory_does_not_call_a_record_damaged(cache):
+    cache.write("shelf/numbers", np.zeros(10_000_000))
+    code = """
+import resource, sys
+from pathlib import Path
+from ctkd_search.distill.cache import TeacherCache
+cache = TeacherCache(Path(sys.argv[1]))
+assert cache.read_array("shelf/numbers").shape == (10_000_000,)
+resource.setrlimit(resource.RLIMIT_AS, (1, resource.RLIM_INFINITY))
+try:
+    print(cache.read_array("shelf/numbers"))
+except (OSError, MemoryError) as error:
+    print("no memory")
+"""
+    ran = subprocess.run([sys.executable, "-c", code, str(cache.directory)], capture_output=True, text=True, check=True)
+    assert ran.stdout == "no memory\n"
 
 
 def test_every_byte_of_a_record_is_covered_but_for_the_padding(cache):
