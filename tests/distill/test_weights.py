@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import copy
 import json
 import os
 import pathlib
@@ -78,7 +79,9 @@ class Compiled(nn.Module):
 
 
 def test_what_wrappers_make_of_names_is_undone(path, network):
-    for wrapped in (nn.DataParallel(network), Compiled(network), nn.DataParallel(Compiled(network))):
+    # Where there is a GPU, DataParallel moves what it wraps to it.
+    wrapped_by = (nn.DataParallel, Compiled, lambda inner: nn.DataParallel(Compiled(inner)))
+    for wrapped in (wrap(copy.deepcopy(network)) for wrap in wrapped_by):
         torch.save(wrapped.state_dict(), path)
         opened(path, network)
     state = network.state_dict()
