@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from ctkd_search.errors import UserError
+from ctkd_search.text import one_line
 
 REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -73,7 +74,7 @@ def _failed(name: str, error: BaseException) -> UserError:
 
 def told(error: BaseException) -> str:
     """What the user's own code raised, in one line: type, first line of the message, and where it happened."""
-    message = next(iter(str(error).strip().splitlines()), "")
+    message = one_line(str(error))
     if isinstance(error, SyntaxError):
         message, where = error.msg, f"{error.filename}, line {error.lineno}"
     else:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from ctkd_search.errors import UserError
+from ctkd_search.text import one_line
 
 T = TypeVar("T")
 Place = tuple[str | int, ...]
@@ -96,7 +97,7 @@ class Document:
             advice = next((advice for words, advice in _ADVICE.items() if words in problem), "")
             raise UserError(f"{source}{where}: not valid YAML: {problem}{advice}") from None
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise UserError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from None
+            raise UserError(f"{source}: not valid YAML: {one_line(str(error))}") from None
         if not isinstance(self.data, dict):
             raise UserError(f"{source}: must be a mapping of keys to values, but got {type(self.data).__name__}")
         for override in overrides:
@@ -138,7 +139,7 @@ class Document:
             value = _unshared(yaml.load(text, Loader=_Loader))
             node = yaml.compose(text, Loader=_Loader)
         except (yaml.YAMLError, RecursionError) as error:
-            raise UserError(f"--set {dotted}: {text!r} is not valid YAML ({str(error).splitlines()[0]})") from None
+            raise UserError(f"--set {dotted}: {text!r} is not valid YAML ({one_line(str(error))})") from None
         into = self.data
         for key in keys[:-1]:
             if not isinstance(into.get(key), dict):

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
+from ctkd_search.cores import usable_cores
 from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
 
@@ -294,7 +295,7 @@ def broken_images(broken: Sequence[BrokenImage], count: int, what: str) -> str:
 
 def _in_threads(work: Callable[[int], T], starts: range, doing: str, total: int) -> Iterator[T]:
     """The results of `work` in the order of `starts`; the watcher is told how far it is."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for start, result in zip(starts, pool.map(work, starts), strict=True):
             watcher().progress(doing, min(start + _CHUNK, total), total)
             yield result

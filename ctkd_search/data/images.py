@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ctkd_search.cores import usable_cores
 from ctkd_search.data.decode import decode_image
 from ctkd_search.errors import UserError
 
@@ -171,7 +172,7 @@ class ImageFiles:
             number, path = numbered
             pixels[number] = decode_image(path, self.size, self.channels, self.resize)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(usable_cores()) as pool:
             for _ in pool.map(decode, enumerate(self.paths(slice(None)))):
                 pass
         return Images(pixels, self.labels)

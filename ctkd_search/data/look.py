@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ctkd_search.cores import usable_cores
 from ctkd_search.data.decode import SCALED, BrokenImage, open_image, open_upright, unreadable_errors
 from ctkd_search.data.images import ImageFiles
 from ctkd_search.data.watching import watcher
@@ -70,7 +70,7 @@ def look(files: ImageFiles, seconds: float) -> Looked:
                 faults.append(error)
         return count, faults
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for count, faults in pool.map(chunk, range(0, len(paths), _CHUNK)):
             opened += count
             broken += faults

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ctkd_search.data.decode import decode_image, decode_random_crop
 from ctkd_search.errors import UserError, WorkFailed
+from ctkd_search.text import one_line
 
 # Pieces of work that each process may be ahead.
 _AHEAD = 2
@@ -160,7 +161,7 @@ class DecodingPool:
                 return
             except (RuntimeError, OSError, EOFError) as error:
                 self.close()
-                reason = (str(error) or repr(error)).splitlines()[0]
+                reason = one_line(str(error) or repr(error))
                 raise WorkFailed(
                     f"a process that decodes images died ({reason}); where memory is short, lower dataset.workers"
                 ) from None

@@ -16,6 +16,7 @@ from ctkd_search.distill.engine import autocast, make_optimizer, set_lr
 from ctkd_search.distill.methods.base import Answer, Method
 from ctkd_search.distill.teachers import Lesson
 from ctkd_search.models.network import TappedNetwork
+from ctkd_search.text import one_line
 
 _WARM_UP = 3
 
@@ -185,7 +186,7 @@ class CapturedStep(StudentStep):
             self._graph = graph
         except RuntimeError as error:
             self._inputs, self._graph = None, None
-            self._refused = str(error).splitlines()[0][:120]
+            self._refused = one_line(str(error), 120)
             self._notes.append(f"the student's step could not be captured as a CUDA graph ({self._refused})")
         # Warming up has trained; that is undone.
         self.network.load_state_dict(before)

@@ -18,6 +18,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.models.names import Named, nearest
 from ctkd_search.models.registry import Geometry
 from ctkd_search.plugins import load_object, told
+from ctkd_search.text import one_line
 
 # The images on which stages are found, whatever is learned: so that layer 2 is the same module for all.
 _USUAL_SIZE = 224
@@ -146,7 +147,7 @@ def reason(named: Named, error: BaseException) -> str:
     """What went wrong in a network, in one line; where, only if it is the user's own code."""
     if named.source == "own":
         return told(error)
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return one_line(str(error)) or type(error).__name__
 
 
 def _torchvision(named: Named, geometry: Geometry) -> Any:

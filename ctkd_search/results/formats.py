@@ -16,6 +16,7 @@ import torch
 from ctkd_search.errors import WorkFailed
 from ctkd_search.files import atomic
 from ctkd_search.results.served import Metadata, ServedStudent
+from ctkd_search.text import one_line
 
 METADATA_FILE = "metadata.json"
 INPUT, OUTPUT = "images", "probabilities"
@@ -75,7 +76,7 @@ def write_onnx(served: ServedStudent, metadata: Metadata, path: Path) -> None:
         onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as error:
         raise WorkFailed(
-            f"{path} would not be valid ONNX ({str(error).splitlines()[0]}); it was not written; try --format torch"
+            f"{path} would not be valid ONNX ({one_line(str(error))}); it was not written; try --format torch"
         ) from None
     content = model.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

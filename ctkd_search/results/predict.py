@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctkd_search.cores import usable_cores
 from ctkd_search.data.decode import BrokenImage, decode_image, listed
 from ctkd_search.data.listing import listing_of
 from ctkd_search.errors import UserError, WorkFailed
@@ -88,7 +89,7 @@ def predict(predictor: Predictor, files: Sequence[Path], top: int) -> Iterator[P
         A prediction for each, in their order; of one that cannot be read, the reason.
     """
     metadata = predictor.metadata
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for start in range(0, len(files), _BATCH):
             part = files[start : start + _BATCH]
             decoded = list(pool.map(lambda path: _decoded(path, metadata), part))

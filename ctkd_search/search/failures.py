@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ctkd_search.errors import UserError
+from ctkd_search.text import one_line
 
 _NO_ROOM = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "database or disk is full")
 _OUT_OF_MEMORY = ("CUDA out of memory", "torch.OutOfMemoryError", "CUDA error: out of memory")
@@ -109,7 +110,7 @@ def read_failure(text: str) -> Failure:
     last = _message(lines)
     of_the_machine = _is_of_the_machine(last)
     return Failure(
-        last.removeprefix(f"{_USER_ERROR}: ")[:300],
+        one_line(last.removeprefix(f"{_USER_ERROR}: ")),
         full_disk=any(sign in last for sign in _NO_ROOM),
         out_of_memory=any(sign in last for sign in _OUT_OF_MEMORY),
         may_pass=of_the_machine or last.partition(":")[0] not in _DETERMINISTIC,

@@ -7,8 +7,8 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from ctkd_search.cores import usable_cores
 from ctkd_search.errors import UserError
 from ctkd_search.space import Resources
 from ctkd_search.versions import processor
@@ -60,23 +60,6 @@ def local_node() -> Node:
     import torch
 
     return Node(torch.cuda.device_count(), usable_cores())
-
-
-def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Returns how many cores this process may compute on, which a batch system or a container makes fewer.
-
-    Args:
-        cgroup: Where Linux tells the limits of a container, of version 2 or 1.
-    """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        try:
-            quota, period = " ".join((cgroup / name).read_text() for name in names).split()
-        except (OSError, ValueError):
-            continue
-        if quota.isdecimal() and period.isdecimal() and int(period):  # without a limit it is "max", or -1
-            return max(1, min(allowed, int(quota) // int(period)))
-    return allowed
 
 
 def in_words(nodes: Sequence[Node]) -> str:

@@ -37,6 +37,7 @@ from ctkd_search.search.session import INTERRUPTION
 from ctkd_search.search.tracking import Parent
 from ctkd_search.search.trainable import DistillationTrial
 from ctkd_search.space import Space
+from ctkd_search.text import one_line
 
 if TYPE_CHECKING:
     from ctkd_search.search.session import Session
@@ -255,7 +256,7 @@ class Sitting(ABC):
                 self.observer.close_running(INTERRUPTED if interrupted else WAITING, INTERRUPTION)
             if tracker.parent_id:
                 tracker.flush(10.0)
-                reason = "interrupted" if interrupted else str(error)[:500]
+                reason = "interrupted" if interrupted else one_line(str(error), 500)
                 tracker.finish("KILLED" if interrupted else "FAILED", {}, {"ctkd.reason": reason})
         except Exception as problem:  # of a full disk, or a server that is away: what counts is already said
             self.session.say(f"the runs in MLflow stay open ({first_line(problem)})")

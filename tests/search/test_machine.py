@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from ctkd_search.cores import usable_cores
 from ctkd_search.errors import UserError
 from ctkd_search.search.machine import (
     Node,
@@ -16,7 +17,6 @@ from ctkd_search.search.machine import (
     share_out,
     teacher_threads,
     thread_limit,
-    usable_cores,
 )
 from ctkd_search.space import Resources
 

@@ -21,6 +21,7 @@ from ctkd_search.data.registry import DataSet, Loaded
 from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
 from ctkd_search.models.registry import MIN_SIZE, Geometry
+from ctkd_search.text import one_line
 
 _SIZE, _RESIZE = 224, 256
 _CLASSES, _COUNTS = 1000, {"train": 1_281_167, "val": 50_000}
@@ -77,7 +78,7 @@ def _ready(root: Path, split: str) -> Path:
         else:
             _unpack(folder, lambda name: imagenet.parse_val_archive(root, folder=name))
     except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        reason = one_line(str(error) or repr(error))
         raise UserError(f"cannot unpack ImageNet in {root}: {reason}") from None
     return folder
 
@@ -99,7 +100,7 @@ def _names(root: Path, wnids: list[str]) -> tuple[str, ...]:
     try:
         words = imagenet.load_meta_file(root)[0]
     except Exception as error:  # torch.load raises many kinds, all of which mean the same
-        reason = (str(error) or repr(error)).splitlines()[0]
+        reason = one_line(str(error) or repr(error))
         raise UserError(f"cannot read {root / imagenet.META_FILE} ({reason}); remove it") from None
     first = [words[wnid][0] if wnid in words else wnid for wnid in wnids]
     # Two classes are called "crane", and two "maillot".

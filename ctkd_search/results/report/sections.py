@@ -21,13 +21,14 @@ from ctkd_search.results.report.teachers import KeptTeachers, spending
 from ctkd_search.results.states import state_path
 from ctkd_search.results.store import FINISHED, SearchFolder
 from ctkd_search.results.trial_configs import config_of
+from ctkd_search.text import one_line
 
 Part = Picture | Table | str | None
 
 
 def cause(error: BaseException) -> str:
     """Why a part could not be made, in a line."""
-    text = " ".join(str(error).split())[:300].rstrip(".")
+    text = one_line(" ".join(str(error).split())).rstrip(".")
     if isinstance(error, UserError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
