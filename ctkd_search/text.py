@@ -11,8 +11,8 @@ _LONGEST = 300
 def one_line(text: str, limit: int = _LONGEST) -> str:
     """Returns the first line of a text that says something, without a terminal's colours.
 
-    What is longer than `limit` characters is cut after a sentence if one ends in its second half, else after a word and
-    with an ellipsis.
+    What is longer than `limit` characters is cut after a sentence if one ends in its second half, else after a word if
+    one ends there, with an ellipsis.
     """
     lines = (line.strip() for line in _ESCAPES.sub("", text).splitlines())
     line = next((line for line in lines if line), "")
@@ -22,4 +22,5 @@ def one_line(text: str, limit: int = _LONGEST) -> str:
     end = max(head.rfind(mark) for mark in (". ", "! ", "? ", "; "))
     if end >= limit // 2:
         return head[: end + 1].rstrip(";")
-    return head.rpartition(" ")[0].rstrip(",;:") + " …" if " " in head else head + "…"
+    words = head.rpartition(" ")[0]
+    return words.rstrip(",;:") + " …" if len(words) >= limit // 2 else head + "…"

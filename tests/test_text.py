@@ -16,6 +16,7 @@ from ctkd_search.text import one_line
         ("words and words and words and words without an end", "words and words and words and words …"),
         ("a. But what follows is all one thing, of many words", "a. But what follows is all one thing …"),
         ("x" * 50, "x" * 40 + "…"),
+        ("Error: " + "x" * 50, "Error: " + "x" * 33 + "…"),
     ],
 )
 def test_a_text_is_cut_where_a_reader_would_cut_it(text, line):

@@ -107,7 +107,7 @@ READ = [
         Failure("RuntimeError: CUDA error: out of memory", out_of_memory=True, **MACHINE),
     ),
     ("MemoryError: Unable to allocate 3. GiB", Failure("MemoryError: Unable to allocate 3. GiB", **MACHINE)),
-    (f"ValueError: {'x' * 500}", Failure(f"ValueError: {'x' * 288}", **RAISED)),
+    (f"ValueError: {'x' * 500}", Failure(f"ValueError: {'x' * 288}…", **RAISED)),
 ]
 # What an exception says, whether it may go well another time, and whether the same again says nothing.
 KINDS = [
