@@ -57,7 +57,7 @@ class Live:
 
     def run(self, *words):
         """Runs it to its end; returns the exit code."""
-        return self.start(*words).wait(timeout=500)
+        return self.start(*words).wait(timeout=800)
 
     def start(self, *words):
         with open(self.log, "a") as log:
@@ -80,13 +80,13 @@ class Live:
                 found.append(json.loads(path.read_text()))
         return found
 
-    def wait_for(self, reached, seconds=200):
+    def wait_for(self, reached, seconds=500):
         """Waits until `reached` of this search is true; it must be so before the search ends."""
         end = time.monotonic() + seconds
         while not (found := reached(self)):
             assert self.process.poll() is None, self.said()
             assert time.monotonic() < end, self.said()
-            time.sleep(0.02)
+            time.sleep(0.1)
         return found
 
     def stop(self):

@@ -20,7 +20,7 @@ SPACES = Path(__file__).resolve().parents[2] / "spaces"
 
 def command(*words, cwd):
     words = [sys.executable, "-m", "ctkd_search", *map(str, words)]
-    result = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=500)
+    result = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=800)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 
 from ctkd_search.results.store import SearchFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_killed_worker_costs_an_epoch_and_no_trial(search):
     live.wait_for(running_with_epochs(3))
     victim = live.wait_for(workers)[0]
     os.kill(victim, signal.SIGKILL)
-    assert live.process.wait(timeout=300) == 0, live.said()
+    assert live.process.wait(timeout=700) == 0, live.said()
     assert "its worker process died; going on from its last epoch" in live.said()
     trials = trials_of(live)
     assert len(trials) == 4
@@ -71,7 +71,7 @@ def test_a_trial_whose_worker_dies_every_time_is_given_up_and_the_search_goes_on
         live.wait_for(lambda now, before=before: len(now.records()[0]["epochs"]) > before)
         for pid in workers(live):
             os.kill(pid, signal.SIGKILL)
-    assert live.process.wait(timeout=300) == 0, live.said()
+    assert live.process.wait(timeout=700) == 0, live.said()
     first, second = trials_of(live)
     assert (first.status, first.reason) == ("failed", "its worker process died (tried again 2 times)")
     assert second.status == "finished"
@@ -88,7 +88,7 @@ def test_a_worker_without_memory_is_replaced_and_the_trial_goes_on(search):
     (worker,) = live.wait_for(workers)
     # Whatever it asks for from now on, it does not get.
     resource.prlimit(worker, resource.RLIMIT_AS, (1, resource.RLIM_INFINITY))
-    assert live.process.wait(timeout=300) == 0, live.said()
+    assert live.process.wait(timeout=700) == 0, live.said()
     first, second = trials_of(live)
     assert first.retries >= 1
     assert (first.status, second.status) == ("finished", "finished")

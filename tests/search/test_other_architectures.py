@@ -24,7 +24,7 @@ def make(classes, channels, image_size):
 
 def command(*words, cwd):
     words = [sys.executable, "-m", "ctkd_search", *map(str, words)]
-    result = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=500, check=False)
+    result = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=800, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 

@@ -28,7 +28,7 @@ SHORT = {
 
 def command(*words, cwd, code=0):
     words = [sys.executable, "-m", "ctkd_search", *map(str, words)]
-    result = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=500)
+    result = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=800)
     assert result.returncode == code, result.stdout + result.stderr
     return result.stdout + result.stderr
 

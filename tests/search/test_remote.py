@@ -14,7 +14,7 @@ from ctkd_search.config import DatasetConfig
 from ctkd_search.data import load_test
 from ctkd_search.results.store import SearchFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 TOKEN = "tok-5c1e0d9a77"
 
 

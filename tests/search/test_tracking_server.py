@@ -7,7 +7,7 @@ from servers import Server
 
 from ctkd_search.results.store import SearchFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 EPOCHS = 40
 
 
@@ -52,7 +52,7 @@ def test_a_server_that_dies_and_comes_back_gets_everything(live, server):
     # The search does not wait for it.
     live.wait_for(lambda now: sum(len(record["epochs"]) for record in now.records()) > done + 20)
     server.start()
-    assert live.process.wait(timeout=300) == 0, live.said()
+    assert live.process.wait(timeout=700) == 0, live.said()
     assert "MLflow answers again" in live.said()
     assert "Traceback" not in live.said()
     client = all_is_there(live, server)
@@ -63,7 +63,7 @@ def test_what_a_server_never_got_is_delivered_when_the_search_goes_on(live, serv
     live.start("--set", "tracking.patience=3")
     live.wait_for(running_with_epochs(5))
     server.stop()
-    assert live.process.wait(timeout=300) == 1, live.said()
+    assert live.process.wait(timeout=700) == 1, live.said()
     assert "its results are kept, but MLflow at" in live.said()
     assert "--resume" in live.said().splitlines()[-1]
     assert "Traceback" not in live.said()
@@ -81,7 +81,7 @@ def test_a_run_that_somebody_deleted_does_not_stop_the_search(live, server):
     experiment = client.get_experiment_by_name("small")
     (run,) = [r for r in client.search_runs([experiment.experiment_id]) if r.data.tags.get("ctkd.trial") == "1"]
     client.delete_run(run.info.run_id)
-    live.process.wait(timeout=300)
+    live.process.wait(timeout=700)
     assert "MLflow does not take trial 1 any more" in live.said()
     trials = SearchFolder(live.directory / "trials", "small").trials()
     assert [trial.status for trial in trials] == ["finished"] * 3

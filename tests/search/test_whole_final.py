@@ -16,7 +16,7 @@ from ctkd_search.config import DatasetConfig
 from ctkd_search.data import load_test
 from ctkd_search.results.store import SearchFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 WORDS = ("--seeds", "2", "--baselines", "kd", "--concurrent", "2", "--cpus-per-trial", "1")
 CLOCKS = ("at", *metrics.CLOCKS)
@@ -176,7 +176,7 @@ def test_ctrl_c_keeps_what_has_been_done_and_a_lost_config_is_told(tmp_path):
     live.start()
     live.wait_for(lambda now: any(r["baseline"] and len(r["epochs"]) >= 2 for r in now.records()))
     live.process.send_signal(signal.SIGINT)
-    assert live.process.wait(timeout=300) == 130, live.said()
+    assert live.process.wait(timeout=700) == 130, live.said()
     assert "what has been done is kept; go on with: ctkd-search train config.yaml" in live.said()
     assert live.run("--resume") == 1, live.said()
     assert "Traceback" not in live.said()

@@ -10,7 +10,7 @@ from live import Live, running_with_epochs
 from ctkd_search.results.by_method import by_method
 from ctkd_search.results.store import FINISHED, SearchFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 METHODS = ("ctkd", "kd", "none")
 SEARCH = {
     "pair": "wrn-10-1/resnet8",

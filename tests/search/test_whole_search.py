@@ -54,7 +54,7 @@ def write_space(directory, **changes):
 
 def command(*words, cwd, **options):
     return subprocess.run(
-        [sys.executable, "-m", "ctkd_search", *words], cwd=cwd, capture_output=True, text=True, timeout=400, **options
+        [sys.executable, "-m", "ctkd_search", *words], cwd=cwd, capture_output=True, text=True, timeout=800, **options
     )
 
 
@@ -333,7 +333,7 @@ def test_a_trial_that_raises_is_recorded_and_the_search_goes_on(tmp_path):
         if line.startswith("trials:"):
             own.unlink()  # the experts are prepared, and no trial has read one yet
     output = "".join(said)
-    assert process.wait(timeout=300) == 0, output
+    assert process.wait(timeout=700) == 0, output
     assert "Traceback" not in output
     trials = SearchFolder(tmp_path / "trials", "small").trials()
     assert len(trials) == TRIALS

@@ -10,7 +10,7 @@ from live import SPACE, Live
 
 from ctkd_search.results.store import SearchFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 SMALL, MIDDLE, LARGE = "wrn-10-1/resnet8", "wrn-10-1/wrn-10-1", "wrn-10-1/resnet20"
 
 
