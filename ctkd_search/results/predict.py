@@ -87,6 +87,9 @@ def predict(predictor: Predictor, files: Sequence[Path], top: int) -> Iterator[P
 
     Yields:
         A prediction for each, in their order; of one that cannot be read, the reason.
+
+    Raises:
+        WorkFailed: The student's probabilities of an image are no numbers.
     """
     metadata = predictor.metadata
     with ThreadPoolExecutor(usable_cores()) as pool:
@@ -100,6 +103,11 @@ def predict(predictor: Predictor, files: Sequence[Path], top: int) -> Iterator[P
                     yield Prediction(path, [], pixels)
                     continue
                 row = next(rows)
+                if not np.isfinite(row).all():
+                    raise WorkFailed(
+                        f"the student's probabilities of {path} are not finite numbers: its weights are damaged, or "
+                        "its training diverged; export another student"
+                    )
                 order = np.argsort(-row, kind="stable")[:top]
                 yield Prediction(path, [(metadata.classes[index], float(row[index])) for index in order])
 

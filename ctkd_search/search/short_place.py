@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -13,8 +14,8 @@ from pathlib import Path
 from ctkd_search.errors import UserError
 from ctkd_search.processes import born
 
-# What Linux takes as the path of a socket, and what Ray puts behind its directory, process id of seven digits included.
-_LONGEST = 107
+# What Linux and macOS take as the path of a socket; what Ray puts behind its directory, with a process id of 7 digits.
+_LONGEST = 107 if sys.platform.startswith("linux") else 103
 _BEHIND = len("/session_2026-01-02_03-04-05_123456_1234567/sockets/plasma_store")
 _PREFIX = "ctkd-ray-"
 _DAY = 86400.0
@@ -48,8 +49,8 @@ def short_directory(places: Sequence[str] | None = None) -> Path:
     for place in places:
         if is_too_long(os.path.join(place, f"{_PREFIX}1234567-12345678")):
             continue
+        _sweep(Path(place))
         try:
-            _sweep(Path(place))
             return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))  # of mode 0700
         except OSError:
             continue
@@ -64,6 +65,8 @@ def _sweep(place: Path) -> None:
     """Removes what processes that were killed have left."""
     for path in place.glob(f"{_PREFIX}*"):
         owner = path.name.removeprefix(_PREFIX).partition("-")[0]
-        # Of old ones only: the directory may be shared with machines whose processes are not seen here.
-        if owner.isdecimal() and time.time() - path.stat().st_mtime > _DAY and born(int(owner)) == "":
-            shutil.rmtree(path, ignore_errors=True)
+        # Of old ones only: the directory may be shared with machines whose processes are not seen here. Another one
+        # may sweep at the same time.
+        with contextlib.suppress(OSError):
+            if owner.isdecimal() and time.time() - path.stat().st_mtime > _DAY and born(int(owner)) == "":
+                shutil.rmtree(path, ignore_errors=True)

@@ -15,7 +15,10 @@ from PIL import Image
 
 from ctkd_search.config import DatasetConfig
 from ctkd_search.data import load_test
-from ctkd_search.results.served import ServedStudent
+from ctkd_search.errors import WorkFailed
+from ctkd_search.results.predict import predict
+from ctkd_search.results.predictor import Predictor
+from ctkd_search.results.served import Metadata, ServedStudent
 
 STUDENT = "trials/digits/final-1/student.pt"
 FILES = ("digits.onnx", "digits.pt2", STUDENT, "trials/digits/final-1")
@@ -88,6 +91,15 @@ def test_more_classes_are_named_below_one_another_and_all_where_more_are_asked_f
     shares = [float(row[2]) for row in rows]
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(100, abs=0.1)
+
+
+def test_probabilities_that_are_no_numbers_are_no_prediction(there):
+    broken = Predictor(
+        Metadata(classes=tuple("0123456789"), image_size=8, channels=1, architecture="resnet8"),
+        lambda images: np.full((len(images), 10), np.nan, dtype=np.float32),
+    )
+    with pytest.raises(WorkFailed, match=r"probabilities of digits/00\.png are not finite"):
+        list(predict(broken, [Path("digits/00.png")], 1))
 
 
 def test_a_directory_is_walked_in_alphabetical_order_without_what_is_hidden(call, there):
