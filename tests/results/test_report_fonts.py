@@ -5,6 +5,8 @@ import warnings
 import matplotlib
 import numpy as np
 import pytest
+from fontTools.ttLib import TTFont
+from matplotlib import font_manager
 
 from ctkd_search.results.report import figures, fonts
 from ctkd_search.results.report.attention import AFTER, BEFORE, EXPERT, Looks
@@ -58,3 +60,31 @@ def test_fonts_that_have_the_most_of_what_is_missing_come_first(monkeypatch):
     with fonts.fonts_for(["xyz"]):
         assert fonts.families() == [fonts.MAIN]
     assert matplotlib.rcParams["font.family"] == ["sans-serif"]
+
+
+def test_a_font_of_another_weight_is_used_without_a_word(tmp_path, monkeypatch, caplog):
+    # DejaVu Sans under another name, of weight 500 alone, with a character that no other font has.
+    made = TTFont(font_manager.findfont(fonts.MAIN))
+    for record in made["name"].names:
+        if record.nameID in (1, 4, 16):
+            record.string = "Nobody Medium"
+        elif record.nameID in (2, 17):
+            record.string = "Medium"
+    made["OS/2"].usWeightClass = 500
+    for table in made["cmap"].tables:
+        if table.format == 12:
+            table.cmap[ord(NOBODYS[0])] = "A"
+    made.save(tmp_path / "nobody.ttf")
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", list(font_manager.fontManager.ttflist))
+    font_manager.fontManager.addfont(tmp_path / "nobody.ttf")
+    fonts._installed.cache_clear()
+    fonts._path.cache_clear()
+    try:
+        with fonts.fonts_for([NOBODYS[0]]):
+            assert fonts.families() == [fonts.MAIN, "Nobody Medium"]
+            picture = figures.attention(looks([NOBODYS[0], "cat"]))
+    finally:
+        fonts._installed.cache_clear()
+        fonts._path.cache_clear()
+    assert "row" not in picture.caption.partition("images: ")[2]
+    assert caplog.text == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
@@ -27,9 +28,14 @@ def families() -> list[str]:
 def fonts_for(texts: Sequence[str]) -> Iterator[None]:
     """Draws with fonts that have the characters of some texts beside the main one, as far as any is installed."""
     token = _MORE.set(tuple(_chosen(frozenset("".join(texts)))))
+    log = logging.getLogger(font_manager.__name__)
+    level = log.level
+    # A family that has no font of the usual weight is drawn with the nearest one, which needs no saying.
+    log.setLevel(logging.ERROR)
     try:
         yield
     finally:
+        log.setLevel(level)
         _MORE.reset(token)
 
 
