@@ -1,4 +1,4 @@
-"""Texts of other programs, brought into a line of ours."""
+"""Texts of other programs brought into a line of ours, and numbers of things."""
 
 from __future__ import annotations
 
@@ -24,3 +24,8 @@ def one_line(text: str, limit: int = _LONGEST) -> str:
         return head[: end + 1].rstrip(";")
     words = head.rpartition(" ")[0]
     return words.rstrip(",;:") + " …" if len(words) >= limit // 2 else head + "…"
+
+
+def amount(count: int, noun: str) -> str:
+    """Returns a number of things, as ``1 trial`` and ``1,200 trials``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctkd_search.text import one_line
+from ctkd_search.text import amount, one_line
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,7 @@ from ctkd_search.text import one_line
 )
 def test_a_text_is_cut_where_a_reader_would_cut_it(text, line):
     assert one_line(text, 40) == line
+
+
+def test_one_thing_is_no_things():
+    assert [amount(count, "trial") for count in (0, 1, 2, 1200)] == ["0 trials", "1 trial", "2 trials", "1,200 trials"]

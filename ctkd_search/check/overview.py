@@ -15,6 +15,7 @@ from ctkd_search.effects import setting_of
 from ctkd_search.metrics import METRICS
 from ctkd_search.results.leaderboard import clock, plain_table
 from ctkd_search.space import Space
+from ctkd_search.text import amount
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,8 +105,8 @@ def _budget_lines(space: Space) -> list[str]:
     methods = space.methods()
     epochs = early_stopping(budget, bool(rungs), len(methods))
     lines = [
-        f"budget: {budget.trials} trials of up to {budget.epochs} epochs: {epochs.high:,.0f} epochs in all, or about "
-        f"{math.ceil(epochs.low):,} with early stopping",
+        f"budget: {amount(budget.trials, 'trial')} of up to {amount(budget.epochs, 'epoch')}: "
+        f"{epochs.high:,.0f} epochs in all, or about {math.ceil(epochs.low):,} with early stopping",
     ]
     if len(methods) > 1:
         each = budget.trials // len(methods)

@@ -24,6 +24,7 @@ from ctkd_search.search.sitting import Sitting
 from ctkd_search.search.study import Study
 from ctkd_search.search.time_left import Later, TimeLeft
 from ctkd_search.space import Space
+from ctkd_search.text import amount
 
 if TYPE_CHECKING:
     from ctkd_search.search.session import Session
@@ -163,7 +164,8 @@ class Exploration(Sitting):
         seeds = sorted({trial.seed for trial in waiting})
         configs = {trial.repeats for trial in waiting}
         self.session.say(
-            f"confirming the winner: {len(configs)} configs, baselines included, with {len(seeds)} fresh seeds"
+            f"confirming the winner: {amount(len(configs), 'config')}, baselines included, with "
+            f"{amount(len(seeds), 'fresh seed')}"
         )
         self._later = Later()
         self._prepare_teachers([need_of(self.session.config_of(trial)) for trial in waiting])

@@ -24,6 +24,7 @@ from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord, n
 from ctkd_search.search.finals import earlier_training, new_folder
 from ctkd_search.search.ownership import owned
 from ctkd_search.space import Resources, Tracking
+from ctkd_search.text import amount
 
 if TYPE_CHECKING:
     from ctkd_search.search.session import Session
@@ -125,7 +126,7 @@ def _train_owned(
         record.again, record.hardware, record.teachers = request.again, session.hardware, teachers.mode
         record.tracking_uri = session.tracker.mlflow.place
         folder.write(record)
-        what = f"{len(trials)} student{'s' * (len(trials) > 1)} of {plan.config.epochs} epochs"
+        what = f"{amount(len(trials), 'student')} of {amount(plan.config.epochs, 'epoch')}"
         say(f"final training in {folder.path}: {what}")
         try:
             _train(session, folder, record, splits, plan, trials, console, request.champion)

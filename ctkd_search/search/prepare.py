@@ -26,6 +26,7 @@ from ctkd_search.models import Geometry, maps
 from ctkd_search.search.failures import cause_of
 from ctkd_search.search.machine import Share, teacher_threads
 from ctkd_search.space import Space
+from ctkd_search.text import amount
 
 _KINDS = {"logits": "logits", "attention": "attention maps", "statistics": "channel statistics"}
 
@@ -212,7 +213,7 @@ def _follow(running: dict[Any, TeacherRun], say: Callable[[str], None]) -> None:
                     awaited[run] = progress.owner
                     say(f"teacher {_called(run)}: waiting for {progress.owner or 'another process'}, which trains it")
             elif progress.done:
-                say(f"teacher {_called(run)}: trained {run.epochs} epochs{_reached(progress.accuracy)}")
+                say(f"teacher {_called(run)}: trained {amount(run.epochs, 'epoch')}{_reached(progress.accuracy)}")
             elif progress.epoch >= said.get(run, 0) + max(1, run.epochs // 4) and progress.epoch < run.epochs:
                 said[run] = progress.epoch
                 say(f"teacher {_called(run)}: epoch {progress.epoch} of {run.epochs}")

@@ -27,6 +27,7 @@ from ctkd_search.results.trial_configs import label_of
 from ctkd_search.search.earlier import earlier_search, overlapping
 from ctkd_search.search.ownership import owned
 from ctkd_search.space import Space
+from ctkd_search.text import amount
 from ctkd_search.yamlfile import Document, dump
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _run_owned(
     started = time.monotonic()
     earlier = earlier_search(folder, request.space, request.resume, request.warm_start, request.ask)
     budget = request.space.budget
-    say(f"search {request.name}: {budget.trials} trials of up to {budget.epochs} epochs")
+    say(f"search {request.name}: {amount(budget.trials, 'trial')} of up to {amount(budget.epochs, 'epoch')}")
     for note in data.notes(request.space.dataset):
         say(note)
     splits = data.load_train(request.space.dataset, request.space.augment, earlier.fingerprint if earlier else None)
@@ -158,7 +159,7 @@ def _conclude(
     stopped = sum(trial.status == STOPPED for trial in explored)
     found = next((config.estimate for config in confirmed(records) if config.trial is chosen), None)
     console.print(
-        f"{len(explored)} trials, {stopped} stopped early; best: trial {chosen.number} with "
+        f"{amount(len(explored), 'trial')}, {stopped} stopped early; best: trial {chosen.number} with "
         f"{_named(chosen)} on the validation images"
         f"{f', {chosen.metric.show(found.mean)} in the mean of {found.n} fresh seeds' if found else ''}",
         soft_wrap=True,

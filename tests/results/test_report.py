@@ -314,7 +314,7 @@ def test_a_search_without_baselines_confirmation_and_attention(bare):
     assert "There are no baselines to compare with." in found.said
     assert "The student was not trained alone" in found.said
     assert "Attention maps of the winner are left out: its loss does not look at the expert's attention." in found.said
-    assert "Parameter importances are left out: 1 trials came to epoch 1" in found.said
+    assert "Parameter importances are left out: 1 trial came to epoch 1" in found.said
     assert "Parallel coordinates are left out" in found.said
     assert found.files() == ["best-so-far", "cost", "learning-curves", "teaching"]
 

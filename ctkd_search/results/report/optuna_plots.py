@@ -24,6 +24,7 @@ from ctkd_search.results.report.style import Picture
 from ctkd_search.results.store import FINISHED, TrialRecord
 from ctkd_search.searchable import METHOD
 from ctkd_search.space import Space
+from ctkd_search.text import amount
 
 # With fewer trials an importance is a guess, because Optuna compares the best tenth with the rest.
 ENOUGH = 10
@@ -76,8 +77,8 @@ def importances(found: Comparable, space: Space) -> Picture | str:
     """How much each parameter mattered; a sentence where that cannot be said."""
     if found.trials < ENOUGH:
         return (
-            f"Parameter importances are left out: {found.trials} trials came to epoch {found.epoch}, and with fewer "
-            f"than {ENOUGH} they would be a guess."
+            f"Parameter importances are left out: {amount(found.trials, 'trial')} came to epoch {found.epoch}, and "
+            f"with fewer than {ENOUGH} they would be a guess."
         )
     if len({trial.value for trial in found.study.trials}) == 1:
         return f"Parameter importances are left out: every trial reached the same {found.metric.label}."
@@ -97,8 +98,8 @@ def importances(found: Comparable, space: Space) -> Picture | str:
         names = [label.get_text() for label in axis.get_yticklabels()]
         picture = _png(axis.figure, 0.9 + 0.34 * len(names))
     caption = (
-        f"How much each parameter mattered for the {_at(found)}, in {found.trials} trials (Optuna's PED-ANOVA, arXiv "
-        "2304.10255): how differently the best tenth of the trials is spread over the parameter."
+        f"How much each parameter mattered for the {_at(found)}, in {amount(found.trials, 'trial')} (Optuna's "
+        "PED-ANOVA, arXiv 2304.10255): how differently the best tenth of the trials is spread over the parameter."
         + ("" if found.last else " What helps early need not help at the end.")
         + left_out
     )
@@ -129,8 +130,9 @@ def parallel_coordinates(found: Comparable, space: Space) -> Picture | str:
         picture = _png(figure, 3.8, grid=False)
     left_out = [name for name in _varied(space, found) if name not in names]
     caption = (
-        f"Every line is a trial, from its {_at(found)} at the left through its values ({found.trials} trials; dark is "
-        "better)." + (f" Left out, because only some trials have it: {', '.join(left_out)}." if left_out else "")
+        f"Every line is a trial, from its {_at(found)} at the left through its values ("
+        f"{amount(found.trials, 'trial')}; dark is better)."
+        + (f" Left out, because only some trials have it: {', '.join(left_out)}." if left_out else "")
     )
     return Picture("parallel-coordinates", caption, f"Parallel coordinates of {', '.join(names)}.", picture, wide=True)
 
@@ -160,7 +162,7 @@ def slices(found: Comparable, space: Space) -> list[Picture]:
                     axis.set_xticks(axis.get_xticks(), [label.strip("'") for label in labels])
             first.yaxis.set_major_formatter(style.values_of(found.metric))
             picture = _png(first.figure, 2.9)
-        caption = f"The {_at(found)} over {listed(group)}, {found.trials} trials; dark dots are later ones."
+        caption = f"The {_at(found)} over {listed(group)}, {amount(found.trials, 'trial')}; dark dots are later ones."
         pictures.append(Picture(f"slices-{number}", caption, caption, picture, wide=True))
     return pictures
 
