@@ -1,4 +1,4 @@
-"""How many cores this process may compute on."""
+"""The number of cores this process may compute on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Returns how many cores this process may compute on, which a batch system or a container makes fewer.
+    """Returns the number of cores this process may compute on, which a batch system or a container makes fewer.
 
     Args:
         cgroup: Where Linux tells the limits of a container, of version 2 or 1.
