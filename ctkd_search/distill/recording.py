@@ -301,7 +301,8 @@ def kept_expert(
         for _ in prepare(run, splits, cache, device, wanted):
             pass
         weights = cache.read_state(name)
-        assert weights is not None  # it has just been written
+        if weights is None:
+            raise OSError(f"what was just recorded in {cache.directory} cannot be read back")
     network = build(run.architecture, splits.geometry, seed=0, published=False)
     network.load_state_dict(weights)
     return network
