@@ -18,10 +18,10 @@ from typing import Any
 import yaml
 
 from ctkd_search.config import TrialConfig
-from ctkd_search.distributions import Constant, Number
 from ctkd_search.errors import UserError
-from ctkd_search.space import Space
-from ctkd_search.space_file import space_of
+from ctkd_search.space.definition import Space
+from ctkd_search.space.distributions import Constant, Number
+from ctkd_search.space.reader import space_of
 
 FILE = Path(__file__).with_name("curves.json")
 SPACE = """

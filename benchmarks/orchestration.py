@@ -25,17 +25,17 @@ import ray
 from common import header
 from ray import tune
 
-from ctkd_search.mlflow_store import Mlflow, store_uri
-from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord, contenders
+from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord, contenders
 from ctkd_search.search.keeper import Keeper
 from ctkd_search.search.observer import Observer
 from ctkd_search.search.scheduler import Halt, Ladders
 from ctkd_search.search.searcher import Agenda
 from ctkd_search.search.sitting import run_trials
 from ctkd_search.search.study import Study
-from ctkd_search.search.tracking import Tracker
-from ctkd_search.space import Space
-from ctkd_search.space_file import read_space
+from ctkd_search.space.definition import Space
+from ctkd_search.space.reader import read_space
+from ctkd_search.tracking.store import Mlflow, store_uri
+from ctkd_search.tracking.tracker import Tracker
 
 SPACE = Path(__file__).resolve().parents[1] / "spaces" / "digits.yaml"
 

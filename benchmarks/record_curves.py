@@ -31,7 +31,7 @@ from ctkd_search.distill.recording import prepare
 from ctkd_search.distill.trainer import diverged
 from ctkd_search.errors import UserError
 from ctkd_search.files import write_text
-from ctkd_search.space import Space
+from ctkd_search.space.definition import Space
 from ctkd_search.versions import versions
 
 CPU = torch.device("cpu")

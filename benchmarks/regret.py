@@ -40,13 +40,13 @@ from common import header
 from curves import FILE, Table, grid_space, read_table
 from ray.tune.result import TRAINING_ITERATION
 
-from ctkd_search.results.intervals import Estimate, estimate
-from ctkd_search.results.store import DIVERGED, FINISHED, RUNNING, STOPPED, TrialRecord, best
+from ctkd_search.analysis.intervals import Estimate, estimate
+from ctkd_search.records.store import DIVERGED, FINISHED, RUNNING, STOPPED, TrialRecord, best
 from ctkd_search.search.scheduler import Ladders
 from ctkd_search.search.study import STATES, Study
 from ctkd_search.search.trainable import NUMBER
-from ctkd_search.space import Space
-from ctkd_search.strategy import ACCURACY
+from ctkd_search.space.definition import Space
+from ctkd_search.space.strategy import ACCURACY
 
 
 class ToldComplete(Study):

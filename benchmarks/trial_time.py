@@ -75,7 +75,7 @@ def taken_apart(trainer: Trainer, epoch: int, checkpoint: Path) -> Spent:
 def orchestration(trials: int, epochs: int, work: Path) -> None:
     """Prints what Ray and MLflow take of a search, per trial and per epoch."""
     from ctkd_search.cli import main as command
-    from ctkd_search.results.store import SearchFolder
+    from ctkd_search.records.store import SearchFolder
     from ctkd_search.search.observer import Observer
 
     moments: list[float] = []

@@ -22,7 +22,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import scipy
 
-from ctkd_search.results.intervals import Family
+from ctkd_search.analysis.intervals import Family
 
 IMAGES, DEVIATION, MEAN = 2000, 0.01, 0.8
 DESIGNS = ((1, 1), (2, 1), (2, 4), (3, 5), (12, 0), (1, 11))

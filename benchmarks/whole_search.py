@@ -17,7 +17,7 @@ import yaml
 from cifar_search import command, link_subset, space
 from common import header
 
-from ctkd_search.results.store import SearchFolder, TrialRecord, ranked
+from ctkd_search.records.store import SearchFolder, TrialRecord, ranked
 
 
 def searched(work: Path, mode: str, options: argparse.Namespace) -> tuple[float, list[TrialRecord]]:

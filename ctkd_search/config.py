@@ -1,8 +1,8 @@
 """What one trial is made of, as plain dataclasses.
 
 Only the standard library is imported here, so that the distillation core needs nothing else. The annotations
-carry the ranges: `ctkd_search.space` validates YAML against these very classes with pydantic, so that a field
-is declared once.
+carry the ranges: `ctkd_search.space.definition` validates YAML against these very classes with pydantic, so that a
+field is declared once.
 """
 
 from __future__ import annotations

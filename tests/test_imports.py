@@ -37,8 +37,8 @@ A_SEARCH = """
 import dataclasses, sys
 from pathlib import Path
 from ctkd_search.config import plain
-from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord
-from ctkd_search.space_file import read_space
+from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord
+from ctkd_search.space.reader import read_space
 space = read_space(Path(sys.argv[1]))
 values = {field.name: "x" for field in dataclasses.fields(SearchRecord)}
 values |= {"space": plain(dict(space.raw)), "versions": {}, "classes": [], "experts": {}, "finished": True}
@@ -101,7 +101,7 @@ def test_a_command_that_only_looks_imports_nothing_heavy(tmp_path, words):
 
 def test_help_does_not_even_import_the_reader_of_spaces():
     names = set(python("-c", COMMANDS, '[["--help"]]').stderr.split())
-    assert within(names, {"pydantic", "yaml", "optuna", "rich", "numpy", "ctkd_search.space"}) == []
+    assert within(names, {"pydantic", "yaml", "optuna", "rich", "numpy", "ctkd_search.space.definition"}) == []
 
 
 @pytest.mark.parametrize("room", CORE)
@@ -147,7 +147,7 @@ def test_what_is_wrong_with_a_space_is_said_before_torch_is_imported():
         "import sys\nfrom ctkd_search.cli import main\nassert main(sys.argv[1:]) == 2\nprint(*sys.modules, sep='\\n')"
     )
     names = set(python("-c", code, "check", DIGITS, "--trials", "0").stdout.split())
-    assert "ctkd_search.space_file" in names
+    assert "ctkd_search.space.reader" in names
     assert within(names, HEAVY) == []
 
 

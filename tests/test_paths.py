@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from layouts import write_cifar10, write_folder
+from support.layouts import write_cifar10, write_folder
 
 from ctkd_search import cli, data
 from ctkd_search.config import DatasetConfig, ExpertConfig, TeachersConfig
 from ctkd_search.data.registry import cache_directory
-from ctkd_search.mlflow_store import store_uri
 from ctkd_search.paths import expanded, expanded_uri, user_path
-from ctkd_search.results.config_file import _with_absolute_checkpoint
-from ctkd_search.space_file import read_space
+from ctkd_search.records.config_file import _with_absolute_checkpoint
+from ctkd_search.space.reader import read_space
+from ctkd_search.tracking.store import store_uri
 
 SPACE = """\
 name: y

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from ctkd_search.baselines import baseline_config, baseline_pairs, each_needs_with_baselines
+from ctkd_search.analysis.stopping import Span, early_stopping
 from ctkd_search.check.measure import Speeds, learner
-from ctkd_search.check.stopping import Span, early_stopping
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.asked import passes_of_teachers
 from ctkd_search.distill.methods.base import COMPUTED, make_method
-from ctkd_search.space import Space
+from ctkd_search.space.baselines import baseline_config, baseline_pairs, each_needs_with_baselines
+from ctkd_search.space.definition import Space
 
 # What no step takes part in, in seconds: a process for trials starts, an epoch is written down and told, a search
 # begins (Ray) and ends (the student registered, the report). Read off a search of the digits on two cores; elsewhere

@@ -15,7 +15,7 @@ from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.weights import OwnExpert, accuracy_line, load_own_expert
 from ctkd_search.errors import UserError
 from ctkd_search.models import Geometry
-from ctkd_search.space import Space
+from ctkd_search.space.definition import Space
 
 # At most so many validation images are looked at, for at most so many seconds a network.
 _IMAGES, _SECONDS = 2000, 10.0

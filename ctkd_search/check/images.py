@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from ctkd_search import data
 from ctkd_search.data.decode import broken_images, listed
 from ctkd_search.data.look import Looked, look
-from ctkd_search.distributions import Choice, Number
-from ctkd_search.space import Space
-from ctkd_search.yamlfile import Document
+from ctkd_search.space.definition import Space
+from ctkd_search.space.distributions import Choice, Number
+from ctkd_search.space.document import Document
 
 # How long images are decoded, in all.
 LOOKING = 10.0

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ctkd_search import data
-from ctkd_search.baselines import baseline_config, baseline_pairs
-from ctkd_search.check.stopping import early_stopping
+from ctkd_search.analysis.stopping import early_stopping
+from ctkd_search.display.leaderboard import clock, plain_table
 from ctkd_search.distill.methods.base import Parameter, make_method, methods
-from ctkd_search.distributions import Constant, show
-from ctkd_search.effects import setting_of
 from ctkd_search.metrics import METRICS
-from ctkd_search.results.leaderboard import clock, plain_table
-from ctkd_search.space import Space
+from ctkd_search.space.baselines import baseline_config, baseline_pairs
+from ctkd_search.space.definition import Space
+from ctkd_search.space.distributions import Constant, show
+from ctkd_search.space.effects import setting_of
 from ctkd_search.text import amount
 
 if TYPE_CHECKING:

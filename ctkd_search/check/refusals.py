@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ctkd_search.check.experts import open_experts
-from ctkd_search.check.mode import Trajectories
 from ctkd_search.check.networks import Facts, all_facts
 from ctkd_search.check.single import config_fault, single_image_faults
 from ctkd_search.check.storage import free_bytes, room, room_faults, too_large
@@ -15,8 +14,9 @@ from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError
 from ctkd_search.models import Geometry
 from ctkd_search.pairs import split_pair
-from ctkd_search.space import Space
-from ctkd_search.yamlfile import Document
+from ctkd_search.space.definition import Space
+from ctkd_search.space.document import Document
+from ctkd_search.space.teacher_mode import Trajectories
 
 
 def refuse(

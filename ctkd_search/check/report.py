@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 import torch
 
 from ctkd_search import data
+from ctkd_search.analysis.stopping import Span
 from ctkd_search.check.estimate import Load, estimate, measured_configs, total
 from ctkd_search.check.experts import expert_lines
 from ctkd_search.check.images import kept_apart, look_at_images, small_data
 from ctkd_search.check.measure import measure
-from ctkd_search.check.mode import size, with_mode
 from ctkd_search.check.networks import Facts
 from ctkd_search.check.refusals import refuse
-from ctkd_search.check.stopping import Span
 from ctkd_search.check.storage import Room, free_bytes, room
+from ctkd_search.display.leaderboard import clock, plain_table
 from ctkd_search.errors import UserError
 from ctkd_search.models import Geometry, describe
 from ctkd_search.pairs import split_pair
-from ctkd_search.results.leaderboard import clock, plain_table
-from ctkd_search.search.machine import Share, local_node, share_out, teacher_threads, thread_limit
-from ctkd_search.space import Space
-from ctkd_search.yamlfile import Document
+from ctkd_search.resources import Share, local_node, share_out, teacher_threads, thread_limit
+from ctkd_search.space.definition import Space
+from ctkd_search.space.document import Document
+from ctkd_search.space.teacher_mode import size, with_mode
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,12 +8,12 @@ import torch
 
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.methods.base import Needs, make_method
-from ctkd_search.distributions import Number
 from ctkd_search.models import Geometry, build
 from ctkd_search.pairs import split_pair
-from ctkd_search.searchable import possible_values
-from ctkd_search.space import Space
-from ctkd_search.yamlfile import Place
+from ctkd_search.space.definition import Space
+from ctkd_search.space.distributions import Number
+from ctkd_search.space.document import Place
+from ctkd_search.space.parameters import possible_values
 
 # What torch's batch normalisation says where a channel has a single value.
 _REFUSAL = "Expected more than 1 value per channel"

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctkd_search.baselines import each_needs_with_baselines
-from ctkd_search.check.mode import BYTES, size, trajectories
 from ctkd_search.check.networks import Facts
 from ctkd_search.distill.asked import numbers_of, passes_of_teachers
-from ctkd_search.results.store import TEACHERS
-from ctkd_search.space import Space
+from ctkd_search.records.store import TEACHERS
+from ctkd_search.space.baselines import each_needs_with_baselines
+from ctkd_search.space.definition import Space
+from ctkd_search.space.teacher_mode import BYTES, size, trajectories
 
 
 @dataclass(frozen=True)

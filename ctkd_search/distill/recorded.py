@@ -19,7 +19,7 @@ from ctkd_search.distill.cache import TeacherCache, content_hash
 from ctkd_search.distill.methods.base import COMPUTED, Request
 from ctkd_search.distill.recording import TeacherRun, Wanted, prepare
 from ctkd_search.distill.teachers import Expert, expert_batch
-from ctkd_search.leases import try_acquire
+from ctkd_search.leases.lease import try_acquire
 from ctkd_search.metrics import RECORDED_EPOCHS, RECORDING_SECONDS, WAITING_SECONDS
 
 MAPS = "maps"

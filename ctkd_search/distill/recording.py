@@ -26,7 +26,7 @@ from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.teachers import ScratchTeacher
 from ctkd_search.errors import UserError, WorkFailed
-from ctkd_search.leases import holder, try_acquire
+from ctkd_search.leases.lease import holder, try_acquire
 from ctkd_search.models import build, code_of
 from ctkd_search.models.network import TappedNetwork
 

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 
 from ctkd_search.errors import UserError
-from ctkd_search.search.machine import Node, local_node
+from ctkd_search.resources import Node, local_node
 from ctkd_search.search.short_place import is_too_long, ray_directory, short_directory
 from ctkd_search.text import one_line
 

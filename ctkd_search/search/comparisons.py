@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
-from ctkd_search.baselines import baseline_config, baseline_pairs, is_teacherless
+from ctkd_search.analysis.pareto import front
 from ctkd_search.pairs import split_pair
-from ctkd_search.results.pareto import front
-from ctkd_search.results.store import BASELINE, FINISHED, TrialRecord, contenders
-from ctkd_search.space import Space, shown_values
+from ctkd_search.records.store import BASELINE, FINISHED, TrialRecord, contenders
+from ctkd_search.space.baselines import baseline_config, baseline_pairs, is_teacherless
+from ctkd_search.space.definition import Space, shown_values
 
 
 def missing_baselines(space: Space, records: Mapping[int, TrialRecord]) -> list[TrialRecord]:

@@ -9,14 +9,14 @@ import ray
 import torch
 
 from ctkd_search.data import Splits
+from ctkd_search.display.leaderboard import amount
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.models import Geometry
 from ctkd_search.models.cost import costs
 from ctkd_search.pairs import split_pair
-from ctkd_search.results.leaderboard import amount
+from ctkd_search.resources import Share
 from ctkd_search.search.failures import cause_of
-from ctkd_search.search.machine import Share
-from ctkd_search.space import Space
+from ctkd_search.space.definition import Space
 
 _UNITS = {"params": "parameters", "multiply_adds": "multiply-adds", "latency_ms": "ms for an image"}
 

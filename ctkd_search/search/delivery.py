@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ctkd_search.errors import UserError, WorkFailed
-from ctkd_search.mlflow_store import first_line
-from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord
+from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord
+from ctkd_search.tracking.store import first_line
 
 if TYPE_CHECKING:
     from ctkd_search.search.session import Session

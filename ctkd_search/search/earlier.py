@@ -9,10 +9,10 @@ from typing import Any
 from ctkd_search.config import plain
 from ctkd_search.errors import UserError
 from ctkd_search.names import new_name_fault
-from ctkd_search.results.store import SearchFolder, SearchRecord, TrialRecord, differences, names
-from ctkd_search.searchable import TRAINING
-from ctkd_search.space import Space
-from ctkd_search.space_file import kept_space
+from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord, differences, names
+from ctkd_search.space.definition import Space
+from ctkd_search.space.parameters import TRAINING
+from ctkd_search.space.reader import kept_space
 
 # What of a space may differ when a search goes on: what it runs on and for how long, and what comes after its trials;
 # not what it searches.

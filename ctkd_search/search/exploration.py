@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from ctkd_search.baselines import baseline_pairs, each_needs_with_baselines
+from ctkd_search.analysis.pareto import objective_values
+from ctkd_search.analysis.time_left import Later, TimeLeft
 from ctkd_search.data import Splits
+from ctkd_search.display.progress import Progress
 from ctkd_search.distill.asked import passes_of_teachers
-from ctkd_search.results.mlflow_view import view_tag
-from ctkd_search.results.pareto import objective_values
-from ctkd_search.results.store import WAITING, SearchFolder, SearchRecord, TrialRecord, contenders
-from ctkd_search.results.trial_configs import label_of
+from ctkd_search.records.store import WAITING, SearchFolder, SearchRecord, TrialRecord, contenders
+from ctkd_search.records.trial_configs import label_of
 from ctkd_search.search.comparisons import chosen_to_confirm, missing_baselines, missing_confirmations, to_confirm
 from ctkd_search.search.costs import measure_costs, within_limits
 from ctkd_search.search.prepare import Need, need_of, needs_of_space, seconds_of_teachers
-from ctkd_search.search.progress import Progress
 from ctkd_search.search.scheduler import Ladders
 from ctkd_search.search.searcher import Agenda
 from ctkd_search.search.sitting import Sitting
 from ctkd_search.search.study import Study
-from ctkd_search.search.time_left import Later, TimeLeft
-from ctkd_search.space import Space
+from ctkd_search.space.baselines import baseline_pairs, each_needs_with_baselines
+from ctkd_search.space.definition import Space
 from ctkd_search.text import amount
+from ctkd_search.tracking.view import view_tag
 
 if TYPE_CHECKING:
     from ctkd_search.search.session import Session

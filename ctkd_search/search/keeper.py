@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ctkd_search.results.states import keep_only
-from ctkd_search.results.store import SearchFolder, TrialRecord
+from ctkd_search.records.states import keep_only
+from ctkd_search.records.store import SearchFolder, TrialRecord
 
 
 class Keeper:

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from ray import tune
 from ray.tune.experiment import Trial
 
-from ctkd_search.results.states import read_state, state_path
-from ctkd_search.results.store import (
+from ctkd_search.records.states import read_state, state_path
+from ctkd_search.records.store import (
     DIVERGED,
     FAILED,
     FINISHED,

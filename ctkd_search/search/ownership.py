@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ctkd_search.leases import Lease, acquire
+from ctkd_search.leases.lease import Lease, acquire
 
 OWNER = "owner"
 TAKEN_OVER = "another process has taken this over, because this one did not run for a while; this one writes no more"

@@ -18,8 +18,8 @@ from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.step import StepPool
 from ctkd_search.distill.trainer import evaluate
 from ctkd_search.errors import WorkFailed
+from ctkd_search.resources import Share
 from ctkd_search.search.failures import cause_of
-from ctkd_search.search.machine import Share
 
 # What a process takes of a GPU beside torch's own memory: the CUDA context and the libraries' kernels.
 _CONTEXT_BYTES = 600_000_000

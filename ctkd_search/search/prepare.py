@@ -23,9 +23,9 @@ from ctkd_search.distill.recording import Preparation, TeacherRun, Wanted, exper
 from ctkd_search.distill.weights import accuracy_line, load_own_expert
 from ctkd_search.errors import WorkFailed
 from ctkd_search.models import Geometry, maps
+from ctkd_search.resources import Share, teacher_threads
 from ctkd_search.search.failures import cause_of
-from ctkd_search.search.machine import Share, teacher_threads
-from ctkd_search.space import Space
+from ctkd_search.space.definition import Space
 from ctkd_search.text import amount
 
 _KINDS = {"logits": "logits", "attention": "attention maps", "statistics": "channel statistics"}

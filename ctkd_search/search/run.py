@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ctkd_search import data
+from ctkd_search.analysis.standing import confirmed, winner
 from ctkd_search.check.images import small_data
-from ctkd_search.check.mode import with_mode
 from ctkd_search.config import plain
+from ctkd_search.display.leaderboard import clock, print_leaderboard
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.files import make_directory
-from ctkd_search.leases import Lease
+from ctkd_search.leases.lease import Lease
 from ctkd_search.metrics import ACCURACY
-from ctkd_search.mlflow_store import first_line
-from ctkd_search.results.config_file import config_text
-from ctkd_search.results.leaderboard import clock, print_leaderboard
-from ctkd_search.results.standing import confirmed, winner
-from ctkd_search.results.store import STOPPED, SearchFolder, SearchRecord, TrialRecord, new_record
-from ctkd_search.results.trial_configs import label_of
+from ctkd_search.records.config_file import config_text
+from ctkd_search.records.store import STOPPED, SearchFolder, SearchRecord, TrialRecord, new_record
+from ctkd_search.records.trial_configs import label_of
 from ctkd_search.search.earlier import earlier_search, overlapping
 from ctkd_search.search.ownership import owned
-from ctkd_search.space import Space
+from ctkd_search.space.definition import Space
+from ctkd_search.space.document import Document, dump
+from ctkd_search.space.teacher_mode import with_mode
 from ctkd_search.text import amount
-from ctkd_search.yamlfile import Document, dump
+from ctkd_search.tracking.store import first_line
 
 if TYPE_CHECKING:
     from ctkd_search.search.session import Session
-    from ctkd_search.search.winner import Registered
+    from ctkd_search.students.registration import Registered
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _write_up(session: Session, record: SearchRecord, splits: data.Splits) -> st
 
     A search does not fail for want of a report, which can be written again at any time.
     """
-    from ctkd_search.results.report.page import write_report
+    from ctkd_search.report.page import write_report
 
     tracker = session.tracker
     try:
@@ -215,8 +215,8 @@ def _hand_over(
 ) -> Registered:
     """Gives MLflow what it does not have yet, the winner's student and the best config."""
     from ctkd_search.search.delivery import delivery
-    from ctkd_search.search.parent_run import conclude_parent
-    from ctkd_search.search.winner import register
+    from ctkd_search.students.registration import register
+    from ctkd_search.tracking.parent_run import conclude_parent
 
     tracker = session.tracker
     with delivery(session, folder, record, records):

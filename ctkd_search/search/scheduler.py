@@ -15,11 +15,11 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from ctkd_search.data.stream import derived_seed
 from ctkd_search.pairs import split_pair
-from ctkd_search.results.store import DIVERGED, TrialRecord
+from ctkd_search.records.store import DIVERGED, TrialRecord
 from ctkd_search.search.trainable import NUMBER
 from ctkd_search.search.unpickled import Unpickled
-from ctkd_search.space import Space
-from ctkd_search.strategy import COSTS
+from ctkd_search.space.definition import Space
+from ctkd_search.space.strategy import COSTS
 
 
 class Ladders(Unpickled, FIFOScheduler):

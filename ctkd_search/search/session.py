@@ -14,16 +14,16 @@ import torch
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.engine import resolve_precision
 from ctkd_search.errors import UserError
-from ctkd_search.leases import Lease
-from ctkd_search.mlflow_store import Mlflow, store_uri
-from ctkd_search.results.store import TrialRecord
-from ctkd_search.results.trial_configs import config_of, label_of
+from ctkd_search.leases.lease import Lease
+from ctkd_search.records.store import TrialRecord
+from ctkd_search.records.trial_configs import config_of, label_of
+from ctkd_search.resources import Share, in_words, share_out, thread_limit
 from ctkd_search.search.cluster import start_ray, stop_ray
-from ctkd_search.search.machine import Share, in_words, share_out, thread_limit
 from ctkd_search.search.ownership import TAKEN_OVER
 from ctkd_search.search.scheduler import Halt
-from ctkd_search.search.tracking import Tracker
-from ctkd_search.space import Space
+from ctkd_search.space.definition import Space
+from ctkd_search.tracking.store import Mlflow, store_uri
+from ctkd_search.tracking.tracker import Tracker
 
 INTERRUPTION = "stopped by a signal"
 _SAME_KEYSTROKE_SECONDS = 2.0

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ctkd_search.errors import UserError
-from ctkd_search.processes import born
+from ctkd_search.leases.processes import born
 
 # What Linux and macOS take as the path of a socket; what Ray puts behind its directory, with a process id of 7 digits.
 _LONGEST = 107 if sys.platform.startswith("linux") else 103

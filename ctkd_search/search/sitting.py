@@ -17,27 +17,27 @@ from ray.tune.schedulers import TrialScheduler
 
 from ctkd_search.config import TrialConfig
 from ctkd_search.data import Splits
+from ctkd_search.display.progress import Progress
 from ctkd_search.distill.asked import ExpertKey
 from ctkd_search.distill.methods.base import Request
 from ctkd_search.distill.missing import MissingRecordings
 from ctkd_search.errors import UserError, WorkFailed
-from ctkd_search.mlflow_store import first_line
-from ctkd_search.results.store import INTERRUPTED, TEACHERS, WAITING, SearchFolder, SearchRecord, TrialRecord
+from ctkd_search.records.store import INTERRUPTED, TEACHERS, WAITING, SearchFolder, SearchRecord, TrialRecord
+from ctkd_search.resources import Share
 from ctkd_search.search.failures import is_full_disk
 from ctkd_search.search.keeper import Keeper
-from ctkd_search.search.machine import Share
 from ctkd_search.search.observer import DISK_FULL, PACKED_TOO_TIGHTLY, Listener, Observer
 from ctkd_search.search.ownership import TAKEN_OVER
 from ctkd_search.search.packing import looser, pack
 from ctkd_search.search.prepare import Need, asked_of, describe_recordings, missing_recordings, prepare_teachers
-from ctkd_search.search.progress import Progress
 from ctkd_search.search.scheduler import Halt
 from ctkd_search.search.searcher import Queue
 from ctkd_search.search.session import INTERRUPTION
-from ctkd_search.search.tracking import Parent
 from ctkd_search.search.trainable import DistillationTrial
-from ctkd_search.space import Space
+from ctkd_search.space.definition import Space
 from ctkd_search.text import one_line
+from ctkd_search.tracking.store import first_line
+from ctkd_search.tracking.tracker import Parent
 
 if TYPE_CHECKING:
     from ctkd_search.search.session import Session

@@ -11,11 +11,11 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from ctkd_search.distributions import Constant
-from ctkd_search.results.store import DIVERGED, FAILED, FINISHED, SEARCHED, STOPPED, TrialRecord
+from ctkd_search.records.store import DIVERGED, FAILED, FINISHED, SEARCHED, STOPPED, TrialRecord
 from ctkd_search.search.sampler import make_sampler
-from ctkd_search.searchable import METHOD
-from ctkd_search.space import Space
+from ctkd_search.space.definition import Space
+from ctkd_search.space.distributions import Constant
+from ctkd_search.space.parameters import METHOD
 
 # What Optuna is told of each way in which a trial ends.
 STATES = {

@@ -19,7 +19,7 @@ from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.step import StepPool
 from ctkd_search.distill.trainer import Trainer, diverged
 from ctkd_search.metrics import OBJECTIVES
-from ctkd_search.results.states import read_state, state_path, write_state
+from ctkd_search.records.states import read_state, state_path, write_state
 
 # What Ray is given of a trial.
 NUMBER, CONFIG = "number", "config"

@@ -2,11 +2,11 @@
 
 import pytest
 import yaml
-from layouts import write_folder
 from PIL import Image
+from support.layouts import write_folder
 
 from ctkd_search.check.images import small_data
-from ctkd_search.space_file import read_space
+from ctkd_search.space.reader import read_space
 
 pytestmark = pytest.mark.usefixtures("own_directory")
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 import yaml
 
-from ctkd_search.check.mode import size
 from ctkd_search.check.networks import all_facts
 from ctkd_search.check.storage import Room, free_bytes, room, room_faults
 from ctkd_search.data import load_train
@@ -17,7 +16,8 @@ from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import prepare
 from ctkd_search.models import Geometry
-from ctkd_search.space_file import space_of
+from ctkd_search.space.reader import space_of
+from ctkd_search.space.teacher_mode import size
 
 CPU = torch.device("cpu")
 DIGITS = Geometry(10, 1, 8)

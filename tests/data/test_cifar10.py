@@ -7,7 +7,7 @@ import pickletools
 
 import numpy as np
 import pytest
-from layouts import CIFAR_CLASSES, cifar10_config, random_pixels, write_batch, write_cifar10
+from support.layouts import CIFAR_CLASSES, cifar10_config, random_pixels, write_batch, write_cifar10
 from torchvision.datasets import CIFAR10
 
 from ctkd_search import data

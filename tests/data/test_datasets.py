@@ -6,8 +6,8 @@ import sys
 
 import numpy as np
 import pytest
-from layouts import BROKEN_IMAGE, CASES, CIFAR_CLASSES, OWN, Case, cifar10_config, folder_config, write_cifar10
 from PIL import Image
+from support.layouts import BROKEN_IMAGE, CASES, CIFAR_CLASSES, OWN, Case, cifar10_config, folder_config, write_cifar10
 
 from ctkd_search import data
 from ctkd_search.config import DatasetConfig

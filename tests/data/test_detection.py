@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from layouts import BROKEN_IMAGE, FOLDER_CLASSES, write_folder
 from PIL import Image
+from support.layouts import BROKEN_IMAGE, FOLDER_CLASSES, write_folder
 
 from ctkd_search import data
 from ctkd_search.config import DatasetConfig

@@ -8,7 +8,7 @@ import tarfile
 import threading
 
 import pytest
-from layouts import (
+from support.layouts import (
     CIFAR100_CLASSES,
     CIFAR_CLASSES,
     FOLDER_CLASSES,

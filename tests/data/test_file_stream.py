@@ -13,8 +13,9 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from layouts import folder_config, write_folder
 from PIL import Image
+from support.layouts import folder_config, write_folder
+from support.python import environment
 
 from ctkd_search import data
 from ctkd_search.config import Augment
@@ -223,8 +224,7 @@ sys.stdin.read()
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
 def test_killed_it_leaves_no_processes(folder, number):
     words = [sys.executable, "-c", READING, str(folder)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    process = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     started = [psutil.Process(child) for child in json.loads(process.stdout.readline())]
     assert len(started) >= 3
     process.send_signal(number)

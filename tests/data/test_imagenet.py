@@ -6,9 +6,9 @@ import tarfile
 import numpy as np
 import pytest
 import torch
-from layouts import WNIDS, WORDS, imagenet_config, write_imagenet
 from PIL import Image, ImageOps
 from scipy.io import savemat
+from support.layouts import WNIDS, WORDS, imagenet_config, write_imagenet
 from torchvision.datasets import imagenet
 
 from ctkd_search import data

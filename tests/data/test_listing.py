@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 import pytest
-from layouts import BROKEN_IMAGE, random_pixels
 from PIL import Image
+from support.layouts import BROKEN_IMAGE, random_pixels
 
 from ctkd_search.data import listing as module
 from ctkd_search.data.kinds import HEAD_BYTES, counted, kind_of

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from layouts import FOLDER_CLASSES, folder_config, random_pixels, write_folder
 from PIL import Image
+from support.layouts import FOLDER_CLASSES, folder_config, random_pixels, write_folder
 
 from ctkd_search import data
 from ctkd_search.data.look import look, peculiarities

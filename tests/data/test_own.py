@@ -5,8 +5,8 @@ import textwrap
 
 import numpy as np
 import pytest
-from layouts import random_pixels
 from PIL import Image
+from support.layouts import random_pixels
 
 from ctkd_search import data
 from ctkd_search.config import Augment, DatasetConfig

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import folder_config, random_pixels, write_folder
+from support.layouts import folder_config, random_pixels, write_folder
 
 from ctkd_search import data
 from ctkd_search.config import DatasetConfig

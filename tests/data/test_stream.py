@@ -2,14 +2,13 @@
 
 import hashlib
 import itertools
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support.python import environment
 
 from ctkd_search.config import Augment, DatasetConfig
 from ctkd_search.data import Images, load_train
@@ -80,7 +79,7 @@ def test_stream_is_the_same_in_another_process():
     script = "import torch, test_stream as t; torch.manual_seed(9); print(t.fingerprint(t.digits_stream()))"
     said = subprocess.run(
         [sys.executable, "-c", script],
-        env=os.environ | {"PYTHONHASHSEED": "9", "PYTHONPATH": str(Path(__file__).parent)},
+        env=environment(PYTHONHASHSEED="9"),
         capture_output=True,
         text=True,
         check=True,

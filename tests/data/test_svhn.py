@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from layouts import random_pixels, write_svhn
 from scipy.io import savemat
+from support.layouts import random_pixels, write_svhn
 
 from ctkd_search import data
 from ctkd_search.config import DatasetConfig

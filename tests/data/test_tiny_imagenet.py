@@ -5,8 +5,8 @@ import zipfile
 
 import numpy as np
 import pytest
-from layouts import WNIDS, tiny_imagenet_config, write_tiny_imagenet, zipped
 from PIL import Image
+from support.layouts import WNIDS, tiny_imagenet_config, write_tiny_imagenet, zipped
 
 from ctkd_search import data
 from ctkd_search.config import DatasetConfig

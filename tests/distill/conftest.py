@@ -1,7 +1,7 @@
 """Fixtures that the tests of several parts of the core use."""
 
 import pytest
-from tiny import tiny_splits
+from support.tiny import tiny_splits
 
 from ctkd_search.distill.cache import TeacherCache
 

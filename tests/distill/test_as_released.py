@@ -2,7 +2,7 @@
 
 import pytest
 import torch.nn.functional as F
-from oracles import numpy_attention
+from support.oracles import numpy_attention
 from test_methods import Classroom
 
 from ctkd_search.distill.methods.base import make_method

@@ -12,14 +12,15 @@ import time
 
 import pytest
 import torch
-from tiny import CPU, TINY, changed, prepare_teachers, tiny_splits
+from support.python import environment
+from support.tiny import CPU, TINY, changed, prepare_teachers, tiny_splits
 
 from ctkd_search.distill.asked import ExpertKey, Passes, asked_of_experts, passes_of_teachers
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.methods.base import LOGITS, Request, make_method
 from ctkd_search.distill.teachers import Expert
-from ctkd_search.leases import try_acquire
+from ctkd_search.leases.lease import try_acquire
 from ctkd_search.models import build
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -183,7 +184,7 @@ def lease_of(config, splits, cache, epoch):
 HOLD = """
 import sys, time
 from pathlib import Path
-from ctkd_search.leases import try_acquire
+from ctkd_search.leases.lease import try_acquire
 assert try_acquire(Path(sys.argv[1]), sys.argv[2], "recording")
 print("held", flush=True)
 time.sleep(600)
@@ -241,7 +242,7 @@ TWO = """
 import json, sys, time
 from pathlib import Path
 import torch
-from tiny import CPU, changed, tiny_splits
+from support.tiny import CPU, changed, tiny_splits
 import test_asked
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.cache import TeacherCache
@@ -279,7 +280,7 @@ def test_two_processes_at_once_record_each_epoch_once(base, tmp_path):
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", TWO, str(tmp_path / "teachers"), json.dumps(changes), name],
-            cwd=os.path.dirname(__file__),
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers
+from support.tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers
 
 from ctkd_search.config import ExpertConfig
 from ctkd_search.distill.build import load_expert, make_trainer

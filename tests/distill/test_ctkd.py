@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from oracles import draw, numpy_attention, numpy_attention_map, numpy_kl
-from tiny import CTKD
+from support.oracles import draw, numpy_attention, numpy_attention_map, numpy_kl
+from support.tiny import CTKD
 
 from ctkd_search.distill.methods.base import Answer, Request, make_method
 from ctkd_search.distill.teachers import Lesson

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from oracles import draw, numpy_kl, softmax
+from support.oracles import draw, numpy_kl, softmax
 
 from ctkd_search.distill.losses import decoupled_divergences, softened_divergence
 from ctkd_search.distill.methods.base import LOGITS, Answer, make_method

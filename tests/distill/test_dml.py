@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from oracles import draw, numpy_kl, softmax
-from plain_training import PlainSGD, cross_entropy, kl
-from tiny import CPU, TINY, assert_same_bits, copied, prepared_trainer
+from support.oracles import draw, numpy_kl, softmax
+from support.plain_training import PlainSGD, cross_entropy, kl
+from support.tiny import CPU, TINY, assert_same_bits, copied, prepared_trainer
 
 from ctkd_search.data.stream import Normalise, Stream, derived_seed
 from ctkd_search.distill.methods.base import Answer, make_method, methods

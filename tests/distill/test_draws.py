@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from tiny import CPU, TINY, changed, prepared_trainer, tiny_splits
+from support.tiny import CPU, TINY, changed, prepared_trainer, tiny_splits
 
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers
+from support.tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers
 
 from ctkd_search.distill.build import load_expert, make_trainer
 from ctkd_search.distill.cache import TeacherCache

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from oracles import draw, numpy_kl, softmax
-from tiny import CPU, TINY, assert_same_bits, copied, prepared_trainer
+from support.oracles import draw, numpy_kl, softmax
+from support.tiny import CPU, TINY, assert_same_bits, copied, prepared_trainer
 
 from ctkd_search.distill.around import Context
 from ctkd_search.distill.losses import hint

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from oracles import draw
+from support.oracles import draw
 
 from ctkd_search.distill.around import Context
 from ctkd_search.distill.losses import F, channel_statistics, statistics

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import CPU, TINY, assert_same_bits, changed, copied, prepared_trainer
+from support.tiny import CPU, TINY, assert_same_bits, changed, copied, prepared_trainer
 
 from ctkd_search.config import Recipe
 from ctkd_search.distill.around import Context

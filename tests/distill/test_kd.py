@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from support.tiny import assert_same_bits, prepared_trainer
 from test_recorded import BASE, live
-from tiny import assert_same_bits, prepared_trainer
 
 from ctkd_search.data import load_train
 from ctkd_search.distill.cache import TeacherCache

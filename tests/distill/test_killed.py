@@ -1,7 +1,6 @@
 """The cache after SIGKILL at random moments: never wrong, and the next run comes to the same numbers."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -9,6 +8,7 @@ import sys
 import time
 
 import pytest
+from support.python import environment
 
 from ctkd_search.distill.cache import TeacherCache
 
@@ -19,7 +19,7 @@ WORK = """
 import hashlib, json, sys
 from pathlib import Path
 import torch
-from tiny import CPU, TINY, changed, prepare_teachers, tiny_splits
+from support.tiny import CPU, TINY, changed, prepare_teachers, tiny_splits
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
 
@@ -42,9 +42,8 @@ print(json.dumps(results), flush=True)
 
 def start(directory):
     """A process that has imported everything, or is about to, and begins its work when `go` tells it to."""
-    here = os.path.dirname(__file__)
     words = [sys.executable, "-c", WORK, str(directory)]
-    return subprocess.Popen(words, cwd=here, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(words, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def go(process):

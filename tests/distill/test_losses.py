@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from oracles import draw, numpy_attention, numpy_attention_map, numpy_kl
+from support.oracles import draw, numpy_attention, numpy_attention_map, numpy_kl
 
 from ctkd_search.distill import losses
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from tiny import CPU, assert_same_bits, copied
+from support.tiny import CPU, assert_same_bits, copied
 
 from ctkd_search.config import Range, Recipe
 from ctkd_search.distill import losses

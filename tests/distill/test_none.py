@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from oracles import draw, softmax
+from support.oracles import draw, softmax
 
 from ctkd_search.distill.losses import F, smoothed_cross_entropy
 from ctkd_search.distill.methods.base import Answer, Needs, make_method

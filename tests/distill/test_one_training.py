@@ -8,12 +8,13 @@ import subprocess
 import sys
 
 import pytest
-from tiny import CPU, TINY, changed
+from support.python import environment
+from support.tiny import CPU, TINY, changed
 
 from ctkd_search.distill import recording
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.recording import TRAINING, Wanted, is_prepared, prepare, scratch_run
-from ctkd_search.leases import acquire
+from ctkd_search.leases.lease import acquire
 
 CONFIG = changed(changed(TINY, "teachers.mode", "recorded"), "epochs", 3)
 WANTED = Wanted("float16")
@@ -22,7 +23,7 @@ WORK = """
 import json, sys
 from pathlib import Path
 from test_one_training import CONFIG, CPU, WANTED
-from tiny import tiny_splits
+from support.tiny import tiny_splits
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.recording import prepare, scratch_run
 import torch
@@ -51,7 +52,7 @@ def run(splits):
 def start(directory, *words):
     started = subprocess.Popen(
         [sys.executable, "-c", WORK, str(directory), *words],
-        cwd=os.path.dirname(__file__),
+        env=environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

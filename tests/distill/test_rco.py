@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 import torch
-from oracles import draw, numpy_kl, softmax
-from tiny import CPU, TINY, assert_same_bits, copied, prepared_trainer
+from support.oracles import draw, numpy_kl, softmax
+from support.tiny import CPU, TINY, assert_same_bits, copied, prepared_trainer
 
 from ctkd_search.distill.build import anchor_epoch, anchor_of, make_trainer
 from ctkd_search.distill.methods.base import LOGITS, Answer, make_method

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from tiny import TINY, assert_same_bits, copied, prepared_trainer
+from support.tiny import TINY, assert_same_bits, copied, prepared_trainer
 
 from ctkd_search.distill.methods.base import make_method, methods
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers
+from support.tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers
 
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.methods.base import Answer, make_method

@@ -5,8 +5,8 @@ import itertools
 
 import pytest
 import torch
-from layouts import folder_config, write_folder
-from tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers, prepared_trainer
+from support.layouts import folder_config, write_folder
+from support.tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers, prepared_trainer
 
 from ctkd_search.config import Augment
 from ctkd_search.data import ImageFiles, Images, load_train

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 import torch
-from plain_training import plain_training
-from tiny import (
+from support.plain_training import plain_training
+from support.tiny import (
     CPU,
     OTHER_RECIPE,
     RECIPE,

@@ -6,8 +6,8 @@ import io
 import numpy as np
 import pytest
 import torch
-from oracles import numpy_kl, softmax
-from tiny import CPU, TINY, assert_same_bits, copied, tiny_splits
+from support.oracles import numpy_kl, softmax
+from support.tiny import CPU, TINY, assert_same_bits, copied, tiny_splits
 
 from ctkd_search.config import Recipe
 from ctkd_search.distill.around import Context

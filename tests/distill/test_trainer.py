@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from plain_training import plain_training
-from tiny import (
+from support.plain_training import plain_training
+from support.tiny import (
     CPU,
     OTHER_RECIPE,
     TINY,

@@ -13,8 +13,8 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from published_nets import randomised, three_stages
 from safetensors.torch import save_file
+from support.published_nets import randomised, three_stages
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 

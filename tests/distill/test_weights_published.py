@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from published_nets import (
+from support.published_nets import (
     FunctionResidual,
     Mobile,
     RawShortcutWide,

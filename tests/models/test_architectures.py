@@ -15,8 +15,8 @@ from ctkd_search import models
 from ctkd_search.models import Geometry, build, describe
 from ctkd_search.models.cost import multiply_adds, parameters
 from ctkd_search.models.registry import families
-from ctkd_search.results.formats import write_onnx, write_torch
-from ctkd_search.results.served import Metadata, ServedStudent
+from ctkd_search.students.formats import write_onnx, write_torch
+from ctkd_search.students.served import Metadata, ServedStudent
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -33,9 +33,9 @@ ELSEWHERE = [
     "timm/resnet10t+taps=layer2|layer4",
     "timm/vit_tiny_patch16_224",
     "timm/convnext_atto",
-    "own_nets:plain",
-    "own_nets:noisy+taps=first|second|third",
-    "own_nets:refuses_meta",
+    "support.own_nets:plain",
+    "support.own_nets:noisy+taps=first|second|third",
+    "support.own_nets:refuses_meta",
 ]
 NAMES = [*OWN, *ELSEWHERE]
 GEOMETRIES = [Geometry(2, 1, 8), Geometry(10, 3, 15), Geometry(7, 1, 32), Geometry(100, 3, 64)]
@@ -191,7 +191,7 @@ def trained_a_little(name, geometry):
     return network
 
 
-EXPORTED = ["shufflenetv1", "torchvision/resnet18", "timm/mobilenetv3_small_050", "own_nets:noisy"]
+EXPORTED = ["shufflenetv1", "torchvision/resnet18", "timm/mobilenetv3_small_050", "support.own_nets:noisy"]
 
 
 @pytest.mark.slow
@@ -206,7 +206,7 @@ def test_a_student_is_exported_as_a_graph_that_needs_no_code_of_its_maker(name, 
         write_onnx(served, metadata, tmp_path / "student.onnx")
     script = (
         "import sys, torch; torch.export.load(sys.argv[1]).module(); "
-        "print(sorted({'timm', 'own_nets', 'ctkd_search'} & set(sys.modules)))"
+        "print(sorted({'timm', 'support', 'ctkd_search'} & set(sys.modules)))"
     )
     path = str(tmp_path / "student.pt2")
     ended = subprocess.run(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from own_nets import Plain
+from support.own_nets import Plain
 
 from ctkd_search.distill.recording import TeacherRun
 from ctkd_search.distill.weights import put_weights
@@ -41,13 +41,16 @@ def test_names_of_our_own_families_mean_nothing_elsewhere():
         ("torchvision/resnet18+taps=layer1|layer1", "+taps must name different modules"),
         ("torchvision/resnet18+taps=layr2", "'layr2' is no module of it (did you mean layer2 or"),
         ("torchvision/resnet18+taps=fc", "'fc' gives no feature map of a square image"),
-        ("own_nets:plain+pretrained", "+pretrained has no meaning for your own code"),
-        ("own_nets:missing", "has no 'missing'"),
-        ("own_nets:NUMBER", "own_nets:NUMBER is no function or class that returns a network"),
-        ("own_nets:no_network", "returned a str; it must return an nn.Module"),
-        ("own_nets:wrong_logits", "must give logits of shape (2, 10) for 2 images, but gave shape (2, 11)"),
-        ("own_nets:no_maps", "no feature maps were found; name the modules with +taps=MODULE|MODULE"),
-        ("own_nets:breaks", "cannot be made for images of 32 pixels: RuntimeError: no weights for 10 classes ("),
+        ("support.own_nets:plain+pretrained", "+pretrained has no meaning for your own code"),
+        ("support.own_nets:missing", "has no 'missing'"),
+        ("support.own_nets:NUMBER", "support.own_nets:NUMBER is no function or class that returns a network"),
+        ("support.own_nets:no_network", "returned a str; it must return an nn.Module"),
+        ("support.own_nets:wrong_logits", "must give logits of shape (2, 10) for 2 images, but gave shape (2, 11)"),
+        ("support.own_nets:no_maps", "no feature maps were found; name the modules with +taps=MODULE|MODULE"),
+        (
+            "support.own_nets:breaks",
+            "cannot be made for images of 32 pixels: RuntimeError: no weights for 10 classes (",
+        ),
         ("no_such_nets:make", "there is no module 'no_such_nets'"),
         (
             "torchvision/vit_b_16",
@@ -75,8 +78,8 @@ def test_a_wrong_name_is_answered_in_one_line_that_says_what_to_do(name, fragmen
         ("timm/mobilenetv3_small_100", "blocks.0, blocks.1, blocks.3, blocks.5"),
         ("timm/vit_tiny_patch16_224", "blocks.2, blocks.5, blocks.8, blocks.11"),
         ("torchvision/squeezenet1_1", "features.4, features.7, classifier.0"),
-        ("own_nets:plain", "first, second, third"),
-        ("own_nets:plain+taps=third|first", "third, first"),
+        ("support.own_nets:plain", "first, second, third"),
+        ("support.own_nets:plain+taps=third|first", "third, first"),
     ],
 )
 def test_stages_end_where_the_map_becomes_smaller(name, found):
@@ -216,7 +219,7 @@ def test_published_weights_of_timm_come_from_the_hub_s_cache(tmp_path, monkeypat
 
 def test_weights_that_their_maker_saved_fit_as_they_are():
     own = Plain(10, 3).state_dict()
-    network = build("own_nets:plain", PHOTOS, seed=0)
+    network = build("support.own_nets:plain", PHOTOS, seed=0)
     put_weights(network, own, "own.pt")
     assert all(torch.equal(value, own[key]) for key, value in network.network.state_dict().items())
     put_weights(network, network.state_dict(), "wrapped.pt")

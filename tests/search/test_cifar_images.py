@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import write_cifar10
+from support.layouts import write_cifar10
 
-from ctkd_search.baselines import USUAL
 from ctkd_search.config import DatasetConfig
 from ctkd_search.data import load_test
 from ctkd_search.data.registry import describe
-from ctkd_search.results.store import SearchFolder
+from ctkd_search.records.store import SearchFolder
+from ctkd_search.space.baselines import USUAL
 
 pytestmark = pytest.mark.slow
 SPACES = Path(__file__).resolve().parents[2] / "spaces"

@@ -3,11 +3,11 @@
 import signal
 
 import pytest
-from live import Live, descendants, running_with_epochs
 from ray.cluster_utils import Cluster
+from support.live import Live, descendants, running_with_epochs
 
 from ctkd_search.distill.shelves import Shelves
-from ctkd_search.results.store import SearchFolder
+from ctkd_search.records.store import SearchFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

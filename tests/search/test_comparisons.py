@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from simulation import RESNET, WRN, a_record, a_space
+from support.simulation import RESNET, WRN, a_record, a_space
 
-from ctkd_search.results.store import BASELINE, DIVERGED, FAILED, RUNNING, SEARCHED, STOPPED
+from ctkd_search.records.store import BASELINE, DIVERGED, FAILED, RUNNING, SEARCHED, STOPPED
 from ctkd_search.search.comparisons import missing_baselines, missing_confirmations, to_confirm
 
 COSTS = {"resnet8": {"params": 1.0}, "wrn-16-1": {"params": 2.0}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from simulation import RESNET, WRN, a_space
+from support.simulation import RESNET, WRN, a_space
 
 from ctkd_search.errors import UserError
 from ctkd_search.search.costs import within_limits

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from simulation import SEARCH, a_record, a_space
+from support.simulation import SEARCH, a_record, a_space
 
-from ctkd_search.check.mode import with_mode
 from ctkd_search.config import plain
 from ctkd_search.errors import UserError
-from ctkd_search.results.store import (
+from ctkd_search.records.store import (
     FAILED,
     INTERRUPTED,
     RUNNING,
@@ -19,6 +18,7 @@ from ctkd_search.results.store import (
     SearchRecord,
 )
 from ctkd_search.search.earlier import earlier_search, overlapping
+from ctkd_search.space.teacher_mode import with_mode
 
 ENDED = [a_record(1, 0.5), a_record(2, 0.6)]
 BUDGET = {"trials": 2}

@@ -10,10 +10,10 @@ import time
 
 import optuna
 import pytest
-from live import Live, running_with_epochs, workers
 from mlflow import MlflowClient
+from support.live import Live, running_with_epochs, workers
 
-from ctkd_search.results.store import SearchFolder
+from ctkd_search.records.store import SearchFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -14,7 +14,7 @@ import yaml
 from mlflow import MlflowClient
 
 from ctkd_search import metrics
-from ctkd_search.results.store import SearchFolder
+from ctkd_search.records.store import SearchFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from simulation import a_record
+from support.simulation import a_record
 
-from ctkd_search.results.states import state_path, write_state
-from ctkd_search.results.store import (
+from ctkd_search.records.states import state_path, write_state
+from ctkd_search.records.store import (
     BASELINE,
     DIVERGED,
     FAILED,

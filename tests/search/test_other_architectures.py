@@ -6,7 +6,7 @@ import sys
 import pytest
 import yaml
 
-from ctkd_search.results.store import SearchFolder
+from ctkd_search.records.store import SearchFolder
 
 pytestmark = pytest.mark.slow
 OWN = """

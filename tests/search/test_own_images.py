@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from layouts import random_pixels
-from live import Live, running_with_epochs
 from PIL import Image
+from support.layouts import random_pixels
+from support.live import Live, running_with_epochs
 
 from ctkd_search.data.decode import decode_image
-from ctkd_search.results.store import SearchFolder
+from ctkd_search.records.store import SearchFolder
 
 pytestmark = pytest.mark.slow
 SHORT = {

@@ -6,9 +6,9 @@ import os
 
 import pytest
 import yaml
-from live import CONFIG, SPACE
+from support.live import CONFIG, SPACE
 
-from ctkd_search.leases import acquire
+from ctkd_search.leases.lease import acquire
 from ctkd_search.search.ownership import OWNER, owned
 
 
@@ -61,9 +61,9 @@ def _begun(folder):
     """A final training of `CONFIG` that has just begun, as another process writes it."""
     from pathlib import Path
 
-    from ctkd_search.results.config_file import read_config
-    from ctkd_search.results.final_plan import make_plan
-    from ctkd_search.results.store import SearchFolder, SearchRecord
+    from ctkd_search.final.plan import make_plan
+    from ctkd_search.records.config_file import read_config
+    from ctkd_search.records.store import SearchFolder, SearchRecord
 
     read = read_config(Path("config.yaml"))
     plan, _ = make_plan(read.name, read.config, 1, False, None)

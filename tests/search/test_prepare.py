@@ -4,7 +4,7 @@ from ctkd_search.distill.asked import ExpertKey
 from ctkd_search.distill.methods.base import LOGITS, Request
 from ctkd_search.models import Geometry
 from ctkd_search.search.prepare import asked_of, describe_recordings, needs_of_space
-from ctkd_search.space_file import space_of
+from ctkd_search.space.reader import space_of
 
 DIGITS = Geometry(10, 1, 8)
 

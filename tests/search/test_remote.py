@@ -6,13 +6,13 @@ import sys
 
 import mlflow
 import pytest
-from live import Live
 from PIL import Image
-from servers import Postgres, Server, TokenGate
+from support.live import Live
+from support.servers import Postgres, Server, TokenGate
 
 from ctkd_search.config import DatasetConfig
 from ctkd_search.data import load_test
-from ctkd_search.results.store import SearchFolder
+from ctkd_search.records.store import SearchFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 TOKEN = "tok-5c1e0d9a77"

@@ -11,9 +11,9 @@ import warnings
 from types import SimpleNamespace
 
 import pytest
-from simulation import RESNET, WRN, a_record, a_space
+from support.simulation import RESNET, WRN, a_record, a_space
 
-from ctkd_search.results.store import (
+from ctkd_search.records.store import (
     BASELINE,
     DIVERGED,
     FAILED,

@@ -10,11 +10,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
-from simulation import COSTS, Fuse, Killed, Outcome, Simulation, a_space
+from support.simulation import COSTS, Fuse, Killed, Outcome, Simulation, a_space
 
+from ctkd_search.analysis.pareto import objective_values
 from ctkd_search.config import plain
-from ctkd_search.results.pareto import objective_values
-from ctkd_search.results.store import (
+from ctkd_search.records.store import (
     BASELINE,
     DIVERGED,
     FAILED,
@@ -27,7 +27,7 @@ from ctkd_search.results.store import (
     SearchFolder,
     TrialRecord,
 )
-from ctkd_search.results.trial_configs import config_of
+from ctkd_search.records.trial_configs import config_of
 from ctkd_search.search.comparisons import missing_confirmations
 from ctkd_search.search.searcher import Agenda
 from ctkd_search.search.study import Study

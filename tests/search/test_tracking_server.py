@@ -1,11 +1,11 @@
 """A real MLflow server that goes away while a search runs, and comes back, or does not."""
 
 import pytest
-from live import Live, running_with_epochs
 from mlflow import MlflowClient
-from servers import Server
+from support.live import Live, running_with_epochs
+from support.servers import Server
 
-from ctkd_search.results.store import SearchFolder
+from ctkd_search.records.store import SearchFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 EPOCHS = 40

@@ -5,10 +5,10 @@ from collections import Counter
 
 import mlflow
 import pytest
-from live import Live, running_with_epochs
+from support.live import Live, running_with_epochs
 
-from ctkd_search.results.by_method import by_method
-from ctkd_search.results.store import FINISHED, SearchFolder
+from ctkd_search.analysis.by_method import by_method
+from ctkd_search.records.store import FINISHED, SearchFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 METHODS = ("ctkd", "kd", "none")

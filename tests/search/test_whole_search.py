@@ -17,13 +17,13 @@ import psutil
 import pytest
 import torch
 import yaml
-from live import descendants
 from mlflow import MlflowClient
+from support.live import descendants
 
 from ctkd_search.config import DatasetConfig
 from ctkd_search.data import load_test, load_train
 from ctkd_search.models import Geometry, build
-from ctkd_search.results.store import SearchFolder
+from ctkd_search.records.store import SearchFolder
 
 pytestmark = pytest.mark.slow
 

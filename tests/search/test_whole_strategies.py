@@ -6,9 +6,9 @@ import sys
 
 import optuna
 import pytest
-from live import SPACE, Live
+from support.live import SPACE, Live
 
-from ctkd_search.results.store import SearchFolder
+from ctkd_search.records.store import SearchFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 SMALL, MIDDLE, LARGE = "wrn-10-1/resnet8", "wrn-10-1/wrn-10-1", "wrn-10-1/resnet20"

@@ -22,7 +22,7 @@ def session(monkeypatch):
 def test_a_report_that_mlflow_does_not_get_is_still_named(session, monkeypatch, tmp_path):
     page = tmp_path / "index.html"
     page.write_text("<html>")
-    monkeypatch.setattr("ctkd_search.results.report.page.write_report", lambda *_, **__: page)
+    monkeypatch.setattr("ctkd_search.report.page.write_report", lambda *_, **__: page)
     said = _write_up(session, types.SimpleNamespace(name="one"), None)
     assert said.startswith(f"report: {page}, which MLflow does not have (")
 
@@ -31,7 +31,7 @@ def test_a_report_that_cannot_be_written_is_said_with_the_command_for_another(se
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ctkd_search.results.report.page.write_report", full)
+    monkeypatch.setattr("ctkd_search.report.page.write_report", full)
     said = _write_up(session, types.SimpleNamespace(name="one"), None)
     assert said.startswith("no report (")
     assert said.endswith("try again with: ctkd-search report one")

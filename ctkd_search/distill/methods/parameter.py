@@ -36,7 +36,7 @@ class Parameter:
             a `Range` that they must lie in.
         term: The term of the loss that it weighs, which is switched off where it is 0.
         side: Side of the images that the default is for, in pixels, where what it weighs is a mean over the positions
-            of a feature map, which shrinks as they become more; None elsewhere. See `ctkd_search.defaults`.
+            of a feature map, which shrinks as they become more; None elsewhere. See `ctkd_search.space.defaults`.
         all_layers: Whether its default is all feature maps that teacher and student both have, for ``layers``;
             `default` is what that is where they have three.
         least_positions: Positions that the map of a layer must have to be among these, where the pair has such a map.

@@ -1,0 +1,1 @@
+"""Numbers from the records of a search, without any printing: standings, intervals, fronts, spending, time left."""

@@ -1,0 +1,190 @@
+"""Who won: configs confirmed with several seeds, how far apart they are, and what can be told from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from ctkd_search.analysis.intervals import Estimate, Family, estimate
+from ctkd_search.errors import UserError
+from ctkd_search.metrics import ACCURACY, Metric
+from ctkd_search.records.store import FINISHED, STOPPED, TrialRecord, best
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A config that was trained again with fresh seeds.
+
+    Attributes:
+        trial: The trial that it confirms. What it reached itself does not count, because it was chosen for it.
+        values: What each repetition that finished reached, of what they are judged by, by seed.
+        resolution: What a value is a multiple of.
+        picked_from: Among how many confirmed configs the winner was picked; 1 for all but the winner.
+    """
+
+    trial: TrialRecord
+    values: Mapping[int, float]
+    resolution: float = 0.0
+    picked_from: int = 1
+
+    @property
+    def estimate(self) -> Estimate:
+        """Mean over the seeds; the winner's interval allows for its being the best of several."""
+        return estimate(list(self.values.values()), self.resolution, self.picked_from)
+
+
+def confirmed(trials: Sequence[TrialRecord]) -> list[Confirmed]:
+    """The confirmed configs and baselines, best mean first."""
+    found: dict[int, dict[int, float]] = {}
+    images = [trial.images for trial in trials if trial.repeats is not None and trial.images]
+    for trial in trials:
+        if trial.repeats is not None and trial.status == FINISHED and math.isfinite(trial.score):
+            found.setdefault(trial.repeats, {})[trial.seed] = trial.metric.sign * trial.score
+    by_number = {trial.number: trial for trial in trials}
+    configs = [
+        Confirmed(by_number[number], values, by_number[number].metric.resolution(min(images, default=None)))
+        for number, values in found.items()
+        if number in by_number
+    ]
+    configs.sort(key=lambda config: (-config.trial.metric.sign * fmean(config.values.values()), config.trial.number))
+    chosen = _best_confirmed(configs)
+    several = sum(config.trial.explores for config in configs)
+    return [dataclasses.replace(config, picked_from=several) if config is chosen else config for config in configs]
+
+
+def _best_confirmed(configs: Sequence[Confirmed]) -> Confirmed | None:
+    """The searched config with the best mean, of configs that are sorted by it."""
+    searched = [config for config in configs if config.trial.explores]
+    # A config some of whose repetitions failed is not judged by the luckier rest.
+    most = max((len(config.values) for config in searched), default=0)
+    return next((config for config in searched if len(config.values) == most), None)
+
+
+def winner(trials: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The searched config with the best confirmed mean; before any is confirmed, the best trial."""
+    chosen = _best_confirmed(confirmed(trials))
+    return chosen.trial if chosen else best(trials)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a search stood when one of its trials had ended.
+
+    Attributes:
+        at: When, in milliseconds since 1970.
+        trials: How many explored trials had ended.
+        epochs: How many epochs they had trained in all.
+        value: The best of those that had finished, of what they are judged by.
+    """
+
+    at: int
+    trials: int
+    epochs: int
+    value: float
+
+
+def best_so_far(trials: Sequence[TrialRecord]) -> list[Standing]:
+    """How the best so far changed: a standing for each explored trial that ended, from the first finished."""
+    ended = [trial for trial in trials if trial.explores and trial.status in (FINISHED, STOPPED) and trial.epochs]
+    standings = []
+    best_score, epochs = -math.inf, 0
+    for count, trial in enumerate(sorted(ended, key=lambda trial: (trial.epochs[-1]["at"], trial.number)), start=1):
+        epochs += len(trial.epochs)
+        if trial.status == FINISHED:
+            best_score = max(best_score, trial.score)
+        if math.isfinite(best_score):
+            standings.append(Standing(trial.epochs[-1]["at"], count, epochs, trial.metric.sign * best_score))
+    return standings
+
+
+def find_trial(trials: Sequence[TrialRecord], wanted: str | None) -> TrialRecord:
+    """The trial of that number, or the winner.
+
+    Raises:
+        UserError: There is none.
+    """
+    chosen = winner(trials) if wanted is None else next((t for t in trials if wanted == str(t.number)), None)
+    if chosen is None:
+        what = "no trial has finished an epoch yet" if wanted is None else f"there is no trial {wanted}"
+        raise UserError(f"{what}; ctkd-search show lists the trials")
+    return chosen
+
+
+def over_methods(configs: Sequence[Confirmed]) -> bool:
+    """Whether configs of several methods were confirmed, so that a trial is told by its method."""
+    return len({config.trial.method for config in configs if config.trial.explores}) > 1
+
+
+def verdicts(trials: Sequence[TrialRecord]) -> list[str]:
+    """What the confirmation tells and what not: of the winner and the next config, and of the winner and a baseline."""
+    configs = confirmed(trials)
+    chosen = winner(trials)
+    first = next((config for config in configs if config.trial is chosen), None)
+    if first is None:
+        return []
+    others = [config for config in configs if config is not first]
+    second = next((config for config in others if config.trial.explores), None)
+    baseline = next((config for config in others if not config.trial.explores), None)
+    return [
+        verdict(
+            _called(first.trial), _called(other.trial), gap_to(trials, other.trial, first.trial), first.trial.metric
+        )
+        for other in (second, baseline)
+        if other is not None
+    ]
+
+
+def verdict(one: str, two: str, gap: Estimate | None, metric: Metric = ACCURACY) -> str:
+    """Whether two things can be told apart, in a sentence.
+
+    Args:
+        one: What to call the first.
+        two: What to call the second.
+        gap: By how much the first exceeds the second, from seeds that both have; None if there are none.
+        metric: What they are judged by.
+    """
+    if gap is None:
+        return f"{one} and {two} have no seed in common, so that they cannot be compared"
+    apart = f"{metric.signed(gap.mean)} {metric.difference_unit}"
+    if metric is not ACCURACY:
+        apart = f"{metric.label} {apart}"
+    if gap.n == 1:
+        return f"{one} and {two} cannot be told apart by one seed alone ({apart})"
+    if math.isinf(gap.half_width):
+        return f"{one} and {two} cannot be told apart ({apart} with every one of {gap.n} seeds: no spread was seen)"
+    apart += f", 95 % interval ±{metric.number(gap.half_width)}, n = {gap.n} seeds"
+    if not gap.excludes(0.0):
+        return f"{one} and {two} cannot be told apart ({apart})"
+    return f"{one} is {'better' if metric.sign * gap.mean > 0 else 'worse'} than {two} ({apart})"
+
+
+def _called(trial: TrialRecord) -> str:
+    return f"trial {trial.number}" if trial.explores else f"the baseline {trial.baseline} (trial {trial.number})"
+
+
+def gap_to(trials: Sequence[TrialRecord], leader: TrialRecord, other: TrialRecord) -> Estimate | None:
+    """By how much a trial's value exceeds the leader's, or stays below it (below 0).
+
+    Judged by the seeds in which both were confirmed; where there are none, by what they reached themselves.
+    """
+    configs = confirmed(trials)
+    there = {config.trial.number for config in configs}
+    if {other.number, leader.number} <= there:
+        return _between(configs, other.number, leader.number)
+    if other.value is None or leader.value is None:
+        return None
+    return estimate([other.value - leader.value])
+
+
+def _between(configs: Sequence[Confirmed], one: int, two: int) -> Estimate | None:
+    """By how much a confirmed config exceeds another, with an interval that holds together with all that are shown."""
+    family = Family({config.trial.number: config.values for config in configs}, configs[0].resolution)
+    chosen = _best_confirmed(configs)
+    searched = sum(config.trial.explores for config in configs)
+    if chosen is not None and chosen.trial.number in (one, two):
+        return family.difference(one, two, searched, len(configs) - searched)
+    # Of two that may have been picked for any reason, by all pairs.
+    return family.difference(one, two, len(configs), 0)

@@ -1,0 +1,285 @@
+"""What each command does with its options. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctkd_search.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# The formats in which a student is exported, and how their files are called.
+STUDENT_SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+# How the file of a config is called.
+CONFIG_SUFFIXES = (".yaml", ".yml")
+
+# Options that stand for keys of a space, wherever there is no space.
+_RESOURCES = {
+    "gpus_per_trial": "resources.gpus_per_trial",
+    "trials_per_gpu": "resources.trials_per_gpu",
+    "cpus_per_trial": "resources.cpus_per_trial",
+    "concurrent": "resources.concurrent_trials",
+    "address": "resources.address",
+    "tracking_uri": "tracking.uri",
+}
+
+
+def _overrides(options: argparse.Namespace) -> list[str]:
+    """Every option that stands for a key of the space, as KEY=VALUE; --set comes last and wins."""
+    keys = {
+        "trials": "budget.trials",
+        "epochs": "budget.epochs",
+        "time_budget": "budget.time_budget",
+        "test_share": "dataset.test",
+    }
+    return [*_given(options, {**keys, **_RESOURCES}), *options.overrides]
+
+
+def _given(options: argparse.Namespace, keys: Mapping[str, str]) -> list[str]:
+    return [f"{key}={value}" for name, key in keys.items() if (value := getattr(options, name, None)) is not None]
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    class Plain(Console):
+        """Prints text as it is, brackets and colons included, and leaves a broken pipe to `main`."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    console = Plain(markup=False, emoji=False)
+    # A pipe or a file has no width; tables need not be cut to 80 columns there.
+    return console if console.is_terminal else Plain(width=160, markup=False, emoji=False)
+
+
+def reading_shown() -> contextlib.AbstractContextManager[None]:
+    """For the commands that read many images: shows on standard error how far they are."""
+    from rich.console import Console
+
+    from ctkd_search.display.reading import shown_on
+
+    return shown_on(Console(stderr=True, markup=False, emoji=False))
+
+
+def check(options: argparse.Namespace) -> None:
+    """Shows what a space would search and cost."""
+    from ctkd_search.check.overview import print_overview
+    from ctkd_search.space.reader import read_with_lines
+
+    console = _console()
+    space, document = read_with_lines(options.space, _overrides(options))
+    print_overview(space, console)
+    # Torch is imported only now, when all that is wrong with the file has been said.
+    from ctkd_search.check.report import print_check
+
+    print_check(space, document, options.trials_dir, not options.no_measure, console)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Searches."""
+    from ctkd_search.names import check_name
+    from ctkd_search.search.run import Request, run_search
+    from ctkd_search.space.reader import read_with_lines
+
+    space, document = read_with_lines(options.space, _overrides(options))
+    name = check_name(options.name) if options.name is not None else space.name
+    ask = _ask if sys.stdin.isatty() and sys.stdout.isatty() else None
+    request = Request(
+        space,
+        name,
+        options.trials_dir,
+        options.resume,
+        _again(options),
+        options.warm_start,
+        ask,
+        document,
+        options.champion,
+    )
+    run_search(request, _console())
+
+
+def _ask(question: str) -> bool:
+    """Asks something that is answered with yes or no; yes where only Enter is pressed."""
+    try:
+        answer = input(f"{question} [Y/n] ").strip().lower()
+    except EOFError:
+        return False
+    return answer in ("", "y", "yes")
+
+
+def show(options: argparse.Namespace) -> None:
+    """Shows the searches there are, or one of them."""
+    from ctkd_search.display.overview import print_search, print_searches
+
+    if options.name is None:
+        print_searches(options.trials_dir, _console())
+    else:
+        print_search(options.trials_dir, options.name, options.limit, _console())
+
+
+def export(options: argparse.Namespace) -> None:
+    """Writes a search's best config, or its student, in a format."""
+    form = _form_of(options.output, options.format)
+    if form == "yaml":
+        _export_config(options)
+    elif options.output == Path("-"):
+        raise UserError(f"--format {form} writes a file that no terminal shows; give its name with -o FILE")
+    else:
+        from ctkd_search.students.export import export_student
+
+        path = options.output or Path(f"{options.name}{STUDENT_SUFFIXES[form]}")
+        print(export_student(options.trials_dir, options.name, options.trial, options.final, form, path))
+
+
+def _form_of(path: Path | None, asked: str | None) -> str:
+    """The format of a file: what was asked for, or what its name says; the two may not contradict each other."""
+    if path in (None, Path("-")):
+        return asked or "yaml"
+    assert path is not None
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a directory; name a file in it, as in -o {path / 'best.yaml'}")
+    named = {**{suffix: form for form, suffix in STUDENT_SUFFIXES.items()}, **dict.fromkeys(CONFIG_SUFFIXES, "yaml")}
+    known = ", ".join(f"{suffix} ({form})" for suffix, form in named.items())
+    if path.suffix not in named:
+        ending = f"ends in {path.suffix!r}" if path.suffix else "has no ending"
+        raise UserError(
+            f"the name of an exported file tells its format and must end in one of {known}, but {path} {ending}"
+        )
+    found = named[path.suffix]
+    if asked not in (None, found):
+        raise UserError(
+            f"--format {asked} and -o {path} contradict each other: {path.suffix} is for {found}; change one of the two"
+        )
+    return found
+
+
+def _export_config(options: argparse.Namespace) -> None:
+    from ctkd_search.display.overview import exported
+    from ctkd_search.files import write_text
+
+    if options.final:
+        raise UserError("--final exports a student: add --format onnx or --format torch")
+    text = exported(options.trials_dir, options.name, options.trial)
+    if options.output in (None, Path("-")):
+        print(text, end="")
+    else:
+        write_text(options.output, text)
+        print(f"wrote {options.output}; train it with: {shlex.join(['ctkd-search', 'train', str(options.output)])}")
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Classifies image files."""
+    from ctkd_search.students.predict import as_json, check_read, image_files, predict, print_predictions
+    from ctkd_search.students.predictor import open_model
+    from ctkd_search.tracking.store import store_uri
+
+    files = image_files(options.images)
+    predictor = open_model(options.model, store_uri(options.tracking_uri, options.trials_dir))
+    for note in files.notes:
+        print(note, file=sys.stderr)
+    predictions = list(predict(predictor, files.images, options.top))
+    if all(prediction.error for prediction in predictions):
+        check_read(predictions)
+    if options.json:
+        print(as_json(predictions))
+    else:
+        print_predictions(predictions, _console())
+    check_read(predictions)
+
+
+def report(options: argparse.Namespace) -> None:
+    """Writes the report of a search."""
+    from ctkd_search.report.page import write_report
+
+    print(f"wrote {write_report(options.trials_dir, options.name, options.output)}; open it in a browser")
+
+
+def train(options: argparse.Namespace) -> None:
+    """Trains a config to its end, and tests it."""
+    from ctkd_search.final.plan import make_plan
+    from ctkd_search.records.config_file import read_config, with_changes
+    from ctkd_search.records.store import SearchFolder
+    from ctkd_search.resources import on_device
+    from ctkd_search.space.reader import read_resources
+
+    if options.test_share is not None:
+        raise UserError(
+            "--test-share comes too late for a final training: the search has chosen on all the images that it saw; "
+            "search again with run --test-share, which keeps a share apart beforehand"
+        )
+    if not options.config.exists() and SearchFolder(options.trials_dir, str(options.config)).exists():
+        raise UserError(
+            f"{options.config} is a search, and train takes a file; write its best config with: ctkd-search export "
+            f"{options.config} -o best.yaml"
+        )
+    read = read_config(options.config)
+    config = with_changes(read.config, options.epochs, options.seed)
+    plan, notes = make_plan(read.name, config, options.seeds, options.new_streams, options.baselines)
+    resources, tracking = read_resources(_given(options, _RESOURCES))
+    tracking = dataclasses.replace(tracking, experiment=read.experiment)
+    resources = on_device(resources, options.device)
+    from ctkd_search.final.run import FinalRequest, train_final
+
+    console = _console()
+    for note in notes:
+        console.print(note, soft_wrap=True, highlight=False)
+    trials_dir, again = options.trials_dir, _again(options)
+    request = FinalRequest(
+        plan, read.fingerprint, trials_dir, options.resume, again, resources, tracking, options.champion
+    )
+    train_final(request, console)
+
+
+def _again(options: argparse.Namespace) -> str:
+    """The command that goes on with what this one begins."""
+    return shlex.join(["ctkd-search", *options.words, *([] if options.resume else ["--resume"])])
+
+
+def cache(options: argparse.Namespace) -> None:
+    """Shows or clears the teacher cache."""
+    from ctkd_search.display.cache_table import print_cache, remove_from_cache
+
+    if options.action == "remove":
+        remove_from_cache(options.trials_dir, options.ids, options.unused_for, options.all, _console())
+    elif options.ids or options.unused_for or options.all:
+        raise UserError("--unused-for, --all and IDs go with: ctkd-search cache remove")
+    else:
+        print_cache(options.trials_dir, _console())
+
+
+def schema(options: argparse.Namespace) -> None:
+    """Writes the JSON schema of spaces, or the reference of their keys."""
+    from ctkd_search.space.schema.writing import write_reference
+
+    print(write_reference(options.markdown, options.output), end="")
+
+
+def ui(options: argparse.Namespace) -> None:
+    """Opens MLflow's UI on this machine: this process becomes the server."""
+    from ctkd_search.tracking.serving import become_server, refuse_taken_port
+    from ctkd_search.tracking.store import store_uri, without_secrets
+    from ctkd_search.tracking.ui_links import links
+
+    uri = store_uri(options.tracking_uri, options.trials_dir)
+    if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        raise UserError(f"there is nothing in {options.trials_dir} yet; run a search first")
+    if uri.startswith(("http://", "https://")):
+        server = without_secrets(uri)
+        print(f"{server} is a server with a UI of its own; open it in a browser")
+        print("\n".join(links(options.trials_dir, uri, server)))
+        return
+    refuse_taken_port(options.port)
+    server = f"http://127.0.0.1:{options.port}"
+    found = links(options.trials_dir, uri, server)
+    print(f"MLflow's UI on {server}; Ctrl-C ends it")
+    print("\n".join(found), flush=True)
+    become_server(uri, options.port)

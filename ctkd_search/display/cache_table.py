@@ -1,0 +1,92 @@
+"""What `ctkd-search cache` shows and removes."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctkd_search.config import duration
+from ctkd_search.display.leaderboard import plain_table
+from ctkd_search.distill.shelves import Shelves
+from ctkd_search.errors import UserError
+from ctkd_search.leases.lease import holder
+from ctkd_search.records.store import TEACHERS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def size(count: int) -> str:
+    """A number of bytes as people write it."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
+def print_cache(root: Path, console: Console) -> None:
+    """Prints what the teacher cache keeps, the largest first."""
+    shelves = sorted(Shelves(root / TEACHERS).all(), key=lambda shelf: -shelf.bytes)
+    if not shelves:
+        console.print(f"the teacher cache in {root / TEACHERS} is empty", soft_wrap=True, highlight=False)
+        return
+    table = plain_table("id", "what", "size", "last used by", "on")
+    for shelf in shelves:
+        day = datetime.datetime.fromtimestamp(shelf.used).strftime("%Y-%m-%d %H:%M")
+        table.add_row(shelf.id, _what(shelf.about), size(shelf.bytes), shelf.search, day)
+    console.print(table)
+    console.print(f"{size(sum(shelf.bytes for shelf in shelves))} in all", highlight=False)
+
+
+def remove_from_cache(
+    root: Path, ids: Sequence[str], unused_for: str | None, everything: bool, console: Console
+) -> None:
+    """Removes what is asked for.
+
+    Args:
+        root: Directory of the searches.
+        ids: Names that the list shows.
+        unused_for: Remove what was last used longer ago than this.
+        everything: Remove all there is.
+        console: Where to write.
+
+    Raises:
+        UserError: Nothing was asked for, or something that is not there, or that is being recorded.
+    """
+    shelves = Shelves(root / TEACHERS)
+    kept = {shelf.id: shelf for shelf in shelves.all()}
+    unknown = [name for name in ids if name not in kept]
+    if unknown:
+        raise UserError(f"the cache has no {', '.join(unknown)}; see: ctkd-search cache")
+    if not (ids or unused_for or everything):
+        raise UserError("say what to remove: the IDs that `ctkd-search cache` shows, --unused-for TIME, or --all")
+    doomed = {name: kept[name] for name in (kept if everything else ids)}
+    if unused_for:
+        try:
+            oldest = time.time() - duration(unused_for)
+        except ValueError as error:
+            raise UserError(f"--unused-for {error}") from None
+        doomed |= {name: shelf for name, shelf in kept.items() if shelf.used < oldest}
+    busy = {name: owner for name in doomed if (owner := holder(root / TEACHERS / name))}
+    for name, owner in busy.items():
+        if name in ids:
+            raise UserError(f"{name} is being recorded by {owner}; remove it once that has ended")
+        console.print(f"kept {name}, which is being recorded by {owner}", soft_wrap=True, highlight=False)
+        del doomed[name]
+    for name in doomed:
+        shelves.remove(name)
+    freed = size(sum(shelf.bytes for shelf in doomed.values()))
+    console.print(f"removed {len(doomed)} of {len(kept)}, {freed}", highlight=False)
+
+
+def _what(about: dict[str, Any]) -> str:
+    if about.get("kind") == "teacher":
+        return f"teacher {about.get('architecture')}, {about.get('epochs')} epochs, seed {about.get('seed')}"
+    if about.get("kind") == "maps":
+        return f"attention maps of {about.get('architecture')}"
+    return "unknown"

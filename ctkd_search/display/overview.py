@@ -1,0 +1,75 @@
+"""What `show` and `export` print."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctkd_search.analysis.standing import find_trial, winner
+from ctkd_search.display.leaderboard import percent, plain_table, print_leaderboard
+from ctkd_search.errors import UserError
+from ctkd_search.metrics import ACCURACY
+from ctkd_search.records.config_file import config_text
+from ctkd_search.records.store import SearchFolder, TrialRecord, names
+from ctkd_search.space.reader import kept_space
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_searches(root: Path, console: Console) -> None:
+    """Prints the searches there are."""
+    found = names(root)
+    if not found:
+        raise UserError(f"there are no searches in {root} yet; begin one with: ctkd-search run spaces/digits.yaml")
+    table = plain_table("search", "begun", "trials", "best", "state")
+    for name in found:
+        folder = SearchFolder(root, name)
+        try:
+            search = folder.search()
+        except UserError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        trials = folder.readable_trials()
+        leader = winner(trials)
+        state = "finished" if search.finished else "unfinished"
+        table.add_row(name, search.started, str(len(trials)), _best(leader), state)
+    console.print(table)
+
+
+def _best(leader: TrialRecord | None) -> str:
+    if leader is None:
+        return "-"
+    return leader.reached if leader.metric is ACCURACY else f"{leader.reached} ({leader.metric.label})"
+
+
+def print_search(root: Path, name: str, limit: int, console: Console) -> None:
+    """Prints one search's leaderboard."""
+    folder = SearchFolder(root, name)
+    search, trials = folder.search(), folder.readable_trials()
+    print_leaderboard(kept_space(search.space, search.teachers), search, trials, limit, console)
+    for architecture, accuracy in sorted(search.experts.items()):
+        console.print(
+            f"expert {architecture}: {percent(-1 if accuracy is None else accuracy)} validation accuracy",
+            highlight=False,
+        )
+    if search.model:
+        console.print(f"student: {search.model} in MLflow at {search.tracking_uri}", soft_wrap=True, highlight=False)
+    if not search.finished:
+        console.print(
+            f"not finished; go on with: {search.again}",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+
+def exported(root: Path, name: str, trial: str | None) -> str:
+    """The config of a trial of a search as YAML.
+
+    Raises:
+        UserError: There is no such search or trial.
+    """
+    folder = SearchFolder(root, name)
+    search = folder.search()
+    return config_text(kept_space(search.space, search.teachers), search, find_trial(folder.readable_trials(), trial))

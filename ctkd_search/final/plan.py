@@ -1,0 +1,232 @@
+"""What a final training trains: a config and its baselines, each with several seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+from ctkd_search import data
+from ctkd_search.config import TrialConfig, plain
+from ctkd_search.distill.methods.base import COMPUTED, Parameter, make_method, methods, same_meaning
+from ctkd_search.errors import UserError
+from ctkd_search.pairs import Pair
+from ctkd_search.records.store import BASELINE, FINAL, TrialRecord
+from ctkd_search.records.trial_configs import with_seed
+from ctkd_search.space.baselines import BASELINES, USUAL, anchors_fault, baseline_method, is_papers
+from ctkd_search.space.defaults import default_of
+from ctkd_search.space.definition import Budget, Resources, Space, Tracking, shown_values
+from ctkd_search.space.distributions import Constant
+from ctkd_search.space.effects import baseline_fault
+from ctkd_search.space.reader import pair_fault
+from ctkd_search.space.strategy import Scheduler, Strategy
+from ctkd_search.space.teacher_mode import Trajectories
+
+
+@dataclass(frozen=True)
+class FinalPlan:
+    """What a final training trains.
+
+    Attributes:
+        name: Name of the config, and of the directory that the final training stands in.
+        config: The config.
+        seeds: With how many seeds it is trained.
+        new_streams: Whether every seed has a stream and teachers of its own, and not only initial weights.
+        baselines: What is trained beside it with the same seeds, by name.
+    """
+
+    name: str
+    config: TrialConfig
+    seeds: int = 1
+    new_streams: bool = False
+    baselines: tuple[str, ...] = ()
+
+    def content(self) -> dict[str, Any]:
+        """All that determines what comes out, as plain values."""
+        config = self.config.as_dict()
+        if self.config.teachers.mode != "auto":
+            del config["teachers"]["trajectory_limit"]
+        return {
+            "config": config,
+            "seeds": self.seeds,
+            "new_streams": self.new_streams,
+            "baselines": list(self.baselines),
+        }
+
+    def space(self, resources: Resources, tracking: Tracking) -> Space:
+        """The config as a space in which nothing is searched.
+
+        Args:
+            resources: What a training may use of the machine.
+            tracking: Where MLflow keeps the runs.
+        """
+        config = self.config
+        return Space(
+            name=self.name,
+            dataset=config.dataset,
+            augment=config.augment,
+            budget=Budget(trials=1, epochs=config.epochs),
+            teachers=config.teachers,
+            train=config.train,
+            strategy=Strategy(
+                scheduler=Scheduler("none"),
+                baselines=self.baselines,
+                objectives=(config.objective,),
+                metrics=config.metrics,
+            ),
+            entries={"pair": Constant(_pair(config))},
+            resources=resources,
+            tracking=tracking,
+            seed=config.seed,
+            raw=self.content(),
+            geometry=data.geometry(config.dataset),
+        )
+
+    def trials(self) -> list[TrialRecord]:
+        """Every training, the seeds one after the other, so that what is compared is trained side by side."""
+        numbers = itertools.count(1)
+        first, stream = self.config.seed_of_student, self.config.seed
+        return [
+            TrialRecord(
+                next(numbers),
+                plain(shown_values(_config_of(self.config, baseline))),
+                {},
+                stream + number if self.new_streams else stream,
+                kind=FINAL if baseline is None else BASELINE,
+                baseline=baseline,
+                student_seed=first + number,
+                objective=self.config.objective,
+            )
+            for number in range(self.seeds)
+            for baseline in (None, *self.baselines)
+        ]
+
+    def config_of(self, space: Space, trial: TrialRecord) -> TrialConfig:
+        """The config of a training, in the precision that the space has settled."""
+        config = dataclasses.replace(self.config, train=space.train, teachers=space.teachers)
+        config = with_seed(_config_of(config, trial.baseline), trial.seed, config.seed)
+        return dataclasses.replace(config, student_seed=trial.student_seed)
+
+    @property
+    def streams(self) -> int:
+        """How many streams there are, each with teachers of its own."""
+        return self.seeds if self.new_streams else 1
+
+    def trajectories(self, images: int, classes: int) -> Trajectories:
+        """What recording the teachers takes.
+
+        Args:
+            images: Images to learn from.
+            classes: How many classes there are.
+        """
+        configs = [_config_of(self.config, baseline) for baseline in (None, *self.baselines)]
+        heard = any(make_method(config.method).needs.scratch for config in configs)
+        storage = self.config.teachers.storage
+        return Trajectories(self.config.epochs, images, classes, storage, self.streams if heard else 0)
+
+    def keeps_maps(self) -> bool:
+        """Returns whether several trainings ask an expert for something along one stream, which is then worth keeping.
+
+        They need not ask for the same: all of it is recorded in one pass.
+        """
+        configs = [_config_of(self.config, baseline) for baseline in (None, *self.baselines)]
+        needs = [make_method(config.method).needs for config in configs]
+        asking = sum(any(request.kind not in COMPUTED for request in each.expert) for each in needs)
+        return asking * (1 if self.new_streams else self.seeds) > 1
+
+
+def make_plan(
+    name: str, config: TrialConfig, seeds: int, new_streams: bool, baselines: str | None
+) -> tuple[FinalPlan, list[str]]:
+    """What a final training trains.
+
+    Args:
+        name: Name of the config.
+        config: The config.
+        seeds: With how many seeds.
+        new_streams: Whether every seed has a stream and teachers of its own.
+        baselines: What `choose_baselines` was asked for.
+
+    Returns:
+        The plan, and what the user should know about it, a line each.
+
+    Raises:
+        UserError: Something was asked for that is unknown or has no effect.
+    """
+    if new_streams and seeds == 1:
+        raise UserError("--new-streams has no effect with one seed; add --seeds N, or leave it out")
+    chosen, notes = choose_baselines(baselines, config, seeds)
+    return FinalPlan(name, config, seeds, new_streams, chosen), notes
+
+
+def choose_baselines(asked: str | None, config: TrialConfig, seeds: int) -> tuple[tuple[str, ...], list[str]]:
+    """Which baselines are trained beside a config.
+
+    Args:
+        asked: Names with commas between them, or ``none``; None for the default: the usual ones where there are
+            several seeds, and none where there is one.
+        config: The config.
+        seeds: How many seeds there are.
+
+    Returns:
+        Their names in the order of `BASELINES`, and a line for each that the default leaves out.
+
+    Raises:
+        UserError: One that was asked for is unknown or means nothing beside this config.
+    """
+    if asked == "none" or (asked is None and seeds == 1):
+        return (), []
+    names = list(USUAL) if asked is None else [name.strip() for name in asked.split(",")]
+    known = f"there are: {', '.join(BASELINES)}, or none for no baseline"
+    for number, name in enumerate(names):
+        if name not in BASELINES:
+            raise UserError(f"--baselines: unknown baseline {name!r}; {known}")
+        if name in names[:number]:
+            raise UserError(f"--baselines: {name} is there twice")
+    faults = {name: fault for name in names if (fault := _fault(config, name))}
+    if asked is not None:
+        for name, fault in faults.items():
+            raise UserError(f"--baselines: {name} {fault}; leave it out")
+    chosen = tuple(name for name in BASELINES if name in names and name not in faults)
+    return chosen, [f"baseline {name} is left out: it {fault}" for name, fault in faults.items()]
+
+
+def _pair(config: TrialConfig) -> str:
+    return str(Pair(config.teacher, config.student))
+
+
+def _config_of(config: TrialConfig, baseline: str | None) -> TrialConfig:
+    """A config, or one of its baselines, which has its recipe, its data and its budget.
+
+    What a baseline shares with the config's method keeps the config's own value; where that is 0, and for a baseline
+    with the default settings, it is the default for the pair and the images.
+    """
+    if baseline is None:
+        return config
+    pair, geometry = _pair(config), data.geometry(config.dataset)
+
+    def own(parameter: Parameter) -> Any:
+        if not is_papers(baseline):
+            for other in methods()[config.method["name"]].parameters:
+                if same_meaning(parameter, other) and config.method.get(other.name):
+                    return config.method[other.name]
+        return None
+
+    method = baseline_method(baseline, own, lambda parameter: default_of(parameter, pair, geometry))
+    return dataclasses.replace(config, method=method)
+
+
+def _fault(config: TrialConfig, name: str) -> str | None:
+    """Why a baseline means nothing beside a config, or None."""
+    beside = _config_of(config, name)
+    made = make_method(beside.method)
+    if made.essence() == make_method(config.method).essence():
+        return "is what the config itself does"
+    fault = anchors_fault(beside)
+    if fault:
+        return f"does not go with the expert ({fault})"
+    pair, geometry = _pair(config), data.geometry(config.dataset)
+    if fault := pair_fault(pair, [made], geometry):
+        return f"does not go with the pair ({fault})"
+    return baseline_fault(made, pair, geometry, beside.epochs)

@@ -1,0 +1,225 @@
+"""Final training: a config and its baselines, on training and validation images, with several seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from ctkd_search import data
+from ctkd_search.config import TrialConfig
+from ctkd_search.display.leaderboard import clock
+from ctkd_search.errors import UserError, WorkFailed
+from ctkd_search.files import make_directory
+from ctkd_search.final.folders import earlier_training, new_folder
+from ctkd_search.final.plan import FinalPlan
+from ctkd_search.leases.lease import Lease
+from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord, new_record
+from ctkd_search.search.ownership import owned
+from ctkd_search.space.definition import Resources, Tracking
+from ctkd_search.space.teacher_mode import choose_mode
+from ctkd_search.text import amount
+
+if TYPE_CHECKING:
+    from ctkd_search.search.session import Session
+
+
+@dataclass(frozen=True)
+class FinalRequest:
+    """What the user asked for.
+
+    Attributes:
+        plan: What is trained.
+        fingerprint: Hash of the training images that the config was found on, or None if it is not known.
+        trials_dir: Directory of all searches.
+        resume: Whether to go on with a final training.
+        again: The command that goes on with it, for messages.
+        resources: What a training may use of the machine.
+        tracking: Where MLflow keeps the runs.
+        champion: Whether the student becomes the champion of its name even if there is one.
+    """
+
+    plan: FinalPlan
+    fingerprint: str | None
+    trials_dir: Path
+    resume: bool
+    again: str
+    resources: Resources
+    tracking: Tracking
+    champion: bool = False
+
+
+def train_final(request: FinalRequest, console: Console) -> None:
+    """Trains a config to the end, beside its baselines, and reads the test split once, when all is trained.
+
+    The teachers are trained anew, because they too may now learn from the validation images; they are kept for next
+    time.
+
+    Args:
+        request: What the user asked for.
+        console: Where to write.
+
+    Raises:
+        UserError: Something must be changed first.
+        WorkFailed: No student of the config was trained to the end, the disk is full, or MLflow did not come back.
+        KeyboardInterrupt: The user stopped it; what was done is kept.
+    """
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, highlight=False)
+
+    if fault := data.test_fault(request.plan.config.dataset):
+        raise UserError(fault)
+    make_directory(request.trials_dir)
+    parent = request.trials_dir / request.plan.name
+    earlier = earlier_training(parent, request.plan, request.resume, say)
+    folder = earlier or new_folder(parent)
+    with owned(folder.path, f"the final training in {folder.path}", "ctkd-search train", say) as lease:
+        _train_owned(request, folder, earlier is not None, lease, say, console)
+
+
+def _train_owned(
+    request: FinalRequest,
+    folder: SearchFolder,
+    resumed: bool,
+    lease: Lease,
+    say: Callable[[str], None],
+    console: Console,
+) -> None:
+    """Runs a final training that no other process works on."""
+    started = time.monotonic()
+    plan = request.plan
+    earlier = folder.search() if resumed else None
+    searched = data.load_train(plan.config.dataset, plan.config.augment, request.fingerprint)
+    if request.fingerprint not in (None, searched.fingerprint):
+        say("warning: these are not the training images that the config was found on")
+        if plan.config.dataset.test is not None:
+            say("warning: a search that did not keep the same test images apart has chosen on some of them")
+    splits = searched.with_validation()
+    say(f"data: {len(splits.train):,} images, training and validation together; {splits.loading}")
+    for note in data.notes(plan.config.dataset):
+        say(note)
+    if earlier and earlier.fingerprint != splits.fingerprint:
+        raise UserError(f"the images are not those that {folder.path} began with; leave --resume out to begin anew")
+    trials = plan.trials()
+    # Ray and torch are imported only now, when everything that can be wrong with the options has been said.
+    from ctkd_search.check.refusals import refuse_config
+    from ctkd_search.search.session import Session
+
+    content = plan.content()
+    needed = plan.trajectories(len(splits.train), splits.geometry.classes)
+    before = (earlier.teachers or "recorded") if earlier else None
+    teachers, chosen = choose_mode(plan.config.teachers, needed, before)
+    plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, teachers=teachers))
+    if chosen:
+        say(chosen)
+    refuse_config(plan.config, plan.streams, splits.geometry, len(splits.train), request.trials_dir)
+    space = plan.space(request.resources, request.tracking)
+    with Session(space, request.trials_dir, say, lease, len(trials), plan.config_of) as session:
+        record = earlier or new_record(f"{plan.name}/{folder.name}", content, splits)
+        record.again, record.hardware, record.teachers = request.again, session.hardware, teachers.mode
+        record.tracking_uri = session.tracker.mlflow.place
+        folder.write(record)
+        what = f"{amount(len(trials), 'student')} of {amount(plan.config.epochs, 'epoch')}"
+        say(f"final training in {folder.path}: {what}")
+        try:
+            _train(session, folder, record, splits, plan, trials, console, request.champion)
+        except UserError:
+            if any(trial.epochs for trial in folder.trials()):
+                say(f"what has been done is kept; once that is mended, go on with: {request.again}")
+            elif earlier is None:
+                shutil.rmtree(folder.path)
+            raise
+        except KeyboardInterrupt:
+            say(f"what has been done is kept; go on with: {request.again}")
+            raise
+    say(f"took {clock(time.monotonic() - started)}")
+
+
+def _train(
+    session: Session,
+    folder: SearchFolder,
+    record: SearchRecord,
+    splits: data.Splits,
+    plan: FinalPlan,
+    trials: Sequence[TrialRecord],
+    console: Console,
+    champion: bool,
+) -> None:
+    from ctkd_search.final import results as final
+    from ctkd_search.final.runner import FinalSitting
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, highlight=False)
+
+    trained = FinalSitting(session, folder, record, splits, console, plan, trials).run()
+    found = final.lines(trained)
+    config = session.config_of(trained[0])
+    lost = not found[0].tested
+    if not lost:
+        for line in final.headline(found[0]):
+            say(line)
+    if len(trained) > 1:
+        for table in final.tables(found):
+            console.print(table)
+        for sentence in final.sentences(plan, found):
+            say(sentence)
+    crowned = _hand_over(session, folder, record, trained, splits, plan, config, champion)
+    record.finished = True
+    folder.write(record)
+    shutil.rmtree(folder.states, ignore_errors=True)
+    say(f"written to {folder.path}: result.json, table.txt{'' if lost else ', student.pt'}")
+    if lost:
+        reasons = sorted({trial.reason for trial in found[0].trials})
+        hint = "; lower train.lr in the config" if "diverged" in {trial.status for trial in found[0].trials} else ""
+        raise WorkFailed(f"no student of the config was trained to the end: {'; '.join(reasons[:3])}{hint}")
+    say(f"student registered in MLflow as {record.model}")
+    if crowned:
+        say(crowned)
+
+
+def _hand_over(
+    session: Session,
+    folder: SearchFolder,
+    record: SearchRecord,
+    trained: Sequence[TrialRecord],
+    splits: data.Splits,
+    plan: FinalPlan,
+    config: TrialConfig,
+    champion: bool,
+) -> str | None:
+    """Writes what it came to, and gives MLflow what it does not have yet, the student among it.
+
+    Returns:
+        What became of the champion, in a sentence; None if no student was registered now.
+    """
+    from ctkd_search.final import results as final
+    from ctkd_search.search.delivery import delivery
+    from ctkd_search.students.registration import register_final
+
+    tracker = session.tracker
+    found = final.lines(trained)
+    text = final.as_text(plan, found)
+
+    def keep() -> None:
+        final.keep_result(folder.path, final.result(plan, config, found, len(splits.train)), text)
+
+    keep()
+    chosen, crowned = final.first_student(trained), None
+    with delivery(session, folder, record, trained):
+        keep()  # with the runs that the trainings have in MLflow
+        tracker.log_text(text, "table.txt")
+        tags = {}
+        if chosen is not None:
+            if record.model is None:
+                record.model, crowned = register_final(plan, folder, record, found, chosen, splits, tracker, champion)
+                folder.write(record)
+            tags = {"ctkd.model": record.model, "ctkd.student_run": chosen.run_id or ""}
+        tracker.finish("FAILED" if chosen is None else "FINISHED", final.parent_metrics(found), tags)
+    return crowned

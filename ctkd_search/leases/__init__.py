@@ -1,0 +1,1 @@
+"""One owner at a time: leases on names and files, shared by processes and machines."""

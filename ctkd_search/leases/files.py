@@ -1,0 +1,174 @@
+"""The files of leases, see `ctkd_search.leases.lease`: who owns them, and how they are created, read and replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import platform
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctkd_search.errors import UserError
+from ctkd_search.leases.processes import born, is_running, this_machine
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that holds a lease.
+
+    Attributes:
+        purpose: What it does, for messages.
+        host: Name of its machine.
+        machine: What tells the machine and its process ids from all others.
+        pid: Its process id.
+        born: When the process began, as its machine counts.
+        since: When it took the lease, in ISO 8601 and by its own clock; for people alone.
+        token: What tells this lease from every other.
+        beat: Its heartbeat.
+        stays: Whether the file is kept when the lease is given back.
+        released: Whether the lease was given back.
+    """
+
+    purpose: str
+    host: str
+    machine: str
+    pid: int
+    born: str
+    since: str
+    token: str
+    beat: int = 0
+    stays: bool = False
+    released: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses values of other types, which a damaged file may hold."""
+        texts = (self.purpose, self.host, self.machine, self.born, self.since, self.token)
+        for values, kind in (((self.pid, self.beat), int), ((self.stays, self.released), bool), (texts, str)):
+            if any(type(value) is not kind for value in values):
+                raise TypeError(f"not the record of an owner: {values}")
+
+    def __str__(self) -> str:
+        """Returns the process as messages name it."""
+        return f"process {self.pid} on {self.host}, since {self.since}"
+
+    def runs(self) -> bool | None:
+        """Returns whether the process runs; None if that cannot be told from here."""
+        return is_running(self.machine, self.pid, self.born)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A lease file as it was read."""
+
+    path: Path
+    generation: int
+    owner: Owner | None
+    token: str
+
+
+def this_process(purpose: str) -> Owner:
+    """Returns the owner that this process is, with a fresh token."""
+    pid = os.getpid()
+    return Owner(
+        purpose=purpose,
+        host=platform.node() or "this machine",
+        machine=this_machine(),
+        pid=pid,
+        born=born(pid) or "",
+        since=datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
+        token=uuid.uuid4().hex,
+    )
+
+
+def lease_claims(directory: Path, name: str) -> list[Claim]:
+    """Every lease file of a name, or of any."""
+    try:
+        with os.scandir(directory) as entries:
+            names = sorted(entry.name for entry in entries if entry.name.startswith(".") and ".lease-" in entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(f"cannot read the directory {directory}: {error.strerror or error}") from None
+    parts = [(text, *text[1:].rpartition(".lease-")[::2]) for text in names]
+    found = (read_claim(directory / text, generation) for text, of, generation in parts if name in (of, "*"))
+    return [claim for claim in found if claim is not None]
+
+
+def read_claim(path: Path, generation: str) -> Claim | None:
+    """A lease file; None if it has gone, or is none (a temporary file beside one)."""
+    if not generation.isdecimal():
+        return None
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        content = b""
+    try:
+        values = json.loads(content)
+        owner = Owner(**values)
+    except (ValueError, TypeError, RecursionError):
+        # Half-written by a file system that knows no links, or damaged: it counts as held until it stops changing.
+        return Claim(path, int(generation), None, hashlib.sha256(content).hexdigest())
+    return Claim(path, int(generation), owner, owner.token)
+
+
+def create(path: Path, owner: Owner) -> bool:
+    """Creates a lease file with its whole content; returns False if there is one of that name already."""
+    with _temporary(path, owner) as written:
+        try:
+            os.link(written, path)
+        except FileExistsError:
+            # Where the answer of a file server was lost, the link that the client asks for again is its own.
+            found = read_claim(path, path.name.rpartition("-")[2])
+            return found is not None and found.token == owner.token
+        except OSError:
+            return _create_without_links(path, written.read_bytes())
+    return True
+
+
+def _create_without_links(path: Path, content: bytes) -> bool:
+    """Creates a lease file where there are no hard links: exclusive too, but its content comes a moment later."""
+    try:
+        with open(path, "xb", buffering=0) as file:
+            try:
+                file.write(content)
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
+    except FileExistsError:
+        return False
+    return True
+
+
+def replace(path: Path, owner: Owner) -> None:
+    """Replaces the content of a lease file in one step."""
+    with _temporary(path, owner) as written:
+        written.replace(path)
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, owner: Owner) -> Iterator[Path]:
+    """A file beside a lease with its content, removed at the end."""
+    temporary = path.with_name(f"{path.name}.{owner.token}.tmp")
+    try:
+        temporary.write_text(json.dumps(dataclasses.asdict(owner)), encoding="utf-8")
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(lease: Path, name: str) -> None:
+    """Removes temporary files of processes that were killed while they wrote one."""
+    # Both times are the file system's own; nobody takes an hour to write a hundred bytes.
+    old = lease.stat().st_mtime - 3600
+    for path in lease.parent.glob(f".{name}.lease-*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < old:
+                path.unlink()

@@ -1,0 +1,348 @@
+"""Leases: one process at a time owns a search, a training or a recording, over processes and machines.
+
+A *lease* is a small file beside what it protects, ``.<name>.lease-<generation>``. It names its *owner* (machine,
+process id, and when that process began) and holds a *heartbeat*, a number that the owner raises every few seconds. A
+lease outlives its process only as a file that no longer counts:
+
+- An owner on this machine is looked up among its processes. One that is gone, or whose process id now belongs to
+  another process, has lost its lease at once.
+- An owner elsewhere is judged by its heartbeat: it is gone when the number has not changed for `STALE_AFTER` seconds
+  of the observer's own monotonic clock. No two clocks are ever compared.
+
+Taking a lease: (1) list the leases there are; if an owner is alive, or not yet known to be gone, give up. (2) Create
+the next generation exclusively, with its whole content (a hard link to a temporary file). (3) List again; if anything
+is there that step 1 did not see, remove one's own file and give up. (4) Remove what step 1 saw.
+
+Two contenders that judge the same lease gone compete for one name in step 2, and the file system lets one of them win.
+A contender that falls asleep before step 2 may create a generation that is no longer the next one; whoever took the
+lease meanwhile created its file before the sleeper's step 3, which therefore sees it, or lists after the sleeper's step
+2 and sees the sleeper's. So at most one of them owns it; in the worst case both give up and try again.
+
+An owner whose heartbeat stood still may not be dead but asleep: its machine was suspended, or its storage was away.
+When it wakes it finds a later generation, and so knows that its lease is *lost*. Therefore generations must not begin
+again behind its back: whoever takes a lease because a heartbeat stood still keeps the file when giving it back, marked
+as released, and so does everyone who comes after. Otherwise the file is removed: a process known to be dead does not
+wake.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ctkd_search.errors import UserError
+from ctkd_search.files import make_directory
+from ctkd_search.leases.files import (
+    Claim,
+    Owner,
+    create,
+    lease_claims,
+    read_claim,
+    remove_leftovers,
+    replace,
+    this_process,
+)
+from ctkd_search.leases.heartbeats import heartbeats
+
+# Seconds between two heartbeats, and without a change of them until an owner elsewhere counts as gone: several
+# heartbeats, because shared file systems show a change late.
+BEAT_EVERY = 5.0
+STALE_AFTER = 40.0
+_POLL = 0.5
+_ATTEMPTS = 20
+# An owner that did not run for so many heartbeats makes sure quickly that its lease was not taken over.
+_SILENT_BEATS = 4
+
+# The heartbeats of owners elsewhere as this process saw them: what was read last, and when it was first read.
+_seen: dict[Path, tuple[tuple[str, int], float]] = {}
+
+
+class Held(UserError):
+    """Another process holds the lease.
+
+    Attributes:
+        owner: That process; None where its file could not be read.
+    """
+
+    def __init__(self, what: str, owner: Owner | None) -> None:
+        self.owner = owner
+        named = f"{owner.purpose} ({owner})" if owner else "a process whose lease cannot be read"
+        super().__init__(f"{what} is in use by {named}; wait until it has ended, or stop it")
+
+
+class Lease:
+    """A lease that this process holds; use it as a context manager, or call `release`.
+
+    Args:
+        path: Its file.
+        generation: The file's generation.
+        owner: This process.
+        every: Seconds between two heartbeats.
+    """
+
+    def __init__(self, path: Path, generation: int, owner: Owner, every: float) -> None:
+        self.owner = owner
+        self._path = path
+        self._generation = generation
+        self._on_lost: Callable[[], None] | None = None
+        self._every = every
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._released = False
+        self._lost = False
+        self._beats = 0
+        self._rivals = set[str]()
+        self._ran = _clock()
+        heartbeats.add(self._beat, every)
+
+    @property
+    def lost(self) -> bool:
+        """Returns whether another process has taken it over."""
+        return self._lost
+
+    def when_lost(self, callback: Callable[[], None]) -> None:
+        """Calls `callback` from another thread once another process has taken the lease over.
+
+        That happens only to a process that did not run for a while, on a machine that was suspended, say.
+        """
+        self._on_lost = callback
+        if self.lost:
+            callback()
+
+    def release(self) -> None:
+        """Gives it back; a process that was forked from the owner gives nothing back."""
+        if os.getpid() != self._pid or self._released:
+            return
+        heartbeats.remove(self._beat)
+        with self._lock:
+            self._released = True
+            if not self.lost:
+                with contextlib.suppress(OSError):
+                    self._give_back()
+
+    def __enter__(self) -> Lease:
+        """Returns the lease."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Releases it."""
+        self.release()
+
+    def _give_back(self) -> None:
+        """Removes the file, or marks it as released where a later owner must not begin again with its generation."""
+        if self.owner.stays:
+            replace(self._path, dataclasses.replace(self.owner, released=True))
+        else:
+            self._path.unlink()
+
+    def _beat(self) -> float | None:
+        """Raises the heartbeat; returns seconds until the next one, None once the lease is released or lost."""
+        with self._lock:
+            if self._released or self._lost:
+                return None
+            pause = self._every
+            # A disk that is full or away for a moment, or too little memory, costs one heartbeat.
+            with contextlib.suppress(OSError, UserError, MemoryError):
+                later = self._later()
+                if self._is_taken(later, self._rivals):
+                    self._lose()
+                else:
+                    self._rivals = {claim.token for claim in later}
+                    awoke = _clock() - self._ran > _SILENT_BEATS * self._every
+                    pause = min(_POLL, self._every) if self._rivals and awoke else self._every
+                    self._beats += 1
+                    replace(self._path, dataclasses.replace(self.owner, beat=self._beats))
+                    self._ran = _clock()
+        if not self._lost:
+            return pause
+        if self._on_lost:
+            self._on_lost()
+        return None
+
+    def _is_taken(self, later: list[Claim], rivals: set[str]) -> bool:
+        """Returns whether another process owns it; `rivals` are tokens of later generations seen before."""
+        # A contender that gives up again is seen once at most, and releases nothing.
+        if any(claim.token in rivals or (claim.owner and claim.owner.released) for claim in later):
+            return True
+        mine = read_claim(self._path, str(self._generation))
+        return mine is not None and mine.owner is not None and mine.token != self.owner.token
+
+    def _lose(self) -> None:
+        """Notes that it is lost, and takes away the file that this process may have written after it was."""
+        self._lost = True
+        with contextlib.suppress(OSError):
+            mine = read_claim(self._path, str(self._generation))
+            if mine is not None and mine.token == self.owner.token:
+                self._path.unlink()
+
+    def _later(self) -> list[Claim]:
+        """The claims of later generations."""
+        name = self._path.name[1:].rpartition(".lease-")[0]
+        return [claim for claim in lease_claims(self._path.parent, name) if claim.generation > self._generation]
+
+
+def try_acquire(
+    directory: Path,
+    name: str,
+    purpose: str,
+    *,
+    beat_every: float = BEAT_EVERY,
+    stale_after: float = STALE_AFTER,
+) -> Lease | None:
+    """Takes a lease if nobody holds it.
+
+    Called again and again, it comes to take the lease of an owner elsewhere that is gone.
+
+    Args:
+        directory: Where the lease is; made if missing.
+        name: Name of what it protects.
+        purpose: What this process does with it, for the messages of others.
+        beat_every: Seconds between two heartbeats.
+        stale_after: Seconds without a heartbeat after which an owner elsewhere counts as gone.
+
+    Returns:
+        The lease, or None if another process holds it, or may hold it.
+
+    Raises:
+        UserError: The directory cannot be written to.
+        RuntimeError: This process has no thread for heartbeats yet, and cannot start one.
+    """
+    before = lease_claims(directory, name)
+    if any(not _is_gone(claim, stale_after) for claim in before):
+        return None
+    make_directory(directory)
+    heartbeats.start()  # before there is a file that it must keep alive
+    owner = dataclasses.replace(this_process(purpose), stays=any(_may_wake(claim) for claim in before))
+    generation = max((claim.generation for claim in before), default=0) + 1
+    path = directory / f".{name}.lease-{generation:08d}"
+    try:
+        if not create(path, owner):
+            return None
+        known = {owner.token, *(claim.token for claim in before)}
+        if any(claim.token not in known for claim in lease_claims(directory, name)):
+            path.unlink(missing_ok=True)
+            return None
+        for claim in before:
+            claim.path.unlink(missing_ok=True)
+            _seen.pop(claim.path, None)
+        remove_leftovers(path, name)
+    except OSError as error:
+        raise UserError(f"cannot write to the directory {directory}: {error.strerror or error}") from None
+    return Lease(path, generation, owner, beat_every)
+
+
+def acquire(
+    directory: Path,
+    name: str,
+    purpose: str,
+    *,
+    what: str,
+    say: Callable[[str], None] | None = None,
+    beat_every: float = BEAT_EVERY,
+    stale_after: float = STALE_AFTER,
+) -> Lease:
+    """Takes a lease, or says who holds it.
+
+    An owner on this machine is known to be alive or gone at once; for one elsewhere, its heartbeat is awaited.
+
+    Args:
+        directory: Where the lease is; made if missing.
+        name: Name of what it protects.
+        purpose: What this process does with it, for the messages of others.
+        what: What it protects, for the message.
+        say: Told when an owner's heartbeat is awaited.
+        beat_every: Seconds between two heartbeats.
+        stale_after: Seconds without a heartbeat after which an owner elsewhere counts as gone.
+
+    Raises:
+        Held: Another process holds it.
+        UserError: The directory cannot be written to.
+    """
+    first: dict[Path, str] = {}
+    beats: dict[str, int] = {}
+    attempts = 0
+    while True:
+        lease = try_acquire(directory, name, purpose, beat_every=beat_every, stale_after=stale_after)
+        if lease is not None:
+            return lease
+        claims = [claim for claim in lease_claims(directory, name) if not _is_gone(claim, stale_after)]
+        for claim in claims:
+            owner = claim.owner
+            alive_here = owner is not None and owner.runs() is True
+            beats_on = owner is not None and owner.beat > beats.setdefault(owner.token, owner.beat)
+            if alive_here or beats_on or first.get(claim.path, claim.token) != claim.token:
+                raise Held(what, owner)
+            if claim.path not in first:
+                first[claim.path] = claim.token
+                if say:
+                    named = str(owner) if owner else "a process whose lease cannot be read"
+                    say(f"{what} was begun by {named}; waiting up to {stale_after:.0f} s to see whether it is alive")
+        attempts = 0 if claims else attempts + 1
+        if attempts > _ATTEMPTS:
+            raise Held(what, None)
+        # Contenders that gave up together must not meet again.
+        time.sleep(_POLL if claims else random.uniform(0.0, 0.05))
+
+
+def wait_for(directory: Path, name: str, purpose: str) -> Lease:
+    """Takes a lease as soon as nobody else holds it.
+
+    Args:
+        directory: Where the lease is; made if missing.
+        name: Name of what it protects.
+        purpose: What this process does with it, for the messages of others.
+
+    Raises:
+        UserError: The directory cannot be written to.
+    """
+    while (lease := try_acquire(directory, name, purpose)) is None:
+        time.sleep(random.uniform(0.0, 2 * _POLL))
+    return lease
+
+
+def holder(directory: Path, name: str = "*", stale_after: float = STALE_AFTER) -> Owner | None:
+    """Returns the process that holds a lease; None if nobody does, or if its owner elsewhere is known to be gone.
+
+    Args:
+        directory: Where the lease is.
+        name: Name of what it protects; ``*`` for anything in the directory.
+        stale_after: Seconds without a heartbeat after which an owner elsewhere counts as gone.
+    """
+    owners = [claim.owner for claim in lease_claims(directory, name) if not _is_gone(claim, stale_after)]
+    return next((owner for owner in owners if owner), None)
+
+
+def _is_gone(claim: Claim, stale_after: float) -> bool:
+    """Returns whether the owner of a lease is known to be gone."""
+    owner = claim.owner
+    if owner is not None:
+        if owner.released:
+            return True
+        runs = owner.runs()
+        if runs is not None:
+            return not runs
+    last = (claim.token, owner.beat if owner else 0)
+    now = time.monotonic()
+    known, since = _seen.get(claim.path, (None, now))
+    if known != last:
+        since = now
+        _seen[claim.path] = (last, now)
+    return now - since >= stale_after
+
+
+def _may_wake(claim: Claim) -> bool:
+    """Returns whether the owner of a lease that counts as gone, or one before it, may be asleep and go on one day."""
+    owner = claim.owner
+    return owner is None or owner.stays or owner.runs() is not False
+
+
+def _clock() -> float:
+    """Seconds that pass while this machine is suspended too, where the system counts them."""
+    counts = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if counts is None else time.clock_gettime(counts)

@@ -1,0 +1,256 @@
+"""The config of one trial as a file of its own: complete, readable, and enough to train from."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctkd_search import data
+from ctkd_search.config import Count, DatasetConfig, Recipe, Seed, TeachersConfig, TrialConfig, plain
+from ctkd_search.distill.methods.base import make_method, methods
+from ctkd_search.errors import UserError
+from ctkd_search.metrics import ACCURACY, ALWAYS, METRICS, OBJECTIVES, ON_REQUEST, class_fault
+from ctkd_search.models.registry import Geometry
+from ctkd_search.names import name_fault
+from ctkd_search.pairs import Pair, split_pair
+from ctkd_search.paths import expanded
+from ctkd_search.records.store import SearchRecord, TrialRecord
+from ctkd_search.records.trial_configs import config_of
+from ctkd_search.space.defaults import default_of
+from ctkd_search.space.definition import Space
+from ctkd_search.space.document import Document, dump, read, refuse_record
+from ctkd_search.space.parameters import PAIR
+from ctkd_search.space.reader import nesterov_fault, pair_fault, read_augment
+
+if TYPE_CHECKING:
+    from ctkd_search.data import Splits
+
+_SECTIONS = (
+    *("name", "pair", "epochs", "seed", "student_seed", "method", "train", "teachers", "dataset", "augment"),
+    *("metrics", "objective", "experiment"),
+)
+# Written for the reader; nothing depends on them but the check that the images are the same.
+_NOTES = ("reached", "data", "versions")
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A config as it was read.
+
+    Attributes:
+        name: The search it came from.
+        config: The config.
+        fingerprint: Hash of the training images of the search, if it is noted.
+        experiment: Name of the MLflow experiment of the search, where it is not the search's own name.
+    """
+
+    name: str
+    config: TrialConfig
+    fingerprint: str | None
+    experiment: str | None = None
+
+
+def config_text(space: Space, search: SearchRecord, trial: TrialRecord, splits: Splits | None = None) -> str:
+    """The config of a trial as YAML.
+
+    Args:
+        space: The space of the search.
+        search: The search.
+        trial: The trial.
+        splits: The images, to note how many there are; None where they are not at hand.
+    """
+    config = config_of(space, trial)
+    whole = config.as_dict()
+    experiment = space.tracking.experiment or space.name
+    content = {
+        "name": search.name,
+        "pair": str(Pair(config.teacher, config.student)),
+        "epochs": config.epochs,
+        "seed": config.seed,
+        "method": whole["method"],
+        "train": whole["train"],
+        "teachers": _without_none(whole["teachers"]),
+        "dataset": _without_none(whole["dataset"]),
+        "augment": plain(config.augment.given()),
+        **({"metrics": list(config.metrics)} if config.metrics else {}),
+        **({"objective": config.objective} if config.objective != ACCURACY.key else {}),
+        **({"experiment": experiment} if experiment != search.name else {}),
+        "reached": {
+            "search": search.name,
+            "trial": trial.number,
+            "status": trial.status,
+            "epochs": len(trial.epochs),
+            **{
+                metric.key: trial.last(metric)
+                for metric in METRICS.values()
+                if metric.name in ALWAYS or metric.name in config.metrics
+            },
+            "expert_validation_accuracy": search.experts.get(config.teacher),
+        },
+        "data": {"fingerprint": search.fingerprint, "classes": search.classes},
+        "versions": search.versions,
+    }
+    if splits is not None:
+        content["data"] |= {"train_images": len(splits.train), "validation_images": len(splits.validation)}
+    heading = (
+        f"# Trial {trial.number} of the search {search.name!r}, begun {search.started}.\n"
+        "# Train it to the end, on training and validation images, with: ctkd-search train THIS_FILE\n"
+    )
+    return heading + dump(content)
+
+
+def read_config(path: Path) -> ConfigFile:
+    """Reads a config.
+
+    Raises:
+        UserError: All that is wrong with the file, each with its line.
+    """
+    document = read(path)
+    raw = document.data
+    if "search" in raw or ("budget" in raw and "pair" not in raw):
+        raise UserError(f"{path} is a space; run it with: ctkd-search run {path}")
+    refuse_record(path, document)
+    document.unknown_keys((), raw, (*_SECTIONS, *_NOTES))
+    for key in ("name", "pair", "epochs", "method", "dataset"):
+        if key not in raw:
+            document.fault((key,), "is missing")
+    before = len(document.problems)
+    name = document.validated(("name",), raw.get("name", "x"), str, "x")
+    if len(document.problems) == before and (fault := name_fault(name)):
+        document.fault(("name",), fault)
+    epochs = document.validated(("epochs",), raw.get("epochs", 1), Count, 1)
+    seed = document.validated(("seed",), raw.get("seed", 0), Seed, 0)
+    own = raw.get("student_seed")
+    student_seed = None if own is None else document.validated(("student_seed",), own, Seed, None)
+    known = raw.get("experiment")
+    experiment = None if known is None else document.validated(("experiment",), known, str, None)
+    metrics, objective = _metrics(document)
+    train = document.section("train", Recipe, Recipe())
+    teachers = document.section("teachers", TeachersConfig, TeachersConfig())
+    for place, recipe in ((("train",), train), (("teachers", "recipe"), teachers.recipe)):
+        if fault := nesterov_fault(recipe):
+            document.fault((*place, "momentum"), fault)
+    before = len(document.problems)
+    dataset = document.section("dataset", DatasetConfig, DatasetConfig(""))
+    if len(document.problems) == before and "dataset" in raw:
+        for key, message in data.problems(dataset):
+            document.fault(("dataset", key), message)
+    right = len(document.problems) == before and bool(dataset.name)
+    augment = read_augment(document, dataset if right else None)
+    before = len(document.problems)
+    pair = raw.get("pair", PAIR.default)
+    geometry = data.geometry(data.resolved(dataset)) if right else None
+    fault = PAIR.fault(pair) or pair_fault(pair, [], geometry)
+    known_pair = PAIR.default if fault else pair
+    method = _method(document, raw["method"], known_pair, geometry) if "method" in raw else {}
+    # A faulty method has been said; what it needs is then not held against the pair.
+    taught = [make_method(method)] if method and len(document.problems) == before else []
+    fault = fault or pair_fault(pair, taught, geometry)
+    if fault:
+        document.fault(("pair",), fault)
+    for made in taught:
+        if fault := made.epochs_fault(epochs):
+            document.fault(("method",), fault)
+    if len(document.problems) == 0:
+        classes = data.geometry(dataset).classes
+        for metric in metrics:
+            if fault := class_fault(metric, classes):
+                document.fault(("metrics",), f"{metric} {fault}")
+    document.raise_problems()
+    teacher, student = split_pair(pair)
+    dataset = data.resolved(dataset)
+    config = TrialConfig(
+        dataset=dataset,
+        augment=augment,
+        epochs=epochs,
+        teacher=teacher,
+        student=student,
+        method=method,
+        train=train,
+        teachers=_with_absolute_checkpoint(teachers),
+        seed=seed,
+        student_seed=student_seed,
+        metrics=metrics,
+        objective=objective,
+    )
+    noted = raw.get("data")
+    fingerprint = noted.get("fingerprint") if isinstance(noted, dict) else None
+    return ConfigFile(name, config, fingerprint, experiment)
+
+
+def _metrics(document: Document) -> tuple[tuple[str, ...], str]:
+    """What is measured beside accuracy and loss, and what the config was chosen for."""
+    raw = document.data.get("metrics")
+    asked: list[Any] = raw if isinstance(raw, list) else []
+    if raw is not None and (not asked or not all(name in ON_REQUEST for name in asked)):
+        document.fault(("metrics",), f"must be a list of {', '.join(ON_REQUEST)}, but got {raw!r}")
+    objective = document.data.get("objective", ACCURACY.key)
+    if objective not in list(OBJECTIVES):
+        document.fault(("objective",), f"must be one of {', '.join(OBJECTIVES)}, but got {objective!r}")
+        return (), ACCURACY.key
+    judge = OBJECTIVES[objective].name
+    return tuple(name for name in ON_REQUEST if name in asked or name == judge), objective
+
+
+def _with_absolute_checkpoint(teachers: TeachersConfig) -> TeachersConfig:
+    own = teachers.expert.checkpoint
+    if own is None:
+        return teachers
+    absolute: str | dict[str, str]
+    if isinstance(own, dict):
+        absolute = {name: os.path.abspath(expanded(path)) for name, path in own.items()}
+    else:
+        absolute = os.path.abspath(expanded(own))
+    return dataclasses.replace(teachers, expert=dataclasses.replace(teachers.expert, checkpoint=absolute))
+
+
+def _method(document: Any, raw: Any, pair: str, geometry: Geometry | None) -> dict[str, Any]:
+    """The method's name and the values of its parameters, each checked.
+
+    Args:
+        document: The file.
+        raw: What stands there.
+        pair: Teacher and student, for the defaults of what is left out.
+        geometry: The images, likewise, if they are known.
+    """
+    if not isinstance(raw, dict):
+        document.fault(("method",), "must be a mapping with the method's name and its parameters")
+        return {}
+    chosen = methods().get(str(raw.get("name")))
+    if chosen is None:
+        document.fault(("method", "name"), f"must be one of {', '.join(methods())}, but got {raw.get('name')!r}")
+        return {}
+    known = {parameter.name: parameter for parameter in chosen.parameters}
+    document.unknown_keys(("method",), raw, ("name", *known))
+    for name, parameter in known.items():
+        fault = parameter.fault(raw[name]) if name in raw else None
+        if fault:
+            document.fault(("method", name), fault)
+    left_out = {name: default_of(item, pair, geometry) for name, item in known.items() if name not in raw}
+    complete = {"name": chosen.name, **{name: raw.get(name, left_out.get(name)) for name in known}}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in complete.items()}
+
+
+def _without_none(section: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in section.items()
+        if value is not None and not (isinstance(value, dict) and not _without_none(value))
+    }
+
+
+def with_changes(config: TrialConfig, epochs: int | None, seed: int | None) -> TrialConfig:
+    """A config with another number of epochs or another seed, of the stream and of the student.
+
+    Raises:
+        UserError: The config's method needs more epochs.
+    """
+    changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+    if epochs is not None and (fault := make_method(config.method).epochs_fault(epochs)):
+        raise UserError(f"--epochs {epochs}: {config.method['name']} cannot be trained for so few; {fault}")
+    if seed is not None:
+        changes |= {"seed": seed, "student_seed": None}
+    return dataclasses.replace(config, **changes)

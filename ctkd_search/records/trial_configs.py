@@ -1,0 +1,49 @@
+"""From a trial's record back to the config that it trains."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ctkd_search.config import TrialConfig
+from ctkd_search.distill.methods.base import methods
+from ctkd_search.records.store import TrialRecord
+from ctkd_search.space.definition import Space
+from ctkd_search.space.parameters import TRAINING, key_of
+
+
+def config_of(space: Space, trial: TrialRecord) -> TrialConfig:
+    """The config of a trial of a search: searched or baseline, with the search's seed or with another.
+
+    What its record says counts, whatever a default has become since; what is not in there has no effect.
+    """
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in trial.values.items()}
+    varied = methods()[trial.method].parameters
+    method = {item.name: values.get(key_of(trial.method, item.name), item.default) for item in varied}
+    recipe = {item.name: values[item.name] for item in TRAINING if item.name in values}
+    config = space.config_with(str(values["pair"]), {"name": trial.method, **method}, recipe)
+    return with_seed(config, trial.seed, space.seed)
+
+
+def label_of(space: Space, trial: TrialRecord) -> str:
+    """A trial's short name."""
+    name = f"{trial.baseline} {space.short_pair(trial.values['pair'])}" if trial.baseline else space.label(trial.values)
+    if trial.student_seed is not None:
+        return f"{name} seed={trial.student_seed}"
+    return name if trial.repeats is None else f"{name} seed={trial.seed}"
+
+
+def with_seed(config: TrialConfig, seed: int, own: int) -> TrialConfig:
+    """A config with another seed, all the way down: stream, student, and the teachers' initial weights.
+
+    Args:
+        config: The config.
+        seed: The seed wanted.
+        own: The seed that its space has.
+    """
+    if seed == own:
+        return config
+    expert = config.teachers.expert
+    if expert.seed is not None:
+        expert = dataclasses.replace(expert, seed=expert.seed + seed - own)
+    teachers = dataclasses.replace(config.teachers, seed=config.teachers.seed + seed - own, expert=expert)
+    return dataclasses.replace(config, seed=seed, teachers=teachers)

@@ -1,0 +1,133 @@
+"""Where expert and student look, before and after the student's training (figure 3 of arXiv 1907.09643)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ctkd_search.config import TrialConfig
+from ctkd_search.data import Images, Splits
+from ctkd_search.data.stream import Normalise, derived_seed
+from ctkd_search.distill import losses
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.recording import kept_expert
+from ctkd_search.distill.weights import load_own_expert, load_weights, put_weights
+from ctkd_search.errors import UserError
+from ctkd_search.models import build
+from ctkd_search.models.network import TappedNetwork
+from ctkd_search.report.teachers import KeptTeachers
+
+SHOWN, _COMPARED = 5, 1000
+EXPERT, BEFORE, AFTER = "expert", "student before", "student after"
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Attention maps of three networks on a few images.
+
+    Attributes:
+        images: The images, uint8 of shape (images, height, width, channels).
+        classes: Name of the class of each.
+        layers: The layers that the student's loss compares.
+        maps: By layer and network, the maps of the images, each of shape (images, height, width); of two sizes, all
+            are at the smaller one, as the loss compares them.
+        similarity: By layer, the mean cosine similarity with the expert's map before and after training.
+        compared: Over how many validation images.
+    """
+
+    images: np.ndarray
+    classes: list[str]
+    layers: tuple[int, ...]
+    maps: dict[tuple[int, str], np.ndarray]
+    similarity: dict[int, tuple[float, float]]
+    compared: int
+
+
+def looks(config: TrialConfig, state: Path, splits: Splits, teachers: KeptTeachers) -> Looks:
+    """Computes the attention maps of a config's expert and student on validation images.
+
+    Args:
+        config: The config.
+        state: The kept state of the trial that trained it.
+        splits: The images of the search.
+        teachers: The search's teachers.
+
+    Raises:
+        UserError: Why there are none to show.
+    """
+    layers = make_method(config.method).needs.attention
+    if not layers:
+        raise UserError("its loss does not look at the expert's attention")
+    before = build(config.student, splits.geometry, derived_seed("student", config.seed))
+    after = build(config.student, splits.geometry, seed=0, published=False)
+    put_weights(after, load_weights(state), str(state))
+    expert = _expert(config, splits, teachers)
+    chosen = one_of_each_class(splits.validation.labels, SHOWN)
+    # Those that are shown, and then those that are compared too.
+    images = splits.validation[np.concatenate([chosen, np.arange(min(_COMPARED, len(splits.validation)))])].held()
+    maps = _maps(layers, expert, (before, after), images, Normalise(splits.mean, splits.std))
+    similarity = {}
+    for layer in layers:
+        seen, *own = (maps[layer, name][len(chosen) :] for name in (EXPERT, BEFORE, AFTER))
+        # Maps have length 1, so that the product of two is the cosine of their angle.
+        first, last = (float((seen * student).sum(axis=(1, 2)).mean()) for student in own)
+        similarity[layer] = (first, last)
+    shown = {key: found[: len(chosen)] for key, found in maps.items()}
+    names = [splits.classes[label] for label in splits.validation.labels[chosen]]
+    return Looks(images.pixels[: len(chosen)], names, layers, shown, similarity, len(images) - len(chosen))
+
+
+def one_of_each_class(labels: np.ndarray, most: int) -> np.ndarray:
+    """Positions of the first image of each class, spread over the classes where there are more than `most`."""
+    classes, first = np.unique(labels, return_index=True)
+    spread = np.linspace(0, len(classes) - 1, min(most, len(classes))).round().astype(int)
+    return first[spread]
+
+
+def _expert(config: TrialConfig, splits: Splits, teachers: KeptTeachers) -> TappedNetwork:
+    own = config.teachers.expert.checkpoint_of(config.teacher)
+    if own is not None:
+        return load_own_expert(own, config.teacher, splits.geometry).network
+    run = teachers.expert(config)
+    if run is None:
+        raise UserError("its expert is no longer in the teacher cache")
+    return kept_expert(run, splits, teachers.cache, torch.device("cpu"))
+
+
+def _maps(
+    layers: Sequence[int],
+    expert: TappedNetwork,
+    students: tuple[TappedNetwork, TappedNetwork],
+    images: Images,
+    normalise: Normalise,
+) -> dict[tuple[int, str], np.ndarray]:
+    """The attention maps of some layers, as the loss compares them: shape (images, height, width), of length 1."""
+    pieces: dict[tuple[int, str], list[Tensor]] = {}
+    for network in (expert, *students):
+        network.eval()
+    with torch.inference_mode():
+        for start in range(0, len(images), 256):
+            inputs = normalise(torch.tensor(images.pixels[start : start + 256]))
+            _, seen = expert(inputs)
+            given = {layer: losses.attention_map(seen[layer - 1]) for layer in layers}
+            for name, student in zip((BEFORE, AFTER), students, strict=True):
+                _, features = student(inputs)
+                for layer in layers:
+                    own, theirs = losses.compared_maps(features[layer - 1], given[layer])
+                    shape = _shape(own.shape[1], features[layer - 1])
+                    pieces.setdefault((layer, name), []).append(own.unflatten(1, shape))
+                    if name == AFTER:
+                        pieces.setdefault((layer, EXPERT), []).append(theirs.unflatten(1, shape))
+    return {key: torch.cat(parts).numpy() for key, parts in pieces.items()}
+
+
+def _shape(positions: int, features: Tensor) -> tuple[int, int]:
+    """Height and width of a compared map: those of the student's features, or of the expert's smaller square."""
+    height, width = features.shape[2:]
+    return (height, width) if positions == height * width else (math.isqrt(positions), math.isqrt(positions))

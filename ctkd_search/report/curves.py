@@ -1,0 +1,185 @@
+"""Pictures of accuracies over epochs and over the search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from ctkd_search.display.leaderboard import percent
+from ctkd_search.metrics import ACCURACY, Metric
+from ctkd_search.pairs import split_pair
+from ctkd_search.records.store import FINISHED, STOPPED, TrialRecord
+from ctkd_search.report import style
+from ctkd_search.report.series import Finish, Rung, judged, mean_curve
+from ctkd_search.report.style import Picture
+from ctkd_search.space.baselines import is_teacherless
+
+# Shorter trainings are seen well enough as a whole.
+_ZOOMED = 4
+
+
+def best_so_far(finishes: Sequence[Finish], winner: TrialRecord, end: tuple[float, int]) -> Picture:
+    """The best trial until each moment, over time and over epochs.
+
+    Args:
+        finishes: The trials that finished, in that order.
+        winner: The winner.
+        end: Seconds and epochs at the end of the last trial.
+    """
+    unit, divisor = _unit(end[0])
+    judge = winner.metric
+    with style.drawing():
+        figure, axes = style.sheet(columns=2, height=2.9, sharey=True)
+        places = ([finish.seconds / divisor for finish in finishes], [float(finish.epochs) for finish in finishes])
+        for axis, xs, last in zip(axes, places, (end[0] / divisor, float(end[1])), strict=True):
+            best = [finish.best for finish in finishes]
+            axis.step([*xs, last], [*best, best[-1]], where="post", color=style.INK, lw=1.6, label="best so far")
+            axis.plot(xs, [f.value for f in finishes], "o", color=style.FINISHED, ms=4, label="trial that finished")
+            for x, finish in zip(xs, finishes, strict=True):
+                if finish.trial == winner.number:
+                    axis.plot(x, finish.value, "*", color=style.WINNER, ms=14, label="winner", zorder=4)
+            axis.set_xlim(0, last * 1.02)
+            axis.yaxis.set_major_formatter(style.values_of(judge))
+        axes[0].set(xlabel=f"{unit} in which trials ran", ylabel=style.named(judge))
+        axes[1].set(xlabel="epochs trained by all trials together")
+        axes[1].legend(loc=_free_corner(judge))
+        picture = style.png(figure)
+    caption = (
+        f"The best validation {judge.label} of a finished trial so far, over the time in which trials ran (left; "
+        "pauses left out) and over the epochs that all suggested trials together had trained (right). Every dot is a "
+        "trial that finished; trials that were stopped early have cost epochs and show no dot."
+    )
+    moving = "rising" if judge.goal == "max" else "falling"
+    first, final = judge.show(finishes[0].best), judge.show(finishes[-1].best)
+    alt = f"Best validation {judge.label} {moving} from {first} to {final}."
+    return Picture("best-so-far", caption, alt, picture)
+
+
+def learning_curves(trials: Sequence[TrialRecord], winner: TrialRecord, rungs: Sequence[Rung]) -> Picture:
+    """Every trial's curve: where those that were stopped ended, the winner, and the baselines of its pair.
+
+    Args:
+        trials: Every trial of the search.
+        winner: The winner.
+        rungs: The scheduler's rungs.
+    """
+    explored = [trial for trial in trials if trial.explores and trial.epochs and trial is not winner]
+    baselines = baselines_beside(trials, winner)
+
+    def draw(axis: Axes) -> None:
+        for rung in rungs:
+            axis.axvline(rung.epoch, color=style.FAINT, lw=5, zorder=0)
+        for trial in explored:
+            stopped = trial.status == STOPPED
+            colour = style.STOPPED if stopped else style.FINISHED
+            axis.plot(_epochs(trial.epochs), judged(trial), color=colour, lw=1, zorder=2 if stopped else 3)
+            if trial.status != FINISHED:
+                axis.plot(len(trial.epochs), judged(trial)[-1], "x" if stopped else ".", color=colour, ms=6, mew=1.6)
+        for number, (name, trial) in enumerate(baselines.items()):
+            line = style.LINES[number % len(style.LINES)]
+            values = judged(trial)
+            axis.plot(_epochs(values), values, color=style.BASELINE, lw=1.5, ls=line, label=name, zorder=4)
+        values = judged(winner)
+        axis.plot(_epochs(values), values, "o-", ms=3.5, color=style.WINNER, lw=2.4, zorder=5, label="winner")
+        for label, colour, mark in (("finished", style.FINISHED, ""), ("stopped early", style.STOPPED, "x")):
+            axis.plot([], [], color=colour, lw=1, marker=mark, mew=1.6, label=label)
+
+    finished = [trial for trial in (*explored, *baselines.values(), winner) if trial.status == FINISHED]
+    picture = _whole_and_end(draw, [judged(trial) for trial in finished], winner.metric, height=4.0)
+    stopped_at = ", ".join(f"{rung.stopped} after epoch {rung.epoch}" for rung in rungs if rung.stopped)
+    caption = (
+        f"Validation {winner.metric.label} of every trial after each epoch. "
+        + ("Grey bars are the scheduler's rungs; a cross is where it stopped a trial. " if rungs else "")
+        + "The winner is orange"
+        + (f", the baselines of {winner.values['pair']} are blue" if baselines else "")
+        + ". Curves of one seed each."
+    )
+    alt = f"Learning curves of {len(explored) + 1} trials; stopped early: {stopped_at or 'none'}."
+    return Picture("learning-curves", caption, alt, picture)
+
+
+def baselines_beside(trials: Sequence[TrialRecord], winner: TrialRecord) -> dict[str, TrialRecord]:
+    """The baselines of a trial's pair by name, and those of its student that have no teacher."""
+    student = split_pair(winner.values["pair"]).student
+    found: dict[str, TrialRecord] = {}
+    for trial in trials:
+        if trial.baseline and trial.repeats is None and trial.epochs:
+            same = trial.values["pair"] == winner.values["pair"]
+            if same or (is_teacherless(trial.baseline) and split_pair(trial.values["pair"]).student == student):
+                found[trial.baseline] = trial
+    return found
+
+
+def teaching(groups: Mapping[str, tuple[str, Sequence[Sequence[float]]]]) -> Picture:
+    """Scratch teacher, student that it taught, and student alone over the epochs: figure 5a of arXiv 1907.09643.
+
+    Args:
+        groups: By label, the colour and the curves of each seed.
+    """
+
+    def draw(axis: Axes) -> None:
+        for label, (colour, curves) in groups.items():
+            if len(curves) > 1:
+                for curve in curves:
+                    axis.plot(_epochs(curve), curve, color=colour, lw=0.8, alpha=0.4)
+            mean = mean_curve(curves)
+            axis.plot(_epochs(mean), mean, "o-", ms=3, color=colour, lw=2.2, label=label)
+
+    picture = _whole_and_end(draw, [curve for _, curves in groups.values() for curve in curves], ACCURACY, height=3.6)
+    most = max(len(curves) for _, curves in groups.values())
+    caption = "Validation accuracy after each epoch, as in figure 5a of the CTKD paper. " + (
+        f"Thick lines are means of the seeds with which the winner was confirmed ({most}), thin lines single seeds."
+        if most > 1
+        else "One seed each."
+    )
+    lasts = ", ".join(f"{label} {percent(mean_curve(curves)[-1])}" for label, (_, curves) in groups.items())
+    return Picture("teaching", caption, f"Three learning curves; after the last epoch: {lasts}.", picture)
+
+
+def _whole_and_end(
+    draw: Callable[[Axes], None], curves: Sequence[Sequence[float]], metric: Metric, height: float
+) -> bytes:
+    """Curves over all epochs and, where these lie too close together at their end, the second half once more.
+
+    Args:
+        draw: Draws them into axes.
+        curves: Those that the second half is about.
+        metric: What they are of.
+        height: Inches.
+    """
+    last = max((len(curve) for curve in curves), default=0)
+    middle = (last + 1) // 2
+    values = [value for curve in curves for value in curve[middle - 1 :]]
+    with style.drawing():
+        if last < _ZOOMED:
+            figure, axes = style.sheet(height=height)
+        else:
+            figure, axes = style.sheet(columns=2, height=height, width_ratios=(3, 2))
+            margin = 0.04 * (max(values) - min(values)) + 0.001
+            axes[1].set(xlim=(middle - 0.2, last + 0.3), ylim=(min(values) - margin, max(values) + margin))
+        for axis in axes:
+            draw(axis)
+            axis.set(xlabel="epoch" if axis is axes[0] else f"epochs {middle} to {last}, enlarged")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axis.yaxis.set_major_formatter(style.values_of(metric))
+        axes[0].set_ylabel(style.named(metric))
+        axes[0].legend(loc=_free_corner(metric))
+        return style.png(figure)
+
+
+def _free_corner(metric: Metric) -> str:
+    """Where curves that get better leave room."""
+    return "lower right" if metric.goal == "max" else "upper right"
+
+
+def _epochs(curve: Sequence[object]) -> range:
+    return range(1, len(curve) + 1)
+
+
+def _unit(seconds: float) -> tuple[str, float]:
+    """The unit in which a time is best read, and its seconds."""
+    if seconds < 180:
+        return "seconds", 1.0
+    return ("minutes", 60.0) if seconds < 10800 else ("hours", 3600.0)

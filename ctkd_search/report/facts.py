@@ -1,0 +1,234 @@
+"""What the report says in words and tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ctkd_search import data
+from ctkd_search.analysis.intervals import Estimate
+from ctkd_search.analysis.standing import Confirmed, confirmed, gap_to, verdicts, winner
+from ctkd_search.config import TrialConfig
+from ctkd_search.display.leaderboard import amount, cell, measured_of, percent, points
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.errors import UserError
+from ctkd_search.metrics import Metric
+from ctkd_search.models import Geometry, build
+from ctkd_search.models.cost import multiply_adds, parameters
+from ctkd_search.pairs import split_pair
+from ctkd_search.records.store import FINISHED, SearchRecord, TrialRecord, ranked
+from ctkd_search.space.definition import Space
+
+
+@dataclass(frozen=True)
+class Card:
+    """A number at the head of the page: what it is, the number, and what to know about it."""
+
+    title: str
+    number: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A search and how it stands.
+
+    Attributes:
+        space: Its space.
+        search: Its own record.
+        trials: Its trials.
+        winner: The winner, or who leads.
+    """
+
+    space: Space
+    search: SearchRecord
+    trials: Sequence[TrialRecord]
+    winner: TrialRecord
+
+    @property
+    def explored(self) -> list[TrialRecord]:
+        """The trials that Optuna suggested."""
+        return [trial for trial in self.trials if trial.explores]
+
+    @property
+    def confirmed(self) -> list[Confirmed]:
+        """The configs that were confirmed, best mean first."""
+        return confirmed(self.trials)
+
+    @property
+    def mean(self) -> Estimate | None:
+        """What the winner reached with fresh seeds, if it was confirmed."""
+        return next((config.estimate for config in self.confirmed if config.trial is self.winner), None)
+
+    @property
+    def baseline(self) -> TrialRecord | None:
+        """The best baseline: by its confirmed mean, or, where none was confirmed, by its own accuracy."""
+        again = [config.trial for config in self.confirmed if config.trial.baseline]
+        alone = [t for t in self.trials if t.baseline and t.repeats is None and t.status == FINISHED]
+        return next(iter([*again, *ranked(alone)]), None)
+
+
+def headline(standing: Standing) -> str:
+    """The answer in a sentence."""
+    teacher, student = split_pair(standing.winner.values["pair"])
+    found, judge = standing.mean, standing.winner.metric
+    if found is None:
+        reached = f"{_of(judge, standing.winner.reached)} in trial {standing.winner.number}"
+        return f"{student}, taught by {teacher}, reaches {reached}; it has not been confirmed with fresh seeds."
+    return (
+        f"{student}, taught by {teacher}, reaches {_of(judge, judge.show(found.mean))} in the mean of {found.n} "
+        f"fresh seed{'s' * (found.n > 1)}{_interval(found, judge)}."
+    )
+
+
+def cards(standing: Standing, splits_size: int | None) -> list[Card]:
+    """The numbers at the head of the page.
+
+    Args:
+        standing: The search.
+        splits_size: How many validation images there are, if that is known.
+    """
+    found, trial = standing.mean, standing.winner
+    judge = trial.metric
+    images = f" on {splits_size:,} images" if splits_size else ""
+    if found is None:
+        note = (
+            f"trial {trial.number}{images}, one seed; it was chosen for this number, which is therefore a little "
+            f"{'high' if judge.goal == 'max' else 'low'}"
+        )
+        made = [Card(f"validation {judge.label}", trial.reached, note)]
+    else:
+        spread = "" if math.isinf(found.half_width) else f"± {judge.number(found.half_width)} (95 % interval), "
+        made = [Card(f"validation {judge.label}", judge.show(found.mean), f"{spread}n = {found.n} fresh seeds{images}")]
+    baseline = standing.baseline
+    gap = gap_to(standing.trials, baseline, trial) if baseline else None
+    if baseline and gap:
+        certain = "can be told apart" if gap.excludes(0.0) else "cannot be told apart"
+        made.append(
+            Card(
+                "against the best baseline",
+                points(gap, judge),
+                f"{judge.difference_unit}; {certain} from {baseline.baseline}",
+            )
+        )
+    for metric in measured_of(standing.space)[1:]:
+        if (value := trial.last(metric)) is not None:
+            made.append(
+                Card(f"validation {metric.label}", metric.show(value), f"trial {trial.number}{images}, one seed")
+            )
+    return made + _cost_cards(standing)
+
+
+def _cost_cards(standing: Standing) -> list[Card]:
+    teacher, student = split_pair(standing.winner.values["pair"])
+    made = []
+    try:
+        geometry = data.geometry(standing.space.dataset)
+    except (UserError, OSError):  # the images have gone
+        known = standing.search.costs.get(student, {})
+        return [Card(name.replace("_", "-"), amount(value), student) for name, value in known.items()]
+    geometry = Geometry(len(standing.search.classes), geometry.channels, geometry.image_size)
+    networks = [build(name, geometry, seed=0, published=False) for name in (student, teacher)]
+    for title, counts in (
+        ("parameters", [parameters(network) for network in networks]),
+        ("multiply-adds", [multiply_adds(network, geometry) for network in networks]),
+    ):
+        times = f"{student}; {teacher} has {counts[1] / counts[0]:.1f} times as many"
+        made.append(Card(title, f"{counts[0]:,}", times))
+    if latency := standing.search.costs.get(student, {}).get("latency_ms"):
+        made.append(Card("latency", f"{latency:.2f} ms", "one image, where the trials ran"))
+    return made
+
+
+def in_words(config: TrialConfig) -> list[str]:
+    """A config in sentences."""
+    train = config.train
+    said = [f"{config.teacher} teaches {config.student} for {config.epochs} epochs."]
+    said += make_method(config.method).in_words()
+    numbers = {name: cell(dataclasses.asdict(train), name) for name in ("lr", "momentum", "weight_decay")}
+    said.append(
+        f"Its learning rate begins at {numbers['lr']}, in batches of {train.batch_size}, with momentum "
+        f"{numbers['momentum']} and weight decay {numbers['weight_decay']}."
+    )
+    return said
+
+
+def verdict_sentences(standing: Standing) -> list[str]:
+    """What can be told from the confirmation and what not."""
+    return [f"{sentence[0].upper()}{sentence[1:]}." for sentence in verdicts(standing.trials)]
+
+
+def about(standing: Standing, sizes: tuple[int, int] | None) -> dict[str, str]:
+    """What was searched, on what, when and with what; `sizes` are the training and validation images."""
+    space, search = standing.space, standing.search
+    explored = standing.explored
+    ended = {status: sum(trial.status == status for trial in explored) for status in {t.status for t in explored}}
+    how = ", ".join(f"{count} {status}" for status, count in sorted(ended.items()))
+    experts = ", ".join(
+        f"{name} ({percent(-1 if accuracy is None else accuracy)} validation accuracy)"
+        for name, accuracy in sorted(search.experts.items())
+    )
+    found = {
+        "data": f"{space.dataset.name}, {len(search.classes)} classes{_images(sizes)}",
+        "begun": search.started,
+        "hardware": search.hardware,
+        "trials": f"{len(explored)} of up to {space.budget.epochs} epochs: {how}",
+        "strategy": f"{space.strategy.sampler.name} suggests, {_stopping(space)}",
+        "objectives": ", ".join(space.strategy.objectives).replace("_", " "),
+        "teachers": f"{space.teachers.mode}; experts: {experts or 'none'}",
+        "warm start": f"from the search {search.warm_start}" if search.warm_start else "",
+        "versions": ", ".join(f"{name} {version}" for name, version in search.versions.items()),
+    }
+    return {name: text for name, text in found.items() if text}
+
+
+def _images(sizes: tuple[int, int] | None) -> str:
+    return f", {sizes[0]:,} training and {sizes[1]:,} validation images" if sizes else ""
+
+
+def subtitle(standing: Standing, sizes: tuple[int, int] | None) -> str:
+    """What was searched, on what, when, and with what."""
+    space, search = standing.space, standing.search
+    begun = datetime.datetime.fromisoformat(search.started).strftime("%-d %B %Y")
+    seen = f"{space.dataset.name} ({len(search.classes)} classes{_images(sizes)})"
+    with_what = [search.hardware, *(f"{name} {search.versions.get(name)}" for name in ("ctkd-search", "torch"))]
+    said = ", ".join(text for text in with_what if text)
+    return f"{len(standing.explored)} trials on {seen}, begun {begun}; {said}"
+
+
+def _stopping(space: Space) -> str:
+    scheduler, rungs = space.strategy.scheduler.name, space.budget.rungs()
+    if scheduler == "none" or not rungs:
+        return "nothing stops trials early"
+    return f"{scheduler} compares after epochs {', '.join(map(str, rungs))} (factor {space.budget.reduction_factor})"
+
+
+def standing_of(space: Space, search: SearchRecord, trials: Sequence[TrialRecord]) -> Standing:
+    """How a search stands.
+
+    Raises:
+        UserError: No trial has finished an epoch yet.
+    """
+    leader = winner(trials)
+    if leader is None:
+        raise UserError(f"there is nothing to report on {search.name!r} yet: no trial has finished an epoch")
+    return Standing(space, search, trials, leader)
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a sentence lists them."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _interval(found: Estimate, metric: Metric) -> str:
+    if math.isinf(found.half_width):
+        return ""
+    return f" (95 % interval ± {metric.number(found.half_width)} {metric.difference_unit})"
+
+
+def _of(metric: Metric, value: str) -> str:
+    """A value in a sentence."""
+    return f"{value} validation {metric.label}" if metric.goal == "max" else f"a validation {metric.label} of {value}"

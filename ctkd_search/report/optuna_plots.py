@@ -1,0 +1,280 @@
+"""Optuna's own plots of a search."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import optuna
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from ctkd_search.analysis.pareto import objective_values
+from ctkd_search.metrics import OBJECTIVES, Metric
+from ctkd_search.records.store import FINISHED, TrialRecord
+from ctkd_search.report import style
+from ctkd_search.report.facts import listed
+from ctkd_search.report.series import judged
+from ctkd_search.report.style import Picture
+from ctkd_search.space.definition import Space
+from ctkd_search.space.distributions import Constant
+from ctkd_search.space.parameters import METHOD
+from ctkd_search.text import amount
+
+# With fewer trials an importance is a guess, because Optuna compares the best tenth with the rest.
+ENOUGH = 10
+# Over a parameter that fewer trials have, nothing is to be seen.
+_VISIBLE = 3
+_BESIDE_EACH_OTHER = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparable:
+    """Trials that can be compared with each other, because all have come to the same epoch.
+
+    Attributes:
+        epoch: The epoch.
+        study: The trials as a study of Optuna's, each with what trials are judged by after that epoch.
+        trials: How many there are.
+        last: Whether the epoch is the last one of a trial.
+        metric: What trials are judged by.
+    """
+
+    epoch: int
+    study: optuna.Study
+    trials: int
+    last: bool
+    metric: Metric
+
+
+def comparable(space: Space, trials: Sequence[TrialRecord]) -> Comparable | None:
+    """The latest rung, or the end, that enough trials have come to; None before any trial came to a rung.
+
+    Optuna's plots leave out what was stopped early. Trials that ASHA stops are most of a search, and what they had
+    reached at a rung can be compared with all others there, so that its plots are made of that.
+
+    Args:
+        space: The space.
+        trials: The explored trials.
+    """
+    rungs = space.budget.rungs() if space.strategy.scheduler.name != "none" else []
+    stops = [space.budget.epochs, *reversed(rungs)]
+    there = {stop: [trial for trial in trials if _has(trial, stop)] for stop in stops}
+    enough = min(ENOUGH, len(there[stops[-1]]))
+    if not enough:
+        return None
+    epoch = next(stop for stop in stops if len(there[stop]) >= enough)
+    study = _study(space, there[epoch], space.strategy.directions[:1], lambda trial: [judged(trial)[epoch - 1]])
+    return Comparable(epoch, study, len(there[epoch]), epoch == space.budget.epochs, space.strategy.judge)
+
+
+def importances(found: Comparable, space: Space) -> Picture | str:
+    """How much each parameter mattered; a sentence where that cannot be said."""
+    if found.trials < ENOUGH:
+        return (
+            f"Parameter importances are left out: {amount(found.trials, 'trial')} came to epoch {found.epoch}, and "
+            f"with fewer than {ENOUGH} they would be a guess."
+        )
+    if len({trial.value for trial in found.study.trials}) == 1:
+        return f"Parameter importances are left out: every trial reached the same {found.metric.label}."
+    common = [name for name, count in _counts(space, found).items() if count >= ENOUGH]
+    rare = [name for name in _varied(space, found) if name not in common]
+    left_out = f" Left out, because fewer than {ENOUGH} trials have it: {', '.join(rare)}." if rare else ""
+    if not common:
+        return f"Parameter importances are left out: fewer than {ENOUGH} trials have any one of {', '.join(rare)}."
+    with _plotting() as plots:
+        axis = plots.plot_param_importances(found.study, params=common, target_name=_at(found))
+        for bar in axis.patches:
+            bar.set_color(style.FINISHED)
+        axis.set_xlabel("importance")
+        axis.set_ylabel("")
+        if axis.get_legend():
+            axis.get_legend().remove()
+        names = [label.get_text() for label in axis.get_yticklabels()]
+        picture = _png(axis.figure, 0.9 + 0.34 * len(names))
+    caption = (
+        f"How much each parameter mattered for the {_at(found)}, in {amount(found.trials, 'trial')} (Optuna's "
+        "PED-ANOVA, arXiv 2304.10255): how differently the best tenth of the trials is spread over the parameter."
+        + ("" if found.last else " What helps early need not help at the end.")
+        + left_out
+    )
+    return Picture("importances", caption, f"Parameters by importance, from the last: {', '.join(names)}.", picture)
+
+
+def parallel_coordinates(found: Comparable, space: Space) -> Picture | str:
+    """Every trial as a line through its values; only the parameters that every trial has."""
+    names = [name for name in _varied(space, found) if all(name in trial.params for trial in found.study.trials)]
+    if not names:
+        return "Parallel coordinates are left out: no parameter that every trial has took several values."
+    with _plotting() as plots:
+        axis = plots.plot_parallel_coordinate(found.study, params=names, target_name=_at(found))
+        figure = axis.figure
+        labels = [label.get_text().replace(_at(found), found.metric.label) for label in axis.get_xticklabels()]
+        axis.set_xticks(range(len(labels)), labels, rotation=0)
+        axis.yaxis.set_major_formatter(style.values_of(found.metric))
+        (lines,) = axis.collections
+        # The first axis says the same.
+        lines.colorbar.remove()
+        # The worst trials are to be seen on white too.
+        low, high = lines.get_clim()
+        beyond = 0.4 * (high - low)
+        lines.set_clim(*((low - beyond, high) if found.metric.goal == "max" else (low, high + beyond)))
+        for other in figure.axes:
+            for label in other.get_yticklabels():
+                label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5})
+        picture = _png(figure, 3.8, grid=False)
+    left_out = [name for name in _varied(space, found) if name not in names]
+    caption = (
+        f"Every line is a trial, from its {_at(found)} at the left through its values ("
+        f"{amount(found.trials, 'trial')}; dark is better)."
+        + (f" Left out, because only some trials have it: {', '.join(left_out)}." if left_out else "")
+    )
+    return Picture("parallel-coordinates", caption, f"Parallel coordinates of {', '.join(names)}.", picture, wide=True)
+
+
+def slices(found: Comparable, space: Space) -> list[Picture]:
+    """What trials are judged by over each parameter alone, a few parameters a picture."""
+    # As Optuna orders them.
+    counts = _counts(space, found)
+    # Methods are compared in a section of their own.
+    names = sorted(name for name in _varied(space, found) if counts[name] >= _VISIBLE and name != METHOD.name)
+    count = math.ceil(len(names) / _BESIDE_EACH_OTHER)
+    size = math.ceil(len(names) / max(1, count))
+    groups = [names[start : start + size] for start in range(0, len(names), size)] if names else []
+    pictures = []
+    for number, group in enumerate(groups, start=1):
+        with _plotting() as plots:
+            axes = plots.plot_slice(found.study, params=group, target_name=_at(found))
+            first = axes[0] if len(group) > 1 else axes
+            *plotted, colours = first.figure.axes
+            # Optuna counts the trials in the plot, which are not all of the search's.
+            colours.set(ylabel="earlier to later trials", yticks=[])
+            for axis in plotted:
+                axis.tick_params(axis="x", labelrotation=25, labelsize=8)
+                labels = [text.get_text() for text in axis.get_xticklabels()]
+                if any(label.startswith("'") for label in labels):
+                    # Optuna quotes choices.
+                    axis.set_xticks(axis.get_xticks(), [label.strip("'") for label in labels])
+            first.yaxis.set_major_formatter(style.values_of(found.metric))
+            picture = _png(first.figure, 2.9)
+        caption = f"The {_at(found)} over {listed(group)}, {amount(found.trials, 'trial')}; dark dots are later ones."
+        pictures.append(Picture(f"slices-{number}", caption, caption, picture, wide=True))
+    return pictures
+
+
+def pareto_fronts(
+    space: Space, trials: Sequence[TrialRecord], costs: Mapping[str, Mapping[str, float]]
+) -> list[Picture]:
+    """The first objective over each other one, with the trials that no other one beats in everything."""
+    objectives = space.strategy.objectives
+    finished = [trial for trial in trials if trial.status == FINISHED]
+    if len(objectives) == 1 or not finished:
+        return []
+    judge = space.strategy.judge
+    study = _study(space, finished, space.strategy.directions, lambda trial: objective_values(trial, objectives, costs))
+    pictures = []
+    for place, name in enumerate(objectives[1:], start=1):
+        other = OBJECTIVES.get(name)
+        shown = style.named(other) if other else name
+        with _plotting() as plots:
+            axis = plots.plot_pareto_front(
+                study,
+                targets=lambda trial, place=place: (trial.values[place], trial.values[0]),
+                target_names=[shown, style.named(judge)],
+            )
+            axis.yaxis.set_major_formatter(style.values_of(judge))
+            if other:
+                axis.xaxis.set_major_formatter(style.values_of(other))
+            best, others = style.WINNER, style.STOPPED
+            *rest, front = axis.collections
+            front.set(color=best, label="on the front")
+            for dots in rest:
+                dots.set(color=others, label="beaten")
+            axis.legend()
+            picture = _png(axis.figure, 3.4)
+        caption = (
+            f"Validation {judge.label} over {shown} of the {len(finished)} trials that finished. Orange is the Pareto "
+            "front: no other trial is better in everything that is an objective."
+        )
+        pictures.append(Picture(f"pareto-{name}", caption, caption, picture))
+    return pictures
+
+
+def _study(space: Space, trials: Sequence[TrialRecord], directions: list[str], values: Any) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(directions=directions)
+    distributions = {name: space.entries[name].distribution() for name in _searched(space)}  # type: ignore[union-attr]
+    for trial in trials:
+        chosen = {name: distributions[name] for name in trial.stored}
+        study.add_trial(optuna.create_trial(values=values(trial), params=trial.stored, distributions=chosen))
+    return study
+
+
+def _searched(space: Space) -> list[str]:
+    return [name for name, entry in space.entries.items() if not isinstance(entry, Constant)]
+
+
+def _counts(space: Space, found: Comparable) -> dict[str, int]:
+    """How many of the trials have each of the searched parameters."""
+    return {name: sum(name in trial.params for trial in found.study.trials) for name in _searched(space)}
+
+
+def _varied(space: Space, found: Comparable) -> list[str]:
+    """The searched parameters that took several values."""
+    values = {name: {trial.params.get(name) for trial in found.study.trials} - {None} for name in _searched(space)}
+    return [name for name, taken in values.items() if len(taken) > 1]
+
+
+def _has(trial: TrialRecord, epoch: int) -> bool:
+    return len(trial.epochs) >= epoch and math.isfinite(judged(trial)[epoch - 1])
+
+
+def _at(found: Comparable) -> str:
+    return f"validation {found.metric.label} after epoch {found.epoch}"
+
+
+@contextlib.contextmanager
+def _plotting() -> Iterator[Any]:
+    """Optuna's plots, which pyplot makes; afterwards its figures are gone and its settings as they were."""
+    # Where there is a screen, pyplot would open windows otherwise.
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from optuna.visualization import matplotlib as plots
+
+    before = set(pyplot.get_fignums())
+    with style.drawing(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # The caption says how many trials there were.
+        warnings.filterwarnings("ignore", message="Some regimes for parameter")
+        try:
+            yield plots
+        finally:
+            for number in set(pyplot.get_fignums()) - before:
+                pyplot.close(number)
+
+
+def _png(figure: Figure, height: float, grid: bool = True) -> bytes:
+    """One of Optuna's drawings in the report's look."""
+    figure.set_size_inches(style.WIDTH, height)
+    figure.suptitle("")
+    for axis in figure.axes:
+        axis.set_title("")
+        axis.set_title("", loc="left")
+        axis.set_facecolor("white")
+        axis.grid(visible=grid)
+        if grid:
+            axis.grid(color=style.FAINT)
+        for side in (axis.xaxis, axis.yaxis):
+            side.label.set(color=style.INK, fontsize=9.5)
+            side.set_tick_params(labelsize=8.5, labelcolor=style.INK)
+            if side.get_scale() == "log":
+                low, high = side.get_view_interval()
+                side.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 20 * low else (1,)))
+                side.set_major_formatter(StrMethodFormatter("{x:g}"))
+                side.set_minor_formatter(NullFormatter())
+    return style.png(figure, tight=True)

@@ -1,0 +1,145 @@
+"""The page: gathers what there is to say and to show, and writes it beside its pictures."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import jinja2
+
+from ctkd_search import data
+from ctkd_search.data import Splits
+from ctkd_search.errors import UserError
+from ctkd_search.files import atomic, write_text
+from ctkd_search.records.config_file import config_text
+from ctkd_search.records.store import TEACHERS, SearchFolder
+from ctkd_search.records.trial_configs import config_of
+from ctkd_search.report import facts
+from ctkd_search.report.facts import Standing
+from ctkd_search.report.fonts import fonts_for
+from ctkd_search.report.sections import Material, Section, cause, every_section, raise_if_disk_full
+from ctkd_search.report.style import Picture
+from ctkd_search.report.teachers import KeptTeachers
+from ctkd_search.space.reader import kept_space
+
+PAGE = "index.html"
+T = TypeVar("T")
+# The names of all pictures there may be, so that those of an earlier report do not stay beside a later one.
+_PICTURES = (
+    *("confirmation", "best-so-far", "learning-curves", "teaching", "attention", "cost", "importances"),
+    *("parallel-coordinates", "slices-*", "pareto-*", "methods"),
+)
+
+
+def write_report(
+    trials_dir: Path,
+    name: str,
+    directory: Path | None = None,
+    splits: Splits | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Path:
+    """Writes the report of a search, finished or not: one HTML page with its pictures in it, and the same as files.
+
+    Args:
+        trials_dir: Directory of all searches.
+        name: The search.
+        directory: Where to; None for ``report`` in the search's own directory.
+        splits: The search's images, where they are at hand; they are loaded otherwise.
+        say: Writes a line for each part that could not be made; None for standard error.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: There is no such search, no trial has finished an epoch, or the directory cannot be written to.
+    """
+    folder = SearchFolder(trials_dir, name)
+    search = folder.search()
+    standing = facts.standing_of(kept_space(search.space, search.teachers), search, folder.readable_trials())
+    missing = None
+    if splits is None:
+        try:
+            splits = data.load_train(standing.space.dataset, standing.space.augment, search.fingerprint)
+        except UserError as error:
+            missing = f"the images cannot be loaded any more ({error})"
+    if splits is not None and splits.fingerprint != search.fingerprint:
+        splits, missing = None, "the images are no longer those of the search"
+    teachers = KeptTeachers(trials_dir / TEACHERS, search.fingerprint)
+    with fonts_for(search.classes):
+        content = every_section(Material(standing, teachers, folder, splits, missing))
+    where = directory or folder.report
+    for pattern in _PICTURES:
+        for old in where.glob(f"{pattern}.png"):
+            old.unlink(missing_ok=True)
+    for picture in (picture for section in content for picture in section.pictures):
+        with atomic(where / f"{picture.name}.png") as temporary:
+            temporary.write_bytes(picture.png)
+    head = Section("head")
+    page = _html(standing, content, splits, head)
+    for line in (line for section in (head, *content) for line in section.failed):
+        (say or _to_stderr)(f"in the report, {line[0].lower()}{line[1:]}")
+    write_text(where / PAGE, page)
+    return where / PAGE
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _html(standing: Standing, content: list[Section], splits: Splits | None, head: Section) -> str:
+    """The page; what of its head could not be made is noted in `head`."""
+
+    def part(what: str, make: Callable[[], T], otherwise: T) -> T:
+        try:
+            return make()
+        except Exception as error:  # of a damaged record, or a network that is gone: the rest is as good without
+            raise_if_disk_full(error)
+            head.failed.append(f"{what} left out: {cause(error)}")
+            return otherwise
+
+    winner = standing.winner
+    no_sentences: list[str] = []
+    no_cards: list[facts.Card] = []
+    no_facts: dict[str, str] = {}
+    space, search = standing.space, standing.search
+    sizes = (len(splits.train), len(splits.validation)) if splits else None
+    running = sum(not trial.ended for trial in standing.trials)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ctkd_search.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"base64": _base64, "minus": _minus}
+    return environment.get_template("page.html.jinja").render(
+        search=search,
+        written=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        subtitle=part("The subtitle is", lambda: facts.subtitle(standing, sizes), ""),
+        headline=part("The answer is", lambda: facts.headline(standing), ""),
+        verdicts=part("The verdicts are", lambda: facts.verdict_sentences(standing), no_sentences),
+        cards=part(
+            "The cards are", lambda: facts.cards(standing, len(splits.validation) if splits else None), no_cards
+        ),
+        words=part("The config in words is", lambda: facts.in_words(config_of(space, winner)), no_sentences),
+        about=part("The facts of the search are", lambda: facts.about(standing, sizes), no_facts),
+        running=running,
+        own_expert=space.teachers.expert.checkpoint is not None,
+        sections=content,
+        best_config=part("The best config is", lambda: config_text(space, search, winner, splits), "left out"),
+        left_out=head.failed,
+    )
+
+
+def _base64(picture: Picture) -> str:
+    return base64.b64encode(picture.png).decode()
+
+
+def _minus(text: str) -> str:
+    """A number's hyphen as the minus sign that it stands for."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", text)

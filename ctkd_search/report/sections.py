@@ -1,0 +1,281 @@
+"""The sections of a report: what there is to say and to show, and a sentence for what there is not."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ctkd_search.analysis.by_method import by_method
+from ctkd_search.data import Splits
+from ctkd_search.display.leaderboard import clock
+from ctkd_search.errors import UserError
+from ctkd_search.records.states import state_path
+from ctkd_search.records.store import FINISHED, SearchFolder
+from ctkd_search.records.trial_configs import config_of
+from ctkd_search.report import curves, figures, optuna_plots, series, tables
+from ctkd_search.report.attention import looks
+from ctkd_search.report.facts import Standing
+from ctkd_search.report.spending import FORWARD_SHARE, Spending
+from ctkd_search.report.style import BASELINE, SCRATCH, WINNER, Picture
+from ctkd_search.report.tables import Table
+from ctkd_search.report.teachers import KeptTeachers, spending
+from ctkd_search.space.baselines import STUDENT_ALONE
+from ctkd_search.text import one_line
+
+Part = Picture | Table | str | None
+
+
+def cause(error: BaseException) -> str:
+    """Why a part could not be made, in a line."""
+    text = one_line(" ".join(str(error).split())).rstrip(".")
+    if isinstance(error, UserError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def raise_if_disk_full(error: Exception) -> None:
+    """Raises an error again that every other part would meet too: the disk has no room."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+
+
+@dataclass
+class Section:
+    """A part of the page.
+
+    Attributes:
+        title: Its heading.
+        text: Sentences, why something is missing among them.
+        tables: Its tables.
+        pictures: Its pictures.
+        failed: What of it could not be made, and why.
+    """
+
+    title: str
+    text: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def attempt(self, what: str, make: Callable[[], Part | Sequence[Part]]) -> Section:
+        """Adds what can be made; where it cannot, why not stands in its place, and is told to the user.
+
+        Args:
+            what: What it is, for that sentence.
+            make: Makes it.
+        """
+        try:
+            made = make()
+        except Exception as error:  # of a record, a network, a drawing: the rest of the page is as good without
+            raise_if_disk_full(error)
+            self.failed.append(f"{what} is left out: {cause(error)}")
+            return self.add(f"{self.failed[-1]}.")
+        return self.add(*([made] if isinstance(made, Picture | Table | str) or made is None else made))
+
+    def add(self, *parts: Picture | Table | str | None) -> Section:
+        """Adds what there is."""
+        for part in parts:
+            if isinstance(part, Picture):
+                self.pictures.append(part)
+            elif isinstance(part, Table):
+                self.tables.append(part)
+            elif part:
+                self.text.append(part)
+        return self
+
+
+@dataclass(frozen=True)
+class Material:
+    """The material of sections.
+
+    Attributes:
+        standing: The search.
+        teachers: Its teachers.
+        folder: Its directory.
+        splits: Its images, or None.
+        missing: Why there are no images.
+    """
+
+    standing: Standing
+    teachers: KeptTeachers
+    folder: SearchFolder
+    splits: Splits | None
+    missing: str | None
+
+
+def every_section(material: Material) -> list[Section]:
+    """The sections of a page; of one that cannot be made, why not."""
+    made = []
+    for title, make in SECTIONS.items():
+        try:
+            section = make(material)
+        except Exception as error:  # whatever it is, it must not cost the other sections
+            raise_if_disk_full(error)
+            section = Section(title, failed=[f"The section {title!r} is left out: {cause(error)}"])
+            section.add(f"This section is left out: {cause(error)}.")
+        made += [section] if section else []
+    return made
+
+
+def results(standing: Standing) -> Section:
+    """What was confirmed, the baselines, and the trials."""
+    section = Section("Results")
+    if standing.confirmed:
+        section.attempt("The picture of means", lambda: figures.confirmation(standing.confirmed, standing.winner))
+        section.attempt("The table of means", lambda: tables.confirmed_table(standing))
+    else:
+        section.add("No config has been confirmed with fresh seeds: the best of many trials is partly lucky.")
+    none = "There are no baselines to compare with."
+    section.attempt("The table of baselines", lambda: tables.baselines_table(standing) or none)
+    section.attempt(
+        "The picture of the Pareto front",
+        lambda: optuna_plots.pareto_fronts(standing.space, standing.explored, standing.search.costs),
+    )
+    section.attempt("The table of the Pareto front", lambda: tables.pareto_table(standing))
+    return section.attempt("The table of trials", lambda: tables.trials_table(standing))
+
+
+def methods(standing: Standing) -> Section | None:
+    """How the methods compare; None where the search has but one."""
+    compared = by_method(standing.trials)
+    if not compared:
+        return None
+    section = Section("Methods")
+    told = [(found.method, found.mean) for found in compared if found.mean is not None]
+    if len(told) > 1:
+        section.attempt("The picture of the methods", lambda: figures.methods(told, standing.winner))
+    if len(told) < len(compared):
+        section.add(
+            "Not every method was confirmed with fresh seeds (confirm: {per_method: true} does that): a difference of "
+            "single seeds is partly luck."
+        )
+    return section.attempt("The table of methods", lambda: tables.methods_table(standing))
+
+
+def search(standing: Standing) -> Section:
+    """Which trials were stopped where, and when the best were found."""
+    section = Section("How the search went")
+    explored, space = [trial for trial in standing.explored if trial.epochs], standing.space
+    rungs = space.budget.rungs() if space.strategy.scheduler.name != "none" else []
+    counted = series.rungs_of(explored, rungs)
+    section.attempt(
+        "The picture of learning curves", lambda: curves.learning_curves(standing.trials, standing.winner, counted)
+    )
+    section.attempt("The table of rungs", lambda: tables.rungs_table(counted, explored))
+    if not series.is_dated(explored):
+        return section.add("When epochs were measured is not in the records, so that the best over time is left out.")
+    finishes = series.best_so_far(explored)
+    if not finishes:
+        return section.add("No trial has finished yet, so that there is no best so far.")
+    return section.attempt(
+        "The best so far", lambda: curves.best_so_far(finishes, standing.winner, series.end_of(explored))
+    )
+
+
+def parameters(standing: Standing) -> Section:
+    """What Optuna's plots show of the parameters."""
+    section = Section("What mattered")
+    found = optuna_plots.comparable(standing.space, standing.explored)
+    if found is None:
+        return section.add("No trial has come to the first rung yet, so that there is nothing to compare.")
+    if not found.last:
+        section.add(
+            f"Trials are compared after epoch {found.epoch}, the latest to which {found.trials} of them came: of those "
+            "that were stopped there, nobody knows what they would have reached at the end."
+        )
+    space = standing.space
+    section.attempt("The picture of importances", lambda: optuna_plots.importances(found, space))
+    section.attempt("The picture of parallel coordinates", lambda: optuna_plots.parallel_coordinates(found, space))
+    return section.attempt("The picture of single parameters", lambda: optuna_plots.slices(found, space))
+
+
+def teaching(standing: Standing, teachers: KeptTeachers) -> Section:
+    """The paper's figure 5a, of the seeds that confirmed the winner; without any, of its own seed."""
+    section = Section("Teacher and student")
+    space, winner = standing.space, standing.winner
+    again = [trial for trial in standing.trials if trial.repeats == winner.number and trial.status == FINISHED]
+    shown = again or [winner]
+    configs = [config_of(space, trial) for trial in shown]
+    runs = [teachers.scratch(config) for config in configs]
+    noted = [teachers.curve(run) for run in runs if run is not None]
+    known = [curve for curve in noted if curve is not None]
+    groups = {}
+    if known:
+        groups[f"scratch teacher {configs[0].teacher}"] = (SCRATCH, known)
+    else:
+        why = (
+            "its recording is no longer in the teacher cache" if not noted else "it was recorded before they were kept"
+        )
+        section.add(f"The scratch teacher's accuracies are missing: {why}.")
+    groups[f"{configs[0].student}, taught (winner)"] = (WINNER, [series.accuracies(trial) for trial in shown])
+    alone = curves.baselines_beside(standing.trials, winner).get(STUDENT_ALONE)
+    if alone is None:
+        section.add("The student was not trained alone: baselines: [student-alone] in the space would add its curve.")
+    else:
+        seeds = [t for t in standing.trials if t.repeats == alone.number and t.status == FINISHED] if again else []
+        groups[f"{configs[0].student}, alone"] = (BASELINE, [series.accuracies(trial) for trial in seeds or [alone]])
+    return section.attempt("The picture of teacher and student", lambda: curves.teaching(groups))
+
+
+def attention(material: Material) -> Section:
+    """Returns where the winner's networks look."""
+    standing, splits = material.standing, material.splits
+    section = Section("Where the networks look")
+    if splits is None:
+        return section.add(f"Attention maps are left out: {material.missing}.")
+    winner = standing.winner
+    try:
+        found = looks(
+            config_of(standing.space, winner),
+            state_path(material.folder.states, winner.number),
+            splits,
+            material.teachers,
+        )
+    except UserError as error:
+        return section.add(f"Attention maps of the winner are left out: {error}.")
+    return section.attempt("The picture of attention maps", lambda: figures.attention(found))
+
+
+def cost(standing: Standing, teachers: KeptTeachers) -> Section:
+    """What the search spent, and what live teachers would have cost."""
+    section = Section("What it cost")
+    pairs = [(trial, config_of(standing.space, trial)) for trial in standing.trials]
+    spent = spending(teachers, pairs)
+    recording = f", and {clock(spent.recording)} recording experts, once for all of them" if spent.recording else ""
+    section.add(f"Trials, baselines and confirmations: {spent.epochs:,} epochs in {clock(spent.trials)}{recording}.")
+    if standing.space.teachers.mode == "live":
+        return section.add("Teachers were live: the scratch teacher was trained beside every student.")
+    if spent.teachers is None:
+        return section.add(
+            "How long the teachers were trained is not known of all of them: they are no longer in the teacher cache, "
+            "or were recorded before it was noted. So there is no estimate of what replaying them saved."
+        )
+    section.add(
+        f"Training the teachers before the trials: {clock(spent.teachers)} (also where an earlier search had done it)."
+    )
+    return section.add(_estimate(spent)).attempt("The picture of the cost", lambda: figures.cost(spent))
+
+
+def _estimate(spent: Spending) -> str | None:
+    if spent.spent is None or spent.live is None or not spent.spent:
+        return None
+    return (
+        f"An estimate, not a measurement: with live teachers the same epochs would have taken {clock(spent.live)} "
+        f"instead of {clock(spent.spent)}, {spent.live / spent.spent:.1f} times as long. It is the trials' own time, "
+        "recording not counted, plus the training of the experts, plus for every epoch of a trial the median time in "
+        "which its scratch teacher was trained an epoch, plus for the expert's forward pass "
+        f"{FORWARD_SHARE:.2f} of such an epoch; only where the trial needed them. Times were measured while other work "
+        "may have run on the same machine."
+    )
+
+
+SECTIONS: dict[str, Callable[[Material], Section | None]] = {
+    "Results": lambda material: results(material.standing),
+    "Methods": lambda material: methods(material.standing),
+    "How the search went": lambda material: search(material.standing),
+    "What mattered": lambda material: parameters(material.standing),
+    "Teacher and student": lambda material: teaching(material.standing, material.teachers),
+    "Where the networks look": attention,
+    "What it cost": lambda material: cost(material.standing, material.teachers),
+}

@@ -1,0 +1,113 @@
+"""What the teacher cache still knows of the teachers of a search."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ctkd_search.config import TrialConfig
+from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.engine import Precision
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.recording import TeacherRun, expert_run, scratch_run
+from ctkd_search.records.store import TrialRecord
+from ctkd_search.report.spending import Spending, Use, live_teachers, per_epoch, summed
+
+# How many images a search learned from is not noted; both batchings that may follow from it are looked for.
+_UNKNOWN = 0
+
+
+class KeptTeachers:
+    """The trainings of teachers that a search used, as far as they are kept.
+
+    Args:
+        directory: The teacher cache.
+        fingerprint: Hash of the search's training images.
+    """
+
+    def __init__(self, directory: Path, fingerprint: str) -> None:
+        self.cache = TeacherCache(directory)
+        self._fingerprint = fingerprint
+        # A space may leave the precision to the machine that searches, and this may be another one.
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def scratch(self, config: TrialConfig) -> TeacherRun | None:
+        """The training of a config's scratch teacher, if it is kept."""
+        return self._kept(scratch_run(config, self._fingerprint, self._device, _UNKNOWN), config)
+
+    def expert(self, config: TrialConfig) -> TeacherRun | None:
+        """The training of a config's expert, if it is kept; None too where the user brought the expert."""
+        run = expert_run(config, self._fingerprint, self._device, _UNKNOWN)
+        return None if run is None else self._kept(run, config)
+
+    def curve(self, run: TeacherRun) -> list[float] | None:
+        """Validation accuracy after each epoch; None if it was not noted for all of them."""
+        noted = (self.cache.about(run.expert()) or {}).get("validation_accuracies") or [None]
+        return None if None in noted else noted
+
+    def seconds(self, run: TeacherRun) -> list[float]:
+        """Seconds of each epoch of training, as far as they were noted."""
+        return list(self.cache.shelves.seconds(run.shelf).values())
+
+    def _kept(self, run: TeacherRun, config: TrialConfig) -> TeacherRun | None:
+        free = config.teachers.recipe.precision == "auto"
+        precisions: tuple[Precision, ...] = ("float32", "bfloat16")
+        # This machine's own first.
+        for precision in sorted(precisions, key=lambda name: name != run.recipe.precision):
+            if precision != run.recipe.precision and not free:
+                continue
+            for joined in (True, False):
+                recipe = dataclasses.replace(run.recipe, precision=precision)
+                found = dataclasses.replace(run, recipe=recipe, joined=joined)
+                if found.expert() in self.cache:
+                    return found
+        return None
+
+
+def spending(teachers: KeptTeachers, trials: Sequence[tuple[TrialRecord, TrialConfig]]) -> Spending:
+    """What a search with recorded teachers cost, and an estimate of what live ones would have cost it."""
+    all_runs: dict[TeacherRun | None, None] = {}
+    expert_runs: dict[TeacherRun | None, None] = {}
+    uses = []
+    for trial, config in trials:
+        needs = make_method(config.method).needs
+        needs_expert = needs.any_expert
+        own = config.teachers.expert.checkpoint_of(config.teacher) is not None
+        scratch = teachers.scratch(config) if needs.scratch or (needs_expert and own) else None
+        expert = teachers.expert(config) if needs_expert and not own else None
+        if needs.scratch:
+            all_runs[scratch] = None
+        if needs_expert and not own:
+            all_runs[expert] = expert_runs[expert] = None
+        # The user's own expert is as large as the scratch teacher.
+        like_expert = scratch if own else expert
+        uses.append(
+            Use(
+                len(trial.epochs),
+                _epoch(teachers, scratch) if needs.scratch else 0.0,
+                _epoch(teachers, like_expert) if needs_expert else 0.0,
+            )
+        )
+    live_scratch, live_expert = live_teachers([use for use in uses if use.epochs])
+    return Spending(
+        trials=sum(trial.own_seconds for trial, _ in trials),
+        epochs=sum(len(trial.epochs) for trial, _ in trials),
+        recording=sum(trial.seconds - trial.own_seconds for trial, _ in trials),
+        teachers=summed(_whole(teachers, run) for run in all_runs),
+        experts=summed(_whole(teachers, run) for run in expert_runs),
+        live_scratch=live_scratch,
+        live_expert=live_expert,
+    )
+
+
+def _epoch(teachers: KeptTeachers, run: TeacherRun | None) -> float | None:
+    return None if run is None else per_epoch(teachers.seconds(run))
+
+
+def _whole(teachers: KeptTeachers, run: TeacherRun | None) -> float | None:
+    """Seconds of a whole training; None if not every epoch was noted."""
+    seconds = [] if run is None else teachers.seconds(run)
+    return sum(seconds) if run is not None and len(seconds) == run.epochs else None

@@ -1,0 +1,197 @@
+"""How the machine's GPUs and cores are shared out among trials."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ctkd_search.cores import usable_cores
+from ctkd_search.errors import UserError
+from ctkd_search.space.definition import Resources
+from ctkd_search.versions import processor
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine.
+
+    Attributes:
+        gpus: Its GPUs.
+        cpus: Its CPU cores.
+    """
+
+    gpus: float
+    cpus: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one trial gets.
+
+    Attributes:
+        gpus: GPUs, or a fraction of one.
+        cpus: CPU cores, and threads.
+        concurrent: Trials at once.
+        cores: Cores of the largest machine that trials run on, or as many of them as one process may compute on.
+    """
+
+    gpus: float
+    cpus: int
+    concurrent: int
+    cores: int = field(default=1, compare=False)
+
+    @property
+    def device(self) -> str:
+        """Where a trial computes."""
+        return "cuda" if self.gpus else "cpu"
+
+    def __str__(self) -> str:
+        """In words."""
+        gpus = f"{self.gpus:g} GPU{'s' * (self.gpus > 1)} and " if self.gpus else ""
+        threads = f"{self.cpus} CPU thread{'s' * (self.cpus > 1)}"
+        return f"{self.concurrent} trial{'s' * (self.concurrent > 1)} at once, each with {gpus}{threads}"
+
+
+def local_node() -> Node:
+    """Returns what this process may use of this machine: what a search that starts Ray here shares out."""
+    import torch
+
+    return Node(torch.cuda.device_count(), usable_cores())
+
+
+def in_words(nodes: Sequence[Node]) -> str:
+    """What there is to search with; processor and GPU are named as this machine's are."""
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    words = f"{cpus} CPU core{'s' * (cpus > 1)} ({processor()})"
+    if gpus:
+        words += f", {gpus:g} GPU{'s' * (gpus > 1)} ({_gpu()})"
+    return words if len(nodes) == 1 else f"{words} on {len(nodes)} machines"
+
+
+def _gpu() -> str:
+    """The first GPU's name, asked of the driver, so that no memory of the GPU is taken for it."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        try:
+            return str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0)))
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return "of another machine"
+
+
+def on_device(resources: Resources, device: str | None) -> Resources:
+    """The instructions, with a device that was asked for by name.
+
+    Args:
+        resources: The instructions.
+        device: ``cpu``, ``cuda``, or None for whatever there is.
+
+    Raises:
+        UserError: The two contradict each other, or there is no GPU on this machine.
+    """
+    if device is None:
+        return resources
+    given = resources.gpus_per_trial
+    if device == "cpu":
+        if given or resources.trials_per_gpu is not None:
+            raise UserError("--device cpu cannot stand beside GPUs for each trial; leave one of the two out")
+        return dataclasses.replace(resources, gpus_per_trial=0.0)
+    if given == 0:
+        raise UserError("--device cuda cannot stand beside --gpus-per-trial 0; leave one of the two out")
+    if resources.address is None:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError("--device cuda was asked for, but torch finds no GPU; leave it out to use the CPU")
+    whole = given is None and resources.trials_per_gpu is None
+    return dataclasses.replace(resources, gpus_per_trial=1.0) if whole else resources
+
+
+def thread_limit() -> int | None:
+    """Threads a process may have by ``OMP_NUM_THREADS``, as users say it to torch; None where it is not set."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdecimal() and int(said) else None
+
+
+def share_out(
+    resources: Resources, nodes: Sequence[Node], trials: int | None = None, limit: int | None = None
+) -> Share:
+    """Decides what one trial gets. A trial runs on one machine, so that what it gets must be found on one.
+
+    Without instructions, a trial gets one GPU where there are any, and one core where there are none; more cores where
+    there are fewer trials than would fit.
+
+    Args:
+        resources: The instructions.
+        nodes: The machines.
+        trials: How many trials there are in all; None for more than fit.
+        limit: Threads that no process has more of, unless the instructions say so; None for no limit.
+
+    Raises:
+        UserError: More is asked for than there is.
+    """
+    gpus = max(node.gpus for node in nodes)
+    if resources.trials_per_gpu is not None and not gpus:
+        raise UserError("resources.trials_per_gpu is given, but no GPU was found; leave it out to use the CPU")
+    per_trial = resources.gpus_per_trial
+    if isinstance(resources.trials_per_gpu, int):
+        per_trial = 1 / resources.trials_per_gpu
+    if per_trial is None:
+        per_trial = 1.0 if gpus else 0.0
+    if per_trial > gpus:
+        found = f"{gpus:g}" if gpus else "none"
+        raise UserError(
+            f"resources.gpus_per_trial is {per_trial:g}, but the GPUs found are {found}; lower it, or set it to 0 for "
+            "the CPU"
+        )
+    able = [node for node in nodes if not per_trial or _room(per_trial, node.gpus)]
+    cores = max(node.cpus for node in able)
+    wanted = resources.concurrent_trials
+    by_gpu = sum(_room(per_trial, node.gpus) if per_trial else node.cpus for node in able)
+    at_once = wanted or (by_gpu if trials is None else min(by_gpu, trials))
+    cpus_per_trial = resources.cpus_per_trial
+    if cpus_per_trial is None:
+        cpus_per_trial = min(cores, limit or cores, max(1, sum(node.cpus for node in able) // at_once))
+        # Cores of two machines do not add up.
+        fixed = wanted or trials is not None
+        while fixed and cpus_per_trial > 1 and _rooms(able, per_trial, cpus_per_trial) < at_once:
+            cpus_per_trial -= 1
+    if cpus_per_trial > cores:
+        raise UserError(f"resources.cpus_per_trial is {cpus_per_trial}, but there are {cores} cores; lower it")
+    most = max(1, _rooms(able, per_trial, cpus_per_trial))
+    if wanted and wanted > most:
+        raise UserError(
+            f"resources.concurrent_trials is {wanted}, but at {per_trial:g} GPUs and {cpus_per_trial} cores a trial "
+            f"there is room for {most}; lower it, or lower what a trial gets"
+        )
+    at_once = wanted or (most if trials is None else min(most, trials))
+    return Share(per_trial, cpus_per_trial, at_once, min(cores, limit or cores))
+
+
+def teacher_threads(share: Share, runs: int) -> int:
+    """CPU threads of a teacher's training, on one machine: while teachers are trained nothing else runs.
+
+    Args:
+        share: What a trial gets.
+        runs: How many teachers are trained.
+    """
+    return max(share.cpus, min(share.cores, share.cpus * share.concurrent // max(1, runs)))
+
+
+def _rooms(nodes: Sequence[Node], gpus: float, cpus: int) -> int:
+    """How many trials fit on the machines."""
+    return sum(min(_room(gpus, node.gpus) if gpus else node.cpus, node.cpus // cpus) for node in nodes)
+
+
+def _room(per_trial: float, gpus: float) -> int:
+    """How many trials fit on the GPUs; a fraction of one is never made of two."""
+    if per_trial >= 1:
+        return math.floor(gpus / per_trial)
+    # 1e-9: a third of a GPU three times over is one GPU, whatever the rounding.
+    return int(gpus) * math.floor(1 / per_trial + 1e-9)

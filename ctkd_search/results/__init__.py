@@ -1,1 +1,0 @@
-"""What comes out of a search: its record on disk, the leaderboard, the best config, the final training."""

@@ -1,0 +1,80 @@
+"""Keys of a space that do not go together, declared once for the reader and for the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ctkd_search.space.document import Document, Place
+from ctkd_search.space.parameters import TRAINING
+
+# Any value at all.
+ANY = object()
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A key that cannot stand beside another one.
+
+    Attributes:
+        place: The key that is refused.
+        other: The key that it cannot stand beside.
+        value: With which value of the other one; `ANY` for all of them.
+        message: What to tell the user.
+    """
+
+    place: Place
+    other: Place
+    value: Any
+    message: str
+
+
+def _where(section: str, key: str, other: Place, value: str) -> Conflict:
+    return Conflict((section, key), other, value, f"has no effect where {other[-1]} is {value}; leave it out")
+
+
+_BESIDE = "cannot stand beside gpus_per_trial; leave one of the two out"
+_CHOSEN = "is chosen where trials_per_gpu is auto; leave one of the two out"
+CONFLICTS = (
+    *(_where("teachers", key, ("teachers", "mode"), "live") for key in ("storage", "cache_limit", "trajectory_limit")),
+    _where("dataset", "workers", ("dataset", "loading"), "resident"),
+    Conflict(
+        ("teachers", "expert", "seed"),
+        ("teachers", "expert", "checkpoint"),
+        ANY,
+        "has no effect beside checkpoint; leave one of the two out",
+    ),
+    *(_where("budget", key, ("scheduler",), "none") for key in ("grace_period", "reduction_factor")),
+    *(
+        Conflict(("budget", key), ("scheduler", "name"), "none", "has no effect where scheduler is none; leave it out")
+        for key in ("grace_period", "reduction_factor")
+    ),
+    Conflict(("resources", "trials_per_gpu"), ("resources", "gpus_per_trial"), ANY, _BESIDE),
+    *(
+        Conflict(("resources", key), ("resources", "trials_per_gpu"), "auto", _CHOSEN)
+        for key in ("concurrent_trials", "cpus_per_trial")
+    ),
+    *(
+        Conflict(("train", item.name), ("search", item.name), ANY, "stands under search too; leave one out")
+        for item in TRAINING
+    ),
+)
+
+
+def note_conflicts(document: Document, conflicts: Sequence[Conflict] = CONFLICTS) -> None:
+    """Notes the keys of a document that do not go together, as far as they are right by themselves."""
+    faulty = [place for place, _ in document.problems]
+    for conflict in conflicts:
+        own, others = _value(document.data, conflict.place), _value(document.data, conflict.other)
+        if own is None or others is None or conflict.value not in (ANY, others):
+            continue
+        if not any(place[: len(at)] == at for place in faulty for at in (conflict.place, conflict.other)):
+            document.fault(conflict.place, conflict.message)
+
+
+def _value(data: Any, place: Place) -> Any:
+    """What stands at a place; None if nothing does."""
+    for key in place:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data

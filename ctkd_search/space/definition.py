@@ -1,0 +1,399 @@
+"""A space: the YAML file that says what is searched, typed and validated.
+
+Nothing heavy is imported here, so that a space can be checked in no time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import operator
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from ctkd_search.config import (
+    Augment,
+    Checked,
+    Count,
+    DatasetConfig,
+    Duration,
+    Range,
+    Recipe,
+    Seed,
+    TeachersConfig,
+    TrialConfig,
+    duration,
+    plain,
+)
+from ctkd_search.distill.methods.base import Needs, Parameter, make_method, methods
+from ctkd_search.distill.methods.parameter import allows
+from ctkd_search.models.registry import Geometry
+from ctkd_search.pairs import Pair, short_name, split_pair
+from ctkd_search.space.defaults import default_of
+from ctkd_search.space.distributions import Choice, Constant, Entry, Number, show
+from ctkd_search.space.parameters import (
+    CTKD,
+    METHOD,
+    PAIR,
+    TRAINING,
+    chosen_methods,
+    key_of,
+    ordered,
+    parameters,
+    possible_methods,
+    possible_values,
+)
+from ctkd_search.space.strategy import Strategy
+
+if TYPE_CHECKING:
+    import optuna
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a search may spend.
+
+    Attributes:
+        trials: Trials in all.
+        epochs: Epochs of a trial that is not stopped early.
+        grace_period: Epochs that every trial gets before ASHA may stop it.
+        reduction_factor: At each of ASHA's rungs one trial in this many goes on.
+        time_budget: When to stop, as in ``2h`` or ``1h30m``, or in seconds; left out, there is no limit.
+    """
+
+    trials: Count = 32
+    epochs: Count = 60
+    grace_period: Count = 1
+    reduction_factor: Annotated[int, Range(2)] = 3
+    time_budget: Duration | None = None
+
+    def rungs(self) -> list[int]:
+        """The epochs after which ASHA compares trials."""
+        rungs = []
+        epoch = self.grace_period
+        while epoch < self.epochs:
+            rungs.append(epoch)
+            epoch *= self.reduction_factor
+        return rungs
+
+    def seconds(self) -> float | None:
+        """The time budget in seconds."""
+        return None if self.time_budget is None else duration(self.time_budget)
+
+
+def whole_above_one(number: float) -> None:
+    """Refuses a share of a GPU beside whole ones.
+
+    Raises:
+        ValueError: The number is above 1 and not whole.
+    """
+    if number > 1 and number != int(number):
+        raise ValueError(f"must be a whole number above 1, but got {number}")
+
+
+_GPUs = Annotated[
+    float, Range(0), Checked(whole_above_one, {"anyOf": [{"maximum": 1}, {"multipleOf": 1}]})
+]  # the range first, because no other number can be judged
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a trial may use of the machine. Whatever is not given is chosen from what the machine has.
+
+    Attributes:
+        gpus_per_trial: GPUs, or a share of one; 0 for the CPU.
+        trials_per_gpu: Trials that share a GPU, or ``auto`` to choose by the memory that a trial is seen to take.
+        cpus_per_trial: CPU cores, and threads. Left out, the cores are shared out, `OMP_NUM_THREADS` at most to a trial
+        concurrent_trials: Trials at once.
+        retries: How often a trial goes on from its last epoch, before it is given up, where the machine failed it: its
+            process died, memory ran out, CUDA failed or a file could not be read. What the training itself raises comes
+            again and is not retried.
+        address: A running Ray cluster to join; left out, Ray starts on this machine.
+    """
+
+    gpus_per_trial: _GPUs | None = None
+    trials_per_gpu: Count | Literal["auto"] | None = None
+    cpus_per_trial: Count | None = None
+    concurrent_trials: Count | None = None
+    retries: Annotated[int, Range(0)] = 2
+    address: str | None = None
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where MLflow keeps the runs.
+
+    Attributes:
+        uri: An MLflow tracking URI; left out, it is a SQLite file in the directory of the searches.
+        experiment: Name of the MLflow experiment; left out, it is the space's name.
+        patience: Seconds that a server which is away is waited for at the end of a search.
+        system_metrics: Whether processor, memory, disk, network and GPUs of the machine that the search is run from are
+            logged to its run, every 10 seconds.
+    """
+
+    uri: str | None = None
+    experiment: str | None = None
+    patience: Annotated[float, Range(0)] = 60.0
+    system_metrics: bool = False
+
+
+@dataclass(frozen=True)
+class Space:
+    """A validated space.
+
+    Attributes:
+        name: Name of the space; a search takes it unless it is given another.
+        dataset: The images.
+        augment: How the stream varies them.
+        budget: How much a search may spend.
+        teachers: How the teachers come about.
+        train: The student's recipe, where it is not searched.
+        strategy: How the search goes about it.
+        entries: What is said of each parameter under ``search``.
+        resources: What a trial may use; what is left out is chosen from what the machine has.
+        tracking: Where MLflow keeps the runs.
+        seed: Seed of the stream, of the students' initial weights, and of the sampler.
+        raw: The file's content, overrides included.
+        geometry: What the images are like; None where they are not known.
+    """
+
+    name: str
+    dataset: DatasetConfig
+    augment: Augment
+    budget: Budget
+    teachers: TeachersConfig
+    train: Recipe
+    strategy: Strategy
+    entries: Mapping[str, Entry]
+    resources: Resources
+    tracking: Tracking
+    seed: Seed
+    raw: Mapping[str, Any] = field(repr=False)
+    geometry: Geometry | None = None
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """Everything that may be searched, by name; see `default` for what it is where nothing is said of it."""
+        return parameters(self.train, self.methods())
+
+    def default(self, parameter: Parameter, pair: str) -> Any:
+        """The value that a parameter has in trials of a pair where nothing is said of it."""
+        return default_of(parameter, pair, self.geometry)
+
+    def _left_out(self, parameter: Parameter, values: Mapping[str, Any]) -> Any:
+        """The value of a parameter of which nothing is said, beside those that come before it."""
+        return self.default(parameter, values.get(PAIR.name, PAIR.default))
+
+    def ordered(self) -> Iterator[tuple[str, Parameter]]:
+        """The parameters, each after those that its condition names."""
+        order = ordered(self.entries, self.parameters)
+        assert order is not None  # a space with circular conditions is refused when it is read
+        return iter(order)
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Draws the values of one trial from Optuna, define-by-run.
+
+        Returns:
+            The value of every parameter, including constants and those that take their default.
+        """
+        values: dict[str, Any] = {}
+        for name, parameter in self.ordered():
+            entry = self.entries.get(name)
+            if entry is None or not _active(entry, values):
+                values[name] = self._left_out(parameter, values)
+            elif isinstance(entry, Constant):
+                values[name] = entry.value
+            else:
+                values[name] = entry.suggest(trial, name)
+        return values
+
+    def decode(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """The value of every parameter, from the values that Optuna stores for the searched ones."""
+        values: dict[str, Any] = {}
+        for name, parameter in self.ordered():
+            entry = self.entries.get(name)
+            if isinstance(entry, Constant):
+                values[name] = entry.value
+            elif entry is not None and name in stored:
+                values[name] = entry.decode(stored[name])
+            else:
+                values[name] = self._left_out(parameter, values)
+        return values
+
+    def encode(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The reverse of `decode`: how Optuna would store these values.
+
+        Args:
+            values: Values of a trial, those that have an effect.
+
+        Returns:
+            The values of the searched parameters as Optuna stores them; None if no trial of this space is like that.
+        """
+        stored: dict[str, Any] = {}
+        built: dict[str, Any] = {}
+        for name, parameter in self.ordered():
+            entry = self.entries.get(name)
+            if entry is None or not _active(entry, built):
+                built[name] = self._left_out(parameter, built)
+            elif isinstance(entry, Constant):
+                built[name] = entry.value
+            else:
+                near = entry.nearest(self._left_out(parameter, built))
+                stored[name] = entry.encode(values[name]) if name in values else near
+                if stored[name] is None:
+                    return None
+                built[name] = entry.decode(stored[name])
+        # Searches that knew of no method but CTKD said nothing of it.
+        return stored if plain(self.effective(built)) == plain({METHOD.name: CTKD, **values}) else None
+
+    def with_pairs(self, allowed: Container[str]) -> Space:
+        """The space with those pairs only; at least one of its own must be among them."""
+        entry = self.entries.get("pair")
+        if not isinstance(entry, Choice):
+            return self
+        options = {text: pair for text, pair in entry.options.items() if pair in allowed}
+        narrowed = dataclasses.replace(entry, options=options, shown=" | ".join(options))
+        return dataclasses.replace(self, entries={**self.entries, "pair": narrowed})
+
+    def methods(self) -> tuple[str, ...]:
+        """The methods that trials may have."""
+        return chosen_methods(self.entries)
+
+    def confirmations(self) -> int:
+        """How many configs are confirmed with fresh seeds, at most."""
+        confirm = self.strategy.confirm
+        return 0 if confirm is None else confirm.best * (len(self.methods()) if confirm.per_method else 1)
+
+    def pairs(self) -> list[str]:
+        """The pairs that trials may have."""
+        return list(possible_values(self.entries.get("pair"), PAIR))
+
+    def paper_point(self, method: str | None = None, pair: str | None = None) -> dict[str, Any]:
+        """The default settings as Optuna stores them; where the space has no such value, the nearest it has.
+
+        Args:
+            method: The method whose defaults they are; None for the space's first one.
+            pair: The pair that has them; None for the default one, or the space's first.
+        """
+        known, chosen = parameters(Recipe(), self.methods()), {METHOD.name: method, PAIR.name: pair}
+        stored: dict[str, Any] = {}
+        for name, _ in self.ordered():
+            entry, before = self.entries.get(name), self.decode(stored)
+            if isinstance(entry, Number | Choice) and _active(entry, before):
+                wanted = chosen.get(name)
+                stored[name] = entry.nearest(self._left_out(known[name], before) if wanted is None else wanted)  # type: ignore[arg-type]
+        return stored
+
+    def effective(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Those values that have an effect beside the others: no temperature without the kl step loss, say."""
+        return {
+            name: values[name]
+            for name, parameter in self.parameters.items()
+            if all(allows(allowed, values[other]) for other, allowed in parameter.only_with.items())
+        }
+
+    def config(self, values: Mapping[str, Any]) -> TrialConfig:
+        """The config of a trial, every value resolved.
+
+        Args:
+            values: The value of every parameter, from `suggest` or `decode`.
+        """
+        name = values[METHOD.name]
+        own = {item.name: values[key_of(name, item.name)] for item in methods()[name].parameters}
+        recipe = {item.name: values[item.name] for item in TRAINING}
+        return self.config_with(values["pair"], {"name": name, **own}, recipe)
+
+    def config_with(self, pair: str, method: dict[str, Any], recipe: Mapping[str, Any]) -> TrialConfig:
+        """The config of a trial with everything that is the same for all trials.
+
+        Args:
+            pair: Teacher and student.
+            method: The method's name and the value of each of its parameters.
+            recipe: What of the student's recipe is searched.
+        """
+        teacher, student = split_pair(pair)
+        return TrialConfig(
+            dataset=self.dataset,
+            augment=self.augment,
+            epochs=self.budget.epochs,
+            teacher=teacher,
+            student=student,
+            method=method,
+            train=dataclasses.replace(self.train, **recipe),
+            teachers=self.teachers,
+            seed=self.seed,
+            metrics=self.strategy.metrics,
+            objective=self.strategy.judge.key,
+        )
+
+    def label(self, values: Mapping[str, Any]) -> str:
+        """A trial's short name: its student and the searched values, as in ``wrn-16-1 kl T=4.2 b=800 L2,3``."""
+        searched = [name for name, entry in self.entries.items() if not isinstance(entry, Constant)]
+        return " ".join([self.short_pair(values["pair"]), *self.words(values, searched)])
+
+    def words(self, values: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+        """Some of a trial's values in short, as in ``T=4.2``; none for its pair, and for those it does not have."""
+        known = self.parameters
+        return [known[name].symbol + _short(values[name]) for name in names if name in values and name != "pair"]
+
+    def short_pair(self, pair: str) -> str:
+        """A pair's short name: the student alone where every pair has the same teacher."""
+        pairs = [split_pair(known) for known in self.pairs()]
+        names = {name for known in pairs for name in known}
+        shorts = [short_name(name) for name in names]
+        # Two names that would look alike keep their long forms.
+        teacher, student = (
+            name if shorts.count(short_name(name)) > 1 else short_name(name) for name in split_pair(pair)
+        )
+        return student if len({known.teacher for known in pairs}) == 1 else str(Pair(teacher, student))
+
+    def pair_configs(self, method: str | None = None) -> list[TrialConfig]:
+        """For each pair, the config of some trial that has it, and that method if one is given."""
+        chosen = {METHOD.name: method} if method else {}
+        return [self.config({**self.decode({**chosen, PAIR.name: pair}), PAIR.name: pair}) for pair in self.pairs()]
+
+    def largest_configs(self) -> list[TrialConfig]:
+        """For each pair and method, the config of a trial with the largest batch that the space allows."""
+        entry = self.entries.get("batch_size")
+        listed = possible_values(entry, self.parameters["batch_size"])
+        batch = int(entry.high) if isinstance(entry, Number) else max(listed)
+        return [
+            dataclasses.replace(config, train=dataclasses.replace(config.train, batch_size=batch))
+            for method in self.methods()
+            for config in self.pair_configs(method)
+        ]
+
+    def teachers_by_name(self) -> dict[str, TrialConfig]:
+        """The teacher architectures that trials may have, each with the config of some trial that has it."""
+        return {config.teacher: config for config in self.pair_configs()}
+
+    def needs(self, pair: str) -> Needs:
+        """What any of the trials of a pair may need of its teachers."""
+        return functools.reduce(operator.or_, self.each_needs(pair), Needs())
+
+    def each_needs(self, pair: str) -> list[Needs]:
+        """Returns what the trials of a pair may need of its teachers, those that need something else apart."""
+        every = (made for name in self.methods() for made in possible_methods(name, self.entries, pair, self.geometry))
+        return list(dict.fromkeys(made.needs for made in every))
+
+
+def shown_values(config: TrialConfig) -> dict[str, Any]:
+    """What of a config's pair, method and recipe has an effect, by the keys under which tables and MLflow show it."""
+    method = make_method(config.method)
+    return {
+        "pair": str(Pair(config.teacher, config.student)),
+        "method": method.name,
+        **{key_of(method.name, item.name): method.values[item.name] for item in method.effective_parameters()},
+        **{item.name: getattr(config.train, item.name) for item in TRAINING},
+    }
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else show(value)
+
+
+def _active(entry: Entry, values: Mapping[str, Any]) -> bool:
+    if isinstance(entry, Constant):
+        return True
+    return all(allows(allowed, values[name]) for name, allowed in entry.when.items())

@@ -1,0 +1,97 @@
+"""Parameters that have no effect for a pair, its images or so few epochs, and methods that have none there."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Mapping
+
+from ctkd_search.distill.methods.base import Method, methods
+from ctkd_search.distill.methods.setting import Setting
+from ctkd_search.models.registry import Geometry, describe, maps
+from ctkd_search.pairs import split_pair
+from ctkd_search.space.distributions import Entry
+from ctkd_search.space.parameters import METHOD, PAIR, chosen_methods, key_of, possible_methods, possible_values
+
+
+@functools.lru_cache(maxsize=1024)
+def setting_of(pair: str, geometry: Geometry, epochs: int) -> Setting:
+    """Returns where a method is used for a pair.
+
+    Raises:
+        UserError: There is no such architecture, or it does not take such images.
+    """
+    teacher, student = split_pair(pair)
+    return Setting(
+        describe(teacher, geometry),
+        describe(student, geometry),
+        maps(teacher, geometry),
+        maps(student, geometry),
+        geometry.classes,
+        epochs,
+    )
+
+
+def trial_faults(entries: Mapping[str, Entry], geometry: Geometry, epochs: int) -> dict[str, str]:
+    """Returns what of a space has no effect with its pairs, its images or so few epochs, or cannot be, by its key.
+
+    Args:
+        entries: What is said of each parameter; every pair is one that can be.
+        geometry: The images.
+        epochs: Epochs of a trial.
+
+    Returns:
+        For each key, the reason and what to do.
+    """
+    pairs = possible_values(entries.get(PAIR.name), PAIR)
+    settings = {pair: setting_of(pair, geometry, epochs) for pair in pairs}
+    found: dict[str, str] = {}
+    for name in chosen_methods(entries):
+        made = {pair: list(possible_methods(name, entries, pair, geometry)) for pair in pairs}
+        found |= _idle_entries(name, entries, made, settings)
+        every = (method.epochs_fault(epochs) for several in made.values() for method in several)
+        if fault := next(filter(None, every), None):
+            said = [key for item in methods()[name].parameters if (key := key_of(name, item.name)) in entries]
+            # At the parameter that the fault begins with, if the space has it.
+            at = next((key for key in said if fault.startswith(f"{key.rpartition('.')[2]} ")), METHOD.name)
+            found[at] = f"{name}: {fault}"
+    return found
+
+
+def _idle_entries(
+    name: str, entries: Mapping[str, Entry], made: Mapping[str, list[Method]], settings: Mapping[str, Setting]
+) -> dict[str, str]:
+    idle: dict[str, dict[str, str]] = {
+        pair: functools.reduce(operator.or_, (method.idle(settings[pair]) for method in several), {})
+        for pair, several in made.items()
+    }
+    found = {}
+    for parameter in methods()[name].parameters:
+        key = key_of(name, parameter.name)
+        # A condition may keep it from the pairs for which it has none.
+        wanted = getattr(entries.get(key), "when", {}).get(PAIR.name, tuple(idle))
+        dead = {pair: idle[pair][parameter.name] for pair in wanted if parameter.name in idle[pair]}
+        if key in entries and dead:
+            pair, reason = next(iter(dead.items()))
+            alive = [other for other in wanted if other not in dead]
+            advice = f"add when: {{pair: [{', '.join(alive)}]}}, or leave it out" if alive else "leave it out"
+            found[key] = f"has no effect with {pair}: {reason}; {advice}"
+    return found
+
+
+def baseline_fault(method: Method, pair: str, geometry: Geometry, epochs: int) -> str | None:
+    """Why a baseline cannot be trained in so few epochs, or is the student alone for a pair and its images, or None.
+
+    Args:
+        method: What it does.
+        pair: Teacher and student.
+        geometry: The images.
+        epochs: Epochs of its training.
+    """
+    if fault := method.epochs_fault(epochs):
+        return f"does not go with so few epochs: {fault}"
+    idle = method.idle(setting_of(pair, geometry, epochs))
+    weights = [item.name for item in method.effective_parameters() if item.term and method.values[item.name]]
+    if weights and all(name in idle for name in weights):
+        return f"does nothing with {pair}: {idle[weights[0]]}"
+    return None

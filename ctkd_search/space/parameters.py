@@ -1,0 +1,175 @@
+"""What a space may search, and under which keys: pair, method and what it varies, the student's recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ctkd_search.config import Range, Recipe
+from ctkd_search.distill.methods.base import Method, Parameter, make_method, methods
+from ctkd_search.distill.methods.parameter import allows
+from ctkd_search.models.registry import Geometry
+from ctkd_search.space.defaults import default_of, depends_on_pair
+from ctkd_search.space.distributions import Constant, Entry, Number
+
+CTKD = "ctkd"
+PAIR = Parameter(
+    "pair",
+    "wrn-40-1/wrn-16-1",
+    "architectures of teacher and student, TEACHER/STUDENT or TEACHER -> STUDENT",
+    kind="pair",
+)
+METHOD = Parameter(
+    "method",
+    CTKD,
+    "how the student is taught; of several methods, each gets as many trials",
+    kind="choice",
+    choices=tuple(methods()),
+    note="what a method varies stands under its name, as in `kd: {temperature: 4}`; CTKD's parameters stand alone",
+)
+# So many whole numbers of a range are looked at one by one; no method's needs depend on more.
+_MOST_LISTED = 1000
+# What of the student's recipe may be searched; their defaults are the space's own `train` section.
+TRAINING = (
+    Parameter("lr", None, "initial learning rate of the student", "lr=", range=Range(0, open_low=True)),
+    Parameter("momentum", None, "SGD momentum of the student", "m=", range=Range(0, 1, open_high=True)),
+    Parameter("weight_decay", None, "L2 penalty on the student's weights", "wd=", range=Range(0)),
+    Parameter("batch_size", None, "images in a step of the student", "n=", kind="int", range=Range(1)),
+)
+
+
+def key_of(method: str, parameter: str) -> str:
+    """What a method's parameter is called beside those of others: ``kd.temperature``; CTKD's need no prefix."""
+    return parameter if method == CTKD else f"{method}.{parameter}"
+
+
+def owner_of(key: str) -> str | None:
+    """The method that a parameter belongs to; None for those of the pair and of the recipe."""
+    name, dot, _ = key.partition(".")
+    if dot:
+        return name
+    return CTKD if any(item.name == key for item in methods()[CTKD].parameters) else None
+
+
+def method_parameters(name: str, chosen: Sequence[str] = ()) -> dict[str, Parameter]:
+    """What a method varies, by the keys that it has in a space.
+
+    Args:
+        name: The method.
+        chosen: The methods that trials may have; beside others, its parameters have an effect with it alone.
+    """
+    beside = {METHOD.name: (name,)} if len(chosen) > 1 else {}
+    return {
+        key_of(name, item.name): dataclasses.replace(
+            item, only_with={**beside, **{key_of(name, other): rule for other, rule in item.only_with.items()}}
+        )
+        for item in methods()[name].parameters
+    }
+
+
+def parameters(train: Recipe, chosen: Sequence[str] = (CTKD,)) -> dict[str, Parameter]:
+    """Everything that may be searched, by its key.
+
+    Args:
+        train: What the parameters of the student's recipe default to.
+        chosen: The methods that trials may have.
+    """
+    method = dataclasses.replace(METHOD, default=CTKD if CTKD in chosen else chosen[0])
+    known = {PAIR.name: PAIR, METHOD.name: method}
+    for name in chosen:
+        known |= method_parameters(name, chosen)
+    training = [dataclasses.replace(item, default=getattr(train, item.name)) for item in TRAINING]
+    return known | {item.name: item for item in training}
+
+
+def chosen_methods(entries: Mapping[str, Entry]) -> tuple[str, ...]:
+    """The methods that trials may have."""
+    return possible_values(entries.get(METHOD.name), METHOD)
+
+
+def possible_methods(name: str, entries: Mapping[str, Entry], pair: str, geometry: Geometry | None) -> Iterator[Method]:
+    """The method with every combination of values that trials of a pair may have; see `_values_with` for ranges.
+
+    Args:
+        name: The method.
+        entries: What is said of its parameters.
+        pair: The pair.
+        geometry: The images, if they are known.
+
+    Raises:
+        UserError: There is no such architecture, or it does not take such images.
+    """
+    own = methods()[name].parameters
+    choices = [_values_with(entries.get(key_of(name, item.name)), item, name, pair, geometry) for item in own]
+    for values in itertools.product(*choices):
+        yield make_method({"name": name, **{item.name: value for item, value in zip(own, values, strict=True)}})
+
+
+def _values_with(
+    entry: Entry | None, parameter: Parameter, method: str, pair: str, geometry: Geometry | None
+) -> tuple[Any, ...]:
+    """The values that a parameter may take in trials of a method and a pair.
+
+    Of a range of numbers, its upper end: a weight or a temperature decides on nothing but itself. Of a range of whole
+    numbers, every one: which weights of an expert are kept depends on how many anchors it has, say.
+    """
+    if isinstance(entry, Constant):
+        return (entry.value,)
+    if entry is not None:
+        values = _of_range(entry) if isinstance(entry, Number) else entry.values()
+        conditions = dict(entry.when)
+        # In trials of this pair and method these hold always or never.
+        settled = ((conditions.pop(PAIR.name, (pair,)), pair), (conditions.pop(METHOD.name, (method,)), method))
+        if all(allows(wanted, value) for wanted, value in settled):
+            return tuple(dict.fromkeys((*values, default_of(parameter, pair, geometry)))) if conditions else values
+    return (default_of(parameter, pair, geometry),)
+
+
+def _of_range(entry: Number) -> tuple[float, ...]:
+    if not entry.whole or entry.high - entry.low > _MOST_LISTED:
+        return (entry.high,)
+    # From the upper end down, because that one is where faults are looked for first.
+    return tuple(reversed(range(int(entry.low), int(entry.high) + 1, int(entry.step or 1))))
+
+
+def possible_values(
+    entry: Entry | None, parameter: Parameter, defaults: tuple[Any, ...] | None = None
+) -> tuple[Any, ...]:
+    """The values that a parameter may take, as far as they can be listed; empty for a range.
+
+    Args:
+        entry: What is said of it.
+        parameter: The parameter.
+        defaults: What it may be where nothing is said of it; None for the default that it is declared with.
+    """
+    defaults = (parameter.default,) if defaults is None else defaults
+    if entry is None:
+        return defaults
+    listed = entry.values() or ()
+    if not isinstance(entry, Constant) and entry.when:
+        return tuple(dict.fromkeys((*listed, *defaults))) if listed else ()
+    return listed
+
+
+def ordered(entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> list[tuple[str, Parameter]] | None:
+    """The parameters, each after those its condition names; None if the conditions go in a circle.
+
+    What may take a default that depends on the pair comes after the pair.
+    """
+
+    def before(name: str) -> set[str]:
+        entry = entries.get(name)
+        conditions = set(getattr(entry, "when", ()))
+        defaulted = entry is None or bool(conditions)
+        return conditions | ({PAIR.name} if defaulted and depends_on_pair(known[name]) else set())
+
+    waiting = dict(known)
+    order: list[tuple[str, Parameter]] = []
+    while waiting:
+        ready = [name for name in waiting if not before(name) & waiting.keys()]
+        if not ready:
+            return None
+        order += [(name, waiting.pop(name)) for name in ready]
+    return order

@@ -1,0 +1,170 @@
+"""JSON Schema (draft 2020-12) of a whole space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, get_type_hints
+
+from ctkd_search import data
+from ctkd_search.config import Augment, DatasetConfig, Seed, as_schema_pattern
+from ctkd_search.metrics import METRICS, OBJECTIVES, ON_REQUEST
+from ctkd_search.names import NAME, TAKEN_NAMES
+from ctkd_search.plugins import REFERENCE
+from ctkd_search.space.baselines import BASELINES
+from ctkd_search.space.conflicts import ANY, CONFLICTS
+from ctkd_search.space.definition import Space
+from ctkd_search.space.document import Place
+from ctkd_search.space.reader import SECTIONS
+from ctkd_search.space.schema.forms import (
+    Schema,
+    attributes,
+    dataclass_in,
+    described,
+    mapping,
+    one_of,
+    optional,
+    section,
+)
+from ctkd_search.space.schema.parameters import pair_schema, search_schema, when_schemas
+from ctkd_search.space.strategy import (
+    ACCURACY,
+    COSTS,
+    SAMPLER_OPTIONS,
+    SCHEDULER_OPTIONS,
+    Limits,
+    Sampler,
+    Scheduler,
+    Strategy,
+)
+
+_TEXTS = {
+    "search": "What is searched: for each parameter a constant, or a mapping that says how it is drawn",
+    "augment": "How the stream varies the images; what is left out is the data set's own",
+}
+
+
+def space_schema() -> Schema:
+    """The schema of a space. What it cannot say (how two numbers relate, which files there are) the reader says."""
+    hints = {**get_type_hints(Space, include_extras=True), **get_type_hints(Strategy, include_extras=True)}
+    texts = {**attributes(Space), **attributes(Strategy), **_TEXTS}
+    properties = {}
+    for key in SECTIONS:
+        form = dataclass_in(hints.get(key))
+        schema = _OWN[key]() if key in _OWN else optional(section(form)) if form else None
+        assert schema is not None, f"the schema does not know the section {key}"
+        properties[key] = described(texts[key], schema)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A space of ctkd-search",
+        "description": "Written by ctkd-search schema from the code that reads spaces",
+        **mapping(properties, required=["name", "dataset", "search"], allOf=_conflicts()),
+        "$defs": {"pair": pair_schema(), **when_schemas()},
+    }
+
+
+def _name() -> Schema:
+    return {"type": "string", "pattern": as_schema_pattern(NAME), "not": {"enum": list(TAKEN_NAMES)}}
+
+
+def _seed() -> Schema:
+    from pydantic import TypeAdapter
+
+    return {**TypeAdapter(Seed).json_schema(), "default": 0}
+
+
+def _dataset() -> Schema:
+    schema = section(DatasetConfig)
+    known = [data.describe(name) for name in data.names()]
+    own = {"pattern": as_schema_pattern(REFERENCE)}
+    names = one_of({dataset.name: dataset.summary for dataset in known})
+    yours = described("Your own data set", {"type": "string", **own, "examples": ["package.module:factory"]})
+    schema["properties"]["name"] |= {"anyOf": [names, yours]}
+    foreign = {key: {"const": None} for key in data.OWN_OPTIONS if key != "options"}
+    rules = [{"if": {"properties": {"name": own}, "required": ["name"]}, "then": {"properties": foreign}}]
+    for dataset in known:
+        foreign = {key: {"const": None} for key in data.OWN_OPTIONS if key not in dataset.options}
+        needed = {key: {"not": {"const": None}} for key in dataset.required}
+        named = {"properties": {"name": {"const": dataset.name}}, "required": ["name"]}
+        rules.append({"if": named, "then": {"properties": {**foreign, **needed}, "required": list(needed)}})
+    return {**schema, "allOf": rules}
+
+
+def _augment() -> Schema:
+    schema = optional(section(Augment))
+    for item in schema["properties"].values():
+        del item["default"]
+    return schema
+
+
+def _named(form: type, options: Mapping[str, tuple[str, ...]]) -> Schema:
+    """A name, or a mapping with the name and those options that belong to it."""
+    schema = section(form)
+    default = schema["properties"]["name"]["default"]
+    rules = []
+    for name, own in options.items():
+        foreign = {key: {"const": None} for key in schema["properties"] if key not in {"name", *own}}
+        named: Schema = {"properties": {"name": {"const": name}}}
+        rules.append(
+            {"if": named if name == default else {**named, "required": ["name"]}, "then": {"properties": foreign}}
+        )
+    branches = [{"enum": list(options)}, {**schema, "allOf": rules}, {"type": "null"}]
+    return {"anyOf": branches, "default": default}
+
+
+def _several(meanings: Mapping[str, str], **rules: Any) -> Schema:
+    return {"type": ["array", "null"], "items": one_of(meanings), "uniqueItems": True, **rules}
+
+
+def _baselines() -> Schema:
+    return _several(BASELINES, default=[])
+
+
+def _objectives() -> Schema:
+    of_costs = attributes(Limits)
+    known = {name: f"{metric.help}, on the validation images" for name, metric in OBJECTIVES.items()}
+    known |= {cost: of_costs[key] for cost, key in COSTS.items()}
+    return _several(known, minItems=1, contains={"enum": list(OBJECTIVES)}, default=[ACCURACY])
+
+
+def _metrics() -> Schema:
+    return _several({name: METRICS[name].help for name in ON_REQUEST}, default=[])
+
+
+# Sections that are more than a mapping that fills a dataclass.
+_OWN: dict[str, Callable[[], Schema]] = {
+    "name": _name,
+    "seed": _seed,
+    "dataset": _dataset,
+    "augment": _augment,
+    "sampler": lambda: _named(Sampler, SAMPLER_OPTIONS),
+    "scheduler": lambda: _named(Scheduler, SCHEDULER_OPTIONS),
+    "baselines": _baselines,
+    "objectives": _objectives,
+    "metrics": _metrics,
+    "search": search_schema,
+}
+
+
+def _conflicts() -> list[Schema]:
+    """Keys that cannot stand beside others."""
+    rules = []
+    for conflict in CONFLICTS:
+        there: Schema = {"not": {"const": None}} if conflict.value is ANY else {"const": conflict.value}
+        there = _at(conflict.other, there, required=True)
+        rules.append({"if": there, "then": _at(conflict.place, {"const": None}, required=False)})
+    return rules
+
+
+def _at(place: Place, schema: Schema, required: bool) -> Schema:
+    """A schema for what stands at a place.
+
+    Args:
+        place: The keys that lead there.
+        schema: What must hold for it.
+        required: Whether it must be there at all.
+    """
+    for key in reversed(place):
+        schema = {"properties": {key: schema}}
+        if required:
+            schema |= {"type": "object", "required": [key]}
+    return schema

@@ -1,0 +1,192 @@
+"""JSON Schema of what a space searches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ctkd_search.config import Range, Recipe, as_schema_pattern, plain
+from ctkd_search.distill.methods.base import Parameter, methods
+from ctkd_search.models.names import OWN_CODE_PATTERN, PATTERN
+from ctkd_search.models.registry import families, forms
+from ctkd_search.pairs import ARROW
+from ctkd_search.space.distributions import FORMS, FORMS_OF_KIND, OPTIONS
+from ctkd_search.space.parameters import CTKD, METHOD, PAIR, key_of, parameters
+from ctkd_search.space.schema.forms import Schema, described, mapping, optional
+from ctkd_search.space.search_section import nested_methods
+
+# Definitions of their own, because they stand in many places.
+_PAIR = {"$ref": "#/$defs/pair"}
+_WHEN = "when"
+
+
+def search_schema() -> Schema:
+    """The schema of the section ``search``."""
+    known = parameters(Recipe())
+    properties = {name: _entry(parameter, name in _own(CTKD)) for name, parameter in known.items()}
+    properties[METHOD.name] = _method()
+    properties |= {name: _section(name) for name in nested_methods()}
+    return mapping(properties, minProperties=1, allOf=[*_effects(known), *_chosen()])
+
+
+def when_schemas() -> dict[str, Schema]:
+    """The schemas of a condition, by the name of their definition: those under a method know its parameters."""
+    beside = {name: _condition(parameter) for name, parameter in parameters(Recipe()).items()}
+    of_methods = {
+        f"^{re.escape(key_of(name, parameter.name))}$": _condition(parameter)
+        for name in nested_methods()
+        for parameter in methods()[name].parameters
+    }
+    found = {_WHEN: beside, **{_when_of(name): beside | _conditions(name) for name in nested_methods()}}
+    return {
+        name: described(OPTIONS["when"], optional(mapping(known, patternProperties=of_methods, minProperties=1)))
+        for name, known in found.items()
+    }
+
+
+def _when_of(method: str) -> str:
+    return f"{_WHEN}-{method}"
+
+
+def _own(method: str) -> dict[str, Parameter]:
+    return {item.name: item for item in methods()[method].parameters}
+
+
+def _conditions(method: str) -> dict[str, Schema]:
+    return {name: _condition(parameter) for name, parameter in _own(method).items()}
+
+
+def _method() -> Schema:
+    """The method, which stands under no condition."""
+    schema = _entry(METHOD, False)
+    alone, choice = schema["anyOf"]
+    choice["properties"]["when"] = described("No method stands under a condition", {"type": "null"})
+    return {**schema, "anyOf": [alone, choice]}
+
+
+def _section(name: str) -> Schema:
+    """What a method varies, under its name."""
+    own = _own(name)
+    entries = {key: _entry(parameter, True, _when_of(name)) for key, parameter in own.items()}
+    text = f"What the method {name} varies ({methods()[name].summary})"
+    rules = _effects(own)
+    return described(text, mapping(entries, minProperties=1, **({"allOf": rules} if rules else {})))
+
+
+def _chosen() -> list[Schema]:
+    """What methods vary has its place where they are chosen; CTKD is where nothing is said of methods."""
+    rules = []
+    for name in (CTKD, *nested_methods()):
+        keys = _own(CTKD) if name == CTKD else (name,)
+        among = {"anyOf": [{"const": name}, _having({"choice": {"contains": {"const": name}}})]}
+        there = _having({METHOD.name: among})
+        absent = {"not": there}
+        if name == CTKD:
+            absent = _having({METHOD.name: {"not": among}})
+        rules.append({"if": absent, "then": {"properties": dict.fromkeys(keys, False)}})
+    return rules
+
+
+def pair_schema() -> Schema:
+    """The schema of a pair. Which numbers make a network the reader knows."""
+    known = "|".join(as_schema_pattern(family.pattern)[1:-1] for family in families())
+    slashless = rf"{known}|{as_schema_pattern(OWN_CODE_PATTERN)[1:-1]}"
+    name = rf"{known}|{as_schema_pattern(PATTERN)[1:-1]}"
+    pattern = rf"^\s*(({slashless})\s*/\s*({slashless})|({name})\s*{ARROW}\s*({name}))\s*$"
+    rule = {"type": "string", "pattern": pattern, "examples": [PAIR.default]}
+    return described(f"TEACHER/STUDENT or TEACHER {ARROW} STUDENT, each {'; '.join(forms())}", rule)
+
+
+def constant(parameter: Parameter) -> Schema:
+    """The schema of one value of a parameter."""
+    if parameter.kind in {"float", "int"}:
+        bounds = parameter.range.as_schema() if parameter.range else {}
+        return {"type": "number" if parameter.kind == "float" else "integer", **bounds}
+    if parameter.kind == "choice":
+        return {"enum": list(parameter.choices)}
+    if parameter.kind == "pair":
+        return _PAIR
+    assert parameter.kind == "layers", parameter.kind
+    return {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "uniqueItems": True}
+
+
+def _entry(parameter: Parameter, of_method: bool, when: str = _WHEN) -> Schema:
+    """What may stand for a parameter.
+
+    Args:
+        parameter: The parameter.
+        of_method: Whether it belongs to a method, so that no condition may name the method again.
+        when: The definition of a condition.
+    """
+    # A condition cannot name the parameter itself.
+    foreign = [parameter.name, *([METHOD.name] if of_method else [])]
+    condition = {"$ref": f"#/$defs/{when}", "properties": dict.fromkeys(foreign, False)}
+    forms = [_form(parameter, form, condition) for form in FORMS_OF_KIND[parameter.kind]]
+    source = f"default: {parameter.source}" if parameter.source else ""
+    text = "; ".join(filter(None, (parameter.help, parameter.note, parameter.default_note, source)))
+    alone = described("for every trial", constant(parameter))
+    default = {} if parameter.all_layers else {"default": plain(parameter.default)}
+    return described(text, {"anyOf": [alone, *forms], **default})
+
+
+def _form(parameter: Parameter, form: str, condition: Schema) -> Schema:
+    value = constant(parameter)
+    rules: Schema = {"required": [form]}
+    if form in {"float", "int"}:
+        listed = {"type": "array", "items": value, "minItems": 2, "maxItems": 2}
+        # Of a logarithm, both ends must be above zero, and a step has no place in it.
+        rules["if"] = {"properties": {"log": {"const": True}}, "required": ["log"]}
+        rules["then"] = {"properties": {form: {"items": {"exclusiveMinimum": 0}}, "step": {"const": None}}}
+    elif form == "choice":
+        listed = {"type": "array", "items": value, "minItems": 2, "uniqueItems": True}
+    else:
+        listed = {**value, "minItems": 2}
+    options = {
+        "log": {"type": "boolean", "default": False},
+        "step": {"type": ["integer" if form == "int" else "number", "null"], "exclusiveMinimum": 0},
+    }
+    keys = {
+        key: listed if key == form else condition if key == "when" else described(OPTIONS[key], options[key])
+        for key in FORMS[form].keys
+    }
+    return described(f"{FORMS[form].example}: {FORMS[form].help}", mapping(keys, **rules))
+
+
+def _condition(parameter: Parameter) -> Schema:
+    value = constant(parameter)
+    if parameter.kind == "layers":
+        # As tables show them, because a list holds alternatives.
+        value = {"type": "string", "pattern": r"^\d+(,\d+)*$"}
+    return _or_several(value)
+
+
+def _or_several(value: Mapping[str, Any]) -> Schema:
+    return {"anyOf": [value, {"type": "array", "items": value, "minItems": 1}]}
+
+
+def _effects(known: Mapping[str, Parameter]) -> list[Schema]:
+    """What has no effect, as far as it can be said of values that are listed."""
+    rules: list[Schema] = []
+    for name, parameter in known.items():
+        for other, allowed in parameter.only_with.items():
+            alive = _among(allowed)
+            constant_dead = _having({other: {"not": {"anyOf": [alive, {"type": "object"}]}}})
+            rules.append({"if": constant_dead, "then": {"properties": {name: False}}})
+            choice_dead = _having({"choice": {"contains": {"not": alive}}})
+            only_there = _having({"when": _having({other: _or_several(alive)})})
+            searched = _having({other: choice_dead, name: {"type": "object"}})
+            rules.append({"if": searched, "then": {"properties": {name: only_there}}})
+    return rules
+
+
+def _among(allowed: tuple[Any, ...] | Range) -> Schema:
+    """The schema of a value that is one of those allowed, or in the range allowed."""
+    if isinstance(allowed, Range):
+        return {"type": "number", **allowed.as_schema()}
+    return {"enum": list(allowed)}
+
+
+def _having(properties: Mapping[str, Any]) -> Schema:
+    """The schema of a mapping that has these keys, and perhaps others."""
+    return {"type": "object", "properties": dict(properties), "required": list(properties)}

@@ -1,0 +1,1 @@
+"""The distilled student as a product: kept, exported, registered, served."""

@@ -1,0 +1,39 @@
+"""What `ctkd-search export` writes of a student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ctkd_search.students.formats import write_onnx, write_torch
+from ctkd_search.students.kept import final_student, trial_student
+
+_WRITERS = {"onnx": write_onnx, "torch": write_torch}
+
+
+def export_student(root: Path, name: str, trial: str | None, final: bool, form: str, path: Path) -> str:
+    """Writes a student to a file of its own.
+
+    Args:
+        root: The directory of all searches.
+        name: The search, or what was trained to the end.
+        trial: Number of the trial; None for the winner.
+        final: Whether the student of the newest final training is meant.
+        form: ``onnx`` or ``torch``.
+        path: Where to.
+
+    Returns:
+        What was written, a line.
+
+    Raises:
+        UserError: There is no such student, or the file cannot be written.
+        WorkFailed: What was exported does not give the student's probabilities; nothing was written.
+    """
+    write = _WRITERS[form]
+    kept = final_student(root, name) if final else trial_student(root, name, trial)
+    write(kept.served, kept.metadata, path)
+    size, channels = kept.metadata.image_size, kept.metadata.channels
+    return (
+        f"wrote {path}: the student of {kept.origin}, {kept.metadata.architecture}, {len(kept.metadata.classes)} "
+        f"classes, images of {size}x{size} with {channels} channel{'s' * (channels > 1)}; try it with: ctkd-search "
+        f"predict {path} IMAGE"
+    )

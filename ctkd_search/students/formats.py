@@ -1,0 +1,146 @@
+"""The student as a file: an exported graph of torch, or ONNX; each is compared with PyTorch before it is believed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ctkd_search.errors import WorkFailed
+from ctkd_search.files import atomic
+from ctkd_search.students.served import Metadata, ServedStudent
+from ctkd_search.text import one_line
+
+METADATA_FILE = "metadata.json"
+INPUT, OUTPUT = "images", "probabilities"
+# One image, and a number that no export could have been made for.
+_TRIED = (1, 7)
+_TOLERANCE = 1e-4
+
+
+def write_torch(served: ServedStudent, metadata: Metadata, path: Path) -> None:
+    """Writes a student as a graph of torch.export (``.pt2``), for any batch size.
+
+    It is loaded with ``torch.export.load(path).module()``, without this package. The file holds the metadata as
+    ``metadata.json``, one of its extra files.
+
+    Raises:
+        WorkFailed: The file does not give the student's probabilities; it is not kept.
+    """
+    exported = _exported(served, metadata)
+    with atomic(path) as temporary:
+        # torch looks at the suffix.
+        with open(temporary, "wb") as file, quietly():
+            torch.export.save(exported, file, extra_files={METADATA_FILE: json.dumps(metadata.as_dict())})
+        with open(temporary, "rb") as file, quietly():
+            graph = torch.export.load(file).module()
+        compare(served, metadata, lambda images: graph(torch.tensor(images)).numpy(), str(path))
+
+
+def write_onnx(served: ServedStudent, metadata: Metadata, path: Path) -> None:
+    """Writes a student as ONNX, for any batch size: ``images`` in, ``probabilities`` out.
+
+    The file's properties hold the metadata; what is no text stands there as JSON.
+
+    Raises:
+        WorkFailed: The file is not valid, or does not give the student's probabilities; it is not kept.
+    """
+    import onnx
+    import onnxruntime
+
+    exported = _exported(served, metadata)
+    with quietly():
+        program = torch.onnx.export(
+            exported,
+            (_example(metadata),),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes={INPUT: {0: "batch"}},
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    for node in model.graph.node:
+        # Which lines of which file on this machine it came from.
+        del node.metadata_props[:]
+    onnx.helper.set_model_props(model, _properties(metadata))
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise WorkFailed(
+            f"{path} would not be valid ONNX ({one_line(str(error))}); it was not written; try --format torch"
+        ) from None
+    content = model.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    compare(served, metadata, lambda images: session.run([OUTPUT], {INPUT: images})[0], str(path))
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def compare(served: ServedStudent, metadata: Metadata, run: Callable[[np.ndarray], np.ndarray], what: str) -> None:
+    """Compares what was exported with the student itself, on batches of one and of seven random images.
+
+    Args:
+        served: The student.
+        metadata: What images it takes.
+        run: What was exported: raw images to probabilities.
+        what: Its name, for the message.
+
+    Raises:
+        WorkFailed: A probability differs by more than 1e-4.
+    """
+    draw = np.random.default_rng(0)
+    for count in _TRIED:
+        shape = (count, metadata.image_size, metadata.image_size, metadata.channels)
+        images = draw.integers(0, 256, shape, dtype=np.uint8)
+        with torch.inference_mode():
+            expected = served(torch.tensor(images)).numpy()
+            found = run(images)
+        off = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
+        # Not a number is not at most the tolerance either.
+        if not off <= _TOLERANCE:
+            raise WorkFailed(
+                f"{what} would not give the student's probabilities (off by {off:.2g} in a batch of {count}); "
+                "it was not written"
+            )
+
+
+def _exported(served: ServedStudent, metadata: Metadata) -> torch.export.ExportedProgram:
+    batch = torch.export.Dim("batch", min=1)
+    with quietly():
+        exported = torch.export.export(served, (_example(metadata),), dynamic_shapes={INPUT: {0: batch}})
+    for node in exported.graph.nodes:
+        # Which lines of which file on this machine it came from.
+        node.meta.pop("stack_trace", None)
+    return exported
+
+
+def _example(metadata: Metadata) -> torch.Tensor:
+    """Two images: of one, the exporter would conclude that there is never more."""
+    return torch.zeros(2, metadata.image_size, metadata.image_size, metadata.channels, dtype=torch.uint8)
+
+
+def _properties(metadata: Metadata) -> dict[str, str]:
+    values: dict[str, Any] = metadata.as_dict()
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keeps the exporters' remarks to themselves; what goes wrong is raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,104 @@
+"""The student in MLflow: logged, described and registered."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctkd_search.students.card import description
+from ctkd_search.students.formats import write_torch
+from ctkd_search.students.served import Metadata, ServedStudent
+
+if TYPE_CHECKING:
+    from ctkd_search.tracking.store import Mlflow
+
+CARD_FILE = "card.md"
+# Run by MLflow wherever the model is loaded; never imported here.
+_CODE = Path(__file__).with_name("serving_code.py")
+# What its script imports beside mlflow itself, which MLflow adds.
+_NEEDS = ("torch", "numpy", "pandas")
+
+
+def log_student(
+    served: ServedStudent,
+    example: Any,
+    store: Mlflow,
+    run_id: str,
+    name: str,
+    *,
+    classes: Sequence[str],
+    architecture: str,
+    resize: int | None = None,
+    card: str = "",
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """Logs a student to MLflow and registers it.
+
+    The model is a script and an exported graph, which load wherever torch, pandas and mlflow are, without this package
+    and without pickled code. It takes raw images, any number of them, and gives a DataFrame with a column of
+    probabilities for each class.
+
+    Args:
+        served: The student.
+        example: A few raw images, uint8 of shape (batch, height, width, channels).
+        store: MLflow.
+        run_id: The run that it belongs to.
+        name: The name to register it under.
+        classes: Names of the classes.
+        architecture: What network it is.
+        resize: See `Metadata`.
+        card: What there is to say about it, in Markdown; kept with the run and with the model.
+        tags: Tags of the registered version.
+
+    Returns:
+        The registered version, as a ``models:`` URI.
+    """
+    import mlflow.pyfunc
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    metadata = Metadata(tuple(classes), example.shape[1], example.shape[3], architecture, resize=resize)
+    # The input without a name, so that MLflow hands an array to the model and not a mapping of arrays.
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))]),
+        outputs=Schema([ColSpec("float", label) for label in classes]),
+    )
+    mlflow.set_tracking_uri(store.uri)
+    # A model is kept where the active experiment keeps its artifacts, whatever the run's own experiment is.
+    mlflow.set_experiment(experiment_id=store.experiment_id)
+    with tempfile.TemporaryDirectory() as directory:
+        artifacts = {"student": Path(directory) / "student.pt2"}
+        write_torch(served, metadata, artifacts["student"])
+        if card:
+            artifacts["card"] = Path(directory) / CARD_FILE
+            artifacts["card"].write_text(card, encoding="utf-8")
+        # MLflow announces each registration on standard error, in the middle of our own lines.
+        with contextlib.redirect_stderr(io.StringIO()):
+            # What mlflow.pyfunc.log_model calls, which would take no run but the active one.
+            logged = Model.log(
+                None,
+                mlflow.pyfunc,
+                name="student",
+                python_model=str(_CODE),
+                artifacts={key: str(path) for key, path in artifacts.items()},
+                signature=signature,
+                input_example=example,
+                metadata=metadata.as_dict(),
+                pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in _NEEDS],
+                registered_model_name=name,
+                run_id=run_id,
+            )
+    registered = logged.registered_model_version
+    if card:
+        store.client.log_text(run_id, card, CARD_FILE)
+        store.client.update_model_version(name, registered, description(card))
+    for key, value in (tags or {}).items():
+        store.client.set_model_version_tag(name, registered, key, value)
+    return f"models:/{name}/{registered}"

@@ -1,0 +1,156 @@
+"""A student as a user names it, ready to classify: a file of one of the formats, or a model in MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ctkd_search.errors import UserError
+from ctkd_search.paths import expanded
+from ctkd_search.students.formats import INPUT, METADATA_FILE, OUTPUT, quietly
+from ctkd_search.students.kept import STUDENT_FILE, read_student
+from ctkd_search.students.served import Metadata
+from ctkd_search.tracking.store import first_line, quiet_mlflow, without_secrets
+
+_SCHEMES = ("models:/", "runs:/")
+_KINDS = "a file that export wrote (.onnx, .pt2), a final training's student.pt, or models:/NAME@champion in MLflow"
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A student that classifies.
+
+    Attributes:
+        metadata: What it is.
+        run: From raw images, uint8 of shape (batch, height, width, channels), to probabilities, float32 of shape
+            (batch, classes).
+    """
+
+    metadata: Metadata
+    run: Callable[[np.ndarray], np.ndarray]
+
+
+def open_model(model: str, store: str) -> Predictor:
+    """Opens a student.
+
+    A graph of torch and a model in MLflow are programs: they are to be trusted like one.
+
+    Args:
+        model: A file, the directory of a final training or of an MLflow model, or an MLflow URI.
+        store: MLflow's tracking URI.
+
+    Raises:
+        UserError: It is none, or it cannot be read.
+    """
+    if model.startswith(_SCHEMES):
+        return _from_mlflow(model, store)
+    model = expanded(model)
+    path = Path(model)
+    if (path / "MLmodel").is_file():
+        return _from_mlflow(model, store)
+    if (path / STUDENT_FILE).is_file():
+        path = path / STUDENT_FILE
+    if not path.is_file():
+        missing = f"{path} is a directory without a student" if path.is_dir() else f"there is no file {path}"
+        raise UserError(f"{missing}; MODEL is {_KINDS}")
+    if path.suffix in (".yaml", ".yml"):
+        raise UserError(
+            f"{path} is a config and holds no student; train one with: ctkd-search train {path}; or export a search's "
+            "with: ctkd-search export NAME --format onnx"
+        )
+    readers = {".onnx": _from_onnx, ".pt2": _from_graph, ".pt": _from_final, ".pth": _from_final}
+    if path.suffix not in readers:
+        raise UserError(f"{path} is no student by its name; MODEL is {_KINDS}")
+    return readers[path.suffix](path)
+
+
+def _from_final(path: Path) -> Predictor:
+    kept = read_student(path)
+
+    def run(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return kept.served(torch.tensor(images)).numpy()
+
+    return Predictor(kept.metadata, run)
+
+
+def _from_graph(path: Path) -> Predictor:
+    noted = {METADATA_FILE: ""}
+    try:
+        with quietly():
+            graph = torch.export.load(path, extra_files=noted).module()
+    except Exception as error:  # whatever torch makes of another file
+        raise UserError(f"{path} is no graph of torch.export that this torch reads ({first_line(error)})") from None
+    metadata = _metadata(_parsed(noted[METADATA_FILE]), str(path))
+
+    def run(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return graph(torch.tensor(images)).numpy()
+
+    return Predictor(metadata, run)
+
+
+def _from_onnx(path: Path) -> Predictor:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # it writes to the terminal what it then raises
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # whatever the runtime makes of another file
+        raise UserError(f"{path} is no ONNX model that this runtime reads ({first_line(error)})") from None
+    properties = session.get_modelmeta().custom_metadata_map
+    metadata = _metadata({key: _parsed(value) or value for key, value in properties.items()}, str(path))
+    return Predictor(metadata, lambda images: session.run([OUTPUT], {INPUT: images})[0])
+
+
+def _from_mlflow(uri: str, store: str) -> Predictor:
+    quiet_mlflow()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    if uri.startswith(_SCHEMES) and store.startswith("sqlite:///") and not Path(store[len("sqlite:///") :]).is_file():
+        raise UserError(f"there is no MLflow store {store.removeprefix('sqlite:///')}; name yours with --tracking-uri")
+    import mlflow.pyfunc
+
+    mlflow.set_tracking_uri(store)
+    try:
+        model = mlflow.pyfunc.load_model(uri)
+    except Exception as error:  # whatever MLflow, its server or its store raises
+        reason = without_secrets(first_line(error))
+        raise UserError(f"cannot load {uri} from MLflow at {without_secrets(store)} ({reason})") from None
+    return Predictor(_metadata(model.metadata.metadata, uri), lambda images: model.predict(images).to_numpy())
+
+
+def _metadata(values: Mapping[str, Any] | None, source: str) -> Metadata:
+    """What a student carries with it.
+
+    Raises:
+        UserError: It carries nothing.
+    """
+    values = values or {}
+    try:
+        return Metadata(
+            tuple(map(str, values["classes"])),
+            int(values["image_size"]),
+            int(values["channels"]),
+            str(values["architecture"]),
+            dict(values["versions"]),
+            # Students of earlier versions do not say it, and saw whole squares.
+            values["resize"] if isinstance(values.get("resize"), int) else None,
+        )
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{source} was not made by ctkd-search: it does not name its classes and its images") from None
+
+
+def _parsed(text: str | bytes) -> Any:
+    """What a JSON text says; None if it is none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

@@ -1,0 +1,213 @@
+"""The student of a search or of a final training, logged, described and registered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ctkd_search.analysis.standing import confirmed
+from ctkd_search.data import Splits
+from ctkd_search.distill.weights import load_weights
+from ctkd_search.final.plan import FinalPlan
+from ctkd_search.final.results import Line, final_evidence
+from ctkd_search.metrics import ECE
+from ctkd_search.models.cost import costs
+from ctkd_search.names import registered_name
+from ctkd_search.pairs import split_pair
+from ctkd_search.records.config_file import config_text
+from ctkd_search.records.states import state_path
+from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord
+from ctkd_search.space.definition import Space
+from ctkd_search.space.document import dump
+from ctkd_search.students.card import UNCALIBRATED, Card, card_text, search_evidence, search_limits
+from ctkd_search.students.model import log_student
+from ctkd_search.students.served import Metadata, ServedStudent, load_student
+from ctkd_search.tracking.champion import CONFIRMED, FINGERPRINT, OBJECTIVE, REACHED, VALIDATION, crown
+from ctkd_search.tracking.tracker import Tracker
+from ctkd_search.versions import processor
+
+_EXAMPLES = 4
+_OPTION = "--champion"
+
+
+class Registered(NamedTuple):
+    """A student in MLflow's registry.
+
+    Attributes:
+        uri: The registered version, as a ``models:`` URI.
+        champion: What became of the champion, in a sentence.
+    """
+
+    uri: str
+    champion: str
+
+
+def _version(uri: str) -> str:
+    return uri.rpartition("/")[2]
+
+
+def kept_student(folder: SearchFolder, trial: TrialRecord, splits: Splits) -> ServedStudent:
+    """The student that a trial has kept."""
+    weights = load_weights(state_path(folder.states, trial.number))
+    student = load_student(split_pair(trial.values["pair"]).student, splits.geometry, weights)
+    return ServedStudent(student, splits.mean, splits.std)
+
+
+def register(
+    space: Space,
+    folder: SearchFolder,
+    search: SearchRecord,
+    trials: Sequence[TrialRecord],
+    winner: TrialRecord,
+    splits: Splits,
+    tracker: Tracker,
+    champion: bool,
+) -> Registered:
+    """Logs the student of a trial as a model of its run, and registers it with its card.
+
+    It becomes the champion if it is better than the one there is, or if `champion` says so.
+    """
+    again = next((config for config in confirmed(trials) if config.trial is winner), None)
+    evidence = {
+        FINGERPRINT: splits.fingerprint,
+        VALIDATION: str(len(splits.validation)),
+        OBJECTIVE: winner.objective,
+        REACHED: repr(winner.value),
+        **({CONFIRMED: repr(again.estimate.mean)} if again else {}),
+    }
+    name = registered_name(search.name)
+    uri = _register(
+        Registration(
+            name=name,
+            origin=f"It is the student of trial {winner.number} of the search {search.name!r}, begun {search.started}.",
+            images={"training": len(splits.train), "validation": len(splits.validation)},
+            evidence=search_evidence(trials, winner, len(splits.validation)),
+            limits=search_limits(search, trials, winner),
+            config=config_text(space, search, winner, splits),
+            tags={
+                "ctkd.search": search.name,
+                "ctkd.trial": str(winner.number),
+                "ctkd.validation_accuracy": f"{winner.accuracy:.6f}",
+                f"ctkd.{winner.objective}": f"{winner.value:.6f}",
+                **evidence,
+            },
+        ),
+        folder,
+        winner,
+        splits,
+        tracker,
+        space.dataset.name,
+    )
+    return Registered(uri, crown(tracker.mlflow, name, _version(uri), evidence, force=champion, option=_OPTION))
+
+
+def register_final(
+    plan: FinalPlan,
+    folder: SearchFolder,
+    record: SearchRecord,
+    found: Sequence[Line],
+    chosen: TrialRecord,
+    splits: Splits,
+    tracker: Tracker,
+    champion: bool,
+) -> Registered:
+    """Logs the student of a final training as a model of its run, and registers it with its card.
+
+    It becomes the champion if there is none, or if `champion` says so: what students reach on the test images must not
+    choose among them.
+    """
+    assert chosen.test is not None  # it was trained to the end, and tested
+    name = registered_name(plan.name, final=True)
+    uri = _register(
+        Registration(
+            name=name,
+            origin=f"It is the first seed's student of a final training begun {record.started}, on training and "
+            "validation images.",
+            images={"training and validation": len(splits.train), "test": chosen.test["images"]},
+            evidence=final_evidence(plan, found, chosen),
+            limits=[
+                "All is from one data set and its one test split.",
+                *([] if ECE.name in chosen.test else [UNCALIBRATED]),
+            ],
+            config=dump(plan.content()),
+            tags={
+                "ctkd.final": record.name,
+                "ctkd.test_accuracy": f"{chosen.test['accuracy']:.6f}",
+                f"ctkd.test_{chosen.metric.name}": f"{chosen.test[chosen.metric.name]:.6f}",
+            },
+        ),
+        folder,
+        chosen,
+        splits,
+        tracker,
+        plan.config.dataset.name,
+    )
+    return Registered(uri, crown(tracker.mlflow, name, _version(uri), None, force=champion, option=_OPTION))
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What is said of a student that is registered.
+
+    Attributes:
+        name: The name to register it under.
+        origin: Where it comes from, a sentence.
+        images: How many images of which kind.
+        evidence: What was shown of it.
+        limits: What was not.
+        config: The config that made it, as YAML.
+        tags: Tags of the registered version.
+    """
+
+    name: str
+    origin: str
+    images: Mapping[str, int]
+    evidence: Sequence[str]
+    limits: Sequence[str]
+    config: str
+    tags: Mapping[str, str]
+
+
+def _register(
+    said: Registration, folder: SearchFolder, trial: TrialRecord, splits: Splits, tracker: Tracker, dataset: str
+) -> str:
+    run_id = tracker.run_id(trial.number)
+    assert run_id is not None  # everything has been delivered
+    architecture = split_pair(trial.values["pair"]).student
+    card = Card(
+        name=said.name,
+        origin=said.origin,
+        metadata=Metadata(
+            *(tuple(splits.classes), splits.geometry.image_size, splits.geometry.channels, architecture),
+            resize=splits.resize,
+        ),
+        dataset=dataset,
+        images=said.images,
+        fingerprint=splits.fingerprint,
+        evidence=said.evidence,
+        limits=said.limits,
+        costs=costs(architecture, splits.geometry, torch.device("cpu")),
+        machine=f"{processor()}, threads: {torch.get_num_threads()}",
+        config=said.config,
+    )
+    return log_student(
+        kept_student(folder, trial, splits),
+        splits.train[np.arange(min(_EXAMPLES, len(splits.train)))].held().pixels,
+        tracker.mlflow,
+        run_id,
+        said.name,
+        classes=splits.classes,
+        resize=splits.resize,
+        architecture=architecture,
+        card=card_text(card),
+        tags={
+            "ctkd.pair": trial.values["pair"],
+            "ctkd.dataset": dataset,
+            "ctkd.fingerprint": splits.fingerprint,
+            **said.tags,
+        },
+    )

@@ -1,0 +1,1 @@
+"""MLflow: the store, the runs of a search, the champion, the UI."""

@@ -1,0 +1,177 @@
+"""An MLflow store: where runs are logged, by a search and by a final training."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ctkd_search.errors import UserError
+from ctkd_search.leases.lease import wait_for
+from ctkd_search.paths import expanded_uri
+from ctkd_search.space.distributions import show
+from ctkd_search.text import one_line
+from ctkd_search.tracking.advice import advice
+
+# MLflow takes no more in one request.
+_METRICS_AT_ONCE = 1000
+_PARAMS_AT_ONCE = 100
+# Characters of a name, of a parameter's value and of a tag's that MLflow takes; the rest is cut off.
+_KEY, _PARAM, _TAG = 250, 6000, 8000
+# Likewise of a run's name.
+RUN_NAME = 250
+# Not measurements of the training: when an epoch was measured.
+_NO_METRICS = ("at",)
+# Where MLflow's users keep what nobody else is to read.
+_SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")
+
+
+def store_uri(given: str | None, trials_dir: Path) -> str:
+    """Where runs are logged: what was asked for, or MLFLOW_TRACKING_URI, or a SQLite file in the directory of searches.
+
+    Raises:
+        UserError: What was asked for has a password in it.
+    """
+    if given is not None and (fault := uri_fault(given)):
+        raise UserError(f"the tracking URI {fault}")
+    wanted = given or os.environ.get("MLFLOW_TRACKING_URI")
+    return expanded_uri(wanted) if wanted else f"sqlite:///{trials_dir.resolve() / 'mlflow.db'}"
+
+
+def _directory_of(uri: str, otherwise: Path) -> Path:
+    """The directory of a SQLite store, which all who use the store share; `otherwise` where there is none yet."""
+    directory = Path(uri.partition("?")[0].removeprefix("sqlite:///")).parent
+    return directory if uri.startswith("sqlite:///") and directory.is_dir() else otherwise
+
+
+def uri_fault(uri: str) -> str | None:
+    """Why a tracking URI may not stand in a space or a command: both are kept and logged."""
+    parts = urlsplit(uri)
+    web = parts.scheme in ("http", "https")
+    if parts.password is None and not (web and parts.username):
+        return None
+    server = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    instead = server if web else "the whole URI as MLFLOW_TRACKING_URI"
+    return f"has a password in it, which would be kept and logged; set {instead} in the environment instead"
+
+
+def without_secrets(text: str) -> str:
+    """A text in which no password or token of MLflow's can be read."""
+    text = re.sub(r"://[^/@\s]+@", "://...@", text)
+    for name in _SECRETS:
+        if secret := os.environ.get(name):
+            text = text.replace(secret, "...")
+    return text
+
+
+def quiet_mlflow() -> None:
+    """Keeps MLflow from writing between our lines, from reporting on its use, and from waiting for minutes."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    # What goes wrong is raised too, and said by us in a line.
+    for name in ("mlflow", "alembic", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+
+
+class Mlflow:
+    """An experiment in an MLflow store.
+
+    Args:
+        uri: The tracking URI.
+        experiment: Name of the experiment; made if it does not exist.
+        artifacts: Where a local store keeps the experiment's artifacts.
+
+    Attributes:
+        place: The URI as it may be shown.
+
+    Raises:
+        UserError: There is no MLflow at the URI.
+    """
+
+    def __init__(self, uri: str, experiment: str, artifacts: Path) -> None:
+        quiet_mlflow()
+        from mlflow import MlflowClient
+
+        self.uri = uri
+        self.place = without_secrets(uri)
+        local = uri.startswith("sqlite:")
+        # Two processes that make the tables of one new file at once break each other.
+        place = _directory_of(uri, artifacts.parent)
+        opening = wait_for(place, "mlflow", "opening MLflow's store") if local else nullcontext()
+        try:
+            with opening:
+                self.client = MlflowClient(uri)
+                found = self.client.get_experiment_by_name(experiment)
+                if found is None:
+                    location = str(artifacts.resolve() / experiment) if local else None
+                    self.experiment_id = self.client.create_experiment(experiment, artifact_location=location)
+                else:
+                    self.experiment_id = found.experiment_id
+        except Exception as error:  # whatever MLflow, its server or its store raises
+            raise UserError(f"cannot use MLflow at {self.place} ({first_line(error)}): {advice(error)}") from None
+        if found is not None and found.lifecycle_stage != "active":
+            raise UserError(f"the MLflow experiment {experiment!r} was deleted; restore it, or set tracking.experiment")
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+        step: int = 0,
+    ) -> None:
+        """Logs something of a run."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(
+            run_id,
+            metrics=[Metric(name, float(value), now, step) for name, value in (metrics or {}).items()],
+            tags=[RunTag(name, value) for name, value in fitting(tags or {}).items()],
+        )
+        logged = [Param(name[:_KEY], _exact(value)[:_PARAM]) for name, value in (params or {}).items()]
+        for start in range(0, len(logged), _PARAMS_AT_ONCE):
+            self.client.log_batch(run_id, params=logged[start : start + _PARAMS_AT_ONCE])
+
+    def log_epochs(self, run_id: str, epochs: Sequence[Mapping[str, Any]]) -> None:
+        """Logs epochs of a trial. Logged once more they are the same points, and MLflow keeps them once."""
+        points = [
+            (name, value, epoch["at"], epoch["epoch"])
+            for epoch in epochs
+            for name, value in epoch.items()
+            if name not in _NO_METRICS
+        ]
+        self.log_points(run_id, points)
+
+    def log_points(self, run_id: str, points: Sequence[tuple[str, float, int, int]]) -> None:
+        """Logs points of metrics: name, value, milliseconds since 1970, and step."""
+        from mlflow.entities import Metric
+
+        metrics = [Metric(name, float(value), at, step) for name, value, at, step in points]
+        for start in range(0, len(metrics), _METRICS_AT_ONCE):
+            self.client.log_batch(run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
+
+
+def fitting(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags as MLflow takes them, cut where they are too long."""
+    return {name[:_KEY]: value[:_TAG] for name, value in tags.items()}
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, without secrets."""
+    return one_line(without_secrets(str(error))) or type(error).__name__
+
+
+def _exact(value: Any) -> str:
+    """A parameter's value with all its digits; layers as 1,2,3."""
+    return show(value) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,392 @@
+"""MLflow: one parent run a search, one child run a trial, whatever happens to the server in between."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ctkd_search.analysis.standing import best_so_far
+from ctkd_search.display.leaderboard_file import kind_of
+from ctkd_search.errors import UserError
+from ctkd_search.pairs import split_pair
+from ctkd_search.records.store import FAILED, INTERRUPTED, RUNNING, WAITING, SearchRecord, TrialRecord
+from ctkd_search.space.document import dump
+from ctkd_search.tracking.store import RUN_NAME, Mlflow, first_line, fitting
+
+# A run's status in MLflow; every trial that ended as planned is FINISHED, whatever came of it.
+_STATUS = {FAILED: "FAILED", INTERRUPTED: "KILLED", RUNNING: "RUNNING", WAITING: "RUNNING"}
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
+
+
+@dataclass
+class _Told:
+    """What MLflow knows of a trial: its run, how many epochs, how it ended, its parameters, and its test."""
+
+    run_id: str
+    epochs: int = 0
+    status: str = ""
+    reason: str = ""
+    described: bool = False
+    tested: bool = False
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What a parent run is.
+
+    Attributes:
+        title: Its name.
+        tags: What tells it from others.
+        file: The artifact that says what it ran.
+    """
+
+    title: str
+    tags: Mapping[str, str]
+    file: str
+
+
+class Tracker:
+    """Keeps MLflow's picture of a search equal to its records.
+
+    A thread of its own compares what MLflow has with the records and delivers what is missing, so that the search
+    never waits for a server. While there is none, the records wait on disk as they always do; once it answers again,
+    everything is delivered, and nothing twice.
+
+    Args:
+        mlflow: The experiment.
+        label: Makes the short name of a trial.
+        method: Names the method of a trial.
+        say: Writes a line.
+    """
+
+    def __init__(
+        self,
+        mlflow: Mlflow,
+        label: Callable[[TrialRecord], str],
+        method: Callable[[TrialRecord], str],
+        say: Callable[[str], None],
+    ) -> None:
+        self.mlflow = mlflow
+        self.parent_id = ""
+        self._label = label
+        self._method = method
+        self._say = say
+        self._told: dict[int, _Told] = {}
+        self._due: dict[int, TrialRecord] = {}
+        # Trials that have ended, and how many of the standings after each are logged.
+        self._ended: dict[int, TrialRecord] = {}
+        self._standings = 0
+        self._changed = threading.Condition()
+        self._delivering = False
+        self._closed = False
+        self._away_since: float | None = None
+        self._refused: set[int] = set()
+        self._machine: Any = None
+        self._thread = threading.Thread(target=self._deliver_all, name="mlflow", daemon=True)
+
+    def begin(
+        self,
+        search: SearchRecord,
+        params: Mapping[str, Any],
+        records: Sequence[TrialRecord],
+        parent: Parent | None = None,
+    ) -> str:
+        """Starts or takes up the parent run and the trials' runs, and begins to deliver.
+
+        Runs of this search that belong to no trial, left by a process that was killed, are closed and tagged.
+
+        Args:
+            search: The record of the whole.
+            params: Parameters of the parent run.
+            records: Every trial.
+            parent: What the parent run is; None for a search's.
+
+        Returns:
+            The parent run's id.
+
+        Raises:
+            UserError: MLflow does not answer, or the parent run was deleted.
+        """
+        try:
+            self.parent_id = search.run_id or self._start_parent(search, params, parent)
+            self.mlflow.client.update_run(self.parent_id, status="RUNNING")
+            self._adopt({record.number for record in records})
+        except Exception as error:  # whatever MLflow, its server or its store raises
+            raise UserError(
+                f"cannot {'go on with run ' + search.run_id if search.run_id else 'begin a run'} in MLflow at "
+                f"{self.mlflow.place} ({first_line(error)}); check the server, or begin anew under another --name"
+            ) from None
+        self._ended = {record.number: record for record in records if record.ended}
+        for record in records:
+            told = self._told.get(record.number)
+            begun = record.status != WAITING or bool(record.epochs)
+            if told is None and begun:
+                self._note(record)
+            elif told and (told.described, told.epochs, told.status, told.tested) != (
+                True,
+                len(record.epochs),
+                _STATUS.get(record.status, "FINISHED"),
+                record.test is not None,
+            ):
+                told.epochs = max(0, told.epochs - 1)  # the last one may have been logged in part
+                self._note(record)
+        self._thread.start()
+        return self.parent_id
+
+    def abandon(self, run_id: str | None) -> None:
+        """Closes the run of a search that came to nothing, if it was left open."""
+        from mlflow.exceptions import MlflowException
+
+        if run_id is None:
+            return
+        try:
+            if self.mlflow.client.get_run(run_id).info.status == "RUNNING":
+                self.mlflow.log(run_id, tags={"ctkd.reason": "it ended before its first trial, and was begun anew"})
+                self.mlflow.client.set_terminated(run_id, "KILLED")
+        except MlflowException:
+            return  # deleted, or in another store
+
+    def _find_parent(self, search: SearchRecord) -> str | None:
+        found = self.mlflow.client.search_runs(
+            [self.mlflow.experiment_id], f"tags.`ctkd.search_id` = '{search.id}'", max_results=1
+        )
+        return found[0].info.run_id if found else None
+
+    def _start_parent(self, search: SearchRecord, params: Mapping[str, Any], parent: Parent | None) -> str:
+        parent = parent or Parent(search.name, {"ctkd.kind": "search", "ctkd.search": search.name}, "space.yaml")
+        tags = {**parent.tags, "ctkd.search_id": search.id}
+        # One that was begun just before a crash may not have been described yet; to do so again changes nothing.
+        run_id = self._find_parent(search) or self._create_run(parent.title, tags)
+        self.mlflow.log(run_id, params=params)
+        self.mlflow.client.log_text(run_id, dump(search.space), parent.file)
+        return run_id
+
+    def _create_run(self, name: str, tags: Mapping[str, str]) -> str:
+        run = self.mlflow.client.create_run(self.mlflow.experiment_id, run_name=name[:RUN_NAME], tags=fitting(tags))
+        return str(run.info.run_id)
+
+    def _adopt(self, known: set[int]) -> None:
+        token = None
+        while True:
+            page = self.mlflow.client.search_runs(
+                [self.mlflow.experiment_id],
+                f"tags.`mlflow.parentRunId` = '{self.parent_id}'",
+                max_results=1000,
+                page_token=token,
+            )
+            for run in page:
+                number = int(run.data.tags.get("ctkd.trial", 0))
+                if number not in known or number in self._told:
+                    self.mlflow.log(
+                        run.info.run_id, tags={"ctkd.orphan": "true", "ctkd.reason": "its trial is not known"}
+                    )
+                    self.mlflow.client.set_terminated(run.info.run_id, "KILLED")
+                    continue
+                epochs = int(run.data.metrics.get("epoch", 0))
+                described, tested = bool(run.data.params), "test_accuracy" in run.data.metrics
+                self._told[number] = _Told(run.info.run_id, epochs, run.info.status, described=described, tested=tested)
+            token = page.token
+            if not token:
+                return
+
+    def trial_started(self, trial: TrialRecord) -> None:
+        """A trial begins, or goes on."""
+        self._note(trial)
+
+    def trial_reported(self, trial: TrialRecord, metrics: dict[str, Any]) -> None:
+        """A trial has done an epoch."""
+        self._note(trial)
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        """A trial has ended."""
+        self._note(trial)
+
+    def trial_tested(self, trial: TrialRecord) -> None:
+        """The student of a trial has been tested."""
+        self._note(trial)
+
+    def tick(self, trials: Sequence[TrialRecord]) -> None:
+        """Nothing to do between events."""
+
+    def run_id(self, number: int) -> str | None:
+        """The run of a trial, if it has one yet."""
+        told = self._told.get(number)
+        return told.run_id if told else None
+
+    def _note(self, trial: TrialRecord) -> None:
+        with self._changed:
+            self._due[trial.number] = trial
+            self._changed.notify_all()
+
+    def _deliver_all(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            with self._changed:
+                self._delivering = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._due or self._closed)
+                if self._closed and not self._due:
+                    return
+                number, trial = next(iter(self._due.items()))
+                del self._due[number]
+                self._delivering = True
+            try:
+                self._deliver(trial)
+            except Exception as error:
+                if _is_refusal(error):
+                    self._give_up(trial, error)
+                    continue
+                self._went_away(error)
+                with self._changed:
+                    self._due.setdefault(number, trial)
+                    self._delivering = False
+                    if self._closed:
+                        return
+                    self._changed.wait_for(lambda: self._closed, timeout=pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                pause = _FIRST_PAUSE
+                self._came_back()
+
+    def _deliver(self, trial: TrialRecord) -> None:
+        """Brings a trial's run up to date."""
+        if trial.number in self._refused:
+            return
+        # The record may change while this goes on; it is then due once more.
+        epochs, status, reason, test = list(trial.epochs), trial.status, trial.reason, trial.test
+        told = self._told.get(trial.number)
+        if told is None:
+            run_id = self._create_run(self._label(trial), self._tags(trial))
+            told = self._told[trial.number] = _Told(run_id, status="RUNNING")
+        if not told.described:
+            teacher, student = split_pair(trial.values["pair"])
+            self.mlflow.log(told.run_id, params={**trial.values, "teacher": teacher, "student": student})
+            told.described = True
+        if len(epochs) > told.epochs:
+            self.mlflow.log_epochs(told.run_id, epochs[told.epochs :])
+            told.epochs = len(epochs)
+        if test is not None and not told.tested:
+            last = epochs[-1]
+            measured = {f"test_{name}": value for name, value in test.items() if name != "images"}
+            self.mlflow.log_epochs(told.run_id, [{"epoch": last["epoch"], "at": last["at"], **measured}])
+            told.tested = True
+        state = _STATUS.get(status, "FINISHED")
+        if (state, reason) != (told.status, told.reason):
+            self.mlflow.log(told.run_id, tags={"ctkd.status": status, "ctkd.reason": reason})
+            if state == "RUNNING":
+                self.mlflow.client.update_run(told.run_id, status=state)
+            else:
+                self.mlflow.client.set_terminated(told.run_id, state)
+            told.status, told.reason = state, reason
+        if trial.ended:
+            self._ended[trial.number] = trial
+            self._deliver_standings()
+
+    def _deliver_standings(self) -> None:
+        """Brings the parent's metrics up to date: how far the search is, and the best so far."""
+        ended = list(self._ended.values())
+        standings = best_so_far(ended)
+        self.mlflow.log_points(
+            self.parent_id,
+            [
+                (name, value, standing.at, standing.trials)
+                for standing in standings[self._standings :]
+                for name, value in (
+                    (f"best_{ended[0].objective}", standing.value),
+                    ("trials_ended", standing.trials),
+                    ("epochs_trained", standing.epochs),
+                )
+            ],
+        )
+        self._standings = len(standings)
+
+    def _tags(self, trial: TrialRecord) -> dict[str, str]:
+        tags = {
+            "mlflow.parentRunId": self.parent_id,
+            "ctkd.kind": kind_of(trial),
+            "ctkd.trial": str(trial.number),
+            "ctkd.seed": str(trial.seed),
+            "ctkd.pair": trial.values["pair"],
+            "ctkd.method": self._method(trial),
+        }
+        if trial.baseline is not None:
+            tags["ctkd.baseline"] = trial.baseline
+        if trial.repeats is not None:
+            tags["ctkd.confirms"] = str(trial.repeats)
+        return tags
+
+    def _went_away(self, error: Exception) -> None:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            self._say(
+                f"MLflow at {self.mlflow.place} does not answer ({first_line(error)}); the work goes on, and what it "
+                "misses is delivered once it is back"
+            )
+
+    def _came_back(self) -> None:
+        if self._away_since is not None:
+            self._away_since = None
+            self._say("MLflow answers again")
+
+    def _give_up(self, trial: TrialRecord, error: Exception) -> None:
+        self._refused.add(trial.number)
+        self._say(f"MLflow does not take trial {trial.number} any more ({first_line(error)}); its record is kept")
+
+    def flush(self, seconds: float) -> bool:
+        """Waits until everything is delivered.
+
+        Args:
+            seconds: For how long.
+
+        Returns:
+            Whether everything is.
+        """
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._due and not self._delivering, timeout=seconds)
+
+    def close(self) -> None:
+        """Ends the delivery; what is not delivered yet will be when the search goes on."""
+        if self._machine:
+            self._machine.finish()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout=_LONGEST_PAUSE)
+
+    def finish(self, status: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """Closes the parent run."""
+        self.mlflow.log(self.parent_id, metrics=metrics, tags=tags)
+        self.mlflow.client.set_terminated(self.parent_id, status)
+
+    def watch_machine(self) -> None:
+        """Logs what this machine does to the parent run, until that is closed."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        self._machine = SystemMetricsMonitor(self.parent_id, resume_logging=True, tracking_uri=self.mlflow.uri)
+        self._machine.start()
+
+    def set_view(self, key: str, value: str) -> None:
+        """Keeps a view of the trials for MLflow's UI; a store that does not take it shows them in its own way."""
+        try:
+            self.mlflow.client.set_experiment_tag(self.mlflow.experiment_id, key, value)
+        except Exception as error:  # whatever MLflow, its server or its store raises
+            self._say(f"MLflow does not take the view of the trials ({first_line(error)})")
+
+    def log_text(self, text: str, name: str) -> None:
+        """Keeps a text as an artifact of the parent run."""
+        self.mlflow.client.log_text(self.parent_id, text, name)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether MLflow has understood, and says no: trying again would not help."""
+    from mlflow.exceptions import MlflowException
+
+    if not isinstance(error, MlflowException):
+        return False
+    code = error.get_http_status_code()
+    # Not allowed (yet), too slow, too many: these pass.
+    return 400 <= code < 500 and code not in (401, 403, 408, 429)

@@ -1,0 +1,58 @@
+"""The Pareto front, against its definition."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ctkd_search.analysis.pareto import front, objective_values
+from ctkd_search.records.store import TrialRecord
+from ctkd_search.space.strategy import ACCURACY, COSTS
+
+OBJECTIVES = [(ACCURACY,), (ACCURACY, "params"), (ACCURACY, "params", "latency_ms"), (ACCURACY, *COSTS)]
+
+
+def trial(number, accuracy, student):
+    return TrialRecord(number, {"pair": f"t/{student}"}, {}, 0, epochs=[{"validation_accuracy": accuracy}])
+
+
+def beats(one, other, objectives, costs):
+    """Whether a trial is at least as good as another in everything, and better in something or begun earlier."""
+    pairs = list(zip(objective_values(one, objectives, costs), objective_values(other, objectives, costs), strict=True))
+    signs = [1 if name == ACCURACY else -1 for name in objectives]
+    as_good = all(sign * a >= sign * b for sign, (a, b) in zip(signs, pairs, strict=True))
+    better = any(sign * a > sign * b for sign, (a, b) in zip(signs, pairs, strict=True))
+    return as_good and (better or one.number < other.number)
+
+
+@pytest.mark.parametrize("objectives", OBJECTIVES, ids=len)
+@pytest.mark.parametrize("seed", range(25))
+def test_the_front_is_what_nothing_beats(objectives, seed):
+    draw = random.Random(seed)
+    # Few different values, so that there are ties of every kind.
+    levels = draw.choice([2, 4, 10, 1000])
+    costs = {f"s{n}": {name: draw.randrange(levels) for name in COSTS} for n in range(draw.randint(1, 12))}
+    trials = [
+        trial(number, draw.randrange(levels) / levels, draw.choice(list(costs)))
+        for number in draw.sample(range(1, 100), draw.randint(0, 40))
+    ]
+    given = list(trials)
+    found = front(trials, objectives, costs)
+    expected = [one for one in trials if not any(beats(other, one, objectives, costs) for other in trials)]
+    assert {one.number for one in found} == {one.number for one in expected}
+    assert [(-one.accuracy, one.number) for one in found] == sorted((-one.accuracy, one.number) for one in found)
+    assert trials == given
+
+
+def test_values_come_in_the_order_of_the_objectives():
+    costs = {"s": {"params": 5.0, "latency_ms": 0.25}}
+    assert objective_values(trial(1, 0.5, "s"), (ACCURACY, "params", "latency_ms"), costs) == [0.5, 5.0, 0.25]
+    assert objective_values(trial(1, 0.5, "s"), ("latency_ms", ACCURACY), costs) == [0.25, 0.5]
+    assert objective_values(trial(1, 0.5, "s"), (ACCURACY,), {}) == [0.5]
+
+
+def test_of_accuracy_alone_the_front_is_the_best_trial():
+    trials = [trial(3, 0.5, "s"), trial(2, 0.7, "s"), trial(1, 0.6, "s"), trial(4, 0.7, "s")]
+    assert [one.number for one in front(trials, (ACCURACY,), {})] == [2]
+    assert front([], (ACCURACY,), {}) == []

@@ -1,0 +1,143 @@
+"""What `ctkd-search cache` shows and removes."""
+
+import json
+import os
+import time
+
+import pytest
+
+from ctkd_search.cli import main
+from ctkd_search.display.cache_table import size
+from ctkd_search.leases.lease import acquire
+
+TEACHER, MAPS = "teacher-0123456789abcdef01234567", "maps-0123456789abcdef01234567"
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        code = main(["cache", *words])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def shelves(tmp_path):
+    """A cache with a teacher that was used today, and maps that were used forty days ago."""
+    root = tmp_path / "trials" / "teachers"
+    for name, about, search, days, content in (
+        (TEACHER, {"kind": "teacher", "architecture": "wrn-40-2", "epochs": 60, "seed": 0}, "today", 0, 3_000),
+        (MAPS, {"kind": "maps", "architecture": "wrn-40-2"}, "long-ago", 40, 5_000_000),
+    ):
+        (root / name).mkdir(parents=True)
+        (root / name / "about.json").write_text(json.dumps(about))
+        (root / name / "used.json").write_text(json.dumps({"search": search, "time": time.time() - 86400 * days}))
+        (root / name / "a.rec").write_bytes(bytes(content))
+    return root
+
+
+@pytest.mark.parametrize("text", ['{"kind": "tea', "[1]", "7", "null", '{"kind": [1]}', "\x00"])
+def test_a_teacher_whose_description_is_damaged_is_unknown_and_the_others_are_as_they_are(call, shelves, text):
+    (shelves / TEACHER / "about.json").write_text(text)
+    code, out, err = call()
+    assert (code, err) == (0, "")
+    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert "unknown" in lines[TEACHER]
+    assert "attention maps of wrn-40-2" in lines[MAPS]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"search": "to', "[1]", "7", '{"search": 5, "time": "x"}', '{"search": {}, "time": 1e30}', '{"time": NaN}'],
+)
+def test_a_teacher_whose_use_is_damaged_was_used_when_it_was_written(call, shelves, text):
+    (shelves / TEACHER / "used.json").write_text(text)
+    os.utime(shelves / TEACHER, (1e9, 1e9))
+    code, out, err = call()
+    assert (code, err) == (0, "")
+    (line,) = [line for line in out.splitlines() if TEACHER in line]
+    assert " ? " in line
+    assert "2001-09-0" in line
+    assert "long-ago" in out
+
+
+def test_an_empty_cache_is_said_to_be_empty(call):
+    code, out, _ = call()
+    assert code == 0
+    assert "the teacher cache in trials/teachers is empty" in out
+
+
+def test_the_list_says_what_how_large_and_by_whom_the_largest_first(call, shelves):
+    code, out, _ = call()
+    assert code == 0
+    maps, teacher = [line for line in out.splitlines() if "wrn-40-2" in line]
+    assert MAPS in maps
+    assert "attention maps of wrn-40-2" in maps
+    assert "5 MB" in maps
+    assert "long-ago" in maps
+    assert "teacher wrn-40-2, 60 epochs, seed 0" in teacher
+    assert "today" in teacher
+    assert "5 MB in all" in out
+    assert call("list")[1] == out
+
+
+def test_what_is_named_is_removed_and_the_rest_stays(call, shelves):
+    code, out, _ = call("remove", MAPS)
+    assert code == 0
+    assert "removed 1 of 2, 5 MB" in out
+    assert [path.name for path in shelves.iterdir()] == [TEACHER]
+
+
+def test_what_was_long_unused_is_removed(call, shelves):
+    assert "removed 0 of 2" in call("remove", "--unused-for", "41d")[1]
+    assert "removed 1 of 2" in call("remove", "--unused-for", "30d")[1]
+    assert [path.name for path in shelves.iterdir()] == [TEACHER]
+
+
+def test_everything_is_removed(call, shelves):
+    assert "removed 2 of 2" in call("remove", "--all")[1]
+    assert list(shelves.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["remove"], "say what to remove"),
+        (["remove", "nothing-here"], "the cache has no nothing-here"),
+        (["remove", "../teachers"], "the cache has no ../teachers"),
+        (["remove", "--unused-for", "soon"], "must be a duration"),
+        (["--all"], "ctkd-search cache remove"),
+    ],
+)
+def test_mistakes_remove_nothing(call, shelves, words, message):
+    code, _, err = call(*words)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert len(list(shelves.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (2_345_678, "2.35 MB"), (7.2e9, "7.2 GB"), (3e12, "3 TB")],
+)
+def test_sizes_are_written_as_people_write_them(count, text):
+    assert size(int(count)) == text
+
+
+def test_what_is_being_recorded_is_not_removed(call, shelves):
+    with acquire(shelves / TEACHER, "training", "the training of a teacher", what="it"):
+        code, _, err = call("remove", TEACHER)
+        assert code == 2
+        assert f"{TEACHER} is being recorded by process {os.getpid()} on" in err
+        code, out, _ = call("remove", "--all")
+        assert code == 0
+        assert f"kept {TEACHER}, which is being recorded by process {os.getpid()}" in out
+        assert "removed 1 of 2" in out
+        assert (shelves / TEACHER / "a.rec").exists()
+    assert call("remove", "--all")[0] == 0
+    assert not (shelves / TEACHER).exists()

@@ -1,0 +1,81 @@
+"""Which final training goes on, and where a new one stands."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from ctkd_search import data
+from ctkd_search.config import DatasetConfig, TrialConfig
+from ctkd_search.errors import UserError
+from ctkd_search.final.folders import earlier_training, final_folders, new_folder
+from ctkd_search.final.plan import FinalPlan
+from ctkd_search.records.store import SearchFolder, new_record
+
+METHOD = {"name": "ctkd", "step_loss": "kl", "temperature": 6.0, "alpha": 0.5, "beta": 30.0, "attention_layers": (2, 3)}
+PLAN = FinalPlan("x", TrialConfig(DatasetConfig("digits"), 2, "wrn-10-1", "resnet8", METHOD), 2, baselines=("kd",))
+
+
+@pytest.fixture
+def begun(tmp_path):
+    splits = data.load_train(PLAN.config.dataset)
+
+    def begin(number, plan=PLAN, finished=False):
+        record = new_record(f"x/final-{number}", plan.content(), splits)
+        record.finished = finished
+        folder = SearchFolder(tmp_path, f"final-{number}")
+        folder.write(record)
+        return folder
+
+    return begin
+
+
+def test_new_ones_are_numbered_after_the_last(tmp_path):
+    assert [new_folder(tmp_path).name for _ in range(3)] == ["final-1", "final-2", "final-3"]
+    (tmp_path / "final-10").mkdir()
+    (tmp_path / "final-x").mkdir()
+    assert new_folder(tmp_path).name == "final-11"
+    assert [folder.name for folder in final_folders(tmp_path)] == [f"final-{n}" for n in (1, 2, 3, 10, 11)]
+
+
+def test_the_newest_unfinished_one_goes_on(tmp_path, begun):
+    for number, finished in ((1, False), (2, True), (9, False), (10, False), (11, True)):
+        begun(number, finished=finished)
+    (tmp_path / "final-12").mkdir()  # of an earlier version, without a record
+    assert earlier_training(tmp_path, PLAN, True, print).name == "final-10"
+
+
+def test_what_has_changed_is_refused_with_the_differences(tmp_path, begun):
+    begun(1)
+    config = dataclasses.replace(PLAN.config, epochs=3, train=dataclasses.replace(PLAN.config.train, lr=0.05))
+    changed = FinalPlan("x", config, 5, new_streams=True, baselines=("kd", "at"))
+    with pytest.raises(UserError) as caught:
+        earlier_training(tmp_path, changed, True, print)
+    assert str(caught.value).splitlines() == [
+        f"this is not what {tmp_path / 'final-1'} began with; leave --resume out to begin anew:",
+        "  baselines: ['kd'] before, ['kd', 'at'] now",
+        "  config.epochs: 2 before, 3 now",
+        "  config.train.lr: 0.1 before, 0.05 now",
+        "  new_streams: False before, True now",
+        "  seeds: 2 before, 5 now",
+    ]
+
+
+@pytest.mark.parametrize("finished", [True, None])
+def test_nothing_to_go_on_with_is_said(tmp_path, begun, finished):
+    if finished:
+        begun(1, finished=True)
+    with pytest.raises(UserError, match="there is no unfinished final training in "):
+        earlier_training(tmp_path, PLAN, True, print)
+
+
+def test_a_new_one_says_that_the_same_could_go_on(tmp_path, begun):
+    said = []
+    begun(1, dataclasses.replace(PLAN, seeds=3))
+    begun(2, finished=True)
+    assert earlier_training(tmp_path, PLAN, False, said.append) is None
+    assert said == []
+    begun(3)
+    assert earlier_training(tmp_path, PLAN, False, said.append) is None
+    assert said == [f"{tmp_path / 'final-3'} trains the same and has not finished; --resume would go on with it"]

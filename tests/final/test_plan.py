@@ -1,0 +1,280 @@
+"""What a final training trains: its seeds, its streams, and its baselines with the config's own recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from ctkd_search.config import DatasetConfig, ExpertConfig, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.distill.build import teacher_runs
+from ctkd_search.distill.methods.base import Needs, make_method
+from ctkd_search.errors import UserError
+from ctkd_search.final.plan import FinalPlan, choose_baselines, make_plan
+from ctkd_search.search.session import with_precision
+from ctkd_search.space.baselines import BASELINES, USUAL
+from ctkd_search.space.definition import Resources, Tracking, shown_values
+
+METHOD = {
+    "name": "ctkd",
+    "step_loss": "kl",
+    "temperature": 6.0,
+    "alpha": 0.5,
+    "beta": 30.0,
+    "attention_layers": (2, 3),
+}
+KD = {"name": "kd", "temperature": 4.0, "weight": 0.9}
+ALL = ",".join(BASELINES)
+CPU = torch.device("cpu")
+
+
+def a_config(method=None, **changes):
+    config = TrialConfig(
+        dataset=DatasetConfig("digits"),
+        epochs=7,
+        teacher="wrn-10-1",
+        student="resnet8",
+        method=METHOD if method is None else method,
+        train=Recipe(lr=0.03, batch_size=32, momentum=0.8, weight_decay=1e-3, gamma=0.5),
+        teachers=TeachersConfig(seed=20),
+        seed=4,
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def configs(plan):
+    """Every config of a plan by its baseline and the seed of its student."""
+    space = with_precision(plan.space(Resources(), Tracking()), CPU)
+    return {(trial.baseline, trial.student_seed): plan.config_of(space, trial) for trial in plan.trials()}
+
+
+def settled(config):
+    """A config in the precision of the CPU."""
+    space = with_precision(FinalPlan("x", config).space(Resources(), Tracking()), CPU)
+    return dataclasses.replace(config, train=space.train, teachers=space.teachers)
+
+
+def runs(config):
+    return teacher_runs(config, "data", CPU, Needs(scratch=True, network=True), 0)
+
+
+def test_one_seed_trains_exactly_the_config():
+    plan = FinalPlan("x", a_config())
+    (trial,) = plan.trials()
+    ((_, trained),) = configs(plan).items()
+    assert trained == dataclasses.replace(settled(a_config()), student_seed=4)
+    assert (trial.number, trial.kind, trial.seed, trial.student_seed) == (1, "final", 4, 4)
+    assert not trial.explores
+
+
+@pytest.mark.parametrize(("own", "seeds"), [(None, [4, 5, 6]), (9, [9, 10, 11])])
+def test_seeds_are_counted_from_the_configs_own_and_share_one_stream_and_its_teachers(own, seeds):
+    plan = FinalPlan("x", a_config(student_seed=own), seeds=3, baselines=("kd",))
+    trials = plan.trials()
+    assert [trial.student_seed for trial in trials] == [seed for seed in seeds for _ in range(2)]
+    assert [trial.baseline for trial in trials] == [None, "kd"] * 3
+    assert [trial.number for trial in trials] == [1, 2, 3, 4, 5, 6]
+    found = configs(plan)
+    assert {config.seed for config in found.values()} == {4}
+    assert len({run for config in found.values() for run in runs(config)}) == 1
+
+
+def test_new_streams_give_every_seed_teachers_of_its_own():
+    teachers = TeachersConfig(seed=20, expert=ExpertConfig(seed=7))
+    plan = FinalPlan("x", a_config(teachers=teachers), seeds=3, new_streams=True, baselines=("at",))
+    found = configs(plan)
+    assert [config.seed for config in found.values()] == [4, 4, 5, 5, 6, 6]
+    assert [config.teachers.seed for config in found.values()] == [20, 20, 21, 21, 22, 22]
+    assert len({run for config in found.values() for run in runs(config)}) == 6  # scratch teacher and expert
+    assert set(runs(found[None, 5])) == set(runs(found["at", 5]))
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_differs_in_its_method_alone(name):
+    plan = FinalPlan("x", a_config(), seeds=2, baselines=(name,))
+    found = configs(plan)
+    for seed in (4, 5):
+        config, baseline = found[None, seed], found[name, seed]
+        assert baseline.method != config.method
+        assert dataclasses.replace(baseline, method=config.method) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("student-alone", {"name": "none"}),
+        ("at", {"name": "at", "beta": 30.0, "attention_layers": (2, 3)}),
+        ("scratch-only", {"name": "scratch-only", "step_loss": "kl", "temperature": 6.0, "alpha": 0.5}),
+        ("kd", KD),
+        # The attention loss is a mean over positions, of which 8x8 images have a 16th of those of 32x32.
+        (
+            "ctkd-paper",
+            {
+                "name": "ctkd",
+                "step_loss": "kl",
+                "temperature": 4.0,
+                "alpha": 1.0,
+                "beta": 62.5,
+                "attention_layers": (1, 2, 3),
+            },
+        ),
+    ],
+)
+def test_the_method_of_a_baseline(name, method):
+    found = configs(FinalPlan("x", a_config(), baselines=(name,)))
+    assert found[name, 4].method["name"] == method["name"]
+    assert make_method(found[name, 4].method).values == make_method(method).values
+
+
+def test_a_weight_that_the_config_does_without_is_the_papers_in_a_baseline_that_is_about_it():
+    found = configs(FinalPlan("x", a_config({**METHOD, "alpha": 0.0, "beta": 0.0}), baselines=("at", "scratch-only")))
+    assert (found["at", 4].method["beta"], found["scratch-only", 4].method["alpha"]) == (62.5, 1.0)
+    found = configs(FinalPlan("x", a_config(KD), baselines=("at",)))
+    assert found[None, 4].method == KD
+    assert found["at", 4].method["beta"] == 62.5
+
+
+@pytest.mark.parametrize("name", [None, *BASELINES])
+def test_what_is_shown_of_a_training_is_what_has_an_effect(name):
+    plan = FinalPlan("x", a_config(), baselines=() if name is None else (name,))
+    trial = next(trial for trial in plan.trials() if trial.baseline == name)
+    config = configs(plan)[name, 4]
+    recipe = {"lr": 0.03, "momentum": 0.8, "weight_decay": 1e-3, "batch_size": 32}
+    assert {key: trial.values[key] for key in recipe} == recipe
+    assert trial.values["pair"] == "wrn-10-1/resnet8"
+    assert trial.values["method"] == config.method["name"]
+    made = make_method(config.method)
+    own = {key: value for key, value in shown_values(config).items() if key not in {*recipe, "pair", "method"}}
+    assert {key.rpartition(".")[2]: value for key, value in own.items()} == {
+        item.name: made.values[item.name] for item in made.effective_parameters()
+    }
+
+
+def test_the_usual_baselines_are_trained_by_default_where_there_are_several_seeds():
+    assert choose_baselines(None, a_config(), 1) == ((), [])
+    chosen, notes = choose_baselines(None, a_config(), 2)
+    assert set(chosen) == {"student-alone", "kd", "at", "scratch-only", "ctkd-paper"} == set(USUAL)
+    assert notes == []
+    assert choose_baselines(ALL, a_config(), 1) == (tuple(BASELINES), [])
+    assert choose_baselines("none", a_config(), 5) == ((), [])
+    assert choose_baselines("kd, student-alone", a_config(), 1) == (("student-alone", "kd"), [])
+
+
+@pytest.mark.parametrize(
+    ("method", "left_out"),
+    [
+        (KD, "kd"),
+        ({**METHOD, "alpha": 0.0, "beta": 0.0}, "student-alone"),
+        ({**METHOD, "alpha": 0.0}, "at"),
+        ({**METHOD, "beta": 0.0}, "scratch-only"),
+        (
+            {**METHOD, "temperature": 4.0, "alpha": 1.0, "beta": 62.5, "attention_layers": (1, 2, 3)},
+            "ctkd-paper",
+        ),
+    ],
+)
+def test_a_baseline_that_is_the_config_itself_is_left_out_or_refused(method, left_out):
+    chosen, notes = choose_baselines(None, a_config(method), 2)
+    assert set(USUAL) - set(chosen) == {left_out}
+    assert notes == [f"baseline {left_out} is left out: it is what the config itself does"]
+    with pytest.raises(UserError, match=f"--baselines: {left_out} is what the config itself does; leave it out"):
+        choose_baselines(ALL, a_config(method), 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked", "said"),
+    [
+        ({"teacher": "wrn-10-2"}, "fs", "fs does not go with the pair .*bridge: true"),
+        (
+            {"teachers": TeachersConfig(expert=ExpertConfig(checkpoint={"wrn-10-1": "mine.pt"}))},
+            "rco",
+            "rco does not go with the expert .*which a checkpoint of your own does not have",
+        ),
+    ],
+)
+def test_a_baseline_that_the_teachers_of_a_config_cannot_give_is_refused(changes, asked, said):
+    with pytest.raises(UserError, match=said):
+        choose_baselines(asked, dataclasses.replace(a_config(), **changes), 2)
+    assert choose_baselines("fs-bridged,kd", dataclasses.replace(a_config(), **changes), 2)[0] == ("kd", "fs-bridged")
+
+
+def test_a_baseline_whose_maps_cannot_be_compared_is_left_out():
+    # Without attention, the layers that a config names need not be there.
+    method = {**METHOD, "beta": 0.0, "attention_layers": (4,)}
+    chosen, notes = choose_baselines(None, a_config(method), 2)
+    assert "at" not in chosen
+    assert any("at is left out: it does not go with the pair" in note and "no layer 4" in note for note in notes)
+    assert "ctkd-paper" in chosen
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            "kb",
+            f"--baselines: unknown baseline 'kb'; there are: {', '.join(BASELINES)}, or",
+        ),
+        ("", "--baselines: unknown baseline ''"),
+        ("kd,none", "--baselines: unknown baseline 'none'"),
+        ("kd,kd", "--baselines: kd is there twice"),
+    ],
+)
+def test_baselines_that_there_are_not(asked, said):
+    with pytest.raises(UserError) as caught:
+        choose_baselines(asked, a_config(), 2)
+    assert str(caught.value).startswith(said)
+
+
+def test_new_streams_need_several_seeds():
+    with pytest.raises(UserError, match="--new-streams has no effect with one seed"):
+        make_plan("x", a_config(), 1, True, None)
+    assert make_plan("x", a_config(), 2, True, "none") == (FinalPlan("x", a_config(), 2, True), [])
+
+
+@pytest.mark.parametrize(
+    ("method", "seeds", "new_streams", "baselines", "kept"),
+    [
+        (METHOD, 1, False, (), False),  # one training reads each epoch's maps once
+        (METHOD, 2, False, (), True),
+        (METHOD, 2, True, (), False),
+        (METHOD, 1, False, ("at",), True),
+        (METHOD, 2, True, ("at",), True),
+        (METHOD, 1, False, ("kd", "student-alone"), True),  # maps and logits, in one pass
+        (METHOD, 1, False, ("student-alone", "scratch-only"), False),
+        (KD, 5, False, ("scratch-only",), True),  # the expert's logits
+        (KD, 1, False, ("scratch-only",), False),
+    ],
+)
+def test_maps_are_kept_where_several_trainings_look_at_them(method, seeds, new_streams, baselines, kept):
+    assert FinalPlan("x", a_config(method), seeds, new_streams, baselines).keeps_maps() is kept
+
+
+def test_all_that_determines_the_outcome_is_part_of_the_content():
+    base = FinalPlan("x", a_config(), 2, False, ("kd",))
+    others = [
+        dataclasses.replace(base, config=a_config(epochs=8)),
+        dataclasses.replace(base, config=a_config(student_seed=3)),
+        dataclasses.replace(base, seeds=3),
+        dataclasses.replace(base, new_streams=True),
+        dataclasses.replace(base, baselines=()),
+    ]
+    contents = [str(plan.content()) for plan in (base, *others)]
+    assert len(set(contents)) == len(contents)
+
+
+def test_trajectories_are_counted_by_streams_where_anyone_listens():
+    each = 2 * 7 * 100 * 10
+    for plan, count in (
+        (FinalPlan("x", a_config(), seeds=3), 1),
+        (FinalPlan("x", a_config(), seeds=3, new_streams=True), 3),
+        (FinalPlan("x", a_config(KD), seeds=3), 0),
+        (FinalPlan("x", a_config(KD), seeds=3, baselines=("scratch-only",)), 1),
+    ):
+        assert plan.trajectories(100, 10).most == each * count
+
+
+def test_what_older_final_trainings_kept_is_still_what_a_config_with_a_mode_of_its_own_says():
+    explicit = a_config(teachers=TeachersConfig(mode="recorded"))
+    assert "trajectory_limit" not in FinalPlan("x", explicit).content()["config"]["teachers"]
+    assert FinalPlan("x", a_config()).content()["config"]["teachers"]["trajectory_limit"] == "20GB"

@@ -1,0 +1,58 @@
+"""Commands that only look, where one of a search's records is damaged."""
+
+import json
+
+import pytest
+from test_store import a_search, a_trial
+
+from ctkd_search.records.store import FINISHED, SearchFolder
+
+SPACE = {
+    "name": "digits",
+    "dataset": {"name": "digits"},
+    "budget": {"trials": 2, "epochs": 1},
+    "search": {"pair": "wrn-16-1/resnet8", "alpha": {"float": [0.1, 1]}},
+}
+
+
+@pytest.fixture
+def damaged(own_directory, tmp_path):
+    """The directory of records of a search of two trials, of which the second is cut short."""
+    folder = SearchFolder(tmp_path / "trials", "digits")
+    folder.write(a_search(space=SPACE, teachers=None))
+    values = {"pair": "wrn-16-1/resnet8", "alpha": 0.5}
+    for number in (1, 2):
+        folder.write_trial(a_trial(number, (0.5,), FINISHED, values=values, stored=values))
+    path = folder.path / "records" / "00002.json"
+    path.write_text(path.read_text()[:40])
+    return path
+
+
+@pytest.mark.parametrize(
+    "words", [["show"], ["show", "digits"], ["export", "digits"], ["export", "digits", "--trial", "1"]]
+)
+def test_the_rest_is_shown_and_the_record_named(call, damaged, words):
+    code, out, err = call(*words)
+    assert code == 0
+    assert out
+    assert len(err.splitlines()) == 1
+    assert err.startswith("left out: ")
+    assert "records/00002.json is not a record of this version" in err
+
+
+@pytest.mark.parametrize("content", [[1], 7, None, {"number": 2}])
+def test_json_of_another_kind_is_no_record_either(call, damaged, content):
+    damaged.write_text(json.dumps(content))
+    code, out, err = call("show", "digits")
+    assert (code, len(err.splitlines())) == (0, 1)
+    assert "50.00" in out
+
+
+def test_a_search_whose_own_record_is_damaged_hides_no_other(call, damaged, tmp_path):
+    other = tmp_path / "trials" / "other"
+    other.mkdir()
+    (other / "search.json").write_text("[")
+    code, out, err = call("show")
+    assert code == 0
+    assert "digits" in out
+    assert "other/search.json" in err

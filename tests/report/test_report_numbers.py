@@ -1,0 +1,140 @@
+"""The numbers of a report, against cases whose answer is plain."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from ctkd_search.records.store import FAILED, FINISHED, RUNNING, STOPPED, TrialRecord
+from ctkd_search.report.attention import one_of_each_class
+from ctkd_search.report.series import (
+    best_so_far,
+    elapsed,
+    end_of,
+    is_dated,
+    mean_curve,
+    rungs_of,
+    union,
+)
+from ctkd_search.report.spending import FORWARD_SHARE, Spending, Use, live_teachers, per_epoch, summed
+
+
+def trial(number, accuracies, status=FINISHED, begun=0.0, seconds=10.0, **more):
+    """A trial that trained one epoch after the other from a moment on."""
+    epochs = [
+        {"epoch": n, "validation_accuracy": value, "seconds": seconds, "at": round(1000 * (begun + n * seconds))}
+        for n, value in enumerate(accuracies, start=1)
+    ]
+    return TrialRecord(number, {"pair": "a/b"}, {}, 0, status=status, epochs=epochs, **more)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "merged"),
+    [
+        ([], []),
+        ([(0, 1)], [(0, 1)]),
+        ([(2, 3), (0, 1)], [(0, 1), (2, 3)]),
+        ([(0, 2), (1, 3), (3, 4), (6, 7), (6.2, 6.5)], [(0, 4), (6, 7)]),
+    ],
+)
+def test_intervals_are_joined_where_they_overlap(intervals, merged):
+    assert union(intervals) == merged
+
+
+def test_time_passes_only_while_something_runs():
+    running = union([(10, 20), (15, 30), (100, 110)])
+    moments = {0: 0, 10: 0, 12: 2, 30: 20, 60: 20, 100: 20, 105: 25, 110: 30, 999: 30}
+    assert {moment: elapsed(running, moment) for moment in moments} == moments
+
+
+def test_elapsed_time_is_what_counting_seconds_gives():
+    draw = random.Random(0)
+    intervals = [(start, start + draw.randint(1, 30)) for start in (draw.randint(0, 300) for _ in range(40))]
+    for moment in (0, 17, 100, 250, 400):
+        counted = sum(any(a <= second < b for a, b in intervals) for second in range(moment))
+        assert elapsed(union(intervals), moment) == counted
+
+
+def test_the_best_so_far_is_that_of_finished_trials_in_the_order_in_which_they_finished():
+    trials = [
+        trial(1, [0.1, 0.5], begun=0),  # ends at 20
+        trial(2, [0.2, 0.3, 0.9], STOPPED, begun=0),  # ends at 30, and shows nothing
+        trial(3, [0.2, 0.8], begun=100),  # ends at 120, after a pause
+        trial(4, [0.6], FAILED, begun=110),
+        trial(5, [0.6, 0.7], begun=112),  # ends at 132
+    ]
+    found = [(step.trial, step.value, step.best, step.seconds, step.epochs) for step in best_so_far(trials)]
+    assert found == [(1, 0.5, 0.5, 20.0, 4), (3, 0.8, 0.8, 50.0, 8), (5, 0.7, 0.8, 62.0, 10)]
+    assert end_of(trials) == (62.0, 10)
+    assert [step.trial for step in best_so_far(trials[::-1])] == [1, 3, 5]
+
+
+def test_the_best_so_far_never_falls_and_ends_at_the_maximum():
+    draw = random.Random(1)
+    trials = [trial(n, [draw.random()], begun=draw.uniform(0, 500)) for n in range(1, 40)]
+    steps = best_so_far(trials)
+    bests = [step.best for step in steps]
+    assert bests == sorted(bests)
+    assert bests[-1] == max(t.accuracy for t in trials)
+    assert [step.epochs for step in steps] == list(range(1, 40))
+
+
+def test_epochs_of_records_without_dates_are_found_out():
+    dated = trial(1, [0.5])
+    bare = TrialRecord(2, {}, {}, 0, epochs=[{"epoch": 1, "validation_accuracy": 0.5, "seconds": 1.0}])
+    assert is_dated([dated])
+    assert not is_dated([dated, bare])
+
+
+def test_a_rung_counts_who_came_there_and_who_was_stopped_there():
+    trials = [
+        trial(1, [0.1] * 9),
+        trial(2, [0.1], STOPPED),
+        trial(3, [0.1], STOPPED),
+        trial(4, [0.1] * 3, STOPPED),
+        trial(5, [0.1] * 3, RUNNING),
+        trial(6, [0.1] * 2, FAILED),
+        trial(7, []),
+    ]
+    found = [(rung.epoch, rung.reached, rung.stopped) for rung in rungs_of(trials, [1, 3])]
+    assert found == [(1, 6, 2), (3, 3, 1)]
+
+
+def test_a_mean_curve_ends_where_the_shortest_does():
+    assert mean_curve([[0.0, 0.5, 1.0], [1.0, 0.5]]) == [0.5, 0.5]
+
+
+def test_a_sum_of_something_unknown_is_unknown():
+    assert summed([1.0, 2.0]) == 3.0
+    assert summed([1.0, None]) is None
+    assert summed([]) == 0
+    assert per_epoch([]) is None
+    assert per_epoch([1.0, 2.0, 90.0]) == 2.0
+
+
+def test_live_teachers_are_estimated_from_the_epochs_of_the_trials_that_needed_them():
+    uses = [Use(10, 3.0, 6.0), Use(2, 3.0, 0.0), Use(7, 0.0, 6.0), Use(5, 0.0, 0.0)]
+    scratch, expert = live_teachers(uses)
+    assert scratch == 10 * 3.0 + 2 * 3.0
+    assert expert == pytest.approx((10 + 7) * 6.0 / 3)
+    assert pytest.approx(1 / 3) == FORWARD_SHARE
+    assert live_teachers([*uses, Use(1, None, 0.0)]) == (None, expert)
+    assert live_teachers([*uses, Use(1, 0.0, None)]) == (scratch, None)
+
+
+def test_what_was_spent_and_what_live_teachers_would_have_cost():
+    found = Spending(
+        trials=100.0, epochs=50, recording=5.0, teachers=30.0, experts=20.0, live_scratch=200.0, live_expert=40.0
+    )
+    assert found.spent == 135.0
+    assert found.live == 360.0
+    assert Spending(100.0, 50, 0.0, None, None, 200.0, 40.0).spent is None
+    assert Spending(100.0, 50, 0.0, 30.0, 20.0, None, 40.0).live is None
+
+
+def test_images_are_of_different_classes():
+    labels = np.array([3, 0, 3, 1, 2, 0, 9])
+    assert labels[one_of_each_class(labels, 3)].tolist() == [0, 2, 9]
+    assert one_of_each_class(labels, 10).tolist() == [1, 3, 4, 0, 6]

@@ -1,0 +1,179 @@
+"""Defaults that depend on the pair and the images, and that they are the same wherever nothing is said."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from ctkd_search.distill.methods.base import Answer, Request, make_method, methods
+from ctkd_search.distill.teachers import Lesson
+from ctkd_search.errors import UserError
+from ctkd_search.final.plan import FinalPlan, _config_of
+from ctkd_search.models import Geometry, build
+from ctkd_search.pairs import Pair
+from ctkd_search.records.config_file import read_config
+from ctkd_search.records.store import TrialRecord
+from ctkd_search.records.trial_configs import config_of
+from ctkd_search.space.baselines import baseline_config
+from ctkd_search.space.defaults import default_of
+from ctkd_search.space.definition import shown_values
+from ctkd_search.space.reader import space_of
+
+FOUR, THREE = "vgg13/vgg8", "wrn-16-1/resnet8"
+RESNETS = "torchvision/resnet34 -> torchvision/resnet18"
+
+
+def parameter(method, name):
+    return next(item for item in methods()[method].parameters if item.name == name)
+
+
+@pytest.mark.parametrize(
+    ("pair", "layers"),
+    [
+        (THREE, (1, 2, 3)),
+        (FOUR, (1, 2, 3, 4)),
+        ("resnet50/mobilenetv2-0.5", (1, 2, 3, 4)),
+        ("vgg13/wrn-16-1", (1, 2, 3)),
+        ("wrn-16-1/vgg8", (1, 2, 3)),
+        (RESNETS, (1, 2, 3, 4)),
+        ("torchvision/resnet18+taps=layer1|layer3 -> wrn-16-1", (1, 2)),
+    ],
+)
+def test_all_layers_that_both_networks_have_are_the_default(pair, layers):
+    for method, name in (("ctkd", "attention_layers"), ("at", "attention_layers"), ("fs", "statistics_layers")):
+        assert default_of(parameter(method, name), pair, Geometry(10, 3, 32)) == layers
+    assert default_of(parameter("iakd", "stages"), pair, Geometry(10, 3, 32)) == layers
+    # A parameter that does not depend on it stays.
+    assert default_of(parameter("fitnets", "hint_layers"), pair, Geometry(10, 3, 32)) == (2,)
+
+
+@pytest.mark.parametrize(
+    ("pair", "size", "weight"),
+    [
+        (THREE, 32, 1000.0),
+        (THREE, 8, 62.5),
+        (THREE, 64, 4000.0),
+        (THREE, 28, 765.625),
+        (FOUR, 32, 1000.0),
+        (FOUR, 64, 4000.0),
+        # Its map has 56 positions a side at 224 pixels, and at 32, with the stem for small images, 32.
+        (RESNETS, 224, 3062.5),
+        # Patches of 16 pixels: 14 a side, and 2.
+        ("timm/vit_tiny_patch16_224 -> timm/vit_tiny_patch16_224", 224, 49000.0),
+        # Compared at the smaller map's size, 56 and 32 a side.
+        ("torchvision/resnet34 -> wrn-16-1", 224, 3062.5),
+    ],
+)
+def test_a_weight_of_a_mean_over_positions_grows_with_them(pair, size, weight):
+    for method in ("ctkd", "at", "expert-only", "ctkd-as-released"):
+        assert default_of(parameter(method, "beta"), pair, Geometry(10, 3, size)) == pytest.approx(weight)
+    assert default_of(parameter("ctkd", "alpha"), pair, Geometry(10, 3, size)) == 1.0
+
+
+def test_every_weight_of_an_attention_loss_depends_on_the_size_and_no_other():
+    sized = {(name, item.name) for name, method in methods().items() for item in method.parameters if item.side}
+    weighed = {
+        (name, item.name)
+        for name, method in methods().items()
+        for item in method.parameters
+        if item.term == "loss_attention"
+    }
+    assert sized == weighed
+
+
+def test_a_pair_that_cannot_be_has_no_defaults():
+    with pytest.raises(UserError, match="unknown architecture 'resnet9000'"):
+        default_of(parameter("ctkd", "attention_layers"), "resnet9000/resnet8", None)
+
+
+def searched(pair, **sections):
+    search = {"pair": pair, "alpha": {"float": [0.01, 5]}, "lr": {"float": [0.01, 0.3]}}
+    return space_of({"name": "x", "dataset": {"name": "tiny-imagenet"}, "search": search, **sections})
+
+
+@pytest.mark.parametrize(("pair", "layers"), [(FOUR, (1, 2, 3, 4)), (THREE, (1, 2, 3))])
+def test_what_is_not_said_is_the_same_in_trials_baselines_final_training_and_configs(pair, layers, tmp_path):
+    # One space has both pairs, another one alone: a default is the pair's own in either.
+    for chosen in (searched(pair), searched({"choice": [THREE, FOUR]})):
+        of_trials = [config for config in chosen.pair_configs() if str(Pair(config.teacher, config.student)) == pair]
+        (config,) = of_trials
+        at = baseline_config(chosen, "at", pair)
+        papers = baseline_config(chosen, "ctkd-paper", pair)
+        for found in (config, at, papers, baseline_config(chosen, "ctkd-as-released", THREE)):
+            assert found.method["beta"] == 4000.0
+        for found in (config, at, papers):
+            assert found.method["attention_layers"] == layers
+        # Beside a config that knows nothing of attention, and one whose weight is 0.
+        for method in ({"name": "none", "label_smoothing": 0.0}, {**config.method, "beta": 0.0}):
+            alone = dataclasses.replace(config, method=method)
+            assert _config_of(alone, "at").method == at.method
+            assert _config_of(alone, "ctkd-paper").method == papers.method
+        assert FinalPlan("x", config).config.method == config.method
+        # A record gives what it says, and a config file what it leaves out.
+        record = TrialRecord(1, shown_values(config), {}, 0)
+        assert config_of(chosen, record).method == config.method
+        content = {
+            "name": "x",
+            "pair": pair,
+            "epochs": 2,
+            "method": {"name": "at"},
+            "dataset": {"name": "tiny-imagenet", "root": str(tmp_path)},
+        }
+        (tmp_path / "best.yaml").write_text(yaml.safe_dump(content))
+        assert read_config(tmp_path / "best.yaml").config.method == at.method
+
+
+def test_the_first_trial_has_each_pair_s_own_defaults_or_the_nearest_there_are():
+    both = searched({"choice": [THREE, FOUR]})
+    for pair, layers in ((THREE, (1, 2, 3)), (FOUR, (1, 2, 3, 4))):
+        assert both.decode(both.paper_point(pair=pair))["attention_layers"] == layers
+    search = {"pair": FOUR, "beta": {"float": [1, 100]}, "attention_layers": {"subsets": [2, 3, 4]}}
+    point = space_of({"name": "x", "dataset": {"name": "tiny-imagenet"}, "search": search}).paper_point()
+    assert (point["beta"], point["attention_layers"]) == (100.0, "2,3,4")
+
+
+def test_a_record_keeps_what_it_trained_whatever_the_default_has_become():
+    chosen = searched(FOUR)
+    values = {
+        **chosen.effective(chosen.decode({"alpha": 1.0, "lr": 0.1})),
+        "beta": 1000.0,
+        "attention_layers": [1, 2, 3],
+    }
+    method = config_of(chosen, TrialRecord(1, values, {"alpha": 1.0, "lr": 0.1}, 0)).method
+    assert (method["beta"], method["attention_layers"], method["alpha"]) == (1000.0, (1, 2, 3), 1.0)
+
+
+def test_a_condition_may_name_the_default_layers_of_a_pair():
+    search = {
+        "pair": {"choice": [THREE, FOUR]},
+        "alpha": {"float": [0.01, 5]},
+        "lr": {"float": [0.01, 0.3], "when": {"attention_layers": "1,2,3,4"}},
+    }
+    chosen = space_of({"name": "x", "dataset": {"name": "tiny-imagenet"}, "search": search})
+    assert [name for name, _ in chosen.ordered()].index("lr") > 1
+    assert set(chosen.paper_point(pair=FOUR)) == {"pair", "alpha", "lr"}
+    assert set(chosen.paper_point(pair=THREE)) == {"pair", "alpha"}
+
+
+def test_attention_of_networks_with_four_maps_compares_all_four():
+    geometry = Geometry(10, 3, 32)
+    config = baseline_config(searched(FOUR), "at", FOUR)
+    method = make_method(config.method)
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(4, 3, 32, 32, generator=generator)
+        _, theirs = build("vgg13", geometry, seed=0)(images)
+        logits, ours = build("vgg8", geometry, seed=1)(images)
+        flat = [[features.pow(2).mean(1).flatten(1) for features in maps] for maps in (ours, theirs)]
+        expected = sum(
+            np.mean((torch.nn.functional.normalize(a) - torch.nn.functional.normalize(b)).numpy() ** 2)
+            for a, b in zip(*flat, strict=True)
+        )
+        said = {
+            Request("attention", layer): torch.nn.functional.normalize(flat[1][layer - 1]) for layer in (1, 2, 3, 4)
+        }
+        terms = method.terms(Answer(logits, ours), Lesson(images, torch.arange(4), None, said))
+    assert terms["loss_attention"].item() == pytest.approx(4000 * expected, rel=1e-5)
+    assert set(method.needs.expert) == set(said)

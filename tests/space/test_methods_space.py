@@ -1,0 +1,190 @@
+"""Several methods in one space: what stands under their names, what is drawn, and that all get as much."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from support.space_texts import draws, space
+
+from ctkd_search.distill.methods.base import LOGITS, Needs, Request, make_method, methods
+from ctkd_search.records.store import FINISHED, SEARCHED, TrialRecord
+from ctkd_search.search.scheduler import Ladders
+from ctkd_search.search.study import Study
+from ctkd_search.space.definition import Space
+
+pytestmark = pytest.mark.usefixtures("own_directory")
+
+SEVERAL = """\
+budget: {trials: 9, epochs: 9}
+search:
+  pair: {choice: [wrn-16-2/resnet8, wrn-16-2/wrn-16-1]}
+  method: {choice: [ctkd, kd, at, none]}
+  step_loss: {choice: [kl, mse]}
+  temperature: {float: [1, 20], log: true, when: {step_loss: kl}}
+  alpha: {float: [0.1, 10], log: true}
+  kd:
+    temperature: {float: [1, 9]}
+    weight: {float: [0.1, 1], when: {pair: wrn-16-2/resnet8}}
+  at:
+    beta: {choice: [0, 50]}
+    attention_layers: {subsets: [1, 3], when: {beta: 50}}
+  lr: {float: [0.01, 0.3], log: true}
+  momentum: {float: [0.5, 0.9]}
+"""
+OWN = {
+    "ctkd": {"step_loss", "temperature", "alpha"},
+    "kd": {"kd.temperature", "kd.weight"},
+    "at": {"at.beta", "at.attention_layers"},
+    "none": set(),
+}
+
+
+def a_record(chosen, number, stored, values=(), **more):
+    epochs = [
+        {"epoch": epoch, "validation_accuracy": value, "seconds": 1.0, "at": 1000 * number + epoch}
+        for epoch, value in enumerate(values, start=1)
+    ]
+    effective = chosen.effective(chosen.decode(stored))
+    return TrialRecord(number, effective, stored, chosen.seed, SEARCHED, epochs=epochs, **more)
+
+
+def test_a_trial_draws_what_its_method_varies_and_nothing_else():
+    chosen = space(SEVERAL)
+    seen = Counter()
+    for trial, values in draws(chosen, 150):
+        method = trial.params["method"]
+        seen[method] += 1
+        own = {key for key in trial.params if key not in {"pair", "method", "lr", "momentum"}}
+        assert own <= OWN[method]
+        assert ("kd.weight" in own) is (method == "kd" and values["pair"] == "wrn-16-2/resnet8")
+        assert ("at.attention_layers" in own) is (method == "at" and values["at.beta"] == 50)
+        effective = chosen.effective(values)
+        foreign = {f"{name}.{item.name}" for name in OWN if name != method for item in methods()[name].parameters}
+        assert not effective.keys() & foreign
+        assert ("alpha" in effective) is (method == "ctkd")
+        assert chosen.decode(trial.params) == values
+        assert chosen.encode(effective) == trial.params
+    assert len(seen) == 4
+
+
+def test_a_config_has_the_values_of_its_own_method():
+    chosen = space(SEVERAL)
+    stored = {"pair": "wrn-16-2/resnet8", "method": "kd", "kd.temperature": 3.0, "kd.weight": 0.25, "lr": 0.1}
+    config = chosen.config(chosen.decode({**stored, "momentum": 0.5}))
+    assert config.method == {"name": "kd", "temperature": 3.0, "weight": 0.25}
+    assert chosen.label(chosen.effective(chosen.decode(stored))) == "resnet8 kd T=3 w=0.25 lr=0.1 m=0.9"
+
+
+def test_one_method_alone_is_a_constant():
+    chosen = space("search: {method: kd, kd: {temperature: {float: [1, 20]}}}")
+    assert chosen.methods() == ("kd",)
+    ((trial, values),) = draws(chosen, 1)
+    assert set(trial.params) == {"kd.temperature"}
+    assert set(values) == {
+        "pair",
+        "method",
+        "kd.temperature",
+        "kd.weight",
+        "lr",
+        "momentum",
+        "weight_decay",
+        "batch_size",
+    }
+    assert chosen.needs("wrn-16-2/resnet8") == Needs(expert=(LOGITS,))
+    assert chosen.entries["kd.temperature"].when == {}
+    assert {config.method["name"] for config in chosen.pair_configs()} == {"kd"}
+
+
+def test_without_a_word_on_methods_the_same_is_drawn_as_with_ctkd_alone():
+    text = "search: {alpha: {float: [0.1, 1]}, step_loss: {choice: [kl, mse]}, lr: {float: [0.01, 0.1], log: true}%s}"
+    silent, told = space(text % ""), space(text % ", method: ctkd")
+    assert [trial.params for trial, _ in draws(silent, 9)] == [trial.params for trial, _ in draws(told, 9)]
+    assert [values for _, values in draws(silent, 9)] == [values for _, values in draws(told, 9)]
+    assert set(silent.paper_point()) == {"alpha", "step_loss", "lr"}
+
+
+def test_the_teachers_are_prepared_for_what_any_of_the_methods_needs():
+    chosen = space(SEVERAL)
+    every = tuple(Request("attention", layer) for layer in (1, 2, 3))
+    needs = chosen.needs("wrn-16-2/resnet8")
+    assert needs.scratch
+    assert set(needs.expert) == {*every, LOGITS}
+    assert space("search: {method: {choice: [none, kd]}}").needs("wrn-40-1/wrn-16-1") == Needs(expert=(LOGITS,))
+
+
+def test_every_method_begins_with_the_settings_of_its_paper():
+    chosen = space(
+        "search: {method: {choice: [kd, at, ctkd]}, kd: {temperature: {float: [1, 3]}}, alpha: {float: [0, 9]}}"
+    )
+    points = {name: chosen.decode(chosen.paper_point(name)) for name in chosen.methods()}
+    assert {name: values["method"] for name, values in points.items()} == {name: name for name in points}
+    assert points["kd"]["kd.temperature"] == 3.0
+    assert points["ctkd"]["alpha"] == 1.0
+    assert chosen.paper_point("at") == {"method": "at"}
+
+
+def asked(chosen: Space, count: int, path=None):
+    """The stored values of that many trials, as a search asks for them; each finishes before the next is asked."""
+    study = Study(chosen, path, "x", lambda record: [record.value])
+    study.begin()
+    records: list[TrialRecord] = []
+    for number in range(1, count + 1):
+        optuna_number, stored = study.ask(number, [record.optuna for record in records])
+        record = a_record(chosen, number, stored, [0.1 * (number % 7)], optuna=optuna_number, status=FINISHED)
+        study.trial_ended(record)
+        records.append(record)
+    return records
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "qmc", "random"])
+def test_with_every_sampler_conditions_hold_and_each_method_gets_as_many_trials(sampler):
+    options = {"tpe": "{name: tpe, startup_trials: 4}", "gp": "{name: gp, startup_trials: 4}"}
+    chosen = space(SEVERAL, f"sampler={options.get(sampler, sampler)}")
+    records = asked(chosen, 18)
+    order = [record.method for record in records]
+    assert order[:4] == ["ctkd", "kd", "at", "none"]
+    for count in range(4, 19):
+        had = Counter(order[:count])
+        assert max(had.values()) - min(had.values()) <= 1
+    for record in records:
+        assert record.stored.keys() - {"pair", "method", "lr", "momentum"} <= OWN[record.method]
+        assert make_method(chosen.config(chosen.decode(record.stored)).method).name == record.method
+
+
+def test_what_is_asked_after_an_interruption_is_what_would_have_been():
+    chosen = space(SEVERAL)
+    whole = asked(chosen, 10)
+    study = Study(chosen, Path("study.db"), "x", lambda record: [record.value])
+    study.begin()
+    records: list[TrialRecord] = []
+    for number in range(1, 11):
+        if number in {3, 6}:
+            # Cut short, once between the two steps of a suggestion.
+            if number == 6:
+                study._share_out({record.optuna for record in records})
+            study = Study(chosen, Path("study.db"), "x", lambda record: [record.value])
+            study.begin()
+        optuna_number, stored = study.ask(number, [record.optuna for record in records])
+        record = a_record(chosen, number, stored, [0.1 * (number % 7)], optuna=optuna_number, status=FINISHED)
+        study.trial_ended(record)
+        records.append(record)
+    assert [record.stored for record in records] == [record.stored for record in whole]
+
+
+def test_methods_are_not_stopped_for_what_others_learn():
+    chosen = space(SEVERAL.replace("epochs: 9", "epochs: 9, grace_period: 1, reduction_factor: 2"))
+    trials = {}
+    for number, (method, value) in enumerate([("kd", 0.9), ("kd", 0.8), ("none", 0.3), ("none", 0.2)], start=1):
+        stored = {**chosen.paper_point(method), "method": method}
+        trials[number] = a_record(chosen, number, stored, [])
+        trials[number].epochs.append({"epoch": 1, "validation_accuracy": value})
+    ladders = Ladders(chosen, {})
+    decisions = {}
+    for number, record in trials.items():
+        bracket = ladders._bracket(record)
+        value = record.epochs[0]["validation_accuracy"]
+        decisions[number] = bracket.on_result(type("Stub", (), {"trial_id": number})(), 1, value)
+    # Among all four, both without a teacher would be stopped.
+    assert decisions == {1: "CONTINUE", 2: "STOP", 3: "CONTINUE", 4: "STOP"}

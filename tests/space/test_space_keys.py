@@ -1,0 +1,193 @@
+"""Every key of a space changes what a search does, and names the same files wherever it is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from support.layouts import BROKEN_IMAGE
+from support.space_texts import HEAD, SEARCH, SPACES, draws, space
+
+from ctkd_search.config import Augment, DatasetConfig, ExpertConfig, Recipe, TeachersConfig, plain
+from ctkd_search.errors import UserError
+from ctkd_search.space.definition import Budget, Resources, Tracking
+from ctkd_search.space.document import read
+from ctkd_search.space.reader import read_space, space_of
+from ctkd_search.space.strategy import Confirm
+
+pytestmark = pytest.mark.usefixtures("own_directory")
+
+
+def handed_over(chosen):
+    """Everything that a search takes from a space."""
+    trials = [(trial.distributions, chosen.config(values)) for trial, values in draws(chosen, 20)]
+    return chosen.name, chosen.seed, chosen.budget, chosen.resources, chosen.tracking, chosen.strategy, trials
+
+
+def leaves(value, place=()):
+    """Every key of a YAML mapping that holds no mapping itself, with its value."""
+    if isinstance(value, dict):
+        return [leaf for key, inner in value.items() for leaf in leaves(inner, (*place, key))]
+    return [(place, value)]
+
+
+# Where another value cannot be guessed. The first key has no other valid value: it must be refused.
+OTHER = {
+    "when.step_loss": "mse",
+    "mode": "live",
+    "storage": "float32",
+    "cache_limit": "5GB",
+    "trajectory_limit": "5GB",
+    "precision": "float32",
+    "expert.seed": 1,
+    "name": "other",
+    "pair.choice": ["wrn-16-2/wrn-16-1", "wrn-16-1/resnet8"],
+    "step_loss.choice": ["mse", "kl"],
+    "attention_layers.subsets": [1, 2],
+    "time_budget": "2h",
+    "baselines": ["at"],
+    "gpus_per_trial": 0.5,
+    "trials_per_gpu": 3,
+    "cpus_per_trial": 2,
+    "concurrent_trials": 2,
+    "address": "auto",
+    "uri": "http://127.0.0.1:5000",
+    "experiment": "other",
+    "validation": 0.2,
+    "verify": False,
+    "extra": True,
+    "skip_broken": True,
+    "options": {"root": "elsewhere"},
+    "root": "elsewhere",
+    "image_size": 16,
+    "channels": 1,
+    "resize": 40,
+    "loading": "streamed",
+    "workers": 1,
+    "resized_crop": [0.5, 1.0],
+    "dataset.test": 0.4,
+    "checkpoint": "space.yaml",
+    "milestones": [0.5],
+    "pair": "torchvision/resnet50 -> torchvision/resnet18",
+    "step_loss": "mse",
+    "attention_layers": [2],
+    "alpha_schedule": "linear",
+    "beta_schedule": "first",
+    "expert_kd": 0.3,
+    "method": {"choice": ["ctkd", "kd"]},
+}
+# What else a parameter needs to have an effect.
+BESIDE = {
+    "alpha_share": "search.alpha_schedule=first",
+    "beta_share": "search.beta_schedule=first",
+    "expert_temperature": "search.expert_kd=0.3",
+    "per_method": "search.method={choice: [ctkd, kd]}",
+}
+
+
+def another(place, value):
+    """Another value of a key."""
+    if place == ("dataset", "name"):
+        return {"cifar10": "digits", "imagenet": "tiny-imagenet"}.get(value, "cifar10")
+    known = [OTHER[dotted] for length in (2, 1) if (dotted := ".".join(place[-length:])) in OTHER]
+    if known:
+        return known[0]
+    if isinstance(value, list):
+        return [another((), item) for item in value]
+    return not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else value * 0.9
+
+
+def changed(place, value):
+    """A key with another value, as an override."""
+    return f"{'.'.join(place)}={yaml.safe_dump(another(place, value), default_flow_style=True)}"
+
+
+KEYS = [(path, *leaf) for path in SPACES for leaf in leaves(read(path).data)]
+
+
+@pytest.mark.parametrize(("path", "place", "value"), KEYS, ids=[f"{key[0].stem}:{'.'.join(key[1])}" for key in KEYS])
+def test_no_key_of_a_shipped_space_is_ignored(path, place, value):
+    if place[-2:] == ("when", "step_loss"):
+        with pytest.raises(UserError, match=f"--set {'.'.join(place)}|search.temperature has no effect"):
+            read_space(path, [changed(place, value)])
+    else:
+        assert handed_over(read_space(path, [changed(place, value)])) != handed_over(read_space(path))
+
+
+SECTIONS = {
+    "dataset": DatasetConfig("digits"),
+    "augment": Augment(crop=1, flip=False),
+    "budget": Budget(),
+    "teachers": TeachersConfig(),
+    "train": Recipe(),
+    "confirm": Confirm(),
+    "resources": Resources(),
+    "tracking": Tracking(),
+    "search": space_of(yaml.safe_load(HEAD + SEARCH)).decode({}),
+}
+POSSIBLE = [
+    (place, value)
+    for section, form in SECTIONS.items()
+    for place, value in leaves(plain(form if isinstance(form, dict) else dataclasses.asdict(form)), (section,))
+]
+
+
+@pytest.mark.parametrize(("place", "value"), [(("seed",), 0), *POSSIBLE], ids=str)
+def test_no_key_that_a_space_may_have_is_ignored(place, value):
+    base = [f"search={{pair: wrn-16-2/resnet8, {'lr' if place[-1] == 'alpha' else 'alpha'}: {{float: [0.1, 0.2]}}}}"]
+    if place[-1] in {"root", "verify", "extra"}:
+        base += ["dataset.name=svhn"]
+    if place[-1] in {"image_size", "channels", "resize", "loading", "workers", "skip_broken", "resized_crop"}:
+        base += [f"dataset={{name: folder, image_size: 32, channels: 3, root: {folder_of_images()}}}"]
+    if place == ("dataset", "test"):
+        base += [f"dataset={{name: folder, image_size: 32, channels: 3, root: {folder_of_images()}}}"]
+        shutil.rmtree("images/test")
+    if place[-1] == "options":
+        base += ["dataset={name: 'layouts:own_data', options: {root: images}}"]
+    base += [BESIDE[place[-1]]] if place[-1] in BESIDE else []
+    space(SEARCH)
+    with_it = handed_over(read_space(Path("space.yaml"), [*base, changed(place, value)]))
+    assert with_it != handed_over(read_space(Path("space.yaml"), base))
+
+
+def folder_of_images():
+    """A folder laid out for images, in this directory."""
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (Path("images") / name).mkdir(parents=True, exist_ok=True)
+        for number in range(5):
+            (Path("images") / name / f"{number}.png").write_bytes(BROKEN_IMAGE)
+    return Path("images")
+
+
+FOLDER = "name: x\ndataset: {name: folder, root: images, image_size: 32, channels: 3}\n" + SEARCH
+
+
+def test_directories_and_files_are_made_absolute(tmp_path):
+    folder_of_images()
+    Path("expert.pt").touch()
+    chosen = space(FOLDER, "teachers.expert.checkpoint={wrn-16-2: expert.pt}", "search.pair=wrn-16-2/resnet8")
+    assert chosen.dataset.root == str(tmp_path / "images")
+    assert chosen.teachers.expert == ExpertConfig({"wrn-16-2": str(tmp_path / "expert.pt")})
+    config = chosen.config(chosen.decode({}))
+    assert (config.dataset, config.teachers) == (chosen.dataset, chosen.teachers)
+
+
+def test_what_is_kept_of_a_space_means_the_same_images_in_another_directory(tmp_path, monkeypatch):
+    folder_of_images()
+    chosen = space(FOLDER)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert space_of(plain(dict(chosen.raw))).dataset == chosen.dataset
+
+
+def test_one_checkpoint_serves_one_teacher_and_a_mapping_serves_those_it_names():
+    Path("expert.pt").touch()
+    expert = space(SEARCH, "teachers.expert.checkpoint=expert.pt", "search.pair=wrn-16-2/resnet8").teachers.expert
+    assert expert.checkpoint_of("wrn-16-2") == str(Path("expert.pt").absolute())
+    pairs = "search.pair={choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]}"
+    expert = space(SEARCH, "teachers.expert.checkpoint={wrn-16-1: expert.pt}", pairs).teachers.expert
+    assert expert.checkpoint_of("wrn-16-1") == str(Path("expert.pt").absolute())
+    assert expert.checkpoint_of("wrn-16-2") is None

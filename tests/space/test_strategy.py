@@ -1,0 +1,292 @@
+"""How a space says that it is to be searched: what is refused and where, and what each option changes."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import optuna
+import pytest
+import yaml
+from support.faulty_spaces import ACCURACY, FAULTY_STRATEGIES, NUMBERS, OUT_OF_PLACE, SAMPLERS
+
+from ctkd_search.config import plain
+from ctkd_search.errors import UserError
+from ctkd_search.records.store import FINISHED, TrialRecord
+from ctkd_search.search.scheduler import Ladders
+from ctkd_search.search.study import Study
+from ctkd_search.space.baselines import BASELINES
+from ctkd_search.space.reader import read_space, space_of
+from ctkd_search.space.strategy import COSTS, Confirm, Limits, Sampler, Scheduler, Strategy
+
+pytestmark = pytest.mark.usefixtures("own_directory")
+
+
+def space(*overrides, search=NUMBERS):
+    """A space of the digits with these keys."""
+    Path("space.yaml").write_text(f"name: x\ndataset: {{name: digits}}\nsearch: {search}\n")
+    return read_space(Path("space.yaml"), overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "place", "message"), FAULTY_STRATEGIES, ids=[fault[0] for fault in FAULTY_STRATEGIES]
+)
+def test_every_faulty_form_is_refused_at_its_place(override, place, message):
+    with pytest.raises(UserError, match=r"space\.yaml has 1 error:") as caught:
+        space(override)
+    (line,) = str(caught.value).splitlines()[1:]
+    assert f": {place} " in line
+    assert message in line
+
+
+OPTIONS = {
+    "startup_trials": (3, {"tpe", "gp"}),
+    "candidates": (5, {"tpe"}),
+    "sigma": (0.5, {"cmaes"}),
+    "population": (6, {"cmaes"}),
+    "sequence": ("halton", {"qmc"}),
+    "scramble": (False, {"qmc"}),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS.split(", "))
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_is_taken_by_its_owners_alone(name, option):
+    value, owners = OPTIONS[option]
+    override = f"sampler={yaml.safe_dump({'name': name, option: value}, default_flow_style=True)}"
+    if name in owners:
+        assert space(override).strategy.sampler == Sampler(name, **{option: value})
+    else:
+        with pytest.raises(UserError, match=f"sampler.{option} has no effect with {name}; it belongs to "):
+            space(override)
+
+
+@pytest.mark.parametrize(("overrides", "search", "place", "message"), OUT_OF_PLACE)
+def test_what_does_not_go_with_the_rest_of_the_space_is_refused(overrides, search, place, message):
+    with pytest.raises(UserError, match=r"space\.yaml has 1 error:") as caught:
+        space(*overrides, search=search)
+    (line,) = str(caught.value).splitlines()[1:]
+    assert f": {place} " in line
+    assert message in line
+
+
+def test_all_that_is_wrong_is_said_at_once_and_at_its_line():
+    Path("space.yaml").write_text(
+        "name: x\ndataset: {name: digits}\nsampler:\n  name: gp\n  sigma: 1\nscheduler: nobody\nbaselines:\n"
+        "  - kd\n  - nothing\nconfirm: {best: -1,\n  seeds: 1}\nobjectives: [params]\nlimits: {max_params: none}\n"
+        f"search: {NUMBERS}\n"
+    )
+    with pytest.raises(UserError, match="has 7 errors:") as caught:
+        read_space(Path("space.yaml"))
+    said = [line.split()[:3] for line in str(caught.value).splitlines()[1:]]
+    assert [(int(number[:-1]), place) for _, number, place in said] == [
+        (5, "sampler.sigma"),
+        (6, "scheduler"),
+        (9, "baselines.1"),
+        (10, "confirm.best"),
+        (11, "confirm.seeds"),
+        (12, "objectives"),
+        (13, "limits.max_params"),
+    ]
+
+
+# All that go with any pair.
+GOING = tuple(name for name in BASELINES if name not in {"fs", "iakd"})
+VALID = [
+    ([], Strategy()),
+    (["sampler=", "scheduler=", "baselines=", "confirm=", "objectives=", "limits="], Strategy()),
+    (["sampler=tpe", "scheduler=asha", "baselines=[]", f"objectives=[{ACCURACY}]", "limits={}"], Strategy()),
+    (["sampler={}", "scheduler={}"], Strategy()),
+    *[([f"sampler={name}"], Strategy(Sampler(name))) for name in SAMPLERS.split(", ")],
+    *[([f"sampler.name={name}"], Strategy(Sampler(name))) for name in SAMPLERS.split(", ")],
+    (["sampler={startup_trials: 1, candidates: 2}"], Strategy(Sampler("tpe", startup_trials=1, candidates=2))),
+    (["sampler={name: gp, startup_trials: 7}"], Strategy(Sampler("gp", startup_trials=7))),
+    (["sampler={name: cmaes, sigma: 1, population: 4}"], Strategy(Sampler("cmaes", sigma=1, population=4))),
+    (
+        ["sampler={name: qmc, sequence: halton, scramble: false}"],
+        Strategy(Sampler("qmc", sequence="halton", scramble=False)),
+    ),
+    (["scheduler=none"], Strategy(scheduler=Scheduler("none"))),
+    (["scheduler=none", "budget.epochs=5"], Strategy(scheduler=Scheduler("none"))),
+    (["scheduler=hyperband"], Strategy(scheduler=Scheduler("hyperband"))),
+    (["scheduler=hyperband", "budget.epochs=4"], Strategy(scheduler=Scheduler("hyperband"))),
+    (["scheduler={name: hyperband, brackets: 4}"], Strategy(scheduler=Scheduler("hyperband", brackets=4))),
+    # In the order in which they are run, whatever the order in the file.
+    (["baselines=[at, kd, student-alone]"], Strategy(baselines=("student-alone", "kd", "at"))),
+    ([f"baselines=[{', '.join(GOING)}]"], Strategy(baselines=GOING)),
+    (["confirm={}"], Strategy(confirm=Confirm(best=3, seeds=3))),
+    (["confirm={best: 1, seeds: 2}"], Strategy(confirm=Confirm(best=1, seeds=2))),
+    # The accuracy first.
+    ([f"objectives=[latency_ms, params, {ACCURACY}]"], Strategy(objectives=(ACCURACY, "params", "latency_ms"))),
+    (["limits={max_latency_ms: 0.5}"], Strategy(limits=Limits(max_latency_ms=0.5))),
+    (["limits={max_params: 1, max_multiply_adds: 2}"], Strategy(limits=Limits(max_params=1, max_multiply_adds=2))),
+]
+
+
+@pytest.mark.parametrize(("overrides", "strategy"), VALID, ids=[" ".join(case[0]) or "nothing" for case in VALID])
+def test_every_valid_form_is_read_and_kept(overrides, strategy):
+    found = space(*overrides)
+    assert found.strategy == strategy
+    assert space_of(plain(dict(found.raw))).strategy == strategy
+    assert space(search=NUMBERS).strategy == Strategy()
+
+
+def test_what_must_be_known_of_the_students_is_what_is_an_objective_or_limited():
+    for objectives, limits, costs in [
+        ([], {}, []),
+        (["latency_ms"], {}, ["latency_ms"]),
+        ([], {"max_params": 9}, ["params"]),
+        (["latency_ms"], {"max_multiply_adds": 9, "max_latency_ms": 9}, ["multiply_adds", "latency_ms"]),
+    ]:
+        words = [f"objectives={yaml.safe_dump([ACCURACY, *objectives], default_flow_style=True)}"]
+        found = space(*words, f"limits={yaml.safe_dump(limits, default_flow_style=True)}").strategy
+        assert found.costs == costs
+        assert found.limits.given() == {cost: limits[key] for cost, key in COSTS.items() if key in limits}
+
+
+def suggestions(*overrides, count=14):
+    """What a study suggests where trials are the better the nearer they are to a point inside the ranges."""
+    chosen = space("seed=1", *overrides)
+    costs = {"resnet8": 1.0, "wrn-16-1": 2.0}
+    names = chosen.strategy.objectives
+    study = Study(chosen, None, "x", lambda trial: [trial.accuracy, costs[trial.values["pair"][9:]]][: len(names)])
+    found = []
+    for number in range(1, count + 1):
+        asked, stored = study.ask(number, range(number - 1))
+        record = TrialRecord(number, chosen.decode(stored), stored, 0, optuna=asked, status=FINISHED)
+        accuracy = 1 - abs(stored["alpha"] - 0.4) - abs(stored["lr"] - 0.1)
+        record.epochs = [{"epoch": 1, ACCURACY: accuracy}]
+        study.trial_reported(record, {})
+        study.trial_ended(record)
+        found.append(stored)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("tpe", "startup_trials: 3"),
+        ("tpe", "candidates: 2"),
+        ("gp", "startup_trials: 2"),
+        ("cmaes", "sigma: 0.9"),
+        ("cmaes", "population: 5"),
+        ("qmc", "sequence: halton"),
+        ("qmc", "scramble: false"),
+    ],
+)
+def test_an_option_of_a_sampler_changes_what_is_suggested(name, option):
+    count = 8 if name == "gp" else 14
+    without = suggestions(f"sampler={name}", count=count)
+    assert suggestions(f"sampler={{name: {name}, {option}}}", count=count) != without
+    assert suggestions(f"sampler={name}", count=count) == without
+
+
+def test_startup_trials_are_those_that_are_drawn_without_regard_to_results():
+    plain_draws = suggestions("sampler=random")
+    modelled = suggestions("sampler={name: tpe, startup_trials: 6}")
+    assert modelled[:6] == plain_draws[:6]
+    assert modelled[6:] != plain_draws[6:]
+
+
+def test_each_sampler_suggests_something_else_and_says_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = [suggestions(f"sampler={name}", count=7) for name in ("cmaes", "qmc", "random")]
+    assert all(one != other for one in found for other in found if one is not other)
+
+
+@pytest.mark.parametrize("name", ["tpe", "gp", "qmc", "random"])
+def test_several_objectives_go_with_every_sampler_but_cmaes(name):
+    count = 8 if name == "gp" else 14
+    overrides = [f"sampler={name}", f"objectives=[{ACCURACY}, params]"]
+    assert len(suggestions(*overrides, count=count)) == count
+
+
+def test_a_sequence_covers_the_ranges_more_evenly_than_chance():
+    def largest_gap(drawn):
+        found = sorted((stored["alpha"] - 0.1) / 0.9 for stored in drawn)
+        return max(b - a for a, b in zip([0.0, *found], [*found, 1.0], strict=True))
+
+    assert largest_gap(suggestions("sampler=qmc", count=33)[1:]) < 2 / 32 + 1e-9
+    assert largest_gap(suggestions("sampler=random", count=33)[1:]) > 2 / 32
+
+
+def test_what_is_to_be_low_is_minimized_and_so_are_its_epochs():
+    chosen = space("objectives=[validation_loss]")
+    study = Study(chosen, None, "x", lambda trial: [trial.value])
+    assert study.study.direction is optuna.study.StudyDirection.MINIMIZE
+    for number, losses in enumerate(([0.5, 0.3], [0.9, 0.8], [0.4, 0.35]), start=1):
+        asked, stored = study.ask(number, range(number - 1))
+        record = TrialRecord(number, chosen.decode(stored), stored, 0, optuna=asked, objective="validation_loss")
+        record.epochs = [{"epoch": n, "validation_loss": loss, ACCURACY: 0.5} for n, loss in enumerate(losses, start=1)]
+        study.trial_reported(record, {})
+        record.status = FINISHED
+        study.trial_ended(record)
+    assert study.study.best_value == 0.3
+    assert study.study.trials[1].intermediate_values == {1: 0.9, 2: 0.8}
+
+
+@pytest.mark.parametrize(("objective", "sign"), [("validation_loss", 1), ("validation_ece", 1), (ACCURACY, -1)])
+def test_the_scheduler_stops_what_is_worse_in_either_direction(objective, sign):
+    chosen = space(f"objectives=[{objective}]", "budget={epochs: 9, grace_period: 1, reduction_factor: 3}")
+
+    def stopped():
+        """Which of nine trials stop at the first rung, where each is better or worse than all before it."""
+        found = {}
+        for better in (True, False):
+            known = {}
+            ladders = Ladders(chosen, known)
+            for number in range(1, 10):
+                known[number] = TrialRecord(number, {"pair": "wrn-16-2/resnet8"}, {}, 0, objective=objective)
+                value = 0.5 + (-sign if better else sign) * number / 100
+                result = {"training_iteration": 1, objective: value, "other": 0.0}
+                decision = ladders.on_trial_result(None, SimpleNamespace(config={"number": number}), result)
+                found[better, number] = decision == "STOP"
+        return found
+
+    found = stopped()
+    assert not any(found[True, number] for number in range(1, 10))
+    assert [found[False, number] for number in range(1, 4)][1:] == [True, True]
+    # The same from the records of a search that goes on.
+    records = {
+        number: TrialRecord(number, {"pair": "wrn-16-2/resnet8"}, {}, 0, status=FINISHED, objective=objective)
+        for number in range(1, 10)
+    }
+    for number, record in records.items():
+        record.epochs = [{"epoch": 1, objective: 0.5 + sign * number / 100}]
+    ladders = Ladders(chosen, records)
+    records[10] = TrialRecord(10, {"pair": "wrn-16-2/resnet8"}, {}, 0, objective=objective)
+    for value, decision in ((0.5 + sign * 0.2, "STOP"), (0.5 - sign * 0.2, "CONTINUE")):
+        result = {"training_iteration": 1, objective: value}
+        assert ladders.on_trial_result(None, SimpleNamespace(config={"number": 10}), result) == decision
+
+
+def first_stops(*overrides):
+    """After which epochs trials are stopped, each of them worse than all before it."""
+    chosen, known, found = space(*overrides), {}, set()
+    ladders = Ladders(chosen, known)
+    for number in range(1, 40):
+        known[number] = TrialRecord(number, {"pair": "wrn-16-2/resnet8"}, {}, 0)
+        trial = SimpleNamespace(config={"number": number})
+        for epoch in range(1, 9):
+            result = {"training_iteration": epoch, ACCURACY: 1 / number}
+            if ladders.on_trial_result(None, trial, result) == "STOP":
+                found.add(epoch)
+                break
+    return found
+
+
+def test_the_scheduler_and_the_budget_decide_when_trials_are_stopped():
+    for grace in (1, 2, 5):
+        assert first_stops("scheduler=asha", f"budget={{epochs: 9, grace_period: {grace}}}") == {grace}
+    budget = "budget={epochs: 9, grace_period: 2, reduction_factor: 2}"
+    assert first_stops("scheduler=hyperband", budget) == {2, 4, 8}
+    assert first_stops("scheduler={name: hyperband, brackets: 2}", budget) == {2, 4}
+    assert first_stops("scheduler=none", "budget.epochs=9") == set()
+
+
+def test_the_sampler_is_told_the_directions_of_the_objectives():
+    study = Study(space(f"objectives=[{ACCURACY}, multiply_adds, params]"), None, "x", lambda trial: [])
+    maximize, minimize = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+    assert study.study.directions == [maximize, minimize, minimize]

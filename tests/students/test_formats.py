@@ -1,0 +1,147 @@
+"""Students as files: what is read from them equals what was written, whatever the batch."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from support.kept_students import SMALL, a_student, probabilities, some_images
+
+from ctkd_search.errors import UserError, WorkFailed
+from ctkd_search.models import Geometry
+from ctkd_search.students.formats import compare, write_onnx, write_torch
+
+FORMATS = pytest.mark.parametrize(
+    ("write", "suffix"), [(write_torch, ".pt2"), (write_onnx, ".onnx")], ids=["pt2", "onnx"]
+)
+NETWORKS = pytest.mark.parametrize(
+    ("architecture", "geometry"),
+    [("resnet8", SMALL), ("wrn-10-1", Geometry(3, 3, 17)), ("wrn-16-1", Geometry(100, 3, 32))],
+    ids=["resnet8", "odd", "wrn"],
+)
+
+pytestmark = pytest.mark.usefixtures("single_thread")
+
+
+def runner(path):
+    """What a file gives, read by its own library alone."""
+    if path.suffix == ".onnx":
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return lambda images: session.run(["probabilities"], {"images": np.asarray(images)})[0]
+    graph = torch.export.load(path).module()
+    return lambda images: graph(images).detach().numpy()
+
+
+@FORMATS
+@NETWORKS
+def test_a_file_gives_the_students_probabilities_for_any_batch(tmp_path, capfd, write, suffix, architecture, geometry):
+    served, metadata = a_student(architecture, geometry)
+    path = tmp_path / f"student{suffix}"
+    write(served, metadata, path)
+    assert capfd.readouterr() == ("", "")
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+    run = runner(path)
+    whole = probabilities(served, some_images(33, geometry))
+    assert np.ptp(whole, axis=0).max() > 0.01, "the images are told apart"
+    for count in (1, 2, 7, 33):
+        images = some_images(33, geometry)[:count]
+        found = run(images)
+        assert found.shape == (count, geometry.classes)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, whole[:count], atol=1e-5)
+        np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+
+
+def test_onnx_says_what_goes_in_and_out_and_what_it_is(tmp_path):
+    served, metadata = a_student()
+    write_onnx(served, metadata, tmp_path / "student.onnx")
+    model = onnx.load(tmp_path / "student.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    (images,), (found,) = model.graph.input, model.graph.output
+    assert (images.name, images.type.tensor_type.elem_type) == ("images", onnx.TensorProto.UINT8)
+    assert (found.name, found.type.tensor_type.elem_type) == ("probabilities", onnx.TensorProto.FLOAT)
+    shape = images.type.tensor_type.shape.dim
+    assert [dim.dim_param or dim.dim_value for dim in shape] == ["batch", 8, 8, 1]
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(properties["classes"]) == list(metadata.classes)
+    assert (properties["image_size"], properties["channels"]) == ("8", "1")
+    assert properties["architecture"] == "resnet8"
+    assert json.loads(properties["versions"])["torch"] == metadata.versions["torch"]
+
+
+def test_a_graph_says_what_it_is(tmp_path):
+    served, metadata = a_student()
+    write_torch(served, metadata, tmp_path / "student.pt2")
+    noted = {"metadata.json": ""}
+    torch.export.load(tmp_path / "student.pt2", extra_files=noted)
+    assert json.loads(noted["metadata.json"]) == metadata.as_dict()
+    assert metadata.as_dict()["classes"] == list(metadata.classes)
+
+
+@FORMATS
+def test_a_file_does_not_say_where_on_this_machine_its_code_was(tmp_path, write, suffix):
+    path = tmp_path / f"student{suffix}"
+    write(*a_student(), path)
+    content = path.read_bytes()
+    assert b"served.py" not in content
+    assert b"network.py" not in content
+
+
+@FORMATS
+def test_a_student_that_is_laid_out_for_a_gpu_is_exported_too(tmp_path, write, suffix):
+    served, metadata = a_student("wrn-10-1", Geometry(4, 3, 12))
+    served.student.to(memory_format=torch.channels_last)
+    path = tmp_path / f"student{suffix}"
+    write(served, metadata, path)
+    images = some_images(5, Geometry(4, 3, 12))
+    np.testing.assert_allclose(runner(path)(images), probabilities(served, images), atol=1e-5)
+
+
+@FORMATS
+def test_a_student_whose_probabilities_are_no_numbers_is_not_written(tmp_path, write, suffix):
+    served, metadata = a_student()
+    served.student.classifier.bias.data[3] = torch.nan
+    path = tmp_path / f"student{suffix}"
+    path.write_bytes(b"an earlier one")
+    with pytest.raises(WorkFailed, match=r"would not give the student's probabilities \(off by nan in a batch of 1\)"):
+        write(served, metadata, path)
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == b"an earlier one"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (lambda found: found + 2e-4, "off by 0.0002 in a batch of 1"),
+        (lambda found: found[:, ::-1], "in a batch of 1"),
+        (lambda found: found[:, :-1], "off by inf in a batch of 1"),
+        # Right for one image alone.
+        (lambda found: np.repeat(found[:1], len(found), axis=0), "in a batch of 7"),
+    ],
+    ids=["off", "turned", "short", "first"],
+)
+def test_what_differs_from_the_student_is_refused(wrong, reason):
+    served, metadata = a_student()
+    compare(served, metadata, lambda images: probabilities(served, images) + 5e-5, "FILE")
+    with pytest.raises(WorkFailed, match=r"^FILE would not give the student's probabilities") as caught:
+        compare(served, metadata, lambda images: wrong(probabilities(served, images)), "FILE")
+    assert reason in str(caught.value)
+
+
+@FORMATS
+def test_a_place_that_cannot_be_written_to_is_said(tmp_path, write, suffix):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write to the directory"):
+        write(*a_student(), tmp_path / "file" / f"student{suffix}")
+
+
+def test_the_student_in_a_file_is_not_the_one_that_another_file_has(tmp_path):
+    for seed in (0, 1):
+        write_torch(*a_student(seed=seed), tmp_path / f"{seed}.pt2")
+    images = some_images(7)
+    one, two = (runner(tmp_path / f"{seed}.pt2")(images) for seed in (0, 1))
+    assert np.abs(one - two).max() > 0.01

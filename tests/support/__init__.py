@@ -1,0 +1,1 @@
+"""Helpers of the tests: factories, simulated searches, servers, files of data sets."""

@@ -1,0 +1,424 @@
+"""Spaces with which something is wrong, and what is to be said of it."""
+
+from ctkd_search.space.baselines import BASELINES
+
+# What is wrong with each document is noted in it, behind the faulty line: #! KEY, and a piece of the message.
+FAULTY = {
+    "nothing at all": "{}  #! name is missing #! dataset is missing #! search must say what is searched",
+    "sections": """\
+name: two words               #! name must be letters, digits, '.', '_' and '-'
+datset: {name: digits}        #! datset is not a known key (did you mean dataset?)
+dataset: digits               #! dataset must be a mapping, with the keys name, root
+seed: -1                      #! seed must be in [0, 9007199254740991], but got -1
+augment: {crop: few}          #! augment.crop must be a whole number, but got 'few'
+train:
+  lr: 0                       #! train.lr must be greater than 0
+  milestones: [0.5,
+               1]             #! train.milestones.1 must be in (0, 1)
+teachers:
+  mode: dead                  #! teachers.mode must be
+  recipe: {momentum: 1}       #! teachers.recipe.momentum must be in [0, 1)
+budget:
+  trials: 0                   #! budget.trials must be at least 1
+  epochs: 3.5                 #! budget.epochs must be a whole number, but got 3.5
+  time_bugdet: 2h             #! budget.time_bugdet is not a known key (did you mean time_budget?)
+resources: 1                  #! resources must be a mapping, with the keys gpus_per_trial
+tracking: {uri: 5}            #! tracking.uri must be text, but 5 without quotes is a number in YAML; put it in quotes
+search: [lr, alpha]           #! search must say what is searched; there are: pair, method, step_loss
+""",
+    "an unknown data set": """\
+name: x
+dataset:
+  name: cifr10                #! dataset.name unknown data set 'cifr10'; there are: cifar10,
+search: {alpha: {float: [1, 2]}}
+""",
+    "your own data set that cannot be had": """\
+name: x
+dataset:
+  name: nowhere.at_all:make   #! dataset.name there is no module 'nowhere' in the working directory
+  image_size: 32              #! dataset.image_size has no meaning for the data set 'nowhere.at_all:make' (its own
+search: {alpha: {float: [1, 2]}}
+""",
+    "options of the wrong kind": """\
+name: x
+dataset:
+  name: cifar100
+  extra: 2                    #! dataset.extra must be true or false, but got 2
+  skip_broken: 1              #! dataset.skip_broken must be true or false, but got 1
+  options: [3]                #! dataset.options must be a mapping, but got [3]
+search: {alpha: {float: [1, 2]}}
+""",
+    "options of other data sets": """\
+name: x
+dataset:
+  name: svhn
+  extra: no
+  skip_broken: true           #! dataset.skip_broken has no meaning for the data set 'svhn' (its own options: root,
+  options: {size: 3}          #! dataset.options has no meaning for the data set 'svhn' (its own options: root, verify,
+search: {alpha: {float: [1, 2]}}
+""",
+    "how images are loaded": """\
+name: x
+dataset:
+  name: imagenet
+  loading: lazily             #! dataset.loading must be 'auto', 'resident' or 'streamed', but got 'lazily'
+  workers: -1                 #! dataset.workers must be at least 0, but got -1
+  resize: 0                   #! dataset.resize must be at least 1, but got 0
+search: {alpha: {float: [1, 2]}}
+""",
+    "parts of pictures that are not there": """\
+name: x
+dataset:
+  name: tiny-imagenet
+  loading: resident
+  workers: 2                  #! dataset.workers has no effect where loading is resident; leave it out
+augment: {resized_crop: [0.1, 1]}  #! augment.resized_crop cuts parts out of the original pictures, which must be
+search: {alpha: {float: [1, 2]}}
+""",
+    "parts of pictures that are no files, twice": """\
+augment:
+  crop: 2
+  resized_crop: [0.1, 1]      #! augment.resized_crop takes the place of crop #! augment.resized_crop has no meaning
+search: {alpha: {float: [1, 2]}}
+""",
+    "shares of a picture": """\
+augment: {resized_crop: [1, 0.5]}  #! augment.resized_crop must be the smallest and the largest share, as in [0.08, 1.0]
+search: {alpha: {float: [1, 2]}}
+""",
+    "keys that fit each other badly": """\
+name: x
+dataset:
+  name: digits
+  root: .                     #! dataset.root has no meaning for the data set 'digits'
+budget:
+  epochs: 3
+  grace_period: 4             #! budget.grace_period must be at most the epochs 3, but got 4
+  time_budget: soon           #! budget.time_budget must be a duration such as 90s, 45m or 1h30m, but got 'soon'
+resources:
+  gpus_per_trial: 1.5         #! resources.gpus_per_trial must be a whole number above 1, but got 1.5
+train:
+  lr: 0.1                     #! train.lr stands under search too; leave one out
+  momentum: 0.5               #! train.momentum stands under search too; leave one out
+search: {lr: {float: [0.1, 1]}, momentum: 0.8}
+""",
+    "a crop as large as the image": """\
+augment: {crop: 8}            #! augment.crop must be less than the image size 8, but got 8
+search: {alpha: {float: [1, 2]}}
+""",
+    "entries": """\
+search:
+  alpah: 1                    #! search.alpah is not a known key (did you mean alpha?)
+  alpha:
+    float: [1,
+            -1]               #! search.alpha.float.1 must be at least 0, but got -1
+    log: 1                    #! search.alpha.log must be true or false, but got 1
+  beta: {float: [3, 1]}       #! search.beta.float low < high must hold, but got low=3, high=1
+  step_loss: {choice: [kl, l2]}  #! search.step_loss.choice.1 must be one of kl, mse, but got 'l2'
+  attention_layers: [3, 3]    #! search.attention_layers must be a list of different layer numbers
+""",
+    "nothing to search": "search: {alpha: 1, beta: 2}  #! search has constants only, so that there is nothing",
+    "conditions": """\
+search:
+  step_loss: {choice: [kl, mse]}
+  beta: {float: [1, 2]}
+  alpha: {float: [1, 2], when: {step_los: kl}}  #! search.alpha.when.step_los is not a parameter; there are: pair
+  lr: {float: [0.1, 1], when: {step_loss: l1}}  #! search.lr.when.step_loss is never 'l1'; it may be kl, mse
+  momentum: {float: [0.1, 0.2], when: {beta: 1}}  #! search.momentum.when.beta is a range
+  batch_size: {int: [1, 2], when: {attention_layers: "1,2"}}  #! search.batch_size.when.attention_layers is never '1,2'
+""",
+    "a condition on a range that has a condition": """\
+search:
+  step_loss: {choice: [kl, mse]}
+  beta: {float: [1, 2], when: {step_loss: kl}}
+  lr: {float: [0.1, 1], when: {beta: 1000}}  #! search.lr.when.beta is a range
+""",
+    "a condition on a number close to an option": """\
+search:
+  beta: {choice: [1000.1, 1000.4]}
+  lr: {float: [0.1, 1], when: {beta: 1000.3}}  #! search.lr.when.beta is never
+""",
+    "faulty parameters, whose faults are not told twice": """\
+teachers: {expert: {checkpoint: {wrn-16-2: space.yaml}}}
+search:
+  pair: {choice: [wrn-16-2/resnet8, resnet8]}  #! search.pair.choice.1 must be TEACHER/STUDENT
+  step_loss: {choice: [kl, mse, l1]}  #! search.step_loss.choice.2 must be one of kl, mse, but got 'l1'
+  lr: {float: [0.1, 1], when: {step_loss: mse}}
+""",
+    "an unknown method": """\
+search:
+  method:
+    choice: [at,
+             kdd]             #! search.method.choice.1 must be one of none,
+  beta: {float: [1, 2]}
+""",
+    "what no method that is chosen varies": """\
+search:
+  method: {choice: [at, kd]}
+  alpha: {float: [1, 2]}      #! search.alpha belongs to ctkd, which is not among the methods (at, kd); leave it out
+  temperature: 4              #! search.temperature belongs to ctkd, which is not among the methods (at, kd); write kd:
+  weight: 0.5                 #! search.weight belongs to kd; write kd: {weight: ...}
+  scratch-only:               #! search.scratch-only is not among the methods (at, kd); add it to method, or
+    alpha: {float: [1, 2]}
+  ctkd: {alpha: 1}            #! search.ctkd is not written: what ctkd varies stands under search itself
+  kd:
+    weigth: 0.3               #! search.kd.weigth is not a known key (did you mean weight?); allowed: temperature
+    temperature: {float: [-1, 9]}  #! search.kd.temperature.float.0 must be greater than 0, but got -1
+  at: [beta]                  #! search.at must be a mapping of what at varies (beta, attention_layers), but got
+""",
+    "a condition on a parameter of a method that there is not": """\
+search:
+  method: {choice: [none, kd]}
+  kd: {weight: {choice: [0, 0.5]}}
+  lr: {float: [0.1, 1], when: {kd.wait: 0}}  #! search.lr.when.kd.wait is not a parameter; there are: pair, method,
+""",
+    "a confirmation of each method, of which there is one": """\
+confirm: {per_method: true}   #! confirm.per_method has no effect, because one method alone is searched; leave it out
+search: {method: kd, kd: {weight: {float: [0, 1]}}}
+""",
+    "more methods than trials": """\
+budget:
+  trials: 2                   #! budget.trials must be at least the 3 methods, of which each gets as many trials
+search: {method: {choice: [none, at, kd]}}
+""",
+    "conditions that methods cannot have": """\
+search:
+  pair: {choice: [wrn-16-2/resnet8, wrn-16-2/wrn-16-1]}
+  method: {choice: [ctkd, kd], when: {pair: wrn-16-2/resnet8}}  #! search.method.when has no place here, because each
+  alpha: {float: [1, 2], when: {method: ctkd}}  #! search.alpha.when.method is always ctkd here; leave it out
+  kd:
+    weight: {float: [0, 1], when: {method: at}}  #! search.kd.weight.when.method is always kd here; leave it out
+""",
+    "a method that trials never have": """\
+search:
+  method: {choice: [ctkd, kd]}
+  lr: {float: [0.1, 1], when: {method: at}}  #! search.lr.when.method is never 'at'; it may be ctkd, kd
+""",
+    "what has no effect within a method": """\
+search:
+  method: {choice: [ctkd, at]}
+  at: {beta: 0, attention_layers: {subsets: [1, 2]}}  #! search.at.attention_layers has no effect where at.beta is 0
+""",
+    "teachers whom none of the methods listens to": """\
+teachers: {seed: 3}           #! teachers has no effect, because no trial listens to a teacher; leave it out
+search: {method: {choice: [none, kd]}, kd: {weight: 0}}
+""",
+    "a circle": """\
+search:
+  pair:
+    choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]
+    when: {step_loss: kl}     #! search.pair.when goes in a circle with the conditions of step_loss
+  step_loss: {choice: [kl, mse], when: {pair: wrn-16-2/resnet8}}
+""",
+    "a circle of one": """\
+search:
+  step_loss:
+    choice: [kl, mse]
+    when: {step_loss: kl}     #! search.step_loss.when goes in a circle with the conditions of step_loss
+""",
+    "searched without effect": """\
+search:
+  step_loss: {choice: [kl, mse]}
+  temperature: {float: [1, 20]}  #! search.temperature has no effect where step_loss is mse; add when: {step_loss: [kl]}
+  beta: 0
+  attention_layers: {subsets: [1, 2]}  #! search.attention_layers has no effect where beta is 0; leave it out
+""",
+    "without effect where step_loss may be its default": """\
+search:
+  pair: {choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]}
+  step_loss: {choice: [kl, mse], when: {pair: wrn-16-2/resnet8}}
+  temperature: {float: [1, 20]}  #! search.temperature has no effect where step_loss is mse; add when: {step_loss: [kl]}
+""",
+    "given without effect": """\
+search:
+  step_loss: mse
+  temperature: 4              #! search.temperature has no effect where step_loss is mse; leave it out
+  alpha: {float: [1, 2]}
+""",
+    "no step loss": """\
+search:
+  alpha: 0
+  step_loss: {choice: [kl, mse]}  #! search.step_loss has no effect where alpha is 0; leave it out
+  temperature: {float: [1, 2], when: {step_loss: kl}}  #! search.temperature has no effect where alpha is 0; leave it
+""",
+    "perhaps no step loss": """\
+search:
+  alpha: {choice: [0, 0.5]}
+  step_loss: {choice: [kl, mse]}  #! search.step_loss has no effect where alpha is 0; add when: {alpha: [0.5]}
+""",
+    "pairs": """\
+search:
+  pair: {choice: [wrn-17-2/resnet8, vgg9/resnet8]}  #! search.pair the depth must be 6n + 4 #! search.pair vgg9
+""",
+    "a layer that there is not": """\
+search:
+  pair: wrn-16-2/resnet8      #! search.pair wrn-16-2/resnet8: wrn-16-2 has no layer 4; it has 1,2,3
+  attention_layers: {subsets: [3, 4]}
+""",
+    "checkpoints": """\
+teachers:
+  expert:
+    checkpoint:
+      wrn-16-2: nowhere.pt    #! teachers.expert.checkpoint.wrn-16-2 there is no file nowhere.pt
+      wrn-40-1: space.yaml    #! teachers.expert.checkpoint.wrn-40-1 is not a teacher of any pair
+search: {pair: {choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]}}
+""",
+    "live teachers are not stored": """\
+teachers:
+  mode: live
+  storage: float32            #! teachers.storage has no effect where mode is live
+  cache_limit: 1GB            #! teachers.cache_limit has no effect where mode is live
+  trajectory_limit: 1GB       #! teachers.trajectory_limit has no effect where mode is live
+search: {alpha: {float: [1, 2]}}
+""",
+    "teachers": """\
+teachers:
+  mode: now                   #! teachers.mode must be 'auto', 'recorded' or 'live', but got 'now'
+  cache_limit: much           #! teachers.cache_limit must be a size such as 500MB or 20GB, but got 'much'
+  trajectory_limit: -1        #! teachers.trajectory_limit must be a size such as 500MB or 20GB, but got -1
+  storage: float8             #! teachers.storage must be 'float16' or 'float32', but got 'float8'
+  recipe:
+    precision: half           #! teachers.recipe.precision must be 'auto', 'float32' or 'bfloat16', but got 'half'
+search: {alpha: {float: [1, 2]}}
+""",
+    "two experts": """\
+teachers:
+  expert:
+    checkpoint: space.yaml
+    seed: 3                   #! teachers.expert.seed has no effect beside checkpoint
+search: {pair: wrn-16-2/resnet8, alpha: {float: [1, 2]}}
+""",
+    "an expert that nobody looks at": """\
+teachers: {expert: {seed: 3}}  #! teachers.expert has no effect, because no trial listens to the expert; leave it
+search: {beta: 0, alpha: {float: [1, 2]}}
+""",
+    "teachers that nobody listens to": """\
+teachers: {seed: 3}           #! teachers has no effect, because no trial listens to a teacher; leave it out
+search: {alpha: 0, beta: 0, lr: {float: [0.1, 0.2]}}
+""",
+    "packing": """\
+resources:
+  gpus_per_trial: 0.5
+  trials_per_gpu: auto        #! resources.trials_per_gpu cannot stand beside gpus_per_trial
+  concurrent_trials: 3        #! resources.concurrent_trials is chosen where trials_per_gpu is auto
+search: {alpha: {float: [1, 2]}}
+""",
+    "one checkpoint for two teachers": """\
+teachers: {expert: {checkpoint: space.yaml}}  #! teachers.expert.checkpoint {wrn-16-1: FILE, wrn-16-2: FILE}
+search: {pair: {choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]}}
+""",
+}
+
+ACCURACY = "validation_accuracy"
+MEASURED = "validation_accuracy, validation_loss, validation_top5, validation_balanced_accuracy, validation_ece"
+ASKED = "top5, balanced_accuracy, ece"
+SAMPLERS = "tpe, gp, cmaes, qmc, random"
+NUMBERS = "{alpha: {float: [0.1, 1]}, lr: {float: [0.01, 0.3]}, pair: {choice: [wrn-16-2/resnet8, wrn-16-2/wrn-16-1]}}"
+ONE_STUDENT = (
+    "{alpha: {float: [0.1, 1]}, lr: {float: [0.01, 0.3]}, pair: {choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]}}"
+)
+# What is wrong, where it is said, and with which words. The budget is 60 epochs with rungs after 1, 3, 9 and 27.
+FAULTY_STRATEGIES = [
+    ("sampler=bayes", "sampler", f"must be one of {SAMPLERS}, but got 'bayes'"),
+    ("sampler=''", "sampler", f"must be one of {SAMPLERS}, but got ''"),
+    ("sampler=5", "sampler", "must be a mapping, with the keys name, startup_trials"),
+    ("sampler=true", "sampler", "must be a mapping, with the keys name, startup_trials"),
+    ("sampler=[tpe]", "sampler", "must be a mapping, with the keys name, startup_trials"),
+    ("sampler.name=bayes", "sampler.name", "must be 'tpe', 'gp', 'cmaes', 'qmc' or 'random', but got 'bayes'"),
+    # Whose option that is, nobody knows then.
+    ("sampler={name: cma-es, sigma: 0.1}", "sampler.name", "but got 'cma-es'"),
+    ("sampler.startup=3", "sampler.startup", "is not a known key (did you mean startup_trials?)"),
+    ("sampler={startup_trials: 0}", "sampler.startup_trials", "must be at least 1, but got 0"),
+    ("sampler={startup_trials: 2.5}", "sampler.startup_trials", "must be a whole number, but got 2.5"),
+    ("sampler={candidates: many}", "sampler.candidates", "must be a whole number, but got 'many'"),
+    ("sampler={candidates: 0}", "sampler.candidates", "must be at least 1, but got 0"),
+    ("sampler={sigma: 0.1}", "sampler.sigma", "has no effect with tpe; it belongs to cmaes"),
+    ("sampler={name: gp, candidates: 5}", "sampler.candidates", "has no effect with gp; it belongs to tpe"),
+    ("sampler={name: cmaes, sigma: 0}", "sampler.sigma", "must be in (0, 1], but got 0"),
+    ("sampler={name: cmaes, sigma: 1.5}", "sampler.sigma", "must be in (0, 1], but got 1.5"),
+    ("sampler={name: cmaes, population: 3}", "sampler.population", "must be at least 4, but got 3"),
+    ("sampler={name: qmc, sequence: latin}", "sampler.sequence", "must be 'sobol' or 'halton', but got 'latin'"),
+    ("sampler={name: qmc, scramble: 1}", "sampler.scramble", "must be true or false, but got 1"),
+    ("sampler={name: qmc, population: 9}", "sampler.population", "has no effect with qmc; it belongs to cmaes"),
+    ("sampler={name: random, startup_trials: 5}", "sampler.startup_trials", "belongs to tpe and gp"),
+    ("sampler={name: random, scramble: true}", "sampler.scramble", "has no effect with random; it belongs to qmc"),
+    ("scheduler=median", "scheduler", "must be one of asha, hyperband, none, but got 'median'"),
+    ("scheduler=[]", "scheduler", "must be a mapping, with the keys name, brackets, but got []"),
+    ("scheduler.name=None", "scheduler.name", "must be 'asha', 'hyperband' or 'none', but got 'None'"),
+    ("scheduler={brackets: 2}", "scheduler.brackets", "has no effect with asha; it belongs to hyperband"),
+    ("scheduler={name: none, brackets: 2}", "scheduler.brackets", "has no effect with none; it belongs to hyperband"),
+    ("scheduler={name: hyperband, brackets: 1}", "scheduler.brackets", "must be at least 2, but got 1"),
+    ("scheduler={name: hyperband, brackets: 5}", "scheduler.brackets", "must be at most the 4 rungs of this budget"),
+    ("scheduler={name: hyperband, grace: 1}", "scheduler.grace", "is not a known key"),
+    ("baselines=kd", "baselines", f"must be a list of {', '.join(BASELINES)}, but got 'kd'"),
+    ("baselines={kd: true}", "baselines", "must be a list of student-alone, label-smoothing"),
+    ("baselines=[kd, kdd]", "baselines.1", f"must be one of {', '.join(BASELINES)}, but got 'kdd'"),
+    ("baselines=[null]", "baselines.0", "must be one of student-alone, label-smoothing"),
+    ("baselines=[[kd]]", "baselines.0", "but got ['kd']"),
+    ("baselines=[{kd: 1}]", "baselines.0", "but got {'kd': 1}"),
+    ("baselines=[kd, at, kd]", "baselines.2", "kd is there twice"),
+    ("confirm=3", "confirm", "must be a mapping, with the keys best, seeds, per_method, but got 3"),
+    ("confirm=true", "confirm", "must be a mapping, with the keys best, seeds, per_method, but got True"),
+    ("confirm={best: 0}", "confirm.best", "must be at least 1, but got 0"),
+    ("confirm={seeds: 1}", "confirm.seeds", "must be at least 2, but got 1"),
+    ("confirm={seeds: many}", "confirm.seeds", "must be a whole number, but got 'many'"),
+    ("confirm={trials: 3}", "confirm.trials", "is not a known key; allowed: best, seeds"),
+    ("objectives=params", "objectives", f"must be a list of {MEASURED}, params, multiply_adds, latency_ms, but got"),
+    ("objectives=[]", "objectives", f"must be a list of {MEASURED}, params, multiply_adds, latency_ms, but got []"),
+    (f"objectives=[{ACCURACY}, size]", "objectives.1", f"must be one of {MEASURED}, params"),
+    (f"objectives=[{ACCURACY}, [params]]", "objectives.1", "but got ['params']"),
+    (f"objectives=[{ACCURACY}, params, params]", "objectives.2", "params is there twice"),
+    ("objectives=[params]", "objectives", f"must have one of {MEASURED} among them, but got ['params']"),
+    ("objectives=[accuracy]", "objectives.0", f"must be one of {MEASURED}, params"),
+    ("metrics=ece", "metrics", f"must be a list of {ASKED}, but got 'ece'"),
+    ("metrics={ece: true}", "metrics", f"must be a list of {ASKED}, but got"),
+    ("metrics=[loss]", "metrics.0", f"must be one of {ASKED}, but got 'loss'"),
+    ("metrics=[ece, top5, ece]", "metrics.2", "ece is there twice"),
+    ("metrics=[[ece]]", "metrics.0", "but got ['ece']"),
+    ("limits=5", "limits", "must be a mapping, with the keys max_params, max_multiply_adds, max_latency_ms"),
+    ("limits={max_params: 0}", "limits.max_params", "must be at least 1, but got 0"),
+    ("limits={max_params: 1.5e5}", "limits.max_params", "must be a whole number, but got 150000.0"),
+    ("limits={max_multiply_adds: -1}", "limits.max_multiply_adds", "must be at least 1, but got -1"),
+    ("limits={max_latency_ms: 0}", "limits.max_latency_ms", "must be greater than 0, but got 0"),
+    ("limits={max_latency_ms: .nan}", "limits.max_latency_ms", "must be finite and greater than 0, but got nan"),
+    ("limits={params: 100000}", "limits.params", "is not a known key (did you mean max_params?)"),
+]
+FIVE_CLASSES = """\
+name: x
+dataset: {name: folder, root: ., image_size: 32, channels: 3}
+objectives: [validation_loss,
+             validation_top5]  #! objectives.1 says nothing of 5 classes: it needs 6 or more
+metrics: [ece,
+          top5]               #! metrics.1 top5 says nothing of 5 classes: it needs 6 or more
+search: {alpha: {float: [1, 2]}}
+"""
+# What stands in the way of a choice, elsewhere in the space.
+OUT_OF_PLACE = [
+    (["sampler=cmaes"], "{alpha: {float: [0.1, 1]}, step_loss: {choice: [kl, mse]}}", "sampler", "has 1"),
+    (["sampler=cmaes"], "{step_loss: {choice: [kl, mse]}}", "sampler", "the space has 0"),
+    (
+        ["sampler=cmaes"],
+        "{alpha: {float: [0, 1]}, step_loss: {choice: [kl, mse]}, temperature: {float: [1, 9], when: {step_loss: kl}}}",
+        "sampler",
+        "cmaes needs at least 2 numbers that are searched in every trial (float or int, without when); the space has 1",
+    ),
+    (["sampler=cmaes", f"objectives=[{ACCURACY}, params]"], NUMBERS, "sampler", "cmaes follows one objective"),
+    (["scheduler=none", "budget.grace_period=1"], NUMBERS, "budget.grace_period", "where scheduler is none; leave it"),
+    (["scheduler=none", "budget.reduction_factor=3"], NUMBERS, "budget.reduction_factor", "where scheduler is none"),
+    (["scheduler=hyperband", "budget.epochs=2"], NUMBERS, "scheduler", "at least 2 rungs, and this budget has 1"),
+    (["scheduler=hyperband", "budget={epochs: 9, grace_period: 9}"], NUMBERS, "scheduler", "and this budget has 0"),
+    (
+        ["scheduler={name: hyperband, brackets: 3}", "budget.epochs=9"],
+        NUMBERS,
+        "scheduler.brackets",
+        "must be at most the 2 rungs of this budget, but got 3",
+    ),
+    ([f"objectives=[{ACCURACY}, latency_ms]"], ONE_STUDENT, "objectives", "latency_ms is the same in every trial"),
+    ([f"objectives=[{ACCURACY}, params]"], "{alpha: {float: [0.1, 1]}}", "objectives", "has the student wrn-16-1"),
+]
+
+
+def noted(text):
+    """The faults noted in a document, as (line, key, piece of the message)."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        for note in line.split("#!")[1:]:
+            yield number, *note.strip().split(" ", 1)

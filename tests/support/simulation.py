@@ -1,0 +1,217 @@
+"""A search without Ray, processes and training: a clock that counts, workers, and accuracies that stand in a table."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+from ray.tune.schedulers import TrialScheduler
+
+from ctkd_search.analysis.pareto import objective_values
+from ctkd_search.records.store import FINISHED, WAITING, SearchFolder, TrialRecord
+from ctkd_search.search.comparisons import missing_baselines
+from ctkd_search.search.keeper import Keeper
+from ctkd_search.search.observer import Observer
+from ctkd_search.search.scheduler import Halt, Ladders
+from ctkd_search.search.searcher import Agenda
+from ctkd_search.search.study import Study
+from ctkd_search.space.reader import space_of
+
+COSTS = {"resnet8": {"params": 78_042.0}, "wrn-16-1": {"params": 175_066.0}}
+SEARCH = {
+    "pair": {"choice": ["wrn-16-2/resnet8", "wrn-16-2/wrn-16-1"]},
+    "step_loss": {"choice": ["kl", "mse"]},
+    "temperature": {"float": [1, 20], "log": True, "when": {"step_loss": "kl"}},
+    "alpha": {"float": [0.1, 5], "log": True},
+    "lr": {"float": [0.01, 0.3], "log": True},
+}
+
+
+RESNET, WRN = "wrn-16-2/resnet8", "wrn-16-2/wrn-16-1"
+
+
+def a_record(number, *accuracies, status=FINISHED, pair=RESNET, **more):
+    """A trial that reached these accuracies, epoch after epoch."""
+    epochs = [{"epoch": epoch, "validation_accuracy": value} for epoch, value in enumerate(accuracies, start=1)]
+    return TrialRecord(number, {"pair": pair}, {}, more.pop("seed", 0), status=status, epochs=epochs, **more)
+
+
+def a_space(**sections):
+    """A space of the digits; nine epochs with rungs after epochs 1 and 3, unless told otherwise."""
+    budget = {"epochs": 9, "grace_period": 1, "reduction_factor": 3, **sections.pop("budget", {})}
+    if sections.get("scheduler") == "none":
+        budget = {key: value for key, value in budget.items() if key in ("trials", "epochs")}
+    return space_of({"name": "x", "dataset": {"name": "digits"}, "search": SEARCH, "budget": budget, **sections})
+
+
+class Killed(BaseException):
+    """What stands for the end of a process: nobody catches it."""
+
+
+class Fuse:
+    """Ends the process at the n-th moment at which something is kept, told or asked.
+
+    Args:
+        moments: Which one; None for never.
+    """
+
+    def __init__(self, moments: int | None = None) -> None:
+        self.left = math.inf if moments is None else moments
+
+    def burn(self, *told: object) -> None:
+        """One moment passes."""
+        self.left -= 1
+        if self.left <= 0:
+            raise Killed
+
+    # As a listener, it burns at every event.
+    trial_started = trial_reported = trial_ended = burn
+
+    def tick(self, trials: object) -> None:
+        """Nothing happens between events."""
+
+
+class Folder(SearchFolder):
+    """A search's directory; the process may end just before a record is written, and just after."""
+
+    def __init__(self, root, fuse: Fuse, durable: bool) -> None:
+        super().__init__(root, "x")
+        self._fuse = fuse
+        self._durable = durable
+
+    def write_trial(self, trial) -> None:
+        """Keeps one trial."""
+        self._fuse.burn()
+        if self._durable:
+            super().write_trial(trial)
+        self._fuse.burn()
+
+
+@dataclass
+class Outcome:
+    """What becomes of a trial that is never stopped.
+
+    Attributes:
+        accuracies: After each epoch.
+        diverges: Whether the loss of the last epoch given is no finite number.
+        ticks: How long an epoch takes.
+        fails: After how many epochs it raises.
+        message: What it raises, as the last line of Ray's error file.
+        failures: How often it does.
+    """
+
+    accuracies: list[float]
+    diverges: bool = False
+    ticks: int = 1
+    fails: int | None = None
+    message: str = "OSError: [Errno 5] Input/output error"
+    failures: int = 0
+
+
+@dataclass
+class Simulation:
+    """One sitting at a search: its parts are the real ones, put together as a sitting does it.
+
+    Args:
+        space: The space.
+        root: The directory of all searches.
+        outcome: What becomes of a trial, by its record.
+        workers: Trials at once.
+        fuse: When the process ends.
+        durable: Whether anything is written to the disk, from which another sitting may go on.
+    """
+
+    space: object
+    root: object
+    outcome: Callable
+    workers: int = 1
+    fuse: Fuse = field(default_factory=Fuse)
+    durable: bool = True
+
+    def __post_init__(self) -> None:
+        space = self.space
+        self.root.mkdir(exist_ok=True)
+        self.folder = Folder(self.root, self.fuse, self.durable)
+        self.folder.path.mkdir(exist_ok=True)
+        self.said = []
+        # Every decision that the ladders were asked for: number, epoch, accuracy, whether it goes on.
+        self.decisions = []
+        self.records = {trial.number: trial for trial in self.folder.trials()}
+        for trial in self.records.values():
+            if not trial.ended:
+                trial.status, trial.reason = WAITING, ""
+        self.study = Study(
+            space,
+            self.folder.study if self.durable else None,
+            "x",
+            lambda trial: objective_values(trial, space.strategy.objectives, COSTS),
+        )
+        self.study.begin()
+        self.study.catch_up(list(self.records.values()))
+        for trial in missing_baselines(space, self.records):
+            self.folder.write_trial(trial)
+            self.records[trial.number] = trial
+        self.halt = Halt(None)
+        self.ladders = Ladders(space, self.records)
+        keeper = Keeper(self.folder, self.records, lambda records: [], lambda number: None)
+        self.observer = Observer(
+            space.budget.epochs,
+            space.resources.retries,
+            self.folder.states,
+            [keeper, self.study, self.fuse],
+            self.records,
+            self.halt,
+            self.said.append,
+        )
+        self.agenda = Agenda(
+            space, self.folder, self.study, self.records, self.workers, space.budget.trials, self._give_up
+        )
+
+    def _give_up(self, error: Exception) -> None:
+        raise error
+
+    def run(self) -> Simulation:
+        """Plays Ray until there is nothing left to do."""
+        clock, begun, events = 0, 0, []
+        while True:
+            while not self.halt.stop_all() and isinstance(answer := self.agenda.suggest(f"r{begun}"), dict):
+                trial = SimpleNamespace(trial_id=f"r{begun}", config=answer, last_result=None, error_file=None)
+                self.observer.on_trial_start(0, [], trial)
+                heapq.heappush(events, (clock + self._outcome(trial).ticks, begun, 1, trial))
+                begun += 1
+            if self.halt.stop_all() or not events:
+                return self
+            clock, order, epoch, trial = heapq.heappop(events)
+            if self._epoch(trial, epoch):
+                heapq.heappush(events, (clock + self._outcome(trial).ticks, order, epoch + 1, trial))
+
+    def _outcome(self, trial) -> Outcome:
+        return self.outcome(self.records[trial.config["number"]])
+
+    def _epoch(self, trial, epoch: int) -> bool:
+        """One epoch of a trial, as Ray handles it; whether there is another one."""
+        outcome, record = self._outcome(trial), self.records[trial.config["number"]]
+        if outcome.fails == epoch - 1 and record.retries < outcome.failures:
+            trial.error_file = self.root / "error.txt"
+            trial.error_file.write_text(f"Failure # 1 (occurred at noon)\n{outcome.message}\n")
+            self.agenda.on_trial_complete(trial.trial_id, error=True)
+            self.observer.on_trial_error(0, [], trial)
+            return False
+        accuracy = outcome.accuracies[epoch - 1]
+        diverged = outcome.diverges and epoch == len(outcome.accuracies)
+        metrics = {"epoch": epoch, "validation_accuracy": accuracy, "seconds": 1.0}
+        result = {"validation_accuracy": accuracy, "training_iteration": epoch, "metrics": metrics, "notes": []}
+        result |= {"diverged": diverged, "done": diverged or epoch >= self.space.budget.epochs}
+        goes_on = not result["done"]
+        if goes_on:  # of one that is done by itself, Ray does not ask
+            goes_on = self.ladders.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
+            self.decisions.append((record.number, epoch, accuracy, goes_on))
+        self.observer.on_trial_result(0, [], trial, result)
+        trial.last_result = result
+        if not goes_on:
+            self.agenda.on_trial_complete(trial.trial_id, result)
+            self.observer.on_trial_complete(0, [], trial)
+        return goes_on

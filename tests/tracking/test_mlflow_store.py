@@ -1,0 +1,126 @@
+"""Where MLflow is, and that nothing secret of it is shown or kept."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ctkd_search.cli import main
+from ctkd_search.errors import UserError
+from ctkd_search.tracking import store as mlflow_store
+from ctkd_search.tracking.store import Mlflow, first_line, fitting, store_uri, uri_fault, without_secrets
+
+HARMLESS = [
+    "http://127.0.0.1:5000",
+    "https://mlflow.example.org/path",
+    "sqlite:////data/mlflow.db",
+    "postgresql://runs@db.example.org/mlflow",
+    "databricks://profile",
+]
+WITH_SECRET = [
+    "https://me:secret@mlflow.example.org",
+    "https://secret@mlflow.example.org",
+    "postgresql://runs:secret@db.example.org:5432/mlflow",
+    "mysql+pymysql://runs:secret@db/mlflow",
+]
+
+
+@pytest.mark.parametrize("uri", HARMLESS)
+def test_a_uri_without_a_password_is_taken(uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
+    assert uri_fault(uri) is None
+    assert store_uri(uri, Path("trials")) == uri
+
+
+@pytest.mark.parametrize("uri", WITH_SECRET)
+def test_a_uri_with_a_password_is_refused_and_never_shown(uri, tmp_path, monkeypatch, capsys):
+    with pytest.raises(UserError, match="has a password in it") as error:
+        store_uri(uri, tmp_path)
+    assert "secret" not in str(error.value)
+    assert "secret" not in without_secrets(f"cannot reach {uri} today")
+    monkeypatch.chdir(tmp_path)
+    Path("space.yaml").write_text("name: s\ndataset: {name: digits}\nsearch: {alpha: {float: [1, 2]}}\n")
+    for words in (
+        ["check", "space.yaml", "--set", f"tracking.uri={uri}"],
+        ["run", "space.yaml", "--tracking-uri", uri],
+        ["ui", "--tracking-uri", uri],
+    ):
+        assert main(words) == 2
+        said = capsys.readouterr()
+        assert "has a password in it" in said.err
+        assert "secret" not in said.err + said.out
+
+
+def test_the_environment_says_where_unless_something_else_does(monkeypatch):
+    directory = Path("trials")
+    assert store_uri(None, directory) == f"sqlite:///{directory.resolve()}/mlflow.db"
+    # What only the environment holds may have a password in it.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", WITH_SECRET[0])
+    assert store_uri(None, directory) == WITH_SECRET[0]
+
+
+def test_an_error_shows_neither_token_nor_password(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok-123")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "pass-456")
+    error = ValueError("header 'Bearer tok-123', or pass-456 at https://a:b@c/d\nmore")
+    assert first_line(error) == "header 'Bearer ...', or ... at https://...@c/d"
+
+
+def test_a_store_that_cannot_be_reached_is_named_without_its_password(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UserError, match=r"cannot use MLflow at http://\.\.\.@127.0.0.1:9") as error:
+        Mlflow("http://me:secret@127.0.0.1:9", "x", tmp_path)
+    assert "secret" not in str(error.value)
+
+
+OPEN = """
+import sys
+from pathlib import Path
+import mlflow
+from ctkd_search.tracking.store import Mlflow
+print("ready", flush=True)
+sys.stdin.readline()
+Mlflow(sys.argv[1], "digits", Path(sys.argv[2]) / "artifacts")
+"""
+
+
+def test_two_processes_may_make_one_store_at_once_for_two_directories_of_searches(tmp_path):
+    started = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        words = [sys.executable, "-c", OPEN, f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / name)]
+        started.append(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+    for process in started:
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in started:
+        process.communicate(timeout=120)
+    assert [process.returncode for process in started] == [0, 0]
+
+
+def test_what_is_too_long_for_mlflow_is_cut_and_many_parameters_are_all_logged(tmp_path):
+    store = Mlflow(f"sqlite:///{tmp_path}/mlflow.db", "long", tmp_path / "artifacts")
+    run = store.client.create_run(store.experiment_id, tags=fitting({"t" * 300: "v" * 9000})).info.run_id
+    params = {f"p{number}": number for number in range(250)} | {"long": "x" * 7000, "k" * 300: "y"}
+    store.log(run, params=params, tags={"tag": "z" * 9000})
+    store.log(run, params=params)  # again, as `--resume` does
+    data = store.client.get_run(run).data
+    assert len(data.params) == 252
+    assert data.params["long"] == "x" * 6000
+    assert data.params["k" * 250] == "y"
+    assert data.tags["tag"] == "z" * 8000
+    assert data.tags["t" * 250] == "v" * 8000
+
+
+def test_the_limits_are_those_of_the_installed_mlflow():
+    from mlflow.utils import validation
+
+    assert (mlflow_store._KEY, mlflow_store._PARAM) == (
+        validation.MAX_ENTITY_KEY_LENGTH,
+        validation.MAX_PARAM_VAL_LENGTH,
+    )
+    assert mlflow_store._TAG == validation.MAX_TAG_VAL_LENGTH
+    assert mlflow_store._PARAMS_AT_ONCE == validation.MAX_PARAMS_TAGS_PER_BATCH
