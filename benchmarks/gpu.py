@@ -23,8 +23,8 @@ from step_cost import BATCH, CTKD, config, images
 from ctkd_search.data import Splits
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
-from ctkd_search.distill.methods.base import Needs
 from ctkd_search.distill.recording import prepare
+from ctkd_search.distill.requests import Needs
 from ctkd_search.distill.step import CapturedStep
 
 VARIANTS = {

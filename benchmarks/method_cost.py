@@ -22,7 +22,8 @@ from step_cost import BATCH, config, images, prepared
 
 from ctkd_search.data import Splits
 from ctkd_search.distill.cache import TeacherCache
-from ctkd_search.distill.methods.base import COMPUTED, make_method, methods
+from ctkd_search.distill.methods.base import make_method, methods
+from ctkd_search.distill.requests import COMPUTED
 from ctkd_search.models import describe
 from ctkd_search.pairs import split_pair
 

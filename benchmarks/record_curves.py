@@ -26,8 +26,8 @@ from ctkd_search.config import plain
 from ctkd_search.data import Splits, load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
-from ctkd_search.distill.methods.base import Needs
 from ctkd_search.distill.recording import prepare
+from ctkd_search.distill.requests import Needs
 from ctkd_search.distill.trainer import diverged
 from ctkd_search.errors import UserError
 from ctkd_search.files import write_text

@@ -29,8 +29,9 @@ from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.engine import autocast
 from ctkd_search.distill.evaluation import evaluate
-from ctkd_search.distill.methods.base import Answer, Needs
+from ctkd_search.distill.lesson import StudentOutput
 from ctkd_search.distill.recording import prepare
+from ctkd_search.distill.requests import Needs
 from ctkd_search.distill.trainer import Trainer
 
 Spent = dict[str, float]
@@ -57,7 +58,7 @@ def taken_apart(trainer: Trainer, epoch: int, checkpoint: Path) -> Spent:
             break
         with clock(spent, "forward"):
             with autocast(step.recipe.precision, step.device):
-                answer = Answer(*step.network(lesson.images))
+                answer = StudentOutput(*step.network(lesson.images))
             answer = answer._replace(logits=answer.logits.float())
             loss = torch.stack(list(step.method.terms(answer, lesson).values())).sum()
         with clock(spent, "backward"):

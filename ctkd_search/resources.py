@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ctkd_search.cores import usable_cores
 from ctkd_search.errors import UserError
-from ctkd_search.space.definition import Resources
+from ctkd_search.space.sections import Resources
 from ctkd_search.versions import processor
 
 

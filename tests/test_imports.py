@@ -20,6 +20,16 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 DIGITS = str(REPOSITORY / "spaces" / "digits.yaml")
 HEAVY = {"torch", "torchvision", "ray", "mlflow", "sklearn", "pandas"}
 CORE = ("distill", "models", "data")
+# Single files that any room may import; they import no room.
+GROUND = {
+    *("config", "cores", "discovery", "errors", "files", "geometry", "metrics", "names"),
+    *("pairs", "paths", "plugins", "text", "uris", "versions"),
+}
+# Each imports the ground, and those before it.
+ROOMS = [
+    *("leases", "models", "data", "distill", "space", "resources", "records", "analysis", "display"),
+    *("report", "tracking", "check", "students", "search", "final", "cli"),
+]
 # Runs commands one after the other, each of which must succeed, and then tells what was imported.
 COMMANDS = """
 import json, sys
@@ -66,12 +76,8 @@ def modules(room):
 
 
 def imported(path):
-    """Every name of a module that a source file imports, anywhere in it; what only type checkers see is left out."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
-    for node in ast.walk(tree):
+    """Every name of a module that a source file imports: inside functions and for type checkers alone too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -114,31 +120,79 @@ def test_the_core_runs_without_the_orchestration_and_the_reader_of_spaces(room):
 
 
 @IN_EACH_FILE
-def test_imports_go_one_way(path):
+def test_libraries_are_imported_by_the_rooms_that_they_belong_to(path):
     room = path.relative_to(PACKAGE).parts[0]
     names = list(imported(path))
     if room in CORE:
-        outer = ("search", "results", "space", "cli", "distributions", "yamlfile")
-        assert within(names, {f"ctkd_search.{name}" for name in outer}) == []
         assert within(names, {"ray", "mlflow", "optuna", "pydantic", "yaml"}) == []
-    if room in {"models", "data"}:
-        assert within(names, {"ctkd_search.distill"}) == []
     if room != "search":
         assert within(names, {"ray"}) == []
     else:
-        # It knows what every method has, and none of them.
+        # It knows the declaration that every method has, and none of the methods.
         of_methods = within(names, {"ctkd_search.distill.methods"})
         assert of_methods == within(names, {"ctkd_search.distill.methods.base"})
-        assert within(names, {"ctkd_search.cli"}) == []
 
 
-def test_the_search_for_imports_sees_those_inside_functions(tmp_path):
+def module_of(path):
+    """Name of the module in a file, without the package's own."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in SOURCES}
+
+
+def imported_modules(path):
+    """Modules of the package that a source file imports, but for the package itself, which has the version alone."""
+    for name in imported(path):
+        if name.startswith("ctkd_search."):
+            module = name.removeprefix("ctkd_search.")
+            while module and module not in MODULES:
+                module = module.rpartition(".")[0]  # the last part is a name in the module
+            if module:
+                yield module
+
+
+GRAPH = {module: set(imported_modules(path)) - {module} for module, path in MODULES.items()}
+
+
+def test_a_room_imports_only_rooms_above_it():
+    place = {room: number for number, room in enumerate(ROOMS)}
+    rooms = {module: module.partition(".")[0] for module in MODULES if module not in ("", "__main__")}
+    assert set(rooms.values()) == place.keys() | GROUND
+    print("the ground:", *sorted(GROUND))
+    for room in ROOMS:
+        above = {rooms[other] for module in rooms if rooms[module] == room for other in GRAPH[module]}
+        print(f"{room} imports", *sorted((above & place.keys()) - {room}, key=place.get))
+    upwards = [
+        f"{module} imports {other}"
+        for module in rooms
+        for other in GRAPH[module]
+        if place.get(rooms[other], -1) > place.get(rooms[module], -1)
+    ]
+    assert upwards == []
+
+
+def test_no_modules_import_each_other():
+    def circles(graph):
+        """Modules left over when those that import none of the others are taken away, again and again."""
+        left = dict(graph)
+        while free := [module for module, others in left.items() if not others & left.keys()]:
+            for module in free:
+                del left[module]
+        return sorted(left)
+
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]
+    assert circles(GRAPH) == []
+
+
+def test_the_search_for_imports_sees_those_inside_functions_and_of_type_checkers(tmp_path):
     path = tmp_path / "module.py"
     path.write_text(
         "from typing import TYPE_CHECKING\nimport a.b\nif TYPE_CHECKING:\n    import seen_by_checkers\n"
-        "def f():\n    from c import d\n    if TYPE_CHECKING:\n        pass\n    else:\n        import e\n"
+        "def f():\n    from c import d\n"
     )
-    assert list(imported(path)) == ["typing.TYPE_CHECKING", "a.b", "c.d", "e"]
+    assert sorted(imported(path)) == ["a.b", "c.d", "seen_by_checkers", "typing.TYPE_CHECKING"]
     assert within(["ray.tune", "rays", "ray"], {"ray"}) == ["ray", "ray.tune"]
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from support.layouts import write_cifar10, write_folder
 
-from ctkd_search import cli, data
+from ctkd_search import data
+from ctkd_search.cli.parser import make_parser
 from ctkd_search.config import DatasetConfig, ExpertConfig, TeachersConfig
 from ctkd_search.data.registry import cache_directory
 from ctkd_search.paths import expanded, expanded_uri, user_path
@@ -95,7 +96,7 @@ def test_every_path_on_the_command_line_is_expanded(home, call):
     assert call("schema", "-o", "~/schema.json")[0] == 0
     assert (home / "schema.json").is_file()
     # Whatever takes a path is declared as one.
-    for parser in cli._parser()._subparsers._group_actions[0].choices.values():
+    for parser in make_parser()._subparsers._group_actions[0].choices.values():
         for action in parser._actions:
             assert action.type is not Path, (parser.prog, action.dest)
             if action.metavar in ("FILE", "DIR", "SPACE", "CONFIG", "IMAGE"):

@@ -18,7 +18,7 @@ from ctkd_search.resources import (
     teacher_threads,
     thread_limit,
 )
-from ctkd_search.space.definition import Resources
+from ctkd_search.space.sections import Resources
 
 THIRD = 1 / 3
 

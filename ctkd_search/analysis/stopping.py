@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ctkd_search.space.definition import Budget
+from ctkd_search.space.sections import Budget
 
 
 @dataclass(frozen=True)

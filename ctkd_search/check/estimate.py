@@ -10,8 +10,10 @@ from ctkd_search.analysis.stopping import Span, early_stopping
 from ctkd_search.check.measure import Speeds, learner
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.asked import passes_of_teachers
-from ctkd_search.distill.methods.base import COMPUTED, make_method
-from ctkd_search.space.baselines import baseline_config, baseline_pairs, each_needs_with_baselines
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.requests import COMPUTED
+from ctkd_search.space.baselines import baseline_pairs
+from ctkd_search.space.comparisons import baseline_config, each_needs_with_baselines
 from ctkd_search.space.definition import Space
 
 # What no step takes part in, in seconds: a process for trials starts, an epoch is written down and told, a search

@@ -14,7 +14,7 @@ from ctkd_search.data.stream import Normalise
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.weights import OwnExpert, accuracy_line, load_own_expert
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry
+from ctkd_search.geometry import Geometry
 from ctkd_search.space.definition import Space
 
 # At most so many validation images are looked at, for at most so many seconds a network.

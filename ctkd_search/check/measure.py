@@ -17,10 +17,13 @@ from ctkd_search.data import Images, Splits
 from ctkd_search.distill.build import new_step
 from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.evaluation import evaluate
-from ctkd_search.distill.methods.base import Request, make_method
+from ctkd_search.distill.lesson import Lesson
+from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import make_stream
-from ctkd_search.distill.teachers import Expert, Lesson, LiveTeachers, ScratchTeacher, expert_batch
-from ctkd_search.models import Geometry, build
+from ctkd_search.distill.requests import TeacherOutput
+from ctkd_search.distill.teachers import Expert, LiveTeachers, ScratchTeacher, expert_batch
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build
 from ctkd_search.models.network import TappedNetwork
 
 # So often is something done, and for so many seconds, unless it takes longer than there is time for.
@@ -153,7 +156,7 @@ def _teacher(
     forward = _forward(teacher.network, seen, along.normalise, device, seconds / 4)
     expert = Expert(teacher.network, config.teachers.recipe.precision)
     view = along.plan(0)
-    requests = [Request("attention", layer) for layer in teacher.network.layers]
+    requests = [TeacherOutput("attention", layer) for layer in teacher.network.layers]
     words = _seconds(lambda: list(expert.says(along.batches(view, len(seen.train)), requests)), device, seconds / 4)
     words /= len(seen.train)
     return Speed(training, forward, words)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry, build
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build
 from ctkd_search.models.cost import multiply_adds, parameters
 from ctkd_search.models.network import TappedNetwork
 from ctkd_search.text import one_line

@@ -11,7 +11,8 @@ from ctkd_search.analysis.stopping import early_stopping
 from ctkd_search.display.leaderboard import clock, plain_table
 from ctkd_search.distill.methods.base import Parameter, make_method, methods
 from ctkd_search.metrics import METRICS
-from ctkd_search.space.baselines import baseline_config, baseline_pairs
+from ctkd_search.space.baselines import baseline_pairs
+from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Constant, show
 from ctkd_search.space.effects import setting_of

@@ -12,7 +12,7 @@ from ctkd_search.check.storage import free_bytes, room, room_faults, too_large
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry
+from ctkd_search.geometry import Geometry
 from ctkd_search.pairs import split_pair
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document

@@ -19,7 +19,8 @@ from ctkd_search.check.refusals import refuse
 from ctkd_search.check.storage import Room, free_bytes, room
 from ctkd_search.display.leaderboard import clock, plain_table
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry, describe
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import describe
 from ctkd_search.pairs import split_pair
 from ctkd_search.resources import Share, local_node, share_out, teacher_threads, thread_limit
 from ctkd_search.space.definition import Space

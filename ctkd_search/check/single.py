@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from ctkd_search.config import TrialConfig
-from ctkd_search.distill.methods.base import Needs, make_method
-from ctkd_search.models import Geometry, build
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.requests import Needs
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build
 from ctkd_search.pairs import split_pair
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Number

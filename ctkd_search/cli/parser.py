@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ctkd_search import __version__
 from ctkd_search.cli import commands
@@ -16,9 +15,6 @@ from ctkd_search.cli import help as cli_help
 from ctkd_search.config import LARGEST_SEED
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.paths import user_path
-
-if TYPE_CHECKING:
-    pass
 
 _LAST_PORT = 65535
 _EXIT_FAILED, _EXIT_USER, _EXIT_INTERRUPTED = 1, 2, 130
@@ -34,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(words)
+    options = make_parser().parse_args(words)
     options.words = words
     shown = (commands.check, commands.run, commands.train, commands.report)
     try:
@@ -56,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="ctkd-search",
         description="Finds the best way to distil an image classifier with two teachers (CTKD, arXiv 1907.09643).",

@@ -4,12 +4,10 @@
 module of `ctkd_search.data.sets` that defines ``DATASET``.
 """
 
+from ctkd_search.data.dataset import OWN_OPTIONS, DataSet, Splits
 from ctkd_search.data.images import ImageFiles, Images
 from ctkd_search.data.own import OwnData
 from ctkd_search.data.registry import (
-    OWN_OPTIONS,
-    DataSet,
-    Splits,
     absent,
     describe,
     find,

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ctkd_search.config import DatasetConfig
+from ctkd_search.data.dataset import Loaded
 from ctkd_search.data.images import Images
 from ctkd_search.data.published import Published, download, root_of
-from ctkd_search.data.registry import Loaded
 from ctkd_search.errors import UserError
 
 

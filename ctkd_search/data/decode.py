@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 from ctkd_search.cores import usable_cores
+from ctkd_search.data.kinds import HEAD_BYTES, advice, kind_of, one
+from ctkd_search.data.pillow import open_image, unreadable_errors
 from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
 
@@ -128,8 +126,6 @@ def _reason(path: str | os.PathLike[str], error: BaseException) -> str:
     """Return why an image cannot be read; of a file that Pillow does not know, what it is."""
     from PIL import Image
 
-    from ctkd_search.data.kinds import HEAD_BYTES, advice, kind_of, one
-
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; shrink it"
     if isinstance(error, Image.UnidentifiedImageError):
@@ -139,35 +135,6 @@ def _reason(path: str | os.PathLike[str], error: BaseException) -> str:
             return f"it is {one(kind)}, which Pillow cannot read here: {advice(kind).replace('them', 'it')}"
         return "it is damaged at its beginning" if sort == "image" else f"it is no image but {one(kind)}"
     return str(error) or type(error).__name__
-
-
-@functools.cache
-def _pillow() -> ModuleType:
-    """Return Pillow's module, which reads HEIC too where pillow-heif is installed."""
-    from PIL import Image
-
-    from ctkd_search.data.kinds import reads_heic
-
-    # It would be written between our lines; images too large to be read are refused.
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-    if reads_heic():
-        importlib.import_module("pillow_heif").register_heif_opener()
-    return Image
-
-
-def open_image(path: str | os.PathLike[str]) -> Image.Image:
-    """Open an image file; its pixels are read when they are asked for.
-
-    Raises:
-        unreadable_errors(): It is none, or a broken one.
-    """
-    opened: Image.Image = _pillow().open(path)
-    return opened
-
-
-def unreadable_errors() -> tuple[type[Exception], ...]:
-    """Return what Pillow raises of files that are no images, or broken ones."""
-    return (OSError, ValueError, TypeError, SyntaxError, EOFError, _pillow().DecompressionBombError)
 
 
 def upright(image: Image.Image, channels: int) -> Image.Image:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
-from ctkd_search.models.registry import MIN_SIZE
+from ctkd_search.geometry import MIN_SIZE
 
 # Images larger than this are shrunk by most people, and how far is for them to say.
 _LARGEST = 64

@@ -7,9 +7,10 @@ videos, and of camera raw files, most of which begin as TIFF files do and hold a
 from __future__ import annotations
 
 import functools
-import importlib.util
 import re
 from typing import Literal
+
+from ctkd_search.data.pillow import open_image, reads_heic, unreadable_errors
 
 Sort = Literal["image", "picture", "other"]
 
@@ -186,18 +187,11 @@ def _of_others(path: str, head: bytes) -> tuple[Sort, str]:
 
 def _asked_of_pillow(path: str) -> tuple[Sort, str]:
     """Tell the formats without a beginning of their own, such as TGA."""
-    from ctkd_search.data.decode import open_image, unreadable_errors
-
     try:
         with open_image(path) as image:
             return "image", image.format or "unknown"
     except unreadable_errors():
         return "other", "unknown"
-
-
-def reads_heic() -> bool:
-    """Return whether pillow-heif is installed, with which Pillow reads HEIC."""
-    return importlib.util.find_spec("pillow_heif") is not None
 
 
 @functools.cache

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ctkd_search.cores import usable_cores
-from ctkd_search.data.decode import SCALED, BrokenImage, open_image, open_upright, unreadable_errors
+from ctkd_search.data.decode import SCALED, BrokenImage, open_upright
 from ctkd_search.data.images import ImageFiles
+from ctkd_search.data.pillow import open_image, unreadable_errors
 from ctkd_search.data.watching import watcher
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ctkd_search.config import Augment, DatasetConfig
 from ctkd_search.data.class_folders import alike, normal
+from ctkd_search.data.dataset import OPTIONS_OF_OWN, DataSet, Loaded
 from ctkd_search.data.decode import as_square, upright
 from ctkd_search.data.images import Images
-from ctkd_search.data.registry import OPTIONS_OF_OWN, DataSet, Loaded
 from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
-from ctkd_search.models.registry import MIN_SIZE, Geometry
+from ctkd_search.geometry import MIN_SIZE, Geometry
 from ctkd_search.plugins import load_object, told
 
 if TYPE_CHECKING:

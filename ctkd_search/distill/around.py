@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ctkd_search.data.stream import derived_seed
+from ctkd_search.geometry import Geometry
+from ctkd_search.models.architecture import Architecture
 from ctkd_search.models.network import TappedNetwork
-from ctkd_search.models.registry import Architecture, Geometry, build
+from ctkd_search.models.registry import build
 
 Held = TypeVar("Held", bound=nn.Module)
 
@@ -20,8 +22,8 @@ Held = TypeVar("Held", bound=nn.Module)
 class Around(nn.Module):
     """A network for training that holds the student, and whatever is trained beside it.
 
-    Its forward pass takes images and returns the fields of an `Answer`. All that it holds is kept with the trial's
-    state, and what of it has gradients is trained; but for what stands in a `Frozen`.
+    Its forward pass takes images and returns the fields of a `StudentOutput`. All that it holds is kept with the
+    trial's state, and what of it has gradients is trained; but for what stands in a `Frozen`.
 
     Args:
         student: The student.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ctkd_search.config import TrialConfig
-from ctkd_search.distill.methods.base import COMPUTED, LOGITS, Needs, Request
+from ctkd_search.distill.requests import COMPUTED, LOGITS, Needs, TeacherOutput
 
 
 class ExpertKey(NamedTuple):
@@ -24,16 +24,16 @@ class ExpertKey(NamedTuple):
 
 
 # What the trials of a search ask of each expert, as far as it is recorded.
-Asked = Mapping[ExpertKey, tuple[Request, ...]]
+Asked = Mapping[ExpertKey, tuple[TeacherOutput, ...]]
 
 
-def asked_of_experts(trials: Iterable[tuple[TrialConfig, Needs]]) -> dict[ExpertKey, tuple[Request, ...]]:
+def asked_of_experts(trials: Iterable[tuple[TrialConfig, Needs]]) -> dict[ExpertKey, tuple[TeacherOutput, ...]]:
     """Return what trials ask of each expert along each stream, without what is too large to be recorded.
 
     Args:
         trials: A config of each kind of trial, and what its method needs.
     """
-    asked: dict[ExpertKey, tuple[Request, ...]] = {}
+    asked: dict[ExpertKey, tuple[TeacherOutput, ...]] = {}
     for config, needs in trials:
         recorded = _recorded(needs)
         if not recorded:
@@ -44,7 +44,7 @@ def asked_of_experts(trials: Iterable[tuple[TrialConfig, Needs]]) -> dict[Expert
     return asked
 
 
-def _recorded(needs: Needs) -> tuple[Request, ...]:
+def _recorded(needs: Needs) -> tuple[TeacherOutput, ...]:
     """Returns what of the requests is small enough to be recorded."""
     return tuple(request for request in needs.expert if request.kind not in COMPUTED)
 
@@ -57,7 +57,7 @@ class Passes(NamedTuple):
         epochs: Over how many epochs they go.
     """
 
-    requests: tuple[Request, ...]
+    requests: tuple[TeacherOutput, ...]
     epochs: int
 
 
@@ -67,7 +67,7 @@ def passes_of_teachers(trials: Iterable[tuple[TrialConfig, Needs]]) -> dict[str,
     Args:
         trials: A config of each kind of trial, and what its method needs.
     """
-    asked: dict[tuple[str, tuple[float, ...]], tuple[Request, ...]] = {}
+    asked: dict[tuple[str, tuple[float, ...]], tuple[TeacherOutput, ...]] = {}
     epochs = 0
     for config, needs in trials:
         recorded = _recorded(needs)
@@ -103,11 +103,11 @@ def anchor_epoch(share: float, epochs: int) -> int:
     return max(1, round(share * epochs))
 
 
-def whole(requests: Sequence[Request], layers: Sequence[int]) -> tuple[Request, ...]:
+def whole(requests: Sequence[TeacherOutput], layers: Sequence[int]) -> tuple[TeacherOutput, ...]:
     """Returns what is recorded where something is asked for: the same of every layer, and the logits, which are small.
 
     Going over the images is what costs, so that a later search with other layers finds them; what is too large to be
     recorded is left out.
     """
     kinds = dict.fromkeys(request.kind for request in requests if request != LOGITS and request.kind not in COMPUTED)
-    return (LOGITS, *(Request(kind, layer) for kind in kinds for layer in layers))
+    return (LOGITS, *(TeacherOutput(kind, layer) for kind in kinds for layer in layers))

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctkd_search.distill.around import Around
+from ctkd_search.models.architecture import MapShape
 from ctkd_search.models.network import TappedNetwork, conv1x1
-from ctkd_search.models.registry import MapShape
 
 
 class Branched(NamedTuple):

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 
 from ctkd_search.config import TrialConfig
-from ctkd_search.data.registry import Splits
+from ctkd_search.data.dataset import Splits
 from ctkd_search.data.stream import Stream, derived_seed
 from ctkd_search.distill.around import Context
 from ctkd_search.distill.asked import Asked, ExpertKey, anchor_epoch
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.engine import place, resolve_precision
-from ctkd_search.distill.methods.base import Method, Needs, Request, make_method
+from ctkd_search.distill.methods.base import Method, make_method
 from ctkd_search.distill.recorded import Source, TeacherRecording
 from ctkd_search.distill.recording import (
     TeacherRun,
@@ -28,12 +28,14 @@ from ctkd_search.distill.recording import (
     scratch_run,
     start_teacher,
 )
+from ctkd_search.distill.requests import Needs, TeacherOutput
 from ctkd_search.distill.step import GraphMemory, StepPool, StudentStep, make_step
 from ctkd_search.distill.teachers import Expert, LiveTeachers, RecordedTeachers, Teachers
 from ctkd_search.distill.trainer import Trainer
 from ctkd_search.distill.weights import load_own_expert
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry, build, code_of, describe
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build, code_of, describe
 from ctkd_search.models.network import TappedNetwork
 
 
@@ -248,7 +250,7 @@ class Experts:
         anchor = anchor_of(epoch, self.config.epochs, self.anchors, epochs)
         return anchor if anchor < epochs else None
 
-    def asked(self, epoch: int) -> tuple[Request, ...]:
+    def asked(self, epoch: int) -> tuple[TeacherOutput, ...]:
         """Returns what all trials ask of the expert of an epoch."""
         return self._asked.get(ExpertKey(self.config.teacher, self.config.seed, self._anchor(epoch)), ())
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ctkd_search.models import Geometry, build, describe
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build, describe
 from ctkd_search.models.naming import Naming
 from ctkd_search.models.registry import auxiliary, difference, families, namings
 from ctkd_search.models.wrapped import WRAPPED

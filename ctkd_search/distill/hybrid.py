@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ctkd_search.distill.around import Around, Draws, Frozen
 from ctkd_search.errors import UserError
+from ctkd_search.geometry import Geometry
 from ctkd_search.models.network import TappedNetwork, conv1x1
-from ctkd_search.models.registry import Geometry
 
 
 class Flow(NamedTuple):

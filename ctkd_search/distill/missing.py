@@ -8,13 +8,13 @@ from collections.abc import Iterable
 import torch
 
 from ctkd_search.config import TrialConfig
-from ctkd_search.data.registry import Splits
+from ctkd_search.data.dataset import Splits
 from ctkd_search.data.stream import derived_seed
 from ctkd_search.distill.asked import asked_of_experts
 from ctkd_search.distill.build import Experts
 from ctkd_search.distill.cache import TeacherCache
-from ctkd_search.distill.methods.base import Needs
 from ctkd_search.distill.recorded import MAPS, described, record_of, shelf_of
+from ctkd_search.distill.requests import Needs
 
 
 class MissingRecordings:

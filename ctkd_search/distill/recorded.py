@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from ctkd_search.config import Augment
-from ctkd_search.data.registry import Splits
+from ctkd_search.data.dataset import Splits
 from ctkd_search.data.stream import STREAM_VERSION, Plan, Stream
 from ctkd_search.distill.asked import whole
 from ctkd_search.distill.cache import TeacherCache, content_hash
-from ctkd_search.distill.methods.base import COMPUTED, Request
 from ctkd_search.distill.recording import TeacherRun, Wanted, prepare
+from ctkd_search.distill.requests import COMPUTED, TeacherOutput
 from ctkd_search.distill.teachers import Expert, expert_batch
 from ctkd_search.leases.lease import try_acquire
 from ctkd_search.metrics import RECORDED_EPOCHS, RECORDING_SECONDS, WAITING_SECONDS
@@ -42,7 +42,7 @@ class Source(NamedTuple):
 
     identity: str
     make: Callable[[], Expert]
-    asked: tuple[Request, ...] = ()
+    asked: tuple[TeacherOutput, ...] = ()
 
 
 def described(identity: str, stream_seed: int, augment: Augment, data: str) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def shelf_of(content: Mapping[str, Any]) -> str:
     return f"{MAPS}-{content_hash(content)}"
 
 
-def record_of(shelf: str, storage: str, epoch: int, request: Request) -> str:
+def record_of(shelf: str, storage: str, epoch: int, request: TeacherOutput) -> str:
     """The record of what was asked of the expert in an epoch."""
     what = {"logits": "logits", "attention": str(request.layer)}.get(request.kind, "-".join(map(str, request)))
     return f"{shelf}/maps-{storage}-{epoch:04d}-{what}"
@@ -97,7 +97,7 @@ class TeacherRecording:
         storage: str,
         architecture: str,
         expert: Callable[[int], Source],
-        requests: tuple[Request, ...],
+        requests: tuple[TeacherOutput, ...],
         limit: int,
         epochs: int,
     ) -> None:
@@ -131,7 +131,7 @@ class TeacherRecording:
                 raise OSError(f"what was just recorded in {self.cache.directory} cannot be read back")
         return self._on_device(found)
 
-    def expert_says(self, epoch: int, plan: Plan) -> Mapping[Request, Tensor] | Iterator[list[Tensor]]:
+    def expert_outputs(self, epoch: int, plan: Plan) -> Mapping[TeacherOutput, Tensor] | Iterator[list[Tensor]]:
         """What the expert says at every position of an epoch, by request.
 
         What is not kept yet is recorded first, with all that other trials ask of this expert. Where the cache has
@@ -172,7 +172,7 @@ class TeacherRecording:
             self._notes.append(_LIMIT_REACHED)
         return reached
 
-    def _record(self, epoch: int, plan: Plan) -> dict[Request, np.ndarray] | None:
+    def _record(self, epoch: int, plan: Plan) -> dict[TeacherOutput, np.ndarray] | None:
         """Records an epoch, unless it is recorded by now; returns what the trial asks for.
 
         Returns:
@@ -195,7 +195,7 @@ class TeacherRecording:
             # What was there before the pass may have been removed since; it is looked for again.
             return None if rest is None else {**recorded, **rest}
 
-    def _pass(self, epoch: int, plan: Plan) -> dict[Request, np.ndarray]:
+    def _pass(self, epoch: int, plan: Plan) -> dict[TeacherOutput, np.ndarray]:
         """Goes over an epoch once, and keeps what any trial asks for and is not kept; returns all that it kept."""
         shelf, source, expert = self._shelf(epoch), self._source_of(epoch), self._expert(epoch)
         self.cache.shelves.describe(
@@ -203,7 +203,7 @@ class TeacherRecording:
         )
         asked = whole((*self.requests, *source.asked), expert.network.layers)
         wanted = [request for request in asked if self._name(epoch, request) not in self.cache]
-        stored: dict[Request, np.ndarray] = {}
+        stored: dict[TeacherOutput, np.ndarray] = {}
         start = 0
         for pieces in expert.says(self.stream.batches(plan, expert_batch(self.stream.size)), wanted):
             for request, piece in zip(wanted, pieces, strict=True):
@@ -234,7 +234,9 @@ class TeacherRecording:
     def _shelf(self, epoch: int) -> str:
         return shelf_of(self._described(epoch))
 
-    def _kept(self, epoch: int, requests: tuple[Request, ...] | None = None) -> dict[Request, np.ndarray] | None:
+    def _kept(
+        self, epoch: int, requests: tuple[TeacherOutput, ...] | None = None
+    ) -> dict[TeacherOutput, np.ndarray] | None:
         """Returns what is kept of some requests, or of those of the trial; None if one of them is not."""
         found = {}
         for request in self.requests if requests is None else requests:
@@ -253,7 +255,7 @@ class TeacherRecording:
             self.cache.note_use(shelf)
             self._noted.add(shelf)
 
-    def _name(self, epoch: int, request: Request) -> str:
+    def _name(self, epoch: int, request: TeacherOutput) -> str:
         return record_of(self._shelf(epoch), self.storage, epoch, request)
 
     def _expert(self, epoch: int) -> Expert:

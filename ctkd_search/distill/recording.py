@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import torch
 
 from ctkd_search.config import Augment, Recipe, TrialConfig
+from ctkd_search.data.dataset import Splits
 from ctkd_search.data.file_stream import stream_of
-from ctkd_search.data.registry import Splits
 from ctkd_search.data.stream import STREAM_VERSION, Normalise, Stream, derived_seed, joins_last
 from ctkd_search.distill.cache import TeacherCache, content_hash
 from ctkd_search.distill.engine import place, resolve_precision

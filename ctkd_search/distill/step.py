@@ -13,8 +13,8 @@ from ctkd_search.config import Recipe
 from ctkd_search.distill import losses
 from ctkd_search.distill.around import Around, load_own_state, own_state
 from ctkd_search.distill.engine import autocast, make_optimizer, set_lr
-from ctkd_search.distill.methods.base import Answer, Method
-from ctkd_search.distill.teachers import Lesson
+from ctkd_search.distill.lesson import Lesson, StudentOutput
+from ctkd_search.distill.methods.base import Method
 from ctkd_search.models.network import TappedNetwork
 from ctkd_search.text import one_line
 
@@ -59,7 +59,7 @@ class StudentStep:
             that nothing waits for them. The next call may write over them.
         """
         with autocast(self.recipe.precision, self.device):
-            answer = Answer(*self.network(lesson.images))
+            answer = StudentOutput(*self.network(lesson.images))
         answer = answer._replace(logits=answer.logits.float())
         terms = self.method.terms(answer, lesson)
         loss = sum(terms.values(), torch.zeros((), device=self.device))
@@ -243,7 +243,7 @@ def clone_lesson(lesson: Lesson) -> Lesson:
         lesson.images.clone(),
         lesson.labels.clone(),
         None if lesson.scratch_logits is None else lesson.scratch_logits.clone(),
-        {request: said.clone() for request, said in lesson.expert_says.items()},
+        {request: said.clone() for request, said in lesson.expert_outputs.items()},
     )
 
 
@@ -253,5 +253,5 @@ def copy_lesson(lesson: Lesson, into: Lesson) -> None:
     into.labels.copy_(lesson.labels)
     if into.scratch_logits is not None and lesson.scratch_logits is not None:
         into.scratch_logits.copy_(lesson.scratch_logits)
-    for request, said in into.expert_says.items():
-        said.copy_(lesson.expert_says[request])
+    for request, said in into.expert_outputs.items():
+        said.copy_(lesson.expert_outputs[request])

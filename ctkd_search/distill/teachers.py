@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +12,8 @@ from ctkd_search.config import Recipe
 from ctkd_search.data.stream import Plan, Stream, derived_seed
 from ctkd_search.distill import losses
 from ctkd_search.distill.engine import autocast, drawing, make_optimizer, set_lr
-from ctkd_search.distill.methods.base import Request
+from ctkd_search.distill.lesson import Lesson
+from ctkd_search.distill.requests import TeacherOutput
 from ctkd_search.models.network import TappedNetwork
 
 # The expert looks at this many positions of the stream at a time, whatever the student's batch size: so its maps are
@@ -26,30 +26,6 @@ _SMALL = 64
 def expert_batch(size: int) -> int:
     """How many images of a size the expert looks at a time."""
     return EXPERT_BATCH if size <= _SMALL else max(1, EXPERT_BATCH * _SMALL**2 // size**2)
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """One batch of the stream with what the teachers say about it.
-
-    Attributes:
-        images: Normalised images, shape (batch, channels, height, width).
-        labels: Classes, shape (batch,).
-        scratch_logits: The scratch teacher's logits at this very step, shape (batch, classes), or None.
-        expert_says: What the expert says, by what it was asked for; see `Request` for the shapes.
-    """
-
-    images: Tensor
-    labels: Tensor
-    scratch_logits: Tensor | None = None
-    expert_says: Mapping[Request, Tensor] = field(default_factory=dict)
-
-    @property
-    def scratch(self) -> Tensor:
-        """The scratch teacher's logits, which the method has asked for."""
-        if self.scratch_logits is None:
-            raise TypeError("the lesson lacks the scratch teacher's logits")
-        return self.scratch_logits
 
 
 class Teachers(Protocol):
@@ -142,7 +118,9 @@ class Expert:
         self.precision = precision
 
     @torch.no_grad()
-    def says(self, batches: Iterable[tuple[Tensor, Tensor]], requests: Sequence[Request]) -> Iterator[list[Tensor]]:
+    def says(
+        self, batches: Iterable[tuple[Tensor, Tensor]], requests: Sequence[TeacherOutput]
+    ) -> Iterator[list[Tensor]]:
         """What it says along an epoch of the stream.
 
         Args:
@@ -158,7 +136,7 @@ class Expert:
             yield [_answer(request, logits, features) for request in requests]
 
 
-def _answer(request: Request, logits: Tensor, features: Sequence[Tensor]) -> Tensor:
+def _answer(request: TeacherOutput, logits: Tensor, features: Sequence[Tensor]) -> Tensor:
     if request.kind == "logits":
         return logits.float()
     return _OF_FEATURES[request.kind](features[request.layer - 1])
@@ -191,7 +169,7 @@ class LiveTeachers:
         batch_size: int,
         scratch: ScratchTeacher | None,
         expert: Callable[[int], Expert] | None,
-        requests: Sequence[Request],
+        requests: Sequence[TeacherOutput],
     ) -> None:
         self.stream = stream
         self.batch_size = batch_size
@@ -214,7 +192,7 @@ class LiveTeachers:
                 images,
                 labels,
                 scratch_logits=said.take(len(labels))[0] if said else None,
-                expert_says=dict(zip(self.requests, seen.take(len(labels)), strict=True)) if seen else {},
+                expert_outputs=dict(zip(self.requests, seen.take(len(labels)), strict=True)) if seen else {},
             )
 
     def spent(self) -> dict[str, float]:
@@ -242,7 +220,7 @@ class Recording(Protocol):
         """The scratch teacher's logits at every position of an epoch, or None if they are not needed."""
         ...
 
-    def expert_says(self, epoch: int, plan: Plan) -> Mapping[Request, Tensor] | Iterator[list[Tensor]]:
+    def expert_outputs(self, epoch: int, plan: Plan) -> Mapping[TeacherOutput, Tensor] | Iterator[list[Tensor]]:
         """The expert's words by request at every position, or, where they are not kept, a few positions at a time."""
         ...
 
@@ -265,7 +243,9 @@ class RecordedTeachers:
         requests: What the expert is asked for.
     """
 
-    def __init__(self, stream: Stream, batch_size: int, recording: Recording, requests: Sequence[Request]) -> None:
+    def __init__(
+        self, stream: Stream, batch_size: int, recording: Recording, requests: Sequence[TeacherOutput]
+    ) -> None:
         self.stream = stream
         self.batch_size = batch_size
         self.recording = recording
@@ -275,7 +255,7 @@ class RecordedTeachers:
         """The lessons of an epoch."""
         plan = self.stream.plan(epoch)
         logits = self.recording.logits(epoch)
-        kept = self.recording.expert_says(epoch, plan) if self.requests else {}
+        kept = self.recording.expert_outputs(epoch, plan) if self.requests else {}
         computed = None if isinstance(kept, Mapping) else Rechunked(kept)
         spans = self.stream.spans(self.batch_size)
         for (start, stop), (images, labels) in zip(spans, self.stream.batches(plan, self.batch_size), strict=True):

@@ -12,7 +12,8 @@ from torch import Tensor
 from ctkd_search.distill.fitting import Match, Shape, Target, computes_differently, loaded, matches, misfit
 from ctkd_search.distill.weight_files import SAVING, StateDict, read_weights
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry, build
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build
 from ctkd_search.models.network import TappedNetwork
 
 _SHOWN = 3

@@ -9,18 +9,20 @@ from typing import Any
 
 from ctkd_search import data
 from ctkd_search.config import TrialConfig, plain
-from ctkd_search.distill.methods.base import COMPUTED, Parameter, make_method, methods, same_meaning
+from ctkd_search.distill.methods.base import Parameter, make_method, methods, same_meaning
+from ctkd_search.distill.requests import COMPUTED
 from ctkd_search.errors import UserError
 from ctkd_search.pairs import Pair
 from ctkd_search.records.store import BASELINE, FINAL, TrialRecord
 from ctkd_search.records.trial_configs import with_seed
 from ctkd_search.space.baselines import BASELINES, USUAL, anchors_fault, baseline_method, is_papers
 from ctkd_search.space.defaults import default_of
-from ctkd_search.space.definition import Budget, Resources, Space, Tracking, shown_values
+from ctkd_search.space.definition import Space, shown_values
 from ctkd_search.space.distributions import Constant
 from ctkd_search.space.effects import baseline_fault
-from ctkd_search.space.reader import pair_fault
-from ctkd_search.space.strategy import Scheduler, Strategy
+from ctkd_search.space.search_reader import pair_fault
+from ctkd_search.space.sections import Budget, Resources, Scheduler, Tracking
+from ctkd_search.space.strategy import Strategy
 from ctkd_search.space.teacher_mode import Trajectories
 
 

@@ -22,7 +22,7 @@ from ctkd_search.final.plan import FinalPlan
 from ctkd_search.leases.lease import Lease
 from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord, new_record
 from ctkd_search.search.ownership import owned
-from ctkd_search.space.definition import Resources, Tracking
+from ctkd_search.space.sections import Resources, Tracking
 from ctkd_search.space.teacher_mode import choose_mode
 from ctkd_search.text import amount
 
@@ -200,8 +200,8 @@ def _hand_over(
         What became of the champion, in a sentence; None if no student was registered now.
     """
     from ctkd_search.final import results as final
+    from ctkd_search.final.registration import register_final
     from ctkd_search.search.delivery import delivery
-    from ctkd_search.students.registration import register_final
 
     tracker = session.tracker
     found = final.lines(trained)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
 
 from ctkd_search.analysis.time_left import TimeLeft
@@ -69,8 +68,7 @@ class FinalSitting(Sitting):
         if waiting:
             self._prepare_teachers([need_of(config) for config in waiting])
             self._settle_share(waiting)
-            # Nothing is stopped early.
-            self._run(FIFOScheduler(), len(trials))
+            self._run(None, len(trials))
         self._test()
 
     def _queue(self) -> Queue:

@@ -4,6 +4,7 @@
 `build` makes the network. A family of architectures is one module of `ctkd_search.models.families`.
 """
 
-from ctkd_search.models.registry import MIN_SIZE, Architecture, Geometry, MapShape, build, code_of, describe, maps
+from ctkd_search.models.architecture import Architecture, MapShape
+from ctkd_search.models.registry import build, code_of, describe, maps
 
-__all__ = ["MIN_SIZE", "Architecture", "Geometry", "MapShape", "build", "code_of", "describe", "maps"]
+__all__ = ["Architecture", "MapShape", "build", "code_of", "describe", "maps"]

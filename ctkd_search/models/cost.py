@@ -11,8 +11,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ctkd_search.geometry import Geometry
 from ctkd_search.models.network import TappedNetwork
-from ctkd_search.models.registry import Geometry, build
+from ctkd_search.models.registry import build
 
 _WARM_UP, _TIMED = 10, 50
 

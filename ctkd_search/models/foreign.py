@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ctkd_search.errors import UserError
+from ctkd_search.geometry import Geometry
+from ctkd_search.models.architecture import Architecture, MapShape, Tap
 from ctkd_search.models.libraries import (
     check_known,
     has_fixed_size,
@@ -24,7 +26,6 @@ from ctkd_search.models.libraries import (
     usual_geometry,
 )
 from ctkd_search.models.names import SMALL, SMALL_UP_TO, Named, nearest
-from ctkd_search.models.registry import Architecture, Geometry, MapShape, Tap
 from ctkd_search.models.stages import Call, Tapped, find_stages, layout_of, watched
 from ctkd_search.models.stems import Stem, find_stem, fit, put_published
 from ctkd_search.models.wrapped import WrappedNetwork

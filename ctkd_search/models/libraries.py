@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ctkd_search.errors import UserError
+from ctkd_search.geometry import Geometry
 from ctkd_search.models.names import Named, nearest
-from ctkd_search.models.registry import Geometry
 from ctkd_search.plugins import load_object, told
 from ctkd_search.text import one_line
 

@@ -12,8 +12,8 @@ from ctkd_search import data
 from ctkd_search.config import Count, DatasetConfig, Recipe, Seed, TeachersConfig, TrialConfig, plain
 from ctkd_search.distill.methods.base import make_method, methods
 from ctkd_search.errors import UserError
+from ctkd_search.geometry import Geometry
 from ctkd_search.metrics import ACCURACY, ALWAYS, METRICS, OBJECTIVES, ON_REQUEST, class_fault
-from ctkd_search.models.registry import Geometry
 from ctkd_search.names import name_fault
 from ctkd_search.pairs import Pair, split_pair
 from ctkd_search.paths import expanded
@@ -23,7 +23,8 @@ from ctkd_search.space.defaults import default_of
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document, dump, read, refuse_record
 from ctkd_search.space.parameters import PAIR
-from ctkd_search.space.reader import nesterov_fault, pair_fault, read_augment
+from ctkd_search.space.reader import nesterov_fault, read_augment
+from ctkd_search.space.search_reader import pair_fault
 
 if TYPE_CHECKING:
     from ctkd_search.data import Splits

@@ -15,8 +15,9 @@ from ctkd_search.config import TrialConfig
 from ctkd_search.display.leaderboard import amount, cell, measured_of, percent, points
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError
+from ctkd_search.geometry import Geometry
 from ctkd_search.metrics import Metric
-from ctkd_search.models import Geometry, build
+from ctkd_search.models import build
 from ctkd_search.models.cost import multiply_adds, parameters
 from ctkd_search.pairs import split_pair
 from ctkd_search.records.store import FINISHED, SearchRecord, TrialRecord, ranked

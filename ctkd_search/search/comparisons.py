@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from ctkd_search.analysis.pareto import front
 from ctkd_search.pairs import split_pair
 from ctkd_search.records.store import BASELINE, FINISHED, TrialRecord, contenders
-from ctkd_search.space.baselines import baseline_config, baseline_pairs, is_teacherless
+from ctkd_search.space.baselines import baseline_pairs, is_teacherless
+from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.definition import Space, shown_values
 
 

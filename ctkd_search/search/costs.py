@@ -11,7 +11,7 @@ import torch
 from ctkd_search.data import Splits
 from ctkd_search.display.leaderboard import amount
 from ctkd_search.errors import UserError, WorkFailed
-from ctkd_search.models import Geometry
+from ctkd_search.geometry import Geometry
 from ctkd_search.models.cost import costs
 from ctkd_search.pairs import split_pair
 from ctkd_search.resources import Share

@@ -21,7 +21,8 @@ from ctkd_search.search.scheduler import Ladders
 from ctkd_search.search.searcher import Agenda
 from ctkd_search.search.sitting import Sitting
 from ctkd_search.search.study import Study
-from ctkd_search.space.baselines import baseline_pairs, each_needs_with_baselines
+from ctkd_search.space.baselines import baseline_pairs
+from ctkd_search.space.comparisons import each_needs_with_baselines
 from ctkd_search.space.definition import Space
 from ctkd_search.text import amount
 from ctkd_search.tracking.view import view_tag

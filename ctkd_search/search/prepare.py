@@ -17,12 +17,14 @@ from ctkd_search.distill.asked import ExpertKey, asked_of_experts, numbers_of, p
 from ctkd_search.distill.build import teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.evaluation import evaluate
-from ctkd_search.distill.methods.base import LOGITS, Needs, Request, make_method
+from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.missing import MissingRecordings
 from ctkd_search.distill.recording import Preparation, TeacherRun, Wanted, expert_run, is_prepared, prepare
+from ctkd_search.distill.requests import LOGITS, Needs, TeacherOutput
 from ctkd_search.distill.weights import accuracy_line, load_own_expert
 from ctkd_search.errors import WorkFailed
-from ctkd_search.models import Geometry, maps
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import maps
 from ctkd_search.resources import Share, teacher_threads
 from ctkd_search.search.failures import cause_of
 from ctkd_search.space.definition import Space
@@ -124,7 +126,7 @@ def _called(run: TeacherRun) -> str:
     return run.architecture if not run.seed else f"{run.architecture} (seed {run.seed})"
 
 
-def asked_of(needs: Sequence[Need]) -> dict[ExpertKey, tuple[Request, ...]]:
+def asked_of(needs: Sequence[Need]) -> dict[ExpertKey, tuple[TeacherOutput, ...]]:
     """Returns what all of some trials ask of each expert along each stream, to be recorded together."""
     return asked_of_experts((need.config, need.needs) for need in needs)
 

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ctkd_search.data.stream import derived_seed
 from ctkd_search.space.distributions import Constant, Entry
-from ctkd_search.space.strategy import Sampler
+from ctkd_search.space.sections import Sampler
 
 # Optuna's samplers take seeds of 32 bits.
 _SEEDS = 2**32

@@ -19,7 +19,7 @@ from ctkd_search.records.store import DIVERGED, TrialRecord
 from ctkd_search.search.trainable import NUMBER
 from ctkd_search.search.unpickled import Unpickled
 from ctkd_search.space.definition import Space
-from ctkd_search.space.strategy import COSTS
+from ctkd_search.space.sections import COSTS
 
 
 class Ladders(Unpickled, FIFOScheduler):

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
-from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from ctkd_search.config import TrialConfig
 from ctkd_search.data import Splits
 from ctkd_search.display.progress import Progress
 from ctkd_search.distill.asked import ExpertKey
-from ctkd_search.distill.methods.base import Request
 from ctkd_search.distill.missing import MissingRecordings
+from ctkd_search.distill.requests import TeacherOutput
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.records.store import INTERRUPTED, TEACHERS, WAITING, SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.resources import Share
@@ -74,7 +74,7 @@ class Sitting(ABC):
         # Whether what the experts say is worth keeping, because more than one trial asks for it.
         self.keep_maps = True
         # What all trials ask of each expert, so that whoever records an epoch records all of it.
-        self.asked: dict[ExpertKey, tuple[Request, ...]] = {}
+        self.asked: dict[ExpertKey, tuple[TeacherOutput, ...]] = {}
         self._missing: MissingRecordings | None = None
 
     @property
@@ -178,11 +178,11 @@ class Sitting(ABC):
             self.folder.write_trial(trial)
             self.records[trial.number] = trial
 
-    def _run(self, scheduler: TrialScheduler, expected: int) -> None:
+    def _run(self, scheduler: TrialScheduler | None, expected: int) -> None:
         """Lets Ray run what the queue gives.
 
         Args:
-            scheduler: Says which trials go on.
+            scheduler: Stops trials early; None where none is stopped.
             expected: How many trials there will be in all.
         """
         session, halt = self.session, self.session.halt
@@ -193,7 +193,7 @@ class Sitting(ABC):
             session.tuning = True
             try:
                 with self.progress:
-                    self._fit(self._queue(), scheduler)
+                    self._fit(self._queue(), scheduler or FIFOScheduler())
             finally:
                 session.tuning = False
             if self.failure is not None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import operator
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ctkd_search.config import TrialConfig
-from ctkd_search.distill.methods.base import Baseline, Method, Needs, Parameter, make_method, methods, same_meaning
+from ctkd_search.distill.methods.base import Baseline, Method, Parameter, make_method, methods
 from ctkd_search.pairs import split_pair
-from ctkd_search.space.parameters import owner_of
 
 if TYPE_CHECKING:
-    from ctkd_search.space.definition import Space
+    pass
 
 # The one that pictures show beside the student that is taught.
 STUDENT_ALONE = "student-alone"
@@ -30,6 +26,11 @@ USUAL = tuple(name for name, (_, baseline) in _DECLARED.items() if baseline.usua
 def is_papers(name: str) -> bool:
     """Returns whether a baseline has the default settings, whatever the config has that it is compared with."""
     return _DECLARED[name][1].papers
+
+
+def method_of(name: str) -> str:
+    """Returns the name of the method that a baseline is a setting of."""
+    return _DECLARED[name][0].name
 
 
 def baseline_pairs(baselines: Iterable[str], pairs: Iterable[str]) -> list[tuple[str, str]]:
@@ -71,40 +72,3 @@ def anchors_fault(config: TrialConfig) -> str | None:
     if make_method(config.method).needs.anchors and config.teachers.expert.checkpoint_of(config.teacher):
         return "it needs weights from along the expert's training, which a checkpoint of your own does not have"
     return None
-
-
-def baseline_config(space: Space, name: str, pair: str) -> TrialConfig:
-    """The config of a baseline.
-
-    Args:
-        space: The space whose student's recipe, data and budget it shares: the defaults, or the nearest that it has.
-        name: Which one.
-        pair: Teacher and student.
-    """
-    method = _DECLARED[name][0].name
-    papers = space.decode(space.paper_point(method if method in space.methods() else None, pair))
-
-    def own(parameter: Parameter) -> Any:
-        shared = [key for key, other in space.parameters.items() if same_meaning(parameter, other)]
-        # Where several methods share it, the space's word on the baseline's own method counts.
-        return papers[min(shared, key=lambda key: owner_of(key) != method)] if shared else None
-
-    chosen = baseline_method(name, own, lambda parameter: space.default(parameter, pair))
-    return dataclasses.replace(space.config({**papers, "pair": pair}), method=chosen)
-
-
-def needs_with_baselines(space: Space) -> Needs:
-    """What any of the trials and baselines of a space may need of its teachers."""
-    return functools.reduce(operator.or_, (needs for _, needs in each_needs_with_baselines(space)), Needs())
-
-
-def each_needs_with_baselines(space: Space) -> list[tuple[TrialConfig, Needs]]:
-    """Returns what the trials and baselines of a space may need of their teachers, each beside a config of its pair."""
-    configs = [
-        baseline_config(space, name, pair) for name, pair in baseline_pairs(space.strategy.baselines, space.pairs())
-    ]
-    searched = zip(space.pairs(), space.pair_configs(), strict=True)
-    return [
-        *((config, needs) for pair, config in searched for needs in space.each_needs(pair)),
-        *((config, make_method(config.method).needs) for config in configs),
-    ]

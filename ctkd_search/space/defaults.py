@@ -7,8 +7,9 @@ from typing import Any
 
 from ctkd_search.distill.methods.parameter import Parameter
 from ctkd_search.errors import UserError
+from ctkd_search.geometry import MIN_SIZE, Geometry
 from ctkd_search.models.names import elsewhere
-from ctkd_search.models.registry import MIN_SIZE, Geometry, describe, maps
+from ctkd_search.models.registry import describe, maps
 from ctkd_search.pairs import split_pair
 
 

@@ -10,25 +10,21 @@ import functools
 import operator
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ctkd_search.config import (
     Augment,
-    Checked,
-    Count,
     DatasetConfig,
-    Duration,
-    Range,
     Recipe,
     Seed,
     TeachersConfig,
     TrialConfig,
-    duration,
     plain,
 )
-from ctkd_search.distill.methods.base import Needs, Parameter, make_method, methods
+from ctkd_search.distill.methods.base import Parameter, make_method, methods
 from ctkd_search.distill.methods.parameter import allows
-from ctkd_search.models.registry import Geometry
+from ctkd_search.distill.requests import Needs
+from ctkd_search.geometry import Geometry
 from ctkd_search.pairs import Pair, short_name, split_pair
 from ctkd_search.space.defaults import default_of
 from ctkd_search.space.distributions import Choice, Constant, Entry, Number, show
@@ -44,98 +40,11 @@ from ctkd_search.space.parameters import (
     possible_methods,
     possible_values,
 )
+from ctkd_search.space.sections import Budget, Resources, Tracking
 from ctkd_search.space.strategy import Strategy
 
 if TYPE_CHECKING:
     import optuna
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How much a search may spend.
-
-    Attributes:
-        trials: Trials in all.
-        epochs: Epochs of a trial that is not stopped early.
-        grace_period: Epochs that every trial gets before ASHA may stop it.
-        reduction_factor: At each of ASHA's rungs one trial in this many goes on.
-        time_budget: When to stop, as in ``2h`` or ``1h30m``, or in seconds; left out, there is no limit.
-    """
-
-    trials: Count = 32
-    epochs: Count = 60
-    grace_period: Count = 1
-    reduction_factor: Annotated[int, Range(2)] = 3
-    time_budget: Duration | None = None
-
-    def rungs(self) -> list[int]:
-        """The epochs after which ASHA compares trials."""
-        rungs = []
-        epoch = self.grace_period
-        while epoch < self.epochs:
-            rungs.append(epoch)
-            epoch *= self.reduction_factor
-        return rungs
-
-    def seconds(self) -> float | None:
-        """The time budget in seconds."""
-        return None if self.time_budget is None else duration(self.time_budget)
-
-
-def whole_above_one(number: float) -> None:
-    """Refuses a share of a GPU beside whole ones.
-
-    Raises:
-        ValueError: The number is above 1 and not whole.
-    """
-    if number > 1 and number != int(number):
-        raise ValueError(f"must be a whole number above 1, but got {number}")
-
-
-_GPUs = Annotated[
-    float, Range(0), Checked(whole_above_one, {"anyOf": [{"maximum": 1}, {"multipleOf": 1}]})
-]  # the range first, because no other number can be judged
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What a trial may use of the machine. Whatever is not given is chosen from what the machine has.
-
-    Attributes:
-        gpus_per_trial: GPUs, or a share of one; 0 for the CPU.
-        trials_per_gpu: Trials that share a GPU, or ``auto`` to choose by the memory that a trial is seen to take.
-        cpus_per_trial: CPU cores, and threads. Left out, the cores are shared out, `OMP_NUM_THREADS` at most to a trial
-        concurrent_trials: Trials at once.
-        retries: How often a trial goes on from its last epoch, before it is given up, where the machine failed it: its
-            process died, memory ran out, CUDA failed or a file could not be read. What the training itself raises comes
-            again and is not retried.
-        address: A running Ray cluster to join; left out, Ray starts on this machine.
-    """
-
-    gpus_per_trial: _GPUs | None = None
-    trials_per_gpu: Count | Literal["auto"] | None = None
-    cpus_per_trial: Count | None = None
-    concurrent_trials: Count | None = None
-    retries: Annotated[int, Range(0)] = 2
-    address: str | None = None
-
-
-@dataclass(frozen=True)
-class Tracking:
-    """Where MLflow keeps the runs.
-
-    Attributes:
-        uri: An MLflow tracking URI; left out, it is a SQLite file in the directory of the searches.
-        experiment: Name of the MLflow experiment; left out, it is the space's name.
-        patience: Seconds that a server which is away is waited for at the end of a search.
-        system_metrics: Whether processor, memory, disk, network and GPUs of the machine that the search is run from are
-            logged to its run, every 10 seconds.
-    """
-
-    uri: str | None = None
-    experiment: str | None = None
-    patience: Annotated[float, Range(0)] = 60.0
-    system_metrics: bool = False
 
 
 @dataclass(frozen=True)

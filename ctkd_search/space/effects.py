@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 from ctkd_search.distill.methods.base import Method, methods
 from ctkd_search.distill.methods.setting import Setting
-from ctkd_search.models.registry import Geometry, describe, maps
+from ctkd_search.geometry import Geometry
+from ctkd_search.models.registry import describe, maps
 from ctkd_search.pairs import split_pair
 from ctkd_search.space.distributions import Entry
 from ctkd_search.space.parameters import METHOD, PAIR, chosen_methods, key_of, possible_methods, possible_values

@@ -10,7 +10,7 @@ from typing import Any
 from ctkd_search.config import Range, Recipe
 from ctkd_search.distill.methods.base import Method, Parameter, make_method, methods
 from ctkd_search.distill.methods.parameter import allows
-from ctkd_search.models.registry import Geometry
+from ctkd_search.geometry import Geometry
 from ctkd_search.space.defaults import default_of, depends_on_pair
 from ctkd_search.space.distributions import Constant, Entry, Number
 

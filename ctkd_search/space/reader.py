@@ -6,38 +6,39 @@ import dataclasses
 import functools
 import operator
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ctkd_search import data, models
+from ctkd_search import data
 from ctkd_search.config import Augment, DatasetConfig, Recipe, Seed, TeachersConfig
-from ctkd_search.distill.methods.base import Method, Needs, Parameter, make_method
-from ctkd_search.distill.methods.parameter import allows
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.requests import Needs
 from ctkd_search.errors import UserError
+from ctkd_search.geometry import Geometry
 from ctkd_search.names import name_fault
 from ctkd_search.pairs import split_pair
 from ctkd_search.paths import expanded
 from ctkd_search.plugins import is_reference
-from ctkd_search.space.baselines import anchors_fault, baseline_config
+from ctkd_search.space.baselines import anchors_fault
+from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.conflicts import note_conflicts
-from ctkd_search.space.defaults import default_of
-from ctkd_search.space.definition import Budget, Resources, Space, Tracking
-from ctkd_search.space.distributions import Constant, Entry, Number, parse, show
+from ctkd_search.space.definition import Space
+from ctkd_search.space.distributions import Entry, Number
 from ctkd_search.space.document import Document, dump, read, refuse_record
 from ctkd_search.space.effects import baseline_fault, trial_faults
 from ctkd_search.space.parameters import (
-    METHOD,
     PAIR,
     chosen_methods,
-    ordered,
     parameters,
     possible_methods,
     possible_values,
 )
-from ctkd_search.space.search_section import chosen_among, flattened, place_of, settled_conditions
-from ctkd_search.space.strategy import read_strategy
-from ctkd_search.tracking.store import uri_fault
+from ctkd_search.space.search_reader import SearchReader, pair_fault
+from ctkd_search.space.search_section import place_of
+from ctkd_search.space.sections import Budget, Resources, Tracking
+from ctkd_search.space.strategy_reader import read_strategy
+from ctkd_search.uris import uri_fault
 
 SECTIONS = (
     "name",
@@ -180,7 +181,7 @@ class _Reader:
         self.fault = document.fault
         # Parameters whose entry cannot be read; what depends on them is not judged.
         self.faulty: set[str] = set()
-        self.geometry: models.Geometry | None = None
+        self.geometry: Geometry | None = None
 
     def space(self) -> Space:
         document = self.document
@@ -191,7 +192,9 @@ class _Reader:
         self.geometry = data.geometry(dataset) if dataset and self.ask_images else None
         augment = read_augment(document, dataset, self.ask_images)
         train = document.section("train", Recipe, Recipe())
-        entries = self._entries(train)
+        search = SearchReader(document, self.geometry, self.ask_images)
+        entries = search.entries(train)
+        self.faulty = search.faulty
         budget = self._budget(entries)
         self._check_nesterov(train, entries)
         if self.geometry and not document.problems:
@@ -339,123 +342,9 @@ class _Reader:
         if fault:
             self.fault(("search" if searched else "train", "momentum"), fault)
 
-    def _entries(self, train: Recipe) -> dict[str, Entry]:
-        raw = self.document.data.get("search")
-        if not isinstance(raw, dict) or not raw:
-            self.fault(("search",), f"must say what is searched; there are: {', '.join(parameters(train))}")
-            return {}
-        chosen = chosen_among(raw)
-        known = parameters(train, chosen)
-        given = flattened(raw, chosen, known, self.document)
-        entries: dict[str, Entry] = {}
-        complete = True
-        for name, parameter in known.items():
-            if name not in given:
-                continue
-            fault = functools.partial(self._search_fault, name)
-            entry = parse(parameter, given[name], fault)
-            entry = entry and settled_conditions(name, entry, chosen, known, fault)
-            if entry is None:
-                complete = False
-                self.faulty.add(name)
-            else:
-                entries[name] = entry
-        if complete and all(isinstance(entry, Constant) for entry in entries.values()):
-            self.fault(("search",), "has constants only, so that there is nothing to search")
-        self._check_conditions(entries, known)
-        if complete:
-            self._check_effects(entries, known)
-        self._check_pairs(entries, () if METHOD.name in self.faulty else chosen)
-        return entries
-
-    def _search_fault(self, name: str, place: tuple[str | int, ...], message: str) -> None:
-        self.fault((*place_of(name), *place), message)
-
-    def _check_conditions(self, entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> None:
-        for name, entry in entries.items():
-            for other, wanted in getattr(entry, "when", {}).items():
-                place = (*place_of(name), "when", other)
-                if other not in known:
-                    self.fault(place, f"is not a parameter; there are: {', '.join(known)}")
-                    continue
-                if other in self.faulty:
-                    continue
-                listed = self._possible(other, entries, known)
-                if not listed:
-                    self.fault(place, "is a range; a condition must name a choice, subsets or a constant")
-                for value in wanted:
-                    if listed and not allows(listed, value):
-                        self.fault(place, f"is never {show(value)!r}; it may be {', '.join(map(show, listed))}")
-        if ordered(entries, known) is None:
-            circle = [name for name, entry in entries.items() if getattr(entry, "when", None)]
-            self.fault(
-                (*place_of(circle[0]), "when"),
-                f"goes in a circle with the conditions of {', '.join(circle[1:] or circle)}",
-            )
-
-    def _possible(self, name: str, entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> tuple[Any, ...]:
-        """The values that a parameter may take; where nothing is said of it, its default for any of the pairs."""
-        pairs = possible_values(entries.get(PAIR.name), PAIR) if self.ask_images else ()
-        try:
-            defaults = tuple(dict.fromkeys(default_of(known[name], pair, self.geometry) for pair in pairs))
-        except UserError:
-            defaults = ()  # a pair that cannot be is refused as such
-        return possible_values(entries.get(name), known[name], defaults or None)
-
-    def _check_effects(self, entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> None:
-        """Refuses what would be searched without any effect on the trial."""
-        for name, entry in entries.items():
-            for other, allowed in known[name].only_with.items():
-                possible = self._possible(other, entries, known)
-                dead = [value for value in possible if not allows(allowed, value)]
-                alive = [value for value in possible if value not in dead]
-                conditions = getattr(entry, "when", {}).get(other, ())
-                if not dead or (conditions and not any(allows((value,), c) for value in dead for c in conditions)):
-                    continue
-                if isinstance(entry, Constant) and (alive or not possible):
-                    continue
-                message = f"has no effect where {other} is {', '.join(map(show, dead))}; "
-                message += f"add when: {{{other}: [{', '.join(map(show, alive))}]}}" if alive else "leave it out"
-                self.fault(place_of(name), message)
-
-    def _check_pairs(self, entries: Mapping[str, Entry], chosen: Sequence[str]) -> None:
-        """Refuses unknown architectures, and pairs that a method cannot teach; what ran is not judged again."""
-        if not self.ask_images:
-            return
-        for pair in _pairs(self.document.data, entries):
-            taught = (made for name in chosen for made in possible_methods(name, entries, pair, self.geometry))
-            if fault := pair_fault(pair, taught, self.geometry):
-                self.fault(("search", "pair"), fault)
-
-
-def _pairs(raw: Any, entries: Mapping[str, Entry]) -> list[str]:
-    """The pairs that are in question; of a faulty choice, those that are pairs at all."""
-    given = raw.get("search", {}).get("pair")
-    if given is None or "pair" in entries:
-        return list(dict.fromkeys(possible_values(entries.get("pair"), PAIR)))
-    options = given.get("choice") if isinstance(given, dict) else None
-    return [option for option in options if not PAIR.fault(option)] if isinstance(options, list) else []
-
 
 def nesterov_fault(recipe: Recipe) -> str | None:
     """Why a recipe's momentum does not go with Nesterov's form, or None."""
     if recipe.nesterov and not recipe.momentum:
         return "must be greater than 0 where nesterov is true, but got 0"
     return None
-
-
-def pair_fault(pair: str, taught: Iterable[Method], geometry: models.Geometry | None = None) -> str | None:
-    """Why a pair cannot be taught by one of these methods, or None.
-
-    Args:
-        pair: The pair.
-        taught: The methods.
-        geometry: The images it is for, if they are known.
-    """
-    try:
-        teacher, student = (models.describe(name, geometry) for name in split_pair(pair))
-    except UserError as error:
-        return f"{pair}: {error}"
-    faults = (method.fault(teacher, student) for method in taught)
-    fault = next((fault for fault in faults if fault), None)
-    return f"{pair}: {fault}" if fault else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ctkd_search.config import TeachersConfig
-from ctkd_search.space.baselines import needs_with_baselines
+from ctkd_search.space.comparisons import needs_with_baselines
 from ctkd_search.space.definition import Space
 
 BYTES = {"float16": 2, "float32": 4}

@@ -13,7 +13,8 @@ from ctkd_search import data
 from ctkd_search.analysis.standing import find_trial
 from ctkd_search.distill.weights import put_weights
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry, build
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build
 from ctkd_search.pairs import split_pair
 from ctkd_search.records.states import read_state, state_path
 from ctkd_search.records.store import SearchFolder, SearchRecord

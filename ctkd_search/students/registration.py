@@ -12,9 +12,6 @@ import torch
 from ctkd_search.analysis.standing import confirmed
 from ctkd_search.data import Splits
 from ctkd_search.distill.weights import load_weights
-from ctkd_search.final.plan import FinalPlan
-from ctkd_search.final.results import Line, final_evidence
-from ctkd_search.metrics import ECE
 from ctkd_search.models.cost import costs
 from ctkd_search.names import registered_name
 from ctkd_search.pairs import split_pair
@@ -22,8 +19,7 @@ from ctkd_search.records.config_file import config_text
 from ctkd_search.records.states import state_path
 from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.space.definition import Space
-from ctkd_search.space.document import dump
-from ctkd_search.students.card import UNCALIBRATED, Card, card_text, search_evidence, search_limits
+from ctkd_search.students.card import Card, card_text, search_evidence, search_limits
 from ctkd_search.students.model import log_student
 from ctkd_search.students.served import Metadata, ServedStudent, load_student
 from ctkd_search.tracking.champion import CONFIRMED, FINGERPRINT, OBJECTIVE, REACHED, VALIDATION, crown
@@ -31,7 +27,7 @@ from ctkd_search.tracking.tracker import Tracker
 from ctkd_search.versions import processor
 
 _EXAMPLES = 4
-_OPTION = "--champion"
+OPTION = "--champion"
 
 
 class Registered(NamedTuple):
@@ -46,7 +42,8 @@ class Registered(NamedTuple):
     champion: str
 
 
-def _version(uri: str) -> str:
+def version_of(uri: str) -> str:
+    """Returns the version in a ``models:`` URI."""
     return uri.rpartition("/")[2]
 
 
@@ -80,7 +77,7 @@ def register(
         **({CONFIRMED: repr(again.estimate.mean)} if again else {}),
     }
     name = registered_name(search.name)
-    uri = _register(
+    uri = register_student(
         Registration(
             name=name,
             origin=f"It is the student of trial {winner.number} of the search {search.name!r}, begun {search.started}.",
@@ -102,51 +99,7 @@ def register(
         tracker,
         space.dataset.name,
     )
-    return Registered(uri, crown(tracker.mlflow, name, _version(uri), evidence, force=champion, option=_OPTION))
-
-
-def register_final(
-    plan: FinalPlan,
-    folder: SearchFolder,
-    record: SearchRecord,
-    found: Sequence[Line],
-    chosen: TrialRecord,
-    splits: Splits,
-    tracker: Tracker,
-    champion: bool,
-) -> Registered:
-    """Logs the student of a final training as a model of its run, and registers it with its card.
-
-    It becomes the champion if there is none, or if `champion` says so: what students reach on the test images must not
-    choose among them.
-    """
-    assert chosen.test is not None  # it was trained to the end, and tested
-    name = registered_name(plan.name, final=True)
-    uri = _register(
-        Registration(
-            name=name,
-            origin=f"It is the first seed's student of a final training begun {record.started}, on training and "
-            "validation images.",
-            images={"training and validation": len(splits.train), "test": chosen.test["images"]},
-            evidence=final_evidence(plan, found, chosen),
-            limits=[
-                "All is from one data set and its one test split.",
-                *([] if ECE.name in chosen.test else [UNCALIBRATED]),
-            ],
-            config=dump(plan.content()),
-            tags={
-                "ctkd.final": record.name,
-                "ctkd.test_accuracy": f"{chosen.test['accuracy']:.6f}",
-                f"ctkd.test_{chosen.metric.name}": f"{chosen.test[chosen.metric.name]:.6f}",
-            },
-        ),
-        folder,
-        chosen,
-        splits,
-        tracker,
-        plan.config.dataset.name,
-    )
-    return Registered(uri, crown(tracker.mlflow, name, _version(uri), None, force=champion, option=_OPTION))
+    return Registered(uri, crown(tracker.mlflow, name, version_of(uri), evidence, force=champion, option=OPTION))
 
 
 @dataclass(frozen=True)
@@ -172,9 +125,22 @@ class Registration:
     tags: Mapping[str, str]
 
 
-def _register(
+def register_student(
     said: Registration, folder: SearchFolder, trial: TrialRecord, splits: Splits, tracker: Tracker, dataset: str
 ) -> str:
+    """Logs the student that a trial has kept as a model of its run, and registers it with its card.
+
+    Args:
+        said: What is said of it.
+        folder: The search that keeps the trial's state.
+        trial: The trial.
+        splits: The images.
+        tracker: MLflow's runs of the search.
+        dataset: The name of the data set.
+
+    Returns:
+        The registered version, as a ``models:`` URI.
+    """
     run_id = tracker.run_id(trial.number)
     assert run_id is not None  # everything has been delivered
     architecture = split_pair(trial.values["pair"]).student

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ctkd_search.data.stream import Normalise
 from ctkd_search.distill.weights import all_finite
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry, build
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build
 from ctkd_search.models.network import TappedNetwork
 from ctkd_search.versions import versions
 

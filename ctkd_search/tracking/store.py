@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from ctkd_search.errors import UserError
 from ctkd_search.leases.lease import wait_for
@@ -18,6 +17,7 @@ from ctkd_search.paths import expanded_uri
 from ctkd_search.space.distributions import show
 from ctkd_search.text import one_line
 from ctkd_search.tracking.advice import advice
+from ctkd_search.uris import uri_fault
 
 # MLflow takes no more in one request.
 _METRICS_AT_ONCE = 1000
@@ -48,17 +48,6 @@ def _directory_of(uri: str, otherwise: Path) -> Path:
     """The directory of a SQLite store, which all who use the store share; `otherwise` where there is none yet."""
     directory = Path(uri.partition("?")[0].removeprefix("sqlite:///")).parent
     return directory if uri.startswith("sqlite:///") and directory.is_dir() else otherwise
-
-
-def uri_fault(uri: str) -> str | None:
-    """Why a tracking URI may not stand in a space or a command: both are kept and logged."""
-    parts = urlsplit(uri)
-    web = parts.scheme in ("http", "https")
-    if parts.password is None and not (web and parts.username):
-        return None
-    server = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-    instead = server if web else "the whole URI as MLFLOW_TRACKING_URI"
-    return f"has a password in it, which would be kept and logged; set {instead} in the environment instead"
 
 
 def without_secrets(text: str) -> str:

@@ -8,7 +8,8 @@ import pytest
 
 from ctkd_search.analysis.pareto import front, objective_values
 from ctkd_search.records.store import TrialRecord
-from ctkd_search.space.strategy import ACCURACY, COSTS
+from ctkd_search.space.sections import COSTS
+from ctkd_search.space.strategy import ACCURACY
 
 OBJECTIVES = [(ACCURACY,), (ACCURACY, "params"), (ACCURACY, "params", "latency_ms"), (ACCURACY, *COSTS)]
 

@@ -9,9 +9,9 @@ from ctkd_search.analysis.stopping import Span, early_stopping
 from ctkd_search.check.estimate import Load, estimate, measured_configs, total
 from ctkd_search.check.measure import Speed, Speeds, learner, measure
 from ctkd_search.check.networks import all_facts
-from ctkd_search.models import Geometry
-from ctkd_search.space.definition import Budget
+from ctkd_search.geometry import Geometry
 from ctkd_search.space.reader import space_of
+from ctkd_search.space.sections import Budget
 
 CPU = torch.device("cpu")
 GEOMETRY = Geometry(10, 1, 8)

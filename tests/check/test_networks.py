@@ -9,7 +9,8 @@ from torch import nn
 
 from ctkd_search.check.networks import all_facts, facts
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry, build, registry
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build, registry
 from ctkd_search.models.cost import multiply_adds, parameters
 
 NAMES = [name for family in registry.families() for name in family.examples]

@@ -8,7 +8,8 @@ import torch
 from ctkd_search.check.refusals import refuse_config
 from ctkd_search.check.single import config_fault, learns_from_one, single_image_faults
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry, build
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build
 from ctkd_search.space.reader import space_of
 
 TINY, SMALL = Geometry(10, 3, 8), Geometry(10, 3, 32)

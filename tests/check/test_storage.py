@@ -15,7 +15,7 @@ from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import prepare
-from ctkd_search.models import Geometry
+from ctkd_search.geometry import Geometry
 from ctkd_search.space.reader import space_of
 from ctkd_search.space.teacher_mode import size
 

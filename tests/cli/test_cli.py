@@ -14,7 +14,8 @@ import pytest
 import yaml
 from support.layouts import BROKEN_IMAGE
 
-from ctkd_search import __version__, cli
+from ctkd_search import __version__
+from ctkd_search.cli.parser import make_parser
 from ctkd_search.config import plain
 from ctkd_search.records.config_file import read_config
 from ctkd_search.records.store import FINISHED, STOPPED, SearchFolder, SearchRecord, TrialRecord
@@ -22,7 +23,7 @@ from ctkd_search.space.reader import read_space
 
 SPACES = Path(__file__).parents[2] / "spaces"
 DIGITS = str(SPACES / "digits.yaml")
-COMMANDS = re.findall(r"^    (\w+) +\w", cli._parser().format_help(), flags=re.MULTILINE)
+COMMANDS = re.findall(r"^    (\w+) +\w", make_parser().format_help(), flags=re.MULTILINE)
 A_CONFIG = """\
 name: digits
 pair: wrn-16-2/resnet8

@@ -12,7 +12,7 @@ from support.layouts import BROKEN_IMAGE, CASES, CIFAR_CLASSES, OWN, Case, cifar
 from ctkd_search import data
 from ctkd_search.config import DatasetConfig
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry
+from ctkd_search.geometry import Geometry
 
 PHOTOGRAPHS = "photographs in folders"
 

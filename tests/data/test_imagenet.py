@@ -15,7 +15,7 @@ from ctkd_search import data
 from ctkd_search.config import DatasetConfig
 from ctkd_search.data import ImageFiles
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry
+from ctkd_search.geometry import Geometry
 
 AUGMENT = data.describe("imagenet").augment
 

@@ -18,14 +18,15 @@ from support.tiny import CPU, TINY, changed, prepare_teachers, tiny_splits
 from ctkd_search.distill.asked import ExpertKey, Passes, asked_of_experts, passes_of_teachers
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
-from ctkd_search.distill.methods.base import LOGITS, Request, make_method
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.requests import LOGITS, TeacherOutput
 from ctkd_search.distill.teachers import Expert
 from ctkd_search.leases.lease import try_acquire
 from ctkd_search.models import build
 
 pytestmark = pytest.mark.usefixtures("single_thread")
-ATTENTION = [Request("attention", layer) for layer in (1, 2, 3)]
-STATISTICS = [Request("statistics", layer) for layer in (1, 2, 3)]
+ATTENTION = [TeacherOutput("attention", layer) for layer in (1, 2, 3)]
+STATISTICS = [TeacherOutput("statistics", layer) for layer in (1, 2, 3)]
 NAMES = ("kd", "at", "fs")
 
 
@@ -159,7 +160,7 @@ def test_each_teacher_and_each_stream_has_what_is_asked_of_it():
     other = changed(kd, "seed", 5)
     asked = union(kd, at, other, by(kd, "none"), by(kd, "fs", statistics_layers=(2,)))
     assert asked == {
-        ExpertKey("wrn-10-1", 0): (LOGITS, Request("statistics", 2)),
+        ExpertKey("wrn-10-1", 0): (LOGITS, TeacherOutput("statistics", 2)),
         ExpertKey("wrn-16-1", 0): tuple(ATTENTION),
         ExpertKey("wrn-10-1", 5): (LOGITS,),
     }

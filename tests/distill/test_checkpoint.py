@@ -11,7 +11,8 @@ from ctkd_search.distill.build import load_expert, make_trainer
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.weights import load_weights
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry, build
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 

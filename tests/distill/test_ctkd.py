@@ -8,8 +8,9 @@ import torch
 from support.oracles import draw, numpy_attention, numpy_attention_map, numpy_kl
 from support.tiny import CTKD
 
-from ctkd_search.distill.methods.base import Answer, Request, make_method
-from ctkd_search.distill.teachers import Lesson
+from ctkd_search.distill.lesson import Lesson, StudentOutput
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.requests import TeacherOutput
 
 LABELS = np.array([0, 3, 1, 2, 9])
 LOGITS, SCRATCH = draw(5, 10), draw(5, 10, seed=1)
@@ -23,14 +24,14 @@ def tensor(array):
 
 def full_lesson():
     maps = {
-        Request("attention", layer): tensor(numpy_attention_map(features))
+        TeacherOutput("attention", layer): tensor(numpy_attention_map(features))
         for layer, features in enumerate(EXPERT, start=1)
     }
     return Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(LABELS), tensor(SCRATCH), maps)
 
 
 def terms(lesson=None, **values):
-    answer = Answer(tensor(LOGITS), [tensor(features) for features in MAPS])
+    answer = StudentOutput(tensor(LOGITS), [tensor(features) for features in MAPS])
     found = make_method(CTKD | values).terms(answer, lesson or full_lesson())
     return {key: term.item() for key, term in found.items()}
 
@@ -52,10 +53,10 @@ def test_terms_are_the_weighted_losses(step_loss, layers, alpha, beta, temperatu
 
 def test_student_that_already_follows_both_teachers_pays_for_its_mistakes_alone():
     maps = {
-        Request("attention", layer): tensor(numpy_attention_map(features))
+        TeacherOutput("attention", layer): tensor(numpy_attention_map(features))
         for layer, features in enumerate(MAPS, start=1)
     }
-    lesson = dataclasses.replace(full_lesson(), scratch_logits=tensor(LOGITS), expert_says=maps)
+    lesson = dataclasses.replace(full_lesson(), scratch_logits=tensor(LOGITS), expert_outputs=maps)
     expected = {"loss_ce": numpy_cross_entropy(), "loss_step": 0, "loss_attention": 0}
     assert terms(lesson) == pytest.approx(expected, abs=1e-5)
 
@@ -74,10 +75,10 @@ def test_without_beta_no_expert_is_needed_and_there_is_no_attention_term():
     assert make_method(CTKD).needs.attention == (1, 2, 3)
     assert make_method(CTKD | {"beta": 0.0}).needs.expert == ()
     assert set(terms(beta=0.0)) == {"loss_ce", "loss_step"}
-    assert set(terms(dataclasses.replace(full_lesson(), expert_says={}), beta=0.0)) == {"loss_ce", "loss_step"}
+    assert set(terms(dataclasses.replace(full_lesson(), expert_outputs={}), beta=0.0)) == {"loss_ce", "loss_step"}
 
 
-@pytest.mark.parametrize("missing", [{"scratch_logits": None}, {"expert_says": {}}])
+@pytest.mark.parametrize("missing", [{"scratch_logits": None}, {"expert_outputs": {}}])
 def test_lesson_that_lacks_what_is_needed_is_not_passed_over_in_silence(missing):
     with pytest.raises((AttributeError, KeyError, TypeError)):
         terms(dataclasses.replace(full_lesson(), **missing))

@@ -5,9 +5,10 @@ import pytest
 import torch
 from support.oracles import draw, numpy_kl, softmax
 
+from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.losses import decoupled_divergences, softened_divergence
-from ctkd_search.distill.methods.base import LOGITS, Answer, make_method
-from ctkd_search.distill.teachers import Lesson
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.requests import LOGITS
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -84,7 +85,9 @@ def test_terms_are_weighed_and_grow_over_the_first_epochs():
     target, others = (9.0 * part.mean() for part in numpy_parts(student, expert, labels, 3.0))
     for epoch, warmth in enumerate([0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0]):
         method.begin_epoch(epoch, 8)
-        terms = {key: term.item() for key, term in method.terms(Answer(torch.tensor(student), []), lesson).items()}
+        terms = {
+            key: term.item() for key, term in method.terms(StudentOutput(torch.tensor(student), []), lesson).items()
+        }
         assert terms == pytest.approx(
             {
                 "loss_ce": -np.log(softmax(student)[np.arange(7), labels]).mean(),

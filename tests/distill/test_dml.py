@@ -10,8 +10,8 @@ from support.plain_training import PlainSGD, cross_entropy, kl
 from support.tiny import CPU, TINY, assert_same_bits, copied, prepared_trainer
 
 from ctkd_search.data.stream import Normalise, Stream, derived_seed
-from ctkd_search.distill.methods.base import Answer, make_method, methods
-from ctkd_search.distill.teachers import Lesson
+from ctkd_search.distill.lesson import Lesson, StudentOutput
+from ctkd_search.distill.methods.base import make_method, methods
 from ctkd_search.models import build
 from ctkd_search.models.network import TappedNetwork
 
@@ -23,7 +23,7 @@ CONFIG = dataclasses.replace(TINY, method={"name": "dml", "weight": 0.7, "peer":
 def test_the_terms_are_the_paper_s_for_both_networks():
     student, peer, labels = draw(5, 4), draw(5, 4, seed=1), np.array([0, 3, 1, 1, 2])
     lesson = Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(labels))
-    answer = Answer(torch.tensor(student), [], torch.tensor(peer))
+    answer = StudentOutput(torch.tensor(student), [], torch.tensor(peer))
     found = {key: term.item() for key, term in make_method(CONFIG.method).terms(answer, lesson).items()}
     right = np.arange(5), labels
     assert found == pytest.approx(
@@ -40,7 +40,7 @@ def test_the_terms_are_the_paper_s_for_both_networks():
 def test_neither_network_s_gradient_comes_from_the_other_s_loss():
     student, peer, labels = (torch.tensor(draw(5, 4, seed=seed), requires_grad=True) for seed in (0, 1, 2))
     labels = labels.argmax(dim=1)
-    terms = make_method(CONFIG.method).terms(Answer(student, [], peer), Lesson(torch.zeros(5), labels))
+    terms = make_method(CONFIG.method).terms(StudentOutput(student, [], peer), Lesson(torch.zeros(5), labels))
     sum(terms.values()).backward()
     for own, other in ((student, peer), (peer, student)):
         alone = own.detach().clone().requires_grad_()

@@ -10,8 +10,8 @@ from ctkd_search.config import Augment, DatasetConfig, Recipe, TeachersConfig, T
 from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
-from ctkd_search.distill.methods.base import Needs
 from ctkd_search.distill.recording import prepare
+from ctkd_search.distill.requests import Needs
 from ctkd_search.metrics import CLOCKS
 
 BASE = TrialConfig(

@@ -9,10 +9,12 @@ from support.oracles import draw, numpy_kl, softmax
 from support.tiny import CPU, TINY, assert_same_bits, copied, prepared_trainer
 
 from ctkd_search.distill.around import Context
+from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.losses import hint
-from ctkd_search.distill.methods.base import LOGITS, Answer, Request, make_method
-from ctkd_search.distill.teachers import Lesson
-from ctkd_search.models import Geometry, build, describe
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.requests import LOGITS, TeacherOutput
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build, describe
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -46,7 +48,7 @@ def terms_of(values, network, lesson, epoch=None):
     method = make_method(values)
     if epoch is not None:
         method.begin_epoch(epoch, 4)
-    return method.terms(Answer(*network(lesson.images)), lesson)
+    return method.terms(StudentOutput(*network(lesson.images)), lesson)
 
 
 def numpy_hint(network, lesson, layers):
@@ -58,7 +60,7 @@ def numpy_hint(network, lesson, layers):
         predicted = np.einsum("oi,bihw->bohw", bridge[0].weight.detach().numpy()[:, :, 0, 0].astype(float), own)
         predicted -= predicted.mean(axis=(0, 2, 3), keepdims=True)
         predicted /= np.sqrt(predicted.var(axis=(0, 2, 3), keepdims=True) + 1e-5)
-        missed += ((predicted - lesson.expert_says[Request("features", layer)].numpy()) ** 2).mean()
+        missed += ((predicted - lesson.expert_outputs[TeacherOutput("features", layer)].numpy()) ** 2).mean()
     return missed
 
 
@@ -78,7 +80,7 @@ def test_the_hints_are_the_squared_error_of_the_regressors():
 
 def test_in_two_stages_hints_come_first_and_kd_after_them():
     network, lesson = around(STAGES), lesson_for(STAGES)
-    logits, expert = network(lesson.images)[0].detach().numpy(), lesson.expert_says[LOGITS].numpy()
+    logits, expert = network(lesson.images)[0].detach().numpy(), lesson.expert_outputs[LOGITS].numpy()
     missed = 7.0 * numpy_hint(network, lesson, (1, 3))
     ce = 0.3 * -np.log(softmax(logits)[np.arange(5), np.arange(5)]).mean()
     for epoch, first in enumerate([True, True, False, False]):
@@ -106,7 +108,7 @@ def test_joint_training_has_one_loss_throughout_and_needs_no_logits():
     network, lesson = around(VALUES), lesson_for(VALUES)
     found = [{key: term.item() for key, term in terms_of(VALUES, network, lesson, epoch).items()} for epoch in range(4)]
     assert found == [found[0]] * 4
-    assert make_method(VALUES).needs.expert == (Request("features", 1), Request("features", 3))
+    assert make_method(VALUES).needs.expert == (TeacherOutput("features", 1), TeacherOutput("features", 3))
     assert LOGITS in make_method(STAGES).needs.expert
 
 

@@ -6,10 +6,12 @@ import torch
 from support.oracles import draw
 
 from ctkd_search.distill.around import Context
+from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.losses import F, channel_statistics, statistics
-from ctkd_search.distill.methods.base import Answer, Request, make_method
-from ctkd_search.distill.teachers import Lesson
-from ctkd_search.models import Geometry, build, describe
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.requests import TeacherOutput
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build, describe
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -41,12 +43,12 @@ def test_statistics_of_the_same_map_in_another_order_have_no_distance():
 def test_terms_are_cross_entropy_and_the_weighed_distances_of_the_layers():
     student = [draw(3, 4, 8, 8), draw(3, 6, 4, 4), draw(3, 8, 2, 2)]
     expert = [draw(3, 4, 8, 8, seed=1), draw(3, 6, 4, 4, seed=2), draw(3, 8, 2, 2, seed=3)]
-    said = {Request("statistics", layer): channel_statistics(torch.tensor(expert[layer - 1])) for layer in (1, 3)}
+    said = {TeacherOutput("statistics", layer): channel_statistics(torch.tensor(expert[layer - 1])) for layer in (1, 3)}
     method = make_method({"name": "fs", "weight": 0.5, "statistics_layers": (1, 3)})
     assert method.needs.expert == tuple(said)
     logits = torch.tensor(draw(3, 5))
     maps = [torch.tensor(features) for features in student]
-    found = method.terms(Answer(logits, maps), Lesson(torch.zeros(3), LABELS, None, said))
+    found = method.terms(StudentOutput(logits, maps), Lesson(torch.zeros(3), LABELS, None, said))
     assert found["loss_ce"].item() == F.cross_entropy(logits, LABELS).item()
     expected = 0.5 * sum(numpy_distance(student[index], expert[index]) for index in (0, 2))
     assert found["loss_statistics"].item() == pytest.approx(expected, rel=1e-5)
@@ -59,8 +61,10 @@ def test_bridged_statistics_are_those_after_the_convolution():
     context = Context(describe("wrn-10-2"), describe("resnet8"), geometry, 3, 4, torch.device("cpu"), lambda: None)
     network, images = method.around(student, context), torch.tensor(draw(3, 1, 8, 8)).float()
     expert = {2: draw(3, 64, 4, 4), 3: draw(3, 128, 2, 2)}
-    said = {Request("statistics", layer): channel_statistics(torch.tensor(value)) for layer, value in expert.items()}
-    found = method.terms(Answer(*network(images)), Lesson(images, LABELS, None, said))
+    said = {
+        TeacherOutput("statistics", layer): channel_statistics(torch.tensor(value)) for layer, value in expert.items()
+    }
+    found = method.terms(StudentOutput(*network(images)), Lesson(images, LABELS, None, said))
     maps, expected = student(images)[1], 0.0
     for bridge, layer in zip(network.bridges, (2, 3), strict=True):
         weight, bias = bridge[0].weight.detach().numpy()[:, :, 0, 0], bridge[0].bias.detach().numpy()

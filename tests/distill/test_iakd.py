@@ -14,11 +14,13 @@ from ctkd_search.distill.around import Context
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.engine import place
 from ctkd_search.distill.hybrid import Hybrid, segments
-from ctkd_search.distill.methods.base import Answer, Needs, make_method
+from ctkd_search.distill.lesson import Lesson, StudentOutput
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.requests import Needs
 from ctkd_search.distill.step import StudentStep
-from ctkd_search.distill.teachers import Lesson
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry, build, describe
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build, describe
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -84,7 +86,7 @@ def test_loss_maps_and_gradients_are_those_of_the_hybrid_written_out(pair):
         swapped = pattern(hybrid, 3 * len(CUTS[pair]), 0.5)
         logits, maps = written_out(other, expert, CUTS[pair], swapped, lesson(number).images)
         expected = F.cross_entropy(logits, lesson().labels)
-        answer = Answer(*hybrid(lesson(number).images))
+        answer = StudentOutput(*hybrid(lesson(number).images))
         terms = method.terms(answer, lesson(number))
         assert terms.keys() == {"loss_ce"}
         assert terms["loss_ce"].item() == expected.item()

@@ -4,7 +4,8 @@ import pytest
 from test_methods import PAIRS, PARAMETERS, other_values, parameter_of, trajectory, with_effect
 
 from ctkd_search.distill.methods.base import make_method
-from ctkd_search.models import Geometry, describe
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import describe
 from ctkd_search.space.effects import setting_of
 
 pytestmark = pytest.mark.usefixtures("single_thread")

@@ -10,8 +10,9 @@ from test_recorded import BASE, live
 
 from ctkd_search.data import load_train
 from ctkd_search.distill.cache import TeacherCache
-from ctkd_search.distill.methods.base import LOGITS, Answer, make_method
-from ctkd_search.distill.teachers import Lesson
+from ctkd_search.distill.lesson import Lesson, StudentOutput
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.requests import LOGITS
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -35,7 +36,7 @@ def softmax(logits):
 def terms(**values):
     lesson = Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(LABELS), None, {LOGITS: torch.tensor(EXPERT)})
     found = make_method({"name": "kd", "temperature": 3.0, "weight": 0.7} | values).terms(
-        Answer(torch.tensor(STUDENT), []), lesson
+        StudentOutput(torch.tensor(STUDENT), []), lesson
     )
     return {name: term.item() for name, term in found.items()}
 

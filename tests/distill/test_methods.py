@@ -13,11 +13,14 @@ from ctkd_search.config import Range, Recipe
 from ctkd_search.distill import losses
 from ctkd_search.distill.around import Around, Context, own_state
 from ctkd_search.distill.engine import place
-from ctkd_search.distill.methods.base import Answer, Needs, Parameter, Request, make_method, methods
+from ctkd_search.distill.lesson import Lesson, StudentOutput
+from ctkd_search.distill.methods.base import Parameter, make_method, methods
+from ctkd_search.distill.requests import Needs, TeacherOutput
 from ctkd_search.distill.step import StudentStep
-from ctkd_search.distill.teachers import Lesson, _answer
+from ctkd_search.distill.teachers import _answer
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry, build, describe
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build, describe
 from ctkd_search.models.network import TappedNetwork
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -113,7 +116,7 @@ class Classroom:
 
     def terms(self, number=0, epoch=0):
         lesson = self.lesson(number, epoch)
-        return self.method.terms(Answer(*self.network(lesson.images)), lesson)
+        return self.method.terms(StudentOutput(*self.network(lesson.images)), lesson)
 
     def step(self):
         return StudentStep(self.network, self.method, self.recipe, CPU)
@@ -161,11 +164,11 @@ def test_nothing_reaches_a_teacher(name):
     room = Classroom(defaults(name))
     before = copied(room.expert)
     lesson = room.lesson()
-    said = [*lesson.expert_says.values(), *([lesson.scratch_logits] if room.method.needs.scratch else [])]
+    said = [*lesson.expert_outputs.values(), *([lesson.scratch_logits] if room.method.needs.scratch else [])]
     for tensor in said:
         tensor.requires_grad_()
     room.network.train()
-    sum(room.method.terms(Answer(*room.network(lesson.images)), lesson).values()).backward()
+    sum(room.method.terms(StudentOutput(*room.network(lesson.images)), lesson).values()).backward()
     assert [tensor.grad for tensor in said] == [None] * len(said)
     assert_same_bits(copied(room.expert), before)
     assert not room.expert.training
@@ -246,13 +249,15 @@ def test_only_what_was_asked_for_is_looked_at(name):
     assert len(set(needs.expert)) == len(needs.expert)
     for request in needs.expert:
         lesson = room.lesson()
-        fewer = {other: said for other, said in lesson.expert_says.items() if other != request}
+        fewer = {other: said for other, said in lesson.expert_outputs.items() if other != request}
         with pytest.raises((KeyError, TypeError)):
-            room.method.terms(Answer(*room.network(lesson.images)), dataclasses.replace(lesson, expert_says=fewer))
+            room.method.terms(
+                StudentOutput(*room.network(lesson.images)), dataclasses.replace(lesson, expert_outputs=fewer)
+            )
     if needs.scratch:
         lesson = dataclasses.replace(room.lesson(), scratch_logits=None)
         with pytest.raises(TypeError, match="lacks the scratch teacher's logits"):
-            room.method.terms(Answer(*room.network(lesson.images)), lesson)
+            room.method.terms(StudentOutput(*room.network(lesson.images)), lesson)
 
 
 @pytest.mark.parametrize(("name", "key"), WEIGHTS)
@@ -348,10 +353,13 @@ def test_unknown_method_is_answered_with_the_methods_there_are():
 
 
 def test_what_either_of_two_methods_needs():
-    one = Needs(True, (Request("logits"), Request("attention", 2)), anchors=(0.5,))
-    other = Needs(False, (Request("attention", 2), Request("features", 1)), True, (1.0,))
+    one = Needs(True, (TeacherOutput("logits"), TeacherOutput("attention", 2)), anchors=(0.5,))
+    other = Needs(False, (TeacherOutput("attention", 2), TeacherOutput("features", 1)), True, (1.0,))
     both = Needs(
-        True, (Request("logits"), Request("attention", 2), Request("features", 1)), network=True, anchors=(0.5, 1.0)
+        True,
+        (TeacherOutput("logits"), TeacherOutput("attention", 2), TeacherOutput("features", 1)),
+        network=True,
+        anchors=(0.5, 1.0),
     )
     assert one | other == both
     assert (Needs().any_expert, one.any_expert, Needs(network=True).any_expert) == (False, True, True)
@@ -367,7 +375,7 @@ def test_what_the_expert_is_asked_for_has_the_shape_that_is_promised():
         ("features", 1): (5, 16, 8, 8),
     }
     for (kind, layer), shape in shapes.items():
-        said = _answer(Request(kind, layer), logits, [features.bfloat16() for features in maps])
+        said = _answer(TeacherOutput(kind, layer), logits, [features.bfloat16() for features in maps])
         assert (said.dtype, tuple(said.shape)) == (torch.float32, shape)
     found = losses.channel_statistics(maps[0]).numpy()
     flat = maps[0].numpy().reshape(5, 16, 64)

@@ -5,9 +5,10 @@ import pytest
 import torch
 from support.oracles import draw, softmax
 
+from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.losses import F, smoothed_cross_entropy
-from ctkd_search.distill.methods.base import Answer, Needs, make_method
-from ctkd_search.distill.teachers import Lesson
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.requests import Needs
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -18,7 +19,7 @@ def loss(smoothing):
     method = make_method({"name": "none", "label_smoothing": smoothing})
     assert method.needs == Needs()
     lesson = Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(LABELS))
-    return {key: term.item() for key, term in method.terms(Answer(torch.tensor(LOGITS), []), lesson).items()}
+    return {key: term.item() for key, term in method.terms(StudentOutput(torch.tensor(LOGITS), []), lesson).items()}
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.6])

@@ -10,9 +10,10 @@ from support.oracles import draw, numpy_kl, softmax
 from support.tiny import CPU, TINY, assert_same_bits, copied, prepared_trainer
 
 from ctkd_search.distill.build import anchor_epoch, anchor_of, make_trainer
-from ctkd_search.distill.methods.base import LOGITS, Answer, make_method
+from ctkd_search.distill.lesson import Lesson, StudentOutput
+from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import make_stream, scratch_run, start_teacher
-from ctkd_search.distill.teachers import Lesson
+from ctkd_search.distill.requests import LOGITS
 from ctkd_search.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -28,7 +29,7 @@ CONFIG = dataclasses.replace(
 def test_the_loss_is_kd_s_with_what_the_lesson_s_expert_says():
     student, expert, labels = draw(5, 4), draw(5, 4, seed=1), np.array([0, 3, 1, 1, 2])
     lesson = Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(labels), None, {LOGITS: torch.tensor(expert)})
-    terms = make_method(CONFIG.method).terms(Answer(torch.tensor(student), []), lesson)
+    terms = make_method(CONFIG.method).terms(StudentOutput(torch.tensor(student), []), lesson)
     assert {key: term.item() for key, term in terms.items()} == pytest.approx(
         {
             "loss_ce": 0.3 * -np.log(softmax(student)[np.arange(5), labels]).mean(),
@@ -105,7 +106,7 @@ def test_each_stretch_of_epochs_hears_its_own_anchor(mode, splits, cache):
         for lesson in trainer.teachers.lessons(epoch):
             with torch.no_grad():
                 expected = anchors[after](lesson.images)[0]
-            torch.testing.assert_close(lesson.expert_says[LOGITS], expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(lesson.expert_outputs[LOGITS], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_replayed_anchors_teach_what_live_ones_do(splits, cache):

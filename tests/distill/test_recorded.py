@@ -12,8 +12,8 @@ from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.evaluation import evaluate
-from ctkd_search.distill.methods.base import Needs
 from ctkd_search.distill.recording import Wanted, expert_run, make_stream, prepare, scratch_run, start_teacher
+from ctkd_search.distill.requests import Needs
 from ctkd_search.errors import UserError
 from ctkd_search.models import build
 
@@ -123,8 +123,8 @@ def test_float16_storage_rounds_the_lessons_by_no_more_than_its_precision(splits
     exact, rounded = lessons["float32"], lessons["float16"]
     # float16 keeps 11 bits: half a unit in the last place is 2**-11 of the value.
     torch.testing.assert_close(rounded.scratch_logits, exact.scratch_logits, rtol=2**-11, atol=2**-24)
-    for layer, maps in exact.expert_says.items():
-        torch.testing.assert_close(rounded.expert_says[layer], maps, rtol=2**-11, atol=2**-24)
+    for layer, maps in exact.expert_outputs.items():
+        torch.testing.assert_close(rounded.expert_outputs[layer], maps, rtol=2**-11, atol=2**-24)
     assert not torch.equal(rounded.scratch_logits, exact.scratch_logits)
 
 

@@ -7,7 +7,8 @@ import torch
 from support.tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers
 
 from ctkd_search.distill.build import make_trainer
-from ctkd_search.distill.methods.base import Answer, make_method
+from ctkd_search.distill.lesson import StudentOutput
+from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.step import CapturedStep, StepPool, StudentStep, clone_lesson, copy_lesson, make_step
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -88,7 +89,7 @@ def test_numbers_in_tensors_give_the_same_terms(splits, cache):
     prepare_teachers(RECORDED, splits, cache)
     trainer = make_trainer(RECORDED, splits, cache, CPU)
     lesson = next(trainer.teachers.lessons(0))
-    answer = Answer(*trainer.student(lesson.images))
+    answer = StudentOutput(*trainer.student(lesson.images))
     plain, tensors = (make_method(RECORDED.method) for _ in range(2))
     tensors.numbers_to(CPU)
     assert all(isinstance(getattr(tensors, name), torch.Tensor) for name in ("temperature", "alpha", "beta"))

@@ -20,7 +20,7 @@ from support.tiny import (
 from ctkd_search.distill.build import load_expert, make_trainer
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.losses import attention_map
-from ctkd_search.distill.methods.base import Request
+from ctkd_search.distill.requests import TeacherOutput
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -111,13 +111,14 @@ def test_lesson_s_maps_are_those_of_the_expert_in_evaluation_mode(splits, cache)
         with torch.no_grad():
             _, maps = expert(lesson.images)
         assert_same_bits(
-            dict(lesson.expert_says), {Request("attention", layer): attention_map(maps[layer - 1]) for layer in (3, 1)}
+            dict(lesson.expert_outputs),
+            {TeacherOutput("attention", layer): attention_map(maps[layer - 1]) for layer in (3, 1)},
         )
 
 
 def test_lessons_carry_no_graph(splits, cache):
     for lesson in prepared_trainer(TINY, splits, cache).teachers.lessons(0):
-        said = [lesson.images, lesson.scratch_logits, *lesson.expert_says.values()]
+        said = [lesson.images, lesson.scratch_logits, *lesson.expert_outputs.values()]
         assert not any(tensor.requires_grad or tensor.is_inference() for tensor in said)
 
 
@@ -140,7 +141,7 @@ def test_teachers_that_are_not_needed_are_not_made(splits, tmp_path):
     assert not (tmp_path / "nowhere").exists()
     for lesson in trainer.teachers.lessons(0):
         assert lesson.scratch_logits is None
-        assert lesson.expert_says == {}
+        assert lesson.expert_outputs == {}
 
 
 def test_another_teachers_seed_gives_another_scratch_teacher(splits, cache):

@@ -15,11 +15,13 @@ from ctkd_search.distill.branches import Branched, Branches
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.engine import place
-from ctkd_search.distill.methods.base import Answer, Needs, make_method
+from ctkd_search.distill.lesson import Lesson, StudentOutput
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.requests import Needs
 from ctkd_search.distill.step import StudentStep
-from ctkd_search.distill.teachers import Lesson
-from ctkd_search.models import Geometry, build, describe
-from ctkd_search.models.registry import Architecture, Tap
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build, describe
+from ctkd_search.models.architecture import Architecture, Tap
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -139,7 +141,7 @@ def test_a_network_that_was_made_elsewhere_has_branches_too():
     assert [tuple(head.shape) for head in said.logits] == [(4, 10)] * 3
     assert torch.equal(said.backbone, maps[-1].mean(dim=(2, 3)))
     lesson = Lesson(images, torch.arange(4))
-    sum(method.terms(Answer(logits, maps, said), lesson).values()).backward()
+    sum(method.terms(StudentOutput(logits, maps, said), lesson).values()).backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
@@ -157,7 +159,7 @@ def terms(**values):
     said, features = (
         [torch.tensor(value, requires_grad=True) for value in made] for made in (BRANCH_LOGITS, BRANCH_FEATURES)
     )
-    answer = Answer(own, [], Branched(said, features, pooled))
+    answer = StudentOutput(own, [], Branched(said, features, pooled))
     found = make_method(TESKD | values).terms(answer, Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(LABELS)))
     return found, own, pooled, said, features
 
@@ -234,7 +236,7 @@ def test_every_term_of_the_branches_reaches_every_stage_of_the_backbone_through_
     lesson = lesson_of(0)
     logits, maps, said = network(lesson.images)
     # As if the backbone's own logits taught nothing: what is left comes through its maps.
-    found = method.terms(Answer(logits.detach(), maps, said), lesson)
+    found = method.terms(StudentOutput(logits.detach(), maps, said), lesson)
     found[term].backward()
     for stage in network.student.stages:
         assert all(parameter.grad.abs().max() > 0 for parameter in stage.parameters())

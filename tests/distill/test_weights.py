@@ -22,7 +22,8 @@ from ctkd_search.distill.fitting import Target, _possible, matches
 from ctkd_search.distill.weight_files import KEYS, read_weights
 from ctkd_search.distill.weights import accuracy_line, load_own_expert, load_weights
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry, build
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build
 from ctkd_search.models.registry import families
 
 pytestmark = pytest.mark.usefixtures("single_thread")

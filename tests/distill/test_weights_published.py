@@ -17,7 +17,7 @@ from support.published_nets import (
 
 from ctkd_search.distill.weights import load_own_expert
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry
+from ctkd_search.geometry import Geometry
 from ctkd_search.models.registry import families, namings
 
 pytestmark = pytest.mark.usefixtures("single_thread")

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from ctkd_search import models
-from ctkd_search.models import Geometry, build, describe
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build, describe
 from ctkd_search.models.cost import multiply_adds, parameters
 from ctkd_search.models.registry import families
 from ctkd_search.students.formats import write_onnx, write_torch

@@ -7,7 +7,8 @@ import torch
 from test_registry import PUBLISHED
 from torch import nn
 
-from ctkd_search.models import Geometry, build
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build
 from ctkd_search.models.cost import costs, latency_ms, multiply_adds, parameters
 from ctkd_search.models.network import StagedNetwork, conv3x3
 

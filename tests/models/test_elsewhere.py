@@ -12,7 +12,8 @@ from support.own_nets import Plain
 from ctkd_search.distill.recording import TeacherRun
 from ctkd_search.distill.weights import put_weights
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry, build, code_of, describe, maps
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build, code_of, describe, maps
 from ctkd_search.models.names import elsewhere
 
 pytestmark = pytest.mark.usefixtures("single_thread")

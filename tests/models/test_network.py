@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ctkd_search.models import Geometry, build
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build
 from ctkd_search.models.network import PostActivationBlock, PreActivationBlock
 
 # Inputs, outputs and stride: an identity shortcut, a wider one, and one that shrinks the map.

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ctkd_search.errors import UserError
-from ctkd_search.models import MIN_SIZE, Geometry, build, code_of, describe, maps
+from ctkd_search.geometry import MIN_SIZE, Geometry
+from ctkd_search.models import build, code_of, describe, maps
 from ctkd_search.models.registry import families
 
 EXAMPLES = [name for family in families() for name in family.examples]

@@ -28,7 +28,8 @@ from ctkd_search.distill import losses
 from ctkd_search.distill.build import load_expert, make_trainer
 from ctkd_search.distill.weights import load_weights
 from ctkd_search.errors import UserError
-from ctkd_search.models import Geometry, build
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build
 from ctkd_search.models.cost import costs
 from ctkd_search.records.states import state_path
 from ctkd_search.records.store import RUNNING, TEACHERS, SearchFolder, TrialRecord

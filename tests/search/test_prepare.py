@@ -1,8 +1,8 @@
 """What is known of the teachers' part before the first trial begins."""
 
 from ctkd_search.distill.asked import ExpertKey
-from ctkd_search.distill.methods.base import LOGITS, Request
-from ctkd_search.models import Geometry
+from ctkd_search.distill.requests import LOGITS, TeacherOutput
+from ctkd_search.geometry import Geometry
 from ctkd_search.search.prepare import asked_of, describe_recordings, needs_of_space
 from ctkd_search.space.reader import space_of
 
@@ -17,8 +17,8 @@ def needs(search, **changes):
 
 
 def test_all_that_the_methods_of_a_search_ask_is_known():
-    attention = {Request("attention", layer) for layer in (1, 2, 3)}
-    statistics = {Request("statistics", layer) for layer in (1, 3)}
+    attention = {TeacherOutput("attention", layer) for layer in (1, 2, 3)}
+    statistics = {TeacherOutput("statistics", layer) for layer in (1, 3)}
     search = {"method": {"choice": ["at", "kd", "fs", "fitnets", "none"]}, "fs": {"statistics_layers": [1, 3]}}
     asked = asked_of(needs(search))
     assert asked.keys() == {ExpertKey("wrn-10-1", 0)}

@@ -22,7 +22,8 @@ from support.live import descendants
 
 from ctkd_search.config import DatasetConfig
 from ctkd_search.data import load_test, load_train
-from ctkd_search.models import Geometry, build
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build
 from ctkd_search.records.store import SearchFolder
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,8 @@ from ctkd_search.errors import UserError
 from ctkd_search.records.store import TrialRecord
 from ctkd_search.records.trial_configs import config_of, label_of, with_seed
 from ctkd_search.search.prepare import need_of
-from ctkd_search.space.baselines import BASELINES, baseline_config, baseline_pairs
+from ctkd_search.space.baselines import BASELINES, baseline_pairs
+from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.definition import shown_values
 from ctkd_search.space.reader import space_of
 

@@ -7,16 +7,18 @@ import pytest
 import torch
 import yaml
 
-from ctkd_search.distill.methods.base import Answer, Request, make_method, methods
-from ctkd_search.distill.teachers import Lesson
+from ctkd_search.distill.lesson import Lesson, StudentOutput
+from ctkd_search.distill.methods.base import make_method, methods
+from ctkd_search.distill.requests import TeacherOutput
 from ctkd_search.errors import UserError
 from ctkd_search.final.plan import FinalPlan, _config_of
-from ctkd_search.models import Geometry, build
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build
 from ctkd_search.pairs import Pair
 from ctkd_search.records.config_file import read_config
 from ctkd_search.records.store import TrialRecord
 from ctkd_search.records.trial_configs import config_of
-from ctkd_search.space.baselines import baseline_config
+from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.defaults import default_of
 from ctkd_search.space.definition import shown_values
 from ctkd_search.space.reader import space_of
@@ -172,8 +174,9 @@ def test_attention_of_networks_with_four_maps_compares_all_four():
             for a, b in zip(*flat, strict=True)
         )
         said = {
-            Request("attention", layer): torch.nn.functional.normalize(flat[1][layer - 1]) for layer in (1, 2, 3, 4)
+            TeacherOutput("attention", layer): torch.nn.functional.normalize(flat[1][layer - 1])
+            for layer in (1, 2, 3, 4)
         }
-        terms = method.terms(Answer(logits, ours), Lesson(images, torch.arange(4), None, said))
+        terms = method.terms(StudentOutput(logits, ours), Lesson(images, torch.arange(4), None, said))
     assert terms["loss_attention"].item() == pytest.approx(4000 * expected, rel=1e-5)
     assert set(method.needs.expert) == set(said)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from support.space_texts import draws, space
 
-from ctkd_search.distill.methods.base import LOGITS, Needs, Request, make_method, methods
+from ctkd_search.distill.methods.base import make_method, methods
+from ctkd_search.distill.requests import LOGITS, Needs, TeacherOutput
 from ctkd_search.records.store import FINISHED, SEARCHED, TrialRecord
 from ctkd_search.search.scheduler import Ladders
 from ctkd_search.search.study import Study
@@ -107,7 +108,7 @@ def test_without_a_word_on_methods_the_same_is_drawn_as_with_ctkd_alone():
 
 def test_the_teachers_are_prepared_for_what_any_of_the_methods_needs():
     chosen = space(SEVERAL)
-    every = tuple(Request("attention", layer) for layer in (1, 2, 3))
+    every = tuple(TeacherOutput("attention", layer) for layer in (1, 2, 3))
     needs = chosen.needs("wrn-16-2/resnet8")
     assert needs.scratch
     assert set(needs.expert) == {*every, LOGITS}

@@ -10,12 +10,13 @@ import pytest
 from support.space_texts import ANY_SPACE, EVERY_FORM, SEARCH, SPACES, any_space, draws, space
 
 from ctkd_search.config import TrialConfig, plain
-from ctkd_search.distill.methods.base import LOGITS, Needs, Request, methods
+from ctkd_search.distill.methods.base import methods
+from ctkd_search.distill.requests import LOGITS, Needs, TeacherOutput
 from ctkd_search.errors import UserError
 from ctkd_search.names import check_name
 from ctkd_search.pairs import Pair
-from ctkd_search.space.definition import Budget
 from ctkd_search.space.reader import read_space, space_of
+from ctkd_search.space.sections import Budget
 
 pytestmark = pytest.mark.usefixtures("own_directory")
 
@@ -200,7 +201,7 @@ def test_each_teacher_is_prepared_once_and_a_weight_of_0_switches_its_part_off()
     chosen = space(SEARCH, pairs)
     teachers = chosen.teachers_by_name()
     assert {name: config.teacher for name, config in teachers.items()} == {n: n for n in ("wrn-16-1", "wrn-16-2")}
-    every = tuple(Request("attention", layer) for layer in (1, 2, 3))
+    every = tuple(TeacherOutput("attention", layer) for layer in (1, 2, 3))
     assert chosen.needs("wrn-16-1/resnet8") == Needs(True, every)
     assert space(SEARCH, "search.beta=0").needs("wrn-16-1/resnet8") == Needs(True)
     some = space("search: {alpha: {choice: [0, 1]}, beta: 0, expert_kd: {float: [0, 1]}}")

@@ -13,10 +13,9 @@ from support.space_texts import HEAD, SEARCH, SPACES, draws, space
 
 from ctkd_search.config import Augment, DatasetConfig, ExpertConfig, Recipe, TeachersConfig, plain
 from ctkd_search.errors import UserError
-from ctkd_search.space.definition import Budget, Resources, Tracking
 from ctkd_search.space.document import read
 from ctkd_search.space.reader import read_space, space_of
-from ctkd_search.space.strategy import Confirm
+from ctkd_search.space.sections import Budget, Confirm, Resources, Tracking
 
 pytestmark = pytest.mark.usefixtures("own_directory")
 

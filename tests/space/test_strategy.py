@@ -18,7 +18,8 @@ from ctkd_search.search.scheduler import Ladders
 from ctkd_search.search.study import Study
 from ctkd_search.space.baselines import BASELINES
 from ctkd_search.space.reader import read_space, space_of
-from ctkd_search.space.strategy import COSTS, Confirm, Limits, Sampler, Scheduler, Strategy
+from ctkd_search.space.sections import COSTS, Confirm, Limits, Sampler, Scheduler
+from ctkd_search.space.strategy import Strategy
 
 pytestmark = pytest.mark.usefixtures("own_directory")
 

@@ -9,7 +9,7 @@ import pytest
 from support.kept_students import SMALL, a_student
 from support.trials import repetitions, trial
 
-from ctkd_search.models import Geometry
+from ctkd_search.geometry import Geometry
 from ctkd_search.records.store import BASELINE, DIVERGED, SearchRecord
 from ctkd_search.students.card import Card, card_text, description, search_evidence, search_limits
 

@@ -22,7 +22,7 @@ from test_formats import runner
 
 from ctkd_search.config import DatasetConfig
 from ctkd_search.data import load_train
-from ctkd_search.models import Geometry
+from ctkd_search.geometry import Geometry
 from ctkd_search.students.served import ServedStudent
 
 TRIALS = Path("trials")

@@ -12,7 +12,7 @@ import torch
 from support.kept_students import SMALL, a_student, probabilities, some_images
 
 from ctkd_search.errors import UserError, WorkFailed
-from ctkd_search.models import Geometry
+from ctkd_search.geometry import Geometry
 from ctkd_search.students.formats import compare, write_onnx, write_torch
 
 FORMATS = pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_formats_modes_and_sizes_do_not_matter(call, there, tmp_path, suffix):
 def test_a_student_for_colour_gets_colour(call, tmp_path):
     from support.kept_students import a_network
 
-    from ctkd_search.models import Geometry
+    from ctkd_search.geometry import Geometry
 
     geometry = Geometry(3, 3, 12)
     network = a_network("resnet8", geometry)

@@ -9,7 +9,8 @@ import torch
 
 from ctkd_search.config import plain
 from ctkd_search.data import Splits
-from ctkd_search.models import Geometry, build
+from ctkd_search.geometry import Geometry
+from ctkd_search.models import build
 from ctkd_search.records.states import state_path, write_state
 from ctkd_search.records.store import FINISHED, SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.space.reader import read_space

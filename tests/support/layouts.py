@@ -11,7 +11,7 @@ from scipy.io import savemat
 
 from ctkd_search.config import DatasetConfig
 from ctkd_search.data import OwnData
-from ctkd_search.models import Geometry
+from ctkd_search.geometry import Geometry
 
 CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR100_CLASSES = tuple(f"fine {number:02}" for number in range(100))

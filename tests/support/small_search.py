@@ -24,7 +24,7 @@ from ctkd_search.records.store import (
     TrialRecord,
 )
 from ctkd_search.records.trial_configs import config_of
-from ctkd_search.space.baselines import baseline_config
+from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.definition import shown_values
 from ctkd_search.space.reader import read_space
 from ctkd_search.versions import versions

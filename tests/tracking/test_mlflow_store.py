@@ -9,7 +9,8 @@ import pytest
 from ctkd_search.cli import main
 from ctkd_search.errors import UserError
 from ctkd_search.tracking import store as mlflow_store
-from ctkd_search.tracking.store import Mlflow, first_line, fitting, store_uri, uri_fault, without_secrets
+from ctkd_search.tracking.store import Mlflow, first_line, fitting, store_uri, without_secrets
+from ctkd_search.uris import uri_fault
 
 HARMLESS = [
     "http://127.0.0.1:5000",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ctkd_search.config import Augment
 from ctkd_search.data.cifar import Cifar
+from ctkd_search.data.dataset import DataSet
 from ctkd_search.data.published import root_problems
-from ctkd_search.data.registry import DataSet
-from ctkd_search.models.registry import Geometry
+from ctkd_search.geometry import Geometry
 
 _CIFAR = Cifar(
     title="CIFAR-10",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ctkd_search.config import Augment, DatasetConfig
+from ctkd_search.data.dataset import DataSet, Loaded
 from ctkd_search.data.images import Images
-from ctkd_search.data.registry import DataSet, Loaded
-from ctkd_search.models.registry import Geometry
+from ctkd_search.geometry import Geometry
 
 _CLASSES = tuple("0123456789")
 # scikit-learn ships one set; this much of it, always the same images, is the test split.

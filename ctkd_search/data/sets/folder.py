@@ -18,14 +18,15 @@ from ctkd_search.data.class_folders import (
     named,
     without_train,
 )
+from ctkd_search.data.dataset import DataSet, Loaded
 from ctkd_search.data.detection import found_in
 from ctkd_search.data.images import ImageFiles
 from ctkd_search.data.kinds import advice, counted
 from ctkd_search.data.listing import Listing, listing_of
 from ctkd_search.data.look import peculiarities
-from ctkd_search.data.registry import DataSet, Loaded, problems
+from ctkd_search.data.registry import problems
 from ctkd_search.errors import UserError
-from ctkd_search.models.registry import MIN_SIZE, Geometry
+from ctkd_search.geometry import MIN_SIZE, Geometry
 from ctkd_search.paths import expanded
 
 _LAYOUT = "root/train/<class>/*, and optionally root/val/<class>/* and root/test/<class>/*"

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ctkd_search.config import Augment, DatasetConfig
+from ctkd_search.data.dataset import DataSet, Loaded
 from ctkd_search.data.decode import listed
 from ctkd_search.data.images import ImageFiles
 from ctkd_search.data.published import root_of, root_problems
-from ctkd_search.data.registry import DataSet, Loaded
 from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
-from ctkd_search.models.registry import MIN_SIZE, Geometry
+from ctkd_search.geometry import MIN_SIZE, Geometry
 from ctkd_search.text import one_line
 
 _SIZE, _RESIZE = 224, 256

@@ -6,11 +6,11 @@ import functools
 from pathlib import Path
 
 from ctkd_search.config import Augment, DatasetConfig
+from ctkd_search.data.dataset import DataSet, Loaded
 from ctkd_search.data.images import Images
 from ctkd_search.data.published import Published, download, root_of, root_problems
-from ctkd_search.data.registry import DataSet, Loaded
 from ctkd_search.errors import UserError
-from ctkd_search.models.registry import Geometry
+from ctkd_search.geometry import Geometry
 
 _CLASSES = tuple("0123456789")
 

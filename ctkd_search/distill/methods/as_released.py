@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ctkd_search.distill.methods.base import Answer, Baseline, Method, Needs, Parameter, Request, only
+from ctkd_search.distill.lesson import StudentOutput
+from ctkd_search.distill.methods.base import Baseline, Method, Parameter, only
 from ctkd_search.distill.methods.ctkd import CTKD, attention_faults
+from ctkd_search.distill.requests import Needs, TeacherOutput
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ctkd_search.distill.around import Around, Context
+    from ctkd_search.distill.lesson import Lesson
     from ctkd_search.distill.methods.setting import Setting
-    from ctkd_search.distill.teachers import Lesson
+    from ctkd_search.models.architecture import Architecture
     from ctkd_search.models.network import TappedNetwork
-    from ctkd_search.models.registry import Architecture
 
 
 class AsReleased(Method):
@@ -40,7 +42,7 @@ class AsReleased(Method):
     def needs(self) -> Needs:
         """The compared layers, unless beta is 0."""
         layers = self.values["attention_layers"] if self.values["beta"] > 0 else ()
-        return Needs(expert=tuple(Request("attention", layer) for layer in layers))
+        return Needs(expert=tuple(TeacherOutput("attention", layer) for layer in layers))
 
     def fault(self, teacher: Architecture, student: Architecture) -> str | None:
         """A convolution can be shared only by networks that begin with the same one."""
@@ -62,7 +64,7 @@ class AsReleased(Method):
 
         return SharedStem(student, context.build(context.teacher.name, "scratch teacher"))
 
-    def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
+    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Cross-entropy of both, step loss, and the attention loss of the scratch teacher."""
         from ctkd_search.distill import losses
 
@@ -76,7 +78,7 @@ class AsReleased(Method):
             terms["loss_step"] = self.alpha * losses.step_mse(answer.logits, logits)
         if self.values["beta"] > 0:
             compared = [
-                losses.attention(maps[layer - 1], lesson.expert_says[Request("attention", layer)])
+                losses.attention(maps[layer - 1], lesson.expert_outputs[TeacherOutput("attention", layer)])
                 for layer in self.values["attention_layers"]
             ]
             terms["loss_attention"] = self.beta * sum(compared[1:], compared[0])

@@ -7,8 +7,9 @@ Adding a method is adding a module to this package that defines ``METHOD``, a su
     of kind ``float`` are numbers: on CUDA they are tensors that a captured step reads, so that one graph serves trials
     with other numbers. Never branch on them; branch on ``self.values``, which stay what the config says. A parameter
     that means the same in another method is taken from there (see `only`).
-2.  Say in ``needs`` what the lessons must bring: the scratch teacher's logits, the expert's words by `Request`, the
-    expert's network itself, or nothing. It is a function of the values: a weight of 0 asks for nothing.
+2.  Say in ``needs`` what the lessons must bring: the scratch teacher's logits, outputs of the expert
+    (`TeacherOutput`), the expert's network itself, or nothing. It is a function of the values: a weight of 0 asks for
+    nothing.
 3.  Write ``terms``. Import torch and the losses inside of it: the space reads parameters and needs without torch.
 4.  Where the student alone is not enough for training, override ``around``: a `ctkd_search.distill.around.Around` that
     holds the student as ``student``, and whatever is trained beside it. What must not be trained, or kept with a
@@ -28,13 +29,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ctkd_search.config import Range
 from ctkd_search.discovery import entries
 from ctkd_search.distill.methods.parameter import Parameter, allows
+from ctkd_search.distill.requests import LOGITS, Needs
 from ctkd_search.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,97 +44,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ctkd_search.distill.around import Around, Context
+    from ctkd_search.distill.lesson import Lesson, StudentOutput
     from ctkd_search.distill.methods.setting import Setting
-    from ctkd_search.distill.teachers import Lesson
+    from ctkd_search.models.architecture import Architecture
     from ctkd_search.models.network import TappedNetwork
-    from ctkd_search.models.registry import Architecture
-
-__all__ = [
-    "ABOVE_ZERO",
-    "LOGITS",
-    "Answer",
-    "Baseline",
-    "Method",
-    "Needs",
-    "Parameter",
-    "Request",
-    "make_method",
-    "methods",
-]
 
 
-class Request(NamedTuple):
-    """Something that the expert is asked for, at every position of the stream.
-
-    Attributes:
-        kind: ``logits``, shape (batch, classes); ``attention``, the attention map of a layer, shape
-            (batch, height · width); ``statistics``, mean and variance of each channel of a layer's feature map over its
-            positions, shape (batch, 2, channels); or ``features``, that map itself, shape
-            (batch, channels, height, width). All are recorded and replayed but features, which are too large: the
-            expert computes them in the trials.
-        layer: Which feature map, from 1; 0 for the logits.
-    """
-
-    kind: str
-    layer: int = 0
-
-
-LOGITS = Request("logits")
-# Kinds of requests that are too large to be recorded.
-COMPUTED = ("features",)
 # What most weights and every temperature must lie in to have an effect.
 ABOVE_ZERO = Range(0, open_low=True)
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a method needs of the teachers.
-
-    Attributes:
-        scratch: Whether lessons must bring the scratch teacher's logits.
-        expert: What lessons must bring of the expert.
-        network: Whether the expert's network itself must stand in the training network.
-        anchors: Shares of its training, in (0, 1], at which the expert's weights are taken instead of those at its end:
-            each set is the expert for an equal stretch of the student's epochs, in this order. Empty for its end alone.
-    """
-
-    scratch: bool = False
-    expert: tuple[Request, ...] = ()
-    network: bool = False
-    anchors: tuple[float, ...] = ()
-
-    @property
-    def any_expert(self) -> bool:
-        """Whether an expert is needed at all."""
-        return bool(self.expert) or self.network
-
-    @property
-    def attention(self) -> tuple[int, ...]:
-        """The layers whose attention maps are asked for."""
-        return tuple(request.layer for request in self.expert if request.kind == "attention")
-
-    def __or__(self, other: Needs) -> Needs:
-        """What either of two needs."""
-        return Needs(
-            self.scratch or other.scratch,
-            tuple(dict.fromkeys((*self.expert, *other.expert))),
-            self.network or other.network,
-            tuple(sorted({*self.anchors, *other.anchors})),
-        )
-
-
-class Answer(NamedTuple):
-    """What the network that is trained says of a batch.
-
-    Attributes:
-        logits: Logits of the student, in float32, shape (batch, classes); what the training accuracy is measured on.
-        maps: Feature maps of the student's stages, each of shape (batch, channels, height, width).
-        more: Whatever else the method's own `Around` returns beside them, in the precision of the forward pass.
-    """
-
-    logits: Tensor
-    maps: Sequence[Tensor]
-    more: Any = None
 
 
 @dataclass(frozen=True)
@@ -207,7 +126,7 @@ class Method(ABC):
         """What the lessons must bring; a weight of 0 asks for nothing."""
 
     @abstractmethod
-    def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
+    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """The terms of the loss, by the names under which they are logged; they add up to the loss.
 
         Args:
@@ -218,7 +137,7 @@ class Method(ABC):
     def around(self, student: TappedNetwork, context: Context) -> TappedNetwork | Around:
         """The network that is trained: the student, or one that holds it as ``student``.
 
-        Its forward pass takes images and returns the fields of an `Answer`.
+        Its forward pass takes images and returns the fields of an `StudentOutput`.
 
         Args:
             student: The student with its initial weights, on the trial's device.

@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ctkd_search.config import Range
-from ctkd_search.distill.methods.base import ABOVE_ZERO, LOGITS, Answer, Baseline, Method, Needs, Parameter, Request
+from ctkd_search.distill.lesson import StudentOutput
+from ctkd_search.distill.methods.base import ABOVE_ZERO, Baseline, Method, Parameter
 from ctkd_search.distill.methods.parameter import CODE, OURS, PAPER
+from ctkd_search.distill.requests import LOGITS, Needs, TeacherOutput
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ctkd_search.distill.lesson import Lesson
     from ctkd_search.distill.methods.setting import Setting
-    from ctkd_search.distill.teachers import Lesson
 
 _SCHEDULES = ("constant", "linear", "first")
 _ONE_EPOCH = "there is one epoch, which begins with the whole weight"
@@ -152,7 +154,7 @@ class CTKD(Method):
     def needs(self) -> Needs:
         """What the terms that have a weight look at."""
         layers = self.values["attention_layers"] if self.weighs("beta") else ()
-        attention = tuple(Request("attention", layer) for layer in layers)
+        attention = tuple(TeacherOutput("attention", layer) for layer in layers)
         return Needs(self.weighs("alpha"), attention + ((LOGITS,) if self.weighs("expert_kd") else ()))
 
     def idle(self, setting: Setting) -> dict[str, str]:
@@ -218,7 +220,7 @@ class CTKD(Method):
             left = {"constant": 1.0, "linear": 1 - epoch / epochs, "first": float(epoch < first)}[schedule]
             self.set_number(f"{weight}_now", left)
 
-    def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
+    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Cross-entropy, step loss, attention loss and the expert's predictions, each with its weight."""
         from ctkd_search.distill import losses
 
@@ -227,12 +229,12 @@ class CTKD(Method):
             terms["loss_step"] = self.alpha_now * self.alpha * self.step(answer.logits, lesson.scratch)
         if self.weighs("beta"):
             compared = [
-                losses.attention(answer.maps[layer - 1], lesson.expert_says[Request("attention", layer)])
+                losses.attention(answer.maps[layer - 1], lesson.expert_outputs[TeacherOutput("attention", layer)])
                 for layer in self.values["attention_layers"]
             ]
             terms["loss_attention"] = self.beta_now * self.beta * sum(compared[1:], compared[0])
         if self.weighs("expert_kd"):
-            said = losses.softened_divergence(answer.logits, lesson.expert_says[LOGITS], self.expert_temperature)
+            said = losses.softened_divergence(answer.logits, lesson.expert_outputs[LOGITS], self.expert_temperature)
             terms["loss_expert"] = self.expert_kd * said
         return terms
 

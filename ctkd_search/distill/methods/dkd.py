@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from ctkd_search.config import Range
-from ctkd_search.distill.methods.base import ABOVE_ZERO, LOGITS, Answer, Baseline, Method, Needs, Parameter
+from ctkd_search.distill.lesson import StudentOutput
+from ctkd_search.distill.methods.base import ABOVE_ZERO, Baseline, Method, Parameter
 from ctkd_search.distill.methods.parameter import CODE
+from ctkd_search.distill.requests import LOGITS, Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ctkd_search.distill.lesson import Lesson
     from ctkd_search.distill.methods.setting import Setting
-    from ctkd_search.distill.teachers import Lesson
 
 _AT_ONCE = "of {} epochs it is one at most, and the weights are whole from the first epoch on"
 
@@ -92,13 +94,13 @@ class DKD(Method):
         warmup = self.values["warmup_share"] * epochs
         self.set_number("warmth", min(1.0, (epoch + 1) / warmup) if warmup else 1.0)
 
-    def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
+    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Cross-entropy and the two parts, each with its weight."""
         from ctkd_search.distill import losses
 
         terms = {"loss_ce": losses.F.cross_entropy(answer.logits, lesson.labels)}
         if self.needs.any_expert:
-            said = lesson.expert_says[LOGITS]
+            said = lesson.expert_outputs[LOGITS]
             target, others = losses.decoupled_divergences(answer.logits, said, lesson.labels, self.temperature)
             if self.values["alpha"] > 0:
                 terms["loss_target"] = self.warmth * self.alpha * target

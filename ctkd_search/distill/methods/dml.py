@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from ctkd_search.config import Range
-from ctkd_search.distill.methods.base import Answer, Baseline, Method, Needs, Parameter
+from ctkd_search.distill.lesson import StudentOutput
+from ctkd_search.distill.methods.base import Baseline, Method, Parameter
 from ctkd_search.distill.methods.parameter import OURS, PAPER
+from ctkd_search.distill.requests import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ctkd_search.distill.around import Around, Context
+    from ctkd_search.distill.lesson import Lesson
     from ctkd_search.distill.methods.setting import Setting
-    from ctkd_search.distill.teachers import Lesson
     from ctkd_search.models.network import TappedNetwork
 
 
@@ -70,7 +72,7 @@ class DML(Method):
         architecture = context.teacher if self.values["peer"] == "teacher" else context.student
         return WithPeer(student, context.build(architecture.name, "peer"))
 
-    def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
+    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Cross-entropy and divergence of the student, then of its peer."""
         from ctkd_search.distill import losses
 

@@ -6,16 +6,18 @@ import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
 from ctkd_search.config import Range
-from ctkd_search.distill.methods.base import ABOVE_ZERO, Answer, Baseline, Needs, Parameter, Request
+from ctkd_search.distill.lesson import StudentOutput
+from ctkd_search.distill.methods.base import ABOVE_ZERO, Baseline, Parameter
 from ctkd_search.distill.methods.kd import KD
 from ctkd_search.distill.methods.parameter import COMPARISONS, OURS
+from ctkd_search.distill.requests import Needs, TeacherOutput
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ctkd_search.distill.around import Around, Context
+    from ctkd_search.distill.lesson import Lesson
     from ctkd_search.distill.methods.setting import Setting
-    from ctkd_search.distill.teachers import Lesson
     from ctkd_search.models.network import TappedNetwork
 
 _TWO_STAGES: dict[str, tuple[str, ...] | Range] = {"training": ("stages",), "hint_weight": ABOVE_ZERO}
@@ -95,7 +97,7 @@ class FitNets(KD):
     @property
     def needs(self) -> Needs:
         """The maps that are hints; in two stages the expert's logits too."""
-        hints = Needs(expert=tuple(Request("features", layer) for layer in self.layers))
+        hints = Needs(expert=tuple(TeacherOutput("features", layer) for layer in self.layers))
         return hints | super().needs if self.in_stages else hints
 
     def around(self, student: TappedNetwork, context: Context) -> TappedNetwork | Around:
@@ -119,7 +121,7 @@ class FitNets(KD):
         self.set_number("hints_now", float(hints or not self.in_stages))
         self.set_number("labels_now", float(not hints or not self.in_stages))
 
-    def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
+    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Cross-entropy, the expert's predictions in the second of two stages, and the hints."""
         from ctkd_search.distill import losses
 
@@ -128,7 +130,7 @@ class FitNets(KD):
         else:
             terms = {"loss_ce": losses.F.cross_entropy(answer.logits, lesson.labels)}
         if self.layers:
-            hints = [lesson.expert_says[Request("features", layer)] for layer in self.layers]
+            hints = [lesson.expert_outputs[TeacherOutput("features", layer)] for layer in self.layers]
             missed = [losses.hint(bridged, hint) for bridged, hint in zip(answer.more, hints, strict=True)]
             terms["loss_hint"] = self.hints_now * self.hint_weight * sum(missed[1:], missed[0])
         return terms

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from ctkd_search.config import Range
-from ctkd_search.distill.methods.base import ABOVE_ZERO, Answer, Baseline, Method, Needs, Parameter, Request
+from ctkd_search.distill.lesson import StudentOutput
+from ctkd_search.distill.methods.base import ABOVE_ZERO, Baseline, Method, Parameter
 from ctkd_search.distill.methods.parameter import OURS
+from ctkd_search.distill.requests import Needs, TeacherOutput
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ctkd_search.distill.around import Around, Context
-    from ctkd_search.distill.teachers import Lesson
+    from ctkd_search.distill.lesson import Lesson
+    from ctkd_search.models.architecture import Architecture
     from ctkd_search.models.network import TappedNetwork
-    from ctkd_search.models.registry import Architecture
 
 
 class FeatureStatistics(Method):
@@ -68,7 +70,7 @@ class FeatureStatistics(Method):
     @property
     def needs(self) -> Needs:
         """The statistics of the layers."""
-        return Needs(expert=tuple(Request("statistics", layer) for layer in self.layers))
+        return Needs(expert=tuple(TeacherOutput("statistics", layer) for layer in self.layers))
 
     def fault(self, teacher: Architecture, student: Architecture) -> str | None:
         """The layers must be in both, with as many channels unless they are bridged."""
@@ -91,14 +93,14 @@ class FeatureStatistics(Method):
 
         return Bridged(student, context, self.layers)
 
-    def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
+    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Cross-entropy and the distance of the statistics."""
         from ctkd_search.distill import losses
 
         terms = {"loss_ce": losses.F.cross_entropy(answer.logits, lesson.labels)}
         if self.layers:
             maps = answer.more if self.values["bridge"] else [answer.maps[layer - 1] for layer in self.layers]
-            said = [lesson.expert_says[Request("statistics", layer)] for layer in self.layers]
+            said = [lesson.expert_outputs[TeacherOutput("statistics", layer)] for layer in self.layers]
             missed = [losses.statistics(own, expert) for own, expert in zip(maps, said, strict=True)]
             terms["loss_statistics"] = self.weight * sum(missed[1:], missed[0])
         return terms

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ctkd_search.config import Range
-from ctkd_search.distill.methods.base import Answer, Baseline, Method, Needs, Parameter
+from ctkd_search.distill.lesson import StudentOutput
+from ctkd_search.distill.methods.base import Baseline, Method, Parameter
 from ctkd_search.distill.methods.parameter import OURS, PAPER
+from ctkd_search.distill.requests import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ctkd_search.distill.around import Around, Context
+    from ctkd_search.distill.lesson import Lesson
     from ctkd_search.distill.methods.setting import Setting
-    from ctkd_search.distill.teachers import Lesson
+    from ctkd_search.models.architecture import Architecture
     from ctkd_search.models.network import TappedNetwork
-    from ctkd_search.models.registry import Architecture
 
 _SCHEDULES = ("constant", "linear", "review")
 _CHANGING = ("linear", "review")
@@ -194,7 +196,7 @@ class IAKD(Method):
         first, behind = (-(-number * epochs // cycles) for number in (cycle, cycle + 1))
         return float(start + (end - start) * (epoch - first) / max(1, behind - first - 1))
 
-    def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
+    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Cross-entropy of the hybrid."""
         from ctkd_search.distill import losses
 

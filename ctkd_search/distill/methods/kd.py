@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from ctkd_search.config import Range
-from ctkd_search.distill.methods.base import ABOVE_ZERO, LOGITS, Answer, Baseline, Method, Needs, Parameter
+from ctkd_search.distill.lesson import StudentOutput
+from ctkd_search.distill.methods.base import ABOVE_ZERO, Baseline, Method, Parameter
 from ctkd_search.distill.methods.parameter import COMPARISONS
+from ctkd_search.distill.requests import LOGITS, Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ctkd_search.distill.teachers import Lesson
+    from ctkd_search.distill.lesson import Lesson
 
 
 class KD(Method):
@@ -54,13 +56,13 @@ class KD(Method):
         """The expert's logits; nothing if the weight is 0."""
         return Needs(expert=(LOGITS,) if self.values["weight"] > 0 else ())
 
-    def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
+    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Cross-entropy and divergence, each with its share."""
         from ctkd_search.distill import losses
 
         terms = {"loss_ce": (1 - self.weight) * losses.F.cross_entropy(answer.logits, lesson.labels)}
         if self.values["weight"] > 0:
-            divergence = losses.softened_divergence(answer.logits, lesson.expert_says[LOGITS], self.temperature)
+            divergence = losses.softened_divergence(answer.logits, lesson.expert_outputs[LOGITS], self.temperature)
             terms["loss_kd"] = self.weight * divergence
         return terms
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ctkd_search.config import Range
-from ctkd_search.distill.methods.base import Answer, Baseline, Method, Needs, Parameter
+from ctkd_search.distill.lesson import StudentOutput
+from ctkd_search.distill.methods.base import Baseline, Method, Parameter
 from ctkd_search.distill.methods.parameter import OURS
+from ctkd_search.distill.requests import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ctkd_search.distill.teachers import Lesson
+    from ctkd_search.distill.lesson import Lesson
 
 
 class Alone(Method):
@@ -48,7 +50,7 @@ class Alone(Method):
         """Without smoothing there is nothing to tell."""
         return super().essence() if self.values["label_smoothing"] else {"name": self.name}
 
-    def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
+    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Cross-entropy."""
         from ctkd_search.distill import losses
 

@@ -6,9 +6,10 @@ import dataclasses
 from typing import ClassVar
 
 from ctkd_search.config import Range
-from ctkd_search.distill.methods.base import Baseline, Needs, Parameter
+from ctkd_search.distill.methods.base import Baseline, Parameter
 from ctkd_search.distill.methods.kd import KD
 from ctkd_search.distill.methods.parameter import OURS
+from ctkd_search.distill.requests import Needs
 
 
 class RCO(KD):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ctkd_search.models.registry import Architecture, MapShape
+    from ctkd_search.models.architecture import Architecture, MapShape
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,18 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ctkd_search.config import Range
-from ctkd_search.distill.methods.base import ABOVE_ZERO, Answer, Baseline, Method, Needs, Parameter
+from ctkd_search.distill.lesson import StudentOutput
+from ctkd_search.distill.methods.base import ABOVE_ZERO, Baseline, Method, Parameter
 from ctkd_search.distill.methods.parameter import CODE
+from ctkd_search.distill.requests import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ctkd_search.distill.around import Around, Context
-    from ctkd_search.distill.teachers import Lesson
+    from ctkd_search.distill.lesson import Lesson
+    from ctkd_search.models.architecture import Architecture
     from ctkd_search.models.network import TappedNetwork
-    from ctkd_search.models.registry import Architecture
 
 _BRANCHES = ("branch_weight", "distill_weight", "feature_weight")
 
@@ -121,7 +123,7 @@ class TESKD(Method):
         with context.seeded("branches"):
             return Branches(student, shapes, context.geometry.classes, width)
 
-    def terms(self, answer: Answer, lesson: Lesson) -> dict[str, Tensor]:
+    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Cross-entropy of the network and of its branches, their divergence, and the distance of their features."""
         from ctkd_search.distill import losses
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from ctkd_search.geometry import Geometry
+from ctkd_search.models.architecture import Blocks, Family, Tap
 from ctkd_search.models.naming import Naming, by_rules
-from ctkd_search.models.registry import Blocks, Family, Geometry, Tap
 
 if TYPE_CHECKING:
     from torch import nn

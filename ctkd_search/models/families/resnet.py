@@ -11,8 +11,9 @@ import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
+from ctkd_search.geometry import Geometry
+from ctkd_search.models.architecture import Blocks, Family, Tap
 from ctkd_search.models.naming import IN_LAYERS, Naming, by_rules, counted
-from ctkd_search.models.registry import Blocks, Family, Geometry, Tap
 
 if TYPE_CHECKING:
     from ctkd_search.models.network import TappedNetwork

@@ -6,8 +6,9 @@ import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from ctkd_search.geometry import Geometry
+from ctkd_search.models.architecture import Blocks, Family, Tap
 from ctkd_search.models.naming import Naming, by_rules, counted
-from ctkd_search.models.registry import Blocks, Family, Geometry, Tap
 
 if TYPE_CHECKING:
     from ctkd_search.models.network import TappedNetwork

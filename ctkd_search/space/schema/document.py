@@ -26,16 +26,8 @@ from ctkd_search.space.schema.forms import (
     section,
 )
 from ctkd_search.space.schema.parameters import pair_schema, search_schema, when_schemas
-from ctkd_search.space.strategy import (
-    ACCURACY,
-    COSTS,
-    SAMPLER_OPTIONS,
-    SCHEDULER_OPTIONS,
-    Limits,
-    Sampler,
-    Scheduler,
-    Strategy,
-)
+from ctkd_search.space.sections import COSTS, SAMPLER_OPTIONS, SCHEDULER_OPTIONS, Limits, Sampler, Scheduler
+from ctkd_search.space.strategy import ACCURACY, Strategy
 
 _TEXTS = {
     "search": "What is searched: for each parameter a constant, or a mapping that says how it is drawn",

@@ -1,0 +1,52 @@
+"""The baselines of a space: the configs that they have in it, and what they need of the teachers."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import operator
+from typing import Any
+
+from ctkd_search.config import TrialConfig
+from ctkd_search.distill.methods.base import Parameter, make_method, same_meaning
+from ctkd_search.distill.requests import Needs
+from ctkd_search.space.baselines import baseline_method, baseline_pairs, method_of
+from ctkd_search.space.definition import Space
+from ctkd_search.space.parameters import owner_of
+
+
+def baseline_config(space: Space, name: str, pair: str) -> TrialConfig:
+    """The config of a baseline.
+
+    Args:
+        space: The space whose student's recipe, data and budget it shares: the defaults, or the nearest that it has.
+        name: Which one.
+        pair: Teacher and student.
+    """
+    method = method_of(name)
+    papers = space.decode(space.paper_point(method if method in space.methods() else None, pair))
+
+    def own(parameter: Parameter) -> Any:
+        shared = [key for key, other in space.parameters.items() if same_meaning(parameter, other)]
+        # Where several methods share it, the space's word on the baseline's own method counts.
+        return papers[min(shared, key=lambda key: owner_of(key) != method)] if shared else None
+
+    chosen = baseline_method(name, own, lambda parameter: space.default(parameter, pair))
+    return dataclasses.replace(space.config({**papers, "pair": pair}), method=chosen)
+
+
+def needs_with_baselines(space: Space) -> Needs:
+    """What any of the trials and baselines of a space may need of its teachers."""
+    return functools.reduce(operator.or_, (needs for _, needs in each_needs_with_baselines(space)), Needs())
+
+
+def each_needs_with_baselines(space: Space) -> list[tuple[TrialConfig, Needs]]:
+    """Returns what the trials and baselines of a space may need of their teachers, each beside a config of its pair."""
+    configs = [
+        baseline_config(space, name, pair) for name, pair in baseline_pairs(space.strategy.baselines, space.pairs())
+    ]
+    searched = zip(space.pairs(), space.pair_configs(), strict=True)
+    return [
+        *((config, needs) for pair, config in searched for needs in space.each_needs(pair)),
+        *((config, make_method(config.method).needs) for config in configs),
+    ]

@@ -1,0 +1,196 @@
+"""The sections of a space that say how it is searched, each as a dataclass whose fields are its keys."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from ctkd_search.config import Checked, Count, Duration, Positive, Range, duration
+
+# What a student costs: by the key of `limits` that bounds it.
+COSTS = {"params": "max_params", "multiply_adds": "max_multiply_adds", "latency_ms": "max_latency_ms"}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a search may spend.
+
+    Attributes:
+        trials: Trials in all.
+        epochs: Epochs of a trial that is not stopped early.
+        grace_period: Epochs that every trial gets before ASHA may stop it.
+        reduction_factor: At each of ASHA's rungs one trial in this many goes on.
+        time_budget: When to stop, as in ``2h`` or ``1h30m``, or in seconds; left out, there is no limit.
+    """
+
+    trials: Count = 32
+    epochs: Count = 60
+    grace_period: Count = 1
+    reduction_factor: Annotated[int, Range(2)] = 3
+    time_budget: Duration | None = None
+
+    def rungs(self) -> list[int]:
+        """The epochs after which ASHA compares trials."""
+        rungs = []
+        epoch = self.grace_period
+        while epoch < self.epochs:
+            rungs.append(epoch)
+            epoch *= self.reduction_factor
+        return rungs
+
+    def seconds(self) -> float | None:
+        """The time budget in seconds."""
+        return None if self.time_budget is None else duration(self.time_budget)
+
+
+def whole_above_one(number: float) -> None:
+    """Refuses a share of a GPU beside whole ones.
+
+    Raises:
+        ValueError: The number is above 1 and not whole.
+    """
+    if number > 1 and number != int(number):
+        raise ValueError(f"must be a whole number above 1, but got {number}")
+
+
+_GPUs = Annotated[
+    float, Range(0), Checked(whole_above_one, {"anyOf": [{"maximum": 1}, {"multipleOf": 1}]})
+]  # the range first, because no other number can be judged
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a trial may use of the machine. Whatever is not given is chosen from what the machine has.
+
+    Attributes:
+        gpus_per_trial: GPUs, or a share of one; 0 for the CPU.
+        trials_per_gpu: Trials that share a GPU, or ``auto`` to choose by the memory that a trial is seen to take.
+        cpus_per_trial: CPU cores, and threads. Left out, the cores are shared out, `OMP_NUM_THREADS` at most to a trial
+        concurrent_trials: Trials at once.
+        retries: How often a trial goes on from its last epoch, before it is given up, where the machine failed it: its
+            process died, memory ran out, CUDA failed or a file could not be read. What the training itself raises comes
+            again and is not retried.
+        address: A running Ray cluster to join; left out, Ray starts on this machine.
+    """
+
+    gpus_per_trial: _GPUs | None = None
+    trials_per_gpu: Count | Literal["auto"] | None = None
+    cpus_per_trial: Count | None = None
+    concurrent_trials: Count | None = None
+    retries: Annotated[int, Range(0)] = 2
+    address: str | None = None
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where MLflow keeps the runs.
+
+    Attributes:
+        uri: An MLflow tracking URI; left out, it is a SQLite file in the directory of the searches.
+        experiment: Name of the MLflow experiment; left out, it is the space's name.
+        patience: Seconds that a server which is away is waited for at the end of a search.
+        system_metrics: Whether processor, memory, disk, network and GPUs of the machine that the search is run from are
+            logged to its run, every 10 seconds.
+    """
+
+    uri: str | None = None
+    experiment: str | None = None
+    patience: Annotated[float, Range(0)] = 60.0
+    system_metrics: bool = False
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Who suggests the trials. Options that are not given are Optuna's own defaults.
+
+    Attributes:
+        name: ``tpe``, ``gp`` (Gaussian processes), ``cmaes`` (CMA-ES), ``qmc`` (a quasi-random sequence) or ``random``.
+        startup_trials: Random trials before ``tpe`` or ``gp`` begins to model.
+        candidates: Points among which ``tpe`` chooses.
+        sigma: Standard deviation with which ``cmaes`` begins, as a share of each range.
+        population: Trials in a generation of ``cmaes``; below 4 its step sizes divide by zero.
+        sequence: Which sequence ``qmc`` follows.
+        scramble: Whether the sequence of ``qmc`` is scrambled by the seed.
+    """
+
+    name: Literal["tpe", "gp", "cmaes", "qmc", "random"] = "tpe"
+    startup_trials: Count | None = None
+    candidates: Count | None = None
+    sigma: Annotated[float, Range(0, 1, open_low=True)] | None = None
+    population: Annotated[int, Range(4)] | None = None
+    sequence: Literal["sobol", "halton"] | None = None
+    scramble: bool | None = None
+
+    def options(self) -> dict[str, Any]:
+        """The options that were given."""
+        return _given(self)
+
+
+SAMPLER_OPTIONS = {
+    "tpe": ("startup_trials", "candidates"),
+    "gp": ("startup_trials",),
+    "cmaes": ("sigma", "population"),
+    "qmc": ("sequence", "scramble"),
+    "random": (),
+}
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """What stops trials early.
+
+    Attributes:
+        name: ``asha``, ``hyperband`` (asynchronous Hyperband: several ASHA ladders, of which the later ones judge
+            later) or ``none``.
+        brackets: Ladders of ``hyperband``; left out, as many as the budget has rungs.
+    """
+
+    name: Literal["asha", "hyperband", "none"] = "asha"
+    brackets: Annotated[int, Range(2)] | None = None
+
+    def options(self) -> dict[str, Any]:
+        """The options that were given."""
+        return _given(self)
+
+
+SCHEDULER_OPTIONS: dict[str, tuple[str, ...]] = {"asha": (), "hyperband": ("brackets",), "none": ()}
+
+
+@dataclass(frozen=True)
+class Confirm:
+    """How the winner is confirmed: the best configs, and the baselines of their pairs, once more with other seeds.
+
+    Attributes:
+        best: How many configs.
+        seeds: How many fresh seeds each gets: another stream, other teachers, other initial weights.
+        per_method: Whether that many of each method are confirmed, where several are searched.
+    """
+
+    best: Count = 3
+    seeds: Annotated[int, Range(2)] = 3
+    per_method: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a student may cost. A pair whose student costs more is left out before anything is trained.
+
+    Attributes:
+        max_params: Parameters of the student.
+        max_multiply_adds: Multiply-adds of the student for one image.
+        max_latency_ms: Milliseconds that the student takes for one image, measured where the trials run.
+    """
+
+    max_params: Count | None = None
+    max_multiply_adds: Count | None = None
+    max_latency_ms: Positive | None = None
+
+    def given(self) -> dict[str, float]:
+        """The limits that were given, by what they limit."""
+        return {cost: getattr(self, key) for cost, key in COSTS.items() if getattr(self, key) is not None}
+
+
+def _given(section: Any) -> dict[str, Any]:
+    items = ((item.name, getattr(section, item.name)) for item in dataclasses.fields(section) if item.name != "name")
+    return {name: value for name, value in items if value is not None}
