@@ -154,9 +154,11 @@ class Search:
     def _start(self) -> None:
         number = len(self._records) + 1
         known = [record.optuna for record in self._records.values() if record.optuna is not None]
-        asked, stored = self._study.ask(number, known)
-        values = self._space.effective(self._space.decode(stored))
-        self._records[number] = TrialRecord(number, values, stored, self._space.seed, optuna=asked, status=RUNNING)
+        asked = self._study.ask(number, known)
+        values = self._space.effective(asked.values)
+        self._records[number] = TrialRecord(
+            number, values, asked.stored, self._space.seed, optuna=asked.number, status=RUNNING
+        )
 
     def _epoch(self, record: TrialRecord) -> None:
         curve = self._table.curve(record.values)

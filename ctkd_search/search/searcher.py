@@ -120,10 +120,15 @@ class Agenda(Queue):
             return None
         number = max(self._records, default=0) + 1
         known = [record.optuna for record in explored if record.optuna is not None]
-        asked, stored = self._study.ask(number, known)
-        values = self._space.effective(self._space.decode(stored))
+        asked = self._study.ask(number, known)
         record = TrialRecord(
-            number, values, stored, self._space.seed, SEARCHED, optuna=asked, objective=self._space.strategy.judge.key
+            number,
+            self._space.effective(asked.values),
+            asked.stored,
+            self._space.seed,
+            SEARCHED,
+            optuna=asked.number,
+            objective=self._space.strategy.judge.key,
         )
         self._folder.write_trial(record)
         self._records[number] = record

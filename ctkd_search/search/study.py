@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -25,6 +25,20 @@ STATES = {
     FAILED: TrialState.FAIL,
 }
 _TRIAL, _TAKEN_FROM = "trial", "taken_from"
+
+
+class Asked(NamedTuple):
+    """A trial that Optuna has suggested.
+
+    Attributes:
+        number: Optuna's number of it.
+        stored: The values of the searched parameters, as Optuna stores them.
+        values: The value of every parameter.
+    """
+
+    number: int
+    stored: dict[str, Any]
+    values: dict[str, Any]
 
 
 class Study:
@@ -71,7 +85,7 @@ class Study:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study.enqueue_trial(stored, skip_if_exists=skip_if_exists)
 
-    def ask(self, number: int, known: Iterable[int]) -> tuple[int, dict[str, Any]]:
+    def ask(self, number: int, known: Iterable[int]) -> Asked:
         """Draws a trial, of several methods one of that which has had the fewest.
 
         Args:
@@ -80,7 +94,7 @@ class Study:
                 before a crash, and is taken first.
 
         Returns:
-            Optuna's number of it, and the searched values as Optuna stores them.
+            Optuna's number of it, and its values.
         """
         numbers = set(known)
         lost = self._lost(numbers)
@@ -88,9 +102,9 @@ class Study:
             self._share_out(numbers)
         trial = self.study.ask() if lost is None else optuna.Trial(self.study, lost._trial_id)
         trial.set_user_attr(_TRIAL, number)
-        self._space.suggest(trial)
+        values = self._space.suggest(trial)
         self._open[trial.number] = trial
-        return trial.number, dict(trial.params)
+        return Asked(trial.number, dict(trial.params), values)
 
     def _share_out(self, known: Container[int]) -> None:
         """Lets the next trial be of the method that has had the fewest, unless something waits to be tried."""

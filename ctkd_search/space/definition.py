@@ -8,9 +8,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ctkd_search.config import (
     Augment,
@@ -45,6 +45,22 @@ from ctkd_search.space.strategy import Strategy
 
 if TYPE_CHECKING:
     import optuna
+
+
+class _NotInSpace(Exception):
+    """A value that its entry cannot take."""
+
+
+class Point(NamedTuple):
+    """A point of a space.
+
+    Attributes:
+        stored: The values of the searched parameters, as Optuna stores them.
+        values: The value of every parameter.
+    """
+
+    stored: dict[str, Any]
+    values: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -100,61 +116,65 @@ class Space:
         assert order is not None  # a space with circular conditions is refused when it is read
         return iter(order)
 
+    def _walk(self, choose: Callable[[str, Number | Choice, Mapping[str, Any]], Any]) -> Point:
+        """Settles every parameter, each after those that its condition names.
+
+        Args:
+            choose: Returns the value of a searched parameter as Optuna stores it, or None to leave it at its default;
+                called with the parameter's name, its entry and the values that are settled, where its condition holds.
+        """
+        point = Point({}, {})
+        for name, parameter in self.ordered():
+            entry = self.entries.get(name)
+            if isinstance(entry, Constant):
+                point.values[name] = entry.value
+                continue
+            searched = entry is not None and _active(entry, point.values)
+            stored = choose(name, entry, point.values) if searched else None  # type: ignore[arg-type]
+            if stored is None:
+                point.values[name] = self._left_out(parameter, point.values)
+            else:
+                point.stored[name] = stored
+                point.values[name] = entry.decode(stored)  # type: ignore[union-attr]
+        return point
+
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         """Draws the values of one trial from Optuna, define-by-run.
 
         Returns:
             The value of every parameter, including constants and those that take their default.
         """
-        values: dict[str, Any] = {}
-        for name, parameter in self.ordered():
-            entry = self.entries.get(name)
-            if entry is None or not _active(entry, values):
-                values[name] = self._left_out(parameter, values)
-            elif isinstance(entry, Constant):
-                values[name] = entry.value
-            else:
-                values[name] = entry.suggest(trial, name)
-        return values
+        return self._walk(lambda name, entry, values: entry.suggest(trial, name)).values
 
     def decode(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """The value of every parameter, from the values that Optuna stores for the searched ones."""
-        values: dict[str, Any] = {}
-        for name, parameter in self.ordered():
-            entry = self.entries.get(name)
-            if isinstance(entry, Constant):
-                values[name] = entry.value
-            elif entry is not None and name in stored:
-                values[name] = entry.decode(stored[name])
-            else:
-                values[name] = self._left_out(parameter, values)
-        return values
+        """Returns the value of every parameter, from the values that Optuna stores for the searched ones."""
+        return self._walk(lambda name, entry, values: stored.get(name)).values
 
     def encode(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The reverse of `decode`: how Optuna would store these values.
+        """Returns the values of the searched parameters as Optuna stores them, the reverse of `decode`.
 
         Args:
             values: Values of a trial, those that have an effect.
 
         Returns:
-            The values of the searched parameters as Optuna stores them; None if no trial of this space is like that.
+            The stored values; None if no trial of this space is like that.
         """
-        stored: dict[str, Any] = {}
-        built: dict[str, Any] = {}
-        for name, parameter in self.ordered():
-            entry = self.entries.get(name)
-            if entry is None or not _active(entry, built):
-                built[name] = self._left_out(parameter, built)
-            elif isinstance(entry, Constant):
-                built[name] = entry.value
-            else:
-                near = entry.nearest(self._left_out(parameter, built))
-                stored[name] = entry.encode(values[name]) if name in values else near
-                if stored[name] is None:
-                    return None
-                built[name] = entry.decode(stored[name])
+
+        def encoded(name: str, entry: Number | Choice, settled: Mapping[str, Any]) -> Any:
+            if name not in values:
+                return entry.nearest(self._left_out(self.parameters[name], settled))
+            stored = entry.encode(values[name])
+            if stored is None:
+                raise _NotInSpace
+            return stored
+
+        try:
+            point = self._walk(encoded)
+        except _NotInSpace:
+            return None
         # Searches that knew of no method but CTKD said nothing of it.
-        return stored if plain(self.effective(built)) == plain({METHOD.name: CTKD, **values}) else None
+        given = plain({METHOD.name: CTKD, **values})
+        return point.stored if plain(self.effective(point.values)) == given else None
 
     def with_pairs(self, allowed: Container[str]) -> Space:
         """The space with those pairs only; at least one of its own must be among them."""
@@ -185,14 +205,14 @@ class Space:
             method: The method whose defaults they are; None for the space's first one.
             pair: The pair that has them; None for the default one, or the space's first.
         """
-        known, chosen = parameters(Recipe(), self.methods()), {METHOD.name: method, PAIR.name: pair}
-        stored: dict[str, Any] = {}
-        for name, _ in self.ordered():
-            entry, before = self.entries.get(name), self.decode(stored)
-            if isinstance(entry, Number | Choice) and _active(entry, before):
-                wanted = chosen.get(name)
-                stored[name] = entry.nearest(self._left_out(known[name], before) if wanted is None else wanted)  # type: ignore[arg-type]
-        return stored
+        known = parameters(Recipe(), self.methods())
+        chosen = {METHOD.name: method, PAIR.name: pair}
+
+        def nearest(name: str, entry: Number | Choice, values: Mapping[str, Any]) -> Any:
+            wanted = chosen.get(name)
+            return entry.nearest(self._left_out(known[name], values) if wanted is None else wanted)  # type: ignore[arg-type]
+
+        return self._walk(nearest).stored
 
     def effective(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Those values that have an effect beside the others: no temperature without the kl step loss, say."""

@@ -65,7 +65,7 @@ class Number(Distribution):
     step: float | None = None
 
     def suggest(self, trial: optuna.Trial, name: str) -> float:
-        """Asks Optuna for a value."""
+        """Asks Optuna for a value; returns it as Optuna stores it."""
         if self.whole:
             return trial.suggest_int(name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
         with warnings.catch_warnings():
@@ -127,9 +127,9 @@ class Choice(Distribution):
     options: Mapping[str, Any]
     shown: str
 
-    def suggest(self, trial: optuna.Trial, name: str) -> Any:
-        """Asks Optuna for a value."""
-        return self.decode(trial.suggest_categorical(name, list(self.options)))
+    def suggest(self, trial: optuna.Trial, name: str) -> str:
+        """Asks Optuna for a value; returns it as Optuna stores it."""
+        return trial.suggest_categorical(name, list(self.options))
 
     def distribution(self) -> optuna.distributions.BaseDistribution:
         """The options as Optuna describes them."""

@@ -225,7 +225,7 @@ def opened(path, space, records=()):
 def next_trial(study, records, objective):
     """Asks for a trial. The one before the last ends only now, so that there is always one that runs."""
     number = len(records) + 1
-    asked, stored = study.ask(number, [record.optuna for record in records])
+    asked, stored, _ = study.ask(number, [record.optuna for record in records])
     records.append(TrialRecord(number, {}, stored, 0, optuna=asked, status=RUNNING))
     if number > 1:
         ended = records[-2]
@@ -289,7 +289,7 @@ def test_a_trial_that_was_drawn_just_before_a_crash_is_taken_first(tmp_path, sam
     elif moment == "after its values":
         space.suggest(lost)
     again = opened(path, space, records)
-    asked, stored = again.ask(count, [record.optuna for record in records])
+    asked, stored, _ = again.ask(count, [record.optuna for record in records])
     assert asked == lost.number
     assert again.study.trials[-1].user_attrs["trial"] == len(again.study.trials) == count
     assert space.encode(space.effective(space.decode(stored))) == stored
@@ -325,7 +325,7 @@ def test_catching_up_tells_what_was_not_told_and_nothing_twice(tmp_path):
     study = study_in(path, space)
     records = []
     for number in range(1, 7):
-        asked, stored = study.ask(number, [record.optuna for record in records])
+        asked, stored, _ = study.ask(number, [record.optuna for record in records])
         records.append(record_of(space, number, stored, (), RUNNING, optuna=asked))
     first = records[0]
     first.epochs = [{"epoch": 1, "validation_accuracy": 0.25}]
@@ -368,10 +368,10 @@ def test_the_papers_settings_are_tried_first_and_once(tmp_path):
     study_in(path, space).begin()
     study = study_in(path, space)
     study.begin()
-    _, first = study.ask(1, [])
+    _, first, _ = study.ask(1, [])
     study = study_in(path, space)
     study.begin()
-    _, second = study.ask(2, [0])
+    _, second, _ = study.ask(2, [0])
     assert first == space.paper_point()
     assert second != first
     assert len(study.study.trials) == 2
@@ -458,13 +458,13 @@ def test_after_a_warm_start_the_papers_settings_come_first_unless_they_were_trie
     study = study_in(None, space)
     study.take("old", space, earlier_trials(space))
     study.begin()
-    _, first = study.ask(1, [])
+    _, first, _ = study.ask(1, [])
     paper = space.decode(space.paper_point())
     assert space.effective(space.decode(first)) == space.effective(paper)
     tried = study_in(None, space)
     tried.take("old", space, [*earlier_trials(space), record_of(space, 30, first)])
     tried.begin()
-    _, other = tried.ask(1, [])
+    _, other, _ = tried.ask(1, [])
     assert space.decode(other) != space.decode(first)
 
 
@@ -479,7 +479,7 @@ def test_a_warm_start_teaches_the_sampler(tmp_path):
         ]
         if warm:
             study.take("old", space, records)
-        asked = [study.ask(number, range(number))[1]["lr"] for number in range(1, 9)]
+        asked = [study.ask(number, range(number)).stored["lr"] for number in range(1, 9)]
         return sum(lr < 0.05 for lr in asked)
 
     assert best_lr(warm=True) > best_lr(warm=False)

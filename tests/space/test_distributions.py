@@ -44,7 +44,7 @@ def draws(entry, count, seed=0):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     for _ in range(count):
         trial = study.ask()
-        yield entry.suggest(trial, "x"), trial
+        yield entry.decode(entry.suggest(trial, "x")), trial
 
 
 FORMS = [

@@ -132,7 +132,7 @@ def asked(chosen: Space, count: int, path=None):
     study.begin()
     records: list[TrialRecord] = []
     for number in range(1, count + 1):
-        optuna_number, stored = study.ask(number, [record.optuna for record in records])
+        optuna_number, stored, _ = study.ask(number, [record.optuna for record in records])
         record = a_record(chosen, number, stored, [0.1 * (number % 7)], optuna=optuna_number, status=FINISHED)
         study.trial_ended(record)
         records.append(record)
@@ -167,7 +167,7 @@ def test_what_is_asked_after_an_interruption_is_what_would_have_been():
                 study._share_out({record.optuna for record in records})
             study = Study(chosen, Path("study.db"), "x", lambda record: [record.value])
             study.begin()
-        optuna_number, stored = study.ask(number, [record.optuna for record in records])
+        optuna_number, stored, _ = study.ask(number, [record.optuna for record in records])
         record = a_record(chosen, number, stored, [0.1 * (number % 7)], optuna=optuna_number, status=FINISHED)
         study.trial_ended(record)
         records.append(record)

@@ -154,7 +154,7 @@ def suggestions(*overrides, count=14):
     study = Study(chosen, None, "x", lambda trial: [trial.accuracy, costs[trial.values["pair"][9:]]][: len(names)])
     found = []
     for number in range(1, count + 1):
-        asked, stored = study.ask(number, range(number - 1))
+        asked, stored, _ = study.ask(number, range(number - 1))
         record = TrialRecord(number, chosen.decode(stored), stored, 0, optuna=asked, status=FINISHED)
         accuracy = 1 - abs(stored["alpha"] - 0.4) - abs(stored["lr"] - 0.1)
         record.epochs = [{"epoch": 1, ACCURACY: accuracy}]
@@ -218,7 +218,7 @@ def test_what_is_to_be_low_is_minimized_and_so_are_its_epochs():
     study = Study(chosen, None, "x", lambda trial: [trial.value])
     assert study.study.direction is optuna.study.StudyDirection.MINIMIZE
     for number, losses in enumerate(([0.5, 0.3], [0.9, 0.8], [0.4, 0.35]), start=1):
-        asked, stored = study.ask(number, range(number - 1))
+        asked, stored, _ = study.ask(number, range(number - 1))
         record = TrialRecord(number, chosen.decode(stored), stored, 0, optuna=asked, objective="validation_loss")
         record.epochs = [{"epoch": n, "validation_loss": loss, ACCURACY: 0.5} for n, loss in enumerate(losses, start=1)]
         study.trial_reported(record, {})
