@@ -1,4 +1,4 @@
-"""The reference as tables: what README holds is what the code generates, and the command that writes it."""
+"""The reference as tables: what the documentation holds is what the code generates, and the command that writes it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ctkd_search.space.schema.document import space_schema
 from ctkd_search.space.schema.tables import BEGIN, END, has_place, reference, renewed
 from ctkd_search.space.schema.writing import schema_text
 
-README = Path(__file__).parents[2] / "README.md"
-RENEW = "renew it with: ctkd-search schema --markdown -o README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "space.md"
+RENEW = "renew it with: ctkd-search schema --markdown -o docs/reference/space.md"
 
 pytestmark = pytest.mark.usefixtures("own_directory")
 
@@ -29,9 +29,9 @@ def rows():
     return {row[0].strip("*`"): row for row in cells}
 
 
-def test_the_reference_in_readme_is_the_one_that_the_code_generates():
-    text = README.read_text(encoding="utf-8")
-    assert has_place(text), f"README has no place for it between {BEGIN} and {END}"
+def test_the_reference_in_the_documentation_is_the_one_that_the_code_generates():
+    text = PAGE.read_text(encoding="utf-8")
+    assert has_place(text), f"{PAGE} has no place for it between {BEGIN} and {END}"
     assert text == renewed(text), RENEW
 
 

@@ -15,7 +15,7 @@ from ctkd_search.space.distributions import FORMS, OPTIONS
 from ctkd_search.space.schema.document import space_schema
 from ctkd_search.space.schema.forms import Schema
 
-BEGIN = "<!-- reference: written by ctkd-search schema --markdown -o README.md -->"
+BEGIN = "<!-- reference: written by ctkd-search schema --markdown -o docs/reference/space.md -->"
 END = "<!-- end of the reference -->"
 # What the expert may be asked for, in words.
 _ASKED = {
@@ -37,7 +37,7 @@ def reference() -> str:
         "Data sets": _datasets(),
         "Architectures": _architectures(),
     }
-    return "\n\n".join(f"**{title}**\n\n{table}" for title, table in parts.items()) + "\n"
+    return "\n\n".join(f"## {title}\n\n{table}" for title, table in parts.items()) + "\n"
 
 
 def has_place(text: str) -> bool:
