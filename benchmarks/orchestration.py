@@ -26,11 +26,11 @@ from common import header
 from ray import tune
 
 from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord, contenders
-from ctkd_search.search.keeper import Keeper
 from ctkd_search.search.observer import Observer
+from ctkd_search.search.record_writer import Keeper
+from ctkd_search.search.runner import run_trials
 from ctkd_search.search.scheduler import Halt, Ladders
 from ctkd_search.search.searcher import Agenda
-from ctkd_search.search.sitting import run_trials
 from ctkd_search.search.study import Study
 from ctkd_search.space.definition import Space
 from ctkd_search.space.reader import read_space
@@ -82,7 +82,7 @@ class LightAgenda(Agenda):
 class Sampler(threading.Thread):
     """Looks 50 times a second at what the main thread and MLflow's are doing, and at the driver's memory."""
 
-    ROOMS = ("keeper.py", "study.py", "sampler.py", "tracking.py", "mlflow_store.py", "scheduler.py", "store.py")
+    ROOMS = ("record_writer.py", "study.py", "sampler.py", "tracker.py", "store.py", "scheduler.py")
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -117,7 +117,7 @@ def _place(frame: Any) -> str:
     ray_wait = False
     while frame is not None:
         path, name = frame.f_code.co_filename, frame.f_code.co_name
-        if "ctkd_search" in path and "benchmarks" not in path and not path.endswith(("observer.py", "sitting.py")):
+        if "ctkd_search" in path and "benchmarks" not in path and not path.endswith(("observer.py", "runner.py")):
             return f"{Path(path).name}: {name}"
         ray_wait = ray_wait or (path.endswith("actor_manager.py") and name == "next") or name == "wait"
         frame = frame.f_back

@@ -15,8 +15,8 @@ from ctkd_search.final.results import first_student, flat, keep_student, measure
 from ctkd_search.records.store import FINISHED, WAITING, SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.records.trial_configs import label_of
 from ctkd_search.search.prepare import need_of
+from ctkd_search.search.runner import Sitting
 from ctkd_search.search.searcher import Queue
-from ctkd_search.search.sitting import Sitting
 from ctkd_search.students.kept import STUDENT_FILE
 from ctkd_search.students.registration import kept_student
 from ctkd_search.tracking.tracker import Parent

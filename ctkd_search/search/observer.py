@@ -20,10 +20,10 @@ from ctkd_search.records.store import (
     WAITING,
     TrialRecord,
 )
+from ctkd_search.search.driver_only import Unpickled
 from ctkd_search.search.failures import Failure, failure_of, is_full_disk
 from ctkd_search.search.scheduler import Halt
 from ctkd_search.search.trainable import NUMBER
-from ctkd_search.search.unpickled import Unpickled
 
 DISK_FULL = "the disk is full"
 PACKED_TOO_TIGHTLY = "the GPU has no room for so many trials"

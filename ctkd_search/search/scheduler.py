@@ -16,8 +16,8 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ctkd_search.data.stream import derived_seed
 from ctkd_search.pairs import split_pair
 from ctkd_search.records.store import DIVERGED, TrialRecord
+from ctkd_search.search.driver_only import Unpickled
 from ctkd_search.search.trainable import NUMBER
-from ctkd_search.search.unpickled import Unpickled
 from ctkd_search.space.definition import Space
 from ctkd_search.space.sections import COSTS
 

@@ -11,9 +11,9 @@ from ray.tune.search import Searcher
 from ctkd_search.config import TrialConfig
 from ctkd_search.records.store import SEARCHED, WAITING, SearchFolder, TrialRecord
 from ctkd_search.records.trial_configs import config_of
+from ctkd_search.search.driver_only import Unpickled
 from ctkd_search.search.study import Study
 from ctkd_search.search.trainable import CONFIG, NUMBER
-from ctkd_search.search.unpickled import Unpickled
 from ctkd_search.space.definition import Space
 
 

@@ -25,8 +25,8 @@ from ctkd_search.records.store import (
     SearchFolder,
     contenders,
 )
-from ctkd_search.search.keeper import Keeper
 from ctkd_search.search.observer import DISK_FULL, PACKED_TOO_TIGHTLY, Observer
+from ctkd_search.search.record_writer import Keeper
 from ctkd_search.search.scheduler import Halt
 
 LUCK, CUDA = (

@@ -13,8 +13,8 @@ from ray.tune.schedulers import TrialScheduler
 from ctkd_search.analysis.pareto import objective_values
 from ctkd_search.records.store import FINISHED, WAITING, SearchFolder, TrialRecord
 from ctkd_search.search.comparisons import missing_baselines
-from ctkd_search.search.keeper import Keeper
 from ctkd_search.search.observer import Observer
+from ctkd_search.search.record_writer import Keeper
 from ctkd_search.search.scheduler import Halt, Ladders
 from ctkd_search.search.searcher import Agenda
 from ctkd_search.search.study import Study

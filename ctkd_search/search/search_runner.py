@@ -17,9 +17,9 @@ from ctkd_search.records.trial_configs import label_of
 from ctkd_search.search.comparisons import chosen_to_confirm, missing_baselines, missing_confirmations, to_confirm
 from ctkd_search.search.costs import measure_costs, within_limits
 from ctkd_search.search.prepare import Need, need_of, needs_of_space, seconds_of_teachers
+from ctkd_search.search.runner import Sitting
 from ctkd_search.search.scheduler import Ladders
 from ctkd_search.search.searcher import Agenda
-from ctkd_search.search.sitting import Sitting
 from ctkd_search.search.study import Study
 from ctkd_search.space.baselines import baseline_pairs
 from ctkd_search.space.comparisons import each_needs_with_baselines

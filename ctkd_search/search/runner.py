@@ -25,11 +25,11 @@ from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.records.store import INTERRUPTED, TEACHERS, WAITING, SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.resources import Share
 from ctkd_search.search.failures import is_full_disk
-from ctkd_search.search.keeper import Keeper
 from ctkd_search.search.observer import DISK_FULL, PACKED_TOO_TIGHTLY, Listener, Observer
 from ctkd_search.search.ownership import TAKEN_OVER
 from ctkd_search.search.packing import looser, pack
 from ctkd_search.search.prepare import Need, asked_of, describe_recordings, missing_recordings, prepare_teachers
+from ctkd_search.search.record_writer import Keeper
 from ctkd_search.search.scheduler import Halt
 from ctkd_search.search.searcher import Queue
 from ctkd_search.search.session import INTERRUPTION
