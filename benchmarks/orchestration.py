@@ -27,10 +27,11 @@ from ray import tune
 
 from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord, contenders
 from ctkd_search.search.observer import Observer
-from ctkd_search.search.record_writer import Keeper
+from ctkd_search.search.record_writer import RecordWriter
 from ctkd_search.search.runner import run_trials
-from ctkd_search.search.scheduler import Halt, Ladders
-from ctkd_search.search.searcher import Agenda
+from ctkd_search.search.scheduler import GroupedAsha
+from ctkd_search.search.searcher import OptunaSearcher
+from ctkd_search.search.stop_signal import StopSignal
 from ctkd_search.search.study import Study
 from ctkd_search.space.definition import Space
 from ctkd_search.space.reader import read_space
@@ -70,7 +71,7 @@ class NearEmpty(tune.Trainable):
         }
 
 
-class LightAgenda(Agenda):
+class LightOptunaSearcher(OptunaSearcher):
     """Hands out numbers alone, so that the workers need not import what a config is made of."""
 
     def suggest(self, trial_id: str) -> Any:
@@ -145,16 +146,15 @@ def run(trials: int, gpus: int, directory: Path) -> None:
     tracker = _tracker(space, folder)
     records: dict[int, TrialRecord] = {}
     study = Study(space, folder.study, "many", lambda trial: [trial.accuracy])
-    halt = Halt(None)
-    keeper = Keeper(folder, records, lambda found: contenders(found)[:1], tracker.run_id)
-    observer = Observer(10, 0, folder.states, [keeper, study, tracker], records, halt)
-    agenda = LightAgenda(space, folder, study, records, gpus, trials, _fail)
+    stop_signal = StopSignal(None)
+    writer = RecordWriter(folder, records, lambda found: contenders(found)[:1], tracker.run_id)
+    observer = Observer(10, 0, folder.states, [writer, study, tracker], records, stop_signal)
+    searcher = LightOptunaSearcher(space, folder, study, records, gpus, trials, _fail)
     sampler = Sampler()
     sampler.start()
     started, busy = time.perf_counter(), time.process_time()
-    run_trials(
-        tune.with_resources(NearEmpty, {"cpu": 1, "gpu": 1}), agenda, Ladders(space, records), observer, halt, gpus
-    )
+    trainable = tune.with_resources(NearEmpty, {"cpu": 1, "gpu": 1})
+    run_trials(trainable, searcher, GroupedAsha(space, records), observer, stop_signal)
     ended = time.perf_counter()
     delivered = tracker.flush(600)
     flushed = time.perf_counter()

@@ -2,11 +2,11 @@
 
     python benchmarks/regret.py [--seeds 40] [--epochs 360] [--workers 4] [--grace-periods 1 2 3 4] [--processes 2]
 
-Searches go through the package's own Study, sampler and ladders, on learning curves recorded beforehand (`curves.py`),
-so that Ray and training are not needed: a clock ticks, and at each tick every worker does one epoch, until the search
-has spent its epochs. The ranges are searched as ranges; a suggestion's curve is that of the nearest config of the grid.
-A config that is suggested twice has the same curve, and costs its epochs again. As every search of the package does,
-each begins with the default settings.
+Searches go through the package's own Study, sampler and scheduler, on learning curves recorded beforehand
+(`curves.py`), so that Ray and training are not needed: a clock ticks, and at each tick every worker does one epoch,
+until the search has spent its epochs. The ranges are searched as ranges; a suggestion's curve is that of the nearest
+config of the grid. A config that is suggested twice has the same curve, and costs its epochs again. As every search of
+the package does, each begins with the default settings.
 
 The arms, with ASHA of several grace periods, where one trial in three goes on:
 
@@ -42,7 +42,7 @@ from ray.tune.result import TRAINING_ITERATION
 
 from ctkd_search.analysis.intervals import Estimate, estimate
 from ctkd_search.records.store import DIVERGED, FINISHED, RUNNING, STOPPED, TrialRecord, best
-from ctkd_search.search.scheduler import Ladders
+from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.study import STATES, Study
 from ctkd_search.search.trainable import NUMBER
 from ctkd_search.space.definition import Space
@@ -131,7 +131,7 @@ class Search:
         self._table = table
         self._workers = workers
         self._records: dict[int, TrialRecord] = {}
-        self._ladders = Ladders(space, self._records)
+        self._scheduler = GroupedAsha(space, self._records)
 
     def run(self, epochs: int) -> Searched:
         """Searches until so many epochs are spent."""
@@ -172,8 +172,8 @@ class Search:
             record.status = DIVERGED
         else:  # Ray asks its scheduler only about trials that are not done
             result = {TRAINING_ITERATION: epoch, ACCURACY: curve[epoch - 1]}
-            decision = self._ladders.on_trial_result(None, SimpleNamespace(config={NUMBER: record.number}), result)
-            record.status = STOPPED if decision == Ladders.STOP else RUNNING
+            decision = self._scheduler.on_trial_result(None, SimpleNamespace(config={NUMBER: record.number}), result)
+            record.status = STOPPED if decision == GroupedAsha.STOP else RUNNING
         if record.ended:
             self._study.trial_ended(record)
 

@@ -153,12 +153,12 @@ def _train(
     champion: bool,
 ) -> None:
     from ctkd_search.final import results as final
-    from ctkd_search.final.runner import FinalSitting
+    from ctkd_search.final.runner import FinalRunner
 
     def say(text: str) -> None:
         console.print(text, soft_wrap=True, highlight=False)
 
-    trained = FinalSitting(session, folder, record, splits, console, plan, trials).run()
+    trained = FinalRunner(session, folder, record, splits, console, plan, trials).run()
     found = final.lines(trained)
     config = session.config_of(trained[0])
     lost = not found[0].tested

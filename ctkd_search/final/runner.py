@@ -1,4 +1,4 @@
-"""One sitting at a final training: what is left to train, and then the test."""
+"""The run of a final training: the trainings that are left, and then the test."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from ctkd_search.display.progress import FinalProgress
 from ctkd_search.final.plan import FinalPlan
 from ctkd_search.final.results import first_student, flat, keep_student, measure_on_test
 from ctkd_search.records.store import FINISHED, WAITING, SearchFolder, SearchRecord, TrialRecord
-from ctkd_search.records.trial_configs import label_of
 from ctkd_search.search.prepare import need_of
-from ctkd_search.search.runner import Sitting
-from ctkd_search.search.searcher import Queue
+from ctkd_search.search.runner import TrialRunner
+from ctkd_search.search.searcher import PendingSearcher
 from ctkd_search.students.kept import STUDENT_FILE
 from ctkd_search.students.registration import kept_student
 from ctkd_search.tracking.tracker import Parent
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from ctkd_search.search.session import Session
 
 
-class FinalSitting(Sitting):
+class FinalRunner(TrialRunner):
     """Trains every student of a final training to its end, and tests them.
 
     Args:
@@ -50,7 +49,7 @@ class FinalSitting(Sitting):
     ) -> None:
         epochs = plan.config.epochs
         left = TimeLeft(epochs, missing=self.missing_recordings)
-        progress = FinalProgress(console, epochs, lambda trial: label_of(self.space, trial), session.halt.left, left)
+        progress = FinalProgress(console, epochs, self.label_of, session.stop_signal.seconds_left, left)
         super().__init__(session, folder, record, splits, progress)
         self.plan = plan
         self.keep_maps = plan.keeps_maps()
@@ -71,8 +70,8 @@ class FinalSitting(Sitting):
             self._run(None, len(trials))
         self._test()
 
-    def _queue(self) -> Queue:
-        return Queue(self.records, self.share.concurrent, self.session.config_of, self._give_up)
+    def _searcher(self) -> PendingSearcher:
+        return PendingSearcher(self.records, self.share.concurrent, self.session.config_of, self._give_up)
 
     def _candidates(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         return [trial for trial in records if trial.status == FINISHED]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 
-class Unpickled:
+class DriverOnly:
     """Holds files, databases and threads, which do not go into a pickle.
 
     Ray pickles whatever it is given into snapshots of its experiment. Nothing is ever read from them here, so what

@@ -20,13 +20,10 @@ from ctkd_search.records.store import (
     WAITING,
     TrialRecord,
 )
-from ctkd_search.search.driver_only import Unpickled
+from ctkd_search.search.driver_only import DriverOnly
 from ctkd_search.search.failures import Failure, failure_of, is_full_disk
-from ctkd_search.search.scheduler import Halt
+from ctkd_search.search.stop_signal import StopReason, StopSignal
 from ctkd_search.search.trainable import NUMBER
-
-DISK_FULL = "the disk is full"
-PACKED_TOO_TIGHTLY = "the GPU has no room for so many trials"
 
 
 class Listener(Protocol):
@@ -49,7 +46,7 @@ class Listener(Protocol):
         ...
 
 
-class Observer(Unpickled, tune.Callback):
+class Observer(DriverOnly, tune.Callback):
     """Ray's callback: turns Ray's events into trial records and tells them to the listeners.
 
     Args:
@@ -58,7 +55,7 @@ class Observer(Unpickled, tune.Callback):
         states: Directory of the trials' states.
         listeners: Those who are told, in this order: who keeps the records first.
         records: Every trial of the search by number.
-        halt: What ends all trials.
+        stop_signal: Ends all trials once it is set.
         packed: Whether several trials share a GPU, so that fewer of them may do where memory is short.
         say: Writes a line; each note of a trial is said once.
     """
@@ -70,7 +67,7 @@ class Observer(Unpickled, tune.Callback):
         states: Path,
         listeners: Sequence[Listener],
         records: Mapping[int, TrialRecord],
-        halt: Halt,
+        stop_signal: StopSignal,
         say: Callable[[str], None] = print,
     ) -> None:
         self.epochs = epochs
@@ -78,7 +75,7 @@ class Observer(Unpickled, tune.Callback):
         self.states = states
         self.listeners = listeners
         self.records = records
-        self.halt = halt
+        self.stop_signal = stop_signal
         self.packed = False
         self._say = say
         self._said: set[str] = set()
@@ -117,10 +114,10 @@ class Observer(Unpickled, tune.Callback):
         record = self.records[trial.config[NUMBER]]
         failure = failure_of(trial)
         if failure.full_disk:
-            self.halt.because(DISK_FULL)
+            self.stop_signal.set(StopReason.DISK_FULL)
             self._end(record, WAITING, failure.reason)
         elif failure.out_of_memory and self.packed:
-            self.halt.because(PACKED_TOO_TIGHTLY)
+            self.stop_signal.set(StopReason.GPU_MEMORY)
             self._end(record, WAITING, failure.reason)
         elif record.retries < self.retries and self._may_pass(record, failure):
             record.retries += 1
@@ -175,7 +172,7 @@ class Observer(Unpickled, tune.Callback):
                 # What could not be kept is found again in the trials' own states. Without room nothing can go on.
                 if not is_full_disk(error):
                     raise
-                self.halt.because(DISK_FULL)
+                self.stop_signal.set(StopReason.DISK_FULL)
                 return
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from ctkd_search.leases.lease import Lease, acquire
 
 OWNER = "owner"
-TAKEN_OVER = "another process has taken this over, because this one did not run for a while; this one writes no more"
 
 
 @contextlib.contextmanager

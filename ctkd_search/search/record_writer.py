@@ -9,7 +9,7 @@ from ctkd_search.records.states import keep_only
 from ctkd_search.records.store import SearchFolder, TrialRecord
 
 
-class Keeper:
+class RecordWriter:
     """Keeps every trial's record on disk, and of the states only those that may be needed.
 
     Args:

@@ -117,7 +117,7 @@ def _run_owned(
     warm = overlapping(SearchFolder(request.trials_dir, source), space, splits.fingerprint) if source else None
     # Ray and torch are imported only now, when everything that can be wrong with the file has been said.
     from ctkd_search.check.refusals import refuse
-    from ctkd_search.search.search_runner import Exploration
+    from ctkd_search.search.search_runner import SearchRunner
     from ctkd_search.search.session import Session
 
     document = request.document or Document("the space", dump(plain(dict(request.space.raw))))
@@ -129,7 +129,7 @@ def _run_owned(
         record.tracking_uri, record.hardware = session.tracker.mlflow.place, session.hardware
         folder.write(record)
         try:
-            records = Exploration(session, folder, record, splits, console, warm).run()
+            records = SearchRunner(session, folder, record, splits, console, warm).run()
             _conclude(session, folder, record, records, splits, console, request.champion)
         except KeyboardInterrupt:
             say(f"what has been done is kept; go on with: {request.again}")

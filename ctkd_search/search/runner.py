@@ -1,4 +1,4 @@
-"""One sitting at a search or a final training: from where it stands to its end."""
+"""Running the trials of a search or of a final training, from where it stands to its end."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ from ctkd_search.distill.missing import MissingRecordings
 from ctkd_search.distill.requests import TeacherOutput
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.records.store import INTERRUPTED, TEACHERS, WAITING, SearchFolder, SearchRecord, TrialRecord
+from ctkd_search.records.trial_configs import label_of
 from ctkd_search.resources import Share
 from ctkd_search.search.failures import is_full_disk
-from ctkd_search.search.observer import DISK_FULL, PACKED_TOO_TIGHTLY, Listener, Observer
-from ctkd_search.search.ownership import TAKEN_OVER
+from ctkd_search.search.observer import Listener, Observer
 from ctkd_search.search.packing import looser, pack
 from ctkd_search.search.prepare import Need, asked_of, describe_recordings, missing_recordings, prepare_teachers
-from ctkd_search.search.record_writer import Keeper
-from ctkd_search.search.scheduler import Halt
-from ctkd_search.search.searcher import Queue
-from ctkd_search.search.session import INTERRUPTION
+from ctkd_search.search.record_writer import RecordWriter
+from ctkd_search.search.searcher import PendingSearcher
+from ctkd_search.search.stop_signal import StopReason, StopSignal
 from ctkd_search.search.trainable import DistillationTrial
 from ctkd_search.space.definition import Space
 from ctkd_search.text import one_line
@@ -46,7 +45,7 @@ _SCRATCH = "ctkd-search-"
 _DAY = 86400.0
 
 
-class Sitting(ABC):
+class TrialRunner(ABC):
     """Runs trials, whatever happens on the way; which trials, says what derives from it.
 
     Args:
@@ -87,6 +86,10 @@ class Sitting(ABC):
         """What a trial gets."""
         return self.session.share
 
+    def label_of(self, trial: TrialRecord) -> str:
+        """Returns the short name of a trial."""
+        return label_of(self.space, trial)
+
     def run(self) -> list[TrialRecord]:
         """Runs everything that is left to do.
 
@@ -115,7 +118,7 @@ class Sitting(ABC):
         """The trials whose states are still needed once they have ended, as far as can be seen now."""
 
     @abstractmethod
-    def _queue(self) -> Queue:
+    def _searcher(self) -> PendingSearcher:
         """What Ray is to do next."""
 
     def _open(
@@ -133,14 +136,14 @@ class Sitting(ABC):
         if self.space.tracking.system_metrics:
             session.tracker.watch_machine()
         self.folder.write(self.record)
-        keeper = Keeper(self.folder, self.records, self._candidates, session.tracker.run_id)
+        keeper = RecordWriter(self.folder, self.records, self._candidates, session.tracker.run_id)
         self.observer = Observer(
             self.space.budget.epochs,
             self.space.resources.retries,
             self.folder.states,
             [keeper, *listeners, session.tracker, self.progress],
             self.records,
-            session.halt,
+            session.stop_signal,
             session.say,
         )
 
@@ -179,13 +182,13 @@ class Sitting(ABC):
             self.records[trial.number] = trial
 
     def _run(self, scheduler: TrialScheduler | None, expected: int) -> None:
-        """Lets Ray run what the queue gives.
+        """Let Ray run the trials that the searcher hands out.
 
         Args:
             scheduler: Stops trials early; None where none is stopped.
             expected: How many trials there will be in all.
         """
-        session, halt = self.session, self.session.halt
+        session, stop_signal = self.session, self.session.stop_signal
         while True:
             self.observer.packed = 0 < self.share.gpus < 1
             self.progress.expect(expected, self.share.concurrent)
@@ -193,25 +196,26 @@ class Sitting(ABC):
             session.tuning = True
             try:
                 with self.progress:
-                    self._fit(self._queue(), scheduler or FIFOScheduler())
+                    self._fit(self._searcher(), scheduler or FIFOScheduler())
             finally:
                 session.tuning = False
             if self.failure is not None:
                 raise self.failure
-            if halt.reason == TAKEN_OVER:
-                raise WorkFailed(TAKEN_OVER)
-            if halt.reason == INTERRUPTION:
+            reason = stop_signal.reason
+            if reason is StopReason.TAKEN_OVER:
+                raise WorkFailed(reason.value)
+            if reason is StopReason.INTERRUPTED:
                 raise KeyboardInterrupt
-            if halt.reason == DISK_FULL:
+            if reason is StopReason.DISK_FULL:
                 raise self._disk_full()
-            if halt.reason == PACKED_TOO_TIGHTLY:
-                self.observer.close_running(WAITING, PACKED_TOO_TIGHTLY)
+            if reason is StopReason.GPU_MEMORY:
+                self.observer.close_running(WAITING, reason.value)
                 session.share = looser(self.share, session.gpus, session.cpus)
-                session.say(f"{PACKED_TOO_TIGHTLY}; trials: {self.share}")
-                halt.again()
+                session.say(f"{reason.value}; trials: {self.share}")
+                stop_signal.clear()
                 continue
-            if halt.reason is not None:
-                self.observer.close_running(INTERRUPTED, halt.reason)
+            if reason is not None:
+                self.observer.close_running(INTERRUPTED, reason.value)
             return
 
     def _disk_full(self) -> WorkFailed:
@@ -221,13 +225,13 @@ class Sitting(ABC):
     def _give_up(self, error: Exception) -> None:
         """Called when the next trial cannot be asked for or noted."""
         if is_full_disk(error):
-            self.session.halt.because(DISK_FULL)
+            self.session.stop_signal.set(StopReason.DISK_FULL)
         else:
             self.failure = error
-            self.session.halt.because("no trial can be begun")
+            self.session.stop_signal.set(StopReason.NO_NEXT_TRIAL)
 
-    def _fit(self, queue: Queue, scheduler: TrialScheduler) -> None:
-        """Lets Ray Tune run trials until the queue has no more."""
+    def _fit(self, searcher: PendingSearcher, scheduler: TrialScheduler) -> None:
+        """Let Ray Tune run trials until the searcher has no more."""
         trainable = tune.with_resources(
             tune.with_parameters(
                 DistillationTrial,
@@ -242,18 +246,18 @@ class Sitting(ABC):
             ),
             {"cpu": self.share.cpus, "gpu": self.share.gpus},
         )
-        run_trials(trainable, queue, scheduler, self.observer, self.session.halt, self.share.concurrent)
+        run_trials(trainable, searcher, scheduler, self.observer, self.session.stop_signal)
 
     def _close(self, error: BaseException) -> None:
         """Leaves no run in MLflow open of what ended before its time."""
-        if self.session.halt.reason == TAKEN_OVER:
+        if self.session.stop_signal.reason is StopReason.TAKEN_OVER:
             return  # records and runs are another process's now
         tracker = self.session.tracker
         interrupted = isinstance(error, KeyboardInterrupt)
         try:
             if hasattr(self, "observer"):
-                self.session.halt.again()
-                self.observer.close_running(INTERRUPTED if interrupted else WAITING, INTERRUPTION)
+                self.session.stop_signal.clear()
+                self.observer.close_running(INTERRUPTED if interrupted else WAITING, StopReason.INTERRUPTED.value)
             if tracker.parent_id:
                 tracker.flush(10.0)
                 reason = "interrupted" if interrupted else one_line(str(error), 500)
@@ -263,9 +267,13 @@ class Sitting(ABC):
 
 
 def run_trials(
-    trainable: Any, agenda: Queue, ladders: TrialScheduler, observer: Observer, halt: Halt, concurrent: int
+    trainable: Any,
+    searcher: PendingSearcher,
+    scheduler: TrialScheduler,
+    observer: Observer,
+    stop_signal: StopSignal,
 ) -> None:
-    """Lets Ray Tune run trials until there are no more. What Ray itself writes is not needed afterwards."""
+    """Lets Ray Tune run trials until there are no more, and removes the files that Ray itself writes."""
     _sweep()
     scratch = tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-")
     try:
@@ -274,8 +282,8 @@ def run_trials(
             tune_config=tune.TuneConfig(
                 num_samples=-1,
                 max_concurrent_trials=None,
-                search_alg=agenda,
-                scheduler=ladders,
+                search_alg=searcher,
+                scheduler=scheduler,
                 reuse_actors=True,
                 trial_name_creator=_name,
                 trial_dirname_creator=_name,
@@ -284,7 +292,7 @@ def run_trials(
                 name="ray",
                 storage_path=scratch,
                 callbacks=[observer],
-                stop=halt,
+                stop=stop_signal,
                 # Trials keep their states themselves.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 verbose=0,

@@ -1,4 +1,4 @@
-"""One sitting at a search: its baselines, the trials that Optuna suggests, and the confirmation of the winner."""
+"""The run of a search: its baselines, the trials that Optuna suggests, and the confirmation of the winner."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from ctkd_search.data import Splits
 from ctkd_search.display.progress import Progress
 from ctkd_search.distill.asked import passes_of_teachers
 from ctkd_search.records.store import WAITING, SearchFolder, SearchRecord, TrialRecord, contenders
-from ctkd_search.records.trial_configs import label_of
 from ctkd_search.search.comparisons import chosen_to_confirm, missing_baselines, missing_confirmations, to_confirm
 from ctkd_search.search.costs import measure_costs, within_limits
 from ctkd_search.search.prepare import Need, need_of, needs_of_space, seconds_of_teachers
-from ctkd_search.search.runner import Sitting
-from ctkd_search.search.scheduler import Ladders
-from ctkd_search.search.searcher import Agenda
+from ctkd_search.search.runner import TrialRunner
+from ctkd_search.search.scheduler import GroupedAsha
+from ctkd_search.search.searcher import OptunaSearcher
 from ctkd_search.search.study import Study
 from ctkd_search.space.baselines import baseline_pairs
 from ctkd_search.space.comparisons import each_needs_with_baselines
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 WarmStart = tuple[str, Space, list[TrialRecord]]
 
 
-class Exploration(Sitting):
+class SearchRunner(TrialRunner):
     """Runs the trials of a search.
 
     Args:
@@ -64,7 +63,7 @@ class Exploration(Sitting):
             self.missing_recordings,
             lambda: self._later,
         )
-        progress = Progress(console, budget.epochs, lambda trial: label_of(self.space, trial), session.halt.left, left)
+        progress = Progress(console, budget.epochs, self.label_of, session.stop_signal.seconds_left, left)
         super().__init__(session, folder, record, splits, progress)
         self._warm_start = warm_start
         # How many trials Optuna is asked for in all.
@@ -75,7 +74,7 @@ class Exploration(Sitting):
     def _work(self) -> None:
         self._prepare()
         self._explore()
-        if self.session.halt.reason is None:
+        if self.session.stop_signal.reason is None:
             self._confirm()
 
     def _prepare(self) -> None:
@@ -99,7 +98,7 @@ class Exploration(Sitting):
         self.study.begin()
         self.study.catch_up(list(self.records.values()))
         self._add(missing_baselines(self.space, self.records))
-        self.ladders = Ladders(self.space, self.records)
+        self.scheduler = GroupedAsha(self.space, self.records)
         self._open(_parent_params(self.space, record), [self.study])
         session.tracker.set_view(*view_tag(self.space, record.name, session.tracker.parent_id))
         if not self._left():
@@ -111,9 +110,9 @@ class Exploration(Sitting):
         self._later = self._what_follows()
         self._settle_share(self.space.largest_configs())
 
-    def _queue(self) -> Agenda:
+    def _searcher(self) -> OptunaSearcher:
         concurrent = self.share.concurrent
-        return Agenda(self.space, self.folder, self.study, self.records, concurrent, self._asked, self._give_up)
+        return OptunaSearcher(self.space, self.folder, self.study, self.records, concurrent, self._asked, self._give_up)
 
     def _candidates(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """The trials that may win, as far as can be seen now."""
@@ -135,7 +134,7 @@ class Exploration(Sitting):
         if self._left():
             explored = sum(trial.explores for trial in self.records.values())
             self._asked = max(self.space.budget.trials, explored)
-            self._run(self.ladders, len(self.records) - explored + self._asked)
+            self._run(self.scheduler, len(self.records) - explored + self._asked)
 
     def _what_follows(self) -> Later:
         """The confirmation, as if the winner were of the first pair: which one it will be of is not known yet."""
@@ -171,7 +170,7 @@ class Exploration(Sitting):
         self._later = Later()
         self._prepare_teachers([need_of(self.session.config_of(trial)) for trial in waiting])
         self._asked = 0
-        self._run(self.ladders, len(self.records))
+        self._run(self.scheduler, len(self.records))
 
 
 def _parent_params(space: Space, record: SearchRecord) -> dict[str, Any]:

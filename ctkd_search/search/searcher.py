@@ -11,13 +11,13 @@ from ray.tune.search import Searcher
 from ctkd_search.config import TrialConfig
 from ctkd_search.records.store import SEARCHED, WAITING, SearchFolder, TrialRecord
 from ctkd_search.records.trial_configs import config_of
-from ctkd_search.search.driver_only import Unpickled
+from ctkd_search.search.driver_only import DriverOnly
 from ctkd_search.search.study import Study
 from ctkd_search.search.trainable import CONFIG, NUMBER
 from ctkd_search.space.definition import Space
 
 
-class Queue(Unpickled, Searcher):
+class PendingSearcher(DriverOnly, Searcher):
     """Hands out the trials that wait.
 
     To Ray every one of them is a new trial, also one that goes on after an interruption or a failure: what was done
@@ -85,7 +85,7 @@ class Queue(Unpickled, Searcher):
         raise NotImplementedError("searches go on from their own records")
 
 
-class Agenda(Queue):
+class OptunaSearcher(PendingSearcher):
     """Hands out the trials that wait first, then new ones from Optuna until there are enough.
 
     Args:

@@ -19,13 +19,11 @@ from ctkd_search.records.store import TrialRecord
 from ctkd_search.records.trial_configs import config_of, label_of
 from ctkd_search.resources import Share, in_words, share_out, thread_limit
 from ctkd_search.search.cluster import start_ray, stop_ray
-from ctkd_search.search.ownership import TAKEN_OVER
-from ctkd_search.search.scheduler import Halt
+from ctkd_search.search.stop_signal import StopReason, StopSignal
 from ctkd_search.space.definition import Space
 from ctkd_search.tracking.store import Mlflow, store_uri
 from ctkd_search.tracking.tracker import Tracker
 
-INTERRUPTION = "stopped by a signal"
 _SAME_KEYSTROKE_SECONDS = 2.0
 
 
@@ -60,8 +58,8 @@ class Session:
         self.say = say
         self.trials = trials
         self._configs = configs
-        self.halt = Halt(space.budget.seconds())
-        lease.when_lost(lambda: self.halt.because(TAKEN_OVER))
+        self.stop_signal = StopSignal(space.budget.seconds())
+        lease.when_lost(lambda: self.stop_signal.set(StopReason.TAKEN_OVER))
         self._interrupted_at: float | None = None
         self.tuning = False
         uri = store_uri(space.tracking.uri, trials_dir)
@@ -107,7 +105,7 @@ class Session:
         if self._interrupted_at is None:
             self._interrupted_at = now
             self.say("stopping, and keeping what has been done ...")
-            self.halt.because(INTERRUPTION)
+            self.stop_signal.set(StopReason.INTERRUPTED)
         # One keystroke may come twice, from the terminal and from a parent process.
         elif now - self._interrupted_at > _SAME_KEYSTROKE_SECONDS:
             raise KeyboardInterrupt

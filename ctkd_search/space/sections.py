@@ -141,9 +141,9 @@ class Scheduler:
     """What stops trials early.
 
     Attributes:
-        name: ``asha``, ``hyperband`` (asynchronous Hyperband: several ASHA ladders, of which the later ones judge
+        name: ``asha``, ``hyperband`` (asynchronous Hyperband: several ASHA brackets, of which the later ones judge
             later) or ``none``.
-        brackets: Ladders of ``hyperband``; left out, as many as the budget has rungs.
+        brackets: Brackets of ``hyperband``; left out, as many as the budget has rungs.
     """
 
     name: Literal["asha", "hyperband", "none"] = "asha"

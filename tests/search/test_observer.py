@@ -25,9 +25,9 @@ from ctkd_search.records.store import (
     SearchFolder,
     contenders,
 )
-from ctkd_search.search.observer import DISK_FULL, PACKED_TOO_TIGHTLY, Observer
-from ctkd_search.search.record_writer import Keeper
-from ctkd_search.search.scheduler import Halt
+from ctkd_search.search.observer import Observer
+from ctkd_search.search.record_writer import RecordWriter
+from ctkd_search.search.stop_signal import StopReason, StopSignal
 
 LUCK, CUDA = (
     "OSError: [Errno 5] Input/output error",
@@ -63,9 +63,9 @@ class Ray:
     def __init__(self, directory, retries=2, packed=False, listeners=None):
         self.directory = directory
         self.records = {number: a_record(number, status=WAITING) for number in (1, 2)}
-        self.log, self.halt, self.said = Log(), Halt(None), []
+        self.log, self.stop_signal, self.said = Log(), StopSignal(None), []
         listeners = [*(listeners or []), self.log]
-        self.observer = Observer(3, retries, directory, listeners, self.records, self.halt, self.said.append)
+        self.observer = Observer(3, retries, directory, listeners, self.records, self.stop_signal, self.said.append)
         self.observer.packed = packed
 
     def trial(self, number, **more):
@@ -149,14 +149,14 @@ def test_what_may_pass_is_tried_again_as_often_as_the_space_says(tmp_path, retri
     assert (ray.records[1].status, ray.records[1].reason) == (FAILED, f"{reason}{again}")
     assert ray.records[1].retries == retries
     assert ray.log.events[-1] == ("ended", 1, FAILED, f"{reason}{again}")
-    assert ray.halt.reason is None
+    assert ray.stop_signal.reason is None
 
 
 def test_what_the_user_must_change_is_not_tried_again(ray):
     ray.start(1)
     ray.fail(1, WRONG)
     assert (ray.records[1].status, ray.records[1].reason, ray.records[1].retries) == (FAILED, "cannot read w.pt", 0)
-    assert (ray.said, ray.halt.reason) == ([], None)
+    assert (ray.said, ray.stop_signal.reason) == ([], None)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -165,16 +165,16 @@ def test_a_full_disk_ends_the_search_and_costs_no_retry(tmp_path, packed, messag
     ray = Ray(tmp_path, packed=packed)
     ray.start(1)
     ray.fail(1, message)
-    assert (ray.records[1].status, ray.records[1].retries, ray.halt.reason) == (WAITING, 0, DISK_FULL)
+    assert (ray.records[1].status, ray.records[1].retries, ray.stop_signal.reason) == (WAITING, 0, StopReason.DISK_FULL)
     assert ray.log.events[-1][:3] == ("ended", 1, WAITING)
 
 
-def test_trials_that_are_packed_too_tightly_halt_and_cost_no_retry(tmp_path):
+def test_trials_that_are_packed_too_tightly_stop_all_and_cost_no_retry(tmp_path):
     ray = Ray(tmp_path, packed=True)
     ray.start(1)
     ray.fail(1, CUDA)
     assert (ray.records[1].status, ray.records[1].reason, ray.records[1].retries) == (WAITING, CUDA, 0)
-    assert ray.halt.reason == PACKED_TOO_TIGHTLY
+    assert ray.stop_signal.reason is StopReason.GPU_MEMORY
     # Another failure is one, packed or not.
     ray.start(2)
     ray.fail(2, LUCK)
@@ -186,7 +186,7 @@ def test_a_trial_alone_on_its_gpu_that_needs_too_much_is_a_failure_like_others(t
     for status in (WAITING, FAILED):
         ray.start(1)
         ray.fail(1, CUDA)
-        assert (ray.records[1].status, ray.halt.reason) == (status, None)
+        assert (ray.records[1].status, ray.stop_signal.reason) == (status, None)
 
 
 def test_a_note_is_said_once_whoever_has_it(ray):
@@ -201,8 +201,8 @@ def test_what_was_running_is_closed_and_the_rest_left_as_it_is(ray):
     ray.start(1)
     ray.report(1, 1)
     before = copy.deepcopy(ray.records[2])
-    ray.observer.close_running(WAITING, PACKED_TOO_TIGHTLY)
-    assert (ray.records[1].status, ray.records[1].reason) == (WAITING, PACKED_TOO_TIGHTLY)
+    ray.observer.close_running(WAITING, StopReason.GPU_MEMORY.value)
+    assert (ray.records[1].status, ray.records[1].reason) == (WAITING, StopReason.GPU_MEMORY.value)
     assert ray.records[2] == before
     ray.observer.close_running(INTERRUPTED, "again")
     assert ray.records[1].status == WAITING
@@ -244,11 +244,11 @@ class Broken(Log):
         raise self.error
 
 
-def test_a_listener_without_room_halts_the_search_and_other_faults_are_raised(tmp_path):
+def test_a_listener_without_room_stops_the_search_and_other_faults_are_raised(tmp_path):
     ray = Ray(tmp_path, listeners=[Broken(OSError(errno.ENOSPC, "No space left on device"))])
     ray.start(1)
     ray.report(1, 1)
-    assert ray.halt.reason == DISK_FULL
+    assert ray.stop_signal.reason is StopReason.DISK_FULL
     # Those after it are not told either: nobody knows more than is on disk.
     assert [event[0] for event in ray.log.events] == ["started"]
     ray = Ray(tmp_path, listeners=[Broken(ValueError("a fault"))])
@@ -265,11 +265,11 @@ def kept_states(directory):
     return sorted(int(path.stem) for path in directory.glob("*.pt"))
 
 
-def keeper_of(tmp_path, records, most=1):
+def writer_of(tmp_path, records, most=1):
     folder = SearchFolder(tmp_path, "x")
     for number in records:
         write_state(state_path(folder.states, number), {"history": []})
-    return folder, Keeper(folder, records, lambda found: contenders(found)[:most], {1: "run 1"}.get)
+    return folder, RecordWriter(folder, records, lambda found: contenders(found)[:most], {1: "run 1"}.get)
 
 
 @pytest.mark.parametrize(
@@ -289,31 +289,31 @@ def test_states_are_kept_of_what_may_win_or_go_on(tmp_path, most, states):
         9: a_record(9, 0.99, repeats=2),
         10: a_record(10, 0.99, status=DIVERGED),
     }
-    folder, keeper = keeper_of(tmp_path, records, most)
-    keeper.trial_reported(records[5], {})
+    folder, writer = writer_of(tmp_path, records, most)
+    writer.trial_reported(records[5], {})
     assert kept_states(folder.states) == list(range(1, 11))
-    keeper.trial_ended(records[10])
+    writer.trial_ended(records[10])
     assert kept_states(folder.states) == states
 
 
 def test_while_nothing_has_finished_the_best_that_ran_is_kept(tmp_path):
     records = {1: a_record(1, 0.5, status=STOPPED), 2: a_record(2, 0.6, status=FAILED), 3: a_record(3, status=FAILED)}
-    folder, keeper = keeper_of(tmp_path, records)
-    keeper.trial_ended(records[1])
+    folder, writer = writer_of(tmp_path, records)
+    writer.trial_ended(records[1])
     assert kept_states(folder.states) == [2]
 
 
 def test_every_event_of_a_trial_is_kept_with_its_run(tmp_path):
     records = {1: a_record(1, status=WAITING), 2: a_record(2, run_id="known")}
-    folder, keeper = keeper_of(tmp_path, records)
-    keeper.trial_started(records[1])
+    folder, writer = writer_of(tmp_path, records)
+    writer.trial_started(records[1])
     assert folder.trials() == [records[1]]
     records[1].epochs.append({"epoch": 1, "validation_accuracy": 0.5})
-    keeper.trial_reported(records[1], {})
+    writer.trial_reported(records[1], {})
     assert folder.trials() == [records[1]]
     records[1].status = FINISHED
-    keeper.trial_ended(records[1])
-    keeper.trial_ended(records[2])
+    writer.trial_ended(records[1])
+    writer.trial_ended(records[2])
     assert [(record.status, record.run_id) for record in folder.trials()] == [(FINISHED, "run 1"), (FINISHED, "known")]
 
 

@@ -1,4 +1,4 @@
-"""Ladders: which trials go on, also after an interruption, and what ends them all."""
+"""The scheduler: which trials go on, also after an interruption, and what ends them all."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from ctkd_search.records.store import (
     STOPPED,
     WAITING,
 )
-from ctkd_search.search.scheduler import Halt, Ladders
+from ctkd_search.search.scheduler import GroupedAsha
 
 STOP, CONTINUE = "STOP", "CONTINUE"
 
 
-def ladders(*records, **sections):
-    """Ladders of a search of nine epochs with rungs after epochs 1 and 3, and its trials."""
+def grouped_asha(*records, **sections):
+    """Return the scheduler of a search of nine epochs with rungs after epochs 1 and 3, and its trials."""
     known = {record.number: record for record in records}
-    return Ladders(a_space(**sections), known), known
+    return GroupedAsha(a_space(**sections), known), known
 
 
 def decision(found, known, number, epoch, accuracy, **more):
@@ -41,22 +41,22 @@ def decision(found, known, number, epoch, accuracy, **more):
     return found.on_trial_result(None, trial, result)
 
 
-def test_a_new_ladder_lets_the_first_trial_pass():
-    assert decision(*ladders(), 1, 1, 0.1) == CONTINUE
+def test_a_new_bracket_lets_the_first_trial_pass():
+    assert decision(*grouped_asha(), 1, 1, 0.1) == CONTINUE
 
 
 def test_trials_are_judged_at_rungs_alone():
-    found, known = ladders(a_record(1, *[0.9] * 9))
+    found, known = grouped_asha(a_record(1, *[0.9] * 9))
     reports = {1: 0.9, 2: 0.1, 3: 0.9, 4: 0.1, 5: 0.1, 6: 0.1, 7: 0.1, 8: 0.1}
     assert [decision(found, known, 2, *report) for report in reports.items()] == [CONTINUE] * 8
     assert decision(found, known, 3, 1, 0.89) == STOP
     assert [decision(found, known, 4, *report) for report in ((1, 0.9), (2, 0.1), (3, 0.89))][2] == STOP
 
 
-def test_a_ladder_knows_the_trials_of_before():
+def test_a_bracket_is_filled_from_the_earlier_trials():
     # At the first rung 0.5, 0.6 and 0.7 were seen, of which the best third goes on; at the second 0.9 and 0.8.
     before = a_record(1, 0.5, 0.6, 0.9), a_record(2, 0.6, status=STOPPED), a_record(3, 0.7, 0.7, 0.8, status=FAILED)
-    found, known = ladders(*before)
+    found, known = grouped_asha(*before)
     assert decision(found, known, 4, 1, 0.62) == STOP
     assert decision(found, known, 5, 1, 0.7) == CONTINUE
     assert decision(found, known, 6, 3, 0.81) == STOP
@@ -67,17 +67,17 @@ def test_a_ladder_knows_the_trials_of_before():
 def test_a_trial_that_goes_on_is_not_stopped_where_it_had_passed_and_is_judged_again_at_its_last_epoch(status):
     better = [a_record(number, *[0.9] * 9) for number in (1, 2, 3)]
     # It was let past the first rung when there was nobody else; whether past the second, may not have been decided.
-    found, known = ladders(*better, a_record(4, 0.5, 0.5, 0.5, status=status))
+    found, known = grouped_asha(*better, a_record(4, 0.5, 0.5, 0.5, status=status))
     assert [decision(found, known, 4, epoch, 0.5) for epoch in (1, 2)] == [CONTINUE, CONTINUE]
     assert decision(found, known, 4, 3, 0.5) == STOP
-    found, known = ladders(*better, a_record(4, 0.5, 0.5, 0.5, 0.5, status=status))
+    found, known = grouped_asha(*better, a_record(4, 0.5, 0.5, 0.5, 0.5, status=status))
     assert [decision(found, known, 4, epoch, 0.5) for epoch in range(1, 9)] == [CONTINUE] * 8
-    found, known = ladders(*better, a_record(4, 0.5, status=status))
+    found, known = grouped_asha(*better, a_record(4, 0.5, status=status))
     assert decision(found, known, 4, 1, 0.5) == STOP
 
 
 def test_what_a_trial_tells_again_counts_once():
-    found, known = ladders(a_record(1, 0.9, 0.9, status=INTERRUPTED), a_record(2, 0.2, status=STOPPED))
+    found, known = grouped_asha(a_record(1, 0.9, 0.9, status=INTERRUPTED), a_record(2, 0.2, status=STOPPED))
     assert [decision(found, known, 1, epoch, 0.9) for epoch in (1, 2)] == [CONTINUE, CONTINUE]
     # Two thirds of the way from 0.2 to 0.9 is 0.667; with 0.9 twice it would be 0.9.
     assert decision(found, known, 3, 1, 0.7) == CONTINUE
@@ -89,7 +89,7 @@ def test_what_a_trial_tells_again_counts_once():
 
 def test_what_has_diverged_is_not_judged_by_its_last_epoch():
     # Ray does not ask about an epoch with which a trial is done; the same holds when it is read from its record.
-    found, known = ladders(a_record(1, 0.2, status=DIVERGED), a_record(2, 0.5, 0.5, 0.9, status=DIVERGED))
+    found, known = grouped_asha(a_record(1, 0.2, status=DIVERGED), a_record(2, 0.5, 0.5, 0.9, status=DIVERGED))
     assert decision(found, known, 3, 1, 0.4) == STOP
     assert decision(found, known, 4, 3, 0.1) == CONTINUE
 
@@ -97,10 +97,10 @@ def test_what_has_diverged_is_not_judged_by_its_last_epoch():
 @pytest.mark.parametrize("accuracy", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("epoch", [1, 2, 3])
 def test_what_is_no_number_goes_no_further_and_is_no_measure_for_others(accuracy, epoch):
-    found, known = ladders()
+    found, known = grouped_asha()
     assert decision(found, known, 1, epoch, accuracy) == STOP
     assert decision(found, known, 2, 1, 0.1) == CONTINUE
-    found, known = ladders(
+    found, known = grouped_asha(
         a_record(1, *[0.5] * (epoch - 1), accuracy, status=STOPPED), a_record(2, 0.4, status=STOPPED)
     )
     assert decision(found, known, 3, 3, 0.1) == CONTINUE
@@ -110,7 +110,7 @@ def test_what_is_no_number_goes_no_further_and_is_no_measure_for_others(accuracy
 def test_baselines_and_confirmations_are_never_stopped_and_judge_nobody():
     others = [a_record(number, *[0.95] * 9, kind=BASELINE, baseline="kd") for number in (1, 2)]
     others += [a_record(3, *[0.95] * 9, repeats=9)]
-    found, known = ladders(*others, a_record(4, *[0.9] * 9))
+    found, known = grouped_asha(*others, a_record(4, *[0.9] * 9))
     for number, more in [(5, {"kind": BASELINE, "baseline": "at"}), (6, {"repeats": 4})]:
         assert [decision(found, known, number, epoch, 0.1, **more) for epoch in range(1, 9)] == [CONTINUE] * 8
         assert decision(found, known, number, 1, math.nan, **more) == CONTINUE
@@ -119,7 +119,7 @@ def test_baselines_and_confirmations_are_never_stopped_and_judge_nobody():
 
 
 def test_without_a_scheduler_nothing_is_stopped():
-    found, known = ladders(a_record(1, *[0.9] * 9), scheduler="none")
+    found, known = grouped_asha(a_record(1, *[0.9] * 9), scheduler="none")
     reports = itertools.product(range(1, 9), [0.1, math.nan])
     assert {decision(found, known, 2, epoch, accuracy) for epoch, accuracy in reports} == {CONTINUE}
 
@@ -127,7 +127,7 @@ def test_without_a_scheduler_nothing_is_stopped():
 def test_of_several_objectives_only_trials_of_the_same_student_are_compared():
     seen = [a_record(1, *[0.9] * 9, pair=RESNET), a_record(2, *[0.5] * 9, pair=WRN)]
     for objectives, small in [(["validation_accuracy"], STOP), (["validation_accuracy", "params"], CONTINUE)]:
-        found, known = ladders(*seen, objectives=objectives)
+        found, known = grouped_asha(*seen, objectives=objectives)
         assert decision(found, known, 3, 1, 0.6, pair=RESNET) == STOP
         assert decision(found, known, 4, 1, 0.6, pair=WRN) == small
         assert decision(found, known, 5, 1, 0.4, pair=WRN) == STOP
@@ -142,32 +142,32 @@ def first_stops(found, known, count):
     return stops
 
 
-def test_hyperband_spreads_trials_over_its_ladders_by_their_numbers():
-    asha = first_stops(*ladders(), 200)
+def test_hyperband_spreads_trials_over_its_brackets_by_their_numbers():
+    asha = first_stops(*grouped_asha(), 200)
     assert asha == [None] + [1] * 199
-    both = first_stops(*ladders(scheduler="hyperband"), 200)
-    # The second ladder judges after epoch 3 for the first time; as Ray weighs it, it gets 1 of 1 + e trials.
+    both = first_stops(*grouped_asha(scheduler="hyperband"), 200)
+    # The second bracket judges after epoch 3 for the first time; as Ray weighs it, it gets 1 of 1 + e trials.
     assert set(both) == {None, 1, 3}
     assert both.count(None) == 2
     assert both.count(3) / 200 == pytest.approx(1 / (1 + math.e), abs=0.1)
-    assert first_stops(*ladders(scheduler="hyperband"), 200) == both
-    assert first_stops(*ladders(scheduler="hyperband", seed=1), 200) != both
+    assert first_stops(*grouped_asha(scheduler="hyperband"), 200) == both
+    assert first_stops(*grouped_asha(scheduler="hyperband", seed=1), 200) != both
 
 
-def test_hyperband_has_as_many_ladders_as_it_is_told_or_as_there_are_rungs():
+def test_hyperband_has_as_many_brackets_as_it_is_told_or_as_there_are_rungs():
     budget = {"epochs": 28, "grace_period": 1, "reduction_factor": 3}
-    every = first_stops(*ladders(scheduler="hyperband", budget=budget), 200)
-    two = first_stops(*ladders(scheduler={"name": "hyperband", "brackets": 2}, budget=budget), 200)
+    every = first_stops(*grouped_asha(scheduler="hyperband", budget=budget), 200)
+    two = first_stops(*grouped_asha(scheduler={"name": "hyperband", "brackets": 2}, budget=budget), 200)
     assert a_space(budget=budget).budget.rungs() == [1, 3, 9, 27]
     assert set(every) - {None} == {1, 3}  # nine epochs are beyond what is reported here
     assert every.count(None) > two.count(None) == 2
     assert set(two) - {None} == {1, 3}
 
 
-def test_a_trial_keeps_its_ladder_after_an_interruption():
+def test_a_trial_keeps_its_bracket_after_an_interruption():
     space = a_space(scheduler="hyperband")
     known, reports = {}, []
-    found, draw = Ladders(space, known), random.Random(0)
+    found, draw = GroupedAsha(space, known), random.Random(0)
     for number in range(1, 60):
         for epoch in range(1, 9):
             accuracy = draw.random()
@@ -182,7 +182,7 @@ def test_a_trial_keeps_its_ladder_after_an_interruption():
     # The same reports, with everything read again from the records before each trial.
     again = {}
     for number, told in itertools.groupby(reports, key=lambda report: report[0]):
-        found = Ladders(space, again)
+        found = GroupedAsha(space, again)
         for _, epoch, accuracy, goes_on in told:
             assert decision(found, again, number, epoch, accuracy) == (CONTINUE if goes_on else STOP)
         again[number] = known[number]
@@ -205,7 +205,7 @@ def test_a_trial_keeps_its_ladder_after_an_interruption():
 def test_trials_are_stopped_after_the_epochs_that_the_budget_announces_and_no_others(budget):
     stopping = []
     for epoch in range(1, budget["epochs"]):
-        found, known = ladders(a_record(1, *[0.9] * budget["epochs"]), budget=budget)
+        found, known = grouped_asha(a_record(1, *[0.9] * budget["epochs"]), budget=budget)
         for earlier in range(1, epoch):
             assert decision(found, known, 2, earlier, 0.9) == CONTINUE
         if decision(found, known, 2, epoch, 0.1) == STOP:
@@ -216,32 +216,11 @@ def test_trials_are_stopped_after_the_epochs_that_the_budget_announces_and_no_ot
 def test_records_of_what_is_no_number_are_read_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found, known = ladders(a_record(1, math.nan, status=STOPPED), a_record(2, math.nan, status=STOPPED))
+        found, known = grouped_asha(a_record(1, math.nan, status=STOPPED), a_record(2, math.nan, status=STOPPED))
         assert decision(found, known, 3, 1, 0.1) == CONTINUE
 
 
-def test_rays_snapshots_hold_a_placeholder_and_its_copies_are_the_thing_itself():
-    for thing in (ladders()[0], Halt(1)):
-        assert pickle.loads(pickle.dumps(thing)) == f"{type(thing).__name__}, which stays in its process"
-        assert copy.deepcopy(thing) is thing
-
-
-def test_a_halt_ends_all_trials_and_none_alone():
-    halt = Halt(None)
-    assert (halt.left(), halt.reason, halt.stop_all()) == (None, None, False)
-    halt.because("the disk is full")
-    halt.because("something else")
-    assert (halt.reason, halt.stop_all(), halt("r1", {})) == ("the disk is full", True, False)
-    halt.again()
-    assert (halt.reason, halt.stop_all()) == (None, False)
-
-
-def test_a_halt_knows_the_time_budget():
-    assert 99 < Halt(100).left() <= 100
-    assert (Halt(100).reason, Halt(100).stop_all()) == (None, False)
-    over = Halt(0)
-    assert (over.left(), over.reason, over.stop_all(), over("r1", {})) == (0, "the time budget ended", True, False)
-    over.again()
-    assert over.stop_all()
-    over.because("the search was interrupted")
-    assert over.reason == "the search was interrupted"
+def test_rays_snapshots_hold_a_placeholder_and_copies_are_the_scheduler_itself():
+    scheduler = grouped_asha()[0]
+    assert pickle.loads(pickle.dumps(scheduler)) == "GroupedAsha, which stays in its process"
+    assert copy.deepcopy(scheduler) is scheduler

@@ -29,7 +29,7 @@ from ctkd_search.records.store import (
 )
 from ctkd_search.records.trial_configs import config_of
 from ctkd_search.search.comparisons import missing_confirmations
-from ctkd_search.search.searcher import Agenda
+from ctkd_search.search.searcher import OptunaSearcher
 from ctkd_search.search.study import Study
 
 NAN = math.nan
@@ -109,7 +109,7 @@ def percentile(values, share):
 
 
 def asked_once(simulation):
-    """What the ladders were asked, and what they said; a trial that begins again tells its epochs once more."""
+    """Return the decisions of the scheduler, each once: a trial that begins again reports its epochs once more."""
     first = {}
     for event in simulation.decisions:
         first.setdefault(event[:2], event)
@@ -215,7 +215,7 @@ def test_a_search_whose_process_is_killed_again_and_again_comes_to_the_same(tmp_
 
 
 def opened(path, space, records=()):
-    """A study as a sitting opens it."""
+    """Return a study as a search opens it."""
     study = Study(space, path, "x", lambda trial: [trial.accuracy])
     study.begin()
     study.catch_up(records)
@@ -531,17 +531,17 @@ def test_baselines_and_confirmations_run_to_their_end_and_optuna_hears_nothing_o
     assert set(told(again)) == set(range(5, 11))
     assert {value for _, (value,), _ in told(again).values()} == {0.9}
     assert {epoch for _, _, heard in told(again).values() for epoch in heard} == set(range(1, 10))
-    # Nor do they make anything of the others' ladders.
+    # They do not count in the brackets of the other trials either.
     assert {number for number, *_ in again.decisions} <= {record.number for record in repeated}
 
 
-def test_an_agenda_hands_out_what_waits_first_and_asks_for_no_more_than_it_should(tmp_path):
+def test_a_searcher_hands_out_what_waits_first_and_asks_for_no_more_than_it_should(tmp_path):
     space = a_space(budget={"trials": 3}, sampler="random", baselines=["kd"])
     simulation = Simulation(space, tmp_path, lambda record: None, 2, durable=False)
-    agenda, records, handed = simulation.agenda, simulation.records, {}
+    searcher, records, handed = simulation.searcher, simulation.records, {}
 
     def asked(name):
-        answer = agenda.suggest(name)
+        answer = searcher.suggest(name)
         if not isinstance(answer, dict):
             return answer
         handed[name] = records[answer["number"]]
@@ -551,7 +551,7 @@ def test_an_agenda_hands_out_what_waits_first_and_asks_for_no_more_than_it_shoul
 
     def ended(name, status):
         handed[name].status = status
-        agenda.on_trial_complete(name, error=status == WAITING)
+        searcher.on_trial_complete(name, error=status == WAITING)
 
     assert [asked("a"), asked("b"), asked("c")] == [1, 2, None]  # two at once
     ended("a", FINISHED)
@@ -570,15 +570,15 @@ def test_an_agenda_hands_out_what_waits_first_and_asks_for_no_more_than_it_shoul
     assert [record.kind for record in records.values()] == [BASELINE, BASELINE, SEARCHED, SEARCHED, SEARCHED]
 
 
-def test_an_agenda_that_can_note_nothing_any_more_stops_the_search(tmp_path):
+def test_a_searcher_that_can_note_nothing_any_more_stops_the_search(tmp_path):
     (tmp_path / "file").touch()
     space, told_why, records = a_space(sampler="random"), [], {}
     study = study_in(None, space)
-    agenda = Agenda(space, SearchFolder(tmp_path / "file", "x"), study, records, 1, 5, told_why.append)
-    assert agenda.suggest("a") is None
+    searcher = OptunaSearcher(space, SearchFolder(tmp_path / "file", "x"), study, records, 1, 5, told_why.append)
+    assert searcher.suggest("a") is None
     assert "cannot write to the directory" in str(told_why[0])
     assert records == {}
     # Once it can be noted, the trial that was drawn for it is taken.
-    agenda = Agenda(space, SearchFolder(tmp_path, "x"), study, records, 1, 5, told_why.append)
-    assert agenda.suggest("b")["number"] == 1
+    searcher = OptunaSearcher(space, SearchFolder(tmp_path, "x"), study, records, 1, 5, told_why.append)
+    assert searcher.suggest("b")["number"] == 1
     assert (records[1].optuna, len(study.study.trials), len(told_why)) == (0, 1, 1)

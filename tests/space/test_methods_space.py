@@ -11,7 +11,7 @@ from support.space_texts import draws, space
 from ctkd_search.distill.methods.base import make_method, methods
 from ctkd_search.distill.requests import LOGITS, Needs, TeacherOutput
 from ctkd_search.records.store import FINISHED, SEARCHED, TrialRecord
-from ctkd_search.search.scheduler import Ladders
+from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.study import Study
 from ctkd_search.space.definition import Space
 
@@ -181,10 +181,10 @@ def test_methods_are_not_stopped_for_what_others_learn():
         stored = {**chosen.paper_point(method), "method": method}
         trials[number] = a_record(chosen, number, stored, [])
         trials[number].epochs.append({"epoch": 1, "validation_accuracy": value})
-    ladders = Ladders(chosen, {})
+    scheduler = GroupedAsha(chosen, {})
     decisions = {}
     for number, record in trials.items():
-        bracket = ladders._bracket(record)
+        bracket = scheduler._bracket(record)
         value = record.epochs[0]["validation_accuracy"]
         decisions[number] = bracket.on_result(type("Stub", (), {"trial_id": number})(), 1, value)
     # Among all four, both without a teacher would be stopped.

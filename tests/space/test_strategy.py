@@ -14,7 +14,7 @@ from support.faulty_spaces import ACCURACY, FAULTY_STRATEGIES, NUMBERS, OUT_OF_P
 from ctkd_search.config import plain
 from ctkd_search.errors import UserError
 from ctkd_search.records.store import FINISHED, TrialRecord
-from ctkd_search.search.scheduler import Ladders
+from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.study import Study
 from ctkd_search.space.baselines import BASELINES
 from ctkd_search.space.reader import read_space, space_of
@@ -237,12 +237,12 @@ def test_the_scheduler_stops_what_is_worse_in_either_direction(objective, sign):
         found = {}
         for better in (True, False):
             known = {}
-            ladders = Ladders(chosen, known)
+            scheduler = GroupedAsha(chosen, known)
             for number in range(1, 10):
                 known[number] = TrialRecord(number, {"pair": "wrn-16-2/resnet8"}, {}, 0, objective=objective)
                 value = 0.5 + (-sign if better else sign) * number / 100
                 result = {"training_iteration": 1, objective: value, "other": 0.0}
-                decision = ladders.on_trial_result(None, SimpleNamespace(config={"number": number}), result)
+                decision = scheduler.on_trial_result(None, SimpleNamespace(config={"number": number}), result)
                 found[better, number] = decision == "STOP"
         return found
 
@@ -256,23 +256,23 @@ def test_the_scheduler_stops_what_is_worse_in_either_direction(objective, sign):
     }
     for number, record in records.items():
         record.epochs = [{"epoch": 1, objective: 0.5 + sign * number / 100}]
-    ladders = Ladders(chosen, records)
+    scheduler = GroupedAsha(chosen, records)
     records[10] = TrialRecord(10, {"pair": "wrn-16-2/resnet8"}, {}, 0, objective=objective)
     for value, decision in ((0.5 + sign * 0.2, "STOP"), (0.5 - sign * 0.2, "CONTINUE")):
         result = {"training_iteration": 1, objective: value}
-        assert ladders.on_trial_result(None, SimpleNamespace(config={"number": 10}), result) == decision
+        assert scheduler.on_trial_result(None, SimpleNamespace(config={"number": 10}), result) == decision
 
 
 def first_stops(*overrides):
     """After which epochs trials are stopped, each of them worse than all before it."""
     chosen, known, found = space(*overrides), {}, set()
-    ladders = Ladders(chosen, known)
+    scheduler = GroupedAsha(chosen, known)
     for number in range(1, 40):
         known[number] = TrialRecord(number, {"pair": "wrn-16-2/resnet8"}, {}, 0)
         trial = SimpleNamespace(config={"number": number})
         for epoch in range(1, 9):
             result = {"training_iteration": epoch, ACCURACY: 1 / number}
-            if ladders.on_trial_result(None, trial, result) == "STOP":
+            if scheduler.on_trial_result(None, trial, result) == "STOP":
                 found.add(epoch)
                 break
     return found

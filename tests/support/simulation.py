@@ -14,9 +14,10 @@ from ctkd_search.analysis.pareto import objective_values
 from ctkd_search.records.store import FINISHED, WAITING, SearchFolder, TrialRecord
 from ctkd_search.search.comparisons import missing_baselines
 from ctkd_search.search.observer import Observer
-from ctkd_search.search.record_writer import Keeper
-from ctkd_search.search.scheduler import Halt, Ladders
-from ctkd_search.search.searcher import Agenda
+from ctkd_search.search.record_writer import RecordWriter
+from ctkd_search.search.scheduler import GroupedAsha
+from ctkd_search.search.searcher import OptunaSearcher
+from ctkd_search.search.stop_signal import StopSignal
 from ctkd_search.search.study import Study
 from ctkd_search.space.reader import space_of
 
@@ -113,7 +114,7 @@ class Outcome:
 
 @dataclass
 class Simulation:
-    """One sitting at a search: its parts are the real ones, put together as a sitting does it.
+    """One run of a search: its parts are the real ones, put together as SearchRunner does it.
 
     Args:
         space: The space.
@@ -121,7 +122,7 @@ class Simulation:
         outcome: What becomes of a trial, by its record.
         workers: Trials at once.
         fuse: When the process ends.
-        durable: Whether anything is written to the disk, from which another sitting may go on.
+        durable: Whether anything is written to the disk, from which another run may go on.
     """
 
     space: object
@@ -137,7 +138,7 @@ class Simulation:
         self.folder = Folder(self.root, self.fuse, self.durable)
         self.folder.path.mkdir(exist_ok=True)
         self.said = []
-        # Every decision that the ladders were asked for: number, epoch, accuracy, whether it goes on.
+        # Every decision that the scheduler was asked for: number, epoch, accuracy, whether it goes on.
         self.decisions = []
         self.records = {trial.number: trial for trial in self.folder.trials()}
         for trial in self.records.values():
@@ -154,19 +155,19 @@ class Simulation:
         for trial in missing_baselines(space, self.records):
             self.folder.write_trial(trial)
             self.records[trial.number] = trial
-        self.halt = Halt(None)
-        self.ladders = Ladders(space, self.records)
-        keeper = Keeper(self.folder, self.records, lambda records: [], lambda number: None)
+        self.stop_signal = StopSignal(None)
+        self.scheduler = GroupedAsha(space, self.records)
+        writer = RecordWriter(self.folder, self.records, lambda records: [], lambda number: None)
         self.observer = Observer(
             space.budget.epochs,
             space.resources.retries,
             self.folder.states,
-            [keeper, self.study, self.fuse],
+            [writer, self.study, self.fuse],
             self.records,
-            self.halt,
+            self.stop_signal,
             self.said.append,
         )
-        self.agenda = Agenda(
+        self.searcher = OptunaSearcher(
             space, self.folder, self.study, self.records, self.workers, space.budget.trials, self._give_up
         )
 
@@ -177,12 +178,12 @@ class Simulation:
         """Plays Ray until there is nothing left to do."""
         clock, begun, events = 0, 0, []
         while True:
-            while not self.halt.stop_all() and isinstance(answer := self.agenda.suggest(f"r{begun}"), dict):
+            while not self.stop_signal.stop_all() and isinstance(answer := self.searcher.suggest(f"r{begun}"), dict):
                 trial = SimpleNamespace(trial_id=f"r{begun}", config=answer, last_result=None, error_file=None)
                 self.observer.on_trial_start(0, [], trial)
                 heapq.heappush(events, (clock + self._outcome(trial).ticks, begun, 1, trial))
                 begun += 1
-            if self.halt.stop_all() or not events:
+            if self.stop_signal.stop_all() or not events:
                 return self
             clock, order, epoch, trial = heapq.heappop(events)
             if self._epoch(trial, epoch):
@@ -197,7 +198,7 @@ class Simulation:
         if outcome.fails == epoch - 1 and record.retries < outcome.failures:
             trial.error_file = self.root / "error.txt"
             trial.error_file.write_text(f"Failure # 1 (occurred at noon)\n{outcome.message}\n")
-            self.agenda.on_trial_complete(trial.trial_id, error=True)
+            self.searcher.on_trial_complete(trial.trial_id, error=True)
             self.observer.on_trial_error(0, [], trial)
             return False
         accuracy = outcome.accuracies[epoch - 1]
@@ -207,11 +208,11 @@ class Simulation:
         result |= {"diverged": diverged, "done": diverged or epoch >= self.space.budget.epochs}
         goes_on = not result["done"]
         if goes_on:  # of one that is done by itself, Ray does not ask
-            goes_on = self.ladders.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
+            goes_on = self.scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
             self.decisions.append((record.number, epoch, accuracy, goes_on))
         self.observer.on_trial_result(0, [], trial, result)
         trial.last_result = result
         if not goes_on:
-            self.agenda.on_trial_complete(trial.trial_id, result)
+            self.searcher.on_trial_complete(trial.trial_id, result)
             self.observer.on_trial_complete(0, [], trial)
         return goes_on

@@ -1,0 +1,46 @@
+"""The signal that ends all trials: its reasons, and the time budget."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+from ctkd_search.search.stop_signal import StopReason, StopSignal
+
+
+def test_the_signal_ends_all_trials_and_none_alone_and_keeps_its_first_reason():
+    signal = StopSignal(None)
+    assert (signal.seconds_left(), signal.reason, signal.stop_all()) == (None, None, False)
+    signal.set(StopReason.DISK_FULL)
+    signal.set(StopReason.GPU_MEMORY)
+    assert (signal.reason, signal.stop_all(), signal("r1", {})) == (StopReason.DISK_FULL, True, False)
+    signal.clear()
+    assert (signal.reason, signal.stop_all()) == (None, False)
+
+
+def test_the_signal_is_set_when_the_time_budget_is_over_and_another_reason_comes_first():
+    assert 99 < StopSignal(100).seconds_left() <= 100
+    assert (StopSignal(100).reason, StopSignal(100).stop_all()) == (None, False)
+    over = StopSignal(0)
+    assert (over.seconds_left(), over.reason, over.stop_all(), over("r1", {})) == (
+        0,
+        StopReason.TIME_BUDGET,
+        True,
+        False,
+    )
+    over.clear()
+    assert over.stop_all()
+    over.set(StopReason.INTERRUPTED)
+    assert over.reason is StopReason.INTERRUPTED
+
+
+def test_the_texts_of_the_reasons_stay_as_they_are_in_kept_records():
+    assert StopReason.TIME_BUDGET.value == "the time budget ended"
+    assert StopReason.INTERRUPTED.value == "stopped by a signal"
+    assert StopReason.GPU_MEMORY.value == "the GPU has no room for so many trials"
+
+
+def test_rays_snapshots_hold_a_placeholder_and_copies_are_the_signal_itself():
+    signal = StopSignal(1)
+    assert pickle.loads(pickle.dumps(signal)) == "StopSignal, which stays in its process"
+    assert copy.deepcopy(signal) is signal
