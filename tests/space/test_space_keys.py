@@ -145,7 +145,7 @@ def test_no_key_that_a_space_may_have_is_ignored(place, value):
         base += [f"dataset={{name: folder, image_size: 32, channels: 3, root: {folder_of_images()}}}"]
         shutil.rmtree("images/test")
     if place[-1] == "options":
-        base += ["dataset={name: 'layouts:own_data', options: {root: images}}"]
+        base += ["dataset={name: 'support.layouts:own_data', options: {root: images}}"]
     base += [BESIDE[place[-1]]] if place[-1] in BESIDE else []
     space(SEARCH)
     with_it = handed_over(read_space(Path("space.yaml"), [*base, changed(place, value)]))

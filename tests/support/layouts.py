@@ -215,7 +215,7 @@ def _own(root):
     for seed, (split, count) in enumerate({"train": 40, "test": 10}.items()):
         pixels = random_pixels(count, 16, seed)[..., 0]
         np.savez(root / f"{split}.npz", pixels=pixels, labels=np.arange(count) % 2)
-    config = DatasetConfig("layouts:own_data", options={"root": str(root)})
+    config = DatasetConfig("support.layouts:own_data", options={"root": str(root)})
     return Case(config, Geometry(2, 1, 16), 40, 10, (root / "train.npz",), (root / "test.npz",))
 
 
