@@ -1,4 +1,4 @@
-"""Texts of other programs brought into a line of ours, and numbers of things."""
+"""Texts of other programs in one line, and numbers with their units."""
 
 from __future__ import annotations
 
@@ -29,3 +29,29 @@ def one_line(text: str, limit: int = _LONGEST) -> str:
 def amount(count: int, noun: str) -> str:
     """Returns a number of things, as ``1 trial`` and ``1,200 trials``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def percent(accuracy: float) -> str:
+    """Returns an accuracy in percent, or a dash where there is none."""
+    return f"{100 * accuracy:.2f} %" if accuracy >= 0 else "-"
+
+
+def clock(seconds: float) -> str:
+    """Returns a duration, as ``1 h 05 min`` and ``12 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def digits(value: float) -> str:
+    """Returns a number with its digits, not as a power of ten."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.6g}"
+
+
+def size(count: float) -> str:
+    """Returns a number of bytes with its unit, as ``12 bytes`` and ``1.23 kB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctkd_search.text import amount, one_line
+from ctkd_search.text import amount, one_line, size
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,11 @@ def test_a_text_is_cut_where_a_reader_would_cut_it(text, line):
 
 def test_one_thing_is_no_things():
     assert [amount(count, "trial") for count in (0, 1, 2, 1200)] == ["0 trials", "1 trial", "2 trials", "1,200 trials"]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (2_345_678, "2.35 MB"), (7.2e9, "7.2 GB"), (3e12, "3 TB")],
+)
+def test_sizes_have_three_digits_and_a_unit(count, text):
+    assert size(count) == text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ctkd_search import data
 from ctkd_search.analysis.stopping import early_stopping
-from ctkd_search.display.leaderboard import clock, plain_table
+from ctkd_search.display.tables import plain_table
 from ctkd_search.distill.methods.base import Parameter, make_method, methods
 from ctkd_search.metrics import METRICS
 from ctkd_search.space.baselines import baseline_pairs
@@ -16,7 +16,7 @@ from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Constant, show
 from ctkd_search.space.effects import setting_of
-from ctkd_search.text import amount
+from ctkd_search.text import amount, clock
 
 if TYPE_CHECKING:
     from rich.console import Console

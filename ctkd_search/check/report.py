@@ -17,7 +17,7 @@ from ctkd_search.check.measure import measure
 from ctkd_search.check.networks import Facts
 from ctkd_search.check.refusals import refuse
 from ctkd_search.check.storage import Room, free_bytes, room
-from ctkd_search.display.leaderboard import clock, plain_table
+from ctkd_search.display.tables import plain_table
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import describe
@@ -25,7 +25,8 @@ from ctkd_search.pairs import split_pair
 from ctkd_search.resources import Share, local_node, share_out, teacher_threads, thread_limit
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document
-from ctkd_search.space.teacher_mode import size, with_mode
+from ctkd_search.space.teacher_mode import with_mode
+from ctkd_search.text import clock, size
 
 if TYPE_CHECKING:
     from rich.console import Console

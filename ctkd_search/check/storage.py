@@ -12,7 +12,8 @@ from ctkd_search.distill.asked import numbers_of, passes_of_teachers
 from ctkd_search.records.store import TEACHERS
 from ctkd_search.space.comparisons import each_needs_with_baselines
 from ctkd_search.space.definition import Space
-from ctkd_search.space.teacher_mode import BYTES, size, trajectories
+from ctkd_search.space.teacher_mode import BYTES, trajectories
+from ctkd_search.text import size
 
 
 @dataclass(frozen=True)

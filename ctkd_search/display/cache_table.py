@@ -9,24 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctkd_search.config import duration
-from ctkd_search.display.leaderboard import plain_table
+from ctkd_search.display.tables import plain_table
 from ctkd_search.distill.shelves import Shelves
 from ctkd_search.errors import UserError
 from ctkd_search.leases.lease import holder
 from ctkd_search.records.store import TEACHERS
+from ctkd_search.text import size
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-
-def size(count: int) -> str:
-    """A number of bytes as people write it."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.3g} TB"
 
 
 def print_cache(root: Path, console: Console) -> None:

@@ -8,9 +8,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ctkd_search.analysis.by_method import by_method
 from ctkd_search.analysis.standing import confirmed, gap_to, verdicts
-from ctkd_search.display.leaderboard import METHOD_HEADS, heading, measured_of, method_cells, print_leaderboard
+from ctkd_search.display.comparisons import heading, measured_of, methods_table
+from ctkd_search.display.leaderboard import print_leaderboard
+from ctkd_search.display.tables import Row, Table, as_markdown
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.records.store import BASELINE, FINAL, SearchRecord, TrialRecord, ranked
 from ctkd_search.records.trial_configs import label_of
@@ -81,19 +82,18 @@ def summary(space: Space, trials: Sequence[TrialRecord], leader: TrialRecord) ->
     if mean:
         reached += f"; {judge.show(mean.mean)} ± {judge.number(mean.half_width)} in the mean of {mean.n} fresh seeds"
     lines = [f"**Winner: trial {leader.number}**, `{label_of(space, leader)}`: {reached}.", ""]
-    compared = by_method(trials)
-    if compared:
-        lines += [f"| {' | '.join(METHOD_HEADS)} |", "|---" * len(METHOD_HEADS) + "|"]
-        lines += [f"| {' | '.join(method_cells(standing, judge))} |" for standing in compared]
-        lines.append("")
+    compared = methods_table(trials, leader, judge)
+    if compared is not None:
+        lines += [as_markdown(compared), ""]
     baselines = first_of_each(trials)
     if baselines:
-        lines += [f"| baseline | {heading(judge)} | the winner is ahead by |", "|---|---|---|"]
+        rows = []
         for trial in baselines:
             gap = gap_to(trials, leader, trial)
             ahead = "" if gap is None else f"{judge.signed(-judge.sign * gap.mean)} {judge.difference_unit}"
-            lines.append(f"| {trial.baseline} | {trial.reached} | {ahead} |")
-        lines.append("")
+            rows.append(Row([str(trial.baseline), trial.reached, ahead]))
+        heads = ["baseline", heading(judge), "the winner is ahead by"]
+        lines += [as_markdown(Table("baselines", heads, rows, {1, 2})), ""]
     return "\n".join([*lines, *(f"- {sentence}" for sentence in verdicts(trials))])
 
 

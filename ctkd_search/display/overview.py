@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctkd_search.analysis.standing import find_trial, winner
-from ctkd_search.display.leaderboard import percent, plain_table, print_leaderboard
+from ctkd_search.display.leaderboard import print_leaderboard
+from ctkd_search.display.tables import plain_table
 from ctkd_search.errors import UserError
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.records.config_file import config_text
 from ctkd_search.records.store import SearchFolder, TrialRecord, names
 from ctkd_search.space.reader import kept_space
+from ctkd_search.text import percent
 
 if TYPE_CHECKING:
     from rich.console import Console

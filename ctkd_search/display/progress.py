@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ctkd_search.analysis.time_left import TimeLeft
-from ctkd_search.display.leaderboard import clock, percent
 from ctkd_search.records.store import RUNNING, STOPPED, TrialRecord, best, ranked
+from ctkd_search.text import clock, percent
 
 _REDRAW_SECONDS = 0.25
 _REPORT_SECONDS = 30.0

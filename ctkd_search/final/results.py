@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -17,7 +17,8 @@ from ctkd_search import data
 from ctkd_search.analysis.intervals import Estimate, Family, estimate
 from ctkd_search.analysis.standing import verdict
 from ctkd_search.config import TrialConfig
-from ctkd_search.display.leaderboard import plain_table, points, spread
+from ctkd_search.display.comparisons import points, spread
+from ctkd_search.display.tables import WINNER, Row, Table, as_markdown, for_terminal
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.files import atomic, write_text
 from ctkd_search.final.plan import FinalPlan
@@ -25,9 +26,6 @@ from ctkd_search.metrics import ALWAYS, METRICS, Metric
 from ctkd_search.records.store import DIVERGED, FINISHED, TrialRecord
 from ctkd_search.students.served import ServedStudent
 from ctkd_search.versions import versions
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 CONFIG = "the config"
 _WIDTH = 120
@@ -173,13 +171,13 @@ def tables(found: Sequence[Line]) -> list[Table]:
 
 
 def _table(found: Sequence[Line], metric: Metric) -> Table:
-    right = (f"test {metric.label}", "95 % interval", "deviation", "n", "config minus baseline")
-    title = f"final training (test {metric.label} over the seeds; the differences hold together in 95 % of cases)"
-    shown = plain_table("", *right, "", title=title, right=right)
-    for line in found:
-        config = line is found[0]
-        shown.add_row(line.name, *_cells(found, line, metric), _lost(line), style="bold" if config else None)
-    return shown
+    caption = f"final training (test {metric.label} over the seeds; the differences hold together in 95 % of cases)"
+    heads = ["trained", f"test {metric.label}", "95 % interval", "deviation", "n", "config minus baseline", "lost"]
+    rows = [
+        Row([line.name, *_cells(found, line, metric), _lost(line)], WINNER if line is found[0] else "")
+        for line in found
+    ]
+    return Table(caption, heads, rows, {1, 2, 3, 4, 5})
 
 
 def _cells(found: Sequence[Line], line: Line, metric: Metric) -> list[str]:
@@ -198,15 +196,7 @@ def final_evidence(plan: FinalPlan, found: Sequence[Line], chosen: TrialRecord) 
         f"chosen by it. On the same images: {', '.join(others)}.",
     ]
     if len(found[0].tested) > 1:
-        for metric in found[0].metrics:
-            rows = [
-                f"| trained | test {metric.label} | 95 % interval | n | config minus baseline |",
-                "|---|---|---|---|---|",
-            ]
-            for line in found:
-                mean, interval, _, count, gap = _cells(found, line, metric)
-                rows.append(f"| {line.name} | {mean} | {interval} | {count} | {gap} |")
-            shown.append("\n".join(rows))
+        shown += [as_markdown(table) for table in tables(found)]
     if said := sentences(plan, found):
         shown.append("\n".join(f"- {sentence}" for sentence in said))
     return shown
@@ -247,7 +237,7 @@ def as_text(plan: FinalPlan, found: Sequence[Line]) -> str:
 
     console = Console(file=io.StringIO(), width=_WIDTH, markup=False, emoji=False, highlight=False)
     for table in tables(found):
-        console.print(table)
+        console.print(for_terminal(table))
     for sentence in sentences(plan, found):
         console.print(sentence, soft_wrap=True)
     written: str = console.file.getvalue()  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ctkd_search import data
 from ctkd_search.config import TrialConfig
-from ctkd_search.display.leaderboard import clock
+from ctkd_search.display.tables import for_terminal
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.files import make_directory
 from ctkd_search.final.folders import earlier_training, new_folder
@@ -24,7 +24,7 @@ from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord, n
 from ctkd_search.search.ownership import owned
 from ctkd_search.space.sections import Resources, Tracking
 from ctkd_search.space.teacher_mode import choose_mode
-from ctkd_search.text import amount
+from ctkd_search.text import amount, clock
 
 if TYPE_CHECKING:
     from ctkd_search.search.session import Session
@@ -167,7 +167,7 @@ def _train(
             say(line)
     if len(trained) > 1:
         for table in final.tables(found):
-            console.print(table)
+            console.print(for_terminal(table))
         for sentence in final.sentences(plan, found):
             say(sentence)
     crowned = _hand_over(session, folder, record, trained, splits, plan, config, champion)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ctkd_search.display.leaderboard import percent
 from ctkd_search.metrics import ACCURACY, Metric
 from ctkd_search.pairs import split_pair
 from ctkd_search.records.store import FINISHED, STOPPED, TrialRecord
@@ -15,6 +14,7 @@ from ctkd_search.report import style
 from ctkd_search.report.series import Finish, Rung, judged, mean_curve
 from ctkd_search.report.style import Picture
 from ctkd_search.space.baselines import is_teacherless
+from ctkd_search.text import percent
 
 # Shorter trainings are seen well enough as a whole.
 _ZOOMED = 4

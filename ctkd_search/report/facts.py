@@ -12,7 +12,7 @@ from ctkd_search import data
 from ctkd_search.analysis.intervals import Estimate
 from ctkd_search.analysis.standing import Confirmed, confirmed, gap_to, verdicts, winner
 from ctkd_search.config import TrialConfig
-from ctkd_search.display.leaderboard import amount, cell, measured_of, percent, points
+from ctkd_search.display.comparisons import cell, measured_of, points
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
@@ -22,6 +22,7 @@ from ctkd_search.models.cost import multiply_adds, parameters
 from ctkd_search.pairs import split_pair
 from ctkd_search.records.store import FINISHED, SearchRecord, TrialRecord, ranked
 from ctkd_search.space.definition import Space
+from ctkd_search.text import digits, percent
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def _cost_cards(standing: Standing) -> list[Card]:
         geometry = data.geometry(standing.space.dataset)
     except (UserError, OSError):  # the images have gone
         known = standing.search.costs.get(student, {})
-        return [Card(name.replace("_", "-"), amount(value), student) for name, value in known.items()]
+        return [Card(name.replace("_", "-"), digits(value), student) for name, value in known.items()]
     geometry = Geometry(len(standing.search.classes), geometry.channels, geometry.image_size)
     networks = [build(name, geometry, seed=0, published=False) for name in (student, teacher)]
     for title, counts in (

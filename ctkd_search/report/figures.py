@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 from ctkd_search.analysis.standing import Confirmed, over_methods
-from ctkd_search.display.leaderboard import clock
 from ctkd_search.records.store import TrialRecord
 from ctkd_search.report import fonts, style
 from ctkd_search.report.attention import AFTER, BEFORE, EXPERT, Looks
 from ctkd_search.report.spending import Spending
 from ctkd_search.report.style import Picture
+from ctkd_search.text import clock
 
 
 def confirmation(configs: Sequence[Confirmed], winner: TrialRecord) -> Picture:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from ctkd_search.analysis.by_method import by_method
 from ctkd_search.data import Splits
-from ctkd_search.display.leaderboard import clock
+from ctkd_search.display import comparisons
+from ctkd_search.display.tables import Table
 from ctkd_search.errors import UserError
 from ctkd_search.records.states import state_path
 from ctkd_search.records.store import FINISHED, SearchFolder
@@ -18,10 +19,9 @@ from ctkd_search.report.attention import looks
 from ctkd_search.report.facts import Standing
 from ctkd_search.report.spending import FORWARD_SHARE, Spending
 from ctkd_search.report.style import BASELINE, SCRATCH, WINNER, Picture
-from ctkd_search.report.tables import Table
 from ctkd_search.report.teachers import KeptTeachers, spending
 from ctkd_search.space.baselines import STUDENT_ALONE
-from ctkd_search.text import one_line
+from ctkd_search.text import clock, one_line
 
 Part = Picture | Table | str | None
 
@@ -38,6 +38,10 @@ def raise_if_disk_full(error: Exception) -> None:
     """Raises an error again that every other part would meet too: the disk has no room."""
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         raise error
+
+
+# Rows of the table of trials.
+_TRIALS = 20
 
 
 @dataclass
@@ -121,19 +125,25 @@ def every_section(material: Material) -> list[Section]:
 def results(standing: Standing) -> Section:
     """What was confirmed, the baselines, and the trials."""
     section = Section("Results")
+    trials, winner, judge = standing.trials, standing.winner, standing.winner.metric
     if standing.confirmed:
         section.attempt("The picture of means", lambda: figures.confirmation(standing.confirmed, standing.winner))
-        section.attempt("The table of means", lambda: tables.confirmed_table(standing))
+        section.attempt("The table of means", lambda: comparisons.confirmed_table(trials, winner, judge))
     else:
         section.add("No config has been confirmed with fresh seeds: the best of many trials is partly lucky.")
     none = "There are no baselines to compare with."
-    section.attempt("The table of baselines", lambda: tables.baselines_table(standing) or none)
+    section.attempt("The table of baselines", lambda: comparisons.baselines_table(trials, winner, judge) or none)
     section.attempt(
         "The picture of the Pareto front",
         lambda: optuna_plots.pareto_fronts(standing.space, standing.explored, standing.search.costs),
     )
-    section.attempt("The table of the Pareto front", lambda: tables.pareto_table(standing))
-    return section.attempt("The table of trials", lambda: tables.trials_table(standing))
+    section.attempt(
+        "The table of the Pareto front",
+        lambda: comparisons.pareto_table(standing.space, standing.search, trials, winner),
+    )
+    return section.attempt(
+        "The table of trials", lambda: comparisons.trials_table(standing.space, standing.explored, winner, _TRIALS)
+    )
 
 
 def methods(standing: Standing) -> Section | None:
@@ -150,7 +160,10 @@ def methods(standing: Standing) -> Section | None:
             "Not every method was confirmed with fresh seeds (confirm: {per_method: true} does that): a difference of "
             "single seeds is partly luck."
         )
-    return section.attempt("The table of methods", lambda: tables.methods_table(standing))
+    return section.attempt(
+        "The table of methods",
+        lambda: comparisons.methods_table(standing.trials, standing.winner, standing.winner.metric),
+    )
 
 
 def search(standing: Standing) -> Section:

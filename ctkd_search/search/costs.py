@@ -9,7 +9,6 @@ import ray
 import torch
 
 from ctkd_search.data import Splits
-from ctkd_search.display.leaderboard import amount
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.geometry import Geometry
 from ctkd_search.models.cost import costs
@@ -17,6 +16,7 @@ from ctkd_search.pairs import split_pair
 from ctkd_search.resources import Share
 from ctkd_search.search.failures import cause_of
 from ctkd_search.space.definition import Space
+from ctkd_search.text import digits
 
 _UNITS = {"params": "parameters", "multiply_adds": "multiply-adds", "latency_ms": "ms for an image"}
 
@@ -60,7 +60,7 @@ def within_limits(space: Space, known: Mapping[str, Mapping[str, Any]], say: Cal
             left.append(pair)
             continue
         what = ", ".join(
-            f"{amount(known[student][cost])} {_UNITS[cost]}, more than {amount(limits[cost])}" for cost in over
+            f"{digits(known[student][cost])} {_UNITS[cost]}, more than {digits(limits[cost])}" for cost in over
         )
         excluded.append(f"pair {pair} is left out: {student} has {what}")
     if not left:

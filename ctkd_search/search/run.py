@@ -14,7 +14,7 @@ from ctkd_search import data
 from ctkd_search.analysis.standing import confirmed, winner
 from ctkd_search.check.images import small_data
 from ctkd_search.config import plain
-from ctkd_search.display.leaderboard import clock, print_leaderboard
+from ctkd_search.display.leaderboard import print_leaderboard
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.files import make_directory
 from ctkd_search.leases.lease import Lease
@@ -27,7 +27,7 @@ from ctkd_search.search.ownership import owned
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document, dump
 from ctkd_search.space.teacher_mode import with_mode
-from ctkd_search.text import amount
+from ctkd_search.text import amount, clock
 from ctkd_search.tracking.store import first_line
 
 if TYPE_CHECKING:

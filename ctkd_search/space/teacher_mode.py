@@ -9,6 +9,7 @@ from typing import Literal
 from ctkd_search.config import TeachersConfig
 from ctkd_search.space.comparisons import needs_with_baselines
 from ctkd_search.space.definition import Space
+from ctkd_search.text import size
 
 BYTES = {"float16": 2, "float32": 4}
 
@@ -109,12 +110,3 @@ def with_mode(space: Space, images: int, classes: int, before: str | None = None
     """The space with ``mode: auto`` resolved, and what to say of it; see `trajectories` and `choose_mode`."""
     teachers, said = choose_mode(space.teachers, trajectories(space, images, classes), before)
     return dataclasses.replace(space, teachers=teachers), said
-
-
-def size(count: float) -> str:
-    """Bytes as people write them."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} TB"

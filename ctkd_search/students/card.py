@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ctkd_search.analysis.standing import Confirmed, confirmed, gap_to, verdicts
-from ctkd_search.display.leaderboard import amount, points
+from ctkd_search.display.comparisons import points
+from ctkd_search.display.tables import Row, Table, as_markdown
 from ctkd_search.metrics import ECE, METRICS
 from ctkd_search.records.store import FINISHED, SearchRecord, TrialRecord, ranked
 from ctkd_search.students.served import Metadata
+from ctkd_search.text import digits
 
 CONFIG_HEADING = "## Config"
 # What MLflow's registry keeps of a description on every database.
@@ -76,8 +78,8 @@ def card_text(card: Card) -> str:
         "## What it costs",
         _list(
             [
-                f"Parameters: {amount(card.costs['params'])}.",
-                f"Multiply-adds for one image: {amount(card.costs['multiply_adds'])}.",
+                f"Parameters: {digits(card.costs['params'])}.",
+                f"Multiply-adds for one image: {digits(card.costs['multiply_adds'])}.",
                 f"Latency for one image: {card.costs['latency_ms']:.3g} ms, the median of 50 runs ({card.machine}).",
             ]
         ),
@@ -170,21 +172,18 @@ def _baselines(trials: Sequence[TrialRecord], chosen: TrialRecord) -> str:
         return ""
     judge = chosen.metric
     again = {config.trial.number: config for config in confirmed(trials)}
-    rows = [
-        f"| baseline, with the same budget | pair | validation {judge.label} | mean of fresh seeds | against this "
-        "student |",
-        "|---|---|---|---|---|",
-    ]
+    rows = []
     for trial in ranked(finished):
         config = again.get(trial.number)
         mean = f"{judge.show(config.estimate.mean)}{_spread(config)}" if config else ""
         gap = points(gap_to(trials, chosen, trial), judge)
-        rows.append(f"| {trial.baseline} | {trial.values['pair']} | {trial.reached} | {mean} | {gap} |")
-    rows.append(
-        f"\nDifferences are in {'percentage points' if judge.unit == '%' else judge.unit}, "
+        rows.append(Row([str(trial.baseline), trial.values["pair"], trial.reached, mean, gap]))
+    heads = ["baseline, with the same budget", "pair", f"validation {judge.label}"]
+    table = Table("baselines", [*heads, "mean of fresh seeds", "against this student"], rows, {2, 3, 4})
+    return (
+        f"{as_markdown(table)}\n\nDifferences are in {'percentage points' if judge.unit == '%' else judge.unit}, "
         f"{'below' if judge.goal == 'max' else 'above'} 0 where the baseline is worse."
     )
-    return "\n".join(rows)
 
 
 def _spread(config: Confirmed) -> str:

@@ -15,10 +15,11 @@ import numpy as np
 from ctkd_search.cores import usable_cores
 from ctkd_search.data.decode import BrokenImage, decode_image, listed
 from ctkd_search.data.listing import listing_of
-from ctkd_search.display.leaderboard import percent, plain_table
+from ctkd_search.display.tables import plain_table
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.students.predictor import Predictor
 from ctkd_search.students.served import Metadata
+from ctkd_search.text import percent
 
 if TYPE_CHECKING:
     from rich.console import Console

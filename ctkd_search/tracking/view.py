@@ -6,7 +6,7 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from ctkd_search.display.leaderboard import measured_of
+from ctkd_search.display.comparisons import measured_of
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Constant, Number
 

@@ -8,7 +8,7 @@ import pytest
 
 from ctkd_search.analysis.by_method import by_method
 from ctkd_search.analysis.standing import winner
-from ctkd_search.display.leaderboard import METHOD_HEADS, method_cells
+from ctkd_search.display.comparisons import METHOD_HEADS, method_cells
 from ctkd_search.display.leaderboard_file import leaderboard_csv, leaderboard_text, summary
 from ctkd_search.records.store import BASELINE, FINISHED, STOPPED, SearchRecord, TrialRecord
 from ctkd_search.report import optuna_plots
@@ -130,7 +130,7 @@ def test_the_leaderboard_and_its_files_are_grouped_by_method(trials):
     space, every = space_of(SPACE), [*trials, *CONFIRMATIONS]
     record = SearchRecord("s", "0", {}, "", "2026-01-02", {}, "f", ["a"], "")
     text = leaderboard_text(space, record, every)
-    block = text.partition("by method, the best of each")[2].partition("baselines, with")[0]
+    block = text.partition("The best trial of each method")[2].partition("Baselines, with")[0]
     rows = [
         line.split() for line in block.splitlines() if line.split()[:1] and line.split()[0] in ("ctkd", "kd", "none")
     ]
@@ -144,9 +144,9 @@ def test_the_leaderboard_and_its_files_are_grouped_by_method(trials):
     assert {"method", "kd.weight"} <= set(heading.split(","))
     assert len(lines) == len(every)
     # What only one of the methods has stands in short beside its own trials.
-    table = text.partition("by method")[0]
+    table = text.partition("The best trial of each method")[0]
     assert re.search(r"epochs +pair +method +its own +ended", table)
     assert re.search(r"^ *2 +79.00 % +2 +\S+ +kd +w=0.5 +finished", table, flags=re.MULTILINE)
     assert re.search(r"^ *1 +80.00 % +2 +\S+ +ctkd +finished", table, flags=re.MULTILINE)
     # Of one method alone nothing is grouped.
-    assert "by method" not in leaderboard_text(space, record, [trials[0], trials[3]])
+    assert "of each method" not in leaderboard_text(space, record, [trials[0], trials[3]])

@@ -17,7 +17,6 @@ from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import prepare
 from ctkd_search.geometry import Geometry
 from ctkd_search.space.reader import space_of
-from ctkd_search.space.teacher_mode import size
 
 CPU = torch.device("cpu")
 DIGITS = Geometry(10, 1, 8)
@@ -132,7 +131,3 @@ def test_a_trajectory_that_no_disk_holds_is_refused_at_its_line(call_here, comma
     assert code == 2
     assert "space.yaml has 1 error:\n  line 5: teachers.mode the teachers' logits take" in err
     assert not list(Path("trials").glob("**/search.json"))
-
-
-def test_sizes_are_written_as_people_write_them():
-    assert [size(value) for value in (12, 1234, 54e6, 2e9, 3.5e13)] == ["12 bytes", "1.23 kB", "54 MB", "2 GB", "35 TB"]

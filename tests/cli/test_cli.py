@@ -361,7 +361,7 @@ def test_show_ranks_the_trials_and_says_how_to_go_on(call):
     assert "expert wrn-16-2: 87.50 % validation accuracy" in out
     assert f"not finished; go on with: {AGAIN}\n" in out
     limited = call("show", "digits", "--limit", "1")[1]
-    assert "and 2 more; ctkd-search show digits --limit N shows them" in limited
+    assert "the best 1 of 3.\n" in limited
     assert "80.00 %" in limited
     assert "75.00 %" not in limited
     a_search("digits", finished=True)

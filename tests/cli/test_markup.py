@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from ctkd_search.cli.commands import _console
-from ctkd_search.display.leaderboard import plain_table
+from ctkd_search.display.tables import plain_table
 
 SOURCE = Path(__file__).parents[2] / "ctkd_search"
 WRITERS = {"Console", "Plain", "TextColumn"}

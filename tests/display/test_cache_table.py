@@ -7,7 +7,6 @@ import time
 import pytest
 
 from ctkd_search.cli import main
-from ctkd_search.display.cache_table import size
 from ctkd_search.leases.lease import acquire
 
 TEACHER, MAPS = "teacher-0123456789abcdef01234567", "maps-0123456789abcdef01234567"
@@ -119,14 +118,6 @@ def test_mistakes_remove_nothing(call, shelves, words, message):
     assert message in err
     assert "Traceback" not in err
     assert len(list(shelves.iterdir())) == 2
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (2_345_678, "2.35 MB"), (7.2e9, "7.2 GB"), (3e12, "3 TB")],
-)
-def test_sizes_are_written_as_people_write_them(count, text):
-    assert size(int(count)) == text
 
 
 def test_what_is_being_recorded_is_not_removed(call, shelves):

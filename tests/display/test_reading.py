@@ -25,7 +25,9 @@ def clock(monkeypatch):
 
 
 def shown(terminal):
-    return Console(file=io.StringIO(), force_terminal=terminal, width=200, color_system=None, _environ={"TERM": "xterm"})
+    return Console(
+        file=io.StringIO(), force_terminal=terminal, width=200, color_system=None, _environ={"TERM": "xterm"}
+    )
 
 
 def test_what_takes_long_is_told_line_by_line_where_there_is_no_terminal(clock):

@@ -8,12 +8,14 @@ from rich.console import Console
 
 from ctkd_search.analysis.pareto import front, objective_values
 from ctkd_search.analysis.standing import best_so_far, confirmed, estimate, gap_to, verdict, verdicts, winner
-from ctkd_search.display.leaderboard import points, print_leaderboard, spread
+from ctkd_search.display import comparisons
+from ctkd_search.display.comparisons import points, spread
+from ctkd_search.display.leaderboard import print_leaderboard
 from ctkd_search.display.leaderboard_file import leaderboard_csv, summary
 from ctkd_search.final import results as final
 from ctkd_search.metrics import ACCURACY, ALWAYS, ECE, LOSS, METRICS, OBJECTIVES, ON_REQUEST, TOP5, measured
 from ctkd_search.records.store import BASELINE, FINISHED, STOPPED, SearchRecord, TrialRecord, best, ranked
-from ctkd_search.report import facts, series, tables
+from ctkd_search.report import facts, series
 from ctkd_search.space.reader import space_of
 from ctkd_search.students import card
 from ctkd_search.tracking.view import view_tag
@@ -134,8 +136,13 @@ def test_the_report_is_of_the_loss():
     assert "a little low" in cards["validation loss"].note
     assert cards["against the best baseline"].number == "-0.0500"
     assert cards["validation accuracy"].number == "60.00 %"
-    assert [row.cells[0] for row in tables.trials_table(standing).rows] == ["2", "3", "4", "1"]
-    assert tables.baselines_table(standing).rows[0].cells[4:6] == ["0.2500 nats", "+0.0500"]
+    assert [row.cells[0] for row in comparisons.trials_table(space, standing.explored, standing.winner, 20).rows] == [
+        "2",
+        "3",
+        "4",
+        "1",
+    ]
+    assert comparisons.baselines_table(trials, standing.winner, LOSS).rows[0].cells[4:6] == ["0.2500 nats", "+0.0500"]
 
 
 def test_the_view_in_mlflow_is_sorted_the_right_way():

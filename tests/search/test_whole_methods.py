@@ -53,7 +53,7 @@ def test_three_methods_in_one_search(tmp_path):
         assert found.epochs == sum(len(trial.epochs) for trial in explored if trial.method == found.method)
     # One teacher for each of the three seeds, which CTKD follows and whose end is the expert of KD.
     assert len(re.findall(r"^teacher wrn-10-1.*: trained 4 epochs", live.said(), flags=re.MULTILINE)) == 3
-    assert "by method, the best of each" in live.said()
+    assert "The best trial of each method" in live.said()
     # Logits for KD and maps of three layers for CTKD, in one pass over each of four epochs of three streams.
     shelves = list((tmp_path / "trials" / "teachers").glob("maps-*"))
     assert [len(list(shelf.glob("*.rec"))) for shelf in shelves] == [4 * (1 + 3)] * 3
