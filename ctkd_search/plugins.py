@@ -69,10 +69,10 @@ def _module(name: str) -> ModuleType:
 
 
 def _failed(name: str, error: BaseException) -> UserError:
-    return UserError(f"importing {name!r} fails with {told(error)}")
+    return UserError(f"importing {name!r} fails with {describe_error(error)}")
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What the user's own code raised, in one line: type, first line of the message, and where it happened."""
     message = one_line(str(error))
     if isinstance(error, SyntaxError):

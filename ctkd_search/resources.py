@@ -62,7 +62,7 @@ def local_node() -> Node:
     return Node(torch.cuda.device_count(), usable_cores())
 
 
-def in_words(nodes: Sequence[Node]) -> str:
+def describe(nodes: Sequence[Node]) -> str:
     """What there is to search with; processor and GPU are named as this machine's are."""
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     words = f"{cpus} CPU core{'s' * (cpus > 1)} ({processor()})"

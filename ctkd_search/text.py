@@ -1,4 +1,4 @@
-"""Texts of other programs in one line, and numbers with their units."""
+"""Texts and errors of other programs in one line, and numbers with their units."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ def one_line(text: str, limit: int = _LONGEST) -> str:
         return head[: end + 1].rstrip(";")
     words = head.rpartition(" ")[0]
     return words.rstrip(",;:") + " …" if len(words) >= limit // 2 else head + "…"
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message, or the name of its type where the message is empty."""
+    return one_line(str(error)) or type(error).__name__
 
 
 def amount(count: int, noun: str) -> str:

@@ -12,7 +12,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.resources import (
     Node,
     Share,
-    in_words,
+    describe,
     on_device,
     share_out,
     teacher_threads,
@@ -261,7 +261,7 @@ def test_one_trial_less_on_each_gpu(share, gpus, cpus, after):
     ],
 )
 def test_what_there_is_to_search_with_in_words(nodes, words):
-    assert re.fullmatch(words, in_words(nodes))
+    assert re.fullmatch(words, describe(nodes))
 
 
 @pytest.mark.parametrize(

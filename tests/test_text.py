@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctkd_search.text import amount, one_line, size
+from ctkd_search.text import amount, first_line, one_line, size
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,11 @@ from ctkd_search.text import amount, one_line, size
 )
 def test_a_text_is_cut_where_a_reader_would_cut_it(text, line):
     assert one_line(text, 40) == line
+
+
+def test_an_error_without_a_message_is_named_by_its_type():
+    assert first_line(ValueError("\n the reason \n more")) == "the reason"
+    assert first_line(KeyError()) == "KeyError"
 
 
 def test_one_thing_is_no_things():

@@ -12,7 +12,7 @@ from ctkd_search.geometry import Geometry
 from ctkd_search.models import build
 from ctkd_search.models.cost import multiply_adds, parameters
 from ctkd_search.models.network import TappedNetwork
-from ctkd_search.text import one_line
+from ctkd_search.text import first_line
 
 Shape = tuple[int, int, int]
 
@@ -50,7 +50,7 @@ def facts(name: str, geometry: Geometry) -> Facts:
         except Exception:  # of a network made elsewhere, which may look at its numbers; the CPU tells what is wrong
             return _asked(name, geometry, torch.device("cpu"))
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        reason = one_line(str(error)) or repr(error)
+        reason = first_line(error)
         size, channels = geometry.image_size, geometry.channels
         raise UserError(
             f"{name} cannot take images of {size}x{size} pixels and {channels} channels ({reason})"

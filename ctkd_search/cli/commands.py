@@ -87,13 +87,13 @@ def check(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> None:
     """Searches."""
     from ctkd_search.names import check_name
-    from ctkd_search.search.run import Request, run_search
+    from ctkd_search.search.run import SearchRequest, run_search
     from ctkd_search.space.reader import read_with_lines
 
     space, document = read_with_lines(options.space, _overrides(options))
     name = check_name(options.name) if options.name is not None else space.name
     ask = _ask if sys.stdin.isatty() and sys.stdout.isatty() else None
-    request = Request(
+    request = SearchRequest(
         space,
         name,
         options.trials_dir,

@@ -18,7 +18,7 @@ from ctkd_search.data.images import Images
 from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import MIN_SIZE, Geometry
-from ctkd_search.plugins import load_object, told
+from ctkd_search.plugins import describe_error, load_object
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +84,7 @@ def _made(directory: str, reference: str, options: str) -> DataSet:
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # of the user's code, which may raise anything
-        raise UserError(f"{reference} fails with {told(error)}") from None
+        raise UserError(f"{reference} fails with {describe_error(error)}") from None
     if not isinstance(own, OwnData):
         raise UserError(f"{reference} must return ctkd_search.data.OwnData, but returned {_kind(own)}")
     for fault in _faults(own):
@@ -196,7 +196,7 @@ def _images(where: str, load: Callable[[], Any], classes: Sequence[str], geometr
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # of the user's code, which may raise anything
-        raise UserError(f"{where} fails with {told(error)}") from None
+        raise UserError(f"{where} fails with {describe_error(error)}") from None
     if geometry.channels == 1 and pixels.ndim == 3:
         pixels = pixels[..., None]
     size = geometry.image_size

@@ -159,7 +159,7 @@ def _is_number(name: str, trials: Sequence[TrialRecord]) -> bool:
 
 def baselines_table(trials: Sequence[TrialRecord], leader: TrialRecord | None, judge: Metric) -> Table | None:
     """What the winner is compared with."""
-    baselines = ranked([trial for trial in trials if trial.baseline and trial.repeats is None])
+    baselines = ranked([trial for trial in trials if trial.is_baseline_run])
     if not baselines:
         return None
     rows = []

@@ -100,7 +100,7 @@ def summary(space: Space, trials: Sequence[TrialRecord], leader: TrialRecord) ->
 def first_of_each(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Of each baseline the best trial, best first: there is one for each pair."""
     best: dict[str, TrialRecord] = {}
-    for trial in ranked([trial for trial in trials if trial.baseline and trial.repeats is None and trial.epochs]):
+    for trial in ranked([trial for trial in trials if trial.is_baseline_run and trial.epochs]):
         best.setdefault(str(trial.baseline), trial)
     return list(best.values())
 

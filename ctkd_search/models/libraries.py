@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.models.names import Named, nearest
-from ctkd_search.plugins import load_object, told
-from ctkd_search.text import one_line
+from ctkd_search.plugins import describe_error, load_object
+from ctkd_search.text import first_line
 
 # The images on which stages are found, whatever is learned: so that layer 2 is the same module for all.
 _USUAL_SIZE = 224
@@ -146,8 +146,8 @@ def make(named: Named, geometry: Geometry) -> nn.Module:
 def reason(named: Named, error: BaseException) -> str:
     """What went wrong in a network, in one line; where, only if it is the user's own code."""
     if named.source == "own":
-        return told(error)
-    return one_line(str(error)) or type(error).__name__
+        return describe_error(error)
+    return first_line(error)
 
 
 def _torchvision(named: Named, geometry: Geometry) -> Any:
@@ -174,8 +174,8 @@ def _timm(named: Named, geometry: Geometry) -> Any:
         return timm.create_model(named.base, pretrained=True, **options)
     except Exception as error:  # whatever the hub's client raises
         raise UserError(
-            f"cannot get the published weights of {named.text} ({published(named)}): {told(error)}; where there is no "
-            "internet, copy the Hugging Face cache of a machine that has them, or leave +pretrained out"
+            f"cannot get the published weights of {named.text} ({published(named)}): {describe_error(error)}; where "
+            "there is no internet, copy the Hugging Face cache of a machine that has them, or leave +pretrained out"
         ) from None
 
 
@@ -197,8 +197,8 @@ def torchvision_weights(named: Named) -> dict[str, Tensor]:
     except Exception as error:  # no internet, no room, a broken file
         directory = Path(torch.hub.get_dir()) / "checkpoints"
         raise UserError(
-            f"cannot get the published weights of {named.text} from {weights.url}: {told(error)}; where there is no "
-            f"internet, put that file into {directory}, or leave +pretrained out"
+            f"cannot get the published weights of {named.text} from {weights.url}: {describe_error(error)}; "
+            f"where there is no internet, put that file into {directory}, or leave +pretrained out"
         ) from None
     aside = AUXILIARY.get(named.base, ())
     return {name: tensor for name, tensor in loaded.items() if not name.startswith(tuple(aside))}

@@ -92,6 +92,11 @@ class TrialRecord:
         return self.kind == SEARCHED and self.repeats is None
 
     @property
+    def is_baseline_run(self) -> bool:
+        """Whether it is the run of a baseline, and not a confirmation of one with another seed."""
+        return self.baseline is not None and self.repeats is None
+
+    @property
     def method(self) -> str:
         """How its student was taught; searches that knew of no method but CTKD said nothing of it."""
         return str(self.values.get(METHOD.name, CTKD))

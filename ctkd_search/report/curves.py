@@ -20,7 +20,7 @@ from ctkd_search.text import percent
 _ZOOMED = 4
 
 
-def best_so_far(finishes: Sequence[Finish], winner: TrialRecord, end: tuple[float, int]) -> Picture:
+def best_over_time(finishes: Sequence[Finish], winner: TrialRecord, end: tuple[float, int]) -> Picture:
     """The best trial until each moment, over time and over epochs.
 
     Args:
@@ -105,10 +105,10 @@ def baselines_beside(trials: Sequence[TrialRecord], winner: TrialRecord) -> dict
     student = split_pair(winner.values["pair"]).student
     found: dict[str, TrialRecord] = {}
     for trial in trials:
-        if trial.baseline and trial.repeats is None and trial.epochs:
-            same = trial.values["pair"] == winner.values["pair"]
-            if same or (is_teacherless(trial.baseline) and split_pair(trial.values["pair"]).student == student):
-                found[trial.baseline] = trial
+        if trial.is_baseline_run and trial.epochs:
+            name, pair = str(trial.baseline), trial.values["pair"]
+            if pair == winner.values["pair"] or (is_teacherless(name) and split_pair(pair).student == student):
+                found[name] = trial
     return found
 
 

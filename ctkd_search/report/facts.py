@@ -26,7 +26,7 @@ from ctkd_search.text import digits, percent
 
 
 @dataclass(frozen=True)
-class Card:
+class KeyNumber:
     """A number at the head of the page: what it is, the number, and what to know about it."""
 
     title: str
@@ -35,7 +35,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Standing:
+class SearchSummary:
     """A search and how it stands.
 
     Attributes:
@@ -69,16 +69,16 @@ class Standing:
     def baseline(self) -> TrialRecord | None:
         """The best baseline: by its confirmed mean, or, where none was confirmed, by its own accuracy."""
         again = [config.trial for config in self.confirmed if config.trial.baseline]
-        alone = [t for t in self.trials if t.baseline and t.repeats is None and t.status == FINISHED]
+        alone = [t for t in self.trials if t.is_baseline_run and t.status == FINISHED]
         return next(iter([*again, *ranked(alone)]), None)
 
 
-def headline(standing: Standing) -> str:
+def headline(summary: SearchSummary) -> str:
     """The answer in a sentence."""
-    teacher, student = split_pair(standing.winner.values["pair"])
-    found, judge = standing.mean, standing.winner.metric
+    teacher, student = split_pair(summary.winner.values["pair"])
+    found, judge = summary.mean, summary.winner.metric
     if found is None:
-        reached = f"{_of(judge, standing.winner.reached)} in trial {standing.winner.number}"
+        reached = f"{_of(judge, summary.winner.reached)} in trial {summary.winner.number}"
         return f"{student}, taught by {teacher}, reaches {reached}; it has not been confirmed with fresh seeds."
     return (
         f"{student}, taught by {teacher}, reaches {_of(judge, judge.show(found.mean))} in the mean of {found.n} "
@@ -86,14 +86,14 @@ def headline(standing: Standing) -> str:
     )
 
 
-def cards(standing: Standing, splits_size: int | None) -> list[Card]:
+def key_numbers(summary: SearchSummary, splits_size: int | None) -> list[KeyNumber]:
     """The numbers at the head of the page.
 
     Args:
-        standing: The search.
+        summary: The search.
         splits_size: How many validation images there are, if that is known.
     """
-    found, trial = standing.mean, standing.winner
+    found, trial = summary.mean, summary.winner
     judge = trial.metric
     images = f" on {splits_size:,} images" if splits_size else ""
     if found is None:
@@ -101,55 +101,57 @@ def cards(standing: Standing, splits_size: int | None) -> list[Card]:
             f"trial {trial.number}{images}, one seed; it was chosen for this number, which is therefore a little "
             f"{'high' if judge.goal == 'max' else 'low'}"
         )
-        made = [Card(f"validation {judge.label}", trial.reached, note)]
+        made = [KeyNumber(f"validation {judge.label}", trial.reached, note)]
     else:
         spread = "" if math.isinf(found.half_width) else f"± {judge.number(found.half_width)} (95 % interval), "
-        made = [Card(f"validation {judge.label}", judge.show(found.mean), f"{spread}n = {found.n} fresh seeds{images}")]
-    baseline = standing.baseline
-    gap = gap_to(standing.trials, baseline, trial) if baseline else None
+        made = [
+            KeyNumber(f"validation {judge.label}", judge.show(found.mean), f"{spread}n = {found.n} fresh seeds{images}")
+        ]
+    baseline = summary.baseline
+    gap = gap_to(summary.trials, baseline, trial) if baseline else None
     if baseline and gap:
         certain = "can be told apart" if gap.excludes(0.0) else "cannot be told apart"
         made.append(
-            Card(
+            KeyNumber(
                 "against the best baseline",
                 points(gap, judge),
                 f"{judge.difference_unit}; {certain} from {baseline.baseline}",
             )
         )
-    for metric in measured_of(standing.space)[1:]:
+    for metric in measured_of(summary.space)[1:]:
         if (value := trial.last(metric)) is not None:
             made.append(
-                Card(f"validation {metric.label}", metric.show(value), f"trial {trial.number}{images}, one seed")
+                KeyNumber(f"validation {metric.label}", metric.show(value), f"trial {trial.number}{images}, one seed")
             )
-    return made + _cost_cards(standing)
+    return made + _cost_numbers(summary)
 
 
-def _cost_cards(standing: Standing) -> list[Card]:
-    teacher, student = split_pair(standing.winner.values["pair"])
+def _cost_numbers(summary: SearchSummary) -> list[KeyNumber]:
+    teacher, student = split_pair(summary.winner.values["pair"])
     made = []
     try:
-        geometry = data.geometry(standing.space.dataset)
+        geometry = data.geometry(summary.space.dataset)
     except (UserError, OSError):  # the images have gone
-        known = standing.search.costs.get(student, {})
-        return [Card(name.replace("_", "-"), digits(value), student) for name, value in known.items()]
-    geometry = Geometry(len(standing.search.classes), geometry.channels, geometry.image_size)
+        known = summary.search.costs.get(student, {})
+        return [KeyNumber(name.replace("_", "-"), digits(value), student) for name, value in known.items()]
+    geometry = Geometry(len(summary.search.classes), geometry.channels, geometry.image_size)
     networks = [build(name, geometry, seed=0, published=False) for name in (student, teacher)]
     for title, counts in (
         ("parameters", [parameters(network) for network in networks]),
         ("multiply-adds", [multiply_adds(network, geometry) for network in networks]),
     ):
         times = f"{student}; {teacher} has {counts[1] / counts[0]:.1f} times as many"
-        made.append(Card(title, f"{counts[0]:,}", times))
-    if latency := standing.search.costs.get(student, {}).get("latency_ms"):
-        made.append(Card("latency", f"{latency:.2f} ms", "one image, where the trials ran"))
+        made.append(KeyNumber(title, f"{counts[0]:,}", times))
+    if latency := summary.search.costs.get(student, {}).get("latency_ms"):
+        made.append(KeyNumber("latency", f"{latency:.2f} ms", "one image, where the trials ran"))
     return made
 
 
-def in_words(config: TrialConfig) -> list[str]:
+def describe(config: TrialConfig) -> list[str]:
     """A config in sentences."""
     train = config.train
     said = [f"{config.teacher} teaches {config.student} for {config.epochs} epochs."]
-    said += make_method(config.method).in_words()
+    said += make_method(config.method).describe()
     numbers = {name: cell(dataclasses.asdict(train), name) for name in ("lr", "momentum", "weight_decay")}
     said.append(
         f"Its learning rate begins at {numbers['lr']}, in batches of {train.batch_size}, with momentum "
@@ -158,15 +160,15 @@ def in_words(config: TrialConfig) -> list[str]:
     return said
 
 
-def verdict_sentences(standing: Standing) -> list[str]:
+def verdict_sentences(summary: SearchSummary) -> list[str]:
     """What can be told from the confirmation and what not."""
-    return [f"{sentence[0].upper()}{sentence[1:]}." for sentence in verdicts(standing.trials)]
+    return [f"{sentence[0].upper()}{sentence[1:]}." for sentence in verdicts(summary.trials)]
 
 
-def about(standing: Standing, sizes: tuple[int, int] | None) -> dict[str, str]:
+def about(summary: SearchSummary, sizes: tuple[int, int] | None) -> dict[str, str]:
     """What was searched, on what, when and with what; `sizes` are the training and validation images."""
-    space, search = standing.space, standing.search
-    explored = standing.explored
+    space, search = summary.space, summary.search
+    explored = summary.explored
     ended = {status: sum(trial.status == status for trial in explored) for status in {t.status for t in explored}}
     how = ", ".join(f"{count} {status}" for status, count in sorted(ended.items()))
     experts = ", ".join(
@@ -191,14 +193,14 @@ def _images(sizes: tuple[int, int] | None) -> str:
     return f", {sizes[0]:,} training and {sizes[1]:,} validation images" if sizes else ""
 
 
-def subtitle(standing: Standing, sizes: tuple[int, int] | None) -> str:
+def subtitle(summary: SearchSummary, sizes: tuple[int, int] | None) -> str:
     """What was searched, on what, when, and with what."""
-    space, search = standing.space, standing.search
+    space, search = summary.space, summary.search
     begun = datetime.datetime.fromisoformat(search.started).strftime("%-d %B %Y")
     seen = f"{space.dataset.name} ({len(search.classes)} classes{_images(sizes)})"
     with_what = [search.hardware, *(f"{name} {search.versions.get(name)}" for name in ("ctkd-search", "torch"))]
     said = ", ".join(text for text in with_what if text)
-    return f"{len(standing.explored)} trials on {seen}, begun {begun}; {said}"
+    return f"{len(summary.explored)} trials on {seen}, begun {begun}; {said}"
 
 
 def _stopping(space: Space) -> str:
@@ -208,7 +210,7 @@ def _stopping(space: Space) -> str:
     return f"{scheduler} compares after epochs {', '.join(map(str, rungs))} (factor {space.budget.reduction_factor})"
 
 
-def standing_of(space: Space, search: SearchRecord, trials: Sequence[TrialRecord]) -> Standing:
+def summary_of(space: Space, search: SearchRecord, trials: Sequence[TrialRecord]) -> SearchSummary:
     """How a search stands.
 
     Raises:
@@ -217,10 +219,10 @@ def standing_of(space: Space, search: SearchRecord, trials: Sequence[TrialRecord
     leader = winner(trials)
     if leader is None:
         raise UserError(f"there is nothing to report on {search.name!r} yet: no trial has finished an epoch")
-    return Standing(space, search, trials, leader)
+    return SearchSummary(space, search, trials, leader)
 
 
-def listed(words: Sequence[str]) -> str:
+def join_words(words: Sequence[str]) -> str:
     """Words as a sentence lists them."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 

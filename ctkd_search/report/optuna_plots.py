@@ -18,7 +18,7 @@ from ctkd_search.analysis.pareto import objective_values
 from ctkd_search.metrics import OBJECTIVES, Metric
 from ctkd_search.records.store import FINISHED, TrialRecord
 from ctkd_search.report import style
-from ctkd_search.report.facts import listed
+from ctkd_search.report.facts import join_words
 from ctkd_search.report.series import judged
 from ctkd_search.report.style import Picture
 from ctkd_search.space.definition import Space
@@ -162,7 +162,9 @@ def slices(found: Comparable, space: Space) -> list[Picture]:
                     axis.set_xticks(axis.get_xticks(), [label.strip("'") for label in labels])
             first.yaxis.set_major_formatter(style.values_of(found.metric))
             picture = _png(first.figure, 2.9)
-        caption = f"The {_at(found)} over {listed(group)}, {amount(found.trials, 'trial')}; dark dots are later ones."
+        caption = (
+            f"The {_at(found)} over {join_words(group)}, {amount(found.trials, 'trial')}; dark dots are later ones."
+        )
         pictures.append(Picture(f"slices-{number}", caption, caption, picture, wide=True))
     return pictures
 

@@ -20,7 +20,7 @@ from ctkd_search.records.config_file import config_text
 from ctkd_search.records.store import TEACHERS, SearchFolder
 from ctkd_search.records.trial_configs import config_of
 from ctkd_search.report import facts
-from ctkd_search.report.facts import Standing
+from ctkd_search.report.facts import SearchSummary
 from ctkd_search.report.fonts import fonts_for
 from ctkd_search.report.sections import Material, Section, cause, every_section, raise_if_disk_full
 from ctkd_search.report.style import Picture
@@ -60,18 +60,18 @@ def write_report(
     """
     folder = SearchFolder(trials_dir, name)
     search = folder.search()
-    standing = facts.standing_of(kept_space(search.space, search.teachers), search, folder.readable_trials())
+    summary = facts.summary_of(kept_space(search.space, search.teachers), search, folder.readable_trials())
     missing = None
     if splits is None:
         try:
-            splits = data.load_train(standing.space.dataset, standing.space.augment, search.fingerprint)
+            splits = data.load_train(summary.space.dataset, summary.space.augment, search.fingerprint)
         except UserError as error:
             missing = f"the images cannot be loaded any more ({error})"
     if splits is not None and splits.fingerprint != search.fingerprint:
         splits, missing = None, "the images are no longer those of the search"
     teachers = KeptTeachers(trials_dir / TEACHERS, search.fingerprint)
     with fonts_for(search.classes):
-        content = every_section(Material(standing, teachers, folder, splits, missing))
+        content = every_section(Material(summary, teachers, folder, splits, missing))
     where = directory or folder.report
     for pattern in _PICTURES:
         for old in where.glob(f"{pattern}.png"):
@@ -80,7 +80,7 @@ def write_report(
         with atomic(where / f"{picture.name}.png") as temporary:
             temporary.write_bytes(picture.png)
     head = Section("head")
-    page = _html(standing, content, splits, head)
+    page = _html(summary, content, splits, head)
     for line in (line for section in (head, *content) for line in section.failed):
         (say or _to_stderr)(f"in the report, {line[0].lower()}{line[1:]}")
     write_text(where / PAGE, page)
@@ -91,7 +91,7 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _html(standing: Standing, content: list[Section], splits: Splits | None, head: Section) -> str:
+def _html(summary: SearchSummary, content: list[Section], splits: Splits | None, head: Section) -> str:
     """The page; what of its head could not be made is noted in `head`."""
 
     def part(what: str, make: Callable[[], T], otherwise: T) -> T:
@@ -102,13 +102,13 @@ def _html(standing: Standing, content: list[Section], splits: Splits | None, hea
             head.failed.append(f"{what} left out: {cause(error)}")
             return otherwise
 
-    winner = standing.winner
+    winner = summary.winner
     no_sentences: list[str] = []
-    no_cards: list[facts.Card] = []
+    no_numbers: list[facts.KeyNumber] = []
     no_facts: dict[str, str] = {}
-    space, search = standing.space, standing.search
+    space, search = summary.space, summary.search
     sizes = (len(splits.train), len(splits.validation)) if splits else None
-    running = sum(not trial.ended for trial in standing.trials)
+    running = sum(not trial.ended for trial in summary.trials)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ctkd_search.report", "templates"),
         autoescape=True,
@@ -120,14 +120,18 @@ def _html(standing: Standing, content: list[Section], splits: Splits | None, hea
     return environment.get_template("page.html.jinja").render(
         search=search,
         written=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        subtitle=part("The subtitle is", lambda: facts.subtitle(standing, sizes), ""),
-        headline=part("The answer is", lambda: facts.headline(standing), ""),
-        verdicts=part("The verdicts are", lambda: facts.verdict_sentences(standing), no_sentences),
-        cards=part(
-            "The cards are", lambda: facts.cards(standing, len(splits.validation) if splits else None), no_cards
+        subtitle=part("The subtitle is", lambda: facts.subtitle(summary, sizes), ""),
+        headline=part("The answer is", lambda: facts.headline(summary), ""),
+        verdicts=part("The verdicts are", lambda: facts.verdict_sentences(summary), no_sentences),
+        key_numbers=part(
+            "The key numbers are",
+            lambda: facts.key_numbers(summary, len(splits.validation) if splits else None),
+            no_numbers,
         ),
-        words=part("The config in words is", lambda: facts.in_words(config_of(space, winner)), no_sentences),
-        about=part("The facts of the search are", lambda: facts.about(standing, sizes), no_facts),
+        config_sentences=part(
+            "The description of the config is", lambda: facts.describe(config_of(space, winner)), no_sentences
+        ),
+        about=part("The facts of the search are", lambda: facts.about(summary, sizes), no_facts),
         running=running,
         own_expert=space.teachers.expert.checkpoint is not None,
         sections=content,

@@ -16,7 +16,7 @@ from ctkd_search.records.store import FINISHED, SearchFolder
 from ctkd_search.records.trial_configs import config_of
 from ctkd_search.report import curves, figures, optuna_plots, series, tables
 from ctkd_search.report.attention import looks
-from ctkd_search.report.facts import Standing
+from ctkd_search.report.facts import SearchSummary
 from ctkd_search.report.spending import FORWARD_SHARE, Spending
 from ctkd_search.report.style import BASELINE, SCRATCH, WINNER, Picture
 from ctkd_search.report.teachers import KeptTeachers, spending
@@ -94,14 +94,14 @@ class Material:
     """The material of sections.
 
     Attributes:
-        standing: The search.
+        summary: The search.
         teachers: Its teachers.
         folder: Its directory.
         splits: Its images, or None.
         missing: Why there are no images.
     """
 
-    standing: Standing
+    summary: SearchSummary
     teachers: KeptTeachers
     folder: SearchFolder
     splits: Splits | None
@@ -122,12 +122,12 @@ def every_section(material: Material) -> list[Section]:
     return made
 
 
-def results(standing: Standing) -> Section:
+def results(summary: SearchSummary) -> Section:
     """What was confirmed, the baselines, and the trials."""
     section = Section("Results")
-    trials, winner, judge = standing.trials, standing.winner, standing.winner.metric
-    if standing.confirmed:
-        section.attempt("The picture of means", lambda: figures.confirmation(standing.confirmed, standing.winner))
+    trials, winner, judge = summary.trials, summary.winner, summary.winner.metric
+    if summary.confirmed:
+        section.attempt("The picture of means", lambda: figures.confirmation(summary.confirmed, summary.winner))
         section.attempt("The table of means", lambda: comparisons.confirmed_table(trials, winner, judge))
     else:
         section.add("No config has been confirmed with fresh seeds: the best of many trials is partly lucky.")
@@ -135,26 +135,26 @@ def results(standing: Standing) -> Section:
     section.attempt("The table of baselines", lambda: comparisons.baselines_table(trials, winner, judge) or none)
     section.attempt(
         "The picture of the Pareto front",
-        lambda: optuna_plots.pareto_fronts(standing.space, standing.explored, standing.search.costs),
+        lambda: optuna_plots.pareto_fronts(summary.space, summary.explored, summary.search.costs),
     )
     section.attempt(
         "The table of the Pareto front",
-        lambda: comparisons.pareto_table(standing.space, standing.search, trials, winner),
+        lambda: comparisons.pareto_table(summary.space, summary.search, trials, winner),
     )
     return section.attempt(
-        "The table of trials", lambda: comparisons.trials_table(standing.space, standing.explored, winner, _TRIALS)
+        "The table of trials", lambda: comparisons.trials_table(summary.space, summary.explored, winner, _TRIALS)
     )
 
 
-def methods(standing: Standing) -> Section | None:
+def methods(summary: SearchSummary) -> Section | None:
     """How the methods compare; None where the search has but one."""
-    compared = by_method(standing.trials)
+    compared = by_method(summary.trials)
     if not compared:
         return None
     section = Section("Methods")
     told = [(found.method, found.mean) for found in compared if found.mean is not None]
     if len(told) > 1:
-        section.attempt("The picture of the methods", lambda: figures.methods(told, standing.winner))
+        section.attempt("The picture of the methods", lambda: figures.methods(told, summary.winner))
     if len(told) < len(compared):
         section.add(
             "Not every method was confirmed with fresh seeds (confirm: {per_method: true} does that): a difference of "
@@ -162,34 +162,34 @@ def methods(standing: Standing) -> Section | None:
         )
     return section.attempt(
         "The table of methods",
-        lambda: comparisons.methods_table(standing.trials, standing.winner, standing.winner.metric),
+        lambda: comparisons.methods_table(summary.trials, summary.winner, summary.winner.metric),
     )
 
 
-def search(standing: Standing) -> Section:
+def search(summary: SearchSummary) -> Section:
     """Which trials were stopped where, and when the best were found."""
     section = Section("How the search went")
-    explored, space = [trial for trial in standing.explored if trial.epochs], standing.space
+    explored, space = [trial for trial in summary.explored if trial.epochs], summary.space
     rungs = space.budget.rungs() if space.strategy.scheduler.name != "none" else []
     counted = series.rungs_of(explored, rungs)
     section.attempt(
-        "The picture of learning curves", lambda: curves.learning_curves(standing.trials, standing.winner, counted)
+        "The picture of learning curves", lambda: curves.learning_curves(summary.trials, summary.winner, counted)
     )
     section.attempt("The table of rungs", lambda: tables.rungs_table(counted, explored))
     if not series.is_dated(explored):
         return section.add("When epochs were measured is not in the records, so that the best over time is left out.")
-    finishes = series.best_so_far(explored)
+    finishes = series.finishes(explored)
     if not finishes:
         return section.add("No trial has finished yet, so that there is no best so far.")
     return section.attempt(
-        "The best so far", lambda: curves.best_so_far(finishes, standing.winner, series.end_of(explored))
+        "The best so far", lambda: curves.best_over_time(finishes, summary.winner, series.end_of(explored))
     )
 
 
-def parameters(standing: Standing) -> Section:
+def parameters(summary: SearchSummary) -> Section:
     """What Optuna's plots show of the parameters."""
     section = Section("What mattered")
-    found = optuna_plots.comparable(standing.space, standing.explored)
+    found = optuna_plots.comparable(summary.space, summary.explored)
     if found is None:
         return section.add("No trial has come to the first rung yet, so that there is nothing to compare.")
     if not found.last:
@@ -197,17 +197,17 @@ def parameters(standing: Standing) -> Section:
             f"Trials are compared after epoch {found.epoch}, the latest to which {found.trials} of them came: of those "
             "that were stopped there, nobody knows what they would have reached at the end."
         )
-    space = standing.space
+    space = summary.space
     section.attempt("The picture of importances", lambda: optuna_plots.importances(found, space))
     section.attempt("The picture of parallel coordinates", lambda: optuna_plots.parallel_coordinates(found, space))
     return section.attempt("The picture of single parameters", lambda: optuna_plots.slices(found, space))
 
 
-def teaching(standing: Standing, teachers: KeptTeachers) -> Section:
+def teaching(summary: SearchSummary, teachers: KeptTeachers) -> Section:
     """The paper's figure 5a, of the seeds that confirmed the winner; without any, of its own seed."""
     section = Section("Teacher and student")
-    space, winner = standing.space, standing.winner
-    again = [trial for trial in standing.trials if trial.repeats == winner.number and trial.status == FINISHED]
+    space, winner = summary.space, summary.winner
+    again = [trial for trial in summary.trials if trial.repeats == winner.number and trial.status == FINISHED]
     shown = again or [winner]
     configs = [config_of(space, trial) for trial in shown]
     runs = [teachers.scratch(config) for config in configs]
@@ -222,25 +222,25 @@ def teaching(standing: Standing, teachers: KeptTeachers) -> Section:
         )
         section.add(f"The scratch teacher's accuracies are missing: {why}.")
     groups[f"{configs[0].student}, taught (winner)"] = (WINNER, [series.accuracies(trial) for trial in shown])
-    alone = curves.baselines_beside(standing.trials, winner).get(STUDENT_ALONE)
+    alone = curves.baselines_beside(summary.trials, winner).get(STUDENT_ALONE)
     if alone is None:
         section.add("The student was not trained alone: baselines: [student-alone] in the space would add its curve.")
     else:
-        seeds = [t for t in standing.trials if t.repeats == alone.number and t.status == FINISHED] if again else []
+        seeds = [t for t in summary.trials if t.repeats == alone.number and t.status == FINISHED] if again else []
         groups[f"{configs[0].student}, alone"] = (BASELINE, [series.accuracies(trial) for trial in seeds or [alone]])
     return section.attempt("The picture of teacher and student", lambda: curves.teaching(groups))
 
 
 def attention(material: Material) -> Section:
     """Returns where the winner's networks look."""
-    standing, splits = material.standing, material.splits
+    summary, splits = material.summary, material.splits
     section = Section("Where the networks look")
     if splits is None:
         return section.add(f"Attention maps are left out: {material.missing}.")
-    winner = standing.winner
+    winner = summary.winner
     try:
         found = looks(
-            config_of(standing.space, winner),
+            config_of(summary.space, winner),
             state_path(material.folder.states, winner.number),
             splits,
             material.teachers,
@@ -250,14 +250,14 @@ def attention(material: Material) -> Section:
     return section.attempt("The picture of attention maps", lambda: figures.attention(found))
 
 
-def cost(standing: Standing, teachers: KeptTeachers) -> Section:
+def cost(summary: SearchSummary, teachers: KeptTeachers) -> Section:
     """What the search spent, and what live teachers would have cost."""
     section = Section("What it cost")
-    pairs = [(trial, config_of(standing.space, trial)) for trial in standing.trials]
+    pairs = [(trial, config_of(summary.space, trial)) for trial in summary.trials]
     spent = spending(teachers, pairs)
     recording = f", and {clock(spent.recording)} recording experts, once for all of them" if spent.recording else ""
     section.add(f"Trials, baselines and confirmations: {spent.epochs:,} epochs in {clock(spent.trials)}{recording}.")
-    if standing.space.teachers.mode == "live":
+    if summary.space.teachers.mode == "live":
         return section.add("Teachers were live: the scratch teacher was trained beside every student.")
     if spent.teachers is None:
         return section.add(
@@ -284,11 +284,11 @@ def _estimate(spent: Spending) -> str | None:
 
 
 SECTIONS: dict[str, Callable[[Material], Section | None]] = {
-    "Results": lambda material: results(material.standing),
-    "Methods": lambda material: methods(material.standing),
-    "How the search went": lambda material: search(material.standing),
-    "What mattered": lambda material: parameters(material.standing),
-    "Teacher and student": lambda material: teaching(material.standing, material.teachers),
+    "Results": lambda material: results(material.summary),
+    "Methods": lambda material: methods(material.summary),
+    "How the search went": lambda material: search(material.summary),
+    "What mattered": lambda material: parameters(material.summary),
+    "Teacher and student": lambda material: teaching(material.summary, material.teachers),
     "Where the networks look": attention,
-    "What it cost": lambda material: cost(material.standing, material.teachers),
+    "What it cost": lambda material: cost(material.summary, material.teachers),
 }

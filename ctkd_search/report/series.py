@@ -80,24 +80,24 @@ def is_dated(trials: Sequence[TrialRecord]) -> bool:
     return all("at" in epoch for trial in trials for epoch in trial.epochs)
 
 
-def best_so_far(trials: Sequence[TrialRecord]) -> list[Finish]:
+def finishes(trials: Sequence[TrialRecord]) -> list[Finish]:
     """The trials that finished, in the order in which they did, with the best until then.
 
     Args:
         trials: Trials of one search whose epochs are all dated.
     """
     running, measured = union(_epochs(trials)), sorted(end for _, end in _epochs(trials))
-    finishes: list[Finish] = []
+    found: list[Finish] = []
     last = [(trial.epochs[-1]["at"] / 1000, trial) for trial in trials if trial.status == FINISHED and trial.epochs]
     for moment, trial in sorted(last, key=lambda item: (item[0], item[1].number)):
         value = trial.value
         if value is None:
             continue
         better = max if trial.metric.goal == "max" else min
-        best = better(value, finishes[-1].best) if finishes else value
+        best = better(value, found[-1].best) if found else value
         epochs = bisect.bisect_right(measured, moment)
-        finishes.append(Finish(trial.number, value, best, elapsed(running, moment), epochs))
-    return finishes
+        found.append(Finish(trial.number, value, best, elapsed(running, moment), epochs))
+    return found
 
 
 def rungs_of(trials: Sequence[TrialRecord], epochs: Iterable[int]) -> list[Rung]:

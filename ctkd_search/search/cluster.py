@@ -14,7 +14,7 @@ import ray
 from ctkd_search.errors import UserError
 from ctkd_search.resources import Node, local_node
 from ctkd_search.search.short_place import is_too_long, ray_directory, short_directory
-from ctkd_search.text import one_line
+from ctkd_search.text import first_line
 
 # No snapshot of the experiment in between: nothing is ever restored from one.
 _NEVER = "1000000000"
@@ -63,7 +63,7 @@ def start_ray(address: str | None) -> list[Node]:
         ray.init(logging_level=logging.CRITICAL, log_to_driver=False, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         stop_ray()
-        reason = one_line(str(error)) or type(error).__name__
+        reason = first_line(error)
         if address:
             raise UserError(f"cannot join the Ray cluster at {address} ({reason}); check the address") from None
         raise UserError(

@@ -54,8 +54,7 @@ def missing_confirmations(
     compared = [
         trial
         for trial in records.values()
-        if trial.kind == BASELINE
-        and trial.repeats is None
+        if trial.is_baseline_run
         and trial.status == FINISHED
         and (trial.values["pair"] in pairs or (is_teacherless(str(trial.baseline)) and _student(trial) in students))
     ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord
-from ctkd_search.tracking.store import first_line
+from ctkd_search.tracking.store import mlflow_error
 
 if TYPE_CHECKING:
     from ctkd_search.search.session import Session
@@ -43,4 +43,4 @@ def delivery(
     except (UserError, WorkFailed):
         raise
     except Exception as error:  # whatever MLflow, its server or its store raises: the results are safe
-        raise WorkFailed(f"{away} ({first_line(error)}); once it does, go on with: {record.again}") from None
+        raise WorkFailed(f"{away} ({mlflow_error(error)}); once it does, go on with: {record.again}") from None

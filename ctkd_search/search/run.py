@@ -27,8 +27,8 @@ from ctkd_search.search.ownership import owned
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document, dump
 from ctkd_search.space.teacher_mode import with_mode
-from ctkd_search.text import amount, clock
-from ctkd_search.tracking.store import first_line
+from ctkd_search.text import amount, clock, first_line
+from ctkd_search.tracking.store import mlflow_error
 
 if TYPE_CHECKING:
     from ctkd_search.search.session import Session
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Request:
+class SearchRequest:
     """What the user asked for.
 
     Attributes:
@@ -62,7 +62,7 @@ class Request:
     champion: bool = False
 
 
-def run_search(request: Request, console: Console) -> None:
+def run_search(request: SearchRequest, console: Console) -> None:
     """Runs a search to its end.
 
     Args:
@@ -85,7 +85,7 @@ def run_search(request: Request, console: Console) -> None:
 
 
 def _run_owned(
-    request: Request, folder: SearchFolder, lease: Lease, say: Callable[[str], None], console: Console
+    request: SearchRequest, folder: SearchFolder, lease: Lease, say: Callable[[str], None], console: Console
 ) -> None:
     """Runs a search that no other process works on."""
     started = time.monotonic()
@@ -200,7 +200,7 @@ def _write_up(session: Session, record: SearchRecord, splits: data.Splits) -> st
     try:
         tracker.mlflow.client.log_artifacts(tracker.parent_id, str(page.parent), "report")
     except Exception as error:  # whatever MLflow, its server or its store raises
-        return f"report: {page}, which MLflow does not have ({first_line(error)})"
+        return f"report: {page}, which MLflow does not have ({mlflow_error(error)})"
     return f"report: {page}"
 
 

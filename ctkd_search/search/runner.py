@@ -35,7 +35,7 @@ from ctkd_search.search.stop_signal import StopReason, StopSignal
 from ctkd_search.search.trainable import DistillationTrial
 from ctkd_search.space.definition import Space
 from ctkd_search.text import one_line
-from ctkd_search.tracking.store import first_line
+from ctkd_search.tracking.store import mlflow_error
 from ctkd_search.tracking.tracker import Parent
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ class TrialRunner(ABC):
                 reason = "interrupted" if interrupted else one_line(str(error), 500)
                 tracker.finish("KILLED" if interrupted else "FAILED", {}, {"ctkd.reason": reason})
         except Exception as problem:  # of a full disk, or a server that is away: what counts is already said
-            self.session.say(f"the runs in MLflow stay open ({first_line(problem)})")
+            self.session.say(f"the runs in MLflow stay open ({mlflow_error(problem)})")
 
 
 def run_trials(

@@ -17,7 +17,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.leases.lease import Lease
 from ctkd_search.records.store import TrialRecord
 from ctkd_search.records.trial_configs import config_of, label_of
-from ctkd_search.resources import Share, in_words, share_out, thread_limit
+from ctkd_search.resources import Share, describe, share_out, thread_limit
 from ctkd_search.search.cluster import start_ray, stop_ray
 from ctkd_search.search.stop_signal import StopReason, StopSignal
 from ctkd_search.space.definition import Space
@@ -74,7 +74,7 @@ class Session:
     def __enter__(self) -> Session:
         """Starts Ray, or joins a cluster."""
         nodes = start_ray(self.space.resources.address)
-        self.hardware = in_words(nodes)
+        self.hardware = describe(nodes)
         self.gpus, self.cpus = sum(node.gpus for node in nodes), sum(node.cpus for node in nodes)
         try:
             self.share = share_out(self.space.resources, nodes, self.trials, thread_limit())

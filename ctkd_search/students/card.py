@@ -167,7 +167,7 @@ def search_limits(search: SearchRecord, trials: Sequence[TrialRecord], chosen: T
 
 
 def _baselines(trials: Sequence[TrialRecord], chosen: TrialRecord) -> str:
-    finished = [t for t in trials if t.baseline and t.repeats is None and t.status == FINISHED]
+    finished = [t for t in trials if t.is_baseline_run and t.status == FINISHED]
     if not finished:
         return ""
     judge = chosen.metric

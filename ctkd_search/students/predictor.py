@@ -17,7 +17,8 @@ from ctkd_search.paths import expanded
 from ctkd_search.students.formats import INPUT, METADATA_FILE, OUTPUT, quietly
 from ctkd_search.students.kept import STUDENT_FILE, read_student
 from ctkd_search.students.served import Metadata
-from ctkd_search.tracking.store import first_line, quiet_mlflow, without_secrets
+from ctkd_search.text import first_line
+from ctkd_search.tracking.store import mlflow_error, quiet_mlflow, without_secrets
 
 _SCHEMES = ("models:/", "runs:/")
 _KINDS = "a file that export wrote (.onnx, .pt2), a final training's student.pt, or models:/NAME@champion in MLflow"
@@ -122,7 +123,7 @@ def _from_mlflow(uri: str, store: str) -> Predictor:
     try:
         model = mlflow.pyfunc.load_model(uri)
     except Exception as error:  # whatever MLflow, its server or its store raises
-        reason = without_secrets(first_line(error))
+        reason = mlflow_error(error)
         raise UserError(f"cannot load {uri} from MLflow at {without_secrets(store)} ({reason})") from None
     return Predictor(_metadata(model.metadata.metadata, uri), lambda images: model.predict(images).to_numpy())
 

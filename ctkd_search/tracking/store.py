@@ -15,7 +15,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.leases.lease import wait_for
 from ctkd_search.paths import expanded_uri
 from ctkd_search.space.distributions import show
-from ctkd_search.text import one_line
+from ctkd_search.text import first_line
 from ctkd_search.tracking.advice import advice
 from ctkd_search.uris import uri_fault
 
@@ -106,7 +106,7 @@ class Mlflow:
                 else:
                     self.experiment_id = found.experiment_id
         except Exception as error:  # whatever MLflow, its server or its store raises
-            raise UserError(f"cannot use MLflow at {self.place} ({first_line(error)}): {advice(error)}") from None
+            raise UserError(f"cannot use MLflow at {self.place} ({mlflow_error(error)}): {advice(error)}") from None
         if found is not None and found.lifecycle_stage != "active":
             raise UserError(f"the MLflow experiment {experiment!r} was deleted; restore it, or set tracking.experiment")
 
@@ -156,9 +156,9 @@ def fitting(tags: Mapping[str, str]) -> dict[str, str]:
     return {name[:_KEY]: value[:_TAG] for name, value in tags.items()}
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, without secrets."""
-    return one_line(without_secrets(str(error))) or type(error).__name__
+def mlflow_error(error: BaseException) -> str:
+    """Returns the first line of an error of MLflow's, without passwords and tokens."""
+    return without_secrets(first_line(error))
 
 
 def _exact(value: Any) -> str:

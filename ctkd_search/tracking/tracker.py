@@ -14,7 +14,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.pairs import split_pair
 from ctkd_search.records.store import FAILED, INTERRUPTED, RUNNING, WAITING, SearchRecord, TrialRecord
 from ctkd_search.space.document import dump
-from ctkd_search.tracking.store import RUN_NAME, Mlflow, first_line, fitting
+from ctkd_search.tracking.store import RUN_NAME, Mlflow, fitting, mlflow_error
 
 # A run's status in MLflow; every trial that ended as planned is FINISHED, whatever came of it.
 _STATUS = {FAILED: "FAILED", INTERRUPTED: "KILLED", RUNNING: "RUNNING", WAITING: "RUNNING"}
@@ -117,7 +117,7 @@ class Tracker:
         except Exception as error:  # whatever MLflow, its server or its store raises
             raise UserError(
                 f"cannot {'go on with run ' + search.run_id if search.run_id else 'begin a run'} in MLflow at "
-                f"{self.mlflow.place} ({first_line(error)}); check the server, or begin anew under another --name"
+                f"{self.mlflow.place} ({mlflow_error(error)}); check the server, or begin anew under another --name"
             ) from None
         self._ended = {record.number: record for record in records if record.ended}
         for record in records:
@@ -322,7 +322,7 @@ class Tracker:
         if self._away_since is None:
             self._away_since = time.monotonic()
             self._say(
-                f"MLflow at {self.mlflow.place} does not answer ({first_line(error)}); the work goes on, and what it "
+                f"MLflow at {self.mlflow.place} does not answer ({mlflow_error(error)}); the work goes on, and what it "
                 "misses is delivered once it is back"
             )
 
@@ -333,7 +333,7 @@ class Tracker:
 
     def _give_up(self, trial: TrialRecord, error: Exception) -> None:
         self._refused.add(trial.number)
-        self._say(f"MLflow does not take trial {trial.number} any more ({first_line(error)}); its record is kept")
+        self._say(f"MLflow does not take trial {trial.number} any more ({mlflow_error(error)}); its record is kept")
 
     def flush(self, seconds: float) -> bool:
         """Waits until everything is delivered.
@@ -374,7 +374,7 @@ class Tracker:
         try:
             self.mlflow.client.set_experiment_tag(self.mlflow.experiment_id, key, value)
         except Exception as error:  # whatever MLflow, its server or its store raises
-            self._say(f"MLflow does not take the view of the trials ({first_line(error)})")
+            self._say(f"MLflow does not take the view of the trials ({mlflow_error(error)})")
 
     def log_text(self, text: str, name: str) -> None:
         """Keeps a text as an artifact of the parent run."""

@@ -325,7 +325,7 @@ def test_a_method_says_what_it_is(name):
     assert all(baseline.values.keys() <= defaults(name).keys() for baseline in method.baselines)
     made = make_method({"name": name})
     assert made.values == {key: value for key, value in defaults(name).items() if key != "name"}
-    assert all(sentence.endswith(".") for sentence in made.in_words())
+    assert all(sentence.endswith(".") for sentence in made.describe())
     assert make_method(made.essence()).essence() == made.essence()
 
 

@@ -84,7 +84,7 @@ def test_the_lowest_loss_leads():
 def test_the_best_so_far_falls():
     trials = a_search()
     assert [(one.trials, one.value) for one in best_so_far(trials)] == [(1, 0.4), (2, 0.2), (3, 0.2), (4, 0.2)]
-    assert [(one.value, one.best) for one in series.best_so_far(trials[:4])] == [(0.4, 0.4), (0.2, 0.2), (0.3, 0.2)]
+    assert [(one.value, one.best) for one in series.finishes(trials[:4])] == [(0.4, 0.4), (0.2, 0.2), (0.3, 0.2)]
 
 
 def test_the_lowest_mean_of_fresh_seeds_wins_and_is_better_not_worse():
@@ -128,21 +128,21 @@ def test_tables_and_summaries_are_of_the_loss():
 def test_the_report_is_of_the_loss():
     space, trials = a_space(objectives=[LOSS.key], baselines=["kd"]), a_search()
     record = SearchRecord("s", "id", {}, "", "2026-01-01T00:00:00+00:00", {}, "", [], "")
-    standing = facts.standing_of(space, record, trials)
-    assert standing.winner.number == 2
-    assert "reaches a validation loss of 0.2000 nats in trial 2" in facts.headline(standing)
-    cards = {one.title: one for one in facts.cards(standing, 30)}
-    assert cards["validation loss"].number == "0.2000 nats"
-    assert "a little low" in cards["validation loss"].note
-    assert cards["against the best baseline"].number == "-0.0500"
-    assert cards["validation accuracy"].number == "60.00 %"
-    assert [row.cells[0] for row in comparisons.trials_table(space, standing.explored, standing.winner, 20).rows] == [
+    summary = facts.summary_of(space, record, trials)
+    assert summary.winner.number == 2
+    assert "reaches a validation loss of 0.2000 nats in trial 2" in facts.headline(summary)
+    numbers = {one.title: one for one in facts.key_numbers(summary, 30)}
+    assert numbers["validation loss"].number == "0.2000 nats"
+    assert "a little low" in numbers["validation loss"].note
+    assert numbers["against the best baseline"].number == "-0.0500"
+    assert numbers["validation accuracy"].number == "60.00 %"
+    assert [row.cells[0] for row in comparisons.trials_table(space, summary.explored, summary.winner, 20).rows] == [
         "2",
         "3",
         "4",
         "1",
     ]
-    assert comparisons.baselines_table(trials, standing.winner, LOSS).rows[0].cells[4:6] == ["0.2500 nats", "+0.0500"]
+    assert comparisons.baselines_table(trials, summary.winner, LOSS).rows[0].cells[4:6] == ["0.2500 nats", "+0.0500"]
 
 
 def test_the_view_in_mlflow_is_sorted_the_right_way():

@@ -445,7 +445,7 @@ def test_every_part_that_fails_is_left_out_by_itself(searched, tmp_path, monkeyp
     assert "Trials, baselines and confirmations:" in found.said
 
 
-@pytest.mark.parametrize("name", ["subtitle", "headline", "verdict_sentences", "cards", "in_words", "about"])
+@pytest.mark.parametrize("name", ["subtitle", "headline", "verdict_sentences", "key_numbers", "describe", "about"])
 def test_part_of_the_head_that_fails_is_left_out(searched, tmp_path, monkeypatch, name):
     monkeypatch.setattr(sections, "SECTIONS", {})
     monkeypatch.setattr(facts, name, broken)

@@ -10,9 +10,9 @@ import pytest
 from ctkd_search.records.store import FAILED, FINISHED, RUNNING, STOPPED, TrialRecord
 from ctkd_search.report.attention import one_of_each_class
 from ctkd_search.report.series import (
-    best_so_far,
     elapsed,
     end_of,
+    finishes,
     is_dated,
     mean_curve,
     rungs_of,
@@ -65,16 +65,16 @@ def test_the_best_so_far_is_that_of_finished_trials_in_the_order_in_which_they_f
         trial(4, [0.6], FAILED, begun=110),
         trial(5, [0.6, 0.7], begun=112),  # ends at 132
     ]
-    found = [(step.trial, step.value, step.best, step.seconds, step.epochs) for step in best_so_far(trials)]
+    found = [(step.trial, step.value, step.best, step.seconds, step.epochs) for step in finishes(trials)]
     assert found == [(1, 0.5, 0.5, 20.0, 4), (3, 0.8, 0.8, 50.0, 8), (5, 0.7, 0.8, 62.0, 10)]
     assert end_of(trials) == (62.0, 10)
-    assert [step.trial for step in best_so_far(trials[::-1])] == [1, 3, 5]
+    assert [step.trial for step in finishes(trials[::-1])] == [1, 3, 5]
 
 
 def test_the_best_so_far_never_falls_and_ends_at_the_maximum():
     draw = random.Random(1)
     trials = [trial(n, [draw.random()], begun=draw.uniform(0, 500)) for n in range(1, 40)]
-    steps = best_so_far(trials)
+    steps = finishes(trials)
     bests = [step.best for step in steps]
     assert bests == sorted(bests)
     assert bests[-1] == max(t.accuracy for t in trials)

@@ -9,7 +9,7 @@ import pytest
 from ctkd_search.cli import main
 from ctkd_search.errors import UserError
 from ctkd_search.tracking import store as mlflow_store
-from ctkd_search.tracking.store import Mlflow, first_line, fitting, store_uri, without_secrets
+from ctkd_search.tracking.store import Mlflow, fitting, mlflow_error, store_uri, without_secrets
 from ctkd_search.uris import uri_fault
 
 HARMLESS = [
@@ -65,7 +65,7 @@ def test_an_error_shows_neither_token_nor_password(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok-123")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "pass-456")
     error = ValueError("header 'Bearer tok-123', or pass-456 at https://a:b@c/d\nmore")
-    assert first_line(error) == "header 'Bearer ...', or ... at https://...@c/d"
+    assert mlflow_error(error) == "header 'Bearer ...', or ... at https://...@c/d"
 
 
 def test_a_store_that_cannot_be_reached_is_named_without_its_password(tmp_path, monkeypatch):

@@ -175,7 +175,7 @@ class Method(ABC):
         """
         return {}
 
-    def in_words(self) -> list[str]:
+    def describe(self) -> list[str]:
         """What it does with these values, in sentences."""
         told = [
             f"{item.name.replace('_', ' ')} {_told(self.values[item.name])}" for item in self.effective_parameters()

@@ -182,7 +182,7 @@ class CTKD(Method):
         told = {key for key, value in of_effect.items() if value in (0.0, "constant")}
         return {"name": name, **{key: value for key, value in of_effect.items() if key not in told}}
 
-    def in_words(self) -> list[str]:
+    def describe(self) -> list[str]:
         """What it does, teacher by teacher."""
         said = []
         if self.weighs("alpha"):
