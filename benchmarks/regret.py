@@ -165,13 +165,13 @@ class Search:
         epoch = len(record.epochs) + 1
         metrics = {"epoch": epoch, ACCURACY: curve[epoch - 1]}
         record.epochs.append(metrics)
-        self._study.trial_reported(record, metrics)
+        self._study.trial_reported(record)
         if epoch == self._space.budget.epochs:
             record.status = FINISHED
         elif epoch == len(curve):
             record.status = DIVERGED
         else:  # Ray asks its scheduler only about trials that are not done
-            result = {TRAINING_ITERATION: epoch, ACCURACY: curve[epoch - 1]}
+            result = {TRAINING_ITERATION: epoch, "metrics": metrics}
             decision = self._scheduler.on_trial_result(None, SimpleNamespace(config={NUMBER: record.number}), result)
             record.status = STOPPED if decision == GroupedAsha.STOP else RUNNING
         if record.ended:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from rich import box
 from rich.console import Console, Group
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ctkd_search.analysis.time_left import TimeLeft
+from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import RUNNING, STOPPED, TrialRecord, best, ranked
 from ctkd_search.text import clock, percent
 
@@ -24,7 +24,7 @@ _RUNNING_SHOWN = 4
 _ONE_NUMBER = 1.2
 
 
-class Progress:
+class Progress(TrialListener):
     """Shows the trials of a search as they go; use it as a context manager around it.
 
     Args:
@@ -74,14 +74,8 @@ class Progress:
             self._live.stop()
             self._live = None
 
-    def trial_started(self, trial: TrialRecord) -> None:
-        """Nothing to say yet."""
-
-    def trial_reported(self, trial: TrialRecord, metrics: dict[str, Any]) -> None:
-        """Seen at the next redraw."""
-
     def trial_ended(self, trial: TrialRecord) -> None:
-        """Says a line where there is no table."""
+        """Prints a line where there is no live table."""
         if not self._live:
             self._console.print(
                 f"{self._line(trial)}  {self._label(trial)}  {trial.status}: {trial.reason}",
@@ -90,7 +84,7 @@ class Progress:
             )
 
     def tick(self, trials: Sequence[TrialRecord]) -> None:
-        """Redraws the table, or says now and then how far it is."""
+        """Redraws the table, or prints a summary now and then."""
         self._records = trials
         now = time.monotonic()
         if self._live and now - self._drawn > _REDRAW_SECONDS:

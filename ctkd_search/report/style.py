@@ -23,7 +23,6 @@ WINNER, SCRATCH, EXPERT, BASELINE = "#D55E00", "#009E73", "#AA4499", "#0072B2"
 FINISHED, STOPPED, INK, FAINT = "#4D4D4D", "#B8B8B8", "#222222", "#E4E4E4"
 # What tells baselines from each other, beside their names.
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-MARKERS = ("s", "D", "^", "v", "P")
 
 WIDTH, _DPI = 8.0, 160
 _LOOK = {

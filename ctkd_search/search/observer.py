@@ -1,14 +1,16 @@
-"""What happens in Ray, told to those who keep and show it."""
+"""Ray's callback: turns Ray's events into trial records, and calls the listeners."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
 
+from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.states import read_state, state_path
 from ctkd_search.records.store import (
     DIVERGED,
@@ -26,34 +28,14 @@ from ctkd_search.search.stop_signal import StopReason, StopSignal
 from ctkd_search.search.trainable import NUMBER
 
 
-class Listener(Protocol):
-    """Keeps or shows what happens to trials."""
-
-    def trial_started(self, trial: TrialRecord) -> None:
-        """A trial begins, or goes on."""
-        ...
-
-    def trial_reported(self, trial: TrialRecord, metrics: dict[str, Any]) -> None:
-        """A trial has done an epoch."""
-        ...
-
-    def trial_ended(self, trial: TrialRecord) -> None:
-        """A trial has ended, or waits to go on; its status and reason say how."""
-        ...
-
-    def tick(self, trials: Sequence[TrialRecord]) -> None:
-        """Called many times a second."""
-        ...
-
-
 class Observer(DriverOnly, tune.Callback):
-    """Ray's callback: turns Ray's events into trial records and tells them to the listeners.
+    """Turns Ray's events into trial records, and calls the listeners after each of them.
 
     Args:
         epochs: Epochs of a trial that is not stopped early.
         retries: How often a trial that failed is taken up again.
         states: Directory of the trials' states.
-        listeners: Those who are told, in this order: who keeps the records first.
+        listeners: Called in this order; the one that writes the records comes first.
         records: Every trial of the search by number.
         stop_signal: Ends all trials once it is set.
         packed: Whether several trials share a GPU, so that fewer of them may do where memory is short.
@@ -65,7 +47,7 @@ class Observer(DriverOnly, tune.Callback):
         epochs: int,
         retries: int,
         states: Path,
-        listeners: Sequence[Listener],
+        listeners: Sequence[TrialListener],
         records: Mapping[int, TrialRecord],
         stop_signal: StopSignal,
         say: Callable[[str], None] = print,
@@ -86,7 +68,9 @@ class Observer(DriverOnly, tune.Callback):
         """Called by Ray when a trial starts."""
         record = self.records[trial.config[NUMBER]]
         record.status, record.reason = RUNNING, ""
-        self._tell("trial_started", record)
+        with self._stop_when_full():
+            for listener in self.listeners:
+                listener.trial_started(record)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -158,22 +142,28 @@ class Observer(DriverOnly, tune.Callback):
         # A trial that goes on reports what it had measured before once more; the numbers are the same.
         if metrics["epoch"] > len(record.epochs):
             record.epochs.append(metrics)
-            self._tell("trial_reported", record, metrics)
+            with self._stop_when_full():
+                for listener in self.listeners:
+                    listener.trial_reported(record)
 
     def _end(self, record: TrialRecord, status: str, reason: str) -> None:
         record.status, record.reason = status, reason
-        self._tell("trial_ended", record)
+        with self._stop_when_full():
+            for listener in self.listeners:
+                listener.trial_ended(record)
 
-    def _tell(self, event: str, *told: Any) -> None:
-        for listener in self.listeners:
-            try:
-                getattr(listener, event)(*told)
-            except Exception as error:
-                # What could not be kept is found again in the trials' own states. Without room nothing can go on.
-                if not is_full_disk(error):
-                    raise
-                self.stop_signal.set(StopReason.DISK_FULL)
-                return
+    @contextlib.contextmanager
+    def _stop_when_full(self) -> Iterator[None]:
+        """Sets the stop signal where the disk is full; the rest of the block is skipped, and other errors are raised.
+
+        Records that could not be written are restored from the trials' own states when the search goes on.
+        """
+        try:
+            yield
+        except Exception as error:
+            if not is_full_disk(error):
+                raise
+            self.stop_signal.set(StopReason.DISK_FULL)
 
 
 def _after(retries: int, failure: Failure) -> str:

@@ -1,22 +1,22 @@
-"""What stays on disk of the trials."""
+"""The listener that writes the trials' records to disk."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.states import keep_only
 from ctkd_search.records.store import SearchFolder, TrialRecord
 
 
-class RecordWriter:
-    """Keeps every trial's record on disk, and of the states only those that may be needed.
+class RecordWriter(TrialListener):
+    """Writes every trial's record to disk, and keeps only those of the trials' states that may still be needed.
 
     Args:
         folder: The search's directory.
         records: Every trial by number.
-        candidates: Those of the trials that may become the winner.
-        run_id: The MLflow run of a trial.
+        candidates: Returns those of the trials that may become the winner.
+        run_id: Returns the id of a trial's MLflow run.
     """
 
     def __init__(
@@ -32,22 +32,19 @@ class RecordWriter:
         self._run_id = run_id
 
     def trial_started(self, trial: TrialRecord) -> None:
-        """Keeps the record."""
+        """Writes the record."""
         self._write(trial)
 
-    def trial_reported(self, trial: TrialRecord, metrics: dict[str, Any]) -> None:
-        """Keeps the record."""
+    def trial_reported(self, trial: TrialRecord) -> None:
+        """Writes the record."""
         self._write(trial)
 
     def trial_ended(self, trial: TrialRecord) -> None:
-        """Keeps the record, and removes the states of trials that will neither go on nor win."""
+        """Writes the record, and removes the states of trials that will neither go on nor win."""
         self._write(trial)
         records = list(self._records.values())
         going_on = [record for record in records if not record.ended]
         keep_only(self._folder.states, {record.number for record in (*self._candidates(records), *going_on)})
-
-    def tick(self, trials: Sequence[TrialRecord]) -> None:
-        """Nothing to keep between events."""
 
     def _write(self, trial: TrialRecord) -> None:
         trial.run_id = self._run_id(trial.number) or trial.run_id

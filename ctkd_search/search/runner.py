@@ -22,11 +22,12 @@ from ctkd_search.distill.asked import ExpertKey
 from ctkd_search.distill.missing import MissingRecordings
 from ctkd_search.distill.requests import TeacherOutput
 from ctkd_search.errors import UserError, WorkFailed
+from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import INTERRUPTED, TEACHERS, WAITING, SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.records.trial_configs import label_of
 from ctkd_search.resources import Share
 from ctkd_search.search.failures import is_full_disk
-from ctkd_search.search.observer import Listener, Observer
+from ctkd_search.search.observer import Observer
 from ctkd_search.search.packing import looser, pack
 from ctkd_search.search.prepare import Need, asked_of, describe_recordings, missing_recordings, prepare_teachers
 from ctkd_search.search.record_writer import RecordWriter
@@ -122,13 +123,13 @@ class TrialRunner(ABC):
         """What Ray is to do next."""
 
     def _open(
-        self, params: Mapping[str, Any], listeners: Sequence[Listener] = (), parent: Parent | None = None
+        self, params: Mapping[str, Any], listeners: Sequence[TrialListener] = (), parent: Parent | None = None
     ) -> None:
         """Begins or takes up the parent run in MLflow, and observes from now on.
 
         Args:
             params: Parameters of the parent run.
-            listeners: Who is told of trials beside those who always are.
+            listeners: Further listeners of the trials.
             parent: What the parent run is, where it is not a search's.
         """
         session = self.session

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import DIVERGED, FAILED, FINISHED, SEARCHED, STOPPED, TrialRecord
 from ctkd_search.search.sampler import make_sampler
 from ctkd_search.space.definition import Space
@@ -41,7 +42,7 @@ class Asked(NamedTuple):
     values: dict[str, Any]
 
 
-class Study:
+class Study(TrialListener):
     """Suggests trials, and hears of each what came of it: every epoch, and how it ended.
 
     The study lives in a SQLite file, where ``optuna-dashboard`` and Optuna's plots find it, and goes on from there
@@ -134,10 +135,7 @@ class Study:
                 if record.ended:
                     self.trial_ended(record)
 
-    def trial_started(self, trial: TrialRecord) -> None:
-        """Known from when it was asked for."""
-
-    def trial_reported(self, trial: TrialRecord, metrics: dict[str, Any]) -> None:
+    def trial_reported(self, trial: TrialRecord) -> None:
         """Tells what was measured after an epoch."""
         self._hear(trial)
 
@@ -150,9 +148,6 @@ class Study:
         self._open[trial.optuna].set_user_attr("reason", trial.reason)
         self.study.tell(trial.optuna, values=values, state=state)
         del self._open[trial.optuna]
-
-    def tick(self, trials: Sequence[TrialRecord]) -> None:
-        """Nothing to tell between events."""
 
     def _hear(self, trial: TrialRecord) -> None:
         if not self._hears_epochs or trial.optuna not in self._open:

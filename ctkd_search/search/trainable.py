@@ -18,7 +18,6 @@ from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.step import StepPool
 from ctkd_search.distill.trainer import Trainer, diverged
-from ctkd_search.metrics import OBJECTIVES
 from ctkd_search.records.states import read_state, state_path, write_state
 
 # What Ray is given of a trial.
@@ -105,8 +104,6 @@ class DistillationTrial(tune.Trainable):
         lost = diverged(metrics)
         notes, self._notes = self._notes, []
         return {
-            # Where no validation images are held out, nothing is judged by them.
-            **{name: metrics[name] for name in OBJECTIVES if name in metrics},
             TRAINING_ITERATION: metrics["epoch"],
             "metrics": metrics,
             "diverged": lost,

@@ -12,6 +12,7 @@ from ctkd_search.analysis.standing import best_so_far
 from ctkd_search.display.leaderboard_file import kind_of
 from ctkd_search.errors import UserError
 from ctkd_search.pairs import split_pair
+from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import FAILED, INTERRUPTED, RUNNING, WAITING, SearchRecord, TrialRecord
 from ctkd_search.space.document import dump
 from ctkd_search.tracking.store import RUN_NAME, Mlflow, fitting, mlflow_error
@@ -48,7 +49,7 @@ class Parent:
     file: str
 
 
-class Tracker:
+class Tracker(TrialListener):
     """Keeps MLflow's picture of a search equal to its records.
 
     A thread of its own compares what MLflow has with the records and delivers what is missing, so that the search
@@ -193,23 +194,20 @@ class Tracker:
                 return
 
     def trial_started(self, trial: TrialRecord) -> None:
-        """A trial begins, or goes on."""
+        """Notes the trial for delivery."""
         self._note(trial)
 
-    def trial_reported(self, trial: TrialRecord, metrics: dict[str, Any]) -> None:
-        """A trial has done an epoch."""
+    def trial_reported(self, trial: TrialRecord) -> None:
+        """Notes the trial for delivery."""
         self._note(trial)
 
     def trial_ended(self, trial: TrialRecord) -> None:
-        """A trial has ended."""
+        """Notes the trial for delivery."""
         self._note(trial)
 
     def trial_tested(self, trial: TrialRecord) -> None:
-        """The student of a trial has been tested."""
+        """Notes the trial, whose student has been tested, for delivery."""
         self._note(trial)
-
-    def tick(self, trials: Sequence[TrialRecord]) -> None:
-        """Nothing to do between events."""
 
     def run_id(self, number: int) -> str | None:
         """The run of a trial, if it has one yet."""

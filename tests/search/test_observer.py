@@ -12,6 +12,7 @@ import pytest
 import torch
 from support.simulation import a_record
 
+from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.states import state_path, write_state
 from ctkd_search.records.store import (
     BASELINE,
@@ -37,7 +38,7 @@ WRONG, FULL = "ctkd_search.errors.UserError: cannot read w.pt", "OSError: [Errno
 DEAD = "The actor died unexpectedly before finishing this task."
 
 
-class Log:
+class Log(TrialListener):
     """A listener that remembers what it was told."""
 
     def __init__(self):
@@ -46,9 +47,8 @@ class Log:
     def trial_started(self, trial):
         self.events.append(("started", trial.number, trial.status, trial.reason))
 
-    def trial_reported(self, trial, metrics):
-        assert trial.epochs[-1] is metrics
-        self.events.append(("reported", trial.number, metrics["epoch"]))
+    def trial_reported(self, trial):
+        self.events.append(("reported", trial.number, trial.epochs[-1]["epoch"]))
 
     def trial_ended(self, trial):
         self.events.append(("ended", trial.number, trial.status, trial.reason))
@@ -240,7 +240,7 @@ class Broken(Log):
         super().__init__()
         self.error = error
 
-    def trial_reported(self, trial, metrics):
+    def trial_reported(self, trial):
         raise self.error
 
 
@@ -290,7 +290,7 @@ def test_states_are_kept_of_what_may_win_or_go_on(tmp_path, most, states):
         10: a_record(10, 0.99, status=DIVERGED),
     }
     folder, writer = writer_of(tmp_path, records, most)
-    writer.trial_reported(records[5], {})
+    writer.trial_reported(records[5])
     assert kept_states(folder.states) == list(range(1, 11))
     writer.trial_ended(records[10])
     assert kept_states(folder.states) == states
@@ -309,7 +309,7 @@ def test_every_event_of_a_trial_is_kept_with_its_run(tmp_path):
     writer.trial_started(records[1])
     assert folder.trials() == [records[1]]
     records[1].epochs.append({"epoch": 1, "validation_accuracy": 0.5})
-    writer.trial_reported(records[1], {})
+    writer.trial_reported(records[1])
     assert folder.trials() == [records[1]]
     records[1].status = FINISHED
     writer.trial_ended(records[1])

@@ -230,7 +230,7 @@ def next_trial(study, records, objective):
     if number > 1:
         ended = records[-2]
         ended.epochs.append({"epoch": 1, "validation_accuracy": objective(ended.stored)})
-        study.trial_reported(ended, {})
+        study.trial_reported(ended)
         ended.status = STOPPED if number % 3 == 0 else FINISHED
         study.trial_ended(ended)
 
@@ -329,7 +329,7 @@ def test_catching_up_tells_what_was_not_told_and_nothing_twice(tmp_path):
         records.append(record_of(space, number, stored, (), RUNNING, optuna=asked))
     first = records[0]
     first.epochs = [{"epoch": 1, "validation_accuracy": 0.25}]
-    study.trial_reported(first, {})
+    study.trial_reported(first)
     for record, accuracies, status in [
         (records[0], [0.25, 0.5, 0.75], FINISHED),
         (records[1], [0.1, 0.2], STOPPED),
@@ -355,7 +355,7 @@ def test_catching_up_tells_what_was_not_told_and_nothing_twice(tmp_path):
         ]
     # What goes on is told on, from where it stands.
     records[5].epochs.append({"epoch": 3, "validation_accuracy": 0.6})
-    again.trial_reported(records[5], {})
+    again.trial_reported(records[5])
     records[5].status = FINISHED
     again.trial_ended(records[5])
     again.trial_ended(records[5])

@@ -158,7 +158,7 @@ def suggestions(*overrides, count=14):
         record = TrialRecord(number, chosen.decode(stored), stored, 0, optuna=asked, status=FINISHED)
         accuracy = 1 - abs(stored["alpha"] - 0.4) - abs(stored["lr"] - 0.1)
         record.epochs = [{"epoch": 1, ACCURACY: accuracy}]
-        study.trial_reported(record, {})
+        study.trial_reported(record)
         study.trial_ended(record)
         found.append(stored)
     return found
@@ -221,7 +221,7 @@ def test_what_is_to_be_low_is_minimized_and_so_are_its_epochs():
         asked, stored, _ = study.ask(number, range(number - 1))
         record = TrialRecord(number, chosen.decode(stored), stored, 0, optuna=asked, objective="validation_loss")
         record.epochs = [{"epoch": n, "validation_loss": loss, ACCURACY: 0.5} for n, loss in enumerate(losses, start=1)]
-        study.trial_reported(record, {})
+        study.trial_reported(record)
         record.status = FINISHED
         study.trial_ended(record)
     assert study.study.best_value == 0.3
@@ -241,7 +241,7 @@ def test_the_scheduler_stops_what_is_worse_in_either_direction(objective, sign):
             for number in range(1, 10):
                 known[number] = TrialRecord(number, {"pair": "wrn-16-2/resnet8"}, {}, 0, objective=objective)
                 value = 0.5 + (-sign if better else sign) * number / 100
-                result = {"training_iteration": 1, objective: value, "other": 0.0}
+                result = {"training_iteration": 1, "metrics": {objective: value, "other": 0.0}}
                 decision = scheduler.on_trial_result(None, SimpleNamespace(config={"number": number}), result)
                 found[better, number] = decision == "STOP"
         return found
@@ -259,7 +259,7 @@ def test_the_scheduler_stops_what_is_worse_in_either_direction(objective, sign):
     scheduler = GroupedAsha(chosen, records)
     records[10] = TrialRecord(10, {"pair": "wrn-16-2/resnet8"}, {}, 0, objective=objective)
     for value, decision in ((0.5 + sign * 0.2, "STOP"), (0.5 - sign * 0.2, "CONTINUE")):
-        result = {"training_iteration": 1, objective: value}
+        result = {"training_iteration": 1, "metrics": {objective: value}}
         assert scheduler.on_trial_result(None, SimpleNamespace(config={"number": 10}), result) == decision
 
 
@@ -271,7 +271,7 @@ def first_stops(*overrides):
         known[number] = TrialRecord(number, {"pair": "wrn-16-2/resnet8"}, {}, 0)
         trial = SimpleNamespace(config={"number": number})
         for epoch in range(1, 9):
-            result = {"training_iteration": epoch, ACCURACY: 1 / number}
+            result = {"training_iteration": epoch, "metrics": {ACCURACY: 1 / number}}
             if scheduler.on_trial_result(None, trial, result) == "STOP":
                 found.add(epoch)
                 break

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from ray.tune.schedulers import TrialScheduler
 
 from ctkd_search.analysis.pareto import objective_values
+from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import FINISHED, WAITING, SearchFolder, TrialRecord
 from ctkd_search.search.comparisons import missing_baselines
 from ctkd_search.search.observer import Observer
@@ -52,7 +53,7 @@ class Killed(BaseException):
     """What stands for the end of a process: nobody catches it."""
 
 
-class Fuse:
+class Fuse(TrialListener):
     """Ends the process at the n-th moment at which something is kept, told or asked.
 
     Args:
@@ -70,9 +71,6 @@ class Fuse:
 
     # As a listener, it burns at every event.
     trial_started = trial_reported = trial_ended = burn
-
-    def tick(self, trials: object) -> None:
-        """Nothing happens between events."""
 
 
 class Folder(SearchFolder):
@@ -204,7 +202,7 @@ class Simulation:
         accuracy = outcome.accuracies[epoch - 1]
         diverged = outcome.diverges and epoch == len(outcome.accuracies)
         metrics = {"epoch": epoch, "validation_accuracy": accuracy, "seconds": 1.0}
-        result = {"validation_accuracy": accuracy, "training_iteration": epoch, "metrics": metrics, "notes": []}
+        result = {"training_iteration": epoch, "metrics": metrics, "notes": []}
         result |= {"diverged": diverged, "done": diverged or epoch >= self.space.budget.epochs}
         goes_on = not result["done"]
         if goes_on:  # of one that is done by itself, Ray does not ask

@@ -57,7 +57,7 @@ def test_a_trial_is_one_run_with_its_values_and_every_epoch(mlflow):
     tracker.trial_started(one)
     for number in (1, 2, 3):
         one.epochs.append(epoch(number))
-        tracker.trial_reported(one, one.epochs[-1])
+        tracker.trial_reported(one)
     one.status, one.reason = STOPPED, "after epoch 3"
     tracker.trial_ended(one)
     assert tracker.flush(30)
@@ -160,7 +160,7 @@ def test_a_run_that_was_deleted_is_given_up_once_and_the_others_go_on(mlflow):
     for number in (2, 3):
         for record in (one, two):
             record.epochs.append(epoch(number))
-            tracker.trial_reported(record, record.epochs[-1])
+            tracker.trial_reported(record)
         assert tracker.flush(30)
     tracker.close()
     assert [line for line in said if "does not take trial 1" in line] == said
