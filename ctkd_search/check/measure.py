@@ -14,6 +14,7 @@ import torch
 from ctkd_search.check.networks import Facts
 from ctkd_search.config import Augment, TrialConfig
 from ctkd_search.data import Images, Splits
+from ctkd_search.data.stream import Normalise, Stream
 from ctkd_search.distill.build import new_step
 from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.evaluation import evaluate
@@ -181,7 +182,7 @@ def _student(
     return Speed(training / batch, _forward(step.student, seen, stream.normalise, device, seconds / 4))
 
 
-def _lesson(config: TrialConfig, stream: object, splits: Splits, device: torch.device) -> Lesson:
+def _lesson(config: TrialConfig, stream: Stream, splits: Splits, device: torch.device) -> Lesson:
     """A lesson with all that the method listens to, said by teachers that know nothing yet."""
     needs = make_method(config.method).needs
     scratch = _scratch(config, splits.geometry, device) if needs.scratch else None
@@ -189,7 +190,7 @@ def _lesson(config: TrialConfig, stream: object, splits: Splits, device: torch.d
     def expert(_: int) -> Expert:
         return Expert(_frozen(config, splits.geometry, device), config.teachers.recipe.precision)
 
-    teachers = LiveTeachers(stream, len(splits.train), scratch, expert if needs.expert else None, needs.expert)  # type: ignore[arg-type]
+    teachers = LiveTeachers(stream, len(splits.train), scratch, expert if needs.expert else None, needs.expert)
     return next(teachers.lessons(0))
 
 
@@ -207,9 +208,11 @@ def _network(name: str, geometry: Geometry, device: torch.device) -> TappedNetwo
     return place(build(name, geometry, seed=0, published=False), device)
 
 
-def _forward(network: object, splits: Splits, normalise: object, device: torch.device, seconds: float) -> float:
+def _forward(
+    network: TappedNetwork, splits: Splits, normalise: Normalise, device: torch.device, seconds: float
+) -> float:
     images = splits.train
-    return _seconds(lambda: evaluate(network, images, normalise, device), device, seconds) / len(images)  # type: ignore[arg-type]
+    return _seconds(lambda: evaluate(network, images, normalise, device), device, seconds) / len(images)
 
 
 def _held(augment: Augment) -> Augment:

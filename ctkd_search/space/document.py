@@ -213,7 +213,7 @@ class Document:
         try:
             return TypeAdapter(form, config=ConfigDict(strict=True)).validate_python(raw)
         except ValidationError as error:
-            inner, message = _summary(error, raw)
+            inner, message = _summary(error)
             if message.startswith(f"must be {_TEXT}, "):
                 message = self.unquoted((*place, *inner), error.errors()[0]["input"]) or message
             self.fault((*place, *inner), message)
@@ -306,7 +306,7 @@ def unknown(key: str, allowed: Iterable[str]) -> str:
     return f"is not a known key{hint}; allowed: {', '.join(allowed)}"
 
 
-def _summary(error: Any, raw: Any) -> tuple[tuple[int, ...], str]:
+def _summary(error: Any) -> tuple[tuple[int, ...], str]:
     """The position inside a list, if any, and one message for a value that does not fit its type."""
     problems = error.errors()
     own = [problem for problem in problems if problem["type"] == "value_error"]
