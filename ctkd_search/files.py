@@ -24,8 +24,11 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         UserError: The directory cannot be written to.
     """
-    make_directory(path.parent)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise _cannot_write(path.parent, error) from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -61,4 +64,8 @@ def make_directory(path: Path) -> Path:
         with tempfile.TemporaryFile(dir=path):
             return path
     except OSError as error:
-        raise UserError(f"cannot write to the directory {path}: {error.strerror or error}") from None
+        raise _cannot_write(path, error) from None
+
+
+def _cannot_write(directory: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write to the directory {directory}: {error.strerror or error}")

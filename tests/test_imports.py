@@ -50,7 +50,7 @@ from ctkd_search.config import plain
 from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.space.reader import read_space
 space = read_space(Path(sys.argv[1]))
-values = {field.name: "x" for field in dataclasses.fields(SearchRecord)}
+values = {field.name: "x" for field in dataclasses.fields(SearchRecord) if field.name != "format"}
 values |= {"space": plain(dict(space.raw)), "versions": {}, "classes": [], "experts": {}, "finished": True}
 folder = SearchFolder(Path("trials"), "digits")
 folder.write(SearchRecord(**values))

@@ -25,7 +25,7 @@ from ctkd_search.final.plan import FinalPlan
 from ctkd_search.metrics import ALWAYS, METRICS, Metric
 from ctkd_search.records.store import DIVERGED, FINISHED, TrialRecord
 from ctkd_search.students.served import ServedStudent
-from ctkd_search.versions import versions
+from ctkd_search.versions import STUDENT_FORMAT, versions
 
 CONFIG = "the config"
 _WIDTH = 120
@@ -339,6 +339,8 @@ def keep_student(path: Path, served: ServedStudent, architecture: str, splits: d
     with atomic(path) as temporary:
         torch.save(
             {
+                "format": STUDENT_FORMAT,
+                "versions": versions(),
                 "student": served.student.state_dict(),
                 "architecture": architecture,
                 "geometry": list(splits.geometry),

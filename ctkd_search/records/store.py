@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctkd_search import __version__
 from ctkd_search.errors import UserError
 from ctkd_search.files import write_text
 from ctkd_search.metrics import ACCURACY, OBJECTIVES, RECORDING_SECONDS, WAITING_SECONDS, Metric
 from ctkd_search.space.parameters import CTKD, METHOD
-from ctkd_search.versions import versions
+from ctkd_search.versions import SEARCH_FORMAT, format_fault, versions
 
 if TYPE_CHECKING:
     from ctkd_search.data import Splits
@@ -169,12 +170,12 @@ class SearchRecord:
         warm_start: The earlier search whose results it began from, or None.
         model: The registered model, as a ``models:`` URI.
         finished: Whether every trial has ended, and MLflow has everything.
-        geometry: Classes, channels and image size; None in records of earlier versions, like mean and std.
+        geometry: Classes, channels and image size.
         resize: See `ctkd_search.data.Splits`.
         mean: Mean of each channel that the images are normalised with, in pixel values.
         std: Standard deviation of each channel, likewise.
-        teachers: Whether its teachers are recorded or live; None in records of earlier versions, which recorded them
-            unless the space said otherwise.
+        teachers: Whether its teachers are recorded or live; None until that is settled.
+        format: The version of what is kept of it on disk.
     """
 
     name: str
@@ -198,6 +199,7 @@ class SearchRecord:
     mean: list[float] | None = None
     std: list[float] | None = None
     teachers: str | None = None
+    format: int = SEARCH_FORMAT
 
 
 def new_record(name: str, content: dict[str, Any], splits: Splits, warm_start: str | None = None) -> SearchRecord:
@@ -278,7 +280,7 @@ class SearchFolder:
         """Reads the search's own record.
 
         Raises:
-            UserError: There is no such search, or its record is broken.
+            UserError: There is no such search, its record is broken, or another version has kept it.
         """
         if not self.exists():
             known = names(self.root)
@@ -288,7 +290,15 @@ class SearchFolder:
                 f"there is no search {self.name!r} in {self.root}; there are: {', '.join(known) or 'none yet'}{file}"
                 f"{f'; did you mean {near[0]}?' if near else ''}"
             )
-        return _load(self.path / "search.json", SearchRecord)
+        path = self.path / "search.json"
+        content = _read(path)
+        writer = content.get("versions")
+        fault = format_fault(
+            content.get("format"), SEARCH_FORMAT, writer.get("ctkd-search") if isinstance(writer, dict) else None
+        )
+        if fault:
+            raise UserError(f"the search kept in {self.path} {fault}, or begin it again under another --name")
+        return _made(path, content, SearchRecord)
 
     def trials(self) -> list[TrialRecord]:
         """Reads every trial, in the order in which they began.
@@ -364,6 +374,12 @@ def _dump(record: Any) -> str:
 
 
 def _load(path: Path, form: Any) -> Any:
+    return _made(path, _read(path), form)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Reads a record as plain values, so that its format can be told before anything is made of it."""
+
     def number(value: Any) -> Any:
         if isinstance(value, dict) and value.keys() == {"number"}:
             return float(value["number"])
@@ -372,6 +388,16 @@ def _load(path: Path, form: Any) -> Any:
         return [number(inner) for inner in value] if isinstance(value, list) else value
 
     try:
-        return form(**number(json.loads(path.read_text(encoding="utf-8"))))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} is not a record of this version of ctkd-search ({error})") from None
+        content = number(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the record {path} ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no record of ctkd-search: it contains a {type(content).__name__}")
+    return content
+
+
+def _made(path: Path, content: dict[str, Any], form: Any) -> Any:
+    try:
+        return form(**content)
+    except TypeError as error:
+        raise UserError(f"{path} is no record of ctkd-search {__version__} ({error})") from None

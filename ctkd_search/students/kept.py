@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from ctkd_search import data
 from ctkd_search.analysis.standing import find_trial
 from ctkd_search.distill.weights import put_weights
 from ctkd_search.errors import UserError
@@ -18,8 +17,8 @@ from ctkd_search.models import build
 from ctkd_search.pairs import split_pair
 from ctkd_search.records.states import read_state, state_path
 from ctkd_search.records.store import SearchFolder, SearchRecord
-from ctkd_search.space.reader import kept_space
 from ctkd_search.students.served import Metadata, ServedStudent, load_student
+from ctkd_search.versions import STUDENT_FORMAT, format_fault
 
 STUDENT_FILE = "student.pt"
 
@@ -76,15 +75,10 @@ def _images_of(search: SearchRecord) -> tuple[Geometry, list[float], list[float]
     """What a search's students take, and how it is normalised."""
     if search.geometry and search.mean and search.std:
         return Geometry(*search.geometry), search.mean, search.std
-    # The record of an earlier version, which did not note them.
-    space = kept_space(search.space, search.teachers)
-    splits = data.load_train(space.dataset, space.augment, search.fingerprint)
-    if splits.fingerprint != search.fingerprint:
-        raise UserError(
-            f"the training images are not those of the search {search.name!r}, which does not say how they were "
-            "normalised; bring them back, or search again"
-        )
-    return splits.geometry, list(splits.mean), list(splits.std)
+    raise UserError(
+        f"the record of the search {search.name!r} is incomplete: it lacks the geometry of the images, their mean or "
+        "their standard deviation; search again under another --name"
+    )
 
 
 def final_student(root: Path, name: str) -> KeptStudent:
@@ -121,13 +115,14 @@ def read_student(path: Path) -> KeptStudent:
     """A student as a final training keeps it, without executing anything in the file.
 
     Raises:
-        UserError: The file holds no such student.
+        UserError: The file contains no such student, or another version has written it.
     """
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
         geometry, resize = Geometry(*content["geometry"]), content.get("resize")
         classes, architecture = tuple(content["classes"]), content["architecture"]
         weights, mean, std = dict(content["student"]), content["mean"], content["std"]
+        kept, writer = content["format"], content["versions"]["ctkd-search"]
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except Exception:  # whatever torch makes of another file, and whatever another file holds
@@ -135,6 +130,8 @@ def read_student(path: Path) -> KeptStudent:
             f"{path} is not a student of a final training; a trial's is exported with: ctkd-search export NAME "
             "--format onnx"
         ) from None
+    if fault := format_fault(kept, STUDENT_FORMAT, writer):
+        raise UserError(f"the student {path} {fault}")
     network = build(architecture, geometry, seed=0, published=False)
     put_weights(network, weights, str(path))
     metadata = Metadata(classes, geometry.image_size, geometry.channels, architecture, resize=resize)

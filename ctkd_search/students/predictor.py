@@ -19,6 +19,7 @@ from ctkd_search.students.kept import STUDENT_FILE, read_student
 from ctkd_search.students.served import Metadata
 from ctkd_search.text import first_line
 from ctkd_search.tracking.store import mlflow_error, quiet_mlflow, without_secrets
+from ctkd_search.versions import STUDENT_FORMAT, format_fault
 
 _SCHEMES = ("models:/", "runs:/")
 _KINDS = "a file that export wrote (.onnx, .pt2), a final training's student.pt, or models:/NAME@champion in MLflow"
@@ -132,9 +133,14 @@ def _metadata(values: Mapping[str, Any] | None, source: str) -> Metadata:
     """What a student carries with it.
 
     Raises:
-        UserError: It carries nothing.
+        UserError: It carries nothing, or another version has written it.
     """
     values = values or {}
+    if "architecture" in values:
+        wrote = values.get("versions")
+        writer = wrote.get("ctkd-search") if isinstance(wrote, Mapping) else None
+        if fault := format_fault(values.get("format"), STUDENT_FORMAT, writer):
+            raise UserError(f"the student {source} {fault}, or export it again")
     try:
         return Metadata(
             tuple(map(str, values["classes"])),
@@ -142,7 +148,6 @@ def _metadata(values: Mapping[str, Any] | None, source: str) -> Metadata:
             int(values["channels"]),
             str(values["architecture"]),
             dict(values["versions"]),
-            # Students of earlier versions do not say it, and saw whole squares.
             values["resize"] if isinstance(values.get("resize"), int) else None,
         )
     except (KeyError, TypeError, ValueError):

@@ -16,7 +16,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build
 from ctkd_search.models.network import TappedNetwork
-from ctkd_search.versions import versions
+from ctkd_search.versions import STUDENT_FORMAT, versions
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Metadata:
         versions: Versions of what it was written with.
         resize: Length that a picture's shorter side is resized to before its centred square is cut out; None for
             `image_size`.
+        format: The version of what is kept with the student.
     """
 
     classes: tuple[str, ...]
@@ -39,6 +40,7 @@ class Metadata:
     architecture: str
     versions: Mapping[str, str] = field(default_factory=versions)
     resize: int | None = None
+    format: int = STUDENT_FORMAT
 
     @property
     def geometry(self) -> Geometry:

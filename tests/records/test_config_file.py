@@ -50,7 +50,7 @@ objective: loss               #! objective must be one of validation_accuracy, v
 
 def a_search(**changes):
     """A search as it stands on disk."""
-    values = {field.name: None for field in dataclasses.fields(SearchRecord)}
+    values = {field.name: None for field in dataclasses.fields(SearchRecord) if field.name != "format"}
     values |= {"name": "first", "space": {}, "versions": {"torch": "2.9"}, "fingerprint": "f" * 64}
     values |= {"started": "2026-01-02T03:04:05+00:00", "classes": ["0", "un"], "experts": {"wrn-16-2": 0.5}}
     return SearchRecord(**{**values, **changes})

@@ -37,7 +37,8 @@ def test_the_rest_is_shown_and_the_record_named(call, damaged, words):
     assert out
     assert len(err.splitlines()) == 1
     assert err.startswith("left out: ")
-    assert "records/00002.json is not a record of this version" in err
+    assert "cannot read the record " in err
+    assert "records/00002.json (" in err
 
 
 @pytest.mark.parametrize("content", [[1], 7, None, {"number": 2}])

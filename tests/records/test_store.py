@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
 
@@ -33,7 +34,7 @@ NAN, INF = float("nan"), float("inf")
 
 def a_search(**changes):
     """A search as it stands when its first trial begins."""
-    values = {field.name: "x" for field in dataclasses.fields(SearchRecord)}
+    values = {field.name: "x" for field in dataclasses.fields(SearchRecord) if field.name != "format"}
     values |= {"name": "digits", "space": {"search": {"alpha": {"float": [0.01, 5]}}}, "versions": {"ray": "2.60.0"}}
     values |= {"classes": ["null", "éins", "二", "🐈"], "experts": {"wrn-16-2": 0.5, "mine": None}, "finished": False}
     values |= {"costs": {"resnet8": {"params": 78_042, "latency_ms": 0.1 + 0.2}}, "warm_start": None}
@@ -209,15 +210,45 @@ def test_a_broken_record_is_refused_by_its_name(tmp_path, text):
     folder.write_trial(a_trial(1))
     for name, read in [("search.json", folder.search), ("records/00001.json", folder.trials)]:
         (folder.path / name).write_text(text)
-        with pytest.raises(UserError, match=f"{name} is not a record of this version of ctkd-search"):
+        with pytest.raises(UserError) as caught:
             read()
+        message = str(caught.value)
+        assert name in message or (name == "search.json" and f"{folder.path} has format 0" in message)
+        assert "\n" not in message
 
 
 def test_a_record_that_is_no_text_is_refused_by_its_name(tmp_path):
     (tmp_path / "digits").mkdir()
     (tmp_path / "digits" / "search.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match=r"search\.json is not a record"):
+    with pytest.raises(UserError, match=r"cannot read the record .*search\.json"):
         SearchFolder(tmp_path, "digits").search()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"format": 2, "versions": {"ctkd-search": "0.7.1"}},
+            "has format 2, .* reads format 1 alone; .* ctkd-search 0.7.1,",
+        ),
+        ({"format": 2, "added_later": True}, "has format 2, .* reads format 1 alone"),
+        (
+            {"format": "2", "versions": "0.7.1"},
+            "has format 2, .* format 1 alone; .* the version .* that wrote it",
+        ),
+        ({"format": None}, "has format 0, .* reads format 1 alone"),
+    ],
+)
+def test_a_search_of_another_format_is_refused_with_what_reads_it(tmp_path, changes, message):
+    folder = SearchFolder(tmp_path, "digits")
+    folder.write(a_search())
+    path = folder.path / "search.json"
+    content = json.loads(path.read_text())
+    assert content["format"] == 1
+    path.write_text(json.dumps({**content, **changes}))
+    with pytest.raises(UserError, match=f"the search kept in {folder.path} {message}") as caught:
+        folder.search()
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def space(**sections):
 
 def begun(tmp_path, trials=ENDED, name="x", finished=False, **sections):
     """A search as it stands on disk."""
-    values = {field.name: "" for field in dataclasses.fields(SearchRecord)}
+    values = {field.name: "" for field in dataclasses.fields(SearchRecord) if field.name != "format"}
     raw = plain(dict(space(**sections.pop("space", {})).raw))
     values |= {"name": name, "space": raw, "fingerprint": "f", "warm_start": None, "finished": finished, **sections}
     folder = SearchFolder(tmp_path, name)

@@ -20,8 +20,6 @@ from support.kept_students import (
 )
 from test_formats import runner
 
-from ctkd_search.config import DatasetConfig
-from ctkd_search.data import load_train
 from ctkd_search.geometry import Geometry
 from ctkd_search.students.served import ServedStudent
 
@@ -71,25 +69,11 @@ def test_the_student_of_the_newest_final_training_is_written(call):
     assert not gives_what("mine.onnx", networks[9])
 
 
-def test_a_record_of_an_earlier_version_has_its_images_measured(call):
-    splits = load_train(DatasetConfig("digits", validation=0.15))
-    earlier = {"geometry": None, "mean": None, "std": None, "fingerprint": splits.fingerprint}
-    networks = a_search_with_students(TRIALS, **earlier)
-    record = TRIALS / "digits" / "search.json"
-    content = json.loads(record.read_text())
-    for key in ("geometry", "mean", "std"):
-        del content[key]
-    record.write_text(json.dumps(content))
-    assert call("export", "digits", "--format", "onnx")[0] == 0
-    assert gives_what("digits.onnx", networks[2], splits.mean, splits.std)
-    assert not gives_what("digits.onnx", networks[2])
-
-
-def test_other_images_than_the_searchs_are_not_measured(call):
-    a_search_with_students(TRIALS, geometry=None, mean=None, std=None)
-    code, out, err = call("export", "digits", "--format", "onnx")
-    assert (code, out) == (2, "")
-    assert "the training images are not those of the search 'digits'" in err
+def test_a_record_without_its_images_cannot_be_exported(call):
+    a_search_with_students(Path("trials"), mean=None)
+    code, _, err = call("export", "digits", "--format", "torch")
+    assert code == 2
+    assert "the record of the search 'digits' is incomplete" in err
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from support.kept_students import MEAN, STD, a_final_student, a_search_with_students, probabilities
 
+from ctkd_search import __version__
 from ctkd_search.config import DatasetConfig
 from ctkd_search.data import load_test
 from ctkd_search.errors import WorkFailed
@@ -100,6 +101,20 @@ def test_probabilities_that_are_no_numbers_are_no_prediction(there):
     )
     with pytest.raises(WorkFailed, match=r"probabilities of digits/00\.png are not finite"):
         list(predict(broken, [Path("digits/00.png")], 1))
+
+
+def test_a_student_of_another_format_is_refused_with_what_reads_it(call, there, tmp_path):
+    content = torch.load(STUDENT, weights_only=True)
+    torch.save({**content, "format": 2, "versions": {"ctkd-search": "0.7.1"}}, tmp_path / "student.pt")
+    model = onnx.load("digits.onnx")
+    for entry in model.metadata_props:
+        entry.value = {"format": "2"}.get(entry.key, entry.value)
+    onnx.save(model, tmp_path / "student.onnx")
+    for name, reader in [("student.pt", "ctkd-search 0.7.1"), ("student.onnx", f"ctkd-search {__version__}, or")]:
+        code, _, err = call("predict", tmp_path / name, "digits/00.png")
+        assert code == 2
+        assert f"{name} has format 2, and ctkd-search {__version__} reads format 1 alone; read it with {reader}" in err
+        assert len(err.splitlines()) == 1
 
 
 def test_a_directory_is_walked_in_alphabetical_order_without_what_is_hidden(call, there):

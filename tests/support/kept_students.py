@@ -15,6 +15,7 @@ from ctkd_search.records.states import state_path, write_state
 from ctkd_search.records.store import FINISHED, SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.space.reader import read_space
 from ctkd_search.students.served import Metadata, ServedStudent
+from ctkd_search.versions import STUDENT_FORMAT, versions
 
 DIGITS = Path(__file__).parents[2] / "spaces" / "digits.yaml"
 SMALL = Geometry(10, 1, 8)
@@ -65,7 +66,7 @@ def a_search_with_students(root, name="digits", trials=(1, 2), kept=(2,), splits
         The network of each trial.
     """
     space = read_space(DIGITS)
-    values = {field.name: None for field in dataclasses.fields(SearchRecord)}
+    values = {field.name: None for field in dataclasses.fields(SearchRecord) if field.name != "format"}
     values |= {"name": name, "id": "x", "space": plain(dict(space.raw)), "started": "2026-01-02T03:04:05+00:00"}
     values |= {"versions": {}, "fingerprint": "f" * 64, "classes": list("0123456789"), "experts": {}, "finished": True}
     values |= {"geometry": list(SMALL), "mean": list(MEAN), "std": list(STD), "again": "ctkd-search run"}
@@ -88,6 +89,8 @@ def a_final_student(root, name="digits", number=1, **changes):
     """What a final training keeps; returns its network."""
     network = a_network("resnet8", SMALL, seed=100 + number)
     content = {
+        "format": STUDENT_FORMAT,
+        "versions": versions(),
         "student": network.state_dict(),
         "architecture": "resnet8",
         "geometry": list(SMALL),
