@@ -1,1 +1,1 @@
-"""What a search would take, before it is run: networks, room on the disk, time; and what of it cannot work."""
+"""Checks before a search runs: faults of the space, networks, disk space and time."""

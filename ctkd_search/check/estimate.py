@@ -1,4 +1,4 @@
-"""How long a search will take, from the time of single steps."""
+"""An estimate of a search's time, computed from the measured time of single steps."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ctkd_search.space.baselines import baseline_pairs
 from ctkd_search.space.comparisons import baseline_config, each_needs_with_baselines
 from ctkd_search.space.definition import Space
 
-# What no step takes part in, in seconds: a process for trials starts, an epoch is written down and told, a search
-# begins (Ray) and ends (the student registered, the report). Read off a search of the digits on two cores; elsewhere
-# they are guesses, which matter for small searches alone.
+# Fixed overheads, in seconds: the start of a worker process, the recording of an epoch, the start of a search (Ray) and
+# its end (registration of the student, report). Measured in a search of the digits on two cores; on other machines they
+# are guesses, which matter only for small searches.
 _ACTOR, _EPOCH, _BEGIN, _END = 6.0, 0.04, 10.0, 7.0
 
 
 @dataclass(frozen=True)
 class Load:
-    """What a search has to do.
+    """The work of a search.
 
     Attributes:
         images: Training images.
         validation: Validation images.
         concurrent: Trials at once.
-        beyond: Share of the attention maps that the cache has no room for, and every trial computes.
+        beyond: Share of the experts' outputs beyond the limit of the cache, which every trial computes itself.
     """
 
     images: int
@@ -40,12 +40,12 @@ class Load:
 
 
 def estimate(space: Space, speeds: Speeds, load: Load) -> dict[str, Span]:
-    """How long each part of a search takes, teachers trained anew, in the order in which they run.
+    """Estimates the time of each part of a search, in the order in which they run, with all teachers to be trained.
 
     Args:
         space: The space.
-        speeds: What was measured.
-        load: What it has to do.
+        speeds: The measured speeds of its networks.
+        load: The work of the search.
     """
     clock = _Clock(space, speeds, load)
     configs = searched_configs(space)
@@ -58,7 +58,7 @@ def estimate(space: Space, speeds: Speeds, load: Load) -> dict[str, Span]:
     longest = budget.epochs * max(map(clock.epoch, configs))
 
     def side_by_side(seconds: float, trials: int) -> float:
-        """The time of trials that run beside each other: none is cut in two."""
+        """Returns the time of trials that run at once; no trial is divided."""
         return max(seconds / min(load.concurrent, max(1, trials)), min(longest, seconds))
 
     found["trials"] = Span(*(side_by_side(each * count, budget.trials) for count in (epochs.low, epochs.high)))
@@ -76,26 +76,26 @@ def estimate(space: Space, speeds: Speeds, load: Load) -> dict[str, Span]:
 
 
 def searched_configs(space: Space) -> list[TrialConfig]:
-    """The config of some trial of each pair and method."""
+    """Returns a trial's config for each pair and method."""
     return [config for method in space.methods() for config in space.pair_configs(method)]
 
 
 def measured_configs(space: Space) -> list[TrialConfig]:
-    """Configs with every network and method that takes part, baselines' too."""
-    beside = baseline_pairs(space.strategy.baselines, space.pairs())
-    return [*searched_configs(space), *(baseline_config(space, name, pair) for name, pair in beside)]
+    """Returns configs that contain every network and method of the search, those of baselines included."""
+    baselines = baseline_pairs(space.strategy.baselines, space.pairs())
+    return [*searched_configs(space), *(baseline_config(space, name, pair) for name, pair in baselines)]
 
 
 def total(parts: Iterable[Span], limit: float | None) -> Span:
-    """All of it, ended by the time budget."""
+    """Returns the sum of all parts, limited by the time budget."""
     whole = sum(parts, Span(0.0, 0.0))
     return whole if limit is None else Span(min(whole.low, limit + _END), min(whole.high, limit + _END))
 
 
 def _confirmation(space: Space, clock: _Clock, side_by_side: Callable[[float, int], float]) -> Span:
-    """The best configs, and the baselines of their pairs, with fresh seeds: all of one pair, or each of its own."""
+    """Returns the time of the confirmation: at least with one pair for all configs, at most with one each."""
     confirm, epochs = space.strategy.confirm, space.budget.epochs
-    assert confirm is not None  # it was asked for
+    assert confirm is not None  # the caller has checked it
     configs = space.confirmations()
     by_pair = dict(zip(space.pairs(), space.pair_configs(), strict=True))
     cost = {
@@ -125,13 +125,13 @@ def _always(seconds: float) -> Span:
 
 
 class _Clock:
-    """Seconds of an epoch, and of a teacher."""
+    """Computes the seconds of epochs and of teachers' trainings."""
 
     def __init__(self, space: Space, speeds: Speeds, load: Load) -> None:
         self.space, self.speeds, self.load = space, speeds, load
 
     def epoch(self, config: TrialConfig) -> float:
-        """An epoch of a trial; what recorded teachers say is there already, but for the maps beyond the limit."""
+        """Returns the seconds of an epoch of a trial; recorded outputs cost nothing, except those beyond the limit."""
         student, teacher = self.speeds.students[learner(config)], self.speeds.teachers[config.teacher]
         needs = make_method(config.method).needs
         each = student.training
@@ -145,7 +145,7 @@ class _Clock:
         return self.load.images * each + self.load.validation * student.forward + _EPOCH
 
     def teachers(self, configs: Sequence[TrialConfig]) -> float:
-        """Trainings of teachers side by side; a live scratch teacher is trained in the trials, its expert before."""
+        """Returns the seconds of training teachers at once; a live scratch teacher is trained in the trials instead."""
         epochs, seconds = self.space.budget.epochs, []
         for config in configs:
             speed = self.speeds.teachers[config.teacher]
@@ -160,7 +160,7 @@ class _Clock:
         return max(sum(seconds) / self.load.concurrent, max(seconds) if rounds == 1 else 0.0) + _ACTOR
 
     def maps(self, configs: Sequence[TrialConfig]) -> float:
-        """Returns the seconds of the experts' passes over every epoch, each of which records all that is asked."""
+        """Returns the seconds of the experts' passes over every epoch, each of which records all requested outputs."""
         passes = passes_of_teachers(each_needs_with_baselines(self.space))
         share = 1.0 - self.load.beyond
         return share * sum(

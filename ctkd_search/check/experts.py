@@ -17,7 +17,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.space.definition import Space
 
-# At most so many validation images are looked at, for at most so many seconds a network.
+# At most this many validation images are classified, for at most this many seconds per network.
 _IMAGES, _SECONDS = 2000, 10.0
 _AT_ONCE = 100
 
@@ -26,11 +26,11 @@ def open_experts(configs: Iterable[TrialConfig], geometry: Geometry) -> tuple[di
     """Opens the checkpoints of teachers.
 
     Args:
-        configs: Configs, each with another teacher; those without a checkpoint are passed over.
+        configs: Configs, each with another teacher; those without a checkpoint are ignored.
         geometry: The images.
 
     Returns:
-        The experts by their architectures, and why the others cannot be used.
+        The experts by their architectures, and the faults of those that cannot be used.
     """
     opened, faults = {}, {}
     for config in configs:
@@ -46,7 +46,7 @@ def open_experts(configs: Iterable[TrialConfig], geometry: Geometry) -> tuple[di
 
 
 def expert_lines(space: Space, geometry: Geometry, measured: bool) -> Iterator[str]:
-    """Yields what was recognised in the checkpoints of a space, and how good the experts are on validation images.
+    """Yields lines about the checkpoints of a space, and about the accuracy of the experts on validation images.
 
     Args:
         space: The space, whose checkpoints can be used.
@@ -60,7 +60,7 @@ def expert_lines(space: Space, geometry: Geometry, measured: bool) -> Iterator[s
     try:
         sample = validation_sample(space.dataset, _IMAGES)
     except UserError as error:
-        yield f"how good it is on validation images, run will tell ({error})"
+        yield f"the expert's accuracy on validation images is measured when the search runs ({error})"
         return
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     normalise = Normalise(sample.mean, sample.std).to(device)

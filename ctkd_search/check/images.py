@@ -11,20 +11,20 @@ from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Choice, Number
 from ctkd_search.space.document import Document
 
-# How long images are decoded, in all.
+# Seconds for which images are decoded, in all.
 LOOKING = 10.0
 _NAMED = 20
 
 
 def look_at_images(space: Space, document: Document) -> Iterator[str]:
-    """Decode the images that a search would decode, for `LOOKING` seconds at most; yield what came of it, a line each.
+    """Decodes the images that a search would decode, for `LOOKING` seconds at most, and yields a line per split.
 
     Args:
         space: The space.
         document: The file that it was read from, for the line.
 
     Raises:
-        UserError: Some cannot be read, and are not to be passed over.
+        UserError: Some cannot be read, and the space does not skip them.
     """
     found = data.find(space.dataset).files(space.dataset)
     files = [images for images in found if isinstance(images, data.ImageFiles)]
@@ -35,10 +35,10 @@ def look_at_images(space: Space, document: Document) -> Iterator[str]:
             document.fault(("dataset", "root"), broken_images(split.broken, split.opened, split.what))
     document.raise_problems()
     for split in looked:
-        yield _told(split)
+        yield _line(split)
 
 
-def _told(found: Looked) -> str:
+def _line(found: Looked) -> str:
     part = f"{found.opened:,}" + (f" of {found.total:,}" if found.opened < found.total else "")
     if found.broken:
         names = listed([error.path for error in found.broken], _NAMED)
@@ -47,11 +47,11 @@ def _told(found: Looked) -> str:
 
 
 def kept_apart(space: Space, counted: tuple[int, int]) -> int:
-    """Return about how many images are kept apart for the test of the final training.
+    """Returns about how many images are kept apart for the test of the final training.
 
     Args:
         space: The space.
-        counted: How many are learned from and held out.
+        counted: Numbers of training and of validation images.
     """
     if space.dataset.test is None:
         return 0
@@ -60,11 +60,11 @@ def kept_apart(space: Space, counted: tuple[int, int]) -> int:
 
 
 def small_data(space: Space, images: int) -> list[str]:
-    """Return what there is to say of batches that are larger than the data set, a line each.
+    """Returns warnings about batches that are larger than the data set, a line each.
 
     Args:
         space: The space.
-        images: How many images there are to learn from.
+        images: Number of training images.
     """
     found = []
     entry = space.entries.get("batch_size")

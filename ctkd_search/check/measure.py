@@ -1,4 +1,4 @@
-"""How long a few real steps take on this machine, with random pixels of the right shape."""
+"""Measurement of single steps on this machine, with random pixels of the right shape."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ctkd_search.geometry import Geometry
 from ctkd_search.models import build
 from ctkd_search.models.network import TappedNetwork
 
-# So often is something done, and for so many seconds, unless it takes longer than there is time for.
+# Something is measured this many times and for this many seconds, unless the time is over before.
 _STEPS, _ENOUGH = 7, 0.3
 # Multiply-adds of the largest step that is tried on a CPU, which computes a few billion of them in a second.
 _LARGEST_STEP = 2e10
@@ -43,8 +43,8 @@ class Speed:
     Attributes:
         training: Of a training step, the stream's share included.
         forward: Of a forward pass in evaluation mode, as the validation images get it.
-        expert: Of what an expert says of an image of the stream; 0 for students.
-        measured: Whether it was measured, and not reckoned from another network's multiply-adds.
+        expert: Of an expert's outputs for an image of the stream; 0 for students.
+        measured: Whether it was measured, and not estimated from another network's multiply-adds.
     """
 
     training: float
@@ -55,7 +55,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Speeds:
-    """What was measured.
+    """The measured speeds of networks.
 
     Attributes:
         teachers: Each teacher by its architecture.
@@ -66,15 +66,15 @@ class Speeds:
     students: Mapping[tuple[str, str], Speed]
 
     @property
-    def reckoned(self) -> list[str]:
-        """Networks that there was no time for."""
+    def estimated(self) -> list[str]:
+        """The networks that were not measured for lack of time."""
         teachers = [name for name, speed in self.teachers.items() if not speed.measured]
         students = [f"{name} by {method}" for (name, method), speed in self.students.items() if not speed.measured]
         return [*teachers, *students]
 
 
 def learner(config: TrialConfig) -> tuple[str, str]:
-    """Whose speed an epoch of a trial has: its student's, by its method."""
+    """Returns the key of the speed of a trial's epochs: its student and its method."""
     return config.student, config.method["name"]
 
 
@@ -86,16 +86,16 @@ def measure(
     threads: tuple[int, int],
     seconds: float,
 ) -> Speeds:
-    """Takes a few steps with every teacher, and with every student by every method.
+    """Measures a few steps of every teacher, and of every student with every method.
 
     Args:
-        configs: Configs that have all of them.
-        known: What is known of each network.
+        configs: Configs that contain all of them.
+        known: The facts of each network.
         geometry: The images.
         device: Where to compute.
         threads: CPU threads of a teacher's training, and of a trial.
-        seconds: How long it may take in all, about; networks that come after that are reckoned from those before by
-            their multiply-adds.
+        seconds: About how long it may take in all; the speeds of networks that come after that are estimated from
+            those before by their multiply-adds.
     """
     end = time.monotonic() + seconds
     by_teacher = {config.teacher: config for config in configs}
@@ -104,7 +104,7 @@ def measure(
     before = torch.get_num_threads()
 
     def share() -> float:
-        """What of the time the next one may take; nothing if there is none left."""
+        """Returns the seconds that the next one may take; 0 if no time is left."""
         return max(0.0, end - time.monotonic()) / (count - len(teachers) - len(students))
 
     try:
@@ -117,7 +117,7 @@ def measure(
                 teachers[name] = _teacher(config, known, geometry, device, left)
             else:
                 measured = {other: speed for other, speed in teachers.items() if speed.measured}
-                teachers[name] = _reckoned(known[name], measured, known)
+                teachers[name] = _estimated(known[name], measured, known)
         torch.set_num_threads(threads[1])
         for (name, method), config in by_learner.items():
             left = share()
@@ -127,14 +127,14 @@ def measure(
                 seen = {key: speed for key, speed in students.items() if speed.measured}
                 same = {other: speed for (other, by), speed in seen.items() if by == method}
                 any_method = {other: speed for (other, _), speed in seen.items()}
-                students[name, method] = _reckoned(known[name], same or any_method, known)
+                students[name, method] = _estimated(known[name], same or any_method, known)
     finally:
         torch.set_num_threads(before)
     return Speeds(teachers, students)
 
 
-def _reckoned(wanted: Facts, measured: Mapping[str, Speed], known: Mapping[str, Facts]) -> Speed:
-    """The speed of a network from that of the measured one that is nearest in multiply-adds."""
+def _estimated(wanted: Facts, measured: Mapping[str, Speed], known: Mapping[str, Facts]) -> Speed:
+    """Estimates the speed of a network from that of the measured network nearest in multiply-adds."""
     near = min(measured, key=lambda name: abs(np.log(known[name].multiply_adds / wanted.multiply_adds)))
     ratio = wanted.multiply_adds / known[near].multiply_adds
     speed = measured[near]
@@ -147,20 +147,20 @@ def _teacher(
     adds = known[config.teacher].multiply_adds
     batch = _fitting(config.teachers.recipe.batch_size, _BACKWARD * adds, device)
     splits = random_splits(geometry, batch)
-    stream = make_stream(splits, _held(config.augment), config.seed, device)
+    stream = make_stream(splits, _in_memory(config.augment), config.seed, device)
     teacher = _scratch(config, geometry, device)
     plan = stream.plan(0)
     # An epoch of one step.
     training = _seconds(lambda: list(teacher.train(stream.batches(plan, batch), 0)), device, seconds / 2) / batch
     seen = random_splits(geometry, _fitting(expert_batch(geometry.image_size), adds, device))
-    along = make_stream(seen, _held(config.augment), config.seed, device)
+    along = make_stream(seen, _in_memory(config.augment), config.seed, device)
     forward = _forward(teacher.network, seen, along.normalise, device, seconds / 4)
     expert = Expert(teacher.network, config.teachers.recipe.precision)
     view = along.plan(0)
     requests = [TeacherOutput("attention", layer) for layer in teacher.network.layers]
-    words = _seconds(lambda: list(expert.says(along.batches(view, len(seen.train)), requests)), device, seconds / 4)
-    words /= len(seen.train)
-    return Speed(training, forward, words)
+    outputs = _seconds(lambda: list(expert.says(along.batches(view, len(seen.train)), requests)), device, seconds / 4)
+    outputs /= len(seen.train)
+    return Speed(training, forward, outputs)
 
 
 def _student(
@@ -170,7 +170,7 @@ def _student(
     heavier = adds + known[config.teacher].multiply_adds
     batch = _fitting(config.train.batch_size, _BACKWARD * heavier, device)
     splits = random_splits(geometry, batch)
-    stream = make_stream(splits, _held(config.augment), config.seed, device)
+    stream = make_stream(splits, _in_memory(config.augment), config.seed, device)
     recipe = dataclasses.replace(config.train, precision=resolve_precision(config.train.precision, device))
     step = new_step(
         dataclasses.replace(config, train=recipe), geometry, device, lambda: _frozen(config, geometry, device)
@@ -183,7 +183,7 @@ def _student(
 
 
 def _lesson(config: TrialConfig, stream: Stream, splits: Splits, device: torch.device) -> Lesson:
-    """A lesson with all that the method listens to, said by teachers that know nothing yet."""
+    """Returns a lesson with all outputs that the method needs, from untrained teachers."""
     needs = make_method(config.method).needs
     scratch = _scratch(config, splits.geometry, device) if needs.scratch else None
 
@@ -195,7 +195,7 @@ def _lesson(config: TrialConfig, stream: Stream, splits: Splits, device: torch.d
 
 
 def _frozen(config: TrialConfig, geometry: Geometry, device: torch.device) -> TappedNetwork:
-    """An expert's network."""
+    """Returns an expert's network."""
     return _network(config.teacher, geometry, device).eval().requires_grad_(False)
 
 
@@ -204,7 +204,7 @@ def _scratch(config: TrialConfig, geometry: Geometry, device: torch.device) -> S
 
 
 def _network(name: str, geometry: Geometry, device: torch.device) -> TappedNetwork:
-    """A network with any weights: published ones take no other time."""
+    """Returns a network with random weights: its speed is that of published weights."""
     return place(build(name, geometry, seed=0, published=False), device)
 
 
@@ -215,18 +215,18 @@ def _forward(
     return _seconds(lambda: evaluate(network, images, normalise, device), device, seconds) / len(images)
 
 
-def _held(augment: Augment) -> Augment:
-    """What is done to images that are held in memory: noise has no pictures to cut parts out of."""
+def _in_memory(augment: Augment) -> Augment:
+    """Returns the augmentation without resized crops, which only image files have."""
     return dataclasses.replace(augment, resized_crop=None)
 
 
 def _fitting(batch: int, adds: float, device: torch.device) -> int:
-    """As many images of a batch as a CPU can take in a short time; a GPU takes all."""
+    """Returns the number of images of a batch that a CPU computes in a short time; a GPU computes all of them."""
     return batch if device.type == "cuda" else int(max(1, min(batch, _LARGEST_STEP // adds)))
 
 
 def random_splits(geometry: Geometry, images: int) -> Splits:
-    """So many images of noise."""
+    """Returns splits with a number of images of noise."""
     random = np.random.default_rng(0)
     side, channels = geometry.image_size, geometry.channels
     pixels = random.integers(0, 256, (images, side, side, channels), dtype=np.uint8)
@@ -236,14 +236,14 @@ def random_splits(geometry: Geometry, images: int) -> Splits:
 
 
 def _seconds(work: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """How long something takes: the mean of a few times, after one that warms up.
+    """Returns the mean seconds of a few repetitions, after one for warming up.
 
-    No median: where the machine has other work too, its pauses are part of how long an epoch takes.
+    The mean, not the median: where the machine has other work too, its pauses are part of an epoch's time.
 
     Args:
-        work: Does it once.
-        device: Where.
-        seconds: After this long it is not done again; where the first time took longer, that one counts.
+        work: Does the work once.
+        device: The device that computes it.
+        seconds: After this long it is not repeated; where the first time took longer, that one counts.
     """
     began = time.monotonic()
     taken = []

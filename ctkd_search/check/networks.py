@@ -1,4 +1,4 @@
-"""The networks of a space without their weights: how large they are, and where their feature maps stand."""
+"""The networks of a space without their weights: their sizes and the shapes of their feature maps."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Facts:
-    """What can be known of a network without training it.
+    """The facts of a network that are known without training it.
 
     Attributes:
         name: Its architecture.
-        parameters: How many trainable numbers it has.
+        parameters: Number of trainable parameters.
         multiply_adds: Multiplications, each with its addition, for one image.
         maps: Channels, height and width of each tapped map, first layer first.
     """
@@ -34,21 +34,21 @@ class Facts:
     maps: tuple[Shape, ...]
 
     def shapes(self) -> str:
-        """The maps in words."""
+        """Returns the shapes of the maps as text."""
         return ", ".join("x".join(map(str, shape)) for shape in self.maps)
 
 
 def facts(name: str, geometry: Geometry) -> Facts:
-    """Builds a network on the meta device, where tensors have shapes and no numbers, and asks it.
+    """Returns the facts of a network, built on the meta device, where tensors have shapes and no numbers.
 
     Raises:
-        UserError: It does not take such images.
+        UserError: The network does not take such images.
     """
     try:
         try:
-            return _asked(name, geometry, torch.device("meta"))
-        except Exception:  # of a network made elsewhere, which may look at its numbers; the CPU tells what is wrong
-            return _asked(name, geometry, torch.device("cpu"))
+            return _facts_on(name, geometry, torch.device("meta"))
+        except Exception:  # a network made elsewhere may read its numbers; on the CPU its real error appears
+            return _facts_on(name, geometry, torch.device("cpu"))
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         reason = first_line(error)
         size, channels = geometry.image_size, geometry.channels
@@ -57,7 +57,7 @@ def facts(name: str, geometry: Geometry) -> Facts:
         ) from None
 
 
-def _asked(name: str, geometry: Geometry, device: torch.device) -> Facts:
+def _facts_on(name: str, geometry: Geometry, device: torch.device) -> Facts:
     with device:
         network = build(name, geometry, seed=0, published=False).to(device)
     return Facts(name, parameters(network), multiply_adds(network, geometry), _maps(network, geometry, device))
@@ -75,7 +75,7 @@ def _maps(network: TappedNetwork, geometry: Geometry, device: torch.device) -> t
 
 
 def all_facts(names: Iterable[str], geometry: Geometry) -> tuple[dict[str, Facts], dict[str, str]]:
-    """What is known of several networks, and of those that do not take such images, why."""
+    """Returns the facts of several networks, and the faults of those that do not take such images."""
     known, faults = {}, {}
     for name in dict.fromkeys(names):
         try:

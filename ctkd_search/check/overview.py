@@ -1,4 +1,4 @@
-"""What `check` prints of a space before it looks at its networks."""
+"""The first part of the output of `check`: the space itself, without its networks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MODES = {
 
 
 def print_overview(space: Space, console: Console) -> None:
-    """Prints what a space would search, some trials as they might be drawn, and how much is trained."""
+    """Prints what a space would search, a few trials that might be drawn, and how much would be trained."""
     images = data.geometry(space.dataset)
     console.print(
         f"space {space.name}: {space.dataset.name}, {images.classes} classes, "
@@ -57,7 +57,7 @@ def print_overview(space: Space, console: Console) -> None:
 
 def _parameter_table(space: Space) -> Table:
     table = plain_table("parameter", "searched", "only where", "what it is")
-    # Long lists are broken, so that what a parameter is stays in one line.
+    # Long lists are broken, so that the description of a parameter stays on one line.
     table.columns[1].max_width = _LONGEST_CELL
     for name, parameter in space.parameters.items():
         entry = space.entries.get(name)
@@ -74,22 +74,22 @@ def _parameter_table(space: Space) -> Table:
 
 
 def _defaults(space: Space, parameter: Parameter) -> str:
-    """Returns what a parameter is where nothing is said of it, in each of the pairs."""
+    """Returns the default of a parameter, for each pair where they differ."""
     return " or ".join(dict.fromkeys(show(space.default(parameter, pair)) for pair in space.pairs()))
 
 
 def _source_lines(space: Space) -> list[str]:
-    """Returns where the default settings of each method are from."""
+    """Returns lines with the sources of each method's default settings."""
     lines = []
     for name in space.methods():
-        told = [f"{source} ({', '.join(names)})" for source, names in methods()[name].sources().items()]
-        if told:
-            lines.append(f"default settings of {name}: {'; '.join(told)}")
+        sources = [f"{source} ({', '.join(names)})" for source, names in methods()[name].sources().items()]
+        if sources:
+            lines.append(f"default settings of {name}: {'; '.join(sources)}")
     return lines
 
 
 def _samples(space: Space) -> list[dict[str, object]]:
-    """The default settings and a few random draws, made by Optuna as the search would."""
+    """Returns the default settings and a few random draws of Optuna's."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -132,7 +132,7 @@ def _budget_lines(space: Space) -> list[str]:
 
 
 def _weight_lines(space: Space, runs: Iterable[tuple[str, str]]) -> list[str]:
-    """The weights of baselines that depend on the size of the images."""
+    """Returns lines about the weights of baselines that depend on the size of the images."""
     found: dict[str, list[str]] = {}
     for name, pair in runs:
         method = make_method(baseline_config(space, name, pair).method)
@@ -144,7 +144,7 @@ def _weight_lines(space: Space, runs: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _idle_lines(space: Space, runs: Iterable[tuple[str, str]]) -> list[str]:
-    """The weights of baselines that have no effect for their pair and the images."""
+    """Returns lines about the weights of baselines that have no effect with their pair and the images."""
     found: dict[str, None] = {}
     for name, pair in runs:
         config = baseline_config(space, name, pair)
@@ -156,7 +156,7 @@ def _idle_lines(space: Space, runs: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _comparison_lines(space: Space) -> list[str]:
-    """What is trained beside the trials that Optuna suggests."""
+    """Returns lines about what is trained beside the trials that Optuna suggests."""
     strategy, epochs = space.strategy, space.budget.epochs
     lines = []
     runs = baseline_pairs(strategy.baselines, space.pairs())

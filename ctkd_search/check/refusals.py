@@ -1,4 +1,4 @@
-"""What of a space cannot work, said before anything is trained."""
+"""Refusals of what cannot work, before anything is trained."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from ctkd_search.space.teacher_mode import Trajectories
 def refuse(
     space: Space, document: Document, geometry: Geometry, images: int | None, trials_dir: Path
 ) -> dict[str, Facts]:
-    """Refuses what cannot work.
+    """Refuses a space that cannot work.
 
     Args:
         space: The space.
         document: The file that it was read from, for the lines.
         geometry: The images.
-        images: How many there are to learn from; None if that is not known yet.
+        images: Number of training images; None if that is not known yet.
         trials_dir: Directory of all searches.
 
     Returns:
-        What is known of each network.
+        The facts of each network, by its name.
 
     Raises:
-        UserError: All that cannot work, each with its line.
+        UserError: Something cannot work; the message lists every fault with its line.
     """
     names = {name for pair in space.pairs() for name in split_pair(pair)}
     known, faults = all_facts(sorted(names), geometry)
@@ -62,7 +62,7 @@ def refuse(
 
 
 def _place_of_checkpoint(document: Document, teacher: str) -> tuple[str, ...]:
-    """Returns where a file names a teacher's checkpoint: as one of several, or as the only one."""
+    """Returns the key of a teacher's checkpoint in a file: one of several, or the only one."""
     place = ("teachers", "expert", "checkpoint")
     given = document.data
     for key in place:
@@ -74,10 +74,10 @@ def refuse_config(config: TrialConfig, streams: int, geometry: Geometry, images:
     """Refuses a final training that cannot work.
 
     Args:
-        config: What is trained.
-        streams: How many streams there are, each with teachers of its own.
+        config: The config that is trained.
+        streams: Number of streams, each with teachers of its own.
         geometry: The images.
-        images: How many there are to learn from.
+        images: Number of training images.
         trials_dir: Directory of all searches.
 
     Raises:
@@ -99,7 +99,7 @@ def refuse_config(config: TrialConfig, streams: int, geometry: Geometry, images:
 
 
 def _unequal(space: Space, pair: str, known: Mapping[str, Facts]) -> str | None:
-    """Why the maps of a pair cannot be compared, or None: of two sizes, the expert's must be a square."""
+    """Returns the reason why a pair's maps cannot be compared: they differ in size and the expert's is no square."""
     teacher, student = (known[name] for name in split_pair(pair))
     for layer in sorted(space.needs(pair).attention):
         if layer > min(len(teacher.maps), len(student.maps)):

@@ -1,4 +1,4 @@
-"""What `check` prints of a space's networks, of the room that it needs, and of the time that it will take."""
+"""The second part of the output of `check`: networks, disk space and time."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-# How long single steps are measured, in all.
+# Seconds for which single steps are measured, in all.
 MEASURING = 10.0
 _DAY = 86400.0
 
 
 def print_check(space: Space, document: Document, trials_dir: Path, timed: bool, console: Console) -> None:
-    """Prints what the networks of a space are, what room it needs and how long it will take.
+    """Prints the networks of a space, the disk space that it needs, and an estimate of its time.
 
     Args:
         space: The space.
@@ -48,7 +48,7 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
         console: Where to write.
 
     Raises:
-        UserError: What cannot work, each with its line.
+        UserError: Something cannot work; the message lists every fault with its line.
     """
 
     def say(text: str) -> None:
@@ -61,27 +61,27 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
     known = refuse(space, document, geometry, counted[0] if counted else None, trials_dir)
     share, lacking = _share(space)
     say("")
-    if lacking and not space.resources.address:  # what a cluster has is known once it is joined
-        say(f"run refuses this on this machine: {lacking}")
+    if lacking and not space.resources.address:  # the resources of a cluster are known once it is joined
+        say(f"warning: this machine cannot run the space: {lacking}")
     absent = data.absent(space.dataset)
     if absent:
-        say(f"not there yet: {absent}")
+        say(f"not downloaded yet: {absent}")
     for line in look_at_images(space, document):
         say(line)
     console.print(_networks(space, known))
-    for line in (*_looked_at(known, geometry), *_compared(space, known)):
+    for line in (*_network_notes(known, geometry), *_map_notes(space, known)):
         say(line)
     for line in expert_lines(space, geometry, timed):
         say(line)
     if counted is None:
         say(
-            "how many images there are is known once they are loaded, so that neither room nor time can be told; run "
-            "says what it records"
+            "the number of images is known only once they are loaded, so that neither disk space nor time can be "
+            "estimated"
         )
         return
     apart = kept_apart(space, counted)
-    said = f", {apart:,} kept apart for the test of the final training" if apart else ""
-    say(f"images: about {counted[0]:,} to learn from, {counted[1]:,} held out for validation{said}")
+    test = f", {apart:,} kept apart for the test of the final training" if apart else ""
+    say(f"images: about {counted[0]:,} for training, {counted[1]:,} held out for validation{test}")
     for line in small_data(space, counted[0]):
         say(line)
     if chosen:
@@ -92,8 +92,8 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
     if not timed:
         return
     if share is None:
-        said = f": {lacking}" if space.resources.address else ""
-        say(f"no time is estimated, because this machine is not the one to run it on{said}")
+        reason = f": {lacking}" if space.resources.address else ""
+        say(f"no time is estimated, because this machine cannot run the space{reason}")
         return
     say(f"measuring a few steps on this machine, for at most about {MEASURING:.0f} s (--no-measure leaves it out) ...")
     threads = (teacher_threads(share, len(space.teachers_by_name())), share.cpus)
@@ -102,12 +102,12 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
     parts = estimate(space, speeds, Load(*counted, share.concurrent, beyond))
     say(f"time, estimated: {share}")
     console.print(_time_table(space, parts))
-    for line in _time_notes(space, parts, speeds.reckoned):
+    for line in _time_notes(space, parts, speeds.estimated):
         say(line)
 
 
 def _share(space: Space) -> tuple[Share | None, str]:
-    """Returns what a trial would get of this machine; or None, and what the machine lacks."""
+    """Returns a trial's share of this machine; or None, and what the machine lacks."""
     try:
         return share_out(space.resources, [local_node()], limit=thread_limit()), ""
     except UserError as error:
@@ -125,14 +125,14 @@ def _networks(space: Space, known: Mapping[str, Facts]) -> Table:
     return table
 
 
-def _looked_at(known: Mapping[str, Facts], geometry: Geometry) -> list[str]:
-    """How networks that were made elsewhere are taken: their stem, and the modules whose outputs are tapped."""
-    told = {name: describe(name, geometry).notes for name in known}
-    return [f"{name}: {'; '.join(notes)}" for name, notes in told.items() if notes]
+def _network_notes(known: Mapping[str, Facts], geometry: Geometry) -> list[str]:
+    """Returns notes about networks made elsewhere: their stem, and the modules whose outputs are tapped."""
+    notes_of = {name: describe(name, geometry).notes for name in known}
+    return [f"{name}: {'; '.join(notes)}" for name, notes in notes_of.items() if notes]
 
 
-def _compared(space: Space, known: Mapping[str, Facts]) -> list[str]:
-    """Pairs whose maps have different sizes."""
+def _map_notes(space: Space, known: Mapping[str, Facts]) -> list[str]:
+    """Returns lines about pairs whose maps have different sizes."""
     lines = []
     for pair in space.pairs():
         teacher, student = (known[name].maps for name in split_pair(pair))
@@ -158,10 +158,10 @@ def _room_lines(space: Space, needed: Room, images: int, trials_dir: Path) -> li
         limit = space.teachers.cache_bytes()
         beyond = "" if needed.maps <= limit else "; beyond the limit they are computed in the trials"
         lines.append(
-            f"what the expert says: up to {size(needed.maps_epoch)} an epoch and {size(needed.maps)} in all; "
+            f"the experts' outputs: up to {size(needed.maps_epoch)} an epoch and {size(needed.maps)} in all; "
             f"teachers.cache_limit is {space.teachers.cache_limit}{beyond}"
         )
-    return [*lines, f"room for them in {trials_dir}: {size(free_bytes(trials_dir))}"]
+    return [*lines, f"free disk space for them in {trials_dir}: {size(free_bytes(trials_dir))}"]
 
 
 def _time_table(space: Space, parts: Mapping[str, Span]) -> Table:
@@ -178,23 +178,23 @@ def _span(span: Span) -> str:
 
 
 def _long(seconds: float) -> str:
-    """A duration that may be one of days."""
+    """Returns a duration, in days where it is long."""
     days, rest = divmod(seconds, _DAY)
     return clock(seconds) if days < 2 else f"{days:.0f} days {rest / 3600:.0f} h"
 
 
-def _time_notes(space: Space, parts: Mapping[str, Span], reckoned: list[str]) -> list[str]:
+def _time_notes(space: Space, parts: Mapping[str, Span], estimated: list[str]) -> list[str]:
     lines = []
     if parts["trials"].low != parts["trials"].high:
-        lines.append("which end of the range it will be depends on how many trials are stopped early")
+        lines.append("the time within the range depends on how many trials are stopped early")
     limit = space.budget.seconds()
     if limit is not None and sum(span.low for span in parts.values()) > limit:
         lines.append(f"budget.time_budget ends it after {clock(limit)}, before all trials are done")
     if space.resources.address:
-        lines.append("measured on this machine alone; the cluster's other machines are not counted")
+        lines.append("estimated for this machine alone; the other machines of the cluster are not counted")
     if space.resources.trials_per_gpu == "auto":
-        lines.append("with one trial on a GPU at a time; how many fit is found out when the search begins")
-    if reckoned:
-        lines.append(f"not measured for want of time, but reckoned by their multiply-adds: {', '.join(reckoned)}")
-    lines.append("reading images from the disk is not part of it, nor what earlier searches have recorded already")
+        lines.append("estimated with one trial on a GPU at a time; the search measures how many fit when it begins")
+    if estimated:
+        lines.append(f"estimated from other networks by multiply-adds, for lack of time: {', '.join(estimated)}")
+    lines.append("not part of the estimate: reading images from the disk, and the use of earlier searches' recordings")
     return lines

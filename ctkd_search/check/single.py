@@ -17,12 +17,12 @@ from ctkd_search.space.distributions import Number
 from ctkd_search.space.document import Place
 from ctkd_search.space.parameters import possible_values
 
-# What torch's batch normalisation says where a channel has a single value.
+# The message of torch's batch normalisation where a channel has a single value.
 _REFUSAL = "Expected more than 1 value per channel"
 
 
 def learns_from_one(name: str, geometry: Geometry) -> bool:
-    """False where a network has batch normalisation at a map of a single position: one image gives it one value."""
+    """Returns False where a network has batch normalisation of a map of one position: one image gives it one value."""
     for device in (torch.device("meta"), torch.device("cpu")):
         try:
             with device:
@@ -37,7 +37,7 @@ def learns_from_one(name: str, geometry: Geometry) -> bool:
 
 
 def single_image_faults(space: Space, geometry: Geometry) -> list[tuple[Place, str]]:
-    """Return what of a space would train a network with one image at a time that cannot learn from it.
+    """Returns the faults of a space that trains a network with batches of one image, where it cannot learn from one.
 
     Args:
         space: The space.
@@ -47,33 +47,33 @@ def single_image_faults(space: Space, geometry: Geometry) -> list[tuple[Place, s
     found: list[tuple[Place, str]] = []
     if _smallest(space) == 1:
         place = ("search", "batch_size") if "batch_size" in space.entries else ("train", "batch_size")
-        found += [(place, said) for said in _said((student for _, _, student in pairs), geometry)]
+        found += [(place, message) for message in _messages((student for _, _, student in pairs), geometry)]
     if space.teachers.recipe.batch_size == 1:
         checkpoint = space.teachers.expert.checkpoint_of
         trained = (name for pair, name, _ in pairs if _trains(space.needs(pair), checkpoint(name) is not None))
-        found += [(("teachers", "recipe", "batch_size"), said) for said in _said(trained, geometry)]
+        found += [(("teachers", "recipe", "batch_size"), message) for message in _messages(trained, geometry)]
     return found
 
 
 def config_fault(config: TrialConfig, geometry: Geometry) -> str | None:
-    """Return why a config cannot be trained with one image at a time, or None if it is not or can.
+    """Returns the fault of a config that trains a network with batches of one image, or None where there is none.
 
     Args:
         config: The config.
         geometry: The images.
     """
     if config.train.batch_size == 1:
-        for said in _said([config.student], geometry):
-            return f"train.batch_size {said}"
+        for message in _messages([config.student], geometry):
+            return f"train.batch_size {message}"
     own = config.teachers.expert.checkpoint_of(config.teacher) is not None
     if config.teachers.recipe.batch_size == 1 and _trains(make_method(config.method).needs, own):
-        for said in _said([config.teacher], geometry):
-            return f"teachers.recipe.batch_size {said}"
+        for message in _messages([config.teacher], geometry):
+            return f"teachers.recipe.batch_size {message}"
     return None
 
 
 def _smallest(space: Space) -> int:
-    """The smallest batch of any trial."""
+    """Returns the smallest batch of any trial."""
     entry = space.entries.get("batch_size")
     if isinstance(entry, Number):
         return int(min(entry.low, space.train.batch_size)) if entry.when else int(entry.low)
@@ -87,7 +87,7 @@ def _trains(needs: Needs, own_expert: bool) -> bool:
     return needs.scratch or (needs.any_expert and not own_expert)
 
 
-def _said(names: Iterable[str], geometry: Geometry) -> Iterator[str]:
+def _messages(names: Iterable[str], geometry: Geometry) -> Iterator[str]:
     size = geometry.image_size
     for name in dict.fromkeys(names):
         if not learns_from_one(name, geometry):

@@ -1,4 +1,4 @@
-"""What a search will record, and whether there is room for it."""
+"""The size of a search's recordings, compared with the free space on the disk."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ctkd_search.text import size
 
 @dataclass(frozen=True)
 class Room:
-    """What is recorded, in bytes; all of it 0 where nothing is.
+    """The sizes of recordings in bytes; 0 where nothing is recorded.
 
     Attributes:
         trajectory: The logits of one teacher along one stream.
-        trajectories: Those of every teacher of the trials.
-        confirmed: Those of the teachers that the confirmation trains beside, at least and at most.
-        maps_epoch: What the expert says in one epoch (attention maps, statistics, logits: all that any trial asks for,
-            each once), of the largest teacher.
-        maps: The same of every teacher and epoch, along every stream, at most.
+        trajectories: The logits of every teacher of the trials.
+        confirmed: The logits of the teachers that the confirmation trains in addition, at least and at most.
+        maps_epoch: The outputs of the largest expert in one epoch (attention maps, statistics, logits: everything that
+            any trial requests, each once).
+        maps: The outputs of every expert in all epochs, along every stream, at most.
     """
 
     trajectory: int = 0
@@ -37,7 +37,7 @@ class Room:
 
 
 def too_large(needed: int, free: int, place: Path) -> str:
-    """What to say of logits that the disk has no room for."""
+    """Returns the message for logits that do not fit on the disk."""
     return (
         f"the teachers' logits take {size(needed)} and {place} has room for {size(free)}; choose mode: live, fewer "
         "epochs or another --trials-dir"
@@ -45,13 +45,13 @@ def too_large(needed: int, free: int, place: Path) -> str:
 
 
 def room(space: Space, images: int, classes: int, known: Mapping[str, Facts]) -> Room:
-    """What the trials, baselines and confirmations of a space record.
+    """Returns the sizes of what the trials, baselines and confirmations of a space record.
 
     Args:
         space: The space.
         images: Training images.
-        classes: How many classes there are.
-        known: What is known of its teachers.
+        classes: Number of classes.
+        known: The facts of its teachers.
     """
     if space.teachers.mode == "live":
         return Room()
@@ -84,7 +84,7 @@ def _channels_and_positions(teacher: Facts) -> list[tuple[int, int]]:
 
 
 def free_bytes(trials_dir: Path) -> int:
-    """Room on the disk that will hold the teacher cache, with what that has already."""
+    """Returns the free space on the disk of the teacher cache, the present size of the cache included."""
     there = trials_dir.resolve()
     while not there.exists():
         there = there.parent
@@ -94,9 +94,9 @@ def free_bytes(trials_dir: Path) -> int:
 
 
 def room_faults(space: Space, needed: Room, free: int, place: Path) -> list[tuple[tuple[str, ...], str]]:
-    """Why the recordings do not fit on the disk, as keys and messages.
+    """Returns the faults of recordings that do not fit on the disk, as keys and messages.
 
-    What an earlier search has recorded is counted as room, because it may be the same.
+    Recordings of earlier searches are counted as free space, because they may be used again.
     """
     least = needed.trajectories + needed.confirmed[0]
     if least > free:
@@ -106,8 +106,8 @@ def room_faults(space: Space, needed: Room, free: int, place: Path) -> list[tupl
         return [
             (
                 ("teachers", "cache_limit"),
-                f"lets what the expert says take {size(maps)} beside {size(least)} of logits, and {place} has room for "
-                f"{size(free)}; lower it, or choose another --trials-dir",
+                f"lets the experts' recordings take {size(maps)} beside {size(least)} of logits, and {place} has "
+                f"room for {size(free)}; lower it, or choose another --trials-dir",
             )
         ]
     return []

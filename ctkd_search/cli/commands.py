@@ -1,4 +1,4 @@
-"""What each command does with its options. Nothing heavy is imported before it is needed."""
+"""The commands, each a function of its options. Nothing heavy is imported before it is needed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ctkd_search.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-# The formats in which a student is exported, and how their files are called.
+# The formats in which a student is exported, and the suffixes of their files.
 STUDENT_SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
-# How the file of a config is called.
+# The suffixes of a config's file.
 CONFIG_SUFFIXES = (".yaml", ".yml")
 
-# Options that stand for keys of a space, wherever there is no space.
+# Options that set keys of a space, also in commands that read no space.
 _RESOURCES = {
     "gpus_per_trial": "resources.gpus_per_trial",
     "trials_per_gpu": "resources.trials_per_gpu",
@@ -33,7 +33,7 @@ _RESOURCES = {
 
 
 def _overrides(options: argparse.Namespace) -> list[str]:
-    """Every option that stands for a key of the space, as KEY=VALUE; --set comes last and wins."""
+    """Returns the options that set keys of the space, as KEY=VALUE; --set comes last and takes precedence."""
     keys = {
         "trials": "budget.trials",
         "epochs": "budget.epochs",
@@ -62,7 +62,7 @@ def _console() -> Console:
 
 
 def reading_shown() -> contextlib.AbstractContextManager[None]:
-    """For the commands that read many images: shows on standard error how far they are."""
+    """Shows the progress of reading images on standard error, for the commands that read many."""
     from rich.console import Console
 
     from ctkd_search.display.reading import shown_on
@@ -78,14 +78,14 @@ def check(options: argparse.Namespace) -> None:
     console = _console()
     space, document = read_with_lines(options.space, _overrides(options))
     print_overview(space, console)
-    # Torch is imported only now, when all that is wrong with the file has been said.
+    # Torch is imported only now, after every fault of the file has been reported.
     from ctkd_search.check.report import print_check
 
     print_check(space, document, options.trials_dir, not options.no_measure, console)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Searches."""
+    """Runs a search."""
     from ctkd_search.names import check_name
     from ctkd_search.search.run import SearchRequest, run_search
     from ctkd_search.space.reader import read_with_lines
@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _ask(question: str) -> bool:
-    """Asks something that is answered with yes or no; yes where only Enter is pressed."""
+    """Asks a question that is answered with yes or no; Enter alone means yes."""
     try:
         answer = input(f"{question} [Y/n] ").strip().lower()
     except EOFError:
@@ -117,7 +117,7 @@ def _ask(question: str) -> bool:
 
 
 def show(options: argparse.Namespace) -> None:
-    """Shows the searches there are, or one of them."""
+    """Lists the searches, or shows one of them."""
     from ctkd_search.display.overview import print_search, print_searches
 
     if options.name is None:
@@ -127,12 +127,14 @@ def show(options: argparse.Namespace) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    """Writes a search's best config, or its student, in a format."""
+    """Writes a trial's config, or its student, in one of the formats."""
     form = _form_of(options.output, options.format)
     if form == "yaml":
         _export_config(options)
     elif options.output == Path("-"):
-        raise UserError(f"--format {form} writes a file that no terminal shows; give its name with -o FILE")
+        raise UserError(
+            f"--format {form} writes a binary file, which standard output is not for; name a file with -o FILE"
+        )
     else:
         from ctkd_search.students.export import export_student
 
@@ -141,7 +143,7 @@ def export(options: argparse.Namespace) -> None:
 
 
 def _form_of(path: Path | None, asked: str | None) -> str:
-    """The format of a file: what was asked for, or what its name says; the two may not contradict each other."""
+    """Returns the format of a file, from --format or from its suffix, which may not contradict each other."""
     if path in (None, Path("-")):
         return asked or "yaml"
     assert path is not None
@@ -150,9 +152,9 @@ def _form_of(path: Path | None, asked: str | None) -> str:
     named = {**{suffix: form for form, suffix in STUDENT_SUFFIXES.items()}, **dict.fromkeys(CONFIG_SUFFIXES, "yaml")}
     known = ", ".join(f"{suffix} ({form})" for suffix, form in named.items())
     if path.suffix not in named:
-        ending = f"ends in {path.suffix!r}" if path.suffix else "has no ending"
+        ending = f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
         raise UserError(
-            f"the name of an exported file tells its format and must end in one of {known}, but {path} {ending}"
+            f"the suffix of an exported file sets its format and must be one of {known}, but {path} {ending}"
         )
     found = named[path.suffix]
     if asked not in (None, found):
@@ -213,12 +215,12 @@ def train(options: argparse.Namespace) -> None:
 
     if options.test_share is not None:
         raise UserError(
-            "--test-share comes too late for a final training: the search has chosen on all the images that it saw; "
-            "search again with run --test-share, which keeps a share apart beforehand"
+            "--test-share is not an option of train: the search has used all its images to choose the config; search "
+            "again with run --test-share, which keeps a share apart before the search"
         )
     if not options.config.exists() and SearchFolder(options.trials_dir, str(options.config)).exists():
         raise UserError(
-            f"{options.config} is a search, and train takes a file; write its best config with: ctkd-search export "
+            f"{options.config} is a search, but train takes a file; write its best config with: ctkd-search export "
             f"{options.config} -o best.yaml"
         )
     read = read_config(options.config)
@@ -240,7 +242,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _again(options: argparse.Namespace) -> str:
-    """The command that goes on with what this one begins."""
+    """Returns the command that resumes the work of this one."""
     return shlex.join(["ctkd-search", *options.words, *([] if options.resume else ["--resume"])])
 
 
@@ -251,7 +253,7 @@ def cache(options: argparse.Namespace) -> None:
     if options.action == "remove":
         remove_from_cache(options.trials_dir, options.ids, options.unused_for, options.all, _console())
     elif options.ids or options.unused_for or options.all:
-        raise UserError("--unused-for, --all and IDs go with: ctkd-search cache remove")
+        raise UserError("--unused-for, --all and IDs are options of: ctkd-search cache remove")
     else:
         print_cache(options.trials_dir, _console())
 
@@ -271,7 +273,9 @@ def ui(options: argparse.Namespace) -> None:
 
     uri = store_uri(options.tracking_uri, options.trials_dir)
     if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
-        raise UserError(f"there is nothing in {options.trials_dir} yet; run a search first")
+        raise UserError(
+            f"no search has been run in {options.trials_dir} yet; run one first, or choose another --trials-dir"
+        )
     if uri.startswith(("http://", "https://")):
         server = without_secrets(uri)
         print(f"{server} is a server with a UI of its own; open it in a browser")

@@ -1,44 +1,44 @@
-"""What ``--help`` says of each command, beside its options."""
+"""The texts of ``--help``: descriptions, examples and exit codes of the commands."""
 
 EXIT_CODES = "Exit codes: 0 done, 1 the work failed, 2 something must be changed first, 130 interrupted"
 
 PROGRAM = f"""\
 A first search, on scikit-learn's digits (about two minutes, no download):
 
-  ctkd-search check spaces/digits.yaml      what would be searched, and what it would cost
+  ctkd-search check spaces/digits.yaml      the ranges to search, and an estimate of the cost
   ctkd-search run spaces/digits.yaml
   ctkd-search show digits                   the leaderboard
-  ctkd-search report digits                 one HTML page on what it found
+  ctkd-search report digits                 one HTML page with the results
   ctkd-search export digits -o best.yaml    the best config
   ctkd-search train best.yaml               final training, and its test accuracy
   ctkd-search export digits --format onnx   the student
-  ctkd-search predict digits.onnx IMAGE     what it says of an image
+  ctkd-search predict digits.onnx IMAGE     classify an image
   ctkd-search ui                            every run, in MLflow
 
-ctkd-search COMMAND --help explains a command with examples; ctkd-search schema --markdown, every key of a space.
+ctkd-search COMMAND --help explains a command with examples; ctkd-search schema --markdown lists every key of a space.
 
 {EXIT_CODES} (go on with --resume).
 """
 
-_REFERENCE = "Every key that a space may have, with its default and what it allows: ctkd-search schema --markdown"
+_REFERENCE = "Every key of a space, with its default and allowed values: ctkd-search schema --markdown"
 
-# What a command does and an example or two, and what else there is to know at its end.
+# The description of each command with examples, and its epilog.
 COMMANDS = {
     "check": (
         """\
-Shows what a space would search: the ranges, a few trials as they might be drawn, and what the whole search would cost.
-Trains nothing. All that is wrong with the file is said at once, each with its line and what is allowed.
+Shows what a space would search: the ranges, a few trials that might be drawn, and an estimate of the search's cost.
+Trains nothing. Every fault of the file is listed at once, with its line and the allowed values.
 
   ctkd-search check spaces/digits.yaml
   ctkd-search check mine.yaml --set budget.epochs=100 --set 'search.lr={float: [0.01, 0.3], log: true}'
 """,
-        f"{_REFERENCE}\n\nExit codes: 0 the space is right, 2 something in it must be changed",
+        f"{_REFERENCE}\n\nExit codes: 0 the space is valid, 2 something in it must be changed",
     ),
     "run": (
         """\
 Searches a space: trains the experts, runs the trials (Ray Tune, ASHA, Optuna), logs every epoch to MLflow and
-registers the best student. Ctrl-C stops it and keeps what has been done; --resume goes on, after a crash too.
-A finished search is extended by asking for more trials.
+registers the best student. Ctrl-C stops it and keeps all results so far; --resume goes on, after a crash too.
+A finished search is extended with a larger number of trials.
 
   ctkd-search run spaces/digits.yaml
   ctkd-search run spaces/cifar10.yaml --name long --epochs 200 --time-budget 8h
@@ -51,8 +51,8 @@ A finished search is extended by asking for more trials.
     ),
     "show": (
         """\
-Lists the searches, or ranks the trials of one: its best config, how far it is ahead of its baselines, whether that can
-be told apart from chance, and how to go on.
+Lists the searches, or ranks the trials of one: its best config, its lead over the baselines, whether that lead is
+statistically significant, and the next commands.
 
   ctkd-search show
   ctkd-search show digits --limit 5
@@ -61,57 +61,57 @@ be told apart from chance, and how to go on.
     ),
     "export": (
         """\
-Writes what a search has found: the config of a trial, every value resolved, from which it can be trained to the end,
-or its student, to use it. A student takes raw images (uint8; batch, height, width, channels), any number of them, and
-gives probabilities; the file says what its classes are called. It is compared with PyTorch before it is kept.
+Writes the result of a search: the config of a trial, every value resolved, for the final training; or its student,
+for use. A student takes any number of raw images (uint8; batch, height, width, channels) and returns probabilities;
+the file contains the names of its classes. Its outputs are compared with PyTorch's before the file is kept.
 
   ctkd-search export digits -o best.yaml
   ctkd-search export digits --trial 7 -o seventh.yaml
   ctkd-search export digits --format onnx
   ctkd-search export digits --format torch --final
 """,
-        "Exit codes: 0 done, 1 the file would not give the student's probabilities, 2 there is no such search, trial\n"
-        "or student, or the file cannot be written",
+        "Exit codes: 0 done, 1 the file would not return the student's probabilities, 2 there is no such search,\n"
+        "trial or student, or the file cannot be written",
     ),
     "predict": (
         """\
-Classifies image files, of any format that Pillow reads, with a student. An image is seen as the data set `folder`
-would see it: its centred square, resized, in grey where the student is for grey images. It should look like the images
-that the student learned from: the digits, for one, are white on black. A .pt2 file or a model in MLflow is a program;
-use one from where you would run a program from.
+Classifies image files, of any format that Pillow reads, with a student. Images are prepared as by the data set
+`folder`: the centred square, resized, in grey where the student is for grey images. They should look like the images
+that the student was trained on: the digits, for example, are white on black. A .pt2 file or a model in MLflow is a
+program; use one only from a source that you would run a program from.
 
-In directories, files that are no images are passed over, as the data set `folder` does it. An image that cannot be read
-is listed with its reason (with --json its class is null, and the reason is its error); the others are classified.
+In directories, files that are not images are ignored, as by the data set `folder`. An image that cannot be read is
+listed with the reason (with --json its class is null, and the reason is its error); the others are classified.
 
   ctkd-search predict digits.onnx seven.png
   ctkd-search predict models:/ctkd-digits@champion scans/ --top 3
   ctkd-search predict trials/digits/final-1/student.pt scans/ --json
 """,
-        "Exit codes: 0 done, 1 some images cannot be read, 2 there is no such student, or none can be read",
+        "Exit codes: 0 done, 1 some images cannot be read, 2 there is no such student, or no image can be read",
     ),
     "report": (
         """\
-Writes a search up: one HTML page, which can be mailed or printed as it is, and its pictures as PNG files. Winner and
-baselines, how the search went, what mattered, learning curves and attention maps of teachers and student, and what it
-cost. Trains nothing; may be called while a search runs.
+Writes the report of a search: one HTML page, which can be mailed or printed as it is, and its pictures as PNG files.
+It contains the winner and the baselines, the course of the search, the importance of parameters, learning curves and
+attention maps of teachers and student, and the cost. Trains nothing; may be called while a search runs.
 
   ctkd-search report digits
   ctkd-search report digits -o for-the-meeting
 """,
-        "Exit codes: 0 done, 2 there is no such search, no trial of it has finished an epoch, or it cannot be written",
+        "Exit codes: 0 done, 2 there is no such search, no trial of it has finished an epoch, or the report cannot be\n"
+        "written",
     ),
     "train": (
         """\
 Trains a config to the end, on training and validation images, with teachers that learn from both. The only command
 that reads the test images: once for each student, when all are trained.
 
-With several seeds it says how sure the test accuracy is, and how far the config is ahead of baselines that are trained
-beside it, with its own recipe (learning rate, batch size and so on), epochs and seeds: student-alone, without teacher;
-kd, with the expert's predictions; at and scratch-only, with one half of CTKD and the config's own weight of it;
-ctkd-paper, with CTKD's loss and its default weights. The first seed's student is kept and registered, whether or not
-it is the best.
+With several seeds it reports an interval for the test accuracy, and the config's lead over baselines that are trained
+with the same recipe (learning rate, batch size and so on), epochs and seeds: student-alone, without a teacher; kd, with
+the expert's predictions; at and scratch-only, with one half of CTKD and the config's weight of it; ctkd-paper, with
+CTKD's loss and its default weights. The first seed's student is kept and registered, whether or not it is the best.
 
-Ctrl-C stops it and keeps what has been done; --resume goes on, after a crash too.
+Ctrl-C stops it and keeps all results so far; --resume goes on, after a crash too.
 
   ctkd-search train best.yaml
   ctkd-search train best.yaml --epochs 200 --seed 1
@@ -122,8 +122,8 @@ Ctrl-C stops it and keeps what has been done; --resume goes on, after a crash to
     ),
     "cache": (
         """\
-The teacher cache, in the directory of the searches: trajectories and weights of recorded teachers, and attention maps
-of experts. Whatever is removed is recorded anew when a search needs it.
+Lists or clears the teacher cache in the directory of the searches: trajectories and weights of recorded teachers, and
+attention maps of experts. What is removed is recorded again when a search needs it.
 
   ctkd-search cache
   ctkd-search cache remove maps-0123456789abcdef01234567
@@ -143,8 +143,8 @@ Ctrl-C ends it.
     ),
     "schema": (
         """\
-Prints every key that a space may have, made from the code that reads spaces: as JSON Schema (draft 2020-12), with which
-an editor completes a space and underlines what is wrong in it, or as Markdown tables to read.
+Prints every key that a space may have, from the code that reads spaces: as JSON Schema (draft 2020-12), with which an
+editor completes a space and underlines its faults, or as Markdown tables.
 
   ctkd-search schema -o space.schema.json
   ctkd-search schema --markdown

@@ -1,4 +1,4 @@
-"""The commands: parse, call one function, print. Nothing heavy is imported before it is needed."""
+"""The parser of the command line, and the entry point. Nothing heavy is imported before it is needed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("ctkd-search: interrupted", file=sys.stderr)
         return _EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader, `head` say, has gone; what is still buffered has nowhere to go.
+        # The reader (`head`, for example) has closed the pipe; the rest of the output is discarded.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 0
@@ -77,33 +77,37 @@ def make_parser() -> argparse.ArgumentParser:
     _space_arguments(run)
     run.add_argument("--name", help="name of the search (default: the space's name)")
     run.add_argument("--resume", action="store_true", help="go on with an interrupted search")
-    run.add_argument("--champion", action="store_true", help="make the student the champion even if it is not better")
     run.add_argument(
-        "--warm-start", metavar="NAME", help="begin from the results of an earlier search, where the spaces overlap"
+        "--champion",
+        action="store_true",
+        help="make the student the champion even if it is not better than the present one",
+    )
+    run.add_argument(
+        "--warm-start", metavar="NAME", help="begin with the results of an earlier search, where the spaces overlap"
     )
     run.add_argument("--time-budget", metavar="TIME", help="stop after this long, as in 2h or 1h30m")
     _resource_arguments(run)
     _trials_dir(run)
 
     show = _command(parsers, "show", "list the searches, or one search's leaderboard", commands.show)
-    show.add_argument("name", nargs="?", metavar="NAME", help="the search; without it, all searches are listed")
-    show.add_argument("--limit", type=_count, default=30, metavar="N", help="rows at most (default: 30)")
+    show.add_argument("name", nargs="?", metavar="NAME", help="name of the search; without it, all searches are listed")
+    show.add_argument("--limit", type=_count, default=30, metavar="N", help="maximum number of rows (default: 30)")
     _trials_dir(show)
 
     export = _command(parsers, "export", "write a trial's config, or its student, to a file", commands.export)
-    export.add_argument("name", metavar="NAME", help="the search")
+    export.add_argument("name", metavar="NAME", help="name of the search")
     export.add_argument(
         "--format",
         choices=("yaml", *commands.STUDENT_SUFFIXES),
-        help="what to write: yaml, the config; onnx or torch (a graph of torch.export), the student (default: by the "
-        "name of FILE, and yaml without one)",
+        help="yaml writes the config; onnx or torch (a graph of torch.export) the student (default: by the suffix of "
+        "FILE, or yaml without FILE)",
     )
     export.add_argument(
         "-o",
         "--output",
         type=user_path,
         metavar="FILE",
-        help="where to (default: standard output for yaml, NAME.onnx or NAME.pt2 for a student)",
+        help="file to write (default: standard output for yaml, NAME.onnx or NAME.pt2 for a student)",
     )
     which = export.add_mutually_exclusive_group()
     which.add_argument("--trial", metavar="N", help="number of the trial (default: the best)")
@@ -121,15 +125,19 @@ def make_parser() -> argparse.ArgumentParser:
         nargs="+",
         type=user_path,
         metavar="IMAGE",
-        help="image files, and directories of them, however deep",
+        help="image files, and directories that are searched for them recursively",
     )
-    predict.add_argument("--top", type=_count, default=1, metavar="K", help="classes to name for each (default: 1)")
+    predict.add_argument(
+        "--top", type=_count, default=1, metavar="K", help="number of classes to name for each image (default: 1)"
+    )
     predict.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
     _tracking_uri(predict)
     _trials_dir(predict)
 
-    report = _command(parsers, "report", "write a search up: one HTML page and its pictures", commands.report)
-    report.add_argument("name", metavar="NAME", help="the search, finished or not")
+    report = _command(
+        parsers, "report", "write the report of a search: one HTML page and its pictures", commands.report
+    )
+    report.add_argument("name", metavar="NAME", help="name of the search, finished or not")
     report.add_argument(
         "-o",
         "--output",
@@ -143,7 +151,7 @@ def make_parser() -> argparse.ArgumentParser:
         parsers, "train", "final training of a config; reads the test images once, at the end", commands.train
     )
     train.add_argument("config", type=user_path, metavar="CONFIG", help="a config written by export")
-    train.add_argument("--epochs", type=_count, metavar="N", help="epochs (default: the config's)")
+    train.add_argument("--epochs", type=_count, metavar="N", help="number of epochs (default: the config's)")
     train.add_argument(
         "--seed", type=_seed, metavar="N", help="seed of the stream and the first student (default: the config's)"
     )
@@ -152,29 +160,31 @@ def make_parser() -> argparse.ArgumentParser:
         type=_count,
         default=1,
         metavar="N",
-        help="students, each with a seed of its own (default: 1)",
+        help="number of students, each with its own seed (default: 1)",
     )
-    train.add_argument(
-        "--new-streams", action="store_true", help="give every seed a stream and teachers of its own too"
-    )
+    train.add_argument("--new-streams", action="store_true", help="use a new stream and new teachers for every seed")
     train.add_argument(
         "--baselines",
         metavar="NAMES",
-        help="baselines to train beside it, as in student-alone,dkd, or none (default: student-alone, kd, at, "
-        "scratch-only and ctkd-paper where there are several seeds, none where there is one)",
+        help="baselines to compare with, as in student-alone,dkd, or none (default: student-alone, kd, at, "
+        "scratch-only and ctkd-paper with several seeds, none with one seed)",
     )
     train.add_argument("--test-share", help=argparse.SUPPRESS)
     train.add_argument("--resume", action="store_true", help="go on with the newest final training of this config")
-    train.add_argument("--champion", action="store_true", help="make the student the champion even if there is one")
-    train.add_argument("--device", choices=("cpu", "cuda"), help="where to compute (default: a GPU if there is one)")
+    train.add_argument(
+        "--champion", action="store_true", help="make the student the champion even if there is one already"
+    )
+    train.add_argument("--device", choices=("cpu", "cuda"), help="device to train on (default: a GPU if there is one)")
     _resource_arguments(train)
     _trials_dir(train)
 
-    cache = _command(parsers, "cache", "list or remove what is kept of teachers", commands.cache)
+    cache = _command(parsers, "cache", "list or remove recordings and weights of teachers", commands.cache)
     cache.add_argument("action", nargs="?", choices=("list", "remove"), default="list")
-    cache.add_argument("ids", nargs="*", metavar="ID", help="what to remove, by the name that the list shows")
-    cache.add_argument("--unused-for", metavar="TIME", help="remove what no search has used for this long, as in 30d")
-    cache.add_argument("--all", action="store_true", help="remove everything")
+    cache.add_argument("ids", nargs="*", metavar="ID", help="entries to remove, by the names in the list")
+    cache.add_argument(
+        "--unused-for", metavar="TIME", help="remove entries that no search has used for this long, as in 30d"
+    )
+    cache.add_argument("--all", action="store_true", help="remove every entry")
     _trials_dir(cache)
 
     ui = _command(parsers, "ui", "open MLflow's UI on the searches, on 127.0.0.1", commands.ui)
@@ -185,14 +195,14 @@ def make_parser() -> argparse.ArgumentParser:
     schema = _command(
         parsers, "schema", "print every key that a space may have, as JSON Schema or as tables", commands.schema
     )
-    schema.add_argument("--markdown", action="store_true", help="Markdown tables instead of JSON Schema")
+    schema.add_argument("--markdown", action="store_true", help="write Markdown tables instead of JSON Schema")
     schema.add_argument(
         "-o",
         "--output",
         type=user_path,
         metavar="FILE",
-        help="where to (default: standard output); of a Markdown file that has a place for the tables, only that is "
-        "written anew",
+        help="file to write (default: standard output); in a Markdown file that has a place for the tables, only "
+        "that part is replaced",
     )
     return parser
 
@@ -212,12 +222,12 @@ def _command(parsers: argparse._SubParsersAction, name: str, summary: str, funct
 
 def _space_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("space", type=user_path, metavar="SPACE", help="a YAML file, such as spaces/digits.yaml")
-    command.add_argument("--trials", metavar="N", help="trials in all")
-    command.add_argument("--epochs", metavar="N", help="epochs of a trial that is not stopped early")
+    command.add_argument("--trials", metavar="N", help="number of trials")
+    command.add_argument("--epochs", metavar="N", help="number of epochs of a trial that is not stopped early")
     command.add_argument(
         "--test-share",
         metavar="SHARE",
-        help="share of the images that the search never sees, for the test of the final training, as in 0.2: for your "
+        help="share of the images kept apart from the search for the test of the final training, as in 0.2; for your "
         "own images without test images",
     )
     command.add_argument(
@@ -231,10 +241,12 @@ def _space_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _resource_arguments(command: argparse.ArgumentParser, tracking: bool = True) -> None:
-    command.add_argument("--gpus-per-trial", metavar="N", help="GPUs, or a fraction of one; 0 for the CPU")
-    command.add_argument("--trials-per-gpu", metavar="N", help="trials that share a GPU, or auto")
-    command.add_argument("--cpus-per-trial", metavar="N", help="CPU cores, and threads")
-    command.add_argument("--concurrent", metavar="N", help="trials at once")
+    command.add_argument(
+        "--gpus-per-trial", metavar="N", help="number of GPUs of a trial, or a fraction of one; 0 for the CPU"
+    )
+    command.add_argument("--trials-per-gpu", metavar="N", help="number of trials that share a GPU, or auto")
+    command.add_argument("--cpus-per-trial", metavar="N", help="number of CPU cores, and of threads, of a trial")
+    command.add_argument("--concurrent", metavar="N", help="maximum number of trials at once")
     command.add_argument(
         "--address", metavar="RAY", help="join the Ray cluster at this address ('auto' for this machine's)"
     )
@@ -256,7 +268,7 @@ def _tracking_uri(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--tracking-uri",
         metavar="URI",
-        help="MLflow (default: MLFLOW_TRACKING_URI, or a SQLite file in the directory of searches)",
+        help="URI of MLflow (default: MLFLOW_TRACKING_URI, or a SQLite file in the directory of searches)",
     )
 
 

@@ -76,7 +76,7 @@ def test_a_final_training_without_test_images_is_refused_before_anything_is_trai
     assert f"there are no test images for the final training: {folder} has none, and the search kept none apart" in err
     code, _, err = call("train", "best.yaml", "--test-share", "0.2")
     assert code == 2
-    assert "--test-share comes too late for a final training: the search has chosen on all the images" in err
+    assert "--test-share is not an option of train: the search has used all its images to choose" in err
     assert not (tmp_path / "trials").exists()
 
 

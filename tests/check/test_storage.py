@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_refused_by_the_key_that_can_be_changed():
     assert room_faults(space, needed, 600, place) == []
     ((key, message),) = room_faults(space, needed, 599, place)
     assert key == ("teachers", "cache_limit")
-    assert "lets the expert's recordings take 300 bytes beside 300 bytes of logits" in message
+    assert "lets the experts' recordings take 300 bytes beside 300 bytes of logits" in message
     ((key, message),) = room_faults(space, needed, 299, place)
     assert key == ("teachers", "mode")
     assert "the teachers' logits take 300 bytes and trials has room for 299 bytes" in message

@@ -130,12 +130,12 @@ MISTAKES = {
     "export digits -o folder": "folder",
     "export digits -o student.pt": "must end in one of .onnx (onnx), .pt2 (torch), .yaml (yaml), .yml (yaml)",
     "export digits -o student.safetensors --format onnx": "but student.safetensors ends in '.safetensors'",
-    "export digits -o best": "but best has no ending",
+    "export digits -o best": "but best has no suffix",
     "export digits -o x.onnx --format torch": "--format torch and -o x.onnx contradict each other: .onnx is for onnx",
     "run good.yaml": "good.yaml is the config of one training, not a space; train it with: ctkd-search train good.yaml",
     "check good.yaml": "good.yaml is the config of one training, not a space",
     "check trials/digits/search.json": "search.json is the record of a search",
-    "train digits": "digits is a search, and train takes a file; write its best config with: ctkd-search export digits",
+    "train digits": "digits is a search, but train takes a file; write its best config with: ctkd-search export digits",
     "run good": "there is no file good; did you mean good.yaml?",
     "show trials/digits/search.json": "trials/digits/search.json is a file, and no search's name",
     "show digit": "did you mean digits?",
@@ -164,7 +164,8 @@ MISTAKES = {
     "train good.yaml --trials-dir file": "the directory file",
     "train images.yaml": "images/test has no class 'bee', which images/train has",
     "train broken.yaml --epochs 0": "--epochs: must be a whole number of at least 1, but got '0'",
-    "ui --trials-dir elsewhere": "there is nothing in elsewhere yet; run a search first",
+    "ui --trials-dir elsewhere": "no search has been run in elsewhere yet; run one first, or choose another "
+    "--trials-dir",
     "ui --port 0": "--port: must be a whole number from 1 to 65535, but got '0'",
     "": "the following arguments are required: COMMAND",
     "serch": "invalid choice: 'serch'",
@@ -281,7 +282,7 @@ def test_check_shows_networks_and_room_without_a_network_built_or_a_step_taken(c
 def test_check_says_which_files_the_user_must_bring(call, tmp_path):
     code, out, _ = call("check", SPACES / "imagenet.yaml", "--no-measure", f"--set=dataset.root={tmp_path}")
     assert code == 0
-    assert f"not there yet: ImageNet is not in {tmp_path}: it must hold the directories train and val" in out
+    assert f"not downloaded yet: ImageNet is not in {tmp_path}: it must hold the directories train and val" in out
 
 
 def test_check_measures_steps_and_estimates_the_time(call):
@@ -302,7 +303,7 @@ def test_check_estimates_nothing_for_another_machine(call):
     many = str(torch.cuda.device_count() + 1)
     code, out, _ = call("check", DIGITS, "--gpus-per-trial", many)
     assert code == 0
-    assert "no time is estimated, because this machine is not the one to run it on" in out
+    assert "no time is estimated, because this machine cannot run the space" in out
 
 
 @pytest.mark.parametrize("key", ["gpus_per_trial", "cpus_per_trial", "concurrent_trials"])
@@ -310,7 +311,7 @@ def test_check_says_without_measuring_that_run_refuses_more_than_there_is(call, 
     asked = ("--no-measure", "--set", f"resources.{key}=4096")
     code, out, _ = call("check", DIGITS, *asked)
     assert code == 0
-    assert f"run refuses this on this machine: resources.{key} is 4096, but " in out
+    assert f"warning: this machine cannot run the space: resources.{key} is 4096, but " in out
     # Of a cluster that is not joined nothing is known.
     _, out, _ = call("check", DIGITS, *asked, "--set", "resources.address=127.0.0.1:6379")
     assert "refuses" not in out
