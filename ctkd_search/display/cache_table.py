@@ -1,4 +1,4 @@
-"""What `ctkd-search cache` shows and removes."""
+"""The list of the teacher cache, and the removal of its entries, for `ctkd-search cache`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def print_cache(root: Path, console: Console) -> None:
-    """Prints what the teacher cache keeps, the largest first."""
+    """Prints the entries of the teacher cache, the largest first."""
     shelves = sorted(Shelves(root / TEACHERS).all(), key=lambda shelf: -shelf.bytes)
     if not shelves:
         console.print(f"the teacher cache in {root / TEACHERS} is empty", soft_wrap=True, highlight=False)
@@ -37,25 +37,28 @@ def print_cache(root: Path, console: Console) -> None:
 def remove_from_cache(
     root: Path, ids: Sequence[str], unused_for: str | None, everything: bool, console: Console
 ) -> None:
-    """Removes what is asked for.
+    """Removes entries of the teacher cache.
 
     Args:
         root: Directory of the searches.
-        ids: Names that the list shows.
-        unused_for: Remove what was last used longer ago than this.
-        everything: Remove all there is.
+        ids: Names of entries, as in the list.
+        unused_for: Remove entries that have not been used for this long.
+        everything: Remove every entry.
         console: Where to write.
 
     Raises:
-        UserError: Nothing was asked for, or something that is not there, or that is being recorded.
+        UserError: Nothing was named, or an entry that does not exist or is being recorded.
     """
     shelves = Shelves(root / TEACHERS)
     kept = {shelf.id: shelf for shelf in shelves.all()}
     unknown = [name for name in ids if name not in kept]
     if unknown:
-        raise UserError(f"the cache has no {', '.join(unknown)}; see: ctkd-search cache")
+        raise UserError(f"the cache has no entry {', '.join(unknown)}; list the entries with: ctkd-search cache")
     if not (ids or unused_for or everything):
-        raise UserError("say what to remove: the IDs that `ctkd-search cache` shows, --unused-for TIME, or --all")
+        raise UserError(
+            "nothing was named to be removed; give IDs from the list of `ctkd-search cache`, "
+            "--unused-for TIME, or --all"
+        )
     doomed = {name: kept[name] for name in (kept if everything else ids)}
     if unused_for:
         try:
@@ -66,7 +69,7 @@ def remove_from_cache(
     busy = {name: owner for name in doomed if (owner := holder(root / TEACHERS / name))}
     for name, owner in busy.items():
         if name in ids:
-            raise UserError(f"{name} is being recorded by {owner}; remove it once that has ended")
+            raise UserError(f"{name} is being recorded by {owner}; remove it after that has ended")
         console.print(f"kept {name}, which is being recorded by {owner}", soft_wrap=True, highlight=False)
         del doomed[name]
     for name in doomed:

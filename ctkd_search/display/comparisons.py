@@ -18,9 +18,9 @@ from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import show
 from ctkd_search.text import digits
 
-# What intervals beside several differences promise; a verdict is said where one excludes 0.
+# The joint coverage of the intervals of several differences; a verdict is given where one excludes 0.
 TOGETHER = "the differences hold together in 95 % of searches"
-# What a table says of a method; all but its name are numbers.
+# The columns of the table of methods; all but the name are numbers.
 METHOD_HEADS = (
     *("method", "#", "its best", "mean", "95 % interval", "deviation", "n", "against the winner"),
     *("trials", "epochs"),
@@ -28,17 +28,17 @@ METHOD_HEADS = (
 
 
 def heading(metric: Metric) -> str:
-    """What stands above a column of values on the validation images."""
+    """Returns the heading of a column of values on the validation images."""
     return "validation" if metric is ACCURACY else f"validation {metric.label}"
 
 
 def headings(metrics: Sequence[Metric]) -> list[str]:
-    """What stands above several such columns beside each other."""
+    """Returns the headings of several such columns."""
     return [heading(metrics[0])] if len(metrics) == 1 else [metric.short for metric in metrics]
 
 
 def measured_of(space: Space) -> list[Metric]:
-    """What tables show of a space's trials: what they are judged by first."""
+    """Returns the metrics that tables show of a space's trials, the one they are ranked by first."""
     asked = [
         *space.strategy.metrics,
         *(OBJECTIVES[name].name for name in space.strategy.objectives if name in OBJECTIVES),
@@ -46,14 +46,14 @@ def measured_of(space: Space) -> list[Metric]:
     return measured(asked, space.strategy.judge.key)
 
 
-# Heads the column of what only some of a search's methods have.
+# Heads the column of values that only some of a search's methods have.
 _OWN = "its own"
 
 
 class ValueColumns:
-    """What tables show of trials' values: a column for each, or, of a search over methods, for those that all have.
+    """The columns of trials' values: one for each value, or, in a search over methods, for those that all trials have.
 
-    What is one method's own stands in a last column in short, because most trials have most of it not.
+    Values of one method alone are written in short into a last column, because most trials have few of them.
 
     Args:
         space: The space.
@@ -68,17 +68,17 @@ class ValueColumns:
         self.names = [name for name in names if name not in self._own]
 
     def heads(self) -> list[str]:
-        """What stands above them."""
+        """Returns the headings of the columns."""
         return [*(name.replace("attention_layers", "layers") for name in self.names), *[_OWN] * bool(self._own)]
 
     def cells(self, trial: TrialRecord) -> list[str]:
-        """What stands in a trial's row."""
+        """Returns the cells of a trial's row."""
         own = " ".join(self._space.words(trial.values, self._own))
         return [*(cell(trial.values, name) for name in self.names), *[own] * bool(self._own)]
 
 
 def confirmed_table(trials: Sequence[TrialRecord], leader: TrialRecord | None, judge: Metric) -> Table | None:
-    """Means of fresh seeds, and paired differences to the winner."""
+    """Returns a table of the means of fresh seeds and their paired differences to the winner."""
     configs = confirmed(trials)
     if not configs:
         return None
@@ -112,7 +112,7 @@ def confirmed_table(trials: Sequence[TrialRecord], leader: TrialRecord | None, j
 
 
 def methods_table(trials: Sequence[TrialRecord], leader: TrialRecord | None, judge: Metric) -> Table | None:
-    """The best of each method, and what each has spent."""
+    """Returns a table of each method's best trial, its mean and its cost."""
     compared = by_method(trials)
     if not compared:
         return None
@@ -122,14 +122,14 @@ def methods_table(trials: Sequence[TrialRecord], leader: TrialRecord | None, jud
     ]
     caption = (
         f"The best trial of each method (validation {judge.label}). Mean, interval and deviation are of fresh seeds; "
-        f"differences in {judge.difference_unit}, paired by seed where both were confirmed. Trials and epochs are what "
-        "the search has spent on the method."
+        f"differences in {judge.difference_unit}, paired by seed where both were confirmed. Trials and epochs are "
+        "those that the search has spent on the method."
     )
     return Table(caption, list(METHOD_HEADS), rows, {*range(1, len(METHOD_HEADS))})
 
 
 def trials_table(space: Space, explored: Sequence[TrialRecord], leader: TrialRecord | None, limit: int) -> Table:
-    """The best of the trials that were searched."""
+    """Returns a table of the best trials that Optuna suggested."""
     metrics, values = measured_of(space), ValueColumns(space, explored)
     order = [*([] if leader is None else [leader]), *(trial for trial in ranked(list(explored)) if trial is not leader)]
     rows = [
@@ -158,7 +158,7 @@ def _is_number(name: str, trials: Sequence[TrialRecord]) -> bool:
 
 
 def baselines_table(trials: Sequence[TrialRecord], leader: TrialRecord | None, judge: Metric) -> Table | None:
-    """What the winner is compared with."""
+    """Returns a table of the baselines and their differences to the winner."""
     baselines = ranked([trial for trial in trials if trial.is_baseline_run])
     if not baselines:
         return None
@@ -188,7 +188,7 @@ def baselines_table(trials: Sequence[TrialRecord], leader: TrialRecord | None, j
 def pareto_table(
     space: Space, search: SearchRecord, trials: Sequence[TrialRecord], leader: TrialRecord | None
 ) -> Table | None:
-    """The trials that no other one beats in everything."""
+    """Returns a table of the trials on the Pareto front."""
     objectives, costs = space.strategy.objectives, search.costs
     if len(objectives) == 1 or (space.strategy.costs and not costs):
         return None
@@ -206,7 +206,7 @@ def pareto_table(
 
 
 def method_cells(standing: MethodStanding, judge: Metric) -> list[str]:
-    """The row of a method, under `METHOD_HEADS`."""
+    """Returns the cells of a method, in the order of `METHOD_HEADS`."""
     best, mean = standing.best, standing.mean
     return [
         standing.method,
@@ -220,14 +220,14 @@ def method_cells(standing: MethodStanding, judge: Metric) -> list[str]:
 
 
 def spread(found: Estimate, metric: Metric = ACCURACY) -> tuple[str, str, str, str]:
-    """The cells of an estimate: mean, 95 % interval, standard deviation, and how many values."""
+    """Returns the cells of an estimate: mean, 95 % interval, standard deviation, and number of values."""
     interval = "" if math.isinf(found.half_width) else f"± {metric.number(found.half_width)}"
     deviation = "" if math.isnan(found.deviation) else metric.number(found.deviation)
     return metric.show(found.mean), interval, deviation, str(found.n)
 
 
 def points(gap: Estimate | None, metric: Metric = ACCURACY) -> str:
-    """A difference, in percentage points where values are percentages, with its interval where there is one."""
+    """Returns a difference, in percentage points where values are percentages, with its interval if it has one."""
     if gap is None:
         return ""
     spread = "" if math.isinf(gap.half_width) else f" ± {metric.number(gap.half_width)}"
@@ -235,7 +235,7 @@ def points(gap: Estimate | None, metric: Metric = ACCURACY) -> str:
 
 
 def cell(values: Mapping[str, Any], name: str) -> str:
-    """The value of a parameter as a table shows it; nothing where there is none."""
+    """Returns the value of a parameter as a table shows it; an empty text where there is none."""
     if name not in values:
         return ""
     value = values[name]

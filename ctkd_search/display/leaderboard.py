@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 def print_leaderboard(
     space: Space, search: SearchRecord, trials: Sequence[TrialRecord], limit: int, console: Console
 ) -> None:
-    """Prints how a search stands: its trials, its baselines, and what the confirmation says.
+    """Prints the trials of a search, its baselines, and the verdicts of the confirmation.
 
     Args:
         space: Its space.
         search: Its own record.
         trials: Its trials.
-        limit: How many of the explored trials at most.
-        console: Where to.
+        limit: Maximum number of explored trials.
+        console: The console to print to.
     """
     explored = [trial for trial in trials if trial.explores]
     leader, judge = winner(trials), space.strategy.judge
     console.print(f"search {search.name}, begun {search.started}", highlight=False, soft_wrap=True)
     console.print(for_terminal(trials_table(space, explored, leader, limit)))
     if len(explored) > limit:
-        console.print(f"ctkd-search show {search.name} --limit N shows more", highlight=False, soft_wrap=True)
+        console.print(f"more trials: ctkd-search show {search.name} --limit N", highlight=False, soft_wrap=True)
     again = confirmed_table(trials, leader, judge)
     for table in (
         pareto_table(space, search, trials, leader),

@@ -1,4 +1,4 @@
-"""A leaderboard to keep and to load: as text, as CSV, and as the few lines that stand beside a run in MLflow."""
+"""A leaderboard as a file: as text, as CSV, and as a short summary for a run in MLflow."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import show
 
 _WIDTH = 160
-# What a cell begins with that spreadsheets calculate.
+# The first characters of cells that spreadsheets calculate.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def leaderboard_text(space: Space, search: SearchRecord, trials: Sequence[TrialRecord]) -> str:
-    """The leaderboard as `show` prints it, every trial in it."""
+    """Returns the leaderboard as `show` prints it, with every trial."""
     from rich.console import Console
 
     text = io.StringIO()
@@ -33,10 +33,11 @@ def leaderboard_text(space: Space, search: SearchRecord, trials: Sequence[TrialR
 
 
 def leaderboard_csv(space: Space, trials: Sequence[TrialRecord], leader: TrialRecord | None) -> str:
-    """A row for each trial, best first: what it is, what it reached, and the value of every parameter.
+    """Returns a row for each trial, best first: its kind, its metrics, and the value of every parameter.
 
-    Accuracies and calibration errors are shares in [0, 1], losses in nats; ``confirmed_mean`` is of what trials are
-    judged by. ``own_seconds`` are without those in which a trial recorded experts for all others, or waited for that.
+    Accuracies and calibration errors are shares in [0, 1], losses are in nats; ``confirmed_mean`` is the mean of the
+    metric that trials are ranked by. ``own_seconds`` exclude the time in which a trial recorded experts for all others,
+    or waited for such a recording.
     """
     metrics = list(dict.fromkeys([ACCURACY, *measured_of(space)]))
     parameters = [name for name in space.parameters if any(name in trial.values for trial in trials)]
@@ -68,14 +69,14 @@ def leaderboard_csv(space: Space, trials: Sequence[TrialRecord], leader: TrialRe
 
 
 def kind_of(trial: TrialRecord) -> str:
-    """What a trial is for: ``trial``, ``baseline``, ``confirmation``, or ``final`` in a final training."""
+    """Returns the kind of a trial: ``trial``, ``baseline``, ``confirmation``, or ``final`` in a final training."""
     if trial.repeats is not None:
         return "confirmation"
     return {BASELINE: "baseline", FINAL: "final"}.get(trial.kind, "trial")
 
 
 def summary(space: Space, trials: Sequence[TrialRecord], leader: TrialRecord) -> str:
-    """What came of a search, as a few lines of Markdown."""
+    """Returns the result of a search as a few lines of Markdown."""
     mean = next((config.estimate for config in confirmed(trials) if config.trial is leader), None)
     judge = leader.metric
     reached = f"{'' if judge is ACCURACY else f'{judge.label} '}{leader.reached} on the validation images"
@@ -98,7 +99,7 @@ def summary(space: Space, trials: Sequence[TrialRecord], leader: TrialRecord) ->
 
 
 def first_of_each(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Of each baseline the best trial, best first: there is one for each pair."""
+    """Returns each baseline's best trial over the pairs, best first."""
     best: dict[str, TrialRecord] = {}
     for trial in ranked([trial for trial in trials if trial.is_baseline_run and trial.epochs]):
         best.setdefault(str(trial.baseline), trial)
@@ -111,7 +112,7 @@ def _plain(value: Any) -> Any:
 
 
 def _text(text: str) -> str:
-    """A text that no spreadsheet takes for a formula: a quote in front says that it is none."""
+    """Returns a text that no spreadsheet calculates: a leading quote marks it as text."""
     if not text.startswith(_FORMULA):
         return text
     try:

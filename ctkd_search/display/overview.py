@@ -1,4 +1,4 @@
-"""What `show` and `export` print."""
+"""The output of `show` and `export`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 
 def print_searches(root: Path, console: Console) -> None:
-    """Prints the searches there are."""
+    """Prints a list of the searches in a directory."""
     found = names(root)
     if not found:
-        raise UserError(f"there are no searches in {root} yet; begin one with: ctkd-search run spaces/digits.yaml")
+        raise UserError(
+            f"there are no searches in {root}; begin one with: ctkd-search run spaces/digits.yaml, or "
+            "choose another "
+            "--trials-dir"
+        )
     table = plain_table("search", "begun", "trials", "best", "state")
     for name in found:
         folder = SearchFolder(root, name)
@@ -67,7 +71,7 @@ def print_search(root: Path, name: str, limit: int, console: Console) -> None:
 
 
 def exported(root: Path, name: str, trial: str | None) -> str:
-    """The config of a trial of a search as YAML.
+    """Returns the config of a trial as YAML.
 
     Raises:
         UserError: There is no such search or trial.

@@ -1,4 +1,4 @@
-"""What the user sees while a search runs: a live table on a terminal, plain lines elsewhere."""
+"""The display of a running search: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _REDRAW_SECONDS = 0.25
 _REPORT_SECONDS = 30.0
 _ROWS = 14
 _RUNNING_SHOWN = 4
-# The two ends of what is left are told as one number where they differ by no more than this.
+# The range of the time left is shown as one number where its ends differ by no more than this factor.
 _ONE_NUMBER = 1.2
 
 
 class Progress(TrialListener):
-    """Shows the trials of a search as they go; use it as a context manager around it.
+    """Shows the trials of a running search; a context manager around it.
 
     Args:
-        console: Where to write.
+        console: The console to print to.
         epochs: Epochs of a trial that is not stopped early.
-        label: Makes the short name of a trial.
-        seconds_left: Seconds until the time budget ends, or None if there is none.
-        time_left: Tells how long it still takes.
+        label: Returns the short name of a trial.
+        seconds_left: Returns the seconds until the time budget ends, or None if there is none.
+        time_left: Estimates the time that the search still takes.
     """
 
     _measure = "validation"
@@ -57,7 +57,7 @@ class Progress(TrialListener):
         self._live: Live | None = None
 
     def expect(self, trials: int, concurrent: int) -> None:
-        """Says how many trials there will be in all, and how many at once."""
+        """Sets the number of trials in all, and of trials at once."""
         self._trials, self._concurrent = trials, concurrent
         self._started = time.monotonic()
 
@@ -69,7 +69,7 @@ class Progress(TrialListener):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Stops drawing and gives the terminal back."""
+        """Stops drawing and restores the terminal."""
         if self._live:
             self._live.stop()
             self._live = None
@@ -95,11 +95,11 @@ class Progress(TrialListener):
             self._reported = now
 
     def _line(self, trial: TrialRecord) -> str:
-        """What a trial that has ended came to."""
+        """Returns the result of a trial that has ended."""
         return f"trial {trial.number}/{self._trials}  {self._reached(trial)}"
 
     def _reached(self, trial: TrialRecord) -> str:
-        """How far a trial has come."""
+        """Returns the last result of a trial."""
         return trial.reached
 
     def _summary(self) -> str:
@@ -107,7 +107,7 @@ class Progress(TrialListener):
         return ", ".join([*self._outlook(), self._left() or so_far])
 
     def _outlook(self) -> list[str]:
-        """How it stands, in a few words."""
+        """Returns the parts of a summary: counts of trials, and the best one."""
         ended = [trial for trial in self._records if trial.ended]
         stopped = sum(trial.status == STOPPED for trial in ended)
         leader = best(list(self._records))
@@ -117,7 +117,7 @@ class Progress(TrialListener):
         return parts
 
     def _left(self) -> str | None:
-        """Returns how long it still takes, in words; None as long as there is nothing to tell it by."""
+        """Returns a text with the time left; None as long as it cannot be estimated."""
         left, limit = self._time_left.estimate(self._records, self._trials, self._concurrent), self._seconds_left()
         if left is None:
             return None if limit is None else f"at most {clock(limit)} left"
@@ -150,9 +150,9 @@ class Progress(TrialListener):
 
 
 class FinalProgress(Progress):
-    """The same for a final training, which holds no validation images out: it shows what the students are trained on.
+    """Shows a running final training by its training accuracies, because no validation images are held out.
 
-    No student leads: there is nothing yet to tell by, and none is chosen.
+    No student is marked as the best: nothing is measured yet that they could be compared by.
     """
 
     _measure = "training"

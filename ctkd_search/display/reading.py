@@ -1,4 +1,4 @@
-"""What the user sees while images are read: a bar on a terminal, a line now and then elsewhere."""
+"""The progress of reading images: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from ctkd_search.data.watching import watched_by
 
 _LINE_SECONDS = 30.0
-# What is done sooner is not worth a bar.
+# Work that ends sooner gets no bar.
 _BAR_SECONDS = 0.5
 
 
 @contextmanager
 def shown_on(console: Console) -> Iterator[None]:
-    """Inside, the reading of images is shown on that console."""
+    """Shows the reading of images on a console while the block runs."""
     shown = _Shown(console)
     try:
         with watched_by(shown):
@@ -28,38 +28,38 @@ def shown_on(console: Console) -> Iterator[None]:
 
 
 class _Shown:
-    """Shows one thing at a time: whatever is told of last."""
+    """Shows the progress of one task at a time, the latest one reported."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._what = ""
-        self._told = 0.0
+        self._shown_at = 0.0
         self._bar: Progress | None = None
         self._task = TaskID(0)
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """So many of so many are done."""
+        """Shows that `done` of `total` are done."""
         now = time.monotonic()
         if what != self._what:
             self.clear()
-            self._what, self._told = what, now
+            self._what, self._shown_at = what, now
         if done >= total:
             self.clear()
         elif self._console.is_terminal:
-            if self._bar is None and now - self._told >= _BAR_SECONDS:
+            if self._bar is None and now - self._shown_at >= _BAR_SECONDS:
                 self._draw(what, total)
             if self._bar is not None:
                 self._bar.update(self._task, completed=done)
-        elif now - self._told >= _LINE_SECONDS:
-            self._told = now
+        elif now - self._shown_at >= _LINE_SECONDS:
+            self._shown_at = now
             self.note(f"{what}: {done:,} of {total:,}")
 
     def note(self, text: str) -> None:
-        """Something in one line."""
+        """Prints a line."""
         self._console.print(text, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
     def clear(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         if self._bar is not None:
             self._bar.stop()
         self._bar, self._what = None, ""

@@ -15,7 +15,7 @@ WINNER, BASELINE = "winner", "baseline"
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: its cells, and whose it is (`WINNER`, `BASELINE` or nobody's)."""
+    """A row of a table: its cells, and its role (`WINNER`, `BASELINE` or none)."""
 
     cells: list[str]
     role: str = ""

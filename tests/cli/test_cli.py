@@ -121,7 +121,7 @@ MISTAKES = {
     "run DIGITS --name y --trials-dir file": "cannot write to the directory file",
     "show y": "there is no search 'y' in trials; there are: broken, digits, done, older",
     "show older": "the search kept in trials/older has format 0, and ctkd-search",
-    "show --trials-dir elsewhere": "there are no searches in elsewhere yet; begin one with: ctkd-search run",
+    "show --trials-dir elsewhere": "there are no searches in elsewhere; begin one with: ctkd-search run",
     "show x --trials-dir elsewhere": "there is no search 'x' in elsewhere; there are: none yet",
     "show digits --limit 0": "--limit: must be a whole number of at least 1, but got '0'",
     "export y": "there is no search 'y' in trials; there are: broken, digits, done, older",

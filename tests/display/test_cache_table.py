@@ -105,9 +105,9 @@ def test_everything_is_removed(call, shelves):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["remove"], "say what to remove"),
-        (["remove", "nothing-here"], "the cache has no nothing-here"),
-        (["remove", "../teachers"], "the cache has no ../teachers"),
+        (["remove"], "nothing was named to be removed"),
+        (["remove", "nothing-here"], "the cache has no entry nothing-here"),
+        (["remove", "../teachers"], "the cache has no entry ../teachers"),
         (["remove", "--unused-for", "soon"], "must be a duration"),
         (["--all"], "ctkd-search cache remove"),
     ],
