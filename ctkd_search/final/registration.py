@@ -13,7 +13,7 @@ from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.space.document import dump
 from ctkd_search.students.card import UNCALIBRATED
 from ctkd_search.students.registration import OPTION, Registered, Registration, register_student, version_of
-from ctkd_search.tracking.champion import crown
+from ctkd_search.tracking.champion import update_champion
 from ctkd_search.tracking.tracker import Tracker
 
 
@@ -58,4 +58,4 @@ def register_final(
         tracker,
         plan.config.dataset.name,
     )
-    return Registered(uri, crown(tracker.mlflow, name, version_of(uri), None, force=champion, option=OPTION))
+    return Registered(uri, update_champion(tracker.mlflow, name, version_of(uri), None, force=champion, option=OPTION))

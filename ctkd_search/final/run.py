@@ -170,7 +170,7 @@ def _train(
             console.print(for_terminal(table))
         for sentence in final.sentences(plan, found):
             say(sentence)
-    crowned = _hand_over(session, folder, record, trained, splits, plan, config, champion)
+    outcome = _hand_over(session, folder, record, trained, splits, plan, config, champion)
     record.finished = True
     folder.write(record)
     shutil.rmtree(folder.states, ignore_errors=True)
@@ -180,8 +180,8 @@ def _train(
         hint = "; lower train.lr in the config" if "diverged" in {trial.status for trial in found[0].trials} else ""
         raise WorkFailed(f"no student of the config was trained to the end: {'; '.join(reasons[:3])}{hint}")
     say(f"student registered in MLflow as {record.model}")
-    if crowned:
-        say(crowned)
+    if outcome:
+        say(outcome)
 
 
 def _hand_over(
@@ -211,15 +211,15 @@ def _hand_over(
         final.keep_result(folder.path, final.result(plan, config, found, len(splits.train)), text)
 
     keep()
-    chosen, crowned = final.first_student(trained), None
+    chosen, outcome = final.first_student(trained), None
     with delivery(session, folder, record, trained):
         keep()  # with the runs that the trainings have in MLflow
         tracker.log_text(text, "table.txt")
         tags = {}
         if chosen is not None:
             if record.model is None:
-                record.model, crowned = register_final(plan, folder, record, found, chosen, splits, tracker, champion)
+                record.model, outcome = register_final(plan, folder, record, found, chosen, splits, tracker, champion)
                 folder.write(record)
             tags = {"ctkd.model": record.model, "ctkd.student_run": chosen.run_id or ""}
         tracker.finish("FAILED" if chosen is None else "FINISHED", final.parent_metrics(found), tags)
-    return crowned
+    return outcome

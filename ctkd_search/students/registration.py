@@ -22,7 +22,7 @@ from ctkd_search.space.definition import Space
 from ctkd_search.students.card import Card, card_text, search_evidence, search_limits
 from ctkd_search.students.model import log_student
 from ctkd_search.students.served import Metadata, ServedStudent, load_student
-from ctkd_search.tracking.champion import CONFIRMED, FINGERPRINT, OBJECTIVE, REACHED, VALIDATION, crown
+from ctkd_search.tracking.champion import CONFIRMED, FINGERPRINT, OBJECTIVE, REACHED, VALIDATION, update_champion
 from ctkd_search.tracking.tracker import Tracker
 from ctkd_search.versions import processor
 
@@ -99,7 +99,9 @@ def register(
         tracker,
         space.dataset.name,
     )
-    return Registered(uri, crown(tracker.mlflow, name, version_of(uri), evidence, force=champion, option=OPTION))
+    return Registered(
+        uri, update_champion(tracker.mlflow, name, version_of(uri), evidence, force=champion, option=OPTION)
+    )
 
 
 @dataclass(frozen=True)

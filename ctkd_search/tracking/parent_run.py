@@ -1,4 +1,4 @@
-"""What a search leaves in its parent run once it has ended: the artifacts, the summary, and who won."""
+"""The conclusion of a search's parent run: artifacts, summary, and the mark of the winner."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def conclude_parent(
 
 
 def _measures(trials: Sequence[TrialRecord], winner: TrialRecord) -> dict[str, float]:
-    """Numbers about the winner; shares and their differences in [0, 1]."""
+    """Returns metrics of the winner; shares and their differences in [0, 1]."""
     judge = winner.metric
     measures = {"winner_validation_accuracy": winner.accuracy, "trials": float(len(trials))}
     if winner.value is not None:
@@ -70,7 +70,7 @@ def _measures(trials: Sequence[TrialRecord], winner: TrialRecord) -> dict[str, f
 
 
 def _mark(tracker: Tracker, winner: TrialRecord) -> None:
-    """Tags the winner's run as the best, and no other one any more."""
+    """Tags the winner's run as the best, and removes the tag from any other run."""
     mlflow, children = tracker.mlflow, f"tags.`mlflow.parentRunId` = '{tracker.parent_id}'"
     for run in mlflow.client.search_runs([mlflow.experiment_id], f"{children} and tags.`{_BEST}` = 'true'"):
         if run.info.run_id != winner.run_id:

@@ -1,4 +1,4 @@
-"""MLflow's UI, served on this machine by the process that was asked for it."""
+"""The server of MLflow's UI, which replaces this process."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _HOST = "127.0.0.1"
 
 
 def refuse_taken_port(port: int) -> None:
-    """Checks that a server may listen on a port of this machine.
+    """Checks that a server can listen on a port of this machine.
 
     Raises:
-        UserError: Another process listens there, or this user may not.
+        UserError: Another process listens on it, or the user is not permitted to.
     """
     with socket.socket() as tried:
         # As servers do: a port whose last server has just ended is free.
@@ -26,7 +26,7 @@ def refuse_taken_port(port: int) -> None:
             tried.bind((_HOST, port))
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
-            reason = "another process listens there" if taken else error.strerror or str(error)
+            reason = "another process listens on it" if taken else error.strerror or str(error)
             raise UserError(
                 f"cannot serve on port {port} of {_HOST}: {reason}; choose another port, as in --port {_free_port()}"
             ) from None
@@ -41,7 +41,7 @@ def _free_port() -> int:
 def become_server(uri: str, port: int) -> NoReturn:
     """Replaces this process by MLflow's server, so that a signal to this process ends the server.
 
-    One worker serves one user. MLflow's runners of jobs are left out: they evaluate language models, and would be ten
+    One worker serves one user. MLflow's job runners are switched off: they evaluate language models, and would be ten
     more processes that outlive the server.
 
     Args:

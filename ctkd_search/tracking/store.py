@@ -1,4 +1,4 @@
-"""An MLflow store: where runs are logged, by a search and by a final training."""
+"""The MLflow store that searches and final trainings log their runs to."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from ctkd_search.text import first_line
 from ctkd_search.tracking.advice import advice
 from ctkd_search.uris import uri_fault
 
-# MLflow takes no more in one request.
+# The most metrics and parameters that MLflow accepts in one request.
 _METRICS_AT_ONCE = 1000
 _PARAMS_AT_ONCE = 100
-# Characters of a name, of a parameter's value and of a tag's that MLflow takes; the rest is cut off.
+# The most characters that MLflow accepts in a name, a parameter's value and a tag's value; longer texts are cut.
 _KEY, _PARAM, _TAG = 250, 6000, 8000
-# Likewise of a run's name.
+# The most characters of a run's name.
 RUN_NAME = 250
-# Not measurements of the training: when an epoch was measured.
+# Entries of an epoch that are not metrics: the time of the measurement.
 _NO_METRICS = ("at",)
-# Where MLflow's users keep what nobody else is to read.
+# Environment variables that contain secrets.
 _SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")
 
 
 def store_uri(given: str | None, trials_dir: Path) -> str:
-    """Where runs are logged: what was asked for, or MLFLOW_TRACKING_URI, or a SQLite file in the directory of searches.
+    """Returns the URI of the store: the given one, MLFLOW_TRACKING_URI, or a SQLite file in the directory of searches.
 
     Raises:
-        UserError: What was asked for has a password in it.
+        UserError: The given URI contains a password.
     """
     if given is not None and (fault := uri_fault(given)):
         raise UserError(f"the tracking URI {fault}")
@@ -45,13 +45,13 @@ def store_uri(given: str | None, trials_dir: Path) -> str:
 
 
 def _directory_of(uri: str, otherwise: Path) -> Path:
-    """The directory of a SQLite store, which all who use the store share; `otherwise` where there is none yet."""
+    """Returns the directory of a SQLite store, shared by all its users; `otherwise` where it does not exist yet."""
     directory = Path(uri.partition("?")[0].removeprefix("sqlite:///")).parent
     return directory if uri.startswith("sqlite:///") and directory.is_dir() else otherwise
 
 
 def without_secrets(text: str) -> str:
-    """A text in which no password or token of MLflow's can be read."""
+    """Returns a text with MLflow's passwords and tokens replaced by dots."""
     text = re.sub(r"://[^/@\s]+@", "://...@", text)
     for name in _SECRETS:
         if secret := os.environ.get(name):
@@ -60,12 +60,12 @@ def without_secrets(text: str) -> str:
 
 
 def quiet_mlflow() -> None:
-    """Keeps MLflow from writing between our lines, from reporting on its use, and from waiting for minutes."""
+    """Turns off MLflow's output and telemetry, and shortens its retries from minutes to seconds."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    # What goes wrong is raised too, and said by us in a line.
+    # Errors are raised as well, and reported in one line.
     for name in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
@@ -80,10 +80,10 @@ class Mlflow:
         artifacts: Where a local store keeps the experiment's artifacts.
 
     Attributes:
-        place: The URI as it may be shown.
+        place: The URI without secrets, for messages.
 
     Raises:
-        UserError: There is no MLflow at the URI.
+        UserError: MLflow cannot be used at the URI.
     """
 
     def __init__(self, uri: str, experiment: str, artifacts: Path) -> None:
@@ -93,7 +93,7 @@ class Mlflow:
         self.uri = uri
         self.place = without_secrets(uri)
         local = uri.startswith("sqlite:")
-        # Two processes that make the tables of one new file at once break each other.
+        # Two processes that create the tables of a new file at the same time make each other fail.
         place = _directory_of(uri, artifacts.parent)
         opening = wait_for(place, "mlflow", "opening MLflow's store") if local else nullcontext()
         try:
@@ -119,7 +119,7 @@ class Mlflow:
         tags: Mapping[str, str] | None = None,
         step: int = 0,
     ) -> None:
-        """Logs something of a run."""
+        """Logs parameters, metrics and tags of a run."""
         from mlflow.entities import Metric, Param, RunTag
 
         now = int(time.time() * 1000)
@@ -133,7 +133,7 @@ class Mlflow:
             self.client.log_batch(run_id, params=logged[start : start + _PARAMS_AT_ONCE])
 
     def log_epochs(self, run_id: str, epochs: Sequence[Mapping[str, Any]]) -> None:
-        """Logs epochs of a trial. Logged once more they are the same points, and MLflow keeps them once."""
+        """Logs the metrics of epochs; MLflow keeps points that are logged again only once."""
         points = [
             (name, value, epoch["at"], epoch["epoch"])
             for epoch in epochs
@@ -152,7 +152,7 @@ class Mlflow:
 
 
 def fitting(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags as MLflow takes them, cut where they are too long."""
+    """Returns tags cut to the lengths that MLflow accepts."""
     return {name[:_KEY]: value[:_TAG] for name, value in tags.items()}
 
 
@@ -162,5 +162,5 @@ def mlflow_error(error: BaseException) -> str:
 
 
 def _exact(value: Any) -> str:
-    """A parameter's value with all its digits; layers as 1,2,3."""
+    """Returns a parameter's value with all its digits; layers as 1,2,3."""
     return show(value) if isinstance(value, list | tuple) else str(value)

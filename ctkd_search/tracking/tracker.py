@@ -1,4 +1,4 @@
-"""MLflow: one parent run a search, one child run a trial, whatever happens to the server in between."""
+"""The tracker: one parent run per search and one child run per trial, also when the server is away for a while."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
 
 
 @dataclass
-class _Told:
-    """What MLflow knows of a trial: its run, how many epochs, how it ended, its parameters, and its test."""
+class _Delivered:
+    """The part of a trial that MLflow has: its run, number of epochs, status, parameters, and test."""
 
     run_id: str
     epochs: int = 0
@@ -36,12 +36,12 @@ class _Told:
 
 @dataclass(frozen=True)
 class Parent:
-    """What a parent run is.
+    """The description of a parent run.
 
     Attributes:
         title: Its name.
-        tags: What tells it from others.
-        file: The artifact that says what it ran.
+        tags: Its tags.
+        file: Name of the artifact that contains its space or config.
     """
 
     title: str
@@ -50,17 +50,17 @@ class Parent:
 
 
 class Tracker(TrialListener):
-    """Keeps MLflow's picture of a search equal to its records.
+    """Keeps the runs in MLflow equal to the records of a search.
 
-    A thread of its own compares what MLflow has with the records and delivers what is missing, so that the search
-    never waits for a server. While there is none, the records wait on disk as they always do; once it answers again,
-    everything is delivered, and nothing twice.
+    A separate thread compares the runs with the records and delivers the difference, so that the search never waits
+    for a server. While the server is away, the records are on disk as always; once it answers again, everything is
+    delivered, and nothing twice.
 
     Args:
         mlflow: The experiment.
-        label: Makes the short name of a trial.
-        method: Names the method of a trial.
-        say: Writes a line.
+        label: Returns the short name of a trial.
+        method: Returns the method of a trial.
+        say: Prints a line.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class Tracker(TrialListener):
         self._label = label
         self._method = method
         self._say = say
-        self._told: dict[int, _Told] = {}
+        self._delivered: dict[int, _Delivered] = {}
         self._due: dict[int, TrialRecord] = {}
-        # Trials that have ended, and how many of the standings after each are logged.
+        # Trials that have ended, and the number of standings already logged (one after each ended trial).
         self._ended: dict[int, TrialRecord] = {}
         self._standings = 0
         self._changed = threading.Condition()
@@ -95,7 +95,7 @@ class Tracker(TrialListener):
         records: Sequence[TrialRecord],
         parent: Parent | None = None,
     ) -> str:
-        """Starts or takes up the parent run and the trials' runs, and begins to deliver.
+        """Starts or resumes the parent run and the trials' runs, and begins to deliver.
 
         Runs of this search that belong to no trial, left by a process that was killed, are closed and tagged.
 
@@ -103,7 +103,7 @@ class Tracker(TrialListener):
             search: The record of the whole.
             params: Parameters of the parent run.
             records: Every trial.
-            parent: What the parent run is; None for a search's.
+            parent: The description of the parent run; None for that of a search.
 
         Returns:
             The parent run's id.
@@ -122,23 +122,23 @@ class Tracker(TrialListener):
             ) from None
         self._ended = {record.number: record for record in records if record.ended}
         for record in records:
-            told = self._told.get(record.number)
+            run = self._delivered.get(record.number)
             begun = record.status != WAITING or bool(record.epochs)
-            if told is None and begun:
+            if run is None and begun:
                 self._note(record)
-            elif told and (told.described, told.epochs, told.status, told.tested) != (
+            elif run and (run.described, run.epochs, run.status, run.tested) != (
                 True,
                 len(record.epochs),
                 _STATUS.get(record.status, "FINISHED"),
                 record.test is not None,
             ):
-                told.epochs = max(0, told.epochs - 1)  # the last one may have been logged in part
+                run.epochs = max(0, run.epochs - 1)  # the last one may have been logged in part
                 self._note(record)
         self._thread.start()
         return self.parent_id
 
     def abandon(self, run_id: str | None) -> None:
-        """Closes the run of a search that came to nothing, if it was left open."""
+        """Closes the run of a search that ended before its first trial, if it was left open."""
         from mlflow.exceptions import MlflowException
 
         if run_id is None:
@@ -159,7 +159,7 @@ class Tracker(TrialListener):
     def _start_parent(self, search: SearchRecord, params: Mapping[str, Any], parent: Parent | None) -> str:
         parent = parent or Parent(search.name, {"ctkd.kind": "search", "ctkd.search": search.name}, "space.yaml")
         tags = {**parent.tags, "ctkd.search_id": search.id}
-        # One that was begun just before a crash may not have been described yet; to do so again changes nothing.
+        # A run that was created just before a crash may lack its description; logging it again changes nothing.
         run_id = self._find_parent(search) or self._create_run(parent.title, tags)
         self.mlflow.log(run_id, params=params)
         self.mlflow.client.log_text(run_id, dump(search.space), parent.file)
@@ -180,7 +180,7 @@ class Tracker(TrialListener):
             )
             for run in page:
                 number = int(run.data.tags.get("ctkd.trial", 0))
-                if number not in known or number in self._told:
+                if number not in known or number in self._delivered:
                     self.mlflow.log(
                         run.info.run_id, tags={"ctkd.orphan": "true", "ctkd.reason": "its trial is not known"}
                     )
@@ -188,7 +188,9 @@ class Tracker(TrialListener):
                     continue
                 epochs = int(run.data.metrics.get("epoch", 0))
                 described, tested = bool(run.data.params), "test_accuracy" in run.data.metrics
-                self._told[number] = _Told(run.info.run_id, epochs, run.info.status, described=described, tested=tested)
+                self._delivered[number] = _Delivered(
+                    run.info.run_id, epochs, run.info.status, described=described, tested=tested
+                )
             token = page.token
             if not token:
                 return
@@ -210,9 +212,9 @@ class Tracker(TrialListener):
         self._note(trial)
 
     def run_id(self, number: int) -> str | None:
-        """The run of a trial, if it has one yet."""
-        told = self._told.get(number)
-        return told.run_id if told else None
+        """Returns the id of a trial's run, if it has one yet."""
+        run = self._delivered.get(number)
+        return run.run_id if run else None
 
     def _note(self, trial: TrialRecord) -> None:
         with self._changed:
@@ -250,41 +252,41 @@ class Tracker(TrialListener):
                 self._came_back()
 
     def _deliver(self, trial: TrialRecord) -> None:
-        """Brings a trial's run up to date."""
+        """Updates a trial's run."""
         if trial.number in self._refused:
             return
-        # The record may change while this goes on; it is then due once more.
+        # The record may change meanwhile; it is then delivered once more.
         epochs, status, reason, test = list(trial.epochs), trial.status, trial.reason, trial.test
-        told = self._told.get(trial.number)
-        if told is None:
+        run = self._delivered.get(trial.number)
+        if run is None:
             run_id = self._create_run(self._label(trial), self._tags(trial))
-            told = self._told[trial.number] = _Told(run_id, status="RUNNING")
-        if not told.described:
+            run = self._delivered[trial.number] = _Delivered(run_id, status="RUNNING")
+        if not run.described:
             teacher, student = split_pair(trial.values["pair"])
-            self.mlflow.log(told.run_id, params={**trial.values, "teacher": teacher, "student": student})
-            told.described = True
-        if len(epochs) > told.epochs:
-            self.mlflow.log_epochs(told.run_id, epochs[told.epochs :])
-            told.epochs = len(epochs)
-        if test is not None and not told.tested:
+            self.mlflow.log(run.run_id, params={**trial.values, "teacher": teacher, "student": student})
+            run.described = True
+        if len(epochs) > run.epochs:
+            self.mlflow.log_epochs(run.run_id, epochs[run.epochs :])
+            run.epochs = len(epochs)
+        if test is not None and not run.tested:
             last = epochs[-1]
             measured = {f"test_{name}": value for name, value in test.items() if name != "images"}
-            self.mlflow.log_epochs(told.run_id, [{"epoch": last["epoch"], "at": last["at"], **measured}])
-            told.tested = True
+            self.mlflow.log_epochs(run.run_id, [{"epoch": last["epoch"], "at": last["at"], **measured}])
+            run.tested = True
         state = _STATUS.get(status, "FINISHED")
-        if (state, reason) != (told.status, told.reason):
-            self.mlflow.log(told.run_id, tags={"ctkd.status": status, "ctkd.reason": reason})
+        if (state, reason) != (run.status, run.reason):
+            self.mlflow.log(run.run_id, tags={"ctkd.status": status, "ctkd.reason": reason})
             if state == "RUNNING":
-                self.mlflow.client.update_run(told.run_id, status=state)
+                self.mlflow.client.update_run(run.run_id, status=state)
             else:
-                self.mlflow.client.set_terminated(told.run_id, state)
-            told.status, told.reason = state, reason
+                self.mlflow.client.set_terminated(run.run_id, state)
+            run.status, run.reason = state, reason
         if trial.ended:
             self._ended[trial.number] = trial
             self._deliver_standings()
 
     def _deliver_standings(self) -> None:
-        """Brings the parent's metrics up to date: how far the search is, and the best so far."""
+        """Updates the parent run's metrics: the progress of the search, and the best value so far."""
         ended = list(self._ended.values())
         standings = best_so_far(ended)
         self.mlflow.log_points(
@@ -320,8 +322,8 @@ class Tracker(TrialListener):
         if self._away_since is None:
             self._away_since = time.monotonic()
             self._say(
-                f"MLflow at {self.mlflow.place} does not answer ({mlflow_error(error)}); the work goes on, and what it "
-                "misses is delivered once it is back"
+                f"MLflow at {self.mlflow.place} does not answer ({mlflow_error(error)}); the work goes on, and its "
+                "runs are updated once it answers again"
             )
 
     def _came_back(self) -> None:
@@ -331,22 +333,22 @@ class Tracker(TrialListener):
 
     def _give_up(self, trial: TrialRecord, error: Exception) -> None:
         self._refused.add(trial.number)
-        self._say(f"MLflow does not take trial {trial.number} any more ({mlflow_error(error)}); its record is kept")
+        self._say(f"MLflow refuses trial {trial.number} ({mlflow_error(error)}); its record is kept on disk")
 
     def flush(self, seconds: float) -> bool:
         """Waits until everything is delivered.
 
         Args:
-            seconds: For how long.
+            seconds: The longest time to wait.
 
         Returns:
-            Whether everything is.
+            Whether everything has been delivered.
         """
         with self._changed:
             return self._changed.wait_for(lambda: not self._due and not self._delivering, timeout=seconds)
 
     def close(self) -> None:
-        """Ends the delivery; what is not delivered yet will be when the search goes on."""
+        """Ends the delivery; the rest is delivered when the search goes on."""
         if self._machine:
             self._machine.finish()
         with self._changed:
@@ -361,30 +363,32 @@ class Tracker(TrialListener):
         self.mlflow.client.set_terminated(self.parent_id, status)
 
     def watch_machine(self) -> None:
-        """Logs what this machine does to the parent run, until that is closed."""
+        """Logs the load of this machine to the parent run, until that run is closed."""
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
         self._machine = SystemMetricsMonitor(self.parent_id, resume_logging=True, tracking_uri=self.mlflow.uri)
         self._machine.start()
 
     def set_view(self, key: str, value: str) -> None:
-        """Keeps a view of the trials for MLflow's UI; a store that does not take it shows them in its own way."""
+        """Sets a view of the trials for MLflow's UI; a store that refuses it shows them in its own way."""
         try:
             self.mlflow.client.set_experiment_tag(self.mlflow.experiment_id, key, value)
         except Exception as error:  # whatever MLflow, its server or its store raises
-            self._say(f"MLflow does not take the view of the trials ({mlflow_error(error)})")
+            self._say(
+                f"MLflow refuses the view of the trials ({mlflow_error(error)}); its UI shows them in its own way"
+            )
 
     def log_text(self, text: str, name: str) -> None:
-        """Keeps a text as an artifact of the parent run."""
+        """Logs a text as an artifact of the parent run."""
         self.mlflow.client.log_text(self.parent_id, text, name)
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether MLflow has understood, and says no: trying again would not help."""
+    """Returns whether MLflow refuses a request, so that trying again would not help."""
     from mlflow.exceptions import MlflowException
 
     if not isinstance(error, MlflowException):
         return False
     code = error.get_http_status_code()
-    # Not allowed (yet), too slow, too many: these pass.
+    # Not permitted yet, too slow, too many: these may succeed later.
     return 400 <= code < 500 and code not in (401, 403, 408, 429)

@@ -1,4 +1,4 @@
-"""Where the searches of a directory are in MLflow's UI."""
+"""Links to the searches of a directory in MLflow's UI."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ctkd_search.tracking.view import view_link
 
 
 def links(trials_dir: Path, uri: str, server: str) -> list[str]:
-    """For each search, where its trials are compared.
+    """Returns a line with a link to the view of the trials for each search.
 
     Args:
         trials_dir: The directory of the searches.
-        uri: The store whose runs are meant; searches that it does not know are left out.
+        uri: The store of the runs; searches that are not in it are left out.
         server: The address of the UI.
     """
     quiet_mlflow()

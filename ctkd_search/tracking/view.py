@@ -1,4 +1,4 @@
-"""How MLflow's UI shows a search's trials: sorted, with the columns and charts that somebody would set up by hand."""
+"""The view of a search's trials in MLflow's UI: sorted, with columns and charts of the searched parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ctkd_search.display.comparisons import measured_of
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Constant, Number
 
-# MLflow's own name for a view that is opened by a link, and how long such a tag may be.
+# MLflow's prefix of tags that contain a view opened by a link, and the limit of their length.
 _TAG = "mlflow.sharedViewState."
 _LONGEST = 5000
 _SECTION = "trials"
@@ -18,7 +18,7 @@ _ALL_RUNS = 1000
 
 
 def view_tag(space: Space, name: str, parent_id: str) -> tuple[str, str]:
-    """The experiment tag that holds the view of a search's trials and baselines.
+    """Returns the experiment tag that contains the view of a search's trials and baselines.
 
     Args:
         space: The space; its searched parameters become columns, and those that are numbers the axes of charts.
@@ -26,11 +26,11 @@ def view_tag(space: Space, name: str, parent_id: str) -> tuple[str, str]:
         parent_id: The search's own run.
 
     Returns:
-        Key and value.
+        Key and value of the tag.
     """
     searched = [key for key, entry in space.entries.items() if not isinstance(entry, Constant)]
     numbers = {key: entry for key, entry in space.entries.items() if isinstance(entry, Number)}
-    # A trial without the parameter would be left out of a chart of several.
+    # A chart of several parameters leaves out trials that lack one of them.
     always = [key for key, entry in numbers.items() if not entry.when]
     judge = space.strategy.judge
     columns = [*(f"metrics.`{metric.key}`" for metric in measured_of(space)), *(f"params.`{key}`" for key in searched)]
@@ -60,7 +60,7 @@ def view_tag(space: Space, name: str, parent_id: str) -> tuple[str, str]:
 
 
 def _charts(measured: str, numbers: list[str], always: list[str]) -> list[dict[str, Any]]:
-    """Learning curves, parallel coordinates and a contour of what every trial has, and each number by itself."""
+    """Returns charts: learning curves, parallel coordinates, a contour, and one chart for each numeric parameter."""
     axis = {"key": measured, "type": "METRIC"}
     charts = [_chart("curves", "LINE", metricKey=measured, selectedMetricKeys=[measured], xAxisKey="step", **_AXES)]
     if always:
@@ -87,6 +87,6 @@ def _chart(name: str, form: str, **options: Any) -> dict[str, Any]:
 
 
 def view_link(server: str, experiment_id: str, name: str) -> str:
-    """The address of that view in the UI of an MLflow server."""
+    """Returns the address of the view in the UI of an MLflow server."""
     options = f"viewStateShareKey={quote(name)}&compareRunsMode=CHART&workflowType=machine_learning"
     return f"{server}/#/experiments/{experiment_id}/runs?{options}"

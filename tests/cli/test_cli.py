@@ -433,6 +433,6 @@ def test_the_ui_says_first_that_its_port_is_taken(call):
         port = taken.getsockname()[1]
         code, out, err = call("ui", "--port", port)
     assert (code, out) == (2, "")
-    said = f"ctkd-search: cannot serve on port {port} of 127.0.0.1: another process listens there; choose another port"
+    said = f"ctkd-search: cannot serve on port {port} of 127.0.0.1: another process listens on it; choose another port"
     assert err.startswith(said)
     assert re.search(r", as in --port \d+\n$", err)

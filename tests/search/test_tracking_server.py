@@ -82,7 +82,7 @@ def test_a_run_that_somebody_deleted_does_not_stop_the_search(live, server):
     (run,) = [r for r in client.search_runs([experiment.experiment_id]) if r.data.tags.get("ctkd.trial") == "1"]
     client.delete_run(run.info.run_id)
     live.process.wait(timeout=700)
-    assert "MLflow does not take trial 1 any more" in live.said()
+    assert "MLflow refuses trial 1 (" in live.said()
     trials = SearchFolder(live.directory / "trials", "small").trials()
     assert [trial.status for trial in trials] == ["finished"] * 3
     assert "Traceback" not in live.said()

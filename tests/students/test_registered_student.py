@@ -30,7 +30,7 @@ from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.students.model import log_student
 from ctkd_search.students.served import ServedStudent
-from ctkd_search.tracking.champion import crown
+from ctkd_search.tracking.champion import update_champion
 from ctkd_search.tracking.store import Mlflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -79,7 +79,7 @@ def registered(tmp_path_factory):
         uri = log_student(
             served, example, store, run_id, NAME, classes=CLASSES, architecture="resnet8", card=card, tags=tags
         )
-        crown(store, NAME, uri.rpartition("/")[2], tags, force=True, option="--champion")
+        update_champion(store, NAME, uri.rpartition("/")[2], tags, force=True, option="--champion")
     test = load_test(DatasetConfig("digits"))
     return {
         "directory": directory,

@@ -5,7 +5,15 @@ import itertools
 import pytest
 
 from ctkd_search.metrics import OBJECTIVES
-from ctkd_search.tracking.champion import CONFIRMED, FINGERPRINT, OBJECTIVE, REACHED, VALIDATION, crown, replaces
+from ctkd_search.tracking.champion import (
+    CONFIRMED,
+    FINGERPRINT,
+    OBJECTIVE,
+    REACHED,
+    VALIDATION,
+    replaces,
+    update_champion,
+)
 from ctkd_search.tracking.store import Mlflow
 
 
@@ -27,11 +35,11 @@ def evidence(reached, confirmed=None, objective="validation_accuracy", fingerpri
         # Of a loss, less is better.
         (evidence(0.8, objective="validation_loss"), evidence(0.9, objective="validation_loss"), False, "against"),
         (evidence(0.8, objective="validation_loss"), evidence(0.7, objective="validation_loss"), True, "against"),
-        (evidence(0.8), evidence(0.1, objective="validation_loss"), False, "was judged by validation_accuracy"),
-        (evidence(0.1), evidence(0.9, fingerprint="g"), False, "was judged on other images"),
-        (evidence(0.1), evidence(0.9, images=100), False, "was judged on other images"),
-        ({}, evidence(0.9), False, "evidence is not noted"),
-        ({"ctkd.search": "of an earlier version"}, evidence(0.9), False, "evidence is not noted"),
+        (evidence(0.8), evidence(0.1, objective="validation_loss"), False, "was chosen by validation_accuracy"),
+        (evidence(0.1), evidence(0.9, fingerprint="g"), False, "was measured on other images"),
+        (evidence(0.1), evidence(0.9, images=100), False, "was measured on other images"),
+        ({}, evidence(0.9), False, "has no evidence to compare with"),
+        ({"ctkd.search": "of an earlier version"}, evidence(0.9), False, "has no evidence to compare with"),
         (evidence(0.9), evidence(float("nan")), False, "against"),
     ],
 )
@@ -54,13 +62,13 @@ def test_what_becomes_of_the_champion_is_said(tmp_path):
 
     def register(tags, force=False):
         version = client.create_model_version("ctkd-y", source=str(tmp_path), tags=tags).version
-        said = crown(store, "ctkd-y", version, tags, force=force, option="--champion")
+        said = update_champion(store, "ctkd-y", version, tags, force=force, option="--champion")
         return str(client.get_model_version_by_alias("ctkd-y", "champion").version), said
 
     assert register(evidence(0.8)) == ("1", "models:/ctkd-y@champion is this version, the first")
     assert register(evidence(0.7)) == (
         "1",
-        "models:/ctkd-y@champion stays version 1 (70.00 % against 80.00 %, accuracy, of the trials themselves); "
+        "models:/ctkd-y@champion is still version 1 (70.00 % against 80.00 %, accuracy, of the trials themselves); "
         "--champion makes this one the champion",
     )
     assert register(evidence(0.9))[0] == "3"
@@ -70,7 +78,7 @@ def test_what_becomes_of_the_champion_is_said(tmp_path):
     # What somebody else has registered, without evidence, and what was tested alone.
     client.set_registered_model_alias("ctkd-y", "champion", client.create_model_version("ctkd-y", "file:/x").version)
     assert register(evidence(1.0))[0] == "5"
-    assert crown(store, "ctkd-y", "1", None, force=False, option="--champion") == (
-        "models:/ctkd-y@champion stays version 5 (test images do not choose a champion); "
+    assert update_champion(store, "ctkd-y", "1", None, force=False, option="--champion") == (
+        "models:/ctkd-y@champion is still version 5 (results on test images do not decide); "
         "--champion makes this one the champion"
     )

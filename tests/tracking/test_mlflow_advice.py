@@ -38,7 +38,7 @@ def test_a_scheme_that_nobody_knows_is_named_as_such(tmp_path):
 
 def test_a_file_that_is_no_data_base_is_named_as_such(tmp_path):
     (tmp_path / "mlflow.db").write_bytes(b"This is not a database, but long enough to look like one." * 20)
-    assert "the file is damaged, or none of SQLite's" in refusal(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+    assert "the file is damaged, or no SQLite file" in refusal(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_file_that_is_no_data_base_is_named_as_such(tmp_path):
         ("API request to endpoint /api failed with error code 401 != 200", "MLFLOW_TRACKING_TOKEN"),
         ("API request to endpoint /api failed with error code 403 != 200", "MLFLOW_TRACKING_TOKEN"),
         ("API request to endpoint /api failed with error code 404 != 200", "no MLflow server answers there"),
-        ("No module named 'MySQLdb'", "the driver of the data base"),
+        ("No module named 'MySQLdb'", "the driver of the database"),
         ("(sqlite3.OperationalError) database is locked", "another process holds it"),
         ("(sqlite3.OperationalError) attempt to write a readonly database", "can be written to"),
         ("Detected out-of-date database schema (found version a, but expected b)", "mlflow db upgrade"),

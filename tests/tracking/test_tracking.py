@@ -163,7 +163,7 @@ def test_a_run_that_was_deleted_is_given_up_once_and_the_others_go_on(mlflow):
             tracker.trial_reported(record)
         assert tracker.flush(30)
     tracker.close()
-    assert [line for line in said if "does not take trial 1" in line] == said
+    assert [line for line in said if "MLflow refuses trial 1 (" in line] == said
     assert len(said) == 1
     assert history(mlflow, runs(mlflow)[2]) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
 
