@@ -114,7 +114,7 @@ def test_what_is_measured_is_real_work():
     threads = torch.get_num_threads()
     found = measure(configs, known, GEOMETRY, CPU, (1, 1), 3.0)
     teacher, student = found.teachers["wrn-16-2"], found.students["resnet8", "ctkd"]
-    assert found.reckoned == []
+    assert found.estimated == []
     assert min(teacher.training, teacher.forward, teacher.expert, student.training, student.forward) > 0
     # A step of the one computes 25 times what a forward pass of the other does.
     assert student.forward < teacher.training < 1
@@ -125,7 +125,7 @@ def test_networks_that_there_was_no_time_for_are_reckoned_by_their_multiply_adds
     pairs = {"choice": ["wrn-10-1/resnet8", "wrn-16-2/resnet8", "wrn-10-1/resnet20"]}
     configs, known = configs_of(search={**SPACE["search"], "pair": pairs})
     found = measure(configs, known, GEOMETRY, CPU, (1, 1), 0.0)
-    assert found.reckoned == ["wrn-16-2", "resnet20 by ctkd"]
+    assert found.estimated == ["wrn-16-2", "resnet20 by ctkd"]
     students = {name: speed for (name, _), speed in found.students.items()}
     for speeds, first, second in ((found.teachers, "wrn-10-1", "wrn-16-2"), (students, "resnet8", "resnet20")):
         ratio = known[second].multiply_adds / known[first].multiply_adds

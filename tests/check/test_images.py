@@ -37,7 +37,7 @@ def test_check_says_what_it_recognised_and_what_it_decoded(call, folder):
         "dataset.test: 0.2 beforehand, which keeps a share of the images apart)",
         "decoded 90 training images: every one can be read",
         "decoded 90 validation images: every one can be read",
-        "images: about 90 to learn from, 90 held out for validation",
+        "images: about 90 for training, 90 held out for validation",
         "warning: train.batch_size 128 is more than the 90 training images: every epoch is one step",
     ):
         assert line in out.splitlines()
@@ -59,7 +59,7 @@ def test_check_refuses_broken_images_as_run_does_unless_they_are_passed_over(cal
 def test_a_share_kept_apart_is_told(call, folder):
     code, out, _ = call("check", "mine.yaml", "--no-measure", "--test-share", "0.2")
     assert code == 0
-    assert "images: about 72 to learn from, 90 held out for validation, 18 kept apart for the test of the final" in out
+    assert "images: about 72 for training, 90 held out for validation, 18 kept apart for the test of the final" in out
     assert "no test images" not in out
     code, _, err = call("check", "mine.yaml", "--test-share", "0.999")
     assert code == 2
