@@ -1,4 +1,4 @@
-"""The README's result: the shipped digits space searched, and its winner trained to the end beside every baseline.
+"""The result in README and the documentation: the shipped digits space searched, its winner trained to the end.
 
     python benchmarks/digits_result.py [--seeds 5] [--new-streams]
 
