@@ -1,11 +1,19 @@
-"""What is measured of a student: names, units, and which way is better. Only the standard library is imported here."""
+"""Metrics of a student: name, unit, direction, and how each is measured, batch by batch.
+
+A new metric is an entry of `METRICS`: a `Metric` and the class of its sums. Torch is imported only where something is
+measured, because spaces are read without it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 # Seconds of an epoch that other trials profit from too: in which its expert was recorded, and in which another process
 # was waited for that recorded it. They are part of its ``seconds``.
@@ -16,25 +24,49 @@ RECORDED_EPOCHS = "recorded_epochs"
 CLOCKS = ("seconds", "images_per_second", RECORDING_SECONDS, WAITING_SECONDS, RECORDED_EPOCHS)
 
 
+class Sums(Protocol):
+    """Sums over the images seen so far, on the device, from which a metric follows.
+
+    Made with the number of classes and the device. Nothing may wait for the device before `result`.
+    """
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Adds a batch.
+
+        Args:
+            logits: Float32, shape (batch, classes).
+            labels: Shape (batch,).
+        """
+        ...
+
+    def result(self) -> float:
+        """Return the metric over all images added."""
+        ...
+
+
 @dataclass(frozen=True)
 class Metric:
     """Something that is measured of a student on images that it did not learn from.
 
     Attributes:
         name: Its name, as in the results of an evaluation.
-        label: What people call it.
-        help: What it is.
-        short: What stands above its column where there is little room.
-        goal: Whether it is to be high (``max``) or low (``min``).
-        unit: ``%`` for what is kept as a share in [0, 1], ``nats`` for the loss.
+        label: Its name in messages.
+        help: A short definition.
+        short: Heading of its column in narrow tables.
+        sums: Makes the sums that it follows from, from the number of classes and the device.
+        goal: ``max`` if high values are better, else ``min``.
+        unit: ``%`` for shares in [0, 1], ``nats`` for the loss.
+        least_classes: The fewest classes with which it tells networks apart.
     """
 
     name: str
     label: str
     help: str
     short: str
+    sums: Callable[[int, torch.device], Sums]
     goal: Literal["max", "min"] = "max"
     unit: Literal["%", "nats"] = "%"
+    least_classes: int = 2
 
     @property
     def key(self) -> str:
@@ -74,20 +106,111 @@ class Metric:
         return f"{100 * value:+.2f}" if self.unit == "%" else f"{value:+.4f}"
 
 
-ACCURACY = Metric("accuracy", "accuracy", "share of the images that are classified rightly", "accuracy")
-LOSS = Metric("loss", "loss", "mean cross-entropy", "loss", "min", "nats")
-TOP5 = Metric("top5", "top-5 accuracy", "share of the images whose class is among the five most probable", "top-5")
+class _Mean:
+    """The mean over the images of a value that `_values` returns for each."""
+
+    def __init__(self, classes: int, device: torch.device) -> None:
+        import torch
+
+        self._seen = 0
+        self._sum = torch.zeros((), dtype=torch.float64, device=device)
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        self._seen += len(labels)
+        self._sum += self._values(logits, labels).double().sum()
+
+    def result(self) -> float:
+        return self._sum.item() / self._seen
+
+    def _values(self, logits: Tensor, labels: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class _Right(_Mean):
+    def _values(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return logits.argmax(dim=1) == labels
+
+
+class _CrossEntropy(_Mean):
+    def _values(self, logits: Tensor, labels: Tensor) -> Tensor:
+        from torch.nn import functional
+
+        return functional.cross_entropy(logits, labels, reduction="none")
+
+
+class _AmongFive(_Mean):
+    def _values(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return (logits.topk(5, dim=1).indices == labels[:, None]).any(dim=1)
+
+
+class _Recalls:
+    """For each class, how many images there are, and how many of them are classified correctly."""
+
+    def __init__(self, classes: int, device: torch.device) -> None:
+        import torch
+
+        self._images, self._right = torch.zeros(2, classes, dtype=torch.int64, device=device)
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        import torch
+
+        self._images.index_add_(0, labels, torch.ones_like(labels))
+        self._right.index_add_(0, labels, (logits.argmax(dim=1) == labels).long())
+
+    def result(self) -> float:
+        there = self._images > 0
+        return (self._right[there].double() / self._images[there]).mean().item()
+
+
+class _Calibration:
+    """For each bin of confidence, the sums of confidence and of correct predictions."""
+
+    def __init__(self, classes: int, device: torch.device, bins: int = 15) -> None:
+        import torch
+
+        self._seen = 0
+        self._bins = torch.zeros(bins, 2, dtype=torch.float64, device=device)
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        import torch
+
+        self._seen += len(labels)
+        count = len(self._bins)
+        right = logits.argmax(dim=1) == labels
+        confidence = logits.double().softmax(dim=1).amax(dim=1)
+        # Bins are open below and closed above. A product, because adding at indices has no fixed order on a GPU.
+        place = (confidence * count).ceil().clamp(1, count) - 1
+        inside = place == torch.arange(count, device=place.device)[:, None]
+        self._bins += inside.double() @ torch.stack([confidence, right.double()], dim=1)
+
+    def result(self) -> float:
+        confidence, right = self._bins.unbind(dim=1)
+        return (confidence - right).abs().sum().item() / self._seen
+
+
+ACCURACY = Metric("accuracy", "accuracy", "share of the images that are classified rightly", "accuracy", _Right)
+LOSS = Metric("loss", "loss", "mean cross-entropy", "loss", _CrossEntropy, "min", "nats")
+TOP5 = Metric(
+    "top5",
+    "top-5 accuracy",
+    "share of the images whose class is among the five most probable",
+    "top-5",
+    _AmongFive,
+    least_classes=6,
+)
 BALANCED = Metric(
     "balanced_accuracy",
     "balanced accuracy",
     "mean over the classes of the share that is classified rightly",
     "balanced",
+    _Recalls,
 )
 ECE = Metric(
     "ece",
     "calibration error",
     "expected calibration error: how far confidence is from accuracy, over 15 bins of equal width (arXiv 1706.04599)",
     "ECE",
+    _Calibration,
     "min",
 )
 
@@ -97,8 +220,6 @@ ALWAYS = (ACCURACY.name, LOSS.name)
 ON_REQUEST = tuple(name for name in METRICS if name not in ALWAYS)
 # By the name under which a space has them as objectives.
 OBJECTIVES = {metric.key: metric for metric in METRICS.values()}
-# With so many classes, the five most probable ones leave some out.
-TOP5_CLASSES = 6
 
 
 def measured(asked: Iterable[str], objective: str) -> list[Metric]:
@@ -116,7 +237,6 @@ def measured(asked: Iterable[str], objective: str) -> list[Metric]:
 
 
 def class_fault(name: str, classes: int) -> str | None:
-    """Why a metric says nothing of so many classes, or None."""
-    if name == TOP5.name and classes < TOP5_CLASSES:
-        return f"says nothing of {classes} classes: it needs {TOP5_CLASSES} or more"
-    return None
+    """Return why a metric says nothing of so many classes, or None."""
+    least = METRICS[name].least_classes
+    return f"says nothing of {classes} classes: it needs {least} or more" if classes < least else None

@@ -6,78 +6,44 @@ from collections.abc import Collection
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ctkd_search.data.file_stream import plain_batches
 from ctkd_search.data.images import Pictures
 from ctkd_search.data.stream import Normalise
-from ctkd_search.metrics import BALANCED, ECE, TOP5
+from ctkd_search.metrics import ALWAYS, METRICS
 from ctkd_search.models.network import TappedNetwork
 
 _BATCH = 1000
 # Images larger than these are classified fewer at a time.
 _SMALL = 64
-_BINS = 15
-_TOP = 5
 
 
 class Tally:
-    """Sums of what is measured, on the device; nothing waits for them before `result`.
+    """Sums of several metrics, on the device; nothing waits for them before `result`.
 
     Args:
         classes: How many classes there are.
         metrics: What is measured beside accuracy and loss: names of `ctkd_search.metrics.ON_REQUEST`.
-        device: Where the sums stand.
+        device: Where the sums are.
     """
 
     def __init__(self, classes: int, metrics: Collection[str], device: torch.device) -> None:
-        self._metrics = metrics
-        self._seen = 0
-        self._right = torch.zeros((), dtype=torch.int64, device=device)
-        self._loss = torch.zeros((), dtype=torch.float64, device=device)
-        self._among_top = torch.zeros((), dtype=torch.int64, device=device)
-        # Of each class, how many images there are, and how many of them are classified rightly.
-        self._images_of = torch.zeros(classes, dtype=torch.int64, device=device)
-        self._right_of = torch.zeros(classes, dtype=torch.int64, device=device)
-        # Of each bin of confidence, the sums of confidence and of right answers.
-        self._bins = torch.zeros(_BINS, 2, dtype=torch.float64, device=device)
+        measured = [metric for metric in METRICS.values() if metric.name in {*ALWAYS, *metrics}]
+        self.sums = {metric.name: metric.sums(classes, device) for metric in measured}
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
-        """Counts a batch.
+        """Adds a batch.
 
         Args:
             logits: Shape (batch, classes).
             labels: Shape (batch,).
         """
-        right = logits.argmax(dim=1) == labels
-        self._seen += len(labels)
-        self._right += right.sum()
-        self._loss += F.cross_entropy(logits, labels, reduction="none").double().sum()
-        if TOP5.name in self._metrics:
-            self._among_top += (logits.topk(_TOP, dim=1).indices == labels[:, None]).sum()
-        if BALANCED.name in self._metrics:
-            self._images_of.index_add_(0, labels, torch.ones_like(labels))
-            self._right_of.index_add_(0, labels, right.long())
-        if ECE.name in self._metrics:
-            confidence = logits.double().softmax(dim=1).amax(dim=1)
-            # Bins are open below and closed above. A product, because adding where an index says has no fixed order
-            # on a GPU.
-            place = (confidence * _BINS).ceil().clamp(1, _BINS) - 1
-            inside = place == torch.arange(_BINS, device=place.device)[:, None]
-            self._bins += inside.double() @ torch.stack([confidence, right.double()], dim=1)
+        for sums in self.sums.values():
+            sums.add(logits, labels)
 
     def result(self) -> dict[str, float]:
-        """What was measured, by name; NaN where the logits were not numbers."""
-        found = {"accuracy": self._right.item() / self._seen, "loss": self._loss.item() / self._seen}
-        if TOP5.name in self._metrics:
-            found[TOP5.name] = self._among_top.item() / self._seen
-        if BALANCED.name in self._metrics:
-            there = self._images_of > 0
-            found[BALANCED.name] = (self._right_of[there].double() / self._images_of[there]).mean().item()
-        if ECE.name in self._metrics:
-            confidence, right = self._bins.unbind(dim=1)
-            found[ECE.name] = (confidence - right).abs().sum().item() / self._seen
-        return found
+        """Return what was measured, by name; NaN where the logits were not numbers."""
+        return {name: sums.result() for name, sums in self.sums.items()}
 
 
 def evaluate(
