@@ -115,4 +115,4 @@ def test_sums_do_not_grow_with_the_images():
     before = held()
     for _ in range(5):
         tally.add(torch.randn(50, CLASSES), torch.randint(CLASSES, (50,)))
-    assert held() == before < 60
+    assert held() == before
