@@ -1,4 +1,4 @@
-"""The final trainings of a config on disk: a new one, or one that goes on."""
+"""The directories of a config's final trainings: a new one, or one that goes on."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _PREFIX = "final-"
 
 
 def earlier_training(parent: Path, plan: FinalPlan, resume: bool, say: Callable[[str], None]) -> SearchFolder | None:
-    """The final training that is to go on; None for a new one.
+    """Returns the final training that is to go on; None for a new one.
 
     Args:
         parent: The directory of that name among the searches.
-        plan: What is trained.
+        plan: The plan of the final training.
         resume: Whether to go on with the newest one that has not finished.
-        say: Writes a line.
+        say: Prints a line.
 
     Raises:
         UserError: None can go on, or the newest one trains something else.
@@ -31,15 +31,17 @@ def earlier_training(parent: Path, plan: FinalPlan, resume: bool, say: Callable[
         same = [folder for folder in unfinished if not _changed(folder, plan)]
         for folder in same[-1:]:
             owner = holder(folder.path)
-            going_on = f"is being trained by {owner}" if owner else "has not finished; --resume would go on with it"
-            say(f"{folder.path} trains the same and {going_on}")
+            going_on = f"is run by {owner}" if owner else "has not finished; go on with it by adding --resume"
+            say(f"the final training in {folder.path} has the same plan and {going_on}")
         return None
     if not unfinished:
-        raise UserError(f"there is no unfinished final training in {parent}; leave --resume out to begin one")
+        raise UserError(f"there is no unfinished final training in {parent}; leave --resume out to begin a new one")
     if changed := _changed(unfinished[-1], plan):
         listed = "\n  ".join(changed)
         raise UserError(
-            f"this is not what {unfinished[-1].path} began with; leave --resume out to begin anew:\n  {listed}"
+            f"the final training in {unfinished[-1].path} began with another plan; leave --resume out to begin a new "
+            "one:\n"
+            f"  {listed}"
         )
     return unfinished[-1]
 
@@ -49,7 +51,7 @@ def _changed(folder: SearchFolder, plan: FinalPlan) -> list[str]:
 
 
 def final_folders(parent: Path) -> list[SearchFolder]:
-    """The final trainings there are, in the order in which they began."""
+    """Returns the final trainings in a directory, in the order in which they began."""
     numbers = sorted(
         int(text) for path in parent.glob(f"{_PREFIX}*") if (text := path.name.removeprefix(_PREFIX)).isdecimal()
     )
@@ -57,7 +59,7 @@ def final_folders(parent: Path) -> list[SearchFolder]:
 
 
 def new_folder(parent: Path) -> SearchFolder:
-    """Makes the next directory, which no other process has."""
+    """Makes the next directory, which no other process has made."""
     make_directory(parent)
     number = max((int(folder.name.removeprefix(_PREFIX)) for folder in final_folders(parent)), default=0) + 1
     while True:

@@ -1,4 +1,4 @@
-"""What a final training trains: a config and its baselines, each with several seeds."""
+"""The plan of a final training: a config and its baselines, each with several seeds."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from ctkd_search.space.teacher_mode import Trajectories
 
 @dataclass(frozen=True)
 class FinalPlan:
-    """What a final training trains.
+    """The plan of a final training.
 
     Attributes:
-        name: Name of the config, and of the directory that the final training stands in.
+        name: Name of the config, and of the directory that contains the final training.
         config: The config.
-        seeds: With how many seeds it is trained.
+        seeds: Number of seeds that it is trained with.
         new_streams: Whether every seed has a stream and teachers of its own, and not only initial weights.
-        baselines: What is trained beside it with the same seeds, by name.
+        baselines: Names of the baselines that are trained with the same seeds.
     """
 
     name: str
@@ -45,7 +45,7 @@ class FinalPlan:
     baselines: tuple[str, ...] = ()
 
     def content(self) -> dict[str, Any]:
-        """All that determines what comes out, as plain values."""
+        """Returns everything that determines the result, as plain values."""
         config = self.config.as_dict()
         if self.config.teachers.mode != "auto":
             del config["teachers"]["trajectory_limit"]
@@ -57,11 +57,11 @@ class FinalPlan:
         }
 
     def space(self, resources: Resources, tracking: Tracking) -> Space:
-        """The config as a space in which nothing is searched.
+        """Returns the config as a space in which nothing is searched.
 
         Args:
-            resources: What a training may use of the machine.
-            tracking: Where MLflow keeps the runs.
+            resources: The resources that a training may use.
+            tracking: The settings of MLflow.
         """
         config = self.config
         return Space(
@@ -86,7 +86,7 @@ class FinalPlan:
         )
 
     def trials(self) -> list[TrialRecord]:
-        """Every training, the seeds one after the other, so that what is compared is trained side by side."""
+        """Returns every training, ordered by seed, so that the trainings that are compared run at the same time."""
         numbers = itertools.count(1)
         first, stream = self.config.seed_of_student, self.config.seed
         return [
@@ -105,32 +105,32 @@ class FinalPlan:
         ]
 
     def config_of(self, space: Space, trial: TrialRecord) -> TrialConfig:
-        """The config of a training, in the precision that the space has settled."""
+        """Returns the config of a training, with the precision of the space."""
         config = dataclasses.replace(self.config, train=space.train, teachers=space.teachers)
         config = with_seed(_config_of(config, trial.baseline), trial.seed, config.seed)
         return dataclasses.replace(config, student_seed=trial.student_seed)
 
     @property
     def streams(self) -> int:
-        """How many streams there are, each with teachers of its own."""
+        """The number of streams, each with its own teachers."""
         return self.seeds if self.new_streams else 1
 
     def trajectories(self, images: int, classes: int) -> Trajectories:
-        """What recording the teachers takes.
+        """Returns the recordings of the teachers' logits that the plan needs.
 
         Args:
-            images: Images to learn from.
-            classes: How many classes there are.
+            images: Number of training images.
+            classes: Number of classes.
         """
         configs = [_config_of(self.config, baseline) for baseline in (None, *self.baselines)]
-        heard = any(make_method(config.method).needs.scratch for config in configs)
+        recorded = any(make_method(config.method).needs.scratch for config in configs)
         storage = self.config.teachers.storage
-        return Trajectories(self.config.epochs, images, classes, storage, self.streams if heard else 0)
+        return Trajectories(self.config.epochs, images, classes, storage, self.streams if recorded else 0)
 
     def keeps_maps(self) -> bool:
-        """Returns whether several trainings ask an expert for something along one stream, which is then worth keeping.
+        """Returns whether several trainings request outputs of an expert along one stream, which are then recorded.
 
-        They need not ask for the same: all of it is recorded in one pass.
+        They need not request the same outputs: all of them are recorded in one pass.
         """
         configs = [_config_of(self.config, baseline) for baseline in (None, *self.baselines)]
         needs = [make_method(config.method).needs for config in configs]
@@ -141,20 +141,20 @@ class FinalPlan:
 def make_plan(
     name: str, config: TrialConfig, seeds: int, new_streams: bool, baselines: str | None
 ) -> tuple[FinalPlan, list[str]]:
-    """What a final training trains.
+    """Makes the plan of a final training.
 
     Args:
         name: Name of the config.
         config: The config.
-        seeds: With how many seeds.
+        seeds: Number of seeds.
         new_streams: Whether every seed has a stream and teachers of its own.
-        baselines: What `choose_baselines` was asked for.
+        baselines: The baselines as named by the user; see `choose_baselines`.
 
     Returns:
-        The plan, and what the user should know about it, a line each.
+        The plan, and notes for the user, a line each.
 
     Raises:
-        UserError: Something was asked for that is unknown or has no effect.
+        UserError: An option is unknown or has no effect.
     """
     if new_streams and seeds == 1:
         raise UserError("--new-streams has no effect with one seed; add --seeds N, or leave it out")
@@ -163,19 +163,19 @@ def make_plan(
 
 
 def choose_baselines(asked: str | None, config: TrialConfig, seeds: int) -> tuple[tuple[str, ...], list[str]]:
-    """Which baselines are trained beside a config.
+    """Chooses the baselines that are trained beside a config.
 
     Args:
         asked: Names with commas between them, or ``none``; None for the default: the usual ones where there are
             several seeds, and none where there is one.
         config: The config.
-        seeds: How many seeds there are.
+        seeds: Number of seeds.
 
     Returns:
         Their names in the order of `BASELINES`, and a line for each that the default leaves out.
 
     Raises:
-        UserError: One that was asked for is unknown or means nothing beside this config.
+        UserError: A named baseline is unknown or makes no sense for this config.
     """
     if asked == "none" or (asked is None and seeds == 1):
         return (), []
@@ -185,7 +185,7 @@ def choose_baselines(asked: str | None, config: TrialConfig, seeds: int) -> tupl
         if name not in BASELINES:
             raise UserError(f"--baselines: unknown baseline {name!r}; {known}")
         if name in names[:number]:
-            raise UserError(f"--baselines: {name} is there twice")
+            raise UserError(f"--baselines: {name} is duplicated; name it once")
     faults = {name: fault for name in names if (fault := _fault(config, name))}
     if asked is not None:
         for name, fault in faults.items():
@@ -199,10 +199,10 @@ def _pair(config: TrialConfig) -> str:
 
 
 def _config_of(config: TrialConfig, baseline: str | None) -> TrialConfig:
-    """A config, or one of its baselines, which has its recipe, its data and its budget.
+    """Returns a config, or one of its baselines with the same recipe, data and budget.
 
-    What a baseline shares with the config's method keeps the config's own value; where that is 0, and for a baseline
-    with the default settings, it is the default for the pair and the images.
+    Parameters that a baseline shares with the config's method have the config's values; where such a value is 0, and in
+    baselines with the default settings, they have the defaults for the pair and the images.
     """
     if baseline is None:
         return config
@@ -220,15 +220,15 @@ def _config_of(config: TrialConfig, baseline: str | None) -> TrialConfig:
 
 
 def _fault(config: TrialConfig, name: str) -> str | None:
-    """Why a baseline means nothing beside a config, or None."""
-    beside = _config_of(config, name)
-    made = make_method(beside.method)
+    """Returns the reason why a baseline makes no sense for a config, or None."""
+    baseline = _config_of(config, name)
+    made = make_method(baseline.method)
     if made.essence() == make_method(config.method).essence():
-        return "is what the config itself does"
-    fault = anchors_fault(beside)
+        return "is the same as the config itself"
+    fault = anchors_fault(baseline)
     if fault:
-        return f"does not go with the expert ({fault})"
+        return f"cannot be used with the expert ({fault})"
     pair, geometry = _pair(config), data.geometry(config.dataset)
     if fault := pair_fault(pair, [made], geometry):
-        return f"does not go with the pair ({fault})"
-    return baseline_fault(made, pair, geometry, beside.epochs)
+        return f"cannot be used with the pair ({fault})"
+    return baseline_fault(made, pair, geometry, baseline.epochs)

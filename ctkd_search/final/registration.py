@@ -1,4 +1,4 @@
-"""The student of a final training, registered."""
+"""Registration of a final training's student in MLflow."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def register_final(
 ) -> Registered:
     """Logs the student of a final training as a model of its run, and registers it with its card.
 
-    It becomes the champion if there is none, or if `champion` says so: what students reach on the test images must not
-    choose among them.
+    It becomes the champion only if there is none, or if `champion` is true: results on the test images must not decide
+    which student is used.
     """
     assert chosen.test is not None  # it was trained to the end, and tested
     name = registered_name(plan.name, final=True)

@@ -1,4 +1,4 @@
-"""What a final training comes to. The only code that reads the test split."""
+"""Results of a final training. The only code that reads the test split."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def measure_on_test(
     """Tests every student that has been trained and was not tested yet, on the CPU and in float32, as it is served.
 
     Args:
-        config: The config, for its data set and what is measured.
+        config: The config, for its data set and metrics.
         trials: The trainings.
         student_of: Loads the student of a training.
-        keep: Told of every training whose student has been tested.
-        say: Told how it goes, a line at a time.
+        keep: Called with every training whose student has been tested.
+        say: Prints a line.
 
     Raises:
         UserError: The test images are missing or broken.
@@ -68,9 +68,9 @@ def measure_on_test(
 
 
 def first_student(trained: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The config's training whose student is kept: the first seed's, and of one that was lost, the next one's.
+    """Returns the config's training whose student is kept: that of the first seed that was trained to the end.
 
-    It is never chosen by its test accuracy, which would then say nothing any more.
+    It is never chosen by its test accuracy, which would then be biased.
     """
     return next((trial for trial in trained if trial.baseline is None and trial.status == FINISHED), None)
 
@@ -89,42 +89,42 @@ class Line:
 
     @property
     def tested(self) -> list[TrialRecord]:
-        """Trainings whose student was trained to the end, and tested."""
+        """The trainings whose student was trained to the end and tested."""
         return [trial for trial in self.trials if trial.test is not None]
 
     @property
     def judge(self) -> Metric:
-        """What the config was chosen for."""
+        """The metric that the config was chosen by."""
         return self.trials[0].metric
 
     @property
     def metrics(self) -> list[Metric]:
-        """What was measured, what the config was chosen for first."""
+        """The measured metrics, the one that the config was chosen by first."""
         there = {*ALWAYS, *(name for trial in self.tested for name in trial.test or ())}
         known = [metric for metric in METRICS.values() if metric.name in there]
         return list(dict.fromkeys([self.judge, *known]))
 
     def values(self, metric: Metric) -> dict[int, float]:
-        """What each student that was trained to the end reached on the test images, by its seed."""
+        """Returns the values of the tested students on the test images, by seed."""
         return {trial.student_seed or 0: trial.test[metric.name] for trial in self.tested if trial.test}
 
     def estimate(self, metric: Metric) -> Estimate | None:
-        """Mean over the seeds; None if no student was trained to the end."""
+        """Returns the mean over the seeds; None if no student was trained to the end."""
         values = self.values(metric)
         return estimate(list(values.values()), self.resolution(metric)) if values else None
 
     def resolution(self, metric: Metric) -> float:
-        """Returns what a value is a multiple of."""
+        """Returns the step that values are multiples of."""
         return metric.resolution(next((trial.test["images"] for trial in self.tested if trial.test), None))
 
     @property
     def lost(self) -> list[TrialRecord]:
-        """Trainings of which no student came."""
+        """The trainings that yielded no student."""
         return [trial for trial in self.trials if trial.test is None]
 
 
 def lines(trials: Sequence[TrialRecord]) -> list[Line]:
-    """The config first, then its baselines, each with its trainings."""
+    """Returns the config and then its baselines, each with its trainings."""
     names = dict.fromkeys(trial.baseline for trial in trials)
     return [
         Line(name or CONFIG, tuple(trial for trial in trials if trial.baseline == name))
@@ -133,12 +133,12 @@ def lines(trials: Sequence[TrialRecord]) -> list[Line]:
 
 
 def ahead_of(found: Sequence[Line], line: Line, metric: Metric) -> Estimate | None:
-    """By how much the config exceeds a baseline, seed by seed; None if they have no seed in common.
+    """Returns the paired difference between the config and a baseline; None if they have no seed in common.
 
     Args:
         found: The config, and every baseline that it is compared with: the intervals hold together for all of them.
         line: The baseline.
-        metric: What is compared.
+        metric: The metric that is compared.
     """
     family = Family(
         {one.name: values for one in found if (values := one.values(metric))},
@@ -150,7 +150,7 @@ def ahead_of(found: Sequence[Line], line: Line, metric: Metric) -> Estimate | No
 
 
 def headline(line: Line) -> list[str]:
-    """What the config reached on the test images: a line for what it was chosen for, and one for the rest."""
+    """Returns two lines of the config's test results: the metric that it was chosen by, and the others."""
     images = next(trial.test["images"] for trial in line.tested if trial.test is not None)
     first, *others = (f"{metric.label} {_mean(line, metric)}" for metric in line.metrics)
     seeds = len(line.tested)
@@ -166,7 +166,7 @@ def _mean(line: Line, metric: Metric) -> str:
 
 
 def tables(found: Sequence[Line]) -> list[Table]:
-    """For each metric a table, with a row for the config and for each baseline."""
+    """Returns a table for each metric, with a row for the config and for each baseline."""
     return [_table(found, metric) for metric in found[0].metrics]
 
 
@@ -181,58 +181,58 @@ def _table(found: Sequence[Line], metric: Metric) -> Table:
 
 
 def _cells(found: Sequence[Line], line: Line, metric: Metric) -> list[str]:
-    """Mean, interval, deviation, how many seeds, and by how much the config exceeds it."""
+    """Returns the cells of a line: mean, interval, deviation, number of seeds, and difference to the config."""
     known = line.estimate(metric)
     cells = spread(known, metric) if known else ("-", "", "", "0")
     return [*cells, points(None if line is found[0] else ahead_of(found, line, metric), metric)]
 
 
 def final_evidence(plan: FinalPlan, found: Sequence[Line], chosen: TrialRecord) -> list[str]:
-    """What a final training has shown of a student and of its config, for the model card."""
+    """Returns the evidence of a final training about its student and config, for the model card."""
     assert chosen.test is not None  # it was trained to the end, and tested
     first, *others = (f"{metric.label} **{metric.show(chosen.test[metric.name])}**" for metric in found[0].metrics)
     shown = [
-        f"Test {first} of this student on {chosen.test['images']:,} images that nothing had seen before; it was not "
-        f"chosen by it. On the same images: {', '.join(others)}.",
+        f"Test {first} of this student on {chosen.test['images']:,} images that were not used before; it did not "
+        f"decide which student was kept. On the same images: {', '.join(others)}.",
     ]
     if len(found[0].tested) > 1:
         shown += [as_markdown(table) for table in tables(found)]
-    if said := sentences(plan, found):
-        shown.append("\n".join(f"- {sentence}" for sentence in said))
+    if verdicts := sentences(plan, found):
+        shown.append("\n".join(f"- {sentence}" for sentence in verdicts))
     return shown
 
 
 def sentences(plan: FinalPlan, found: Sequence[Line]) -> list[str]:
-    """What can be told from the tables, and what not: by what the config was chosen for."""
+    """Returns verdicts on the differences to the baselines, and notes about seeds and lost trainings."""
     config, *baselines = found
-    said = [
+    found_sentences = [
         verdict(CONFIG, line.name, ahead_of(found, line, config.judge), config.judge)
         for line in baselines
         if line.tested and config.tested
     ]
     if plan.seeds > 1:
-        said.append(
-            "each seed has a stream, teachers and initial weights of its own"
+        found_sentences.append(
+            "each seed has its own stream, teachers and initial weights"
             if plan.new_streams
-            else "the seeds differ in the students' initial weights alone, along one stream; --new-streams varies the "
-            "stream and the teachers too"
+            else "the seeds differ only in the students' initial weights; --new-streams also varies the stream and the "
+            "teachers"
         )
     for line in found:
-        said += [
+        found_sentences += [
             f"{line.name}, seed {trial.student_seed}: {trial.status} ({trial.reason}); it is not part of the mean"
             for trial in line.lost
         ]
-    return said
+    return found_sentences
 
 
 def _lost(line: Line) -> str:
-    """How many trainings no student came of, in a few words."""
+    """Returns the numbers of trainings that yielded no student, by status."""
     counts = {status: sum(trial.status == status for trial in line.lost) for status in ("diverged", "failed")}
     return ", ".join(f"{count} {status}" for status, count in counts.items() if count)
 
 
 def as_text(plan: FinalPlan, found: Sequence[Line]) -> str:
-    """The table and what can be told from it, as a text file holds it."""
+    """Returns the tables and the verdicts as the content of a text file."""
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=_WIDTH, markup=False, emoji=False, highlight=False)
@@ -245,13 +245,13 @@ def as_text(plan: FinalPlan, found: Sequence[Line]) -> str:
 
 
 def result(plan: FinalPlan, config: TrialConfig, found: Sequence[Line], images: int) -> dict[str, Any]:
-    """What a final training came to, as plain values.
+    """Returns the result of a final training as plain values.
 
     Args:
-        plan: What was trained.
-        config: The config, its precision settled.
+        plan: The plan.
+        config: The config, with its precision resolved.
         found: The config and its baselines.
-        images: How many images were learned from.
+        images: Number of training images.
     """
     tested = [trial.test["images"] for line in found for trial in line.trials if trial.test is not None]
     first = found[0]
@@ -277,7 +277,7 @@ def result(plan: FinalPlan, config: TrialConfig, found: Sequence[Line], images: 
 
 
 def _estimated(line: Line) -> dict[str, Any]:
-    """Of each metric mean, deviation, half of the interval, and how many seeds there are."""
+    """Returns mean, deviation, half of the interval, and number of seeds of each metric."""
     nothing = {"mean": None, "deviation": None, "half_width": None, "n": 0}
     found: dict[str, Any] = {}
     for metric in line.metrics:
@@ -302,14 +302,14 @@ def _by_seed(line: Line) -> list[dict[str, Any]]:
 
 
 def _plain(found: Estimate | None) -> dict[str, Any] | None:
-    """An estimate as JSON can hold it: what one value alone cannot tell is null."""
+    """Returns an estimate for JSON; quantities that one value alone does not determine are null."""
     if found is None:
         return None
     return {key: value if math.isfinite(value) else None for key, value in dataclasses.asdict(found).items()}
 
 
 def parent_metrics(found: Sequence[Line]) -> dict[str, float]:
-    """What the parent run says of the whole; what one seed alone cannot tell is left out."""
+    """Returns the metrics of the parent run; those that one seed alone does not determine are left out."""
     first, *baselines = found
     metrics: dict[str, float | None] = _estimated(first)
     for line in baselines:
@@ -323,7 +323,7 @@ def parent_metrics(found: Sequence[Line]) -> dict[str, float]:
 
 
 def flat(config: TrialConfig) -> dict[str, Any]:
-    """A config as MLflow parameters: dotted names, plain values."""
+    """Returns a config as MLflow parameters: dotted names, plain values."""
 
     def walk(prefix: str, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -335,7 +335,7 @@ def flat(config: TrialConfig) -> dict[str, Any]:
 
 
 def keep_student(path: Path, served: ServedStudent, architecture: str, splits: data.Splits) -> None:
-    """Writes a student, and all that is needed to use it, into a file."""
+    """Writes a student, with everything that is needed to use it, to a file."""
     with atomic(path) as temporary:
         torch.save(
             {
@@ -354,6 +354,6 @@ def keep_student(path: Path, served: ServedStudent, architecture: str, splits: d
 
 
 def keep_result(directory: Path, content: Mapping[str, Any], text: str) -> None:
-    """Writes what a final training came to, for programs and for people."""
+    """Writes the result of a final training as JSON and as text."""
     write_text(directory / "result.json", json.dumps(content, indent=1) + "\n")
     write_text(directory / "table.txt", text)

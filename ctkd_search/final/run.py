@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FinalRequest:
-    """What the user asked for.
+    """The request for a final training.
 
     Attributes:
-        plan: What is trained.
+        plan: The plan.
         fingerprint: Hash of the training images that the config was found on, or None if it is not known.
         trials_dir: Directory of all searches.
         resume: Whether to go on with a final training.
-        again: The command that goes on with it, for messages.
-        resources: What a training may use of the machine.
-        tracking: Where MLflow keeps the runs.
+        again: The command that resumes it, for messages.
+        resources: The resources that a training may use.
+        tracking: The settings of MLflow.
         champion: Whether the student becomes the champion of its name even if there is one.
     """
 
@@ -56,19 +56,19 @@ class FinalRequest:
 
 
 def train_final(request: FinalRequest, console: Console) -> None:
-    """Trains a config to the end, beside its baselines, and reads the test split once, when all is trained.
+    """Trains a config and its baselines to the end, and reads the test split once, after all trainings.
 
-    The teachers are trained anew, because they too may now learn from the validation images; they are kept for next
-    time.
+    The teachers are trained again, because they too may now learn from the validation images; they are kept in the
+    teacher cache.
 
     Args:
-        request: What the user asked for.
-        console: Where to write.
+        request: The request.
+        console: The console to print to.
 
     Raises:
         UserError: Something must be changed first.
         WorkFailed: No student of the config was trained to the end, the disk is full, or MLflow did not come back.
-        KeyboardInterrupt: The user stopped it; what was done is kept.
+        KeyboardInterrupt: The user stopped it; all results so far are kept.
     """
 
     def say(text: str) -> None:
@@ -98,17 +98,24 @@ def _train_owned(
     earlier = folder.search() if resumed else None
     searched = data.load_train(plan.config.dataset, plan.config.augment, request.fingerprint)
     if request.fingerprint not in (None, searched.fingerprint):
-        say("warning: these are not the training images that the config was found on")
+        say("warning: the training images are not those that the config was found on")
         if plan.config.dataset.test is not None:
-            say("warning: a search that did not keep the same test images apart has chosen on some of them")
+            say(
+                "warning: a search that did not keep the same test images apart has used some of them to choose the "
+                "config"
+            )
     splits = searched.with_validation()
     say(f"data: {len(splits.train):,} images, training and validation together; {splits.loading}")
     for note in data.notes(plan.config.dataset):
         say(note)
     if earlier and earlier.fingerprint != splits.fingerprint:
-        raise UserError(f"the images are not those that {folder.path} began with; leave --resume out to begin anew")
+        raise UserError(
+            f"the images are not those that the final training in {folder.path} began with; leave "
+            "--resume out to begin a new "
+            "one"
+        )
     trials = plan.trials()
-    # Ray and torch are imported only now, when everything that can be wrong with the options has been said.
+    # Ray and torch are imported only now, after all checks of the options.
     from ctkd_search.check.refusals import refuse_config
     from ctkd_search.search.session import Session
 
@@ -132,12 +139,12 @@ def _train_owned(
             _train(session, folder, record, splits, plan, trials, console, request.champion)
         except UserError:
             if any(trial.epochs for trial in folder.trials()):
-                say(f"what has been done is kept; once that is mended, go on with: {request.again}")
+                say(f"all results so far are kept; after mending that, go on with: {request.again}")
             elif earlier is None:
                 shutil.rmtree(folder.path)
             raise
         except KeyboardInterrupt:
-            say(f"what has been done is kept; go on with: {request.again}")
+            say(f"all results so far are kept; go on with: {request.again}")
             raise
     say(f"took {clock(time.monotonic() - started)}")
 
@@ -194,10 +201,10 @@ def _hand_over(
     config: TrialConfig,
     champion: bool,
 ) -> str | None:
-    """Writes what it came to, and gives MLflow what it does not have yet, the student among it.
+    """Writes the result, and delivers to MLflow what it does not have yet, including the student.
 
     Returns:
-        What became of the champion, in a sentence; None if no student was registered now.
+        A sentence about the champion; None if no student was registered now.
     """
     from ctkd_search.final import results as final
     from ctkd_search.final.registration import register_final
@@ -213,7 +220,7 @@ def _hand_over(
     keep()
     chosen, outcome = final.first_student(trained), None
     with delivery(session, folder, record, trained):
-        keep()  # with the runs that the trainings have in MLflow
+        keep()  # again, with the ids of the trainings' runs in MLflow
         tracker.log_text(text, "table.txt")
         tags = {}
         if chosen is not None:

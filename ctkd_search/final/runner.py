@@ -31,10 +31,10 @@ class FinalRunner(TrialRunner):
         session: Ray and MLflow.
         folder: The final training's directory.
         record: Its own record.
-        splits: The images, nothing held out.
-        console: Where to draw.
-        plan: What is trained.
-        trials: Every training of the plan, as it stands before anything is done.
+        splits: The images, without held out ones.
+        console: The console to print to.
+        plan: The plan.
+        trials: Every training of the plan, before it begins.
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class FinalRunner(TrialRunner):
         return [trial for trial in records if trial.status == FINISHED]
 
     def _test(self) -> None:
-        """Keeps the student, and tests every one."""
+        """Writes the student of the first seed, and tests every student."""
         trials = sorted(self.records.values(), key=lambda trial: trial.number)
         chosen = first_student(trials)
-        # Before anything else can go wrong: the test images may be broken, and MLflow away.
+        # Before the test, which may fail: its images may be broken.
         self._keep_student(chosen)
 
         def keep(trial: TrialRecord) -> None:
@@ -94,11 +94,11 @@ class FinalRunner(TrialRunner):
             keep,
             self.session.say,
         )
-        if first_student(trials) is not chosen:  # its outputs on the test images were no numbers
+        if first_student(trials) is not chosen:  # its outputs on the test images were not finite
             self._keep_student(first_student(trials))
 
     def _keep_student(self, chosen: TrialRecord | None) -> None:
-        """Writes the student of a training into the folder, or leaves none there."""
+        """Writes the student of a training into the folder, or removes the file where there is none."""
         path = self.folder.path / STUDENT_FILE
         if chosen is None:
             path.unlink(missing_ok=True)

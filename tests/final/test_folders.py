@@ -53,7 +53,7 @@ def test_what_has_changed_is_refused_with_the_differences(tmp_path, begun):
     with pytest.raises(UserError) as caught:
         earlier_training(tmp_path, changed, True, print)
     assert str(caught.value).splitlines() == [
-        f"this is not what {tmp_path / 'final-1'} began with; leave --resume out to begin anew:",
+        f"the final training in {tmp_path / 'final-1'} began with another plan; leave --resume out to begin a new one:",
         "  baselines: ['kd'] before, ['kd', 'at'] now",
         "  config.epochs: 2 before, 3 now",
         "  config.train.lr: 0.1 before, 0.05 now",
@@ -78,4 +78,7 @@ def test_a_new_one_says_that_the_same_could_go_on(tmp_path, begun):
     assert said == []
     begun(3)
     assert earlier_training(tmp_path, PLAN, False, said.append) is None
-    assert said == [f"{tmp_path / 'final-3'} trains the same and has not finished; --resume would go on with it"]
+    assert said == [
+        f"the final training in {tmp_path / 'final-3'} has the same plan and has not finished; go on "
+        "with it by adding --resume"
+    ]

@@ -179,19 +179,19 @@ def test_the_usual_baselines_are_trained_by_default_where_there_are_several_seed
 def test_a_baseline_that_is_the_config_itself_is_left_out_or_refused(method, left_out):
     chosen, notes = choose_baselines(None, a_config(method), 2)
     assert set(USUAL) - set(chosen) == {left_out}
-    assert notes == [f"baseline {left_out} is left out: it is what the config itself does"]
-    with pytest.raises(UserError, match=f"--baselines: {left_out} is what the config itself does; leave it out"):
+    assert notes == [f"baseline {left_out} is left out: it is the same as the config itself"]
+    with pytest.raises(UserError, match=f"--baselines: {left_out} is the same as the config itself; leave it out"):
         choose_baselines(ALL, a_config(method), 2)
 
 
 @pytest.mark.parametrize(
     ("changes", "asked", "said"),
     [
-        ({"teacher": "wrn-10-2"}, "fs", "fs does not go with the pair .*bridge: true"),
+        ({"teacher": "wrn-10-2"}, "fs", "fs cannot be used with the pair .*bridge: true"),
         (
             {"teachers": TeachersConfig(expert=ExpertConfig(checkpoint={"wrn-10-1": "mine.pt"}))},
             "rco",
-            "rco does not go with the expert .*which a checkpoint of your own does not have",
+            "rco cannot be used with the expert .*which a checkpoint of your own does not have",
         ),
     ],
 )
@@ -206,7 +206,7 @@ def test_a_baseline_whose_maps_cannot_be_compared_is_left_out():
     method = {**METHOD, "beta": 0.0, "attention_layers": (4,)}
     chosen, notes = choose_baselines(None, a_config(method), 2)
     assert "at" not in chosen
-    assert any("at is left out: it does not go with the pair" in note and "no layer 4" in note for note in notes)
+    assert any("at is left out: it cannot be used with the pair" in note and "no layer 4" in note for note in notes)
     assert "ctkd-paper" in chosen
 
 
@@ -219,7 +219,7 @@ def test_a_baseline_whose_maps_cannot_be_compared_is_left_out():
         ),
         ("", "--baselines: unknown baseline ''"),
         ("kd,none", "--baselines: unknown baseline 'none'"),
-        ("kd,kd", "--baselines: kd is there twice"),
+        ("kd,kd", "--baselines: kd is duplicated"),
     ],
 )
 def test_baselines_that_there_are_not(asked, said):

@@ -101,9 +101,9 @@ def test_sentences_say_what_can_be_told_apart():
     kd, at, seeds = final.sentences(plan, found)
     assert kd.startswith("the config and kd cannot be told apart (+1.50 points, 95 % interval ±")
     assert at.startswith("the config is better than at (+10.00 points, 95 % interval ±2.43, n = 4 seeds)")
-    assert "the students' initial weights alone" in seeds
+    assert "only in the students' initial weights" in seeds
     streams = final.sentences(dataclasses.replace(plan, new_streams=True), found)[-1]
-    assert streams == "each seed has a stream, teachers and initial weights of its own"
+    assert streams == "each seed has its own stream, teachers and initial weights"
 
 
 def test_one_seed_has_no_interval():

@@ -177,7 +177,7 @@ def test_ctrl_c_keeps_what_has_been_done_and_a_lost_config_is_told(tmp_path):
     live.wait_for(lambda now: any(r["baseline"] and len(r["epochs"]) >= 2 for r in now.records()))
     live.process.send_signal(signal.SIGINT)
     assert live.process.wait(timeout=700) == 130, live.said()
-    assert "what has been done is kept; go on with: ctkd-search train config.yaml" in live.said()
+    assert "all results so far are kept; go on with: ctkd-search train config.yaml" in live.said()
     assert live.run("--resume") == 1, live.said()
     assert "Traceback" not in live.said()
     said = live.said().splitlines()[-1]
