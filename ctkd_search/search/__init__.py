@@ -1,1 +1,1 @@
-"""The orchestration: Ray, Optuna and MLflow. The only room that imports Ray."""
+"""The orchestration of a search: Ray and Optuna. The only package that imports Ray."""

@@ -1,4 +1,4 @@
-"""Ray: started on this machine, or joined where it runs."""
+"""The start of Ray on this machine, and the joining of a cluster."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ctkd_search.resources import Node, local_node
 from ctkd_search.search.short_place import is_too_long, ray_directory, short_directory
 from ctkd_search.text import first_line
 
-# No snapshot of the experiment in between: nothing is ever restored from one.
+# Seconds between snapshots of the experiment, which are never restored: practically none.
 _NEVER = "1000000000"
-# Processes of trials that start at the same time; one after the other, a large cluster would be long in filling up.
+# Worker processes that start at the same time; one after the other, they would fill a large cluster slowly.
 _STARTING_AT_ONCE = "8"
-# The directory that was made for Ray, where its usual one has too long a path.
+# The directory that was made for Ray because the path of its usual one is too long.
 _own_directory: list[Path] = []
 
 
@@ -31,12 +31,12 @@ def start_ray(address: str | None) -> list[Node]:
         address: The cluster's address; None starts Ray on this machine.
 
     Returns:
-        The machines.
+        The nodes of the cluster.
 
     Raises:
         UserError: The cluster cannot be joined.
     """
-    # Ray's own tables, reports and loggers stay away; the observer sees to all of that.
+    # Ray's own tables, reports and loggers are switched off; the observer replaces them.
     os.environ.update(
         RAY_USAGE_STATS_ENABLED="0",
         RAY_AIR_NEW_OUTPUT="0",
@@ -46,15 +46,15 @@ def start_ray(address: str | None) -> list[Node]:
         TUNE_MAX_PENDING_TRIALS_PG=_STARTING_AT_ONCE,
         TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S="0",
     )
-    # Ray would change it for an unset variable in a later version, and warns until then.
+    # Ray warns that a later version will change the default of this variable.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # "local": a cluster that happens to run on this machine is joined only when asked for.
+    # "local": a cluster that happens to run on this machine is joined only where an address asks for it.
     options: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
     if address:
-        _knock(address)
+        _check_reachable(address)
     else:
         here = local_node()
-        # Only this machine can reach it.
+        # Only this machine can connect to it.
         options |= {"_node_ip_address": "127.0.0.1", "num_gpus": here.gpus, "num_cpus": here.cpus}
         if is_too_long(ray_directory()):
             _own_directory.append(short_directory())
@@ -65,9 +65,11 @@ def start_ray(address: str | None) -> list[Node]:
         stop_ray()
         reason = first_line(error)
         if address:
-            raise UserError(f"cannot join the Ray cluster at {address} ({reason}); check the address") from None
+            raise UserError(
+                f"cannot join the Ray cluster at {address} ({reason}); check the address and that the cluster runs"
+            ) from None
         raise UserError(
-            f"cannot start Ray ({reason}); set RAY_TMPDIR to a short directory that can be written to"
+            f"cannot start Ray ({reason}); set RAY_TMPDIR to a writable directory with a short path"
         ) from None
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -76,19 +78,21 @@ def start_ray(address: str | None) -> list[Node]:
 
 
 def stop_ray() -> None:
-    """Leaves the cluster, or stops what was started, and removes the directory that was made for it."""
+    """Leaves the cluster, or stops the one that was started, and removes the directory that was made for it."""
     ray.shutdown()
     while _own_directory:
         shutil.rmtree(_own_directory.pop(), ignore_errors=True)
 
 
-def _knock(address: str) -> None:
-    """Raises UserError if nobody listens at a cluster's address: Ray itself would wait for many minutes."""
+def _check_reachable(address: str) -> None:
+    """Raises UserError if nothing listens at a cluster's address: Ray itself would wait for many minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not port.isdecimal():
-        return  # "auto", say, which Ray resolves
+        return  # for example "auto", which Ray resolves
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"cannot join the Ray cluster at {address} ({reason}); check the address") from None
+        raise UserError(
+            f"cannot join the Ray cluster at {address} ({reason}); check the address and that the cluster runs"
+        ) from None

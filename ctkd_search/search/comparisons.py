@@ -1,4 +1,4 @@
-"""The trials that Optuna is not asked for: baselines, and the winner's confirmation."""
+"""Trials that Optuna does not suggest: baselines, and the confirmation of the winner."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ctkd_search.space.definition import Space, shown_values
 
 
 def missing_baselines(space: Space, records: Mapping[int, TrialRecord]) -> list[TrialRecord]:
-    """The baselines that a search does not have yet."""
-    there = {(record.baseline, record.values["pair"]) for record in records.values() if record.repeats is None}
+    """Returns the runs of baselines that a search does not have yet."""
+    existing = {(record.baseline, record.values["pair"]) for record in records.values() if record.repeats is None}
     numbers = itertools.count(max(records, default=0) + 1)
     missing = []
     for name, pair in baseline_pairs(space.strategy.baselines, space.pairs()):
-        if (name, pair) not in there:
+        if (name, pair) not in existing:
             values = shown_values(baseline_config(space, name, pair))
             missing.append(
                 TrialRecord(
@@ -38,12 +38,12 @@ def missing_baselines(space: Space, records: Mapping[int, TrialRecord]) -> list[
 def missing_confirmations(
     space: Space, records: Mapping[int, TrialRecord], costs: Mapping[str, Mapping[str, float]]
 ) -> list[TrialRecord]:
-    """The repetitions with fresh seeds that a search does not have yet.
+    """Returns the repetitions with fresh seeds that a search does not have yet.
 
     Args:
         space: The space.
         records: Every trial by number.
-        costs: What each student costs.
+        costs: The costs of each student.
     """
     confirm = space.strategy.confirm
     if confirm is None:
@@ -58,7 +58,7 @@ def missing_confirmations(
         and trial.status == FINISHED
         and (trial.values["pair"] in pairs or (is_teacherless(str(trial.baseline)) and _student(trial) in students))
     ]
-    there = {(record.repeats, record.seed) for record in records.values()}
+    existing = {(record.repeats, record.seed) for record in records.values()}
     seeds = [space.seed + number for number in range(1, confirm.seeds + 1)]
     numbers = itertools.count(max(records, default=0) + 1)
     return [
@@ -74,14 +74,14 @@ def missing_confirmations(
         )
         for seed in seeds
         for trial in (*chosen, *compared)
-        if (trial.number, seed) not in there
+        if (trial.number, seed) not in existing
     ]
 
 
 def chosen_to_confirm(
     space: Space, records: Sequence[TrialRecord], costs: Mapping[str, Mapping[str, float]]
 ) -> list[TrialRecord]:
-    """The trials that are confirmed: as many of the best as the space says, of each method if it says so."""
+    """Returns the trials that are confirmed: the best of all or of each method, as the space sets."""
     confirm = space.strategy.confirm
     if confirm is None:
         return []
@@ -94,7 +94,7 @@ def chosen_to_confirm(
 def to_confirm(
     space: Space, records: Sequence[TrialRecord], costs: Mapping[str, Mapping[str, float]]
 ) -> list[TrialRecord]:
-    """The trials worth confirming, best first: those that finished; of several objectives, the Pareto front."""
+    """Returns the finished trials, best first; with several objectives, those on the Pareto front."""
     finished = [trial for trial in contenders(records) if trial.status == FINISHED]
     if len(space.strategy.objectives) == 1:
         return finished

@@ -1,4 +1,4 @@
-"""What the students of a space cost, and which pairs cost too much."""
+"""The costs of a space's students, and the exclusion of pairs beyond its limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNITS = {"params": "parameters", "multiply_adds": "multiply-adds", "latency_ms"
 
 
 def measure_costs(space: Space, splits: Splits, share: Share) -> dict[str, dict[str, float]]:
-    """What each student of a space costs, measured one after the other with what a trial gets of the machine.
+    """Measures the costs of each student of a space, one after the other, with a trial's share of the machine.
 
     Raises:
         WorkFailed: A student could not be measured.
@@ -34,7 +34,7 @@ def measure_costs(space: Space, splits: Splits, share: Share) -> dict[str, dict[
             found[student] = ray.get(task.remote(student, splits.geometry, share.device, share.cpus))
         except ray.exceptions.RayError as error:
             raise WorkFailed(
-                f"the student {student} could not be measured: {cause_of(error)}; mend that, or leave it out of "
+                f"the student {student} could not be measured: {cause_of(error)}; correct that, or leave it out of "
                 "search.pair"
             ) from None
     return found
@@ -46,7 +46,7 @@ def _measured(student: str, geometry: Geometry, device: str, threads: int) -> di
 
 
 def within_limits(space: Space, known: Mapping[str, Mapping[str, Any]], say: Callable[[str], None]) -> Space:
-    """The space without the pairs whose student costs more than the limits allow; each is said.
+    """Returns the space without the pairs whose student exceeds the limits; each excluded pair is reported.
 
     Raises:
         UserError: No pair is left.
@@ -59,12 +59,14 @@ def within_limits(space: Space, known: Mapping[str, Mapping[str, Any]], say: Cal
         if not over:
             left.append(pair)
             continue
-        what = ", ".join(
+        excess = ", ".join(
             f"{digits(known[student][cost])} {_UNITS[cost]}, more than {digits(limits[cost])}" for cost in over
         )
-        excluded.append(f"pair {pair} is left out: {student} has {what}")
+        excluded.append(f"pair {pair} is left out: {student} has {excess}")
     if not left:
-        raise UserError("no pair is within the limits; raise them or add a smaller student\n  " + "\n  ".join(excluded))
+        raise UserError(
+            "no pair is within the limits; raise the limits or add a smaller student\n  " + "\n  ".join(excluded)
+        )
     for line in excluded:
         say(line)
     return space.with_pairs(left)

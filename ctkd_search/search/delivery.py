@@ -1,4 +1,4 @@
-"""The end of the work: MLflow is given what it does not have yet."""
+"""The delivery of what MLflow does not have yet, after the work is done."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 def delivery(
     session: Session, folder: SearchFolder, record: SearchRecord, trials: Sequence[TrialRecord]
 ) -> Iterator[None]:
-    """Delivers everything about the trials, and then lets the block log what is left.
+    """Delivers everything about the trials to MLflow, and then runs the block, which logs the rest.
 
     Args:
         session: Ray and MLflow.
-        folder: Where the trials' records are.
+        folder: The directory of the trials' records.
         record: The record of the whole.
-        trials: Every trial; each learns which run it has.
+        trials: Every trial; the ids of their runs are set.
 
     Raises:
-        WorkFailed: MLflow does not answer, or fails in the block. What there is to deliver is kept.
+        WorkFailed: MLflow does not answer, or fails in the block. Everything to be delivered is kept.
     """
     tracker = session.tracker
     away = f"the work is done and its results are kept, but MLflow at {tracker.mlflow.place} does not answer"

@@ -1,4 +1,4 @@
-"""Objects that stay in the driver's process."""
+"""A base class of objects that exist only in the driver's process."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any, Self
 
 
 class DriverOnly:
-    """Holds files, databases and threads, which do not go into a pickle.
+    """Base class of objects with files, databases and threads, which cannot be pickled.
 
-    Ray pickles whatever it is given into snapshots of its experiment. Nothing is ever read from them here, so what
-    stands for such an object there is a placeholder.
+    Ray pickles the objects that it is given into snapshots of its experiment. Snapshots are never read here, so they
+    contain a placeholder for such an object.
     """
 
     def __reduce__(self) -> Any:
@@ -17,5 +17,5 @@ class DriverOnly:
         return str, (f"{type(self).__name__}, which stays in its process",)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A copy in the same process is the object itself."""
+        """Returns the object itself, because a copy in the same process is not needed."""
         return self

@@ -1,4 +1,4 @@
-"""Searches of before: one that goes on, is extended, or lends its results to a new one."""
+"""Earlier searches: resumed, extended, or used as the warm start of a new one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ctkd_search.space.definition import Space
 from ctkd_search.space.parameters import TRAINING
 from ctkd_search.space.reader import kept_space
 
-# What of a space may differ when a search goes on: what it runs on and for how long, and what comes after its trials;
-# not what it searches.
+# The keys of a space that may change when a search goes on: its resources, its length and its last stages, but not what
+# is searched.
 _FREE_TO_CHANGE = (
     ("resources", "address"),
     ("resources", "cpus_per_trial"),
@@ -36,21 +36,21 @@ def earlier_search(
     warm_start: str | None,
     ask: Callable[[str], bool] | None,
 ) -> SearchRecord | None:
-    """The record of the search that is to go on, after checking that it can; None for a new search.
+    """Returns the record of the search that is to go on, after checking that it can; None for a new search.
 
     Args:
-        folder: Its directory.
-        space: The space as it is now.
+        folder: The search's directory.
+        space: The present space.
         resume: Whether the user asked to go on.
-        warm_start: The search that a new one is to begin from.
-        ask: Asks the user; None where there is nobody to ask.
+        warm_start: The search whose results a new one begins with.
+        ask: Asks the user a yes-or-no question; None where nobody can answer.
 
     Raises:
-        UserError: It cannot go on, or it is not said that it should.
+        UserError: It cannot go on, or the user has not asked for it.
     """
     if not folder.exists():
         if resume:
-            folder.search()  # says which searches there are
+            folder.search()  # raises an error that lists the searches
         if fault := new_name_fault(folder.name, names(folder.root)):
             raise UserError(f"the name of the search {fault}; give it another with --name")
         return None
@@ -61,12 +61,15 @@ def earlier_search(
         other_start = warm_start not in (None, record.warm_start)
         return None if changed or record.finished or other_start else record
     if changed:
-        listed = "\n  ".join(changed)
+        lines = "\n  ".join(changed)
         raise UserError(
-            f"the space is not the one that search {folder.name!r} began with; choose another --name:\n  {listed}"
+            f"the space is not the one that search {folder.name!r} began with; choose another --name:\n  {lines}"
         )
     if warm_start is not None and warm_start != record.warm_start:
-        raise UserError(f"--warm-start is for the beginning of a search, and {folder.name!r} has begun; leave it out")
+        raise UserError(
+            f"--warm-start applies only to a new search, but {folder.name!r} has begun; leave it out, or "
+            "choose another --name"
+        )
     if record.finished:
         if not _asks_for_more(record, space, trials):
             raise UserError(
@@ -76,7 +79,7 @@ def earlier_search(
         return record
     if not resume and not (ask and ask(_question(folder.name, trials))):
         raise UserError(
-            f"there is a search {folder.name!r} in {folder.root} already; go on with it by adding --resume, or choose "
+            f"search {folder.name!r} already exists in {folder.root}; go on with it by adding --resume, or choose "
             "another --name"
         )
     return record
@@ -88,7 +91,7 @@ def _question(name: str, trials: list[TrialRecord]) -> str:
 
 
 def _asks_for_more(record: SearchRecord, space: Space, trials: list[TrialRecord]) -> bool:
-    """Whether a finished search has something to do again: more trials, baselines or confirmations."""
+    """Returns whether a finished search has more to do: trials, baselines or confirmations."""
     raw = plain(dict(space.raw))
     explored = sum(trial.explores for trial in trials)
     unfinished = any(not trial.ended for trial in trials)
@@ -100,7 +103,7 @@ def _asks_for_more(record: SearchRecord, space: Space, trials: list[TrialRecord]
 
 
 def _binding(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a space's content must stay as it was while a search goes on."""
+    """Returns the part of a space that must not change while a search goes on."""
     kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
     for section, key in _FREE_TO_CHANGE:
         if isinstance(kept.get(section), dict):
@@ -109,7 +112,7 @@ def _binding(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def overlapping(folder: SearchFolder, space: Space, fingerprint: str) -> tuple[str, Space, list[TrialRecord]]:
-    """A search whose results another one may begin from.
+    """Returns an earlier search whose results another one may begin with.
 
     Args:
         folder: The earlier search.
@@ -120,7 +123,7 @@ def overlapping(folder: SearchFolder, space: Space, fingerprint: str) -> tuple[s
         The earlier search's name, its space and its trials.
 
     Raises:
-        UserError: There is none, or its accuracies mean something else.
+        UserError: There is no such search, or its results cannot be compared.
     """
     record = folder.search()
     earlier = kept_space(record.space, record.teachers)
@@ -129,16 +132,19 @@ def overlapping(folder: SearchFolder, space: Space, fingerprint: str) -> tuple[s
     if record.fingerprint != fingerprint:
         different.insert(0, "the training images")
     if different:
-        listed = "\n  ".join(different)
-        raise UserError(f"the results of search {folder.name!r} cannot be compared with this one's:\n  {listed}")
+        lines = "\n  ".join(different)
+        raise UserError(
+            f"the results of search {folder.name!r} cannot be used by this one, because these differ; leave "
+            f"--warm-start out, or change them:\n  {lines}"
+        )
     return folder.name, earlier, folder.trials()
 
 
 def _meaning(space: Space) -> dict[str, Any]:
-    """What gives an accuracy its meaning, beside the images and the values of the parameters."""
+    """Returns the settings that accuracies depend on, apart from the images and the searched parameters."""
     searchable = {parameter.name for parameter in TRAINING}
     recipe = {key: value for key, value in dataclasses.asdict(space.train).items() if key not in searchable}
-    # What the limit led to is the mode.
+    # The limit has no meaning beyond the mode that was chosen by it.
     teachers = {key: value for key, value in dataclasses.asdict(space.teachers).items() if key != "trajectory_limit"}
     return {
         "budget": {"epochs": space.budget.epochs},

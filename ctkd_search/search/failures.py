@@ -1,4 +1,4 @@
-"""Why a trial failed, and whether it helps to try again."""
+"""The failures of trials: their reasons, and whether a retry may succeed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NO_ROOM = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "database or d
 _OUT_OF_MEMORY = ("CUDA out of memory", "torch.OutOfMemoryError", "CUDA error: out of memory")
 _USER_ERROR = f"{UserError.__module__}.{UserError.__name__}"
 
-# Exceptions that come again wherever the same trial comes to the same place: training is a function of its config.
+# Exceptions that are raised again by the same trial at the same step: training is a function of its config.
 _DETERMINISTIC = frozenset(
     kind.__name__
     for kind in (
@@ -41,14 +41,14 @@ _DETERMINISTIC = frozenset(
         UnicodeDecodeError,
     )
 ) | {_USER_ERROR}
-# What torch reports as a RuntimeError and comes from the machine: a device, memory, processes, files.
+# Messages of a RuntimeError of torch's that come from the machine: a device, memory, processes, files.
 _OF_THE_MACHINE = (
     *("out of memory", "can't allocate memory", "Cannot allocate memory", "alloc_cpu", "CUDA error", "CUDA driver"),
     *("cuDNN error", "CUBLAS_STATUS", "CUFFT_STATUS", "NCCL", "No CUDA GPUs are available", "shared memory"),
     *("DataLoader worker", "can't start new thread", "Too many open files", "file_reader", "inline_container"),
     *("PytorchStream", "Connection", "Broken pipe", "timed out", "decoding processes"),
 )
-# Exceptions that always come from the machine, and of which a second one says nothing new.
+# Exceptions that always come from the machine, so that a second one does not show that they are permanent.
 _MACHINE_KINDS = frozenset(
     kind.__name__
     for kind in (
@@ -73,16 +73,16 @@ _MACHINE_KINDS = frozenset(
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a trial failed.
+    """The failure of a trial.
 
     Attributes:
-        reason: In a line.
-        full_disk: Whether a disk had no room: the trial itself is in order.
+        reason: The reason, in one line.
+        full_disk: Whether a disk was full; the trial itself is not at fault.
         out_of_memory: Whether a GPU had no memory left.
-        may_pass: Whether it may go well another time. What the user must change does not change by itself, and what
-            the training code raises it raises again.
-        of_the_machine: Whether it is known to come from the machine (a lost process, memory, files), so that the same
-            again is no sign that it always comes.
+        may_pass: Whether a retry may succeed: not where the user must change something, nor where the training code
+            raises the error whenever it runs.
+        of_the_machine: Whether it is known to come from the machine (a lost process, memory, files), so that a second
+            failure of the same kind does not show that it is permanent.
     """
 
     reason: str
@@ -93,7 +93,7 @@ class Failure:
 
 
 def failure_of(trial: Any) -> Failure:
-    """Why a Ray trial failed, from the last error that Ray has noted."""
+    """Returns the failure of a Ray trial, from the last error in Ray's error file."""
     try:
         text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
     except (OSError, TypeError):
@@ -102,7 +102,7 @@ def failure_of(trial: Any) -> Failure:
 
 
 def read_failure(text: str) -> Failure:
-    """Why a trial failed, from the text of Ray's error file."""
+    """Returns the failure of a trial from the text of Ray's error file."""
     lines = [line for line in text.rpartition("Failure #")[2].splitlines()[1:] if line.strip()]
     # An actor also "died" when the first trial in it raised; that is a traceback like any other.
     if not lines or lines[0].startswith(("The actor died unexpectedly", "The actor is temporarily")):
@@ -129,7 +129,7 @@ def _is_of_the_machine(message: str) -> bool:
 
 
 def _message(lines: list[str]) -> str:
-    """The first line of the exception's message, which may have several: what comes after the traceback's frames."""
+    """Returns the first line of an exception's message, which follows the frames of the traceback."""
     frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
     if frames:
         return next((line for line in lines[frames[-1] :] if not line[0].isspace()), lines[-1]).strip()
@@ -137,7 +137,7 @@ def _message(lines: list[str]) -> str:
 
 
 def _is_message(line: str) -> bool:
-    """Whether a line begins with the name of an exception."""
+    """Returns whether a line begins with the name of an exception."""
     name = line.partition(":")[0].rpartition(".")[2]
     return name.isidentifier() and name[:1].isupper()
 
@@ -147,7 +147,7 @@ def _memory_hint(text: str) -> str:
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether an error says that a disk has no room left, or that its cause does."""
+    """Returns whether an error, or one of its causes, comes from a full disk."""
     seen: BaseException | None = error
     while seen is not None:
         if getattr(seen, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(sign in str(seen) for sign in _NO_ROOM):
@@ -157,7 +157,7 @@ def is_full_disk(error: BaseException) -> bool:
 
 
 def cause_of(error: BaseException) -> str:
-    """The cause of an error that Ray reports of a task, in one line: the last one, below any traceback."""
+    """Returns the cause of a Ray task's error: the last line, which follows any traceback."""
     cause = getattr(error, "cause", None) or error
     lines = str(cause).strip().splitlines()
     return lines[-1].strip() if lines else type(cause).__name__

@@ -33,13 +33,13 @@ class Observer(DriverOnly, tune.Callback):
 
     Args:
         epochs: Epochs of a trial that is not stopped early.
-        retries: How often a trial that failed is taken up again.
+        retries: How often a failed trial is retried.
         states: Directory of the trials' states.
         listeners: Called in this order; the one that writes the records comes first.
         records: Every trial of the search by number.
         stop_signal: Ends all trials once it is set.
-        packed: Whether several trials share a GPU, so that fewer of them may do where memory is short.
-        say: Writes a line; each note of a trial is said once.
+        packed: Whether several trials share a GPU, so that fewer of them may run where memory is short.
+        say: Prints a line; each note of a trial is printed once.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Observer(DriverOnly, tune.Callback):
         self.stop_signal = stop_signal
         self.packed = False
         self._say = say
-        self._said: set[str] = set()
-        # Of each trial that raised: what and after how many epochs.
+        self._printed: set[str] = set()
+        # For each trial that raised an error: the error and the number of epochs before it.
         self._raised: dict[int, tuple[str, int]] = {}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -76,9 +76,9 @@ class Observer(DriverOnly, tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Called by Ray after each epoch of a trial."""
-        for note in set(result["notes"]) - self._said:
+        for note in set(result["notes"]) - self._printed:
             self._say(note)
-            self._said.add(note)
+            self._printed.add(note)
         self._report(self.records[trial.config[NUMBER]], result["metrics"])
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -111,35 +111,35 @@ class Observer(DriverOnly, tune.Callback):
             self._end(record, FAILED, _after(record.retries, failure))
 
     def _may_pass(self, record: TrialRecord, failure: Failure) -> bool:
-        """Returns whether a failed trial may go well another time: not where it raised the same at the same place."""
+        """Returns whether a retry may succeed: not where a trial raised the same error after the same epoch before."""
         raised = (failure.reason, len(record.epochs))
         again = self._raised.get(record.number) == raised
         self._raised[record.number] = raised
         return failure.may_pass and (failure.of_the_machine or not again)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Called by Ray all the time."""
+        """Called by Ray many times a second."""
         records = list(self.records.values())
         for listener in self.listeners:
             listener.tick(records)
 
     def close_running(self, status: str, reason: str) -> None:
-        """Ends the records of trials that were running when all were ended; Ray says nothing of them."""
+        """Ends the records of trials that were running when all trials were stopped; Ray does not report these."""
         for record in self.records.values():
             if record.status == RUNNING:
                 if status == INTERRUPTED:
-                    self._take_up_kept(record)
+                    self._restore_epochs(record)
                 self._end(record, status, reason)
 
-    def _take_up_kept(self, record: TrialRecord) -> None:
-        """Notes the epochs that a trial has kept and not reported any more, so that record and student agree."""
+    def _restore_epochs(self, record: TrialRecord) -> None:
+        """Adds the epochs that a trial has saved but not reported, so that its record and its student agree."""
         kept = read_state(state_path(self.states, record.number))
         if kept is not None:
             for metrics in kept["history"][len(record.epochs) :]:
                 self._report(record, metrics)
 
     def _report(self, record: TrialRecord, metrics: dict[str, Any]) -> None:
-        # A trial that goes on reports what it had measured before once more; the numbers are the same.
+        # A trial that goes on reports its earlier epochs once more, with the same numbers.
         if metrics["epoch"] > len(record.epochs):
             record.epochs.append(metrics)
             with self._stop_when_full():

@@ -1,4 +1,4 @@
-"""One process owns a search, or a final training, as long as it works on it."""
+"""The ownership of a search or a final training by the process that works on it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def owned(directory: Path, what: str, purpose: str, say: Callable[[str], None]) 
     """Owns a directory while the block runs.
 
     Args:
-        directory: Made if missing, and removed again if nothing was written to it.
-        what: What is in it, for messages.
-        purpose: What this process does with it, for the messages of others.
-        say: Told what is waited for.
+        directory: The directory; made if missing, and removed again if nothing was written to it.
+        what: The name of its content, for messages.
+        purpose: The command of this process, for the messages of other processes.
+        say: Prints a line while another process is waited for.
 
     Raises:
         Held: Another process owns it.

@@ -1,4 +1,4 @@
-"""How many trials share a GPU, judged by the memory that one of them was seen to take."""
+"""The number of trials that share a GPU, from the measured memory of one trial."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from ctkd_search.errors import WorkFailed
 from ctkd_search.resources import Share
 from ctkd_search.search.failures import cause_of
 
-# What a process takes of a GPU beside torch's own memory: the CUDA context and the libraries' kernels.
+# Memory that a process takes of a GPU in addition to torch's own: the CUDA context and the libraries' kernels.
 _CONTEXT_BYTES = 600_000_000
-# A GPU is never filled to the brim: workspaces of convolutions come and go.
+# The usable share of a GPU's memory: workspaces of convolutions vary in size.
 _USABLE = 0.85
 _MOST = 16
 
 
 def trials_that_fit(need: int, total: int, cores: int) -> int:
-    """How many trials share a GPU.
+    """Returns the number of trials that share a GPU.
 
     Args:
-        need: Bytes that a trial was seen to take, its CUDA context included.
-        total: Bytes that the GPU has.
+        need: Measured bytes of a trial, its CUDA context included.
+        total: Bytes of the GPU.
         cores: CPU cores for each GPU; every trial keeps one busy.
 
     Returns:
@@ -54,13 +54,13 @@ def pack(
     """Packs small students onto each GPU, after measuring the largest of them on one.
 
     Args:
-        share: What a trial gets so far: a whole GPU.
+        share: The present share of a trial: a whole GPU.
         configs: A config of each pair.
         splits_ref: The images in Ray's object store.
         teachers: Directory of the teacher cache.
-        asked: What all trials ask of each expert: whatever is recorded here is kept for them.
-        gpus: GPUs that there are.
-        cpus: Cores that there are.
+        asked: The outputs of each expert that all trials request: what is recorded here is kept for them.
+        gpus: Number of GPUs.
+        cpus: Number of CPU cores.
 
     Raises:
         WorkFailed: Not even one trial runs on a GPU.
@@ -78,12 +78,12 @@ def pack(
 
 
 def looser(share: Share, gpus: float, cpus: int) -> Share:
-    """One trial less on each GPU.
+    """Returns a share with one trial less on each GPU.
 
     Args:
-        share: What a trial gets so far: a part of a GPU.
-        gpus: GPUs that there are.
-        cpus: Cores that there are.
+        share: The present share of a trial: a part of a GPU.
+        gpus: Number of GPUs.
+        cpus: Number of CPU cores.
     """
     fitting = max(1, round(1 / share.gpus) - 1)
     concurrent = min(share.concurrent, fitting * int(gpus))
@@ -91,7 +91,7 @@ def looser(share: Share, gpus: float, cpus: int) -> Share:
 
 
 def _measure(configs: list[TrialConfig], splits: Splits, teachers: str, asked: Asked) -> tuple[int, int]:
-    """Bytes that the largest of these trials takes of a GPU, and bytes that the GPU has."""
+    """Returns the bytes that the largest of some trials takes of a GPU, and the bytes of the GPU."""
     device, steps = torch.device("cuda"), StepPool()
     for config in configs:
         trainer = make_trainer(config, splits, TeacherCache(Path(teachers)), device, steps=steps, asked=asked)

@@ -1,4 +1,4 @@
-"""The teachers, trained before the first trial: side by side, on whatever the trials will use."""
+"""The training of the teachers before the first trial, at the same time and on the trials' devices."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _KINDS = {"logits": "logits", "attention": "attention maps", "statistics": "chan
 
 @dataclass(frozen=True)
 class Need:
-    """What trials like a config's need of their teachers.
+    """The needs of trials with a common config.
 
     Attributes:
         config: The config.
-        needs: What any of them needs.
+        needs: Everything that any of them needs of its teachers.
     """
 
     config: TrialConfig
@@ -47,13 +47,13 @@ class Need:
 
 
 def needs_of_space(space: Space) -> list[Need]:
-    """What the trials that Optuna may suggest need."""
+    """Returns the needs of the trials that Optuna may suggest."""
     searched = zip(space.pairs(), space.pair_configs(), strict=True)
     return [Need(config, needs) for pair, config in searched for needs in space.each_needs(pair)]
 
 
 def need_of(config: TrialConfig) -> Need:
-    """What a trial of just this config needs."""
+    """Returns the needs of a trial with this config."""
     return Need(config, make_method(config.method).needs)
 
 
@@ -66,19 +66,19 @@ def prepare_teachers(
     share: Share,
     say: Callable[[str], None],
 ) -> dict[str, float | None]:
-    """Trains every teacher that is not kept from before.
+    """Trains every teacher that is not in the teacher cache.
 
     Args:
-        needs: What the trials need.
-        search: Name of the search, noted with what it uses.
+        needs: The needs of the trials.
+        search: Name of the search, recorded with the cache entries that it uses.
         splits: The images.
-        splits_ref: The same in Ray's object store.
+        splits_ref: The images in Ray's object store.
         teachers: Directory of the teacher cache.
-        share: What a trial gets; a teacher's training gets as much, and the cores that would otherwise be idle.
-        say: Told how it goes, a line at a time.
+        share: The share of a trial; the training of a teacher gets as much, and the cores that would otherwise be idle.
+        say: Prints a line.
 
     Returns:
-        Validation accuracy of each expert by architecture; of several with other seeds, that of the first.
+        Validation accuracy of each expert by architecture; of several with different seeds, that of the first.
 
     Raises:
         UserError: The user's own checkpoint is broken or belongs to another network.
@@ -109,7 +109,7 @@ def prepare_teachers(
             trained_experts.setdefault(name, expert_training)
     missing = {run: wanted for run, wanted in runs.items() if not is_prepared(run, cache, wanted)}
     for run in (run for run in runs if run not in missing):
-        say(f"teacher {_called(run)}: kept from before{_reached(_accuracy(run, cache))}")
+        say(f"teacher {_name_of(run)}: taken from the teacher cache{_reached(_accuracy(run, cache))}")
     threads = teacher_threads(share, len(missing))
     running = {}
     for run, wanted in missing.items():
@@ -122,36 +122,36 @@ def prepare_teachers(
     return own | {name: _accuracy(run, cache) for name, run in trained_experts.items()}
 
 
-def _called(run: TeacherRun) -> str:
+def _name_of(run: TeacherRun) -> str:
     return run.architecture if not run.seed else f"{run.architecture} (seed {run.seed})"
 
 
 def asked_of(needs: Sequence[Need]) -> dict[ExpertKey, tuple[TeacherOutput, ...]]:
-    """Returns what all of some trials ask of each expert along each stream, to be recorded together."""
+    """Returns the outputs of each expert that trials request along each stream, to be recorded together."""
     return asked_of_experts((need.config, need.needs) for need in needs)
 
 
 def missing_recordings(needs: Sequence[Need], splits: Splits, teachers: Path, share: Share) -> MissingRecordings:
-    """Returns what trials have yet to record of their experts, to be counted as they go.
+    """Returns a counter of the outputs of experts that trials have yet to record.
 
     Args:
-        needs: What the trials need.
+        needs: The needs of the trials.
         splits: The images.
         teachers: Directory of the teacher cache.
-        share: What a trial gets.
+        share: The share of a trial.
     """
     trials = [(need.config, need.needs) for need in needs]
     return MissingRecordings(trials, splits, TeacherCache(teachers), torch.device(share.device))
 
 
 def seconds_of_teachers(needs: Sequence[Need], splits: Splits, teachers: Path, share: Share) -> float:
-    """Returns how long the teachers of some trials were trained, as far as it was noted.
+    """Returns the seconds for which the teachers of trials were trained, as far as they were recorded.
 
     Args:
-        needs: What the trials need.
+        needs: The needs of the trials.
         splits: The images.
         teachers: Directory of the teacher cache.
-        share: What a trial gets.
+        share: The share of a trial.
     """
     cache, device = TeacherCache(teachers), torch.device(share.device)
     runs = dict.fromkeys(
@@ -163,12 +163,12 @@ def seconds_of_teachers(needs: Sequence[Need], splits: Splits, teachers: Path, s
 
 
 def describe_recordings(needs: Sequence[Need], images: int, geometry: Geometry) -> str | None:
-    """Returns what is worth knowing about what trials will record of the experts; None if they record nothing.
+    """Returns a line about the recordings of the experts; None if trials record nothing.
 
     Args:
-        needs: What the trials need; one at least.
-        images: Training images.
-        geometry: What they are like.
+        needs: The needs of the trials; at least one.
+        images: Number of training images.
+        geometry: Classes, channels and size of the images.
     """
     teachers = needs[0].config.teachers
     streams = dict.fromkeys(need.config.seed for need in needs)
@@ -196,8 +196,8 @@ def describe_recordings(needs: Sequence[Need], images: int, geometry: Geometry) 
 
 
 def _follow(running: dict[Any, TeacherRun], say: Callable[[str], None]) -> None:
-    """Says what the trainings report until all have ended."""
-    said: dict[TeacherRun, int] = {}
+    """Prints the progress of the trainings until all have ended."""
+    printed: dict[TeacherRun, int] = {}
     awaited: dict[TeacherRun, str] = {}
     left = dict(running)
     while left:
@@ -213,12 +213,12 @@ def _follow(running: dict[Any, TeacherRun], say: Callable[[str], None]) -> None:
             if progress.owner is not None:
                 if awaited.get(run) != progress.owner:
                     awaited[run] = progress.owner
-                    say(f"teacher {_called(run)}: waiting for {progress.owner or 'another process'}, which trains it")
+                    say(f"teacher {_name_of(run)}: waiting for {progress.owner or 'another process'} to train it")
             elif progress.done:
-                say(f"teacher {_called(run)}: trained {amount(run.epochs, 'epoch')}{_reached(progress.accuracy)}")
-            elif progress.epoch >= said.get(run, 0) + max(1, run.epochs // 4) and progress.epoch < run.epochs:
-                said[run] = progress.epoch
-                say(f"teacher {_called(run)}: epoch {progress.epoch} of {run.epochs}")
+                say(f"teacher {_name_of(run)}: trained {amount(run.epochs, 'epoch')}{_reached(progress.accuracy)}")
+            elif progress.epoch >= printed.get(run, 0) + max(1, run.epochs // 4) and progress.epoch < run.epochs:
+                printed[run] = progress.epoch
+                say(f"teacher {_name_of(run)}: epoch {progress.epoch} of {run.epochs}")
 
 
 def _train(
@@ -234,5 +234,5 @@ def _accuracy(run: TeacherRun, cache: TeacherCache) -> float | None:
 
 
 def _reached(accuracy: float | None) -> str:
-    """What an expert reached; nothing where no images were held out to tell it by."""
+    """Returns an expert's accuracy as text; an empty text where no images were held out to measure it."""
     return f" ({100 * accuracy:.2f} % validation accuracy)" if accuracy is not None else ""

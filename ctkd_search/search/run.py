@@ -1,4 +1,4 @@
-"""A space becomes a search: begin one, go on with one, extend one."""
+"""Running a search: a new one, a resumed one, or an extended one."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """What the user asked for.
+    """The request for a search.
 
     Attributes:
         space: The space.
         name: Name of the search.
         trials_dir: Directory of all searches.
         resume: Whether to go on with a search.
-        warm_start: The earlier search to begin from, or None.
-        again: The command that goes on with it, for messages.
-        ask: Asks the user a question that is answered with yes or no; None where there is nobody to ask.
+        warm_start: The earlier search to begin with, or None.
+        again: The command that resumes it, for messages.
+        ask: Asks the user a yes-or-no question; None where nobody can answer.
         champion: Whether the student becomes the champion even if it is not better.
-        document: The file that the space was read from, to say what cannot work with its line.
+        document: The file that the space was read from, for messages with line numbers.
     """
 
     space: Space
@@ -66,13 +66,13 @@ def run_search(request: SearchRequest, console: Console) -> None:
     """Runs a search to its end.
 
     Args:
-        request: What the user asked for.
-        console: Where to write.
+        request: The request.
+        console: The console to print to.
 
     Raises:
         UserError: Something must be changed first.
-        WorkFailed: No trial came to anything, the disk is full, or MLflow did not come back.
-        KeyboardInterrupt: The user stopped it; what was done is kept.
+        WorkFailed: No trial finished an epoch, the disk is full, or MLflow did not answer again.
+        KeyboardInterrupt: The user stopped it; all results so far are kept.
     """
     folder = SearchFolder(request.trials_dir, request.name)
 
@@ -104,7 +104,7 @@ def _run_owned(
         say(warning)
     if earlier and earlier.fingerprint != splits.fingerprint:
         raise UserError(
-            f"the training images are not those that search {request.name!r} began with; use another --name"
+            f"the training images are not those that search {request.name!r} began with; choose another --name"
         )
     record = earlier or new_record(request.name, plain(dict(request.space.raw)), splits, request.warm_start)
     record.space, record.again, record.finished = plain(dict(request.space.raw)), request.again, False
@@ -115,7 +115,7 @@ def _run_owned(
         say(chosen)
     source = record.warm_start
     warm = overlapping(SearchFolder(request.trials_dir, source), space, splits.fingerprint) if source else None
-    # Ray and torch are imported only now, when everything that can be wrong with the file has been said.
+    # Ray and torch are imported only now, after all checks of the file.
     from ctkd_search.check.refusals import refuse
     from ctkd_search.search.search_runner import SearchRunner
     from ctkd_search.search.session import Session
@@ -132,7 +132,7 @@ def _run_owned(
             records = SearchRunner(session, folder, record, splits, console, warm).run()
             _conclude(session, folder, record, records, splits, console, request.champion)
         except KeyboardInterrupt:
-            say(f"what has been done is kept; go on with: {request.again}")
+            say(f"all results so far are kept; go on with: {request.again}")
             raise
     say(f"took {clock(time.monotonic() - started)}")
 
@@ -146,14 +146,14 @@ def _conclude(
     console: Console,
     champion: bool,
 ) -> None:
-    """Shows the leaderboard, and logs and registers the winner."""
+    """Prints the leaderboard, and logs and registers the winner."""
     space, tracker = session.space, session.tracker
     chosen = winner(records)
     if chosen is None:
         reasons = sorted({trial.reason for trial in records if trial.explores})
         if tracker.flush(space.tracking.patience):
             tracker.finish("FAILED", {}, {})
-        raise WorkFailed(f"no trial finished an epoch: {'; '.join(reasons[:3]) or 'none was begun'}")
+        raise WorkFailed(f"no trial finished an epoch: {'; '.join(reasons[:3]) or 'no trial began'}")
     print_leaderboard(space, record, records, 20, console)
     explored = [trial for trial in records if trial.explores]
     stopped = sum(trial.status == STOPPED for trial in explored)
@@ -181,14 +181,14 @@ def _conclude(
 
 
 def _named(trial: TrialRecord) -> str:
-    """What a trial reached; of the accuracy, the number says enough."""
+    """Returns the result of a trial, with the name of its metric unless that is the accuracy."""
     return trial.reached if trial.metric is ACCURACY else f"a {trial.metric.label} of {trial.reached}"
 
 
 def _write_up(session: Session, record: SearchRecord, splits: data.Splits) -> str:
-    """Writes the report and gives it to MLflow; returns what to say of it.
+    """Writes the report and logs it to MLflow; returns a line about it.
 
-    A search does not fail for want of a report, which can be written again at any time.
+    A search does not fail because of its report, which can be written again at any time.
     """
     from ctkd_search.report.page import write_report
 
@@ -196,11 +196,12 @@ def _write_up(session: Session, record: SearchRecord, splits: data.Splits) -> st
     try:
         page = write_report(session.trials_dir, record.name, splits=splits, say=session.say)
     except Exception as error:  # of the disk, or of a drawing
-        return f"no report ({first_line(error)}); try again with: ctkd-search report {record.name}"
+        return f"the report could not be written ({first_line(error)}); try again with: ctkd-search report "
+        f"{record.name}"
     try:
         tracker.mlflow.client.log_artifacts(tracker.parent_id, str(page.parent), "report")
     except Exception as error:  # whatever MLflow, its server or its store raises
-        return f"report: {page}, which MLflow does not have ({mlflow_error(error)})"
+        return f"report: {page}; it could not be logged to MLflow ({mlflow_error(error)})"
     return f"report: {page}"
 
 
@@ -213,7 +214,7 @@ def _hand_over(
     splits: data.Splits,
     champion: bool,
 ) -> Registered:
-    """Gives MLflow what it does not have yet, the winner's student and the best config."""
+    """Delivers to MLflow what it does not have yet, the winner's student and the best config."""
     from ctkd_search.search.delivery import delivery
     from ctkd_search.students.registration import register
     from ctkd_search.tracking.parent_run import conclude_parent

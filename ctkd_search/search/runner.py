@@ -47,14 +47,14 @@ _DAY = 86400.0
 
 
 class TrialRunner(ABC):
-    """Runs trials, whatever happens on the way; which trials, says what derives from it.
+    """Base class that runs trials and handles failures and interruptions; derived classes choose the trials.
 
     Args:
         session: Ray and MLflow.
         folder: The directory of the records.
-        record: The record of the whole.
+        record: The record of the search or final training.
         splits: The images.
-        progress: Shows how it goes.
+        progress: Shows the progress.
     """
 
     def __init__(
@@ -71,20 +71,20 @@ class TrialRunner(ABC):
             if not trial.ended:
                 trial.status, trial.reason = WAITING, ""
         self.splits_ref = ray.put(splits)
-        # Whether what the experts say is worth keeping, because more than one trial asks for it.
+        # Whether the experts' outputs are recorded, because more than one trial requests them.
         self.keep_maps = True
-        # What all trials ask of each expert, so that whoever records an epoch records all of it.
+        # The outputs of each expert that all trials request; the trial that records an epoch records all of them.
         self.asked: dict[ExpertKey, tuple[TeacherOutput, ...]] = {}
         self._missing: MissingRecordings | None = None
 
     @property
     def space(self) -> Space:
-        """The space, without the pairs that cost too much."""
+        """The space, without the pairs beyond its limits."""
         return self.session.space
 
     @property
     def share(self) -> Share:
-        """What a trial gets."""
+        """The share of a trial."""
         return self.session.share
 
     def label_of(self, trial: TrialRecord) -> str:
@@ -92,13 +92,13 @@ class TrialRunner(ABC):
         return label_of(self.space, trial)
 
     def run(self) -> list[TrialRecord]:
-        """Runs everything that is left to do.
+        """Runs the work that is left.
 
         Returns:
-            Every trial, those from before an interruption included.
+            Every trial, including those from before an interruption.
 
         Raises:
-            KeyboardInterrupt: The user stopped it; it can go on.
+            KeyboardInterrupt: The user stopped it; it can be resumed.
             WorkFailed: The teachers could not be trained, or the disk is full.
         """
         try:
@@ -112,25 +112,25 @@ class TrialRunner(ABC):
 
     @abstractmethod
     def _work(self) -> None:
-        """Does everything that is left to do."""
+        """Does the work that is left."""
 
     @abstractmethod
     def _candidates(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """The trials whose states are still needed once they have ended, as far as can be seen now."""
+        """Returns the trials whose states may still be needed after they have ended."""
 
     @abstractmethod
     def _searcher(self) -> PendingSearcher:
-        """What Ray is to do next."""
+        """Returns the searcher that hands out the trials."""
 
     def _open(
         self, params: Mapping[str, Any], listeners: Sequence[TrialListener] = (), parent: Parent | None = None
     ) -> None:
-        """Begins or takes up the parent run in MLflow, and observes from now on.
+        """Begins or resumes the parent run in MLflow, and makes the observer.
 
         Args:
             params: Parameters of the parent run.
             listeners: Further listeners of the trials.
-            parent: What the parent run is, where it is not a search's.
+            parent: The description of the parent run; None for that of a search.
         """
         session = self.session
         self.record.run_id = session.tracker.begin(self.record, params, list(self.records.values()), parent)
@@ -161,14 +161,14 @@ class TrialRunner(ABC):
         return experts
 
     def missing_recordings(self) -> Mapping[str, int]:
-        """Returns how many epochs of the experts are not recorded yet, by the expert's architecture."""
+        """Returns the number of epochs of the experts that are not recorded yet, by the expert's architecture."""
         return self._missing.count() if self._missing else {}
 
     def _settle_share(self, configs: list[TrialConfig]) -> None:
-        """Settles what a trial gets, and says it.
+        """Determines the share of a trial, and prints it.
 
         Args:
-            configs: The largest trials, to be measured where a GPU is to be shared by as many as fit.
+            configs: The largest trials, which are measured where as many trials as fit share a GPU.
         """
         session = self.session
         if self.space.resources.trials_per_gpu == "auto":
@@ -183,11 +183,11 @@ class TrialRunner(ABC):
             self.records[trial.number] = trial
 
     def _run(self, scheduler: TrialScheduler | None, expected: int) -> None:
-        """Let Ray run the trials that the searcher hands out.
+        """Lets Ray run the trials that the searcher hands out.
 
         Args:
-            scheduler: Stops trials early; None where none is stopped.
-            expected: How many trials there will be in all.
+            scheduler: Stops trials early; None where no trial is stopped.
+            expected: Number of trials in all.
         """
         session, stop_signal = self.session, self.session.stop_signal
         while True:
@@ -221,10 +221,10 @@ class TrialRunner(ABC):
 
     def _disk_full(self) -> WorkFailed:
         place = self.session.trials_dir
-        return WorkFailed(f"the disk that holds {place} is full; make room and go on with: {self.record.again}")
+        return WorkFailed(f"the disk of {place} is full; free some space, and go on with: {self.record.again}")
 
     def _give_up(self, error: Exception) -> None:
-        """Called when the next trial cannot be asked for or noted."""
+        """Stops all trials; called where the next trial cannot be suggested or recorded."""
         if is_full_disk(error):
             self.session.stop_signal.set(StopReason.DISK_FULL)
         else:
@@ -232,7 +232,7 @@ class TrialRunner(ABC):
             self.session.stop_signal.set(StopReason.NO_NEXT_TRIAL)
 
     def _fit(self, searcher: PendingSearcher, scheduler: TrialScheduler) -> None:
-        """Let Ray Tune run trials until the searcher has no more."""
+        """Lets Ray Tune run trials until the searcher has no more."""
         trainable = tune.with_resources(
             tune.with_parameters(
                 DistillationTrial,
@@ -250,9 +250,9 @@ class TrialRunner(ABC):
         run_trials(trainable, searcher, scheduler, self.observer, self.session.stop_signal)
 
     def _close(self, error: BaseException) -> None:
-        """Leaves no run in MLflow open of what ended before its time."""
+        """Closes the runs in MLflow after an error or an interruption."""
         if self.session.stop_signal.reason is StopReason.TAKEN_OVER:
-            return  # records and runs are another process's now
+            return  # records and runs belong to another process now
         tracker = self.session.tracker
         interrupted = isinstance(error, KeyboardInterrupt)
         try:
@@ -263,7 +263,7 @@ class TrialRunner(ABC):
                 tracker.flush(10.0)
                 reason = "interrupted" if interrupted else one_line(str(error), 500)
                 tracker.finish("KILLED" if interrupted else "FAILED", {}, {"ctkd.reason": reason})
-        except Exception as problem:  # of a full disk, or a server that is away: what counts is already said
+        except Exception as problem:  # a full disk, or a server that is away; the first error is raised anyway
             self.session.say(f"the runs in MLflow stay open ({mlflow_error(problem)})")
 
 
@@ -294,7 +294,7 @@ def run_trials(
                 storage_path=scratch,
                 callbacks=[observer],
                 stop=stop_signal,
-                # Trials keep their states themselves.
+                # Trials save their states themselves.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 verbose=0,
             ),
@@ -304,10 +304,10 @@ def run_trials(
 
 
 def _sweep() -> None:
-    """Removes what processes that were killed have left."""
+    """Removes directories left by processes that were killed."""
     for path in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
         owner = path.name.removeprefix(_SCRATCH).partition("-")[0]
-        # Of old ones only: the directory may be shared with machines whose processes are not seen here.
+        # Only old ones: the directory may be shared with machines whose processes are not visible here.
         old = time.time() - path.stat().st_mtime > _DAY
         if old and owner.isdecimal() and Path("/proc/self").exists() and not Path(f"/proc/{owner}").exists():
             shutil.rmtree(path, ignore_errors=True)

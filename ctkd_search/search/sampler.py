@@ -1,4 +1,4 @@
-"""Optuna's samplers, so that what they suggest depends on the seed and on what is known, and on nothing else."""
+"""Optuna's samplers, made repeatable: suggestions depend only on the seed and on the study."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ctkd_search.data.stream import derived_seed
 from ctkd_search.space.distributions import Constant, Entry
 from ctkd_search.space.sections import Sampler
 
-# Optuna's samplers take seeds of 32 bits.
+# Optuna's samplers accept seeds of 32 bits.
 _SEEDS = 2**32
 
 
 class Repeatable(BaseSampler):
-    """A sampler that is made anew, with a seed of its own, for every trial and every value that it draws alone.
+    """A sampler that is made again, with its own seed, for every trial and every value that is drawn independently.
 
-    So a suggestion is a function of the seed, the trial's number and the study: a search that was cut short and goes
-    on, in the middle of a suggestion even, suggests what it would have suggested.
+    A suggestion is therefore a function of the seed, the trial's number and the study: a search that goes on after an
+    interruption, even in the middle of a suggestion, continues with the same suggestions.
 
     Args:
-        make: Makes the sampler from a seed.
+        make: Makes a sampler from a seed.
         seed: Seed of the search.
         together: The parameters that may be drawn together; None for all.
     """
@@ -73,12 +73,12 @@ class Repeatable(BaseSampler):
 
 
 def make_sampler(chosen: Sampler, seed: int, entries: Mapping[str, Entry]) -> BaseSampler:
-    """The sampler that a space asks for.
+    """Returns the sampler that a space sets.
 
     Args:
-        chosen: Its name and options.
+        chosen: The name and options of the sampler.
         seed: Seed of the search.
-        entries: What is searched.
+        entries: The searched parameters.
     """
     options = chosen.options()
     if chosen.name == "tpe":
@@ -100,7 +100,7 @@ def make_sampler(chosen: Sampler, seed: int, entries: Mapping[str, Entry]) -> Ba
         return Repeatable(
             lambda own: CmaEsSampler(seed=own, consider_pruned_trials=True, warn_independent_sampling=False, **given),
             seed,
-            # Its dimensions must stay what they are: a number that some trials lack is drawn alone.
+            # Its dimensions must not change: a parameter that some trials lack is drawn independently.
             {name for name, entry in entries.items() if not isinstance(entry, Constant) and not entry.when},
         )
     if chosen.name == "qmc":

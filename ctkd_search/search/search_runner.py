@@ -29,7 +29,7 @@ from ctkd_search.tracking.view import view_tag
 if TYPE_CHECKING:
     from ctkd_search.search.session import Session
 
-# An earlier search to begin from: its name, its space and its trials.
+# An earlier search to begin with: its name, its space and its trials.
 WarmStart = tuple[str, Space, list[TrialRecord]]
 
 
@@ -39,10 +39,10 @@ class SearchRunner(TrialRunner):
     Args:
         session: Ray and MLflow.
         folder: The search's directory.
-        record: Its own record.
+        record: The search's record.
         splits: The images.
-        console: Where to draw.
-        warm_start: An earlier search to begin from.
+        console: The console to print to.
+        warm_start: An earlier search to begin with.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class SearchRunner(TrialRunner):
         progress = Progress(console, budget.epochs, self.label_of, session.stop_signal.seconds_left, left)
         super().__init__(session, folder, record, splits, progress)
         self._warm_start = warm_start
-        # How many trials Optuna is asked for in all.
+        # Number of trials that Optuna suggests in all.
         self._asked = 0
-        # What follows when these have ended.
+        # The work that follows after the present trials.
         self._later = Later()
 
     def _work(self) -> None:
@@ -78,7 +78,7 @@ class SearchRunner(TrialRunner):
             self._confirm()
 
     def _prepare(self) -> None:
-        """Everything up to the first trial."""
+        """Prepares everything that the first trial needs."""
         session, record = self.session, self.record
         if self.space.strategy.costs:
             if not record.costs:
@@ -94,7 +94,7 @@ class SearchRunner(TrialRunner):
         if self._warm_start:
             taken, there = self.study.take(*self._warm_start)
             name = self._warm_start[0]
-            session.say(f"warm start: {taken} of the {there} trials of {name!r} are trials of this space too")
+            session.say(f"warm start: {taken} of the {there} trials of {name!r} are in this space")
         self.study.begin()
         self.study.catch_up(list(self.records.values()))
         self._add(missing_baselines(self.space, self.records))
@@ -115,16 +115,16 @@ class SearchRunner(TrialRunner):
         return OptunaSearcher(self.space, self.folder, self.study, self.records, concurrent, self._asked, self._give_up)
 
     def _candidates(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """The trials that may win, as far as can be seen now."""
+        """Returns the trials that may still win."""
         if len(self.space.strategy.objectives) == 1:
             confirmable = chosen_to_confirm(self.space, records, self.record.costs)
         else:
-            # Of a front, what is far down now may come up once something above it is beaten.
+            # A trial that is far down may still be chosen if those above it leave the front.
             confirmable = to_confirm(self.space, records, self.record.costs)
         return [*confirmable, *contenders(records)[:1]]
 
     def _left(self) -> int:
-        """How many trials are left to run before the confirmation."""
+        """Returns the number of trials that are left before the confirmation."""
         explored = sum(trial.explores for trial in self.records.values())
         waiting = sum(trial.status == WAITING for trial in self.records.values())
         return waiting + max(0, self.space.budget.trials - explored)
@@ -137,7 +137,7 @@ class SearchRunner(TrialRunner):
             self._run(self.scheduler, len(self.records) - explored + self._asked)
 
     def _what_follows(self) -> Later:
-        """The confirmation, as if the winner were of the first pair: which one it will be of is not known yet."""
+        """Returns the work of the confirmation, assuming the first pair, because the winner's is not known yet."""
         space, confirm = self.space, self.space.strategy.confirm
         if confirm is None:
             return Later()
@@ -156,7 +156,7 @@ class SearchRunner(TrialRunner):
         )
 
     def _confirm(self) -> None:
-        """Trains the best configs again with fresh seeds, and the baselines beside them."""
+        """Trains the best configs and the baselines again with fresh seeds."""
         self._add(missing_confirmations(self.space, self.records, self.record.costs))
         waiting = [trial for trial in self.records.values() if trial.status == WAITING]
         if not waiting:

@@ -1,4 +1,4 @@
-"""What is to be done next: Ray Tune asks here for its trials."""
+"""Searchers of Ray Tune: they hand out the trials to be run."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ctkd_search.space.definition import Space
 
 
 class PendingSearcher(DriverOnly, Searcher):
-    """Hands out the trials that wait.
+    """Hands out the trials that wait to be run.
 
-    To Ray every one of them is a new trial, also one that goes on after an interruption or a failure: what was done
-    is known from the records and from the states that trials keep, and Ray's own snapshots are never needed.
+    To Ray each of them is a new trial, also one that goes on after an interruption or a failure: its progress is in the
+    records and in the states that trials save, so that Ray's own snapshots are never needed.
 
     Args:
         records: Every trial by number.
-        concurrent: Trials at once.
-        config_of: The config of a trial.
-        stop: Told when nothing can be noted any more.
+        concurrent: Maximum number of trials at once.
+        config_of: Returns the config of a trial.
+        stop: Called with the error where a trial cannot be recorded.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class PendingSearcher(DriverOnly, Searcher):
         return min(waiting, key=lambda record: record.number, default=None)
 
     def _new(self) -> TrialRecord | None:
-        """A trial that nobody knew of before; None if there is no more."""
+        """Returns a new trial; None if there are no more."""
         return None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -74,10 +74,10 @@ class PendingSearcher(DriverOnly, Searcher):
         self._live.pop(trial_id, None)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Called by Ray after most epochs; who must know hears it from the observer."""
+        """Called by Ray after most epochs; results are handled by the observer."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Called by Ray for its snapshots, which are never read."""
+        """Writes an empty file; called by Ray for its snapshots, which are never read."""
         open(checkpoint_path, "wb").close()
 
     def restore(self, checkpoint_path: str) -> None:
@@ -86,16 +86,16 @@ class PendingSearcher(DriverOnly, Searcher):
 
 
 class OptunaSearcher(PendingSearcher):
-    """Hands out the trials that wait first, then new ones from Optuna until there are enough.
+    """Hands out first the trials that wait, then new ones from Optuna until there are enough.
 
     Args:
         space: The space.
-        folder: Where a trial is noted before anything is done with it.
-        study: Whom to ask for new trials.
+        folder: The search's directory, where a trial is recorded before it begins.
+        study: Suggests new trials.
         records: Every trial of the search by number; new ones are added.
-        concurrent: Trials at once.
-        trials: How many trials Optuna is asked for in all.
-        stop: Told when nothing can be noted any more.
+        concurrent: Maximum number of trials at once.
+        trials: Number of trials that Optuna suggests in all.
+        stop: Called with the error where a trial cannot be recorded.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Ray up, MLflow open, the keyboard minded; everything closed again at the end."""
+"""The session of a search: owns Ray, MLflow and the signal handlers while it runs."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _SAME_KEYSTROKE_SECONDS = 2.0
 
 
 class Session:
-    """Holds Ray and MLflow open; use it as a context manager.
+    """Starts Ray, opens MLflow and handles signals; a context manager that closes them at the end.
 
     Args:
         space: The space.
         trials_dir: Directory of all searches.
-        say: Writes a line.
-        lease: What makes this process the owner of the search; the trials end when it is lost.
-        trials: How many trials there are in all; None for more than fit on the machine.
-        configs: Gives the config of a trial, from the space and its record.
+        say: Prints a line.
+        lease: The lease by which this process owns the search; the trials end when it is lost.
+        trials: Number of trials in all; None for more than run at once.
+        configs: Returns the config of a trial from the space and the trial's record.
 
     Raises:
-        UserError: MLflow or the Ray cluster cannot be reached, or more is asked of the machine than it has.
+        UserError: MLflow or the Ray cluster cannot be reached, or the machine lacks the requested resources.
     """
 
     share: Share
@@ -82,37 +82,37 @@ class Session:
         except UserError:
             stop_ray()
             raise
-        # After ray.init, which takes SIGTERM for itself.
+        # After ray.init, which sets a handler of SIGTERM itself.
         self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def config_of(self, trial: TrialRecord) -> TrialConfig:
-        """The config of a trial."""
+        """Returns the config of a trial."""
         return self._configs(self.space, trial)
 
     def __exit__(self, *exception: object) -> None:
-        """Stops Ray and gives the signals back."""
+        """Closes MLflow, restores the signal handlers, and stops Ray."""
         self.tracker.close()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         stop_ray()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        """Ctrl-C: let the trials end and keep what was done; at a second one, or outside the trials, end at once."""
+        """Handles a signal: the first one stops the trials; a second one, or one outside the trials, ends at once."""
         if not self.tuning:
             raise KeyboardInterrupt
         now = time.monotonic()
         if self._interrupted_at is None:
             self._interrupted_at = now
-            self.say("stopping, and keeping what has been done ...")
+            self.say("stopping; all results so far are kept ...")
             self.stop_signal.set(StopReason.INTERRUPTED)
-        # One keystroke may come twice, from the terminal and from a parent process.
+        # One keystroke may arrive twice, from the terminal and from a parent process.
         elif now - self._interrupted_at > _SAME_KEYSTROKE_SECONDS:
             raise KeyboardInterrupt
 
 
 def with_precision(space: Space, device: torch.device) -> Space:
-    """The space with ``precision: auto`` resolved once, so that every worker means the same by it."""
+    """Returns the space with ``precision: auto`` resolved once, so that all workers use the same precision."""
     train = dataclasses.replace(space.train, precision=resolve_precision(space.train.precision, device))
     recipe = space.teachers.recipe
     recipe = dataclasses.replace(recipe, precision=resolve_precision(recipe.precision, device))

@@ -1,4 +1,4 @@
-"""A directory whose path is short enough for Ray's sockets."""
+"""A directory for Ray with a path short enough for its sockets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from ctkd_search.errors import UserError
 from ctkd_search.leases.processes import born
 
-# What Linux and macOS take as the path of a socket; what Ray puts behind its directory, with a process id of 7 digits.
+# The longest path of a socket on Linux and on macOS, and the path that Ray appends to its directory.
 _LONGEST = 107 if sys.platform.startswith("linux") else 103
 _BEHIND = len("/session_2026-01-02_03-04-05_123456_1234567/sockets/plasma_store")
 _PREFIX = "ctkd-ray-"
@@ -22,9 +22,9 @@ _DAY = 86400.0
 
 
 def ray_directory() -> str:
-    """Returns where Ray keeps its sockets and logs unless it is told otherwise."""
+    """Returns the directory that Ray uses by default for its sockets and logs."""
     named = os.environ.get("RAY_TMPDIR")
-    # On Linux Ray takes TMPDIR as it stands and makes it; Python takes one that exists alone.
+    # On Linux Ray uses and makes the directory in TMPDIR; Python uses it only if it exists.
     if not named and sys.platform.startswith("linux"):
         named = os.environ.get("TMPDIR")
     return os.path.join(named or tempfile.gettempdir(), "ray")
@@ -36,10 +36,10 @@ def is_too_long(directory: str) -> bool:
 
 
 def short_directory(places: Sequence[str] | None = None) -> Path:
-    """Makes a private directory with a short path, which whoever asked for it removes.
+    """Makes a private directory with a short path; the caller removes it.
 
     Args:
-        places: Where to make it, in this order; left out, where temporary files usually are.
+        places: Directories to try, in this order; None for the usual ones of temporary files.
 
     Raises:
         UserError: It can be made in none of them.
@@ -55,18 +55,18 @@ def short_directory(places: Sequence[str] | None = None) -> Path:
         except OSError:
             continue
     raise UserError(
-        f"cannot start Ray: its sockets have no room in {ray_directory()}, whose path is longer than "
-        f"{_LONGEST - _BEHIND} bytes, and none of {', '.join(places)} can be written to; set "
-        "RAY_TMPDIR to a short directory"
+        f"cannot start Ray: the path of {ray_directory()} is too long for its sockets; it is longer than "
+        f"{_LONGEST - _BEHIND} bytes, and none of {', '.join(places)} is writable; set "
+        "RAY_TMPDIR to a writable directory with a short path"
     )
 
 
 def _sweep(place: Path) -> None:
-    """Removes what processes that were killed have left."""
+    """Removes directories left by processes that were killed."""
     for path in place.glob(f"{_PREFIX}*"):
         owner = path.name.removeprefix(_PREFIX).partition("-")[0]
-        # Of old ones only: the directory may be shared with machines whose processes are not seen here. Another one
-        # may sweep at the same time.
+        # Only old ones: the directory may be shared with machines whose processes are not visible here. Another process
+        # may remove them at the same time.
         with contextlib.suppress(OSError):
             if owner.isdecimal() and time.time() - path.stat().st_mtime > _DAY and born(int(owner)) == "":
                 shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Optuna's study of a search: asked for trials, and told the truth about them."""
+"""Optuna's study of a search: suggests trials, and receives their results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Constant
 from ctkd_search.space.parameters import METHOD
 
-# What Optuna is told of each way in which a trial ends.
+# Optuna's state for each status with which a trial ends.
 STATES = {
     FINISHED: TrialState.COMPLETE,
     STOPPED: TrialState.PRUNED,
@@ -43,16 +43,16 @@ class Asked(NamedTuple):
 
 
 class Study(TrialListener):
-    """Suggests trials, and hears of each what came of it: every epoch, and how it ended.
+    """Suggests trials to a search, and reports their epochs and ends to Optuna.
 
-    The study lives in a SQLite file, where ``optuna-dashboard`` and Optuna's plots find it, and goes on from there
-    after an interruption.
+    The study is stored in a SQLite file, which ``optuna-dashboard`` and Optuna's plots can open, and from which it goes
+    on after an interruption.
 
     Args:
         space: The space.
-        path: The file.
+        path: The SQLite file; None for a study in memory.
         name: Name of the search.
-        objective: Values of a finished trial, in the order of the space's objectives; the first is what is measured
+        objective: Returns the values of a finished trial, in the order of the space's objectives; the first is measured
             after every epoch.
     """
 
@@ -71,13 +71,13 @@ class Study(TrialListener):
             directions=directions,
             load_if_exists=True,
         )
-        # Optuna prunes nothing in a study of several objectives, and takes no values of single epochs either.
-        self._hears_epochs = len(directions) == 1
+        # With several objectives, Optuna neither prunes nor accepts values of single epochs.
+        self._reports_epochs = len(directions) == 1
         self._open: dict[int, optuna.Trial] = {}
-        self._heard: dict[int, int] = {}
+        self._reported_epochs: dict[int, int] = {}
 
     def begin(self) -> None:
-        """Lets the default settings of each method be the first trials, unless they have been tried."""
+        """Enqueues the default settings of each method as the first trials, unless they have been tried."""
         for method in self._space.methods():
             self._enqueue(self._space.paper_point(method), skip_if_exists=True)
 
@@ -91,8 +91,8 @@ class Study(TrialListener):
 
         Args:
             number: The trial's number in the search.
-            known: Optuna's numbers of the trials that the search knows. One that it does not know was drawn just
-                before a crash, and is taken first.
+            known: Optuna's numbers of the trials that the search has records of. A trial without a record was drawn
+                just before a crash, and is taken first.
 
         Returns:
             Optuna's number of it, and its values.
@@ -100,15 +100,15 @@ class Study(TrialListener):
         numbers = set(known)
         lost = self._lost(numbers)
         if lost is None:
-            self._share_out(numbers)
+            self._balance_methods(numbers)
         trial = self.study.ask() if lost is None else optuna.Trial(self.study, lost._trial_id)
         trial.set_user_attr(_TRIAL, number)
         values = self._space.suggest(trial)
         self._open[trial.number] = trial
         return Asked(trial.number, dict(trial.params), values)
 
-    def _share_out(self, known: Container[int]) -> None:
-        """Lets the next trial be of the method that has had the fewest, unless something waits to be tried."""
+    def _balance_methods(self, known: Container[int]) -> None:
+        """Enqueues a trial of the method with the fewest trials, unless a trial is enqueued already."""
         methods = self._space.methods()
         if len(methods) == 1:
             return
@@ -122,7 +122,7 @@ class Study(TrialListener):
         return next((trial for trial in running if trial.number not in known), None)
 
     def catch_up(self, records: Sequence[TrialRecord]) -> None:
-        """Tells what was not told before an interruption."""
+        """Reports to Optuna what was not reported before an interruption."""
         states = {trial.number: trial for trial in self.study.get_trials(deepcopy=False)}
         for record in records:
             if record.optuna is None:
@@ -130,17 +130,17 @@ class Study(TrialListener):
             frozen = states[record.optuna]
             if not frozen.state.is_finished():
                 self._open[record.optuna] = optuna.Trial(self.study, frozen._trial_id)
-                self._heard[record.optuna] = max(frozen.intermediate_values, default=0)
-                self._hear(record)
+                self._reported_epochs[record.optuna] = max(frozen.intermediate_values, default=0)
+                self._report(record)
                 if record.ended:
                     self.trial_ended(record)
 
     def trial_reported(self, trial: TrialRecord) -> None:
-        """Tells what was measured after an epoch."""
-        self._hear(trial)
+        """Reports the value of the last epoch to Optuna."""
+        self._report(trial)
 
     def trial_ended(self, trial: TrialRecord) -> None:
-        """Tells how a trial ended. One that was interrupted has not ended for Optuna either."""
+        """Reports the end of a trial to Optuna; an interrupted trial has not ended."""
         if trial.optuna not in self._open or trial.status not in STATES:
             return
         state = STATES[trial.status]
@@ -149,19 +149,19 @@ class Study(TrialListener):
         self.study.tell(trial.optuna, values=values, state=state)
         del self._open[trial.optuna]
 
-    def _hear(self, trial: TrialRecord) -> None:
-        if not self._hears_epochs or trial.optuna not in self._open:
+    def _report(self, trial: TrialRecord) -> None:
+        if not self._reports_epochs or trial.optuna not in self._open:
             return
-        heard = self._heard.get(trial.optuna, 0)
+        reported = self._reported_epochs.get(trial.optuna, 0)
         for epoch in trial.epochs:
-            if epoch["epoch"] > heard:
+            if epoch["epoch"] > reported:
                 self._open[trial.optuna].report(epoch[self._judge], epoch["epoch"])
-                self._heard[trial.optuna] = epoch["epoch"]
+                self._reported_epochs[trial.optuna] = epoch["epoch"]
 
     def take(self, name: str, earlier: Space, records: Sequence[TrialRecord]) -> tuple[int, int]:
-        """Begins from the results of an earlier search, as far as this space has such trials.
+        """Adds the results of an earlier search to the study, as far as its trials are in this space.
 
-        Those that were taken before an interruption are not taken twice.
+        Trials that were added before an interruption are not added twice.
 
         Args:
             name: The earlier search.
@@ -169,7 +169,7 @@ class Study(TrialListener):
             records: Its trials.
 
         Returns:
-            How many were taken, and how many there were.
+            The number of trials that are in this space, and of all that the earlier search had.
         """
         there = [record for record in records if record.explores and record.ended and record.kind == SEARCHED]
         taken_before = {trial.user_attrs.get(_TAKEN_FROM) for trial in self.study.get_trials(deepcopy=False)}
@@ -177,7 +177,7 @@ class Study(TrialListener):
         distributions = {key: entry.distribution() for key, entry in searched.items()}
         taken = 0
         for record in there:
-            # What a record says counts, whatever a default has become since.
+            # The values of the record count, not defaults that may have changed since.
             values = {**earlier.effective(earlier.decode(record.stored)), **record.values}
             stored = self._space.encode(values)
             if stored is None:
@@ -187,7 +187,7 @@ class Study(TrialListener):
             if source in taken_before:
                 continue
             state = STATES[record.status]
-            epochs = {epoch["epoch"]: epoch[self._judge] for epoch in record.epochs} if self._hears_epochs else {}
+            epochs = {epoch["epoch"]: epoch[self._judge] for epoch in record.epochs} if self._reports_epochs else {}
             self.study.add_trial(
                 optuna.create_trial(
                     state=state,

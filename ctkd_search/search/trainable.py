@@ -1,4 +1,4 @@
-"""The Ray trainable around one Trainer."""
+"""The Ray trainable that runs a trial's Trainer."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ctkd_search.distill.step import StepPool
 from ctkd_search.distill.trainer import Trainer, diverged
 from ctkd_search.records.states import read_state, state_path, write_state
 
-# What Ray is given of a trial.
+# The keys of the config that Ray passes to a trial.
 NUMBER, CONFIG = "number", "config"
 
 
 class DistillationTrial(tune.Trainable):
-    """One trial: each step is one epoch of the student.
+    """A trial; each of its steps is one epoch of the student.
 
-    Ray keeps the actor for the next trial, so that the data is loaded and torch imported once per actor. The state is
-    kept by the trial itself, one file that is replaced after each epoch, and not by Ray. A trial that begins and finds
-    a state goes on from it; what it had measured until then it reports once more, at once.
+    Ray reuses the actor for the next trial, so that data is loaded and torch imported once per actor. The trial saves
+    its state itself, in one file that is replaced after each epoch. A trial that finds a state when it begins goes on
+    from it; it reports its earlier epochs once more, without training them again.
     """
 
     _trainer: Trainer
@@ -54,11 +54,11 @@ class DistillationTrial(tune.Trainable):
             splits_ref: The images in Ray's object store, in a list so that Ray hands over the reference itself.
             teachers: Directory of the teacher cache.
             states: Directory of the trials' states.
-            search: Name of the search, noted with what it uses of the cache.
+            search: Name of the search, recorded with the cache entries that it uses.
             device: ``cuda`` or ``cpu``.
-            threads: CPU threads to compute with.
-            keep_maps: Whether what the expert says is worth keeping, because other trials will ask for it too.
-            asked: What all trials ask of each expert; None for what each asks for itself.
+            threads: Number of CPU threads.
+            keep_maps: Whether the expert's outputs are recorded, because other trials request them too.
+            asked: The outputs of each expert that all trials request; None for those of each trial alone.
         """
         torch.set_num_threads(threads)
         self._splits: Splits = ray.get(splits_ref[0])
@@ -67,7 +67,7 @@ class DistillationTrial(tune.Trainable):
         self._device = torch.device(device)
         self._keep_maps = keep_maps
         self._asked = asked
-        # Where a step is a captured graph, the next trial uses it again.
+        # A step that is a captured graph is used again by the next trial.
         self._steps = StepPool() if device == "cuda" else None
         self._begin(config[NUMBER], config[CONFIG])
 
@@ -83,11 +83,11 @@ class DistillationTrial(tune.Trainable):
             self._trainer.load_state_dict(kept)
             self._history = kept["history"]
         elif self._state.exists():
-            self._notes.append(f"trial {number}: its kept state is damaged, so that it begins again")
+            self._notes.append(f"trial {number}: its saved state is damaged; the trial begins again")
         self._reported = 0
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Called by Ray to begin another trial in the same actor."""
+        """Begins another trial in the same actor; called by Ray."""
         self._begin(new_config[NUMBER], new_config[CONFIG])
         return True
 
@@ -95,7 +95,7 @@ class DistillationTrial(tune.Trainable):
         """Trains one epoch; the trial is done after its last one, or once it has diverged."""
         if self._reported == len(self._history):
             metrics = self._trainer.run_epoch()
-            # When it was measured, in milliseconds, so that it is the same however often it is told.
+            # The time of the measurement in milliseconds; it is the same however often the epoch is reported.
             self._history.append({**metrics, "at": int(time.time() * 1000)})
             self._notes += self._trainer.notes()
             write_state(self._state, {**self._trainer.state_dict(), "history": self._history})

@@ -107,7 +107,7 @@ MISTAKES = {
     "check DIGITS --set budget.trials=few": "budget.trials must be a whole number, but got 'few'",
     "check DIGITS --trials 0": "budget.trials must be at least 1, but got 0",
     "run DIGITS --time-budget soon": "budget.time_budget must be a duration such as 90s, 45m or 1h30m, but got 'soon'",
-    "run DIGITS": "there is a search 'digits' in trials already; go on with it by adding --resume, or choose another",
+    "run DIGITS": "search 'digits' already exists in trials; go on with it by adding --resume, or choose another",
     "run DIGITS --name done": "search 'done' has finished; see it with: ctkd-search show done; extend it with --trials",
     "run DIGITS --name done --warm-start digits": "--warm-start is for the beginning of a search, and 'done' has begun",
     "run DIGITS --name y --warm-start z": "there is no search 'z' in trials; there are: broken, digits, done, older",

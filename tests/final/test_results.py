@@ -209,6 +209,6 @@ def test_the_card_says_what_was_measured_of_the_student_and_of_its_config():
     assert "Test accuracy **91.00 %** of this student on 100 images" in shown
     assert "| the config | 93.00 % |" in shown
     assert "| kd | 91.50 % |" in shown
-    assert "along one stream" in shown
+    assert "the seeds differ only in" in shown
     (alone,) = final.final_evidence(a_plan(1), final.lines(trained(a_plan(1), {None: [0.9]})), trials[0])
     assert "|" not in alone

@@ -160,7 +160,7 @@ def test_killed_while_it_trains_and_resumed_it_comes_to_the_same(finished, tmp_p
     assert changed == 2
     assert "config.epochs: 4 before, 5 now" in live.said()
     assert live.run("--resume") == 0, live.said()
-    assert "kept from before" in live.said()
+    assert "taken from the teacher cache" in live.said()
     for ours, theirs in zip(outcome(tmp_path)[:-1], outcome(finished.directory)[:-1], strict=True):
         assert ours == theirs
     ours, theirs = outcome(tmp_path)[-1], outcome(finished.directory)[-1]

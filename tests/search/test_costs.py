@@ -54,7 +54,7 @@ def test_where_no_pair_is_left_every_one_is_told(pair):
     with pytest.raises(UserError) as caught:
         within_limits(space, KNOWN, pytest.fail)
     first, *others = str(caught.value).splitlines()
-    assert first == "no pair is within the limits; raise them or add a smaller student"
+    assert first == "no pair is within the limits; raise the limits or add a smaller student"
     assert [line.split()[1] for line in others] == space.pairs()
 
 

@@ -68,7 +68,7 @@ def test_a_search_that_has_not_finished_goes_on_when_asked_to(tmp_path):
     folder = begun(tmp_path)
     assert goes_on(folder, space())
     assert refusal(folder, space(), resume=False) == (
-        f"there is a search 'x' in {tmp_path} already; go on with it by adding --resume, or choose another --name"
+        f"search 'x' already exists in {tmp_path}; go on with it by adding --resume, or choose another --name"
     )
 
 
@@ -187,7 +187,7 @@ def test_a_search_whose_time_was_over_goes_on_with_what_had_not_ended(tmp_path):
 def test_a_warm_start_is_for_the_beginning(tmp_path):
     folder = begun(tmp_path)
     assert refusal(folder, space(), warm_start="y") == (
-        "--warm-start is for the beginning of a search, and 'x' has begun; leave it out"
+        "--warm-start applies only to a new search, but 'x' has begun; leave it out, or choose another --name"
     )
     folder = begun(tmp_path, warm_start="y")
     assert goes_on(folder, space(), warm_start="y")
@@ -251,7 +251,10 @@ def test_what_changes_the_meaning_of_an_accuracy_is_refused(tmp_path, sections, 
     with pytest.raises(UserError) as caught:
         lends(begun(tmp_path, name="old"), space(**sections), "f")
     said = str(caught.value).splitlines()
-    assert said[0] == "the results of search 'old' cannot be compared with this one's:"
+    assert said[0] == (
+        "the results of search 'old' cannot be used by this one, because these differ; leave --warm-start out, or "
+        "change them:"
+    )
     assert len(said) == 2
     assert said[1].startswith(f"  {line}")
 

@@ -133,7 +133,7 @@ def test_damaged_files_cost_their_epochs_and_nothing_else(search):
     for path in recorded:
         damage(path, "flipped")
     live.start("--resume")
-    live.wait_for(lambda now: all(f"trial {n}: its kept state is damaged, so that" in now.said() for n in (1, 2)))
+    live.wait_for(lambda now: all(f"trial {n}: its saved state is damaged;" in now.said() for n in (1, 2)))
     live.wait_for(lambda now: first.exists() and second.exists())
     live.stop()
     damage(first, "removed")
@@ -177,7 +177,7 @@ def test_a_full_disk_stops_the_search_clearly_and_it_goes_on_from_there(search, 
     ballast = small_disk / "ballast"
     fill(ballast)
     assert live.process.wait(timeout=120) == 1, live.said()
-    assert "is full; make room and go on with: ctkd-search run space.yaml" in live.said()
+    assert "is full; free some space, and go on with: ctkd-search run space.yaml" in live.said()
     assert "Traceback" not in live.said()
     ballast.unlink()
     assert live.run("--resume") == 0, live.said()

@@ -66,7 +66,11 @@ def test_the_first_place_that_can_be_written_to_is_taken(tmp_path):
 
 
 def test_without_any_place_it_is_said_what_to_do():
-    with pytest.raises(UserError, match=r"none of /proc/none can be written to; set RAY_TMPDIR to a short directory"):
+    with pytest.raises(
+        UserError,
+        match=r"none of /proc/none is writable; set RAY_TMPDIR to a writable directory "
+        r"with a short path",
+    ):
         short_directory(["/proc/none"])
 
 

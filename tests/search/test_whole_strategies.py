@@ -80,7 +80,7 @@ def test_a_finished_search_is_extended_and_lends_its_results_to_another(tmp_path
     other = Live(tmp_path, "--epochs", "2", "--set", "budget.grace_period=2", "--name", "wider", search=wider)
     assert other.run("--trials", "2", "--warm-start", "small") == 0, other.said()
     fitting = [trial for trial in extended if trial.values["lr"] >= 0.02]
-    assert f"warm start: {len(fitting)} of the 5 trials of 'small' are trials of this space too" in other.said()
+    assert f"warm start: {len(fitting)} of the 5 trials of 'small' are in this space" in other.said()
     study = optuna.load_study(study_name="wider", storage=f"sqlite:///{tmp_path}/trials/wider/study.db")
     assert [trial.user_attrs.get("taken_from") for trial in study.trials] == [
         *(f"small/{trial.number}" for trial in fitting),

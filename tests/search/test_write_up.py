@@ -24,7 +24,7 @@ def test_a_report_that_mlflow_does_not_get_is_still_named(session, monkeypatch, 
     page.write_text("<html>")
     monkeypatch.setattr("ctkd_search.report.page.write_report", lambda *_, **__: page)
     said = _write_up(session, types.SimpleNamespace(name="one"), None)
-    assert said.startswith(f"report: {page}, which MLflow does not have (")
+    assert said.startswith(f"report: {page}; it could not be logged to MLflow (")
 
 
 def test_a_report_that_cannot_be_written_is_said_with_the_command_for_another(session, monkeypatch):
@@ -33,5 +33,5 @@ def test_a_report_that_cannot_be_written_is_said_with_the_command_for_another(se
 
     monkeypatch.setattr("ctkd_search.report.page.write_report", full)
     said = _write_up(session, types.SimpleNamespace(name="one"), None)
-    assert said.startswith("no report (")
+    assert said.startswith("the report could not be written (")
     assert said.endswith("try again with: ctkd-search report one")
