@@ -1,1 +1,1 @@
-"""The report of a search: one HTML page that needs nothing beside it, and its pictures."""
+"""The report of a search: one self-contained HTML page, and its pictures."""

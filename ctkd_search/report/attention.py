@@ -1,4 +1,4 @@
-"""Where expert and student look, before and after the student's training (figure 3 of arXiv 1907.09643)."""
+"""Attention maps of expert and student, before and after the training (figure 3 of arXiv 1907.09643)."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Looks:
         images: The images, uint8 of shape (images, height, width, channels).
         classes: Name of the class of each.
         layers: The layers that the student's loss compares.
-        maps: By layer and network, the maps of the images, each of shape (images, height, width); of two sizes, all
-            are at the smaller one, as the loss compares them.
+        maps: By layer and network, the maps of the images, each of shape (images, height, width); maps of two sizes are
+            all at the smaller one, as the loss compares them.
         similarity: By layer, the mean cosine similarity with the expert's map before and after training.
-        compared: Over how many validation images.
+        compared: Number of validation images that the similarity is a mean of.
     """
 
     images: np.ndarray
@@ -54,22 +54,22 @@ def looks(config: TrialConfig, state: Path, splits: Splits, teachers: KeptTeache
 
     Args:
         config: The config.
-        state: The kept state of the trial that trained it.
+        state: The saved state of the trial that trained it.
         splits: The images of the search.
         teachers: The search's teachers.
 
     Raises:
-        UserError: Why there are none to show.
+        UserError: There are no maps to show; the message is the reason.
     """
     layers = make_method(config.method).needs.attention
     if not layers:
-        raise UserError("its loss does not look at the expert's attention")
+        raise UserError("its loss does not use the expert's attention maps")
     before = build(config.student, splits.geometry, derived_seed("student", config.seed))
     after = build(config.student, splits.geometry, seed=0, published=False)
     put_weights(after, load_weights(state), str(state))
     expert = _expert(config, splits, teachers)
     chosen = one_of_each_class(splits.validation.labels, SHOWN)
-    # Those that are shown, and then those that are compared too.
+    # First the images that are shown, then those that are only compared.
     images = splits.validation[np.concatenate([chosen, np.arange(min(_COMPARED, len(splits.validation)))])].held()
     maps = _maps(layers, expert, (before, after), images, Normalise(splits.mean, splits.std))
     similarity = {}
@@ -84,7 +84,7 @@ def looks(config: TrialConfig, state: Path, splits: Splits, teachers: KeptTeache
 
 
 def one_of_each_class(labels: np.ndarray, most: int) -> np.ndarray:
-    """Positions of the first image of each class, spread over the classes where there are more than `most`."""
+    """Returns the positions of the first image of each class; of more than `most` classes, evenly spaced ones."""
     classes, first = np.unique(labels, return_index=True)
     spread = np.linspace(0, len(classes) - 1, min(most, len(classes))).round().astype(int)
     return first[spread]
@@ -107,7 +107,7 @@ def _maps(
     images: Images,
     normalise: Normalise,
 ) -> dict[tuple[int, str], np.ndarray]:
-    """The attention maps of some layers, as the loss compares them: shape (images, height, width), of length 1."""
+    """Returns the attention maps of layers as the loss compares them: shape (images, height, width), of length 1."""
     pieces: dict[tuple[int, str], list[Tensor]] = {}
     for network in (expert, *students):
         network.eval()
@@ -128,6 +128,6 @@ def _maps(
 
 
 def _shape(positions: int, features: Tensor) -> tuple[int, int]:
-    """Height and width of a compared map: those of the student's features, or of the expert's smaller square."""
+    """Returns height and width of a compared map: the student's, or those of the expert's smaller square."""
     height, width = features.shape[2:]
     return (height, width) if positions == height * width else (math.isqrt(positions), math.isqrt(positions))

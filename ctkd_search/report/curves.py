@@ -16,15 +16,15 @@ from ctkd_search.report.style import Picture
 from ctkd_search.space.baselines import is_teacherless
 from ctkd_search.text import percent
 
-# Shorter trainings are seen well enough as a whole.
+# Shorter trainings need no enlarged second half.
 _ZOOMED = 4
 
 
 def best_over_time(finishes: Sequence[Finish], winner: TrialRecord, end: tuple[float, int]) -> Picture:
-    """The best trial until each moment, over time and over epochs.
+    """Draws the best value so far over time and over epochs.
 
     Args:
-        finishes: The trials that finished, in that order.
+        finishes: The trials that finished, in the order in which they did.
         winner: The winner.
         end: Seconds and epochs at the end of the last trial.
     """
@@ -49,7 +49,7 @@ def best_over_time(finishes: Sequence[Finish], winner: TrialRecord, end: tuple[f
     caption = (
         f"The best validation {judge.label} of a finished trial so far, over the time in which trials ran (left; "
         "pauses left out) and over the epochs that all suggested trials together had trained (right). Every dot is a "
-        "trial that finished; trials that were stopped early have cost epochs and show no dot."
+        "trial that finished; trials that were stopped early cost epochs but have no dot."
     )
     moving = "rising" if judge.goal == "max" else "falling"
     first, final = judge.show(finishes[0].best), judge.show(finishes[-1].best)
@@ -58,7 +58,7 @@ def best_over_time(finishes: Sequence[Finish], winner: TrialRecord, end: tuple[f
 
 
 def learning_curves(trials: Sequence[TrialRecord], winner: TrialRecord, rungs: Sequence[Rung]) -> Picture:
-    """Every trial's curve: where those that were stopped ended, the winner, and the baselines of its pair.
+    """Draws every trial's learning curve, with marks of early stops, the winner and the baselines of its pair.
 
     Args:
         trials: Every trial of the search.
@@ -66,7 +66,7 @@ def learning_curves(trials: Sequence[TrialRecord], winner: TrialRecord, rungs: S
         rungs: The scheduler's rungs.
     """
     explored = [trial for trial in trials if trial.explores and trial.epochs and trial is not winner]
-    baselines = baselines_beside(trials, winner)
+    baselines = baselines_of(trials, winner)
 
     def draw(axis: Axes) -> None:
         for rung in rungs:
@@ -100,8 +100,8 @@ def learning_curves(trials: Sequence[TrialRecord], winner: TrialRecord, rungs: S
     return Picture("learning-curves", caption, alt, picture)
 
 
-def baselines_beside(trials: Sequence[TrialRecord], winner: TrialRecord) -> dict[str, TrialRecord]:
-    """The baselines of a trial's pair by name, and those of its student that have no teacher."""
+def baselines_of(trials: Sequence[TrialRecord], winner: TrialRecord) -> dict[str, TrialRecord]:
+    """Returns the baselines of a trial's pair, and those of its student without a teacher, by name."""
     student = split_pair(winner.values["pair"]).student
     found: dict[str, TrialRecord] = {}
     for trial in trials:
@@ -113,7 +113,7 @@ def baselines_beside(trials: Sequence[TrialRecord], winner: TrialRecord) -> dict
 
 
 def teaching(groups: Mapping[str, tuple[str, Sequence[Sequence[float]]]]) -> Picture:
-    """Scratch teacher, student that it taught, and student alone over the epochs: figure 5a of arXiv 1907.09643.
+    """Draws scratch teacher, taught student and student alone over the epochs (figure 5a of arXiv 1907.09643).
 
     Args:
         groups: By label, the colour and the curves of each seed.
@@ -141,13 +141,13 @@ def teaching(groups: Mapping[str, tuple[str, Sequence[Sequence[float]]]]) -> Pic
 def _whole_and_end(
     draw: Callable[[Axes], None], curves: Sequence[Sequence[float]], metric: Metric, height: float
 ) -> bytes:
-    """Curves over all epochs and, where these lie too close together at their end, the second half once more.
+    """Draws curves over all epochs and, for longer trainings, their second half enlarged.
 
     Args:
-        draw: Draws them into axes.
-        curves: Those that the second half is about.
-        metric: What they are of.
-        height: Inches.
+        draw: Draws the curves into axes.
+        curves: The curves that set the range of the enlarged half.
+        metric: The metric of the curves.
+        height: Height in inches.
     """
     last = max((len(curve) for curve in curves), default=0)
     middle = (last + 1) // 2
@@ -170,7 +170,7 @@ def _whole_and_end(
 
 
 def _free_corner(metric: Metric) -> str:
-    """Where curves that get better leave room."""
+    """Returns the corner that improving curves leave free."""
     return "lower right" if metric.goal == "max" else "upper right"
 
 
@@ -179,7 +179,7 @@ def _epochs(curve: Sequence[object]) -> range:
 
 
 def _unit(seconds: float) -> tuple[str, float]:
-    """The unit in which a time is best read, and its seconds."""
+    """Returns a readable unit for a time, and the seconds of that unit."""
     if seconds < 180:
         return "seconds", 1.0
     return ("minutes", 60.0) if seconds < 10800 else ("hours", 3600.0)

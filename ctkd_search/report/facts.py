@@ -1,4 +1,4 @@
-"""What the report says in words and tables."""
+"""The sentences and key numbers of a report."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ctkd_search.text import digits, percent
 
 @dataclass(frozen=True)
 class KeyNumber:
-    """A number at the head of the page: what it is, the number, and what to know about it."""
+    """A number at the head of the page: its title, the number, and a note."""
 
     title: str
     number: str
@@ -36,13 +36,13 @@ class KeyNumber:
 
 @dataclass(frozen=True)
 class SearchSummary:
-    """A search and how it stands.
+    """A search with its trials and its winner.
 
     Attributes:
         space: Its space.
-        search: Its own record.
+        search: Its record.
         trials: Its trials.
-        winner: The winner, or who leads.
+        winner: The winner, or the best trial so far.
     """
 
     space: Space
@@ -62,19 +62,19 @@ class SearchSummary:
 
     @property
     def mean(self) -> Estimate | None:
-        """What the winner reached with fresh seeds, if it was confirmed."""
+        """The winner's mean over fresh seeds, if it was confirmed."""
         return next((config.estimate for config in self.confirmed if config.trial is self.winner), None)
 
     @property
     def baseline(self) -> TrialRecord | None:
-        """The best baseline: by its confirmed mean, or, where none was confirmed, by its own accuracy."""
+        """The best baseline by confirmed means, or by the baselines' own runs where none was confirmed."""
         again = [config.trial for config in self.confirmed if config.trial.baseline]
         alone = [t for t in self.trials if t.is_baseline_run and t.status == FINISHED]
         return next(iter([*again, *ranked(alone)]), None)
 
 
 def headline(summary: SearchSummary) -> str:
-    """The answer in a sentence."""
+    """Returns the main result in a sentence."""
     teacher, student = split_pair(summary.winner.values["pair"])
     found, judge = summary.mean, summary.winner.metric
     if found is None:
@@ -87,18 +87,18 @@ def headline(summary: SearchSummary) -> str:
 
 
 def key_numbers(summary: SearchSummary, splits_size: int | None) -> list[KeyNumber]:
-    """The numbers at the head of the page.
+    """Returns the numbers at the head of the page.
 
     Args:
         summary: The search.
-        splits_size: How many validation images there are, if that is known.
+        splits_size: Number of validation images, if it is known.
     """
     found, trial = summary.mean, summary.winner
     judge = trial.metric
     images = f" on {splits_size:,} images" if splits_size else ""
     if found is None:
         note = (
-            f"trial {trial.number}{images}, one seed; it was chosen for this number, which is therefore a little "
+            f"trial {trial.number}{images}, one seed; it was chosen by this number, which is therefore a little "
             f"{'high' if judge.goal == 'max' else 'low'}"
         )
         made = [KeyNumber(f"validation {judge.label}", trial.reached, note)]
@@ -110,7 +110,7 @@ def key_numbers(summary: SearchSummary, splits_size: int | None) -> list[KeyNumb
     baseline = summary.baseline
     gap = gap_to(summary.trials, baseline, trial) if baseline else None
     if baseline and gap:
-        certain = "can be told apart" if gap.excludes(0.0) else "cannot be told apart"
+        certain = "significantly different" if gap.excludes(0.0) else "not significantly different"
         made.append(
             KeyNumber(
                 "against the best baseline",
@@ -148,25 +148,25 @@ def _cost_numbers(summary: SearchSummary) -> list[KeyNumber]:
 
 
 def describe(config: TrialConfig) -> list[str]:
-    """A config in sentences."""
+    """Returns the description of a config in sentences."""
     train = config.train
-    said = [f"{config.teacher} teaches {config.student} for {config.epochs} epochs."]
-    said += make_method(config.method).describe()
+    sentences = [f"{config.teacher} teaches {config.student} for {config.epochs} epochs."]
+    sentences += make_method(config.method).describe()
     numbers = {name: cell(dataclasses.asdict(train), name) for name in ("lr", "momentum", "weight_decay")}
-    said.append(
+    sentences.append(
         f"Its learning rate begins at {numbers['lr']}, in batches of {train.batch_size}, with momentum "
         f"{numbers['momentum']} and weight decay {numbers['weight_decay']}."
     )
-    return said
+    return sentences
 
 
 def verdict_sentences(summary: SearchSummary) -> list[str]:
-    """What can be told from the confirmation and what not."""
+    """Returns the verdicts of the confirmation as sentences."""
     return [f"{sentence[0].upper()}{sentence[1:]}." for sentence in verdicts(summary.trials)]
 
 
 def about(summary: SearchSummary, sizes: tuple[int, int] | None) -> dict[str, str]:
-    """What was searched, on what, when and with what; `sizes` are the training and validation images."""
+    """Returns facts of a search by name; `sizes` are the numbers of training and validation images."""
     space, search = summary.space, summary.search
     explored = summary.explored
     ended = {status: sum(trial.status == status for trial in explored) for status in {t.status for t in explored}}
@@ -194,36 +194,40 @@ def _images(sizes: tuple[int, int] | None) -> str:
 
 
 def subtitle(summary: SearchSummary, sizes: tuple[int, int] | None) -> str:
-    """What was searched, on what, when, and with what."""
+    """Returns the subtitle: trials, data set, date, hardware and versions."""
     space, search = summary.space, summary.search
     begun = datetime.datetime.fromisoformat(search.started).strftime("%-d %B %Y")
     seen = f"{space.dataset.name} ({len(search.classes)} classes{_images(sizes)})"
     with_what = [search.hardware, *(f"{name} {search.versions.get(name)}" for name in ("ctkd-search", "torch"))]
-    said = ", ".join(text for text in with_what if text)
-    return f"{len(summary.explored)} trials on {seen}, begun {begun}; {said}"
+    tools = ", ".join(text for text in with_what if text)
+    return f"{len(summary.explored)} trials on {seen}, begun {begun}; {tools}"
 
 
 def _stopping(space: Space) -> str:
     scheduler, rungs = space.strategy.scheduler.name, space.budget.rungs()
     if scheduler == "none" or not rungs:
-        return "nothing stops trials early"
+        return "trials are not stopped early"
     return f"{scheduler} compares after epochs {', '.join(map(str, rungs))} (factor {space.budget.reduction_factor})"
 
 
 def summary_of(space: Space, search: SearchRecord, trials: Sequence[TrialRecord]) -> SearchSummary:
-    """How a search stands.
+    """Returns the summary of a search.
 
     Raises:
         UserError: No trial has finished an epoch yet.
     """
     leader = winner(trials)
     if leader is None:
-        raise UserError(f"there is nothing to report on {search.name!r} yet: no trial has finished an epoch")
+        raise UserError(
+            f"search {search.name!r} cannot be reported yet: no trial has finished an epoch; wait for "
+            "the first one, or go on "
+            f"with: {search.again}"
+        )
     return SearchSummary(space, search, trials, leader)
 
 
 def join_words(words: Sequence[str]) -> str:
-    """Words as a sentence lists them."""
+    """Returns words joined for a sentence, as in ``a, b and c``."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
@@ -234,5 +238,5 @@ def _interval(found: Estimate, metric: Metric) -> str:
 
 
 def _of(metric: Metric, value: str) -> str:
-    """A value in a sentence."""
+    """Returns a value with its metric, for a sentence."""
     return f"{value} validation {metric.label}" if metric.goal == "max" else f"a validation {metric.label} of {value}"

@@ -1,4 +1,4 @@
-"""Pictures of what was confirmed, of where networks look, and of what it cost."""
+"""Pictures of the confirmation, of attention maps, and of the cost."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from ctkd_search.text import clock
 
 
 def confirmation(configs: Sequence[Confirmed], winner: TrialRecord) -> Picture:
-    """What every confirmed config and baseline reached with fresh seeds.
+    """Draws the results of every confirmed config and baseline with fresh seeds.
 
     Args:
-        configs: Best mean first.
+        configs: The confirmed configs, best mean first.
         winner: The winner.
     """
     judge = winner.metric
     several = over_methods(configs)
-    rows = [(_called(config.trial, winner, several), config) for config in configs]
+    rows = [(_name_of(config.trial, winner, several), config) for config in configs]
     caption = (
         "Confirmed with fresh seeds: every tick is one seed, the diamond their mean, the line its 95 % interval (cut "
         "off where it leaves the picture). Seeds differ in stream, teachers and initial weights, and each is shared by "
-        "all rows, so that the paired differences in the table tell more than the overlap of the lines."
+        "all rows, so that the paired differences in the table are more precise than the overlap of the lines."
     )
     means = "; ".join(f"{name} {judge.show(config.estimate.mean)}" for name, config in rows)
     return Picture("confirmation", caption, f"Means with fresh seeds: {means}.", _means(rows, winner))
 
 
 def methods(compared: Sequence[tuple[str, Confirmed]], winner: TrialRecord) -> Picture:
-    """What the best config of each method reached with fresh seeds.
+    """Draws the results of each method's best config with fresh seeds.
 
     Args:
-        compared: Methods with what was confirmed of each.
+        compared: Methods with their confirmed configs.
         winner: The winner.
     """
     judge = winner.metric
@@ -51,7 +51,7 @@ def methods(compared: Sequence[tuple[str, Confirmed]], winner: TrialRecord) -> P
 
 
 def _means(rows: Sequence[tuple[str, Confirmed]], winner: TrialRecord) -> bytes:
-    """Means with their intervals and seeds, a row each."""
+    """Draws means with their intervals and seeds, a row each."""
     judge, configs = winner.metric, [config for _, config in rows]
     with style.drawing():
         figure, (axis,) = style.sheet(height=0.75 + 0.38 * len(configs))
@@ -65,7 +65,7 @@ def _means(rows: Sequence[tuple[str, Confirmed]], winner: TrialRecord) -> bytes:
             axis.plot(values, [row] * len(values), "|", color=colour, ms=11, mew=1.3)
             axis.plot(found.mean, row, "D", color=colour, ms=6.5, mec="white")
         axis.set_yticks(range(len(configs)), [name for name, _ in rows])
-        # An interval from few seeds may reach far beyond what shares can be.
+        # An interval from few seeds may reach far beyond the possible values of shares.
         points = [value for config in configs for value in config.values.values()]
         margin = max(0.01, 0.6 * (max(points) - min(points)))
         highest = max(points) + margin
@@ -78,8 +78,8 @@ def _means(rows: Sequence[tuple[str, Confirmed]], winner: TrialRecord) -> bytes:
 
 
 def attention(looks: Looks) -> Picture:
-    """Images, and what the expert and the student look at in them."""
-    # Places of a row: the image, and behind a gap for each layer the three networks.
+    """Draws images with the attention maps of the expert and of the student."""
+    # The columns of a row: the image, then for each layer a gap and the three networks.
     places: list[tuple[int, str] | None] = [(0, "image")]
     for layer in looks.layers:
         places += [None, (layer, EXPERT), (layer, BEFORE), (layer, AFTER)]
@@ -103,7 +103,7 @@ def attention(looks: Looks) -> Picture:
                 label = axis.set_ylabel(labels[row], rotation=0, ha="right", va="center", fontsize=8.5)
                 label.set_parse_math(False)
             else:
-                # One scale for the three maps of a layer: a map that is spread out is dark all over.
+                # One scale for the three maps of a layer, so that a map without a focus is dark.
                 brightest = max(looks.maps[place[0], name][row].max() for name in (EXPERT, BEFORE, AFTER))
                 found = looks.maps[place][row]
                 axis.imshow(found, cmap="inferno", vmin=0.0, vmax=brightest, interpolation="bilinear")
@@ -117,8 +117,9 @@ def attention(looks: Looks) -> Picture:
         f"layer {layer}: {before:.2f} before, {after:.2f} after" for layer, (before, after) in looks.similarity.items()
     )
     caption = (
-        "Where the networks look in a few validation images, as in figure 3 of the CTKD paper: the expert, the student "
-        "with its initial weights, and the winner's student. Bright is where activations are strong; the three maps of "
+        "Attention maps of the networks on a few validation images, as in figure 3 of the CTKD paper: the expert, "
+        "the student with its initial weights, and the winner's student. Bright is where activations are strong; the "
+        "three maps of "
         f"a layer share one scale. Mean cosine similarity with the expert's map over {looks.compared:,} validation "
         f"images: {numbers}.{legend}"
     )
@@ -126,7 +127,7 @@ def attention(looks: Looks) -> Picture:
 
 
 def cost(spending: Spending) -> Picture | None:
-    """What the search spent, beside the estimate for live teachers; None where either is not known."""
+    """Draws the time that the search spent, and the estimate for live teachers; None where either is unknown."""
     spent, live = spending.spent, spending.live
     if spent is None or live is None:
         return None
@@ -154,11 +155,11 @@ def cost(spending: Spending) -> Picture | None:
         axis.set_xlabel("minutes, summed over everything that ran side by side")
         figure.legend(loc="outside upper center", ncols=3, fontsize=8.5)
         picture = style.png(figure)
-    caption = "What the search spent, and an estimate of what it would have spent with live teachers."
+    caption = "The time that the search spent, and an estimate of the time with live teachers."
     return Picture("cost", caption, f"Recorded teachers: {clock(spent)}; live, estimated: {clock(live)}.", picture)
 
 
-def _called(trial: TrialRecord, winner: TrialRecord, several_methods: bool) -> str:
+def _name_of(trial: TrialRecord, winner: TrialRecord, several_methods: bool) -> str:
     if trial.baseline:
         return f"{trial.baseline} ({trial.values['pair']})"
     method = f" ({trial.method})" if several_methods else ""
@@ -173,8 +174,8 @@ def _row_labels(names: Sequence[str]) -> tuple[list[str], str]:
     """Returns the labels of the rows, with numbers for names that no installed font has, and a legend of those."""
     numbered = {row: name for row, name in enumerate(names, start=1) if not fonts.is_drawable(name)}
     labels = [f"row {row}" if row in numbered else _short(name) for row, name in enumerate(names, start=1)]
-    listed = "; ".join(f"row {row}: {name}" for row, name in numbered.items())
-    return labels, f" {listed}." if listed else ""
+    legend = "; ".join(f"row {row}: {name}" for row, name in numbered.items())
+    return labels, f" {legend}." if legend else ""
 
 
 def _short(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Fonts for names that are not written in Latin letters, and what is written where there is none."""
+"""Fonts for names in other scripts than Latin, as far as they are installed."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _JOINED = range(0x0900, 0x1200)
 
 
 def families() -> list[str]:
-    """The font families to draw with, in the order in which a character is looked for."""
+    """Returns the font families to draw with, in the order in which a character is searched in them."""
     return [MAIN, *_MORE.get()]
 
 
 @contextlib.contextmanager
 def fonts_for(texts: Sequence[str]) -> Iterator[None]:
-    """Draws with fonts that have the characters of some texts beside the main one, as far as any is installed."""
+    """Adds installed fonts that have the characters of some texts to the main font while the block runs."""
     token = _MORE.set(tuple(_chosen(frozenset("".join(texts)))))
     log = logging.getLogger(font_manager.__name__)
     level = log.level
-    # A family that has no font of the usual weight is drawn with the nearest one, which needs no saying.
+    # Matplotlib would warn that a family without a font of the usual weight is drawn with the nearest one.
     log.setLevel(logging.ERROR)
     try:
         yield
@@ -48,7 +48,7 @@ def is_drawable(text: str) -> bool:
 
 
 def _chosen(characters: frozenset[str]) -> list[str]:
-    """Families that together have the most of what the main font lacks; the first of equally good ones."""
+    """Returns families that together have most of the characters that the main font lacks."""
     missing = {ord(char) for char in characters if not char.isspace()} - _characters(_path(MAIN))
     chosen: list[str] = []
     while missing:
@@ -63,17 +63,17 @@ def _chosen(characters: frozenset[str]) -> list[str]:
 
 @functools.cache
 def _installed() -> dict[str, str]:
-    """The upright fonts of the system: the file of each family."""
+    """Returns the upright fonts of the system: the file of each family."""
     manager = font_manager.fontManager
     known = {entry.fname for entry in manager.ttflist}
-    # Matplotlib lists the fonts once for all; some may have been installed since.
+    # Matplotlib caches its list of fonts; some may have been installed since.
     for path in font_manager.findSystemFonts():
         if path not in known:
             with contextlib.suppress(Exception):  # no font that can be read
                 manager.addfont(path)
     found: dict[str, str] = {}
     for entry in sorted(manager.ttflist, key=lambda entry: (entry.name, entry.style != "normal", str(entry.weight))):
-        # That one has a box for every character there is.
+        # This font has a box for every character.
         if not entry.name.startswith("Last Resort"):
             found.setdefault(entry.name, entry.fname)
     return found
@@ -86,8 +86,8 @@ def _path(family: str) -> str:
 
 @functools.cache
 def _characters(path: str) -> frozenset[int]:
-    """The characters that a font file has."""
+    """Returns the characters of a font file."""
     try:
         return frozenset(FT2Font(path).get_charmap())
-    except (OSError, RuntimeError):  # gone, or damaged
+    except (OSError, RuntimeError):  # removed, or damaged
         return frozenset()

@@ -26,23 +26,23 @@ from ctkd_search.space.distributions import Constant
 from ctkd_search.space.parameters import METHOD
 from ctkd_search.text import amount
 
-# With fewer trials an importance is a guess, because Optuna compares the best tenth with the rest.
+# With fewer trials an importance is unreliable, because Optuna compares the best tenth with the rest.
 ENOUGH = 10
-# Over a parameter that fewer trials have, nothing is to be seen.
+# A parameter that fewer trials have is not plotted.
 _VISIBLE = 3
 _BESIDE_EACH_OTHER = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparable:
-    """Trials that can be compared with each other, because all have come to the same epoch.
+    """Trials that can be compared with each other, because all have reached the same epoch.
 
     Attributes:
         epoch: The epoch.
-        study: The trials as a study of Optuna's, each with what trials are judged by after that epoch.
-        trials: How many there are.
+        study: The trials as a study of Optuna's, with the values of the metric after that epoch.
+        trials: Number of trials.
         last: Whether the epoch is the last one of a trial.
-        metric: What trials are judged by.
+        metric: The metric that trials are ranked by.
     """
 
     epoch: int
@@ -53,10 +53,10 @@ class Comparable:
 
 
 def comparable(space: Space, trials: Sequence[TrialRecord]) -> Comparable | None:
-    """The latest rung, or the end, that enough trials have come to; None before any trial came to a rung.
+    """Returns the trials at the latest rung, or at the end, that enough of them reached; None before the first rung.
 
-    Optuna's plots leave out what was stopped early. Trials that ASHA stops are most of a search, and what they had
-    reached at a rung can be compared with all others there, so that its plots are made of that.
+    Optuna's plots leave out trials that were stopped early. ASHA stops most trials of a search, and their values at a
+    rung can be compared with those of all others there, so that the plots are made of these values.
 
     Args:
         space: The space.
@@ -64,21 +64,21 @@ def comparable(space: Space, trials: Sequence[TrialRecord]) -> Comparable | None
     """
     rungs = space.budget.rungs() if space.strategy.scheduler.name != "none" else []
     stops = [space.budget.epochs, *reversed(rungs)]
-    there = {stop: [trial for trial in trials if _has(trial, stop)] for stop in stops}
-    enough = min(ENOUGH, len(there[stops[-1]]))
+    reached = {stop: [trial for trial in trials if _has(trial, stop)] for stop in stops}
+    enough = min(ENOUGH, len(reached[stops[-1]]))
     if not enough:
         return None
-    epoch = next(stop for stop in stops if len(there[stop]) >= enough)
-    study = _study(space, there[epoch], space.strategy.directions[:1], lambda trial: [judged(trial)[epoch - 1]])
-    return Comparable(epoch, study, len(there[epoch]), epoch == space.budget.epochs, space.strategy.judge)
+    epoch = next(stop for stop in stops if len(reached[stop]) >= enough)
+    study = _study(space, reached[epoch], space.strategy.directions[:1], lambda trial: [judged(trial)[epoch - 1]])
+    return Comparable(epoch, study, len(reached[epoch]), epoch == space.budget.epochs, space.strategy.judge)
 
 
 def importances(found: Comparable, space: Space) -> Picture | str:
-    """How much each parameter mattered; a sentence where that cannot be said."""
+    """Draws the importance of each parameter; returns a sentence where that is not possible."""
     if found.trials < ENOUGH:
         return (
-            f"Parameter importances are left out: {amount(found.trials, 'trial')} came to epoch {found.epoch}, and "
-            f"with fewer than {ENOUGH} they would be a guess."
+            f"Parameter importances are left out: {amount(found.trials, 'trial')} reached epoch {found.epoch}, and "
+            f"with fewer than {ENOUGH} trials they would be unreliable."
         )
     if len({trial.value for trial in found.study.trials}) == 1:
         return f"Parameter importances are left out: every trial reached the same {found.metric.label}."
@@ -98,19 +98,19 @@ def importances(found: Comparable, space: Space) -> Picture | str:
         names = [label.get_text() for label in axis.get_yticklabels()]
         picture = _png(axis.figure, 0.9 + 0.34 * len(names))
     caption = (
-        f"How much each parameter mattered for the {_at(found)}, in {amount(found.trials, 'trial')} (Optuna's "
+        f"The importance of each parameter for the {_at(found)}, in {amount(found.trials, 'trial')} (Optuna's "
         "PED-ANOVA, arXiv 2304.10255): how differently the best tenth of the trials is spread over the parameter."
-        + ("" if found.last else " What helps early need not help at the end.")
+        + ("" if found.last else " Parameters that matter early need not matter at the end.")
         + left_out
     )
     return Picture("importances", caption, f"Parameters by importance, from the last: {', '.join(names)}.", picture)
 
 
 def parallel_coordinates(found: Comparable, space: Space) -> Picture | str:
-    """Every trial as a line through its values; only the parameters that every trial has."""
+    """Draws every trial as a line through its values, for the parameters that every trial has."""
     names = [name for name in _varied(space, found) if all(name in trial.params for trial in found.study.trials)]
     if not names:
-        return "Parallel coordinates are left out: no parameter that every trial has took several values."
+        return "Parallel coordinates are left out: no parameter of every trial took several values."
     with _plotting() as plots:
         axis = plots.plot_parallel_coordinate(found.study, params=names, target_name=_at(found))
         figure = axis.figure
@@ -118,9 +118,9 @@ def parallel_coordinates(found: Comparable, space: Space) -> Picture | str:
         axis.set_xticks(range(len(labels)), labels, rotation=0)
         axis.yaxis.set_major_formatter(style.values_of(found.metric))
         (lines,) = axis.collections
-        # The first axis says the same.
+        # The first axis shows the same scale.
         lines.colorbar.remove()
-        # The worst trials are to be seen on white too.
+        # The worst trials must be visible on white, too.
         low, high = lines.get_clim()
         beyond = 0.4 * (high - low)
         lines.set_clim(*((low - beyond, high) if found.metric.goal == "max" else (low, high + beyond)))
@@ -138,7 +138,7 @@ def parallel_coordinates(found: Comparable, space: Space) -> Picture | str:
 
 
 def slices(found: Comparable, space: Space) -> list[Picture]:
-    """What trials are judged by over each parameter alone, a few parameters a picture."""
+    """Draws the trials' metric over each single parameter, a few parameters in a picture."""
     # As Optuna orders them.
     counts = _counts(space, found)
     # Methods are compared in a section of their own.
@@ -172,7 +172,7 @@ def slices(found: Comparable, space: Space) -> list[Picture]:
 def pareto_fronts(
     space: Space, trials: Sequence[TrialRecord], costs: Mapping[str, Mapping[str, float]]
 ) -> list[Picture]:
-    """The first objective over each other one, with the trials that no other one beats in everything."""
+    """Draws the first objective over each other one, with the trials on the Pareto front."""
     objectives = space.strategy.objectives
     finished = [trial for trial in trials if trial.status == FINISHED]
     if len(objectives) == 1 or not finished:
@@ -196,12 +196,12 @@ def pareto_fronts(
             *rest, front = axis.collections
             front.set(color=best, label="on the front")
             for dots in rest:
-                dots.set(color=others, label="beaten")
+                dots.set(color=others, label="dominated")
             axis.legend()
             picture = _png(axis.figure, 3.4)
         caption = (
             f"Validation {judge.label} over {shown} of the {len(finished)} trials that finished. Orange is the Pareto "
-            "front: no other trial is better in everything that is an objective."
+            "front: no other trial is better in every objective."
         )
         pictures.append(Picture(f"pareto-{name}", caption, caption, picture))
     return pictures
@@ -222,12 +222,12 @@ def _searched(space: Space) -> list[str]:
 
 
 def _counts(space: Space, found: Comparable) -> dict[str, int]:
-    """How many of the trials have each of the searched parameters."""
+    """Returns the number of trials that have each of the searched parameters."""
     return {name: sum(name in trial.params for trial in found.study.trials) for name in _searched(space)}
 
 
 def _varied(space: Space, found: Comparable) -> list[str]:
-    """The searched parameters that took several values."""
+    """Returns the searched parameters that took several values."""
     values = {name: {trial.params.get(name) for trial in found.study.trials} - {None} for name in _searched(space)}
     return [name for name, taken in values.items() if len(taken) > 1]
 
@@ -242,8 +242,8 @@ def _at(found: Comparable) -> str:
 
 @contextlib.contextmanager
 def _plotting() -> Iterator[Any]:
-    """Optuna's plots, which pyplot makes; afterwards its figures are gone and its settings as they were."""
-    # Where there is a screen, pyplot would open windows otherwise.
+    """Yields Optuna's plots, which pyplot draws; closes its figures and restores its settings afterwards."""
+    # With a display, pyplot would open windows otherwise.
     matplotlib.use("Agg")
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as plots
@@ -251,7 +251,7 @@ def _plotting() -> Iterator[Any]:
     before = set(pyplot.get_fignums())
     with style.drawing(), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # The caption says how many trials there were.
+        # The caption contains the number of trials.
         warnings.filterwarnings("ignore", message="Some regimes for parameter")
         try:
             yield plots
@@ -261,7 +261,7 @@ def _plotting() -> Iterator[Any]:
 
 
 def _png(figure: Figure, height: float, grid: bool = True) -> bytes:
-    """One of Optuna's drawings in the report's look."""
+    """Returns one of Optuna's drawings as a PNG in the report's style."""
     figure.set_size_inches(style.WIDTH, height)
     figure.suptitle("")
     for axis in figure.axes:

@@ -1,4 +1,4 @@
-"""The page: gathers what there is to say and to show, and writes it beside its pictures."""
+"""The page of a report: collects its sections and writes them with their pictures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ctkd_search.space.reader import kept_space
 
 PAGE = "index.html"
 T = TypeVar("T")
-# The names of all pictures there may be, so that those of an earlier report do not stay beside a later one.
+# The names of all possible pictures, so that those of an earlier report are removed.
 _PICTURES = (
     *("confirmation", "best-so-far", "learning-curves", "teaching", "attention", "cost", "importances"),
     *("parallel-coordinates", "slices-*", "pareto-*", "methods"),
@@ -43,20 +43,20 @@ def write_report(
     splits: Splits | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Path:
-    """Writes the report of a search, finished or not: one HTML page with its pictures in it, and the same as files.
+    """Writes the report of a search, finished or not: one HTML page with its pictures, and the pictures as files.
 
     Args:
         trials_dir: Directory of all searches.
-        name: The search.
-        directory: Where to; None for ``report`` in the search's own directory.
-        splits: The search's images, where they are at hand; they are loaded otherwise.
-        say: Writes a line for each part that could not be made; None for standard error.
+        name: Name of the search.
+        directory: The directory to write to; None for ``report`` in the search's own directory.
+        splits: The search's images, where they are loaded already.
+        say: Prints a line for each part that could not be made; None for standard error.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
-        UserError: There is no such search, no trial has finished an epoch, or the directory cannot be written to.
+        UserError: There is no such search, no trial has finished an epoch, or the directory is not writable.
     """
     folder = SearchFolder(trials_dir, name)
     search = folder.search()
@@ -92,12 +92,12 @@ def _to_stderr(line: str) -> None:
 
 
 def _html(summary: SearchSummary, content: list[Section], splits: Splits | None, head: Section) -> str:
-    """The page; what of its head could not be made is noted in `head`."""
+    """Returns the page; failures of parts of its head are added to `head`."""
 
     def part(what: str, make: Callable[[], T], otherwise: T) -> T:
         try:
             return make()
-        except Exception as error:  # of a damaged record, or a network that is gone: the rest is as good without
+        except Exception as error:  # a damaged record, or a missing network: the rest of the page is valid without it
             raise_if_disk_full(error)
             head.failed.append(f"{what} left out: {cause(error)}")
             return otherwise
@@ -121,7 +121,7 @@ def _html(summary: SearchSummary, content: list[Section], splits: Splits | None,
         search=search,
         written=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         subtitle=part("The subtitle is", lambda: facts.subtitle(summary, sizes), ""),
-        headline=part("The answer is", lambda: facts.headline(summary), ""),
+        headline=part("The main result is", lambda: facts.headline(summary), ""),
         verdicts=part("The verdicts are", lambda: facts.verdict_sentences(summary), no_sentences),
         key_numbers=part(
             "The key numbers are",
@@ -145,5 +145,5 @@ def _base64(picture: Picture) -> str:
 
 
 def _minus(text: str) -> str:
-    """A number's hyphen as the minus sign that it stands for."""
+    """Returns a text with minus signs in place of the hyphens before numbers."""
     return re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", text)

@@ -1,4 +1,4 @@
-"""The sections of a report: what there is to say and to show, and a sentence for what there is not."""
+"""The sections of a report, each with a sentence in place of a part that cannot be made."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def cause(error: BaseException) -> str:
 
 
 def raise_if_disk_full(error: Exception) -> None:
-    """Raises an error again that every other part would meet too: the disk has no room."""
+    """Raises an error again if it comes from a full disk, on which every other part would fail too."""
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         raise error
 
@@ -50,10 +50,10 @@ class Section:
 
     Attributes:
         title: Its heading.
-        text: Sentences, why something is missing among them.
+        text: Sentences, including the reasons for missing parts.
         tables: Its tables.
         pictures: Its pictures.
-        failed: What of it could not be made, and why.
+        failed: The parts that could not be made, with the reasons.
     """
 
     title: str
@@ -63,22 +63,22 @@ class Section:
     failed: list[str] = field(default_factory=list)
 
     def attempt(self, what: str, make: Callable[[], Part | Sequence[Part]]) -> Section:
-        """Adds what can be made; where it cannot, why not stands in its place, and is told to the user.
+        """Adds a part; where it cannot be made, adds the reason in its place, which is also printed for the user.
 
         Args:
-            what: What it is, for that sentence.
-            make: Makes it.
+            what: The name of the part, for that sentence.
+            make: Makes the part.
         """
         try:
             made = make()
-        except Exception as error:  # of a record, a network, a drawing: the rest of the page is as good without
+        except Exception as error:  # of a record, a network, a drawing: the rest of the page is valid without it
             raise_if_disk_full(error)
             self.failed.append(f"{what} is left out: {cause(error)}")
             return self.add(f"{self.failed[-1]}.")
         return self.add(*([made] if isinstance(made, Picture | Table | str) or made is None else made))
 
     def add(self, *parts: Picture | Table | str | None) -> Section:
-        """Adds what there is."""
+        """Adds the parts that are not None."""
         for part in parts:
             if isinstance(part, Picture):
                 self.pictures.append(part)
@@ -98,7 +98,7 @@ class Material:
         teachers: Its teachers.
         folder: Its directory.
         splits: Its images, or None.
-        missing: Why there are no images.
+        missing: The reason why there are no images.
     """
 
     summary: SearchSummary
@@ -109,12 +109,12 @@ class Material:
 
 
 def every_section(material: Material) -> list[Section]:
-    """The sections of a page; of one that cannot be made, why not."""
+    """Returns the sections of a page; one that cannot be made contains the reason."""
     made = []
     for title, make in SECTIONS.items():
         try:
             section = make(material)
-        except Exception as error:  # whatever it is, it must not cost the other sections
+        except Exception as error:  # the other sections must not be lost, whatever the error is
             raise_if_disk_full(error)
             section = Section(title, failed=[f"The section {title!r} is left out: {cause(error)}"])
             section.add(f"This section is left out: {cause(error)}.")
@@ -123,14 +123,14 @@ def every_section(material: Material) -> list[Section]:
 
 
 def results(summary: SearchSummary) -> Section:
-    """What was confirmed, the baselines, and the trials."""
+    """Returns the section of the confirmation, the baselines, and the trials."""
     section = Section("Results")
     trials, winner, judge = summary.trials, summary.winner, summary.winner.metric
     if summary.confirmed:
         section.attempt("The picture of means", lambda: figures.confirmation(summary.confirmed, summary.winner))
         section.attempt("The table of means", lambda: comparisons.confirmed_table(trials, winner, judge))
     else:
-        section.add("No config has been confirmed with fresh seeds: the best of many trials is partly lucky.")
+        section.add("No config has been confirmed with fresh seeds: the best of many trials is partly due to luck.")
     none = "There are no baselines to compare with."
     section.attempt("The table of baselines", lambda: comparisons.baselines_table(trials, winner, judge) or none)
     section.attempt(
@@ -147,18 +147,18 @@ def results(summary: SearchSummary) -> Section:
 
 
 def methods(summary: SearchSummary) -> Section | None:
-    """How the methods compare; None where the search has but one."""
+    """Returns the section that compares the methods; None where the search has only one."""
     compared = by_method(summary.trials)
     if not compared:
         return None
     section = Section("Methods")
-    told = [(found.method, found.mean) for found in compared if found.mean is not None]
-    if len(told) > 1:
-        section.attempt("The picture of the methods", lambda: figures.methods(told, summary.winner))
-    if len(told) < len(compared):
+    confirmed = [(found.method, found.mean) for found in compared if found.mean is not None]
+    if len(confirmed) > 1:
+        section.attempt("The picture of the methods", lambda: figures.methods(confirmed, summary.winner))
+    if len(confirmed) < len(compared):
         section.add(
             "Not every method was confirmed with fresh seeds (confirm: {per_method: true} does that): a difference of "
-            "single seeds is partly luck."
+            "single seeds is partly due to luck."
         )
     return section.attempt(
         "The table of methods",
@@ -167,7 +167,7 @@ def methods(summary: SearchSummary) -> Section | None:
 
 
 def search(summary: SearchSummary) -> Section:
-    """Which trials were stopped where, and when the best were found."""
+    """Returns the section of early stops and of the best value over time."""
     section = Section("How the search went")
     explored, space = [trial for trial in summary.explored if trial.epochs], summary.space
     rungs = space.budget.rungs() if space.strategy.scheduler.name != "none" else []
@@ -177,25 +177,26 @@ def search(summary: SearchSummary) -> Section:
     )
     section.attempt("The table of rungs", lambda: tables.rungs_table(counted, explored))
     if not series.is_dated(explored):
-        return section.add("When epochs were measured is not in the records, so that the best over time is left out.")
+        return section.add("The best value over time is left out: the records do not contain the times of epochs.")
     finishes = series.finishes(explored)
     if not finishes:
-        return section.add("No trial has finished yet, so that there is no best so far.")
+        return section.add("The best value over time is left out: no trial has finished yet.")
     return section.attempt(
-        "The best so far", lambda: curves.best_over_time(finishes, summary.winner, series.end_of(explored))
+        "The picture of the best value over time",
+        lambda: curves.best_over_time(finishes, summary.winner, series.end_of(explored)),
     )
 
 
 def parameters(summary: SearchSummary) -> Section:
-    """What Optuna's plots show of the parameters."""
+    """Returns the section of Optuna's plots of the parameters."""
     section = Section("What mattered")
     found = optuna_plots.comparable(summary.space, summary.explored)
     if found is None:
-        return section.add("No trial has come to the first rung yet, so that there is nothing to compare.")
+        return section.add("The plots of parameters are left out: no trial has reached the first rung yet.")
     if not found.last:
         section.add(
-            f"Trials are compared after epoch {found.epoch}, the latest to which {found.trials} of them came: of those "
-            "that were stopped there, nobody knows what they would have reached at the end."
+            f"Trials are compared after epoch {found.epoch}, the latest that {found.trials} of them reached; the final "
+            "values of trials that were stopped there are unknown."
         )
     space = summary.space
     section.attempt("The picture of importances", lambda: optuna_plots.importances(found, space))
@@ -204,7 +205,7 @@ def parameters(summary: SearchSummary) -> Section:
 
 
 def teaching(summary: SearchSummary, teachers: KeptTeachers) -> Section:
-    """The paper's figure 5a, of the seeds that confirmed the winner; without any, of its own seed."""
+    """Returns the section with the paper's figure 5a, of the seeds that confirmed the winner, or of its own seed."""
     section = Section("Teacher and student")
     space, winner = summary.space, summary.winner
     again = [trial for trial in summary.trials if trial.repeats == winner.number and trial.status == FINISHED]
@@ -217,14 +218,12 @@ def teaching(summary: SearchSummary, teachers: KeptTeachers) -> Section:
     if known:
         groups[f"scratch teacher {configs[0].teacher}"] = (SCRATCH, known)
     else:
-        why = (
-            "its recording is no longer in the teacher cache" if not noted else "it was recorded before they were kept"
-        )
+        why = "its recording is no longer in the teacher cache" if not noted else "its recording does not contain them"
         section.add(f"The scratch teacher's accuracies are missing: {why}.")
     groups[f"{configs[0].student}, taught (winner)"] = (WINNER, [series.accuracies(trial) for trial in shown])
-    alone = curves.baselines_beside(summary.trials, winner).get(STUDENT_ALONE)
+    alone = curves.baselines_of(summary.trials, winner).get(STUDENT_ALONE)
     if alone is None:
-        section.add("The student was not trained alone: baselines: [student-alone] in the space would add its curve.")
+        section.add("The curve of the student alone is left out: add it with baselines: [student-alone] in the space.")
     else:
         seeds = [t for t in summary.trials if t.repeats == alone.number and t.status == FINISHED] if again else []
         groups[f"{configs[0].student}, alone"] = (BASELINE, [series.accuracies(trial) for trial in seeds or [alone]])
@@ -232,7 +231,7 @@ def teaching(summary: SearchSummary, teachers: KeptTeachers) -> Section:
 
 
 def attention(material: Material) -> Section:
-    """Returns where the winner's networks look."""
+    """Returns the section of attention maps of the winner's networks."""
     summary, splits = material.summary, material.splits
     section = Section("Where the networks look")
     if splits is None:
@@ -251,18 +250,18 @@ def attention(material: Material) -> Section:
 
 
 def cost(summary: SearchSummary, teachers: KeptTeachers) -> Section:
-    """What the search spent, and what live teachers would have cost."""
+    """Returns the section of the search's cost, with an estimate for live teachers."""
     section = Section("What it cost")
     pairs = [(trial, config_of(summary.space, trial)) for trial in summary.trials]
     spent = spending(teachers, pairs)
     recording = f", and {clock(spent.recording)} recording experts, once for all of them" if spent.recording else ""
     section.add(f"Trials, baselines and confirmations: {spent.epochs:,} epochs in {clock(spent.trials)}{recording}.")
     if summary.space.teachers.mode == "live":
-        return section.add("Teachers were live: the scratch teacher was trained beside every student.")
+        return section.add("Teachers were live: the scratch teacher was trained in every trial.")
     if spent.teachers is None:
         return section.add(
-            "How long the teachers were trained is not known of all of them: they are no longer in the teacher cache, "
-            "or were recorded before it was noted. So there is no estimate of what replaying them saved."
+            "The savings by replaying teachers are not estimated: the training times of some teachers are unknown, "
+            "because they are no longer in the teacher cache or were recorded without times."
         )
     section.add(
         f"Training the teachers before the trials: {clock(spent.teachers)} (also where an earlier search had done it)."
@@ -276,10 +275,9 @@ def _estimate(spent: Spending) -> str | None:
     return (
         f"An estimate, not a measurement: with live teachers the same epochs would have taken {clock(spent.live)} "
         f"instead of {clock(spent.spent)}, {spent.live / spent.spent:.1f} times as long. It is the trials' own time, "
-        "recording not counted, plus the training of the experts, plus for every epoch of a trial the median time in "
-        "which its scratch teacher was trained an epoch, plus for the expert's forward pass "
-        f"{FORWARD_SHARE:.2f} of such an epoch; only where the trial needed them. Times were measured while other work "
-        "may have run on the same machine."
+        "without recording, plus the training of the experts, plus, for every epoch of a trial that needs them, the "
+        "median time of an epoch of its scratch teacher, and for the expert's forward pass "
+        f"{FORWARD_SHARE:.2f} of such an epoch. Other work may have run on the same machine during these measurements."
     )
 
 

@@ -1,4 +1,4 @@
-"""What the records of trials tell as series: the best so far, what every rung stopped, and means of curves."""
+"""Series from the records of trials: the best value over time, counts at rungs, and means of curves."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Finish:
-    """A trial that finished, and how the search stood then.
+    """A trial that finished, with the state of the search at that time.
 
     Attributes:
         trial: Its number.
-        value: What it reached, of what trials are judged by.
-        best: The best of all that had finished by then.
-        seconds: How long trials had run by then, pauses of the search left out.
-        epochs: How many epochs all trials together had trained by then.
+        value: Its last value of the metric that trials are ranked by.
+        best: The best value of all trials that had finished by then.
+        seconds: The time for which trials had run by then, without pauses of the search.
+        epochs: The number of epochs that all trials had trained by then.
     """
 
     trial: int
@@ -39,9 +39,9 @@ class Rung:
     """A rung of the scheduler.
 
     Attributes:
-        epoch: After which epoch trials are compared there.
-        reached: Trials that came so far.
-        stopped: Trials that were stopped there.
+        epoch: The epoch after which trials are compared.
+        reached: Number of trials that reached it.
+        stopped: Number of trials that were stopped at it.
     """
 
     epoch: int
@@ -50,17 +50,17 @@ class Rung:
 
 
 def accuracies(trial: TrialRecord) -> list[float]:
-    """A trial's validation accuracy after each epoch."""
+    """Returns a trial's validation accuracy after each epoch."""
     return [epoch[ACCURACY.key] for epoch in trial.epochs]
 
 
 def judged(trial: TrialRecord) -> list[float]:
-    """What a trial is judged by after each epoch."""
+    """Returns the values of the metric that a trial is ranked by, after each epoch."""
     return [epoch[trial.objective] for epoch in trial.epochs]
 
 
 def union(intervals: Iterable[Interval]) -> list[Interval]:
-    """Intervals without their overlaps, in order."""
+    """Returns the union of intervals, in order and without overlaps."""
     merged: list[Interval] = []
     for start, stop in sorted(intervals):
         if merged and start <= merged[-1][1]:
@@ -71,17 +71,17 @@ def union(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 def elapsed(merged: Sequence[Interval], moment: float) -> float:
-    """How much of some intervals that do not overlap lies before a moment."""
+    """Returns the total length of disjoint intervals before a moment."""
     return sum(min(stop, moment) - start for start, stop in merged if start < moment)
 
 
 def is_dated(trials: Sequence[TrialRecord]) -> bool:
-    """Whether it is known of every epoch when it was measured."""
+    """Returns whether the records contain the time of every epoch."""
     return all("at" in epoch for trial in trials for epoch in trial.epochs)
 
 
 def finishes(trials: Sequence[TrialRecord]) -> list[Finish]:
-    """The trials that finished, in the order in which they did, with the best until then.
+    """Returns the trials that finished, in the order in which they did, with the best value until then.
 
     Args:
         trials: Trials of one search whose epochs are all dated.
@@ -101,7 +101,7 @@ def finishes(trials: Sequence[TrialRecord]) -> list[Finish]:
 
 
 def rungs_of(trials: Sequence[TrialRecord], epochs: Iterable[int]) -> list[Rung]:
-    """How many trials reached each rung, and how many were stopped there.
+    """Returns the counts of trials at each rung.
 
     Args:
         trials: The explored trials.
@@ -118,17 +118,17 @@ def rungs_of(trials: Sequence[TrialRecord], epochs: Iterable[int]) -> list[Rung]
 
 
 def mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
-    """The mean of several curves at every epoch that all of them have."""
+    """Returns the mean of several curves at every epoch that all of them have."""
     return [statistics.fmean(values) for values in zip(*curves, strict=False)]
 
 
 def end_of(trials: Sequence[TrialRecord]) -> tuple[float, int]:
-    """How long trials have run, pauses left out, and how many epochs they have trained; their epochs are all dated."""
+    """Returns the seconds for which trials have run, without pauses, and their number of epochs, all of them dated."""
     epochs = _epochs(trials)
     return elapsed(union(epochs), math.inf), len(epochs)
 
 
 def _epochs(trials: Sequence[TrialRecord]) -> list[Interval]:
-    """When each epoch began and ended, in seconds."""
+    """Returns the start and end of each epoch, in seconds."""
     ends = [(epoch["at"] / 1000, epoch["seconds"]) for trial in trials for epoch in trial.epochs]
     return [(end - seconds, end) for end, seconds in ends]

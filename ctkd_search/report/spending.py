@@ -1,4 +1,4 @@
-"""What a search cost, and what live teachers would have cost."""
+"""The cost of a search, and an estimate of its cost with live teachers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ FORWARD_SHARE = 1 / 3
 
 @dataclass(frozen=True)
 class Use:
-    """What a trial would have asked of live teachers.
+    """The use that a trial would have made of live teachers.
 
     Attributes:
-        epochs: How many epochs it trained.
-        scratch: Seconds in which its scratch teacher trains an epoch; 0 if it needs none, None if not known.
-        expert: Seconds in which a network like its expert trains an epoch, likewise.
+        epochs: Number of epochs of the trial.
+        scratch: Seconds of an epoch of its scratch teacher's training; 0 if it needs none, None if unknown.
+        expert: Seconds of an epoch of training a network like its expert; 0 if it needs none, None if unknown.
     """
 
     epochs: int
@@ -27,16 +27,16 @@ class Use:
 
 @dataclass(frozen=True)
 class Spending:
-    """Where the time of a search went, in seconds summed over everything that ran side by side.
+    """The time of a search by purpose, in seconds summed over everything that ran at the same time.
 
     Attributes:
-        trials: In the epochs of the trials, but for `recording`.
-        epochs: How many epochs these were.
-        recording: In these epochs, recording experts for all trials, or waiting for another trial that did.
-        teachers: In the training of teachers before the trials; None if not known of one of them.
-        experts: Of that, in the training of experts, which live teachers need as well.
-        live_scratch: In the scratch teachers, had they been trained beside every student: an estimate; None if unknown.
-        live_expert: In the experts' forward passes, had they gone along every student's epochs: an estimate, likewise.
+        trials: Epochs of the trials, without `recording`.
+        epochs: Number of these epochs.
+        recording: Recording of experts for all trials in these epochs, or waiting for another trial that recorded.
+        teachers: Training of teachers before the trials; None if unknown for one of them.
+        experts: The part of `teachers` spent on experts, which live teachers need as well.
+        live_scratch: Estimated training of scratch teachers in every trial; None if unknown.
+        live_expert: Estimated forward passes of experts in every trial; None if unknown.
     """
 
     trials: float
@@ -49,30 +49,30 @@ class Spending:
 
     @property
     def spent(self) -> float | None:
-        """All that was spent on teachers and trials."""
+        """The time spent on teachers and trials."""
         return None if self.teachers is None else self.trials + self.recording + self.teachers
 
     @property
     def live(self) -> float | None:
-        """The estimate of what it all would have cost with live teachers."""
+        """The estimated time with live teachers."""
         if self.experts is None or self.live_scratch is None or self.live_expert is None:
             return None
         return self.trials + self.experts + self.live_scratch + self.live_expert
 
 
 def summed(parts: Iterable[float | None]) -> float | None:
-    """The sum; None if a part is not known."""
+    """Returns the sum; None if a part is unknown."""
     known = list(parts)
     return None if any(part is None for part in known) else sum(part for part in known if part is not None)
 
 
 def per_epoch(seconds: Sequence[float]) -> float | None:
-    """Seconds of a typical epoch: the median, so that a machine that was busy for a while does not count."""
+    """Returns the median seconds of an epoch, which a machine that was busy for a while does not change."""
     return statistics.median(seconds) if seconds else None
 
 
 def live_teachers(uses: Sequence[Use]) -> tuple[float | None, float | None]:
-    """What live teachers would have cost trials: the training of scratch teachers, and forward passes of experts."""
+    """Returns the estimated seconds of live teachers: training of scratch teachers, and forward passes of experts."""
     scratch = summed(None if use.scratch is None else use.epochs * use.scratch for use in uses)
     expert = summed(None if use.expert is None else use.epochs * use.expert * FORWARD_SHARE for use in uses)
     return scratch, expert

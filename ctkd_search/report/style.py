@@ -1,4 +1,4 @@
-"""How pictures look, and how a drawing becomes a PNG."""
+"""The style of pictures, and their rendering as PNG."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from matplotlib.ticker import Formatter, PercentFormatter, ScalarFormatter
 from ctkd_search.metrics import Metric
 from ctkd_search.report import fonts
 
-# After Okabe and Ito, colours which people who see fewer colours tell apart; one for each role on every picture.
+# Colours after Okabe and Ito, which colour-blind people can distinguish; one for each role in every picture.
 WINNER, SCRATCH, EXPERT, BASELINE = "#D55E00", "#009E73", "#AA4499", "#0072B2"
 FINISHED, STOPPED, INK, FAINT = "#4D4D4D", "#B8B8B8", "#222222", "#E4E4E4"
-# What tells baselines from each other, beside their names.
+# Line styles that distinguish the baselines.
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
 WIDTH, _DPI = 8.0, 160
@@ -47,11 +47,11 @@ class Picture:
     """A picture of the report.
 
     Attributes:
-        name: Name of its file, without the ending.
-        caption: What it shows.
-        alt: The same for those who do not see it.
+        name: Name of its file, without the suffix.
+        caption: The caption.
+        alt: The alternative text for people who cannot see it.
         png: The file's content.
-        wide: Whether it would be too small on a telephone, so that it is scrolled there.
+        wide: Whether it is scrolled on a telephone, where it would be too small otherwise.
     """
 
     name: str
@@ -62,37 +62,37 @@ class Picture:
 
 
 def percents() -> PercentFormatter:
-    """Writes accuracies at an axis."""
+    """Returns the formatter of an axis of accuracies."""
     return PercentFormatter(1.0, symbol=" %")
 
 
 def values_of(metric: Metric) -> Formatter:
-    """Writes values of a metric at an axis."""
+    """Returns the formatter of an axis of a metric."""
     return percents() if metric.unit == "%" else ScalarFormatter()
 
 
 def named(metric: Metric) -> str:
-    """What stands beside an axis."""
+    """Returns the label of an axis of a metric."""
     return f"validation {metric.label}" + ("" if metric.unit == "%" else f" ({metric.unit})")
 
 
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
-    """Draws with the report's look, and leaves matplotlib's settings as they were."""
+    """Applies the report's style while the block runs, and restores matplotlib's settings."""
     with matplotlib.rc_context({**_LOOK, "font.family": fonts.families()}), warnings.catch_warnings():
-        # What no font has is shown as a box; names of classes are written as numbers then.
+        # Characters that no font has are drawn as boxes; names of classes are replaced by numbers then.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
 def sheet(rows: int = 1, columns: int = 1, height: float = 3.4, **options: Any) -> tuple[Figure, list[Axes]]:
-    """An empty drawing, which pyplot knows nothing of, and its axes.
+    """Returns an empty figure that is not registered with pyplot, and its axes.
 
     Args:
-        rows: Axes below each other.
-        columns: Axes beside each other.
-        height: Inches.
-        options: Handed to matplotlib's ``Figure.subplots``.
+        rows: Number of rows of axes.
+        columns: Number of columns of axes.
+        height: Height in inches.
+        options: Passed to matplotlib's ``Figure.subplots``.
     """
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -101,15 +101,15 @@ def sheet(rows: int = 1, columns: int = 1, height: float = 3.4, **options: Any) 
 
 
 def png(figure: Figure, tight: bool = False) -> bytes:
-    """A drawing as a PNG, fine enough for print.
+    """Returns a figure as a PNG, with a resolution for print.
 
     Args:
-        figure: The drawing.
-        tight: Whether to cut it to what is drawn, where no layout keeps that inside.
+        figure: The figure.
+        tight: Whether to crop it to its content, for figures without a layout.
     """
     buffer = io.BytesIO()
     cut: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.1} if tight else {}
-    # Matplotlib's own note would make the file depend on its version.
+    # Without matplotlib's own metadata, which would make the file depend on its version.
     how: dict[str, Any] = {"dpi": _DPI, "facecolor": "white", "metadata": {"Software": None}, **cut}
     figure.savefig(buffer, format="png", pil_kwargs={"optimize": True}, **how)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The tables that a report alone has."""
+"""Tables that only the report has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ctkd_search.report.series import Rung
 
 
 def rungs_table(rungs: Sequence[Rung], explored: Sequence[TrialRecord]) -> Table | None:
-    """How many trials each rung stopped."""
+    """Returns a table of the numbers of trials that each rung stopped."""
     if not rungs:
         return None
     rows = [
@@ -18,4 +18,4 @@ def rungs_table(rungs: Sequence[Rung], explored: Sequence[TrialRecord]) -> Table
     ]
     stopped = sum(trial.status == STOPPED for trial in explored)
     caption = f"Where trials were stopped early: {stopped} of {len(explored)}."
-    return Table(caption, ["after epoch", "came so far", "stopped there", "went on"], rows, {0, 1, 2, 3})
+    return Table(caption, ["after epoch", "reached", "stopped", "went on"], rows, {0, 1, 2, 3})

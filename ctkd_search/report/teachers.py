@@ -1,4 +1,4 @@
-"""What the teacher cache still knows of the teachers of a search."""
+"""The teachers of a search, as far as they are still in the teacher cache."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ctkd_search.distill.recording import TeacherRun, expert_run, scratch_run
 from ctkd_search.records.store import TrialRecord
 from ctkd_search.report.spending import Spending, Use, live_teachers, per_epoch, summed
 
-# How many images a search learned from is not noted; both batchings that may follow from it are looked for.
+# The number of training images is not recorded; both batchings that may result from it are tried.
 _UNKNOWN = 0
 
 
 class KeptTeachers:
-    """The trainings of teachers that a search used, as far as they are kept.
+    """The trainings of teachers that a search used, as far as they are in the teacher cache.
 
     Args:
         directory: The teacher cache.
@@ -31,31 +31,31 @@ class KeptTeachers:
     def __init__(self, directory: Path, fingerprint: str) -> None:
         self.cache = TeacherCache(directory)
         self._fingerprint = fingerprint
-        # A space may leave the precision to the machine that searches, and this may be another one.
+        # A space may leave the precision to the machine of the search, which may be another one than this.
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def scratch(self, config: TrialConfig) -> TeacherRun | None:
-        """The training of a config's scratch teacher, if it is kept."""
+        """Returns the training of a config's scratch teacher, if it is kept."""
         return self._kept(scratch_run(config, self._fingerprint, self._device, _UNKNOWN), config)
 
     def expert(self, config: TrialConfig) -> TeacherRun | None:
-        """The training of a config's expert, if it is kept; None too where the user brought the expert."""
+        """Returns the training of a config's expert, if it is kept; None where the expert is the user's own."""
         run = expert_run(config, self._fingerprint, self._device, _UNKNOWN)
         return None if run is None else self._kept(run, config)
 
     def curve(self, run: TeacherRun) -> list[float] | None:
-        """Validation accuracy after each epoch; None if it was not noted for all of them."""
+        """Returns the validation accuracy after each epoch; None if it was not recorded for all of them."""
         noted = (self.cache.about(run.expert()) or {}).get("validation_accuracies") or [None]
         return None if None in noted else noted
 
     def seconds(self, run: TeacherRun) -> list[float]:
-        """Seconds of each epoch of training, as far as they were noted."""
+        """Returns the seconds of each epoch of training, as far as they were recorded."""
         return list(self.cache.shelves.seconds(run.shelf).values())
 
     def _kept(self, run: TeacherRun, config: TrialConfig) -> TeacherRun | None:
         free = config.teachers.recipe.precision == "auto"
         precisions: tuple[Precision, ...] = ("float32", "bfloat16")
-        # This machine's own first.
+        # This machine's own precision first.
         for precision in sorted(precisions, key=lambda name: name != run.recipe.precision):
             if precision != run.recipe.precision and not free:
                 continue
@@ -68,7 +68,7 @@ class KeptTeachers:
 
 
 def spending(teachers: KeptTeachers, trials: Sequence[tuple[TrialRecord, TrialConfig]]) -> Spending:
-    """What a search with recorded teachers cost, and an estimate of what live ones would have cost it."""
+    """Returns the cost of a search with recorded teachers, with an estimate for live ones."""
     all_runs: dict[TeacherRun | None, None] = {}
     expert_runs: dict[TeacherRun | None, None] = {}
     uses = []
@@ -108,6 +108,6 @@ def _epoch(teachers: KeptTeachers, run: TeacherRun | None) -> float | None:
 
 
 def _whole(teachers: KeptTeachers, run: TeacherRun | None) -> float | None:
-    """Seconds of a whole training; None if not every epoch was noted."""
+    """Returns the seconds of a whole training; None if not every epoch was recorded."""
     seconds = [] if run is None else teachers.seconds(run)
     return sum(seconds) if run is not None and len(seconds) == run.epochs else None

@@ -1,4 +1,4 @@
-"""The report of a search: what stands on the page, that it needs nothing beside it, and what it does without."""
+"""The report of a search: its content, that it is self-contained, and what it contains where parts are missing."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_it_shows_every_trial_and_every_baseline(searched, page):
             assert f" {trial.number} " in page.said
             assert f"{100 * trial.accuracy:.2f} %" in page.said
     assert "student-alone" in page.said
-    assert "after epoch came so far stopped there went on 2 3 1 2" in page.said
+    assert "after epoch reached stopped went on 2 3 1 2" in page.said
     assert "Where trials were stopped early: 1 of 3." in page.said
 
 
@@ -260,7 +260,7 @@ def test_what_is_gone_is_left_out_and_said(searched, taken):
         "The scratch teacher's accuracies are missing: its recording is no longer in the teacher cache." in found.said
     )
     assert "Attention maps of the winner are left out: cannot read the weights" in found.said
-    assert "no longer in the teacher cache, or were recorded before it was noted" in found.said
+    assert "no longer in the teacher cache or were recorded without times" in found.said
     assert {"attention", "cost"} & set(found.files()) == set()
     assert "teaching" in found.files()
 
@@ -273,7 +273,7 @@ def test_recordings_from_before_there_were_curves_have_none(searched, taken):
         weights = cache.read_state(f"{shelf.name}/expert")
         cache.write_state(f"{shelf.name}/expert", weights, {"validation_accuracy": about["validation_accuracy"]})
     found = Page(write_report(taken, "small"))
-    assert "The scratch teacher's accuracies are missing: it was recorded before they were kept." in found.said
+    assert "The scratch teacher's accuracies are missing: its recording does not contain them." in found.said
     assert "cost" not in found.files()
     assert "attention" in found.files()
 
@@ -313,9 +313,9 @@ def test_a_search_without_baselines_confirmation_and_attention(bare):
     assert "it has not been confirmed with fresh seeds." in found.said
     assert "No config has been confirmed with fresh seeds" in found.said
     assert "There are no baselines to compare with." in found.said
-    assert "The student was not trained alone" in found.said
-    assert "Attention maps of the winner are left out: its loss does not look at the expert's attention." in found.said
-    assert "Parameter importances are left out: 1 trial came to epoch 1" in found.said
+    assert "The curve of the student alone is left out" in found.said
+    assert "Attention maps of the winner are left out: its loss does not use the expert's attention maps." in found.said
+    assert "Parameter importances are left out: 1 trial reached epoch 1" in found.said
     assert "Parallel coordinates are left out" in found.said
     assert found.files() == ["best-so-far", "cost", "learning-curves", "teaching"]
 
@@ -348,7 +348,7 @@ def test_several_objectives_have_a_pareto_front(tmp_path):
 
 
 def test_importances_are_given_where_enough_trials_came(searched, page):
-    assert "Parameter importances are left out: 3 trials came to epoch 2" in page.said
+    assert "Parameter importances are left out: 3 trials reached epoch 2" in page.said
     many = []
     for number in range(optuna_plots.ENOUGH):
         original = searched.trials[2]
@@ -395,7 +395,7 @@ def test_there_must_be_something_to_report_on(searched, taken):
     with pytest.raises(UserError, match="there is no search 'other'"):
         write_report(taken, "other")
     shutil.rmtree(taken / "small" / "records")
-    with pytest.raises(UserError, match="nothing to report on 'small' yet: no trial has finished an epoch"):
+    with pytest.raises(UserError, match="search 'small' cannot be reported yet: no trial has finished an epoch"):
         write_report(taken, "small")
     assert not (taken / "small" / "report").exists()
 

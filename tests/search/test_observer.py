@@ -1,4 +1,4 @@
-"""What the records say of what happens in Ray, and who is told; what stays on disk of it."""
+"""Ray's events in the records, the calls of listeners, and the files that are kept."""
 
 from __future__ import annotations
 
