@@ -39,6 +39,7 @@ from types import SimpleNamespace
 from common import header
 from curves import FILE, Table, grid_space, read_table
 from ray.tune.result import TRAINING_ITERATION
+from ray.tune.utils import flatten_dict
 
 from ctkd_search.analysis.intervals import Estimate, estimate
 from ctkd_search.records.store import DIVERGED, FINISHED, RUNNING, STOPPED, TrialRecord, best
@@ -171,7 +172,7 @@ class Search:
         elif epoch == len(curve):
             record.status = DIVERGED
         else:  # Ray asks its scheduler only about trials that are not done
-            result = {TRAINING_ITERATION: epoch, "metrics": metrics}
+            result = flatten_dict({TRAINING_ITERATION: epoch, "metrics": metrics})
             decision = self._scheduler.on_trial_result(None, SimpleNamespace(config={NUMBER: record.number}), result)
             record.status = STOPPED if decision == GroupedAsha.STOP else RUNNING
         if record.ended:

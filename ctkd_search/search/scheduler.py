@@ -90,7 +90,8 @@ class GroupedAsha(DriverOnly, FIFOScheduler):
         epoch = result[TRAINING_ITERATION]
         if not record.explores or not self._stops:
             return TrialScheduler.CONTINUE
-        score = self._score(result["metrics"])
+        # Ray flattens results before it asks.
+        score = self._score({self._judge.key: result[f"metrics/{self._judge.key}"]})
         if not math.isfinite(score):
             return TrialScheduler.STOP  # compared with the others it would pass every rung
         decision: str = self._bracket(record).on_result(_stub(record), epoch, score)

@@ -37,7 +37,7 @@ def decision(found, known, number, epoch, accuracy, **more):
     """What becomes of a trial that reports this; one that is not there yet begins."""
     known.setdefault(number, a_record(number, status="running", **more))
     trial = SimpleNamespace(config={"number": number}, trial_id=f"r{number}")
-    result = {"training_iteration": epoch, "metrics": {"validation_accuracy": accuracy}}
+    result = {"training_iteration": epoch, "metrics/validation_accuracy": accuracy}
     return found.on_trial_result(None, trial, result)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 from ray.tune.schedulers import TrialScheduler
+from ray.tune.utils import flatten_dict
 
 from ctkd_search.analysis.pareto import objective_values
 from ctkd_search.records.listener import TrialListener
@@ -206,7 +207,7 @@ class Simulation:
         result |= {"diverged": diverged, "done": diverged or epoch >= self.space.budget.epochs}
         goes_on = not result["done"]
         if goes_on:  # of one that is done by itself, Ray does not ask
-            goes_on = self.scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
+            goes_on = self.scheduler.on_trial_result(None, trial, flatten_dict(result)) == TrialScheduler.CONTINUE
             self.decisions.append((record.number, epoch, accuracy, goes_on))
         self.observer.on_trial_result(0, [], trial, result)
         trial.last_result = result
