@@ -35,7 +35,7 @@ def commands_reference() -> str:
     """Return all commands with their descriptions, arguments and examples, as Markdown."""
     parsers = commands()
     summary = [f"| [`{name}`](#{name}) | {_cell(short)} |" for name, (short, _) in parsers.items()]
-    table = "\n".join(["| command | |", "| --- | --- |", *summary])
+    table = "\n".join(["| command | purpose |", "| --- | --- |", *summary])
     return "\n\n".join([table, *(_command(name, parser) for name, (_, parser) in parsers.items())])
 
 
@@ -52,7 +52,7 @@ def _command(name: str, parser: argparse.ArgumentParser) -> str:
     words = " ".join(["ctkd-search", name, *(_positional(item) for item in shown if not item.option_strings)])
     usage = f"{words} [options]" if any(item.option_strings for item in shown) else words
     rows = [f"| {_cell(_call(item))} | {_cell(item.help or '')} |" for item in shown]
-    table = "\n".join(["| argument | |", "| --- | --- |", *rows])
+    table = "\n".join(["| argument | meaning |", "| --- | --- |", *rows])
     parts = [f"## {name} {{#{name}}}", f"```text\n{usage}\n```", _prose(parser.description), table]
     return "\n\n".join([*parts, _prose(parser.epilog)])
 
