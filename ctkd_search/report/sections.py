@@ -27,7 +27,7 @@ Part = Picture | Table | str | None
 
 
 def cause(error: BaseException) -> str:
-    """Why a part could not be made, in a line."""
+    """Returns the reason why a part could not be made, in one line."""
     text = one_line(" ".join(str(error).split())).rstrip(".")
     if isinstance(error, UserError):
         return text
