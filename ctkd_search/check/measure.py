@@ -42,7 +42,7 @@ class Speed:
 
     Attributes:
         training: Of a training step, the stream's share included.
-        forward: Of a forward pass in evaluation mode, as the validation images get it.
+        forward: Of a forward pass in evaluation mode, as for the validation images.
         expert: Of an expert's outputs for an image of the stream; 0 for students.
         measured: Whether it was measured, and not estimated from another network's multiply-adds.
     """

@@ -29,7 +29,7 @@ _SEEDS = 2**32
 _MODES = {
     "recorded": "recorded once and replayed to every trial",
     "live": "live, in every trial",
-    "auto": "recorded once and replayed to every trial, or live in every trial where that takes too much",
+    "auto": "recorded once and replayed to every trial, or live in every trial where that takes too much space",
 }
 
 
@@ -117,7 +117,7 @@ def _budget_lines(space: Space) -> list[str]:
     lines.append(f"sampler: {strategy.sampler.name}, objectives: {', '.join(strategy.objectives)}")
     if strategy.metrics:
         labels = ", ".join(METRICS[name].label for name in strategy.metrics)
-        lines.append(f"measured beside accuracy and loss, of every student: {labels}")
+        lines.append(f"measured of every student, in addition to accuracy and loss: {labels}")
     if rungs:
         lines.append(
             f"{strategy.scheduler.name}: after epoch{'s' * (len(rungs) > 1)} {', '.join(map(str, rungs))} about one "
@@ -170,7 +170,7 @@ def _comparison_lines(space: Space) -> list[str]:
         lines.append(
             f"confirmation: the best {confirm.best}{' of each method' * confirm.per_method} and the baselines of their "
             f"pairs, with {confirm.seeds} fresh seeds "
-            "each; every seed has a stream and teachers of its own"
+            "each; every seed has its own stream and teachers"
         )
     for cost, limit in strategy.limits.given().items():
         lines.append(f"limit: pairs whose student has more than {limit:,.6g} {cost} are left out")

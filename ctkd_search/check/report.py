@@ -149,10 +149,10 @@ def _room_lines(space: Space, needed: Room, images: int, trials_dir: Path) -> li
     lines = []
     if needed.trajectory:
         teachers = len(space.teachers_by_name())
-        beside = f", up to {size(needed.confirmed[1])} more for the confirmation" if needed.confirmed[1] else ""
+        confirmed = f", up to {size(needed.confirmed[1])} more for the confirmation" if needed.confirmed[1] else ""
         lines.append(
             f"trajectory: {space.budget.epochs} epochs of {images:,} images, {size(needed.trajectory)} for each of "
-            f"{teachers} teacher{'s' * (teachers > 1)}{beside}"
+            f"{teachers} teacher{'s' * (teachers > 1)}{confirmed}"
         )
     if needed.maps:
         limit = space.teachers.cache_bytes()

@@ -13,7 +13,7 @@ from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 
 MAIN = "DejaVu Sans"
-_MORE: ContextVar[tuple[str, ...]] = ContextVar("fonts beside the main one", default=())
+_MORE: ContextVar[tuple[str, ...]] = ContextVar("fonts in addition to the main one", default=())
 # Matplotlib draws one character after the other from left to right, and joins none.
 _NOT_LEFT_TO_RIGHT = ("R", "AL", "AN", "RLE", "RLO", "RLI")
 _JOINED = range(0x0900, 0x1200)

@@ -212,13 +212,14 @@ def teaching(summary: SearchSummary, teachers: KeptTeachers) -> Section:
     shown = again or [winner]
     configs = [config_of(space, trial) for trial in shown]
     runs = [teachers.scratch(config) for config in configs]
-    noted = [teachers.curve(run) for run in runs if run is not None]
-    known = [curve for curve in noted if curve is not None]
+    curves_of_runs = [teachers.curve(run) for run in runs if run is not None]
+    known = [curve for curve in curves_of_runs if curve is not None]
     groups = {}
     if known:
         groups[f"scratch teacher {configs[0].teacher}"] = (SCRATCH, known)
     else:
-        why = "its recording is no longer in the teacher cache" if not noted else "its recording does not contain them"
+        why = "its recording is no longer in the teacher cache" if not curves_of_runs else "its recording does not "
+        "contain them"
         section.add(f"The scratch teacher's accuracies are missing: {why}.")
     groups[f"{configs[0].student}, taught (winner)"] = (WINNER, [series.accuracies(trial) for trial in shown])
     alone = curves.baselines_of(summary.trials, winner).get(STUDENT_ALONE)

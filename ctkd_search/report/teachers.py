@@ -45,8 +45,8 @@ class KeptTeachers:
 
     def curve(self, run: TeacherRun) -> list[float] | None:
         """Returns the validation accuracy after each epoch; None if it was not recorded for all of them."""
-        noted = (self.cache.about(run.expert()) or {}).get("validation_accuracies") or [None]
-        return None if None in noted else noted
+        accuracies = (self.cache.about(run.expert()) or {}).get("validation_accuracies") or [None]
+        return None if None in accuracies else accuracies
 
     def seconds(self, run: TeacherRun) -> list[float]:
         """Returns the seconds of each epoch of training, as far as they were recorded."""

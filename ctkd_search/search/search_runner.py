@@ -142,7 +142,7 @@ class SearchRunner(TrialRunner):
         if confirm is None:
             return Later()
         pair, config = space.pairs()[0], space.pair_configs()[0]
-        beside = len(baseline_pairs(space.strategy.baselines, [pair]))
+        baselines = len(baseline_pairs(space.strategy.baselines, [pair]))
         needs = [
             Need(config, needs) for other, needs in each_needs_with_baselines(space) if other.teacher == config.teacher
         ]
@@ -150,7 +150,7 @@ class SearchRunner(TrialRunner):
         recorded = sum(each.epochs for each in passes) if space.teachers.mode != "live" else 0
         teachers = seconds_of_teachers(needs, self.splits, self.teachers, self.share)
         return Later(
-            confirm.seeds * (space.confirmations() + beside),
+            confirm.seeds * (space.confirmations() + baselines),
             {config.teacher: confirm.seeds * recorded},
             confirm.seeds * teachers,
         )

@@ -17,7 +17,7 @@ from ctkd_search.records.store import FAILED, INTERRUPTED, RUNNING, WAITING, Sea
 from ctkd_search.space.document import dump
 from ctkd_search.tracking.store import RUN_NAME, Mlflow, fitting, mlflow_error
 
-# A run's status in MLflow; every trial that ended as planned is FINISHED, whatever came of it.
+# A run's status in MLflow; every trial that ended as planned is FINISHED, whatever its result.
 _STATUS = {FAILED: "FAILED", INTERRUPTED: "KILLED", RUNNING: "RUNNING", WAITING: "RUNNING"}
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
 
@@ -118,7 +118,7 @@ class Tracker(TrialListener):
         except Exception as error:  # whatever MLflow, its server or its store raises
             raise UserError(
                 f"cannot {'go on with run ' + search.run_id if search.run_id else 'begin a run'} in MLflow at "
-                f"{self.mlflow.place} ({mlflow_error(error)}); check the server, or begin anew under another --name"
+                f"{self.mlflow.place} ({mlflow_error(error)}); check the server, or choose another --name"
             ) from None
         self._ended = {record.number: record for record in records if record.ended}
         for record in records:
