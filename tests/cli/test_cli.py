@@ -128,7 +128,7 @@ MISTAKES = {
     "export digits --trial 9": "there is no trial 9; ctkd-search show lists the trials",
     "export digits -o file/best.yaml": "cannot write to the directory file",
     "export digits -o folder": "folder",
-    "export digits -o student.pt": "must end in one of .onnx (onnx), .pt2 (torch), .yaml (yaml), .yml (yaml)",
+    "export digits -o student.pt": "must be one of .onnx (onnx), .pt2 (torch), .yaml (yaml), .yml (yaml)",
     "export digits -o student.safetensors --format onnx": "but student.safetensors ends in '.safetensors'",
     "export digits -o best": "but best has no suffix",
     "export digits -o x.onnx --format torch": "--format torch and -o x.onnx contradict each other: .onnx is for onnx",

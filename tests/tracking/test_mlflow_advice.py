@@ -33,7 +33,7 @@ def test_a_server_that_is_not_there_is_to_be_started(tmp_path):
 
 
 def test_a_scheme_that_nobody_knows_is_named_as_such(tmp_path):
-    assert "the scheme must be one that MLflow knows" in refusal("foo://bar", tmp_path)
+    assert "the scheme of the URI must be one that MLflow supports" in refusal("foo://bar", tmp_path)
 
 
 def test_a_file_that_is_no_data_base_is_named_as_such(tmp_path):
@@ -48,13 +48,13 @@ def test_a_file_that_is_no_data_base_is_named_as_such(tmp_path):
         ("API request to endpoint /api failed with error code 403 != 200", "MLFLOW_TRACKING_TOKEN"),
         ("API request to endpoint /api failed with error code 404 != 200", "no MLflow server answers there"),
         ("No module named 'MySQLdb'", "the driver of the database"),
-        ("(sqlite3.OperationalError) database is locked", "another process holds it"),
+        ("(sqlite3.OperationalError) database is locked", "another process keeps the database locked"),
         ("(sqlite3.OperationalError) attempt to write a readonly database", "can be written to"),
         ("Detected out-of-date database schema (found version a, but expected b)", "mlflow db upgrade"),
         ("HTTPSConnectionPool: SSLError(CERTIFICATE_VERIFY_FAILED)", "certificate"),
         ("Failed to resolve 'mlflow.example' ([Errno -2] Name or service not known)", "check the server's name"),
         ("The response body was not in a valid JSON format", "no MLflow server answers there"),
-        ("Max retries exceeded with url: / (too many 500 error responses)", "see its log"),
+        ("Max retries exceeded with url: / (too many 500 error responses)", "read its log"),
         ("SSLError(1, '[SSL: WRONG_VERSION_NUMBER] wrong version number')", "try http://"),
         ("(sqlite3.OperationalError) no such column: runs.run_uuid", "mlflow db upgrade"),
         ("HTTPConnectionPool(host='127.0.0.1', port=401): Connection refused", "start the server"),
