@@ -9,7 +9,7 @@ from ctkd_search.cli import main
 
 @pytest.fixture
 def call_here(own_directory, capsys):
-    """Writes a space and runs a command with it; gives the exit code and what was said of errors."""
+    """Writes a space and runs a command with it; returns the exit code and the text on standard error."""
 
     def run(space, command, *words):
         Path("space.yaml").write_text(space, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How long a search takes: measured steps, and what follows from them."""
+"""The estimate of a search's time: measured steps, and the times computed from them."""
 
 import dataclasses
 

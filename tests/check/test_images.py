@@ -1,4 +1,4 @@
-"""`check` opens the images that `run` would open, and says what it recognised and what it passed over."""
+"""`check` opens the images that `run` would open, and lists what it recognised and what it ignored."""
 
 import pytest
 import yaml
@@ -25,7 +25,7 @@ def folder(tmp_path):
     return tmp_path / "images"
 
 
-def test_check_says_what_it_recognised_and_what_it_decoded(call, folder):
+def test_check_shows_what_it_recognised_and_what_it_decoded(call, folder):
     (folder / "train" / "ant" / "README.txt").write_text("read me")
     code, out, err = call("check", "mine.yaml", "--no-measure")
     assert (code, err) == (0, "")
@@ -56,7 +56,7 @@ def test_check_refuses_broken_images_as_run_does_unless_they_are_passed_over(cal
     assert f"decoded 90 validation images: 1 cannot be read and are passed over: {path}" in out
 
 
-def test_a_share_kept_apart_is_told(call, folder):
+def test_a_share_kept_apart_is_reported(call, folder):
     code, out, _ = call("check", "mine.yaml", "--no-measure", "--test-share", "0.2")
     assert code == 0
     assert "images: about 72 for training, 90 held out for validation, 18 kept apart for the test of the final" in out
@@ -95,7 +95,7 @@ def test_a_final_training_without_test_images_is_refused_before_anything_is_trai
         ),
     ],
 )
-def test_batches_larger_than_the_data_are_told(folder, tmp_path, batches, expected):
+def test_batches_larger_than_the_data_are_reported(folder, tmp_path, batches, expected):
     content = yaml.safe_load((tmp_path / "mine.yaml").read_text())
     for section, values in batches.items():
         content[section] = {**content.get(section, {}), **values}
@@ -105,7 +105,7 @@ def test_batches_larger_than_the_data_are_told(folder, tmp_path, batches, expect
     ]
 
 
-def test_images_of_16_bits_that_are_dark_are_told_before_a_search(call, folder):
+def test_images_of_16_bits_that_are_dark_are_reported_before_a_search(call, folder):
     import numpy as np
 
     for path in folder.glob("*/*/*.png"):

@@ -1,4 +1,4 @@
-"""What is known of a network without its weights, against the network itself."""
+"""Facts of a network without its weights, compared with the network itself."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ SMALL = ("resnet8", "wrn-16-1", "wrn-16-2", "vgg8", "mobilenetv2-0.5", "shufflen
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name in SMALL])
-def test_what_is_said_of_a_network_is_what_it_is(name):
+def test_what_is_reported_of_a_network_is_what_it_is(name):
     geometry = Geometry(7, 1, 32)
     found, network = facts(name, geometry), build(name, geometry, seed=0)
     assert found.parameters == parameters(network)
@@ -84,7 +84,7 @@ def test_check_and_run_refuse_such_a_pair_at_its_line(call_here):
 
 
 @pytest.mark.usefixtures("own_directory")
-def test_how_a_network_made_elsewhere_is_taken_is_said(call):
+def test_how_a_network_made_elsewhere_is_taken_is_reported(call):
     Path("space.yaml").write_text(
         "name: x\ndataset: {name: digits}\nsearch:\n  lr: {float: [0.1, 1]}\n"
         "  pair: torchvision/resnet18+taps=layer1|layer3 -> resnet8\n  attention_layers: [1, 2]\n"

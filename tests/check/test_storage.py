@@ -1,4 +1,4 @@
-"""What a search records, against what it has recorded; and what does not fit."""
+"""The size of a search's recordings, compared with real ones; and refusals of those that do not fit."""
 
 import dataclasses
 from pathlib import Path

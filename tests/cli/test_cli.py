@@ -279,7 +279,7 @@ def test_check_shows_networks_and_room_without_a_network_built_or_a_step_taken(c
     assert "measuring" not in out
 
 
-def test_check_says_which_files_the_user_must_bring(call, tmp_path):
+def test_check_shows_which_files_the_user_must_bring(call, tmp_path):
     code, out, _ = call("check", SPACES / "imagenet.yaml", "--no-measure", f"--set=dataset.root={tmp_path}")
     assert code == 0
     assert f"not downloaded yet: ImageNet is not in {tmp_path}: it must hold the directories train and val" in out
@@ -307,7 +307,7 @@ def test_check_estimates_nothing_for_another_machine(call):
 
 
 @pytest.mark.parametrize("key", ["gpus_per_trial", "cpus_per_trial", "concurrent_trials"])
-def test_check_says_without_measuring_that_run_refuses_more_than_there_is(call, key):
+def test_check_reports_without_measuring_that_run_refuses_more_than_there_is(call, key):
     asked = ("--no-measure", "--set", f"resources.{key}=4096")
     code, out, _ = call("check", DIGITS, *asked)
     assert code == 0
@@ -318,12 +318,12 @@ def test_check_says_without_measuring_that_run_refuses_more_than_there_is(call, 
     assert "4096, but" not in out
 
 
-def test_check_says_when_teachers_are_live(call):
+def test_check_shows_when_teachers_are_live(call):
     _, out, _ = call("check", DIGITS, "--no-measure", "--set", "teachers.mode=live")
     assert "teachers, live, in every trial, 12 epochs each: wrn-16-2, wrn-16-1" in out
 
 
-def test_check_says_nothing_beside_its_tables_where_a_range_is_no_multiple_of_its_step(call):
+def test_check_reports_nothing_beside_its_tables_where_a_range_is_no_multiple_of_its_step(call):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         code, _, err = call("check", DIGITS, "--no-measure", "--set", "search.momentum={float: [0.5, 0.95], step: 0.1}")
@@ -392,7 +392,7 @@ def test_a_reader_that_goes_away_is_no_failure(words):
         assert running.wait(60) == 0
 
 
-def test_the_version_is_told():
+def test_the_version_is_reported():
     ended = process("--version")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"ctkd-search {__version__}\n", "")
 

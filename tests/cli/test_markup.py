@@ -1,4 +1,4 @@
-"""What users name is printed as it stands, and none of it is markup."""
+"""Names given by users are printed unchanged, never as markup."""
 
 import ast
 import io
@@ -15,7 +15,7 @@ WRITERS = {"Console", "Plain", "TextColumn"}
 
 
 def calls():
-    """Every call in the package that makes something which would read markup if it were not told otherwise."""
+    """Returns every call in the package that makes something which reads markup by default."""
     for path in sorted(SOURCE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in WRITERS:

@@ -1,4 +1,4 @@
-"""What `ctkd-search cache` shows and removes."""
+"""The list and the removals of `ctkd-search cache`."""
 
 import json
 import os
@@ -64,13 +64,13 @@ def test_a_teacher_whose_use_is_damaged_was_used_when_it_was_written(call, shelv
     assert "long-ago" in out
 
 
-def test_an_empty_cache_is_said_to_be_empty(call):
+def test_an_empty_cache_is_reported_to_be_empty(call):
     code, out, _ = call()
     assert code == 0
     assert "the teacher cache in trials/teachers is empty" in out
 
 
-def test_the_list_says_what_how_large_and_by_whom_the_largest_first(call, shelves):
+def test_the_list_shows_kind_size_and_last_user_the_largest_first(call, shelves):
     code, out, _ = call()
     assert code == 0
     maps, teacher = [line for line in out.splitlines() if "wrn-40-2" in line]

@@ -1,4 +1,4 @@
-"""What is shown while images are read."""
+"""The progress of reading images."""
 
 import io
 
@@ -30,7 +30,7 @@ def shown(terminal):
     )
 
 
-def test_what_takes_long_is_told_line_by_line_where_there_is_no_terminal(clock):
+def test_what_takes_long_is_reported_line_by_line_where_there_is_no_terminal(clock):
     console = shown(terminal=False)
     with reading.shown_on(console):
         for done in range(0, 2001, 100):
@@ -71,7 +71,7 @@ def test_a_terminal_gets_a_bar_that_goes_when_it_is_done_or_broken_off(clock):
         assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
 
 
-def test_nobody_is_told_outside(caplog):
+def test_nothing_is_reported_outside(caplog):
     with reading.shown_on(shown(terminal=False)):
         pass
     watcher().progress("decoding", 1, 2)

@@ -1,4 +1,4 @@
-"""Which final training goes on, and where a new one stands."""
+"""The directories of final trainings: resumed ones and new ones."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_what_has_changed_is_refused_with_the_differences(tmp_path, begun):
 
 
 @pytest.mark.parametrize("finished", [True, None])
-def test_nothing_to_go_on_with_is_said(tmp_path, begun, finished):
+def test_nothing_to_go_on_with_is_reported(tmp_path, begun, finished):
     if finished:
         begun(1, finished=True)
     with pytest.raises(UserError, match="there is no unfinished final training in "):

@@ -1,4 +1,4 @@
-"""What a final training trains: its seeds, its streams, and its baselines with the config's own recipe."""
+"""The plan of a final training: its seeds, streams, and baselines with the config's recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a final training comes to: means, paired differences, and what is told of students that were lost."""
+"""The results of a final training: means, paired differences, and lost students."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def test_killed_while_it_trains_and_resumed_it_comes_to_the_same(finished, tmp_p
     assert "there is no unfinished final training" in live.said()
 
 
-def test_ctrl_c_keeps_what_has_been_done_and_a_lost_config_is_told(tmp_path):
+def test_ctrl_c_keeps_what_has_been_done_and_a_lost_config_is_reported(tmp_path):
     # The config's loss overflows at once; the student alone is trained.
     method = {**CONFIG["method"], "alpha": 1e38, "temperature": 20.0}
     live = LiveFinal(tmp_path, "--baselines", "student-alone", "--concurrent", "1", method=method)

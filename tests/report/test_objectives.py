@@ -1,4 +1,4 @@
-"""Trials judged by something that is to be low: which one leads, everywhere where one is said to."""
+"""Trials ranked by a metric that is minimised: the best one in every place that names it."""
 
 import io
 import math

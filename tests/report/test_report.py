@@ -94,7 +94,7 @@ def searched(tmp_path_factory):
 
 @pytest.fixture
 def taken(searched, tmp_path):
-    """The same search, to be changed."""
+    """A copy of the search, to be changed."""
     shutil.copytree(searched.root, tmp_path / "trials")
     return tmp_path / "trials"
 
@@ -252,7 +252,7 @@ def test_a_search_that_is_not_finished_says_so(searched, taken):
     assert "ctkd-search run space.yaml --resume" in found.said
 
 
-def test_what_is_gone_is_left_out_and_said(searched, taken):
+def test_what_is_gone_is_left_out_and_reported(searched, taken):
     shutil.rmtree(taken / TEACHERS)
     shutil.rmtree(taken / "small" / "states")
     found = Page(write_report(taken, "small"))

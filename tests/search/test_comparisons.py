@@ -1,4 +1,4 @@
-"""Which trials a search adds by itself: baselines, and the confirmation of its best."""
+"""The trials that a search adds itself: baselines, and the confirmation of its best."""
 
 from __future__ import annotations
 

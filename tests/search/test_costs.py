@@ -1,4 +1,4 @@
-"""Which pairs cost too much."""
+"""The exclusion of pairs beyond the limits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def limited(**limits):
         ),
     ],
 )
-def test_a_pair_whose_student_costs_more_than_a_limit_is_left_out_and_said(limits, message):
+def test_a_pair_whose_student_costs_more_than_a_limit_is_left_out_and_reported(limits, message):
     assert limited(**limits) == ([RESNET], [f"pair {WRN} is left out: {message}"])
 
 
@@ -48,7 +48,7 @@ def test_only_what_is_limited_needs_to_be_known():
 
 
 @pytest.mark.parametrize("pair", [{"choice": [RESNET, WRN]}, RESNET], ids=str)
-def test_where_no_pair_is_left_every_one_is_told(pair):
+def test_where_no_pair_is_left_every_one_is_reported(pair):
     space = a_space(limits={"max_params": 10})
     space = a_space(limits={"max_params": 10}, search={**space.raw["search"], "pair": pair})
     with pytest.raises(UserError) as caught:

@@ -1,4 +1,4 @@
-"""Which search goes on, is extended or is refused, and which lends its results to another."""
+"""Earlier searches: resumed, extended, refused, or used as a warm start."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def lends(folder, now, fingerprint):
 
 
 def goes_on(folder, now, resume=True, warm_start=None, ask=None):
-    """Whether a search goes on; what it is asked or answered otherwise."""
+    """Returns whether a search goes on, or the question or refusal."""
     found = earlier_search(folder, now, resume, warm_start, ask)
     assert found is None or found == folder.search()
     return found is not None

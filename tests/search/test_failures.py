@@ -1,4 +1,4 @@
-"""Why a trial failed, read from the files in which Ray notes it."""
+"""The failures of trials, read from Ray's error files."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_file_that_says_nothing_says_that_the_process_died(text):
 
 
 def raised(error):
-    """What Ray makes of an exception in a task."""
+    """Returns the error that Ray raises for an exception in a task."""
     try:
         raise error
     except Exception as found:

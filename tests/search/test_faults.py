@@ -190,7 +190,7 @@ def test_a_full_disk_stops_the_search_clearly_and_it_goes_on_from_there(search, 
         assert steps == list(range(1, 21))
 
 
-def test_a_disk_that_is_full_from_the_start_is_said(search, small_disk):
+def test_a_disk_that_is_full_from_the_start_is_reported(search, small_disk):
     with open(small_disk / "ballast", "wb") as file:
         file.write(bytes(shutil.disk_usage(small_disk).free - 4096))
     live = search("--trials-dir", str(small_disk / "trials"))

@@ -55,7 +55,7 @@ def start(directory, *words):
 
 
 def epochs_done(directory):
-    """Epochs that the records tell of, over all trials."""
+    """Returns the number of epochs in the records of all trials."""
     found = 0
     for path in (directory / "trials" / "small" / "records").glob("*.json"):
         try:

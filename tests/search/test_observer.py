@@ -39,7 +39,7 @@ DEAD = "The actor died unexpectedly before finishing this task."
 
 
 class Log(TrialListener):
-    """A listener that remembers what it was told."""
+    """A listener that records its calls."""
 
     def __init__(self):
         self.events = []
@@ -58,7 +58,7 @@ class Log(TrialListener):
 
 
 class Ray:
-    """Trials as Ray tells of them, with an observer of three epochs and two retries."""
+    """Trials as Ray reports them to an observer of three epochs and two retries."""
 
     def __init__(self, directory, retries=2, packed=False, listeners=None):
         self.directory = directory
@@ -108,7 +108,7 @@ def ray(tmp_path):
         ((1, 2, 3), {"diverged": True}, DIVERGED, "the loss was no longer a finite number in epoch 3"),
     ],
 )
-def test_a_trial_that_completes_says_how(ray, epochs, result, status, reason):
+def test_a_trial_that_completes_has_a_reason(ray, epochs, result, status, reason):
     ray.start(1)
     ray.report(1, *epochs)
     ray.complete(1, **result)
@@ -119,7 +119,7 @@ def test_a_trial_that_completes_says_how(ray, epochs, result, status, reason):
     assert ray.records[2] == a_record(2, status=WAITING)
 
 
-def test_a_trial_that_goes_on_tells_its_epochs_again_and_they_count_once(ray):
+def test_a_trial_that_goes_on_reports_its_epochs_again_and_they_count_once(ray):
     ray.start(1)
     ray.report(1, 1, 2)
     ray.fail(1, LUCK)
@@ -133,7 +133,7 @@ def test_a_trial_that_goes_on_tells_its_epochs_again_and_they_count_once(ray):
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
 @pytest.mark.parametrize("message", [LUCK, DEAD], ids=["raised", "died"])
-def test_what_may_pass_is_tried_again_as_often_as_the_space_says(tmp_path, retries, message):
+def test_what_may_pass_is_tried_again_as_often_as_the_space_sets(tmp_path, retries, message):
     ray = Ray(tmp_path, retries)
     reason = LUCK if message == LUCK else "its worker process died"
     for number in range(1, retries + 1):
@@ -189,7 +189,7 @@ def test_a_trial_alone_on_its_gpu_that_needs_too_much_is_a_failure_like_others(t
         assert (ray.records[1].status, ray.stop_signal.reason) == (status, None)
 
 
-def test_a_note_is_said_once_whoever_has_it(ray):
+def test_a_note_is_reported_once_whoever_has_it(ray):
     ray.start(1)
     ray.start(2)
     ray.report(1, 1, notes=["maps are computed", "maps are computed"])
@@ -228,13 +228,13 @@ def test_a_damaged_state_is_no_obstacle_to_an_interruption(ray):
     assert (ray.records[1].status, ray.records[1].epochs) == (INTERRUPTED, [])
 
 
-def test_everyone_is_told_in_order_also_between_events(ray):
+def test_listeners_are_called_in_order_also_between_events(ray):
     ray.observer.on_step_end(0, [])
     assert ray.log.events == [("tick", [1, 2])]
 
 
 class Broken(Log):
-    """A listener that cannot keep what it is told."""
+    """A listener that fails to write."""
 
     def __init__(self, error):
         super().__init__()

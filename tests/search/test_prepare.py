@@ -1,4 +1,4 @@
-"""What is known of the teachers' part before the first trial begins."""
+"""The preparation of the teachers before the first trial begins."""
 
 from ctkd_search.distill.asked import ExpertKey
 from ctkd_search.distill.requests import LOGITS, TeacherOutput
@@ -38,7 +38,7 @@ def test_every_number_of_anchors_in_a_range_is_known():
     assert set(asked_of(found)) == {ExpertKey("wrn-10-1", 0, anchor) for anchor in (6, 4, 8, 3, 9, None)}
 
 
-def test_what_will_be_recorded_is_said_once_for_all_methods():
+def test_what_will_be_recorded_is_reported_once_for_all_methods():
     both = describe_recordings(needs({"method": {"choice": ["at", "kd"]}}), 1_000_000, DIGITS)
     size = 12 * 1_000_000 * 2 * (10 + 8 * 8 + 4 * 4 + 2 * 2) / 1e9
     assert (

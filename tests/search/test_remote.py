@@ -82,7 +82,7 @@ def test_everything_works_against_a_remote_server_and_the_token_is_kept_nowhere(
     assert not any(TOKEN in text for text in everything)
 
 
-def test_a_missing_token_is_said_before_anything_is_trained(gate, tmp_path):
+def test_a_missing_token_is_reported_before_anything_is_trained(gate, tmp_path):
     live = Live(tmp_path, "--tracking-uri", gate.uri)
     assert live.run() == 2
     last = live.said().splitlines()[-1]

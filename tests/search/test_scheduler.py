@@ -34,7 +34,7 @@ def grouped_asha(*records, **sections):
 
 
 def decision(found, known, number, epoch, accuracy, **more):
-    """What becomes of a trial that reports this; one that is not there yet begins."""
+    """Returns the decision about a trial that reports a value; an unknown trial begins."""
     known.setdefault(number, a_record(number, status="running", **more))
     trial = SimpleNamespace(config={"number": number}, trial_id=f"r{number}")
     result = {"training_iteration": epoch, "metrics/validation_accuracy": accuracy}
@@ -76,7 +76,7 @@ def test_a_trial_that_goes_on_is_not_stopped_where_it_had_passed_and_is_judged_a
     assert decision(found, known, 4, 1, 0.5) == STOP
 
 
-def test_what_a_trial_tells_again_counts_once():
+def test_what_a_trial_reports_again_counts_once():
     found, known = grouped_asha(a_record(1, 0.9, 0.9, status=INTERRUPTED), a_record(2, 0.2, status=STOPPED))
     assert [decision(found, known, 1, epoch, 0.9) for epoch in (1, 2)] == [CONTINUE, CONTINUE]
     # Two thirds of the way from 0.2 to 0.9 is 0.667; with 0.9 twice it would be 0.9.

@@ -65,7 +65,7 @@ def test_the_first_place_that_can_be_written_to_is_taken(tmp_path):
     made.rmdir()
 
 
-def test_without_any_place_it_is_said_what_to_do():
+def test_without_any_place_it_is_reported_what_to_do():
     with pytest.raises(
         UserError,
         match=r"none of /proc/none is writable; set RAY_TMPDIR to a writable directory "

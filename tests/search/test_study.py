@@ -1,4 +1,4 @@
-"""Searches on a simulated clock: what is decided of each trial, and what Optuna is told, whatever comes between."""
+"""Searches on a simulated clock: decisions about each trial, and reports to Optuna, also after interruptions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
 
 
 def told(simulation):
-    """What Optuna knows of each trial, by its number in the search: state, value, and accuracy after each epoch."""
+    """Returns Optuna's data of each trial, by its number in the search: state, value, and accuracy after each epoch."""
     trials = simulation.study.study.get_trials(deepcopy=False)
     return {
         trial.user_attrs["trial"]: (trial.state, trial.values, trial.intermediate_values)
@@ -47,12 +47,12 @@ def told(simulation):
 
 
 def same(one, other):
-    """Whether two things are equal, where NaN equals NaN."""
+    """Returns whether two things are equal, where NaN equals NaN."""
     return repr(one) == repr(other)
 
 
 def kept(simulation):
-    """What is on disk of each trial."""
+    """Returns the record of each trial on disk."""
     return [dataclasses.asdict(record) for record in simulation.folder.trials()]
 
 
@@ -79,7 +79,7 @@ def by_number(outcomes):
     return lambda record: outcomes[record.number - 1]
 
 
-def test_each_trial_ends_as_it_must_and_optuna_is_told_exactly_that(tmp_path):
+def test_each_trial_ends_as_it_must_and_optuna_receives_exactly_that(tmp_path):
     outcomes = [outcome for outcome, _, _ in STORY]
     space = a_space(budget={"trials": len(STORY)}, sampler="random")
     played = Simulation(space, tmp_path, by_number(outcomes)).run()
@@ -176,7 +176,7 @@ def test_decisions_are_those_of_asha_by_the_book_and_optunas_states_follow_from_
 
 
 def the_same_search(one, other):
-    """Whether two searches came to the same, in their records and in Optuna's study."""
+    """Returns whether two searches have equal records and studies."""
     trials = [
         [
             (trial.params, trial.state, trial.values, trial.intermediate_values)
@@ -320,7 +320,7 @@ def record_of(space, number, stored, accuracies=(0.5,), status=FINISHED, **more)
     return TrialRecord(number, values, dict(stored), space.seed, status=status, epochs=epochs, **more)
 
 
-def test_catching_up_tells_what_was_not_told_and_nothing_twice(tmp_path):
+def test_catching_up_reports_what_was_missing_and_nothing_twice(tmp_path):
     space, path = a_space(sampler="random"), tmp_path / "study.db"
     study = study_in(path, space)
     records = []
@@ -489,7 +489,7 @@ TWO = {"objectives": ["validation_accuracy", "params"]}
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_of_two_objectives_optuna_is_told_both_at_the_end_and_no_epochs(tmp_path, workers):
+def test_of_two_objectives_optuna_receives_both_at_the_end_and_no_epochs(tmp_path, workers):
     space = a_space(budget={"trials": 30}, sampler={"name": "tpe", "startup_trials": 5}, **TWO)
     outcomes = any_outcomes(5, 30, 9)
     played = Simulation(space, tmp_path, by_number(outcomes), workers, durable=False).run()

@@ -161,7 +161,7 @@ def test_mlflow_has_every_metric_of_every_epoch(finished):
         assert logged.keys() == trial.epochs[-1].keys() - {"at"}
 
 
-def test_optuna_was_told_of_every_epoch_and_how_each_trial_ended(finished):
+def test_optuna_received_every_epoch_and_how_each_trial_ended(finished):
     study = optuna.load_study(study_name="small", storage=f"sqlite:///{finished['directory']}/trials/small/study.db")
     states = {"finished": optuna.trial.TrialState.COMPLETE, "stopped early": optuna.trial.TrialState.PRUNED}
     told = {trial.user_attrs["trial"]: trial for trial in study.trials}
@@ -308,7 +308,7 @@ def test_the_time_budget_ends_a_search(tmp_path):
     assert {client.get_run(trial.run_id).info.status for trial in cut} == {"KILLED"}
 
 
-def test_a_wrong_tracking_server_is_said_before_any_training(tmp_path):
+def test_a_wrong_tracking_server_is_reported_before_any_training(tmp_path):
     write_space(tmp_path)
     result = command("run", "space.yaml", "--tracking-uri", "http://127.0.0.1:9", cwd=tmp_path)
     assert result.returncode == 2

@@ -57,7 +57,7 @@ def test_several_objectives_within_limits(tmp_path):
     )
 
 
-def test_limits_that_leave_no_pair_are_said_before_anything_is_trained(tmp_path):
+def test_limits_that_leave_no_pair_are_reported_before_anything_is_trained(tmp_path):
     live = Live(tmp_path, limits={"max_params": 10})
     assert live.run() == 2
     assert "no pair is within the limits" in live.said()

@@ -1,4 +1,4 @@
-"""What is said of the report at the end of a search."""
+"""The line about the report at the end of a search."""
 
 import types
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_a_report_that_mlflow_does_not_get_is_still_named(session, monkeypatch, 
     assert said.startswith(f"report: {page}; it could not be logged to MLflow (")
 
 
-def test_a_report_that_cannot_be_written_is_said_with_the_command_for_another(session, monkeypatch):
+def test_a_report_that_cannot_be_written_is_reported_with_the_command_for_another(session, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 

@@ -39,7 +39,7 @@ def a_network(architecture, geometry, seed=0):
 
 
 def a_student(architecture="resnet8", geometry=SMALL, seed=0):
-    """A served student and what it says of itself."""
+    """A served student and its outputs."""
     mean, std = MEAN * geometry.channels, STD * geometry.channels
     classes = tuple(f"class {number}" for number in range(geometry.classes))
     metadata = Metadata(classes, geometry.image_size, geometry.channels, architecture)
@@ -54,7 +54,7 @@ def some_images(count, geometry=SMALL, seed=1):
 
 
 def probabilities(served, images):
-    """What a student itself says."""
+    """Returns the outputs of a student."""
     with torch.inference_mode():
         return served(torch.as_tensor(images)).numpy()
 
@@ -86,7 +86,7 @@ def a_search_with_students(root, name="digits", trials=(1, 2), kept=(2,), splits
 
 
 def a_final_student(root, name="digits", number=1, **changes):
-    """What a final training keeps; returns its network."""
+    """Writes the files of a final training; returns its network."""
     network = a_network("resnet8", SMALL, seed=100 + number)
     content = {
         "format": STUDENT_FORMAT,

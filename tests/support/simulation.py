@@ -51,11 +51,11 @@ def a_space(**sections):
 
 
 class Killed(BaseException):
-    """What stands for the end of a process: nobody catches it."""
+    """An exception in place of the end of a process, which nothing catches."""
 
 
 class Fuse(TrialListener):
-    """Ends the process at the n-th moment at which something is kept, told or asked.
+    """Ends the process at the n-th moment at which something is written, reported or requested.
 
     Args:
         moments: Which one; None for never.
@@ -92,7 +92,7 @@ class Folder(SearchFolder):
 
 @dataclass
 class Outcome:
-    """What becomes of a trial that is never stopped.
+    """The outcome of a trial that is never stopped.
 
     Attributes:
         accuracies: After each epoch.

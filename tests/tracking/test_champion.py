@@ -55,7 +55,7 @@ def test_every_objective_goes_its_own_way(objective, pair):
     assert replaces(old, new)[0] is (OBJECTIVES[objective].sign * (pair[1] - pair[0]) > 0)
 
 
-def test_what_becomes_of_the_champion_is_said(tmp_path):
+def test_what_becomes_of_the_champion_is_reported(tmp_path):
     store = Mlflow(f"sqlite:///{tmp_path}/mlflow.db", "x", tmp_path / "artifacts")
     client = store.client
     client.create_registered_model("ctkd-y")

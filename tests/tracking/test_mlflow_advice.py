@@ -1,4 +1,4 @@
-"""What to do about an MLflow that cannot be used, by the errors that it really raises."""
+"""Advice about errors of MLflow, for the errors that it really raises."""
 
 import socket
 

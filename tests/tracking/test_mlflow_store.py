@@ -1,4 +1,4 @@
-"""Where MLflow is, and that nothing secret of it is shown or kept."""
+"""The URI of MLflow, whose secrets are neither shown nor stored."""
 
 import subprocess
 import sys
