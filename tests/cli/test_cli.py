@@ -109,7 +109,7 @@ MISTAKES = {
     "run DIGITS --time-budget soon": "budget.time_budget must be a duration such as 90s, 45m or 1h30m, but got 'soon'",
     "run DIGITS": "search 'digits' already exists in trials; go on with it by adding --resume, or choose another",
     "run DIGITS --name done": "search 'done' has finished; see it with: ctkd-search show done; extend it with --trials",
-    "run DIGITS --name done --warm-start digits": "--warm-start is for the beginning of a search, and 'done' has begun",
+    "run DIGITS --name done --warm-start digits": "--warm-start applies only to a new search, but 'done' has begun",
     "run DIGITS --name y --warm-start z": "there is no search 'z' in trials; there are: broken, digits, done, older",
     "run DIGITS --name a/b": "--name must be letters, digits, '.', '_' and '-', at most 63",
     "run DIGITS --name ..": "--name must be letters, digits",

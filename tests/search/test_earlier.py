@@ -192,7 +192,7 @@ def test_a_warm_start_is_for_the_beginning(tmp_path):
     folder = begun(tmp_path, warm_start="y")
     assert goes_on(folder, space(), warm_start="y")
     assert goes_on(folder, space())
-    assert "is for the beginning" in refusal(folder, space(), warm_start="z")
+    assert "applies only to a new search" in refusal(folder, space(), warm_start="z")
 
 
 def test_a_search_without_trials_may_begin_again_from_another_one(tmp_path):
