@@ -218,8 +218,8 @@ def teaching(summary: SearchSummary, teachers: KeptTeachers) -> Section:
     if known:
         groups[f"scratch teacher {configs[0].teacher}"] = (SCRATCH, known)
     else:
-        why = "its recording is no longer in the teacher cache" if not curves_of_runs else "its recording does not "
-        "contain them"
+        gone, without = "is no longer in the teacher cache", "does not contain them"
+        why = f"its recording {without if curves_of_runs else gone}"
         section.add(f"The scratch teacher's accuracies are missing: {why}.")
     groups[f"{configs[0].student}, taught (winner)"] = (WINNER, [series.accuracies(trial) for trial in shown])
     alone = curves.baselines_of(summary.trials, winner).get(STUDENT_ALONE)

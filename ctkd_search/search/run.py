@@ -196,8 +196,8 @@ def _write_up(session: Session, record: SearchRecord, splits: data.Splits) -> st
     try:
         page = write_report(session.trials_dir, record.name, splits=splits, say=session.say)
     except Exception as error:  # of the disk, or of a drawing
-        return f"the report could not be written ({first_line(error)}); try again with: ctkd-search report "
-        f"{record.name}"
+        again = f"ctkd-search report {record.name}"
+        return f"the report could not be written ({first_line(error)}); try again with: {again}"
     try:
         tracker.mlflow.client.log_artifacts(tracker.parent_id, str(page.parent), "report")
     except Exception as error:  # whatever MLflow, its server or its store raises
