@@ -5,6 +5,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from support import here
 
 from ctkd_search import cli
 
@@ -20,6 +21,15 @@ def pytest_collection_modifyitems(items):
     """Long tests first: the short ones fill the time in which the last of them end."""
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_by_tests(tmp_path_factory):
+    """What the tests of one process share, the processes of one run among them: files, and Ray."""
+    base = tmp_path_factory.getbasetemp()
+    here.share_files_in(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
+    yield
+    here.stop_ray()
 
 
 @pytest.fixture

@@ -20,68 +20,94 @@ from ctkd_search.text import first_line
 _NEVER = "1000000000"
 # Worker processes that start at the same time; one after the other, they would fill a large cluster slowly.
 _STARTING_AT_ONCE = "8"
-# The directory that was made for Ray because the path of its usual one is too long.
-_own_directory: list[Path] = []
 
 
-def start_ray(address: str | None) -> list[Node]:
-    """Starts Ray, or joins a cluster.
+class Cluster:
+    """Ray as a search uses it.
+
+    If this process has called ``ray.init`` before, as in a notebook, the search uses that Ray with the CPUs and GPUs
+    that it has, and leaves it running: the next search starts without the seconds that Ray takes to start. Otherwise
+    Ray is started on this machine, or the cluster at the address is joined, and it is stopped or left at the end.
 
     Args:
-        address: The cluster's address; None starts Ray on this machine.
-
-    Returns:
-        The nodes of the cluster.
+        address: The cluster's address; None for the Ray of this process, or one that is started on this machine.
 
     Raises:
-        UserError: The cluster cannot be joined.
+        UserError: Ray cannot be started, the cluster cannot be joined, or this process is connected to another one.
     """
-    # Ray's own tables, reports and loggers are switched off; the observer replaces them.
-    os.environ.update(
-        RAY_USAGE_STATS_ENABLED="0",
-        RAY_AIR_NEW_OUTPUT="0",
-        TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
-        TUNE_DISABLE_SIGINT_HANDLER="1",
-        TUNE_GLOBAL_CHECKPOINT_S=_NEVER,
-        TUNE_MAX_PENDING_TRIALS_PG=_STARTING_AT_ONCE,
-        TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S="0",
-    )
-    # Ray warns that a later version will change the default of this variable.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # "local": a cluster that happens to run on this machine is joined only where an address asks for it.
-    options: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
-    if address:
-        _check_reachable(address)
-    else:
-        here = local_node()
-        # Only this machine can connect to it.
-        options |= {"_node_ip_address": "127.0.0.1", "num_gpus": here.gpus, "num_cpus": here.cpus}
-        if is_too_long(ray_directory()):
-            _own_directory.append(short_directory())
-            options["_temp_dir"] = str(_own_directory[-1])
-    try:
-        ray.init(logging_level=logging.CRITICAL, log_to_driver=False, **options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        stop_ray()
-        reason = first_line(error)
+
+    def __init__(self, address: str | None) -> None:
+        # Ray's own tables, reports and loggers are switched off; the observer replaces them.
+        os.environ.update(
+            RAY_USAGE_STATS_ENABLED="0",
+            RAY_AIR_NEW_OUTPUT="0",
+            TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
+            TUNE_DISABLE_SIGINT_HANDLER="1",
+            TUNE_GLOBAL_CHECKPOINT_S=_NEVER,
+            TUNE_MAX_PENDING_TRIALS_PG=_STARTING_AT_ONCE,
+            TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S="0",
+        )
+        # Ray warns that a later version will change the default of this variable.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        # The directory that was made for Ray because the path of its usual one is too long.
+        self.directory: Path | None = None
+        self._own = not ray.is_initialized()
+        if self._own:
+            self._connect(address)
+        elif address:
+            _check_connected_to(address)
+        self._levels = {name: logging.getLogger(name).level for name in ("ray", "ray.tune")}
+        for name in self._levels:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self.nodes = [Node(found.get("GPU", 0.0), int(found.get("CPU", 0))) for found in resources]
+
+    def _connect(self, address: str | None) -> None:
+        # "local": a cluster that happens to run on this machine is joined only where an address asks for it.
+        options: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
         if address:
+            _check_reachable(address)
+        else:
+            here = local_node()
+            # Only this machine can connect to it.
+            options |= {"_node_ip_address": "127.0.0.1", "num_gpus": here.gpus, "num_cpus": here.cpus}
+            if is_too_long(ray_directory()):
+                self.directory = short_directory()
+                options["_temp_dir"] = str(self.directory)
+        try:
+            ray.init(logging_level=logging.CRITICAL, log_to_driver=False, **options)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            self._disconnect()
+            reason = first_line(error)
+            if address:
+                raise UserError(
+                    f"cannot join the Ray cluster at {address} ({reason}); check the address and that the cluster runs"
+                ) from None
             raise UserError(
-                f"cannot join the Ray cluster at {address} ({reason}); check the address and that the cluster runs"
+                f"cannot start Ray ({reason}); set RAY_TMPDIR to a writable directory with a short path"
             ) from None
+
+    def leave(self) -> None:
+        """Leaves the cluster, or stops the one that was started; the Ray that this process had before keeps running."""
+        for name, level in self._levels.items():
+            logging.getLogger(name).setLevel(level)
+        if self._own:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        ray.shutdown()
+        if self.directory is not None:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _check_connected_to(address: str) -> None:
+    """Raises UserError if this process is connected to another cluster than the one at an address."""
+    connected = ray.get_runtime_context().gcs_address
+    if address not in (connected, "auto"):
         raise UserError(
-            f"cannot start Ray ({reason}); set RAY_TMPDIR to a writable directory with a short path"
-        ) from None
-    for name in ("ray", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(found.get("GPU", 0.0), int(found.get("CPU", 0))) for found in resources]
-
-
-def stop_ray() -> None:
-    """Leaves the cluster, or stops the one that was started, and removes the directory that was made for it."""
-    ray.shutdown()
-    while _own_directory:
-        shutil.rmtree(_own_directory.pop(), ignore_errors=True)
+            f"cannot join the Ray cluster at {address}: this process is connected to the one at {connected}; leave the "
+            f"address out to use that one, or call ray.shutdown() first"
+        )
 
 
 def _check_reachable(address: str) -> None:

@@ -18,7 +18,7 @@ from ctkd_search.leases.lease import Lease
 from ctkd_search.records.store import TrialRecord
 from ctkd_search.records.trial_configs import config_of, label_of
 from ctkd_search.resources import Share, describe, share_out, thread_limit
-from ctkd_search.search.cluster import start_ray, stop_ray
+from ctkd_search.search.cluster import Cluster
 from ctkd_search.search.stop_signal import StopReason, StopSignal
 from ctkd_search.space.definition import Space
 from ctkd_search.tracking.store import Mlflow, store_uri
@@ -72,15 +72,16 @@ class Session:
         )
 
     def __enter__(self) -> Session:
-        """Starts Ray, or joins a cluster."""
-        nodes = start_ray(self.space.resources.address)
+        """Starts Ray, joins a cluster, or uses the Ray that this process is connected to."""
+        self._cluster = Cluster(self.space.resources.address)
+        nodes = self._cluster.nodes
         self.hardware = describe(nodes)
         self.gpus, self.cpus = sum(node.gpus for node in nodes), sum(node.cpus for node in nodes)
         try:
             self.share = share_out(self.space.resources, nodes, self.trials, thread_limit())
             self.space = with_precision(self.space, torch.device(self.share.device))
         except UserError:
-            stop_ray()
+            self._cluster.leave()
             raise
         # After ray.init, which sets a handler of SIGTERM itself.
         self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -91,11 +92,11 @@ class Session:
         return self._configs(self.space, trial)
 
     def __exit__(self, *exception: object) -> None:
-        """Closes MLflow, restores the signal handlers, and stops Ray."""
+        """Leaves Ray and restores the signal handlers."""
         self.tracker.close()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        stop_ray()
+        self._cluster.leave()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         """Handles a signal: the first one stops the trials; a second one, or one outside the trials, ends at once."""

@@ -15,6 +15,7 @@ import numpy as np
 from ctkd_search.students.card import description
 from ctkd_search.students.formats import write_torch
 from ctkd_search.students.served import Metadata, ServedStudent
+from ctkd_search.tracking.store import active_store
 
 if TYPE_CHECKING:
     from ctkd_search.tracking.store import Mlflow
@@ -70,10 +71,9 @@ def log_student(
         inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))]),
         outputs=Schema([ColSpec("float", label) for label in classes]),
     )
-    mlflow.set_tracking_uri(store.uri)
-    # A model is kept where the active experiment keeps its artifacts, whatever the run's own experiment is.
-    mlflow.set_experiment(experiment_id=store.experiment_id)
-    with tempfile.TemporaryDirectory() as directory:
+    with active_store(store.uri), tempfile.TemporaryDirectory() as directory:
+        # A model is kept where the active experiment keeps its artifacts, whatever the run's own experiment is.
+        mlflow.set_experiment(experiment_id=store.experiment_id)
         artifacts = {"student": Path(directory) / "student.pt2"}
         write_torch(served, metadata, artifacts["student"])
         if card:

@@ -18,7 +18,7 @@ from ctkd_search.students.formats import INPUT, METADATA_FILE, OUTPUT, quietly
 from ctkd_search.students.kept import STUDENT_FILE, read_student
 from ctkd_search.students.served import Metadata
 from ctkd_search.text import first_line
-from ctkd_search.tracking.store import mlflow_error, quiet_mlflow, without_secrets
+from ctkd_search.tracking.store import active_store, mlflow_error, quiet_mlflow, without_secrets
 from ctkd_search.versions import STUDENT_FORMAT, format_fault
 
 _SCHEMES = ("models:/", "runs:/")
@@ -120,9 +120,9 @@ def _from_mlflow(uri: str, store: str) -> Predictor:
         raise UserError(f"there is no MLflow store {store.removeprefix('sqlite:///')}; name yours with --tracking-uri")
     import mlflow.pyfunc
 
-    mlflow.set_tracking_uri(store)
     try:
-        model = mlflow.pyfunc.load_model(uri)
+        with active_store(store):
+            model = mlflow.pyfunc.load_model(uri)
     except Exception as error:  # whatever MLflow, its server or its store raises
         reason = mlflow_error(error)
         raise UserError(f"cannot load {uri} from MLflow at {without_secrets(store)} ({reason})") from None

@@ -6,8 +6,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ _KEY, _PARAM, _TAG = 250, 6000, 8000
 RUN_NAME = 250
 # Entries of an epoch that are not metrics: the time of the measurement.
 _NO_METRICS = ("at",)
+# The environment variable that names a store, for MLflow and for its users.
+_URI = "MLFLOW_TRACKING_URI"
 # Environment variables that contain secrets.
 _SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")
 
@@ -40,7 +42,7 @@ def store_uri(given: str | None, trials_dir: Path) -> str:
     """
     if given is not None and (fault := uri_fault(given)):
         raise UserError(f"the tracking URI {fault}")
-    wanted = given or os.environ.get("MLFLOW_TRACKING_URI")
+    wanted = given or os.environ.get(_URI)
     return expanded_uri(wanted) if wanted else f"sqlite:///{trials_dir.resolve() / 'mlflow.db'}"
 
 
@@ -69,6 +71,24 @@ def quiet_mlflow() -> None:
     for name in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+
+
+@contextmanager
+def active_store(uri: str) -> Iterator[None]:
+    """Makes a store the one that MLflow uses by itself, and gives back afterwards what the user's code had chosen.
+
+    MLflow keeps its choice in the environment too, where the next search in this process would take it for the user's.
+    """
+    import mlflow
+
+    before = os.environ.get(_URI)
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)
+        if before is not None:
+            os.environ[_URI] = before
 
 
 class Mlflow:

@@ -16,11 +16,11 @@ import os, tempfile
 from pathlib import Path
 import ray
 from ctkd_search.search import cluster
-nodes = cluster.start_ray(None)
-made = [str(path) for path in cluster._own_directory]
+joined = cluster.Cluster(None)
+made = [str(joined.directory)]
 inside = ray.get(ray.remote(tempfile.gettempdir).options(num_cpus=1).remote())
-cluster.stop_ray()
-print(len(nodes), inside == os.environ["TMPDIR"], made, [Path(path).exists() for path in made])
+joined.leave()
+print(len(joined.nodes), inside == os.environ["TMPDIR"], made, [Path(path).exists() for path in made])
 """
 
 

@@ -1,16 +1,17 @@
-"""Searches and final trainings as a user runs them, in processes of their own, for tests that disturb them."""
+"""Searches and final trainings as a user runs them, and in processes of their own where they are disturbed."""
 
 import contextlib
 import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import yaml
+
+from support.here import command, fresh_store
+from support.processes import SEARCH, Process
 
 SPACE = {
     "name": "small",
@@ -51,22 +52,34 @@ class Live:
         self.directory = directory
         self.log = directory / "log.txt"
         self.words = words
-        self.environment = {**os.environ, **(environment or {})}
+        self.environment = environment or {}
         (directory / self.command[1]).write_text(yaml.safe_dump({**self.content, **changes}))
         self.process = None
+        fresh_store(directory / "trials" / "mlflow.db")
 
-    def run(self, *words):
-        """Runs it to its end; returns the exit code."""
-        return self.start(*words).wait(timeout=800)
+    def run(self, *words, whole=False):
+        """Runs it to its end in this process; returns the exit code.
+
+        Args:
+            words: More arguments.
+            whole: Whether the report is written and the student registered too, which takes seconds each.
+        """
+        words = (*self.command, *self.words, *words)
+        ended = command(*words, directory=self.directory, environment=self.environment, whole=whole)
+        with open(self.log, "a") as log:
+            log.write(ended.said)
+        return ended.code
 
     def start(self, *words):
+        """Begins it in a process of its own, to be disturbed."""
         with open(self.log, "a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-u", "-m", "ctkd_search", *self.command, *self.words, *words],
-                cwd=self.directory,
+            self.process = Process(
+                (*self.command, *self.words, *words),
+                directory=self.directory,
+                environment=os.environ | self.environment,
+                imported=SEARCH,
                 stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self.environment,
+                stderr=log,
             )
         return self.process
 

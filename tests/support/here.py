@@ -1,0 +1,125 @@
+"""Commands in this process, whose searches share one Ray: it is started once, and torch is imported once."""
+
+import contextlib
+import fcntl
+import io
+import logging
+import os
+import shutil
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+from ctkd_search import cli
+
+# Processes of trials that the shared Ray runs at once, whatever the machine has.
+CPUS = 2
+# Where the tests of one run share files; None until they begin.
+_shared: Path | None = None
+
+
+def share_files_in(directory):
+    """Says where the tests of one run share files."""
+    global _shared
+    _shared = directory
+
+
+def shared_ray():
+    """Ray in this process, started when it is first asked for; `stop_ray` ends it."""
+    import ray
+
+    if not ray.is_initialized():
+        before = signal.getsignal(signal.SIGTERM)
+        ray.init(
+            address="local",
+            num_cpus=CPUS,
+            num_gpus=0,
+            include_dashboard=False,
+            object_store_memory=200_000_000,
+            logging_level=logging.CRITICAL,
+            log_to_driver=False,
+            _node_ip_address="127.0.0.1",
+            # Processes that have trained a teacher are kept for the trials of the searches that follow.
+            _system_config={"idle_worker_killing_time_threshold_ms": 3_600_000},
+        )
+        signal.signal(signal.SIGTERM, before)
+    return ray
+
+
+def stop_ray():
+    """Stops the Ray of this process, if there is one."""
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
+def fresh_store(path):
+    """Makes an empty MLflow store: a copy of one that MLflow made, which takes seconds."""
+    template = _shared / "mlflow.db"
+    with open(_shared / "mlflow.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not template.exists():
+            from mlflow import MlflowClient
+
+            from ctkd_search.tracking.store import quiet_mlflow
+
+            quiet_mlflow()
+            made = _shared / "unfinished.db"
+            MlflowClient(f"sqlite:///{made}").search_experiments()
+            made.rename(template)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(template, path)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command came to: its exit code, what it printed, and its complaints."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self):
+        return self.out + self.err
+
+
+def command(*words, directory, environment=None, whole=True):
+    """Runs a command in a directory.
+
+    Args:
+        words: Its words.
+        directory: Where.
+        environment: Variables that are set meanwhile.
+        whole: Whether a search or a final training also registers its student, and writes its report.
+    """
+    if words[0] in ("run", "train"):
+        shared_ray()
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.ExitStack() as around:
+        around.enter_context(contextlib.chdir(directory))
+        around.enter_context(mock.patch.dict(os.environ, environment or {}))
+        around.enter_context(contextlib.redirect_stdout(out))
+        around.enter_context(contextlib.redirect_stderr(err))
+        if not whole:
+            around.enter_context(_nothing_made_of_the_student())
+        try:
+            code = cli.main(list(map(str, words)))
+        except SystemExit as end:  # argparse's own way out
+            code = end.code
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def _nothing_made_of_the_student():
+    """Leaves out what takes seconds after the last trial: exporting and registering its student, and the report."""
+    from ctkd_search.students.registration import Registered
+
+    none = Registered("models:/none/0", "not registered")
+    with (
+        mock.patch("ctkd_search.search.run._write_up", return_value="no report"),
+        mock.patch("ctkd_search.students.registration.register", return_value=none),
+        mock.patch("ctkd_search.final.registration.register_final", return_value=none),
+    ):
+        yield
