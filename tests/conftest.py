@@ -12,6 +12,9 @@ from ctkd_search import cli
 # Test files run beside each other: torch's threads would wait for each other's cores. Searches set threads themselves.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Nor do the processes of trials wait for those of other tests.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 CIFAR_ARCHIVE = REPOSITORY.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
 CIFAR_IMAGES_A_CLASS = 8

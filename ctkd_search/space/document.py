@@ -19,15 +19,23 @@ T = TypeVar("T")
 Place = tuple[str | int, ...]
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which ``5e-4`` is a number, as people write it and as YAML 1.2 has it."""
+class _Located:
+    """Says where a value is that cannot be, such as the 45th of a month."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Says where a value is that cannot be, such as the 45th of a month."""
+        """Returns what a node stands for."""
         try:
-            return super().construct_object(node, deep)
+            return super().construct_object(node, deep)  # type: ignore[misc]
         except ValueError as error:
             raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
+
+
+class _Loader(_Located, yaml.SafeLoader):
+    """Safe YAML in which ``5e-4`` is a number, as people write it and as YAML 1.2 has it."""
+
+
+class _KeptLoader(_Located, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Reads what `dump` has written, in which there are no faults to be explained: by C code, where PyYAML has it."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -38,16 +46,16 @@ _INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 _DIGITS = list("-+.0123456789")
 _Dumper.add_implicit_resolver(_FLOAT, _EXPONENT, _DIGITS)
-# Of numbers, only what YAML 1.1 and 1.2 read alike: to 1.1 alone 010 is 8, and 1:30 is 90.
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if tag not in (_INT, _FLOAT)]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(_FLOAT, _EXPONENT, _DIGITS)
-_Loader.add_implicit_resolver(
-    _FLOAT, re.compile(r"[-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|\.(inf|Inf|INF))$|\.(nan|NaN|NAN)$"), _DIGITS
-)
-_Loader.add_implicit_resolver(_INT, re.compile(r"[-+]?(0|[1-9][\d_]*|0b[01_]+|0x[\da-fA-F_]+)$"), _DIGITS)
+_POINT = re.compile(r"[-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|\.(inf|Inf|INF))$|\.(nan|NaN|NAN)$")
+_WHOLE = re.compile(r"[-+]?(0|[1-9][\d_]*|0b[01_]+|0x[\da-fA-F_]+)$")
+for _reading in (_Loader, _KeptLoader):
+    # Of numbers, only what YAML 1.1 and 1.2 read alike: to 1.1 alone 010 is 8, and 1:30 is 90.
+    _reading.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in found if tag not in (_INT, _FLOAT)]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    for _tag, _pattern in ((_FLOAT, _EXPONENT), (_FLOAT, _POINT), (_INT, _WHOLE)):
+        _reading.add_implicit_resolver(_tag, _pattern, _DIGITS)
 
 
 def dump(content: Any) -> str:
@@ -69,18 +77,19 @@ class Document:
         source: What to call the file in messages.
         text: Its text.
         overrides: ``KEY=VALUE`` words that replace or add values; KEY is a dotted path, VALUE is YAML.
+        kept: Whether the text was written by `dump`.
 
     Raises:
         UserError: The text is no YAML mapping, or an override is no KEY=VALUE.
     """
 
-    def __init__(self, source: str, text: str, overrides: Sequence[str] = ()) -> None:
+    def __init__(self, source: str, text: str, overrides: Sequence[str] = (), kept: bool = False) -> None:
         self.source = source
         self._lines: dict[Place, str] = {}
         self._written: dict[Place, str] = {}
         self.problems: list[tuple[Place, str]] = []
         try:
-            loader = _Loader(text)
+            loader = _KeptLoader(text) if kept else _Loader(text)
             node = loader.get_single_node()
             if node:
                 self._index(node, ())

@@ -104,7 +104,7 @@ def kept_space(raw: Mapping[str, Any], mode: str | None) -> Space:
 
 
 def _kept(raw: Mapping[str, Any]) -> Document:
-    return Document("the space kept with the search", dump(dict(raw)))
+    return Document("the space kept with the search", dump(dict(raw)), kept=True)
 
 
 def read_resources(overrides: Sequence[str]) -> tuple[Resources, Tracking]:

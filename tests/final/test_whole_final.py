@@ -73,7 +73,7 @@ def outcome(directory):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     live = LiveFinal(tmp_path_factory.mktemp("final"), *WORDS)
-    assert live.run() == 0, live.said()
+    assert live.run(whole=True) == 0, live.said()
     return live
 
 

@@ -1,11 +1,10 @@
 """The shipped space searches real CIFAR-10 photographs in torchvision's own layout."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.here import command, fresh_store
 from support.layouts import write_cifar10
 
 from ctkd_search.config import DatasetConfig
@@ -18,13 +17,6 @@ pytestmark = pytest.mark.slow
 SPACES = Path(__file__).resolve().parents[2] / "spaces"
 
 
-def command(*words, cwd):
-    words = [sys.executable, "-m", "ctkd_search", *map(str, words)]
-    result = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=800)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
-
-
 def folder_config(root):
     return DatasetConfig("folder", root=str(root), image_size=32, validation=0.2)
 
@@ -35,10 +27,18 @@ def test_the_shipped_space_runs_on_torchvisions_layout(cifar_jpeg, tmp_path):
     order = np.random.default_rng(0).permutation(len(train))
     root = tmp_path / "downloads"
     write_cifar10(root, (train.pixels[order], train.labels[order]), (test.pixels, test.labels))
-    changes = [f"--set=dataset.root={root}", "--set=dataset.verify=false", "--trials=3", "--epochs=3"]
+    changes = [
+        f"--set=dataset.root={root}",
+        "--set=dataset.verify=false",
+        "--trials=3",
+        "--epochs=2",
+        "--set=budget.grace_period=2",
+    ]
     changes += ["--set=confirm.best=1", "--set=confirm.seeds=2"]
-    said = command("run", SPACES / "cifar10.yaml", *changes, cwd=tmp_path)
-    assert "data: 70 training images, 10 held out for validation" in said
+    fresh_store(tmp_path / "trials" / "mlflow.db")
+    ended = command("run", SPACES / "cifar10.yaml", *changes, directory=tmp_path, whole=False)
+    assert ended.code == 0, ended.said
+    assert "data: 70 training images, 10 held out for validation" in ended.out
     trials = SearchFolder(tmp_path / "trials", "cifar10").trials()
     assert {trial.status for trial in trials} == {"finished"}
     searched = [trial for trial in trials if trial.explores]

@@ -66,6 +66,6 @@ def test_the_trials_of_a_lost_machine_go_on_elsewhere(live, cluster):
 
 def test_an_address_where_nobody_listens_is_reported(tmp_path):
     live = Live(tmp_path, "--address", "127.0.0.1:9")
-    assert live.run() == 2
+    assert live.run_alone() == 2
     assert "cannot join the Ray cluster at 127.0.0.1:9" in live.said()
     assert "Traceback" not in live.said()

@@ -4,21 +4,21 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import optuna
 import pytest
 import yaml
 from mlflow import MlflowClient
+from support.here import command, fresh_store
+from support.processes import SEARCH, Process
 
 from ctkd_search import metrics
 from ctkd_search.records.store import SearchFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-KILLS = 10
+KILLS = 5
 SPACE = {
     "name": "small",
     "dataset": {"name": "digits", "validation": 0.15},
@@ -46,12 +46,7 @@ CLOCKS = ("at", *metrics.CLOCKS)
 
 def start(directory, *words):
     with open(directory / "log.txt", "a") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "ctkd_search", "run", "space.yaml", *words],
-            cwd=directory,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+        return Process(("run", "space.yaml", *words), directory=directory, imported=SEARCH, stdout=log, stderr=log)
 
 
 def epochs_done(directory):
@@ -104,12 +99,15 @@ def outcome(directory):
 def undisturbed(tmp_path_factory):
     directory = tmp_path_factory.mktemp("undisturbed")
     (directory / "space.yaml").write_text(yaml.safe_dump(SPACE))
-    assert start(directory).wait(timeout=900) == 0, (directory / "log.txt").read_text()
+    fresh_store(directory / "trials" / "mlflow.db")
+    ended = command("run", "space.yaml", directory=directory, whole=False)
+    assert ended.code == 0, ended.said
     return directory
 
 
 def test_killed_at_random_moments_it_comes_to_the_same(undisturbed, tmp_path):
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    fresh_store(tmp_path / "trials" / "mlflow.db")
     dice = random.Random(os.environ.get("CTKD_KILL_SEED", 7))
     total = epochs_done(undisturbed)
     moments = sorted(dice.randrange(total) for _ in range(KILLS))
@@ -124,7 +122,8 @@ def test_killed_at_random_moments_it_comes_to_the_same(undisturbed, tmp_path):
         process.wait()
         killed += 1
     assert killed == KILLS
-    assert start(tmp_path, "--resume").wait(timeout=900) == 0, (tmp_path / "log.txt").read_text()
+    ended = command("run", "space.yaml", "--resume", directory=tmp_path, whole=False)
+    assert ended.code == 0, ended.said
     for ours, theirs in zip(outcome(tmp_path), outcome(undisturbed), strict=True):
         assert ours == theirs
     assert {status for _, status, *_ in outcome(tmp_path)[2]} == {"FINISHED"}

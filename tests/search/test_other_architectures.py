@@ -1,10 +1,9 @@
 """Searches with networks that were made elsewhere: of torchvision and timm on photographs, and a user's own."""
 
-import subprocess
-import sys
-
 import pytest
 import yaml
+from support import here
+from support.processes import PIPE, STDOUT, Process, run_alone
 
 from ctkd_search.records.store import SearchFolder
 
@@ -23,13 +22,19 @@ def make(classes, channels, image_size):
 
 
 def command(*words, cwd):
-    words = [sys.executable, "-m", "ctkd_search", *map(str, words)]
-    result = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=800, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+    ended = here.command(*words, directory=cwd, whole=False)
+    assert ended.code == 0, ended.said
+    return ended.out
 
 
-def searched(directory, **space):
+def command_alone(*words, cwd):
+    """A command in a process of its own, which has nothing of the user's code from before."""
+    code, said = run_alone(*words, directory=cwd)
+    assert code == 0, said
+    return said
+
+
+def searched(directory, command=command, **space):
     """Runs a search of two trials; returns them."""
     space = {
         "budget": {"trials": 2, "epochs": 2, "grace_period": 2},
@@ -39,6 +44,7 @@ def searched(directory, **space):
         **space,
     }
     (directory / "space.yaml").write_text(yaml.safe_dump({"name": "other", **space}))
+    here.fresh_store(directory / "trials" / "mlflow.db")
     command("run", "space.yaml", cwd=directory)
     trials = SearchFolder(directory / "trials", "other").trials()
     assert [trial.status for trial in trials] == ["finished"] * 2
@@ -63,14 +69,14 @@ def test_photographs_with_a_student_of_timm_under_a_teacher_of_torchvision(cifar
 def test_ones_own_network_is_searched_trained_to_the_end_and_served_without_its_code(tmp_path):
     (tmp_path / "my_nets.py").write_text(OWN)
     search = {"pair": "wrn-10-1/my_nets:make", "attention_layers": [1, 2], "lr": {"float": [0.01, 0.1]}}
-    searched(tmp_path, dataset={"name": "digits", "validation": 0.5}, search=search)
-    command("export", "other", "-o", "best.yaml", cwd=tmp_path)
-    assert "test accuracy" in command("train", "best.yaml", cwd=tmp_path)
-    command("export", "other", "--format", "torch", "-o", "student.pt2", cwd=tmp_path)
+    searched(tmp_path, command_alone, dataset={"name": "digits", "validation": 0.5}, search=search)
+    command_alone("export", "other", "-o", "best.yaml", cwd=tmp_path)
+    assert "test accuracy" in command_alone("train", "best.yaml", cwd=tmp_path)
+    command_alone("export", "other", "--format", "torch", "-o", "student.pt2", cwd=tmp_path)
     (tmp_path / "my_nets.py").unlink()
     script = (
         "import torch; graph = torch.export.load('student.pt2').module(); "
         "print(graph(torch.zeros(2, 8, 8, 1, dtype=torch.uint8)).shape)"
     )
-    ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "torch.Size([2, 10])" in ended.stdout, ended.stderr[-1000:]
+    ended = Process((), script, directory=tmp_path, stdout=PIPE, stderr=STDOUT)
+    assert "torch.Size([2, 10])" in ended.communicate()[0]

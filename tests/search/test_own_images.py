@@ -2,16 +2,16 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from PIL import Image
+from support import here
 from support.layouts import random_pixels
 from support.live import Live, running_with_epochs
+from support.processes import run_alone
 
 from ctkd_search.data.decode import decode_image
 from ctkd_search.records.store import SearchFolder
@@ -27,15 +27,22 @@ SHORT = {
 
 
 def command(*words, cwd, code=0):
-    words = [sys.executable, "-m", "ctkd_search", *map(str, words)]
-    result = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=800)
-    assert result.returncode == code, result.stdout + result.stderr
-    return result.stdout + result.stderr
+    ended = here.command(*words, directory=cwd, whole=False)
+    assert ended.code == code, ended.said
+    return ended.said
+
+
+def command_alone(*words, cwd, code=0):
+    """A command in a process of its own, which finds the user's code as it is by then."""
+    found, said = run_alone(*words, directory=cwd)
+    assert found == code, said
+    return said
 
 
 def write_space(root, name, dataset, **searched):
     space = {"name": name, "dataset": dataset, **SHORT, "search": {**SHORT["search"], **searched}}
     (root / "space.yaml").write_text(yaml.safe_dump(space))
+    here.fresh_store(root / "trials" / "mlflow.db")
 
 
 def searched(root, name):
@@ -148,7 +155,7 @@ def network(classes, channels, image_size):
 """
 
 
-def test_your_own_data_set_and_network_serve_every_command(tmp_path):
+def test_your_own_data_set_and_network_serve_every_command_alone(tmp_path):
     package = tmp_path / "my_package"
     (tmp_path / "kept").mkdir()
     package.mkdir()
@@ -160,26 +167,26 @@ def test_your_own_data_set_and_network_serve_every_command(tmp_path):
     Image.fromarray(pixels[0]).save(tmp_path / "dark.png")
     dataset = {"name": "my_package.own:pictures", "options": {"root": "kept"}, "test": 0.2}
     write_space(tmp_path, "own", dataset, pair="wrn-10-1/my_package.own:network", attention_layers=[1, 2])
-    assert "my_package.own:pictures, 2 classes, 16x16 pixels, 3 channels" in command(
+    assert "my_package.own:pictures, 2 classes, 16x16 pixels, 3 channels" in command_alone(
         "check", "space.yaml", cwd=tmp_path
     )
-    said = command("run", "space.yaml", cwd=tmp_path)
+    said = command_alone("run", "space.yaml", cwd=tmp_path)
     apart = "20 kept apart for the test of the final training"
     assert f"data: 70 training images, 10 held out for validation, {apart}; 16x16 pixels, colour" in said
     assert searched(tmp_path, "own").classes == ["dark", "light"]
-    command("export", "own", "-o", "best.yaml", cwd=tmp_path)
+    command_alone("export", "own", "-o", "best.yaml", cwd=tmp_path)
     exported = yaml.safe_load((tmp_path / "best.yaml").read_text())["dataset"]
     assert (exported["options"], exported["test"]) == ({"root": "kept"}, 0.2)
-    said = command("train", "best.yaml", cwd=tmp_path)
+    said = command_alone("train", "best.yaml", cwd=tmp_path)
     assert "data: 80 images, training and validation together" in said
     assert "on 20 images" in said
     assert "warning" not in said
-    (found,) = json.loads(command("predict", "trials/own/final-1/student.pt", "dark.png", "--json", cwd=tmp_path))
+    (found,) = json.loads(command_alone("predict", "trials/own/final-1/student.pt", "dark.png", "--json", cwd=tmp_path))
     assert found["class"] in ("dark", "light")
     # What came of it can be looked at without it.
     shutil.rmtree(package)
-    command("show", "own", cwd=tmp_path)
-    command("export", "own", cwd=tmp_path)
+    command_alone("show", "own", cwd=tmp_path)
+    command_alone("export", "own", cwd=tmp_path)
     for words in (("run", "space.yaml", "--trials", "3"), ("train", "best.yaml")):
-        said = command(*words, cwd=tmp_path, code=2)
+        said = command_alone(*words, cwd=tmp_path, code=2)
         assert f"there is no module 'my_package' in the working directory {tmp_path}" in said

@@ -1,12 +1,11 @@
 """A search against a remote MLflow: PostgreSQL, artifacts through the server, and a token that nobody gets to see."""
 
 import json
-import subprocess
-import sys
 
 import mlflow
 import pytest
 from PIL import Image
+from support.here import command
 from support.live import Live
 from support.servers import Postgres, Server, TokenGate
 
@@ -36,7 +35,7 @@ def test_everything_works_against_a_remote_server_and_the_token_is_kept_nowhere(
     confirm = {"best": 1, "seeds": 2}
     words = ["--trials", "2", "--epochs", "4", "--set", "budget.grace_period=2"]
     live = Live(tmp_path, *words, environment=environment, baselines=["student-alone"], confirm=confirm)
-    assert live.run() == 0, live.said()
+    assert live.run(whole=True) == 0, live.said()
     images = load_test(DatasetConfig("digits")).pixels[:5]
     Image.fromarray(images[0, :, :, 0]).save(tmp_path / "zero.png")
     for words in (
@@ -48,16 +47,9 @@ def test_everything_works_against_a_remote_server_and_the_token_is_kept_nowhere(
         ["export", "small", "--format", "onnx"],
         ["predict", "models:/ctkd-small@champion", "zero.png"],
     ):
-        ended = subprocess.run(
-            [sys.executable, "-m", "ctkd_search", *words],
-            cwd=tmp_path,
-            env=live.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        (tmp_path / f"{words[0]}.txt").write_text(ended.stdout + ended.stderr)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
+        ended = command(*words, directory=tmp_path, environment=environment)
+        (tmp_path / f"{words[0]}.txt").write_text(ended.said)
+        assert ended.code == 0, ended.said
 
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", TOKEN)
     mlflow.set_tracking_uri(gate.uri)

@@ -196,7 +196,7 @@ SAMPLERS = {
 }
 
 
-@pytest.mark.parametrize(("sampler", "moments"), [("tpe", 19), ("cmaes", 29), ("qmc", 37)])
+@pytest.mark.parametrize(("sampler", "moments"), [("tpe", 43), ("cmaes", 59), ("qmc", 67)])
 def test_a_search_whose_process_is_killed_again_and_again_comes_to_the_same(tmp_path, sampler, moments):
     outcomes = [outcome for outcome, _, _ in STORY] + any_outcomes(1, 4, 9)
     space = a_space(budget={"trials": len(outcomes)}, sampler=SAMPLERS[sampler], baselines=["kd"])

@@ -32,7 +32,7 @@ def test_three_methods_in_one_search(tmp_path):
     live.start()
     live.wait_for(running_with_epochs(1))
     live.stop()
-    assert live.run("--resume") == 0, live.said()
+    assert live.run("--resume", whole=True) == 0, live.said()
     assert "Traceback" not in live.said()
     folder = SearchFolder(tmp_path / "trials", "small")
     trials = folder.trials()

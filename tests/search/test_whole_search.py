@@ -1,7 +1,6 @@
 """A whole small search through the real Ray, Optuna and MLflow, from the command line."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -18,7 +17,9 @@ import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
+from support.here import command, fresh_store
 from support.live import descendants
+from support.processes import PIPE, SEARCH, STDOUT, Process
 
 from ctkd_search.config import DatasetConfig
 from ctkd_search.data import load_test, load_train
@@ -47,16 +48,13 @@ SPACE = {
 }
 
 
+# Where it does not matter how well the students do.
+FEW = {"name": "digits", "validation": 0.8}
+
+
 def write_space(directory, **changes):
-    path = directory / "space.yaml"
-    path.write_text(yaml.safe_dump({**SPACE, **changes}))
-    return path
-
-
-def command(*words, cwd, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "ctkd_search", *words], cwd=cwd, capture_output=True, text=True, timeout=800, **options
-    )
+    (directory / "space.yaml").write_text(yaml.safe_dump({**SPACE, "dataset": FEW, **changes}))
+    fresh_store(directory / "trials" / "mlflow.db")
 
 
 def children(client, experiment, parent):
@@ -67,8 +65,10 @@ def children(client, experiment, parent):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     directory = tmp_path_factory.mktemp("whole")
-    write_space(directory)
-    result = command("run", "space.yaml", cwd=directory)
+    (directory / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    # As in a shell: a Python and a Ray of its own, and a store that MLflow makes.
+    words = [sys.executable, "-m", "ctkd_search", "run", "space.yaml"]
+    result = subprocess.run(words, cwd=directory, capture_output=True, text=True, timeout=500)
     assert result.returncode == 0, result.stdout + result.stderr
     client = MlflowClient(f"sqlite:///{directory}/trials/mlflow.db")
     experiment = client.get_experiment_by_name("small")
@@ -213,8 +213,8 @@ def test_the_registered_student_has_a_card(finished):
 
 def test_the_winners_student_is_exported_from_its_record_alone(finished):
     directory = finished["directory"]
-    result = command("export", "small", "--format", "onnx", "-o", "small.onnx", cwd=directory)
-    assert (result.returncode, result.stderr) == (0, "")
+    result = command("export", "small", "--format", "onnx", "-o", "small.onnx", directory=directory)
+    assert (result.code, result.err) == (0, "")
     session = onnxruntime.InferenceSession(directory / "small.onnx", providers=["CPUExecutionProvider"])
     validation = load_train(DatasetConfig("digits", validation=0.15)).validation
     (found,) = session.run(["probabilities"], {"images": validation.pixels})
@@ -225,15 +225,15 @@ def test_the_winners_student_is_exported_from_its_record_alone(finished):
 
 def test_the_winner_trains_to_the_end_and_is_tested_once(finished):
     directory = finished["directory"]
-    assert command("export", "small", "-o", "best.yaml", cwd=directory).returncode == 0
-    result = command("train", "best.yaml", "--epochs", "8", cwd=directory)
-    assert result.returncode == 0, result.stderr
+    assert command("export", "small", "-o", "best.yaml", directory=directory).code == 0
+    result = command("train", "best.yaml", "--epochs", "8", directory=directory)
+    assert result.code == 0, result.err
     kept = json.loads((directory / "trials" / "small" / "final-1" / "result.json").read_text())
     assert kept["train_images"] == 1438
     assert kept["test_images"] == len(load_test(DatasetConfig("digits"))) == 359
     assert kept["config"]["epochs"] == 8
     assert kept["test_accuracy"] > 0.9
-    assert f"test accuracy {100 * kept['test_accuracy']:.2f} %" in result.stdout
+    assert f"test accuracy {100 * kept['test_accuracy']:.2f} %" in result.out
     mlflow.set_tracking_uri(f"sqlite:///{directory}/trials/mlflow.db")
     test = load_test(DatasetConfig("digits"))
     served = mlflow.pyfunc.load_model("models:/ctkd-small-final/1").predict(test.pixels).to_numpy()
@@ -241,23 +241,17 @@ def test_the_winner_trains_to_the_end_and_is_tested_once(finished):
 
 
 def test_a_name_is_used_once(finished):
-    result = command("run", "space.yaml", cwd=finished["directory"])
-    assert result.returncode == 2
-    assert "search 'small' has finished" in result.stderr
-    assert "choose another --name" in result.stderr
-    assert "Traceback" not in result.stderr
+    result = command("run", "space.yaml", directory=finished["directory"])
+    assert result.code == 2
+    assert "search 'small' has finished" in result.err
+    assert "choose another --name" in result.err
+    assert "Traceback" not in result.err
 
 
 def test_ctrl_c_stops_cleanly_and_resume_goes_on_with_the_same_runs(tmp_path):
     write_space(tmp_path)
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "ctkd_search", "run", "space.yaml", "--concurrent", "1"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
+    words = ("run", "space.yaml", "--concurrent", "1")
+    process = Process(words, directory=tmp_path, imported=SEARCH, stdout=PIPE, stderr=STDOUT)
     said = []
     for line in process.stdout:
         said.append(line)
@@ -272,8 +266,8 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on_with_the_same_runs(tmp_path):
     experiment = client.get_experiment_by_name("small")
     assert {run.info.status for run in client.search_runs([experiment.experiment_id])} <= {"FINISHED", "KILLED"}
 
-    result = command("run", "space.yaml", "--concurrent", "1", "--resume", cwd=tmp_path)
-    assert result.returncode == 0, result.stdout + result.stderr
+    result = command(*words, "--resume", directory=tmp_path, whole=False)
+    assert result.code == 0, result.said
     after = {trial.number: trial for trial in folder.trials()}
     assert len(after) == TRIALS
     for number, trial in before.items():
@@ -291,12 +285,13 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on_with_the_same_runs(tmp_path):
 def test_the_time_budget_ends_a_search(tmp_path):
     write_space(tmp_path)
     started = time.monotonic()
-    assert command("run", "space.yaml", "--trials", "1", "--epochs", "8", cwd=tmp_path).returncode == 0
+    once = command("run", "space.yaml", "--trials", "1", "--epochs", "8", directory=tmp_path, whole=False)
+    assert once.code == 0, once.said
     # As long as it took with the teachers' trainings, which are kept: enough for some trials, however busy the machine.
     budget = time.monotonic() - started
     words = ("--trials", "900", "--epochs", "8", f"--time-budget={budget:.0f}s")
-    result = command("run", "space.yaml", *words, cwd=tmp_path)
-    assert result.returncode == 0, result.stdout + result.stderr
+    result = command("run", "space.yaml", *words, directory=tmp_path, whole=False)
+    assert result.code == 0, result.said
     assert time.monotonic() - started < 4 * budget
     trials = SearchFolder(tmp_path / "trials", "small").trials()
     assert 1 < len(trials) < 900
@@ -310,10 +305,10 @@ def test_the_time_budget_ends_a_search(tmp_path):
 
 def test_a_wrong_tracking_server_is_reported_before_any_training(tmp_path):
     write_space(tmp_path)
-    result = command("run", "space.yaml", "--tracking-uri", "http://127.0.0.1:9", cwd=tmp_path)
-    assert result.returncode == 2
-    assert "cannot use MLflow at http://127.0.0.1:9" in result.stderr
-    assert "Traceback" not in result.stderr
+    result = command("run", "space.yaml", "--tracking-uri", "http://127.0.0.1:9", directory=tmp_path)
+    assert result.code == 2
+    assert "cannot use MLflow at http://127.0.0.1:9" in result.err
+    assert "Traceback" not in result.err
     assert not (tmp_path / "trials" / "teachers").exists()
 
 
@@ -321,21 +316,14 @@ def test_a_trial_that_raises_is_recorded_and_the_search_goes_on(tmp_path):
     own = tmp_path / "own.pt"
     torch.save(build("wrn-16-1", Geometry(10, 1, 8), seed=0).state_dict(), own)
     write_space(tmp_path, teachers={**SPACE["teachers"], "expert": {"checkpoint": {"wrn-16-1": str(own)}}})
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "ctkd_search", "run", "space.yaml", "--epochs", "1"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if line.startswith("trials:"):
-            own.unlink()  # the experts are prepared, and no trial has read one yet
-    output = "".join(said)
-    assert process.wait(timeout=700) == 0, output
-    assert "Traceback" not in output
+
+    def lose(said):
+        if "\ntrials:" in said:
+            own.unlink(missing_ok=True)  # the experts are prepared, and no trial has read one yet
+
+    result = command("run", "space.yaml", "--epochs", "1", directory=tmp_path, whole=False, heard=lose)
+    assert result.code == 0, result.said
+    assert "Traceback" not in result.said
     trials = SearchFolder(tmp_path / "trials", "small").trials()
     assert len(trials) == TRIALS
     client = MlflowClient(f"sqlite:///{tmp_path}/trials/mlflow.db")
@@ -349,14 +337,15 @@ def test_a_trial_that_raises_is_recorded_and_the_search_goes_on(tmp_path):
 
 def test_a_preparation_that_fails_can_be_mended_and_run_again(tmp_path):
     write_space(tmp_path)
-    wild = command("run", "space.yaml", "--set", "teachers.recipe.lr=1e12", cwd=tmp_path)
-    assert wild.returncode == 1
-    assert "diverged in epoch" in wild.stderr
-    assert "Traceback" not in wild.stderr
+    wild = command("run", "space.yaml", "--set", "teachers.recipe.lr=1e12", directory=tmp_path)
+    assert wild.code == 1
+    assert "diverged in epoch" in wild.err
+    assert "Traceback" not in wild.err
     client = MlflowClient(f"sqlite:///{tmp_path}/trials/mlflow.db")
     experiment = client.get_experiment_by_name("small")
     assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]
-    assert command("run", "space.yaml", "--trials", "2", "--epochs", "1", cwd=tmp_path).returncode == 0
+    words = ("run", "space.yaml", "--trials", "2", "--epochs", "1")
+    assert command(*words, directory=tmp_path, whole=False).code == 0
 
 
 def test_the_ui_answers_on_this_machine_alone_and_ends_with_its_process(finished):

@@ -161,8 +161,8 @@ def said(content):
 
 
 def inside(value, place=()):
-    """Every place in a value, each list item included."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    """Every place in a value, of a list its first item: to the schema, the others are like it."""
+    items = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
     for key, inner in items:
         yield (*place, key)
         yield from inside(inner, (*place, key))

@@ -42,7 +42,7 @@ def shared_ray():
             log_to_driver=False,
             _node_ip_address="127.0.0.1",
             # Processes that have trained a teacher are kept for the trials of the searches that follow.
-            _system_config={"idle_worker_killing_time_threshold_ms": 3_600_000},
+            _system_config={"idle_worker_killing_time_threshold_ms": 3_600_000, "worker_niceness": 0},
         )
         signal.signal(signal.SIGTERM, before)
     return ray
@@ -55,7 +55,9 @@ def stop_ray():
 
 
 def fresh_store(path):
-    """Makes an empty MLflow store: a copy of one that MLflow made, which takes seconds."""
+    """Makes an empty MLflow store where there is none: a copy of one that MLflow made, which takes seconds."""
+    if path.exists():
+        return
     template = _shared / "mlflow.db"
     with open(_shared / "mlflow.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -85,7 +87,21 @@ class Ended:
         return self.out + self.err
 
 
-def command(*words, directory, environment=None, whole=True):
+class _Heard(io.StringIO):
+    """Keeps what is printed, and lets somebody hear it at once."""
+
+    def __init__(self, heard):
+        super().__init__()
+        self._heard = heard
+
+    def write(self, text):
+        written = super().write(text)
+        if self._heard is not None:
+            self._heard(self.getvalue())
+        return written
+
+
+def command(*words, directory, environment=None, whole=True, heard=None):
     """Runs a command in a directory.
 
     Args:
@@ -93,10 +109,11 @@ def command(*words, directory, environment=None, whole=True):
         directory: Where.
         environment: Variables that are set meanwhile.
         whole: Whether a search or a final training also registers its student, and writes its report.
+        heard: Called with all that has been printed so far, each time that more is.
     """
     if words[0] in ("run", "train"):
         shared_ray()
-    out, err = io.StringIO(), io.StringIO()
+    out, err = _Heard(heard), io.StringIO()
     with contextlib.ExitStack() as around:
         around.enter_context(contextlib.chdir(directory))
         around.enter_context(mock.patch.dict(os.environ, environment or {}))

@@ -13,7 +13,7 @@ from pathlib import Path
 CORE = ("torch", "ctkd_search.distill.build", "ctkd_search.distill.recording", "ctkd_search.data")
 SEARCH = (
     *CORE,
-    *("ctkd_search.cli.parser", "ctkd_search.search.exploration", "ctkd_search.search.run", "ctkd_search.final.run"),
+    *("ctkd_search.cli.parser", "ctkd_search.search.search_runner", "ctkd_search.search.run", "ctkd_search.final.run"),
     *("ctkd_search.students.registration", "mlflow", "optuna"),
 )
 PIPE, STDOUT, DEVNULL = subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL
@@ -111,3 +111,10 @@ class Process:
 
     def kill(self):
         self.send_signal(signal.SIGKILL)
+
+
+def run_alone(*words, directory):
+    """Runs a command of ctkd-search in a process of its own; its exit code and all that it wrote."""
+    process = Process(list(map(str, words)), directory=directory, imported=SEARCH, stdout=PIPE, stderr=STDOUT)
+    said, _ = process.communicate()
+    return process.returncode, said
