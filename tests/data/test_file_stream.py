@@ -4,8 +4,6 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from support.layouts import folder_config, write_folder
-from support.python import environment
+from support.processes import PIPE, Process
 
 from ctkd_search import data
 from ctkd_search.config import Augment
@@ -223,8 +221,7 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
 def test_killed_it_leaves_no_processes(folder, number):
-    words = [sys.executable, "-c", READING, str(folder)]
-    process = subprocess.Popen(words, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = Process((str(folder),), READING, stdin=PIPE, stdout=PIPE)
     started = [psutil.Process(child) for child in json.loads(process.stdout.readline())]
     assert len(started) >= 3
     process.send_signal(number)

@@ -3,16 +3,13 @@
 import dataclasses
 import itertools
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 import torch
-from support.python import environment
+from support.processes import PIPE, Process
 from support.tiny import CPU, TINY, changed, prepare_teachers, tiny_splits
 
 from ctkd_search.distill.asked import ExpertKey, Passes, asked_of_experts, passes_of_teachers
@@ -195,9 +192,7 @@ time.sleep(600)
 def test_what_a_killed_process_was_recording_is_taken_over(base, splits, cache, passes):
     kd = by(exact(base), "kd")
     directory, name = lease_of(kd, splits, cache, 0)
-    owner = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(directory), name], stdout=subprocess.PIPE, text=True, cwd=os.getcwd()
-    )
+    owner = Process((str(directory), name), HOLD, stdout=PIPE)
     try:
         assert owner.stdout.readline() == "held\n"
 
@@ -279,13 +274,7 @@ def test_two_processes_at_once_record_each_epoch_once(base, tmp_path):
         "epochs": epochs,
     }
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO, str(tmp_path / "teachers"), json.dumps(changes), name],
-            env=environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        Process((str(tmp_path / "teachers"), json.dumps(changes), name), TWO, stdin=PIPE, stdout=PIPE)
         for name in ("kd", "at")
     ]
     for process in processes:

@@ -3,12 +3,11 @@
 import multiprocessing
 import os
 import resource
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from support.processes import PIPE, Process
 
 from ctkd_search.distill import cache as cache_module
 from ctkd_search.distill.cache import TeacherCache, content_hash
@@ -139,8 +138,9 @@ try:
 except (OSError, MemoryError) as error:
     print("no memory")
 """
-    ran = subprocess.run([sys.executable, "-c", code, str(cache.directory)], capture_output=True, text=True, check=True)
-    assert ran.stdout == "no memory\n"
+    ran = Process((str(cache.directory),), code, stdout=PIPE)
+    assert ran.communicate()[0] == "no memory\n"
+    assert ran.returncode == 0
 
 
 def test_every_byte_of_a_record_is_covered_but_for_the_padding(cache):

@@ -3,12 +3,10 @@
 import json
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
-from support.python import environment
+from support.processes import PIPE, Process
 
 from ctkd_search.distill.cache import TeacherCache
 
@@ -42,8 +40,7 @@ print(json.dumps(results), flush=True)
 
 def start(directory):
     """A process that has imported everything, or is about to, and begins its work when `go` tells it to."""
-    words = [sys.executable, "-c", WORK, str(directory)]
-    return subprocess.Popen(words, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return Process((str(directory),), WORK, stdin=PIPE, stdout=PIPE)
 
 
 def go(process):

@@ -4,11 +4,9 @@ import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
-from support.python import environment
+from support.processes import PIPE, Process
 from support.tiny import CPU, TINY, changed
 
 from ctkd_search.distill import recording
@@ -50,13 +48,7 @@ def run(splits):
 
 
 def start(directory, *words):
-    started = subprocess.Popen(
-        [sys.executable, "-c", WORK, str(directory), *words],
-        env=environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    started = Process((str(directory), *words), WORK, stdin=PIPE, stdout=PIPE)
     assert started.stdout.readline() == "ready\n"
     return started
 

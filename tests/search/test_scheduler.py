@@ -203,14 +203,18 @@ def test_a_trial_keeps_its_bracket_after_an_interruption():
     ids=str,
 )
 def test_trials_are_stopped_after_the_epochs_that_the_budget_announces_and_no_others(budget):
+    rungs = a_space(budget=budget).budget.rungs()
+    # Every rung and its neighbours, and what lies in the middle between two.
+    near = {rung + off for rung in rungs for off in (-1, 0, 1)}
+    between = {(one + other) // 2 for one, other in itertools.pairwise([*rungs, budget["epochs"]])}
     stopping = []
-    for epoch in range(1, budget["epochs"]):
+    for epoch in sorted((near | between) & set(range(1, budget["epochs"]))):
         found, known = grouped_asha(a_record(1, *[0.9] * budget["epochs"]), budget=budget)
         for earlier in range(1, epoch):
             assert decision(found, known, 2, earlier, 0.9) == CONTINUE
         if decision(found, known, 2, epoch, 0.1) == STOP:
             stopping.append(epoch)
-    assert stopping == a_space(budget=budget).budget.rungs()
+    assert stopping == rungs
 
 
 def test_records_of_what_is_no_number_are_read_without_a_warning():

@@ -1,10 +1,9 @@
 """The URI of MLflow, whose secrets are neither shown nor stored."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.processes import PIPE, Process
 
 from ctkd_search.cli import main
 from ctkd_search.errors import UserError
@@ -90,8 +89,8 @@ def test_two_processes_may_make_one_store_at_once_for_two_directories_of_searche
     started = []
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
-        words = [sys.executable, "-c", OPEN, f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / name)]
-        started.append(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        words = (f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / name))
+        started.append(Process(words, OPEN, imported=("mlflow",), stdin=PIPE, stdout=PIPE))
     for process in started:
         assert process.stdout.readline() == "ready\n"
     for process in started:
