@@ -13,7 +13,7 @@ import ray
 
 from ctkd_search.errors import UserError
 from ctkd_search.resources import Node, local_node
-from ctkd_search.search.short_place import is_too_long, ray_directory, short_directory
+from ctkd_search.search.ray_directory import is_too_long, ray_directory, short_directory
 from ctkd_search.text import first_line
 
 # Seconds between snapshots of the experiment, which are never restored: practically none.

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from ctkd_search.errors import UserError
-from ctkd_search.search.short_place import is_too_long, ray_directory, short_directory
+from ctkd_search.search.ray_directory import is_too_long, ray_directory, short_directory
 
 # Starts Ray as a search does, lets a task tell where its temporary files go, and stops it.
 START = """
