@@ -169,8 +169,7 @@ def _comparison_lines(space: Space) -> list[str]:
     if confirm:
         lines.append(
             f"confirmation: the best {confirm.best}{' of each method' * confirm.per_method} and the baselines of their "
-            f"pairs, with {confirm.seeds} fresh seeds "
-            "each; every seed has its own stream and teachers"
+            f"pairs, with {confirm.seeds} fresh seeds each; every seed has its own stream and teachers"
         )
     for cost, limit in strategy.limits.given().items():
         lines.append(f"limit: pairs whose student has more than {limit:,.6g} {cost} are left out")

@@ -26,8 +26,7 @@ def print_searches(root: Path, console: Console) -> None:
     if not found:
         raise UserError(
             f"there are no searches in {root}; begin one with: ctkd-search run spaces/digits.yaml, or "
-            "choose another "
-            "--trials-dir"
+            "choose another --trials-dir"
         )
     table = plain_table("search", "begun", "trials", "best", "state")
     for name in found:

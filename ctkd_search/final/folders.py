@@ -40,8 +40,7 @@ def earlier_training(parent: Path, plan: FinalPlan, resume: bool, say: Callable[
         listed = "\n  ".join(changed)
         raise UserError(
             f"the final training in {unfinished[-1].path} began with another plan; leave --resume out to begin a new "
-            "one:\n"
-            f"  {listed}"
+            f"one:\n  {listed}"
         )
     return unfinished[-1]
 

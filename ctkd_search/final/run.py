@@ -111,8 +111,7 @@ def _train_owned(
     if earlier and earlier.fingerprint != splits.fingerprint:
         raise UserError(
             f"the images are not those that the final training in {folder.path} began with; leave "
-            "--resume out to begin a new "
-            "one"
+            "--resume out to begin a new one"
         )
     trials = plan.trials()
     # Ray and torch are imported only now, after all checks of the options.

@@ -220,8 +220,7 @@ def summary_of(space: Space, search: SearchRecord, trials: Sequence[TrialRecord]
     if leader is None:
         raise UserError(
             f"search {search.name!r} cannot be reported yet: no trial has finished an epoch; wait for "
-            "the first one, or go on "
-            f"with: {search.again}"
+            f"the first one, or go on with: {search.again}"
         )
     return SearchSummary(space, search, trials, leader)
 

@@ -119,8 +119,8 @@ def attention(looks: Looks) -> Picture:
     caption = (
         "Attention maps of the networks on a few validation images, as in figure 3 of the CTKD paper: the expert, "
         "the student with its initial weights, and the winner's student. Bright is where activations are strong; the "
-        "three maps of "
-        f"a layer share one scale. Mean cosine similarity with the expert's map over {looks.compared:,} validation "
+        "three maps of a layer share one scale. Mean cosine similarity with the expert's map over "
+        f"{looks.compared:,} validation "
         f"images: {numbers}.{legend}"
     )
     return Picture("attention", caption, f"Attention maps on {rows} images. {numbers}.", picture, wide=True)
