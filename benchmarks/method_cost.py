@@ -34,14 +34,14 @@ def kind(values: dict[str, Any]) -> str:
     """What the teachers of a trial do while it runs."""
     method = make_method(values)
     needs = method.needs
-    computed = [request for request in needs.expert if request.kind in COMPUTED]
+    computed = [output for output in needs.expert if output.kind in COMPUTED]
     parts = []
     if needs.scratch or len(computed) < len(needs.expert):
         parts.append("replayed")
     if computed or needs.network:
         parts.append("the expert computes")
-    if method.beside:
-        parts.append(f"{method.beside} is trained")
+    if method.auxiliary:
+        parts.append(f"{method.auxiliary} is trained")
     return ", ".join(parts) or "none"
 
 

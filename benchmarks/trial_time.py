@@ -58,9 +58,9 @@ def taken_apart(trainer: Trainer, epoch: int, checkpoint: Path) -> Spent:
             break
         with clock(spent, "forward"):
             with autocast(step.recipe.precision, step.device):
-                answer = StudentOutput(*step.network(lesson.images))
-            answer = answer._replace(logits=answer.logits.float())
-            loss = torch.stack(list(step.method.terms(answer, lesson).values())).sum()
+                output = StudentOutput(*step.network(lesson.images))
+            output = output._replace(logits=output.logits.float())
+            loss = torch.stack(list(step.method.terms(output, lesson).values())).sum()
         with clock(spent, "backward"):
             step.optimizer.zero_grad(set_to_none=True)
             loss.backward()

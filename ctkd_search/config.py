@@ -1,4 +1,4 @@
-"""What one trial is made of, as plain dataclasses.
+"""The config of one trial, as plain dataclasses.
 
 Only the standard library is imported here, so that the distillation core needs nothing else. The annotations
 carry the ranges: `ctkd_search.space.definition` validates YAML against these very classes with pydantic, so that a
@@ -36,7 +36,7 @@ class Range:
     open_high: bool = False
 
     def __contains__(self, value: float) -> bool:
-        """Whether `value` lies in the interval; NaN and infinities never do."""
+        """Returns whether `value` lies in the interval; NaN and infinities never do."""
         if not abs(value) <= sys.float_info.max:
             return False
         above = value > self.low if self.open_low else value >= self.low
@@ -45,7 +45,7 @@ class Range:
         return above and (value < self.high if self.open_high else value <= self.high)
 
     def __str__(self) -> str:
-        """The interval in mathematical notation."""
+        """Returns the interval in mathematical notation."""
         if self.high is None:
             return f"{'greater than' if self.open_low else 'at least'} {_digits(self.low)}"
         opening, closing = "(" if self.open_low else "[", ")" if self.open_high else "]"
@@ -58,14 +58,14 @@ class Range:
         return value
 
     def fault(self, value: float) -> str | None:
-        """Returns the rule and the value where `value` does not lie in the interval."""
+        """Returns the rule and the value if `value` does not lie in the interval, or None."""
         if value in self:
             return None
         endless = isinstance(value, float) and not math.isfinite(value)
         return f"must be {'finite and ' * endless}{self}, but got {value!r}"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """Lets pydantic enforce the range. Not called where pydantic is not used."""
+        """Lets pydantic enforce the range. Not called if pydantic is not used."""
         from pydantic_core import core_schema
 
         return core_schema.no_info_after_validator_function(self.check, handler(source))
@@ -75,7 +75,7 @@ class Range:
         return {**handler(core), **self.as_schema()}
 
     def as_schema(self) -> dict[str, float]:
-        """The range in the words of JSON Schema."""
+        """Returns the range as keywords of JSON Schema."""
         schema = {"exclusiveMinimum" if self.open_low else "minimum": self.low}
         if self.high is not None:
             schema["exclusiveMaximum" if self.open_high else "maximum"] = self.high
@@ -83,7 +83,7 @@ class Range:
 
 
 def _digits(end: float) -> str:
-    """An end of an interval; of a whole number every digit."""
+    """Returns an end of an interval as text; of a whole number every digit."""
     return str(end) if isinstance(end, int) else f"{end:g}"
 
 
@@ -101,11 +101,11 @@ class FromList:
 
 @dataclass(frozen=True)
 class Checked:
-    """Lets a function judge a field: it raises ValueError with the rule and the value.
+    """Lets a function validate a field: it raises ValueError with the rule and the value.
 
     Args:
-        check: The function; what it returns is not used.
-        schema: As much of the rule as JSON Schema can say.
+        check: The function; its result is not used.
+        schema: The part of the rule that JSON Schema can express.
     """
 
     check: Callable[[Any], Any]
@@ -127,7 +127,7 @@ class Checked:
 
 
 def as_schema_pattern(pattern: re.Pattern[str]) -> str:
-    """A pattern that a whole text must match, in the words of JSON Schema, which knows no named groups."""
+    """Returns a pattern that a whole text must match for JSON Schema, which has no named groups."""
     return f"^(?:{re.sub(r'[(][?]P<[^>]+>', '(', pattern.pattern)})$"
 
 
@@ -136,10 +136,10 @@ _DURATION = re.compile(r"\s*(?=\d)(?:(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)
 
 
 def size_in_bytes(text: str | int) -> int:
-    """Bytes of a size such as ``500MB``, ``20GB`` or ``1.5TB``.
+    """Returns the bytes of a size such as ``500MB``, ``20GB`` or ``1.5TB``.
 
     Raises:
-        ValueError: It is no size.
+        ValueError: It is not a size.
     """
     match = _SIZE.fullmatch(str(text))
     if match is None:
@@ -148,10 +148,10 @@ def size_in_bytes(text: str | int) -> int:
 
 
 def duration(text: str | float) -> float:
-    """Seconds of a duration such as ``90``, ``45s``, ``90m`` or ``1h30m``.
+    """Returns the seconds of a duration such as ``90``, ``45s``, ``90m`` or ``1h30m``.
 
     Raises:
-        ValueError: It is no duration, or not longer than nothing.
+        ValueError: It is not a duration, or zero.
     """
     match = _DURATION.fullmatch(str(text))
     units = (86400, 3600, 60, 1, 1)
@@ -167,7 +167,7 @@ def _low_and_high(shares: tuple[float, ...]) -> None:
 
 
 def _grey_or_colour(channels: int) -> None:
-    # No Literal, for which True is 1.
+    # Not a Literal, for which True equals 1.
     if channels not in (1, 3):
         raise ValueError(f"must be 1 or 3, but got {channels!r}")
 
@@ -197,21 +197,21 @@ Duration = Annotated[
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: SGD with a step schedule.
+    """A training recipe: SGD with a step schedule.
 
     The defaults are the CTKD authors' (arXiv 1907.09643 and its released code): learning rate times 0.2 at
-    epochs 60, 120 and 160 of 200, which stand here as fractions so that a shorter budget keeps the shape.
+    epochs 60, 120 and 160 of 200, which are fractions here so that a shorter budget keeps the shape.
 
     Attributes:
         batch_size: Images in a step.
         lr: Initial learning rate.
         momentum: SGD momentum.
-        nesterov: Whether the momentum takes Nesterov's form.
+        nesterov: Whether the momentum is Nesterov's.
         weight_decay: L2 penalty on every parameter.
         milestones: Shares of the epochs after which the learning rate drops.
-        gamma: What the learning rate is multiplied with at each milestone.
+        gamma: Factor of the learning rate at each milestone.
         precision: ``float32``, ``bfloat16`` (forward passes under autocast; weights and losses stay in float32), or
-            ``auto``: bfloat16 where the hardware computes in it.
+            ``auto``: bfloat16 if the hardware computes in it.
     """
 
     batch_size: Count = 128
@@ -224,20 +224,19 @@ class Recipe:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def lr_at(self, epoch: int, epochs: int) -> float:
-        """The learning rate of `epoch` (counted from 0) in a training of `epochs` epochs."""
+        """Returns the learning rate of `epoch` (counted from 0) in a training of `epochs` epochs."""
         return self.lr * self.gamma ** sum(epoch >= max(1, round(share * epochs)) for share in self.milestones)
 
 
 @dataclass(frozen=True)
 class Augment:
-    """How the stream varies the training images.
+    """The augmentation of the training images.
 
     Attributes:
         crop: Pixels of reflected border from which a random crop of the original size is cut; 0 switches it off.
         flip: Whether images are mirrored left to right with probability one half.
         resized_crop: Smallest and largest share of a picture's area that a random part has, which is resized to the
-            image's size, as in ``[0.08, 1.0]``; for images that are streamed from their files. It takes the place of
-            `crop`.
+            image's size, as in ``[0.08, 1.0]``; for images that are streamed from their files. It replaces `crop`.
     """
 
     crop: Annotated[int, Range(0)] = 4
@@ -245,38 +244,36 @@ class Augment:
     resized_crop: Shares | None = None
 
     def given(self) -> dict[str, Any]:
-        """What is done to the images, by name; what is not done at all is left out."""
+        """Returns the settings by name, without those that are None."""
         return {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """Which images are learned, and how they are split.
+    """The data set, and its splits.
 
     Attributes:
-        name: Which data set; your own is called as a factory, `package.module:factory`.
-        root: The directory of its files, for data sets that live on disk.
-        image_size: Side in pixels that images are resized to, for data sets of no size of their own; left out, that
-            of the images, if they are all of one size up to 64 pixels.
-        channels: 3 for colour, 1 for grey, for data sets of no colour of their own; left out, 1 if all training
-            images are grey.
+        name: Name of the data set; your own is called as a factory, `package.module:factory`.
+        root: Directory of its files, for data sets on disk.
+        image_size: Side in pixels that images are resized to, for data sets without a fixed size; left out, that of the
+            images, if they are all of one size up to 64 pixels.
+        channels: 3 for colour, 1 for grey, for data sets without fixed channels; left out, 1 if all training images are
+            grey.
         resize: Length in pixels that a picture's shorter side is resized to before its centred square of the image's
             size is cut out, as in 256 for 224; left out, nothing of the square is cut off.
         loading: ``resident`` keeps all images in memory, ``streamed`` decodes them from their files in every epoch,
-            ``auto`` streams what would take more than an eighth of the free memory or a quarter of a GPU's.
+            ``auto`` streams images that would take more than an eighth of the free memory or a quarter of a GPU's.
         workers: Processes that decode for each trial while images are streamed; 0 decodes in the trial itself. Left
             out, there are as many as the trial has CPU cores.
-        verify: Whether the files must be as published (their checksums, and how many there are), for data sets that
-            are.
-        extra: Whether the additional training images of a data set that has some are learned from too.
-        skip_broken: Whether image files that cannot be read are passed over, for data sets of image files.
-        options: What the factory of your own data set is called with, by the names of its arguments.
+        verify: Whether the files must be as published (their checksums and their number), for published data sets.
+        extra: Whether the additional training images of a data set that has some are used too.
+        skip_broken: Whether image files that cannot be read are skipped, for data sets of image files.
+        options: Arguments for the factory of your own data set, by name.
         validation: Share of each class's images, those of `test` included, that is held out of every teacher and
-            student. Left out, it is the data set's own validation split where there is one, and one tenth where there
-            is none.
+            student. Left out, it is the data set's own validation split if it has one, and else one tenth.
         split_seed: Seed of the draw of the validation images.
-        test: Share of each class's images that the search never sees, for the test of the final training; for data
-            sets of your own without test images. They are the same images whatever `split_seed` is.
+        test: Share of each class's images that the search never uses, for the test of the final training; for data sets
+            of your own without test images. They are the same images for every `split_seed`.
     """
 
     name: str
@@ -297,7 +294,7 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class ExpertConfig:
-    """Where the expert teacher comes from.
+    """The origin of the expert teacher.
 
     Attributes:
         checkpoint: A file of the user's own weights, or one file for each teacher architecture.
@@ -308,28 +305,28 @@ class ExpertConfig:
     seed: Seed | None = None
 
     def checkpoint_of(self, architecture: str) -> str | None:
-        """The user's own weights for a teacher of that architecture, if there are any."""
+        """Returns the file of the user's own weights for a teacher of that architecture, or None."""
         given = self.checkpoint.get(architecture) if isinstance(self.checkpoint, dict) else self.checkpoint
         return None if given is None else expanded(given)
 
 
 @dataclass(frozen=True)
 class TeachersConfig:
-    """How the scratch teacher and the expert come about.
+    """The training and the recording of the scratch teacher and the expert.
 
     Attributes:
         mode: ``recorded`` trains the teachers once and replays them to every trial; ``live`` trains the scratch
-            teacher beside the student, inside the trial, as the paper does; ``auto`` records them where what the
-            scratch teachers say takes no more than `trajectory_limit`, and is live elsewhere.
+            teacher with the student, inside the trial, as the paper does; ``auto`` records them if the logits of the
+            scratch teachers take no more than `trajectory_limit`, and is live otherwise.
         seed: Seed of the teachers' initial weights.
-        expert: Where the expert comes from; left out, it is the scratch teacher at the end of its training.
-        recipe: How both are trained. It is the teachers' own: the student's searched values do not reach it.
-        storage: Type in which recorded logits and attention maps are kept.
-        cache_limit: How much room recorded attention maps may take, as in ``20GB``; beyond it they are computed in
-            the trials. 0 keeps none.
-        trajectory_limit: How much room the scratch teachers' recorded logits may take, as in ``20GB``: epochs times
-            images times classes, for every teacher and stream, those of the confirmation included. Beyond it,
-            teachers are live where `mode` is ``auto``, and it is said where it is ``recorded``.
+        expert: Origin of the expert; left out, it is the scratch teacher at the end of its training.
+        recipe: Training recipe of both. The student's searched values do not change it.
+        storage: Type in which recorded logits and attention maps are stored.
+        cache_limit: Disk space for recorded attention maps, as in ``20GB``; further ones are computed in the trials. 0
+            records none.
+        trajectory_limit: Disk space for the scratch teachers' recorded logits, as in ``20GB``: epochs times images
+            times classes, for every teacher and stream, those of the confirmation included. If they take more,
+            teachers are live if `mode` is ``auto``, and a warning is printed if it is ``recorded``.
     """
 
     mode: Literal["auto", "recorded", "live"] = "auto"
@@ -341,11 +338,11 @@ class TeachersConfig:
     trajectory_limit: Size = "20GB"
 
     def cache_bytes(self) -> int:
-        """The cache limit in bytes."""
+        """Returns the cache limit in bytes."""
         return size_in_bytes(self.cache_limit)
 
     def trajectory_bytes(self) -> int:
-        """The limit of the trajectories in bytes."""
+        """Returns the limit of the scratch teachers' logits in bytes."""
         return size_in_bytes(self.trajectory_limit)
 
 
@@ -355,17 +352,17 @@ class TrialConfig:
 
     Attributes:
         dataset: The images.
-        augment: How the stream varies them.
+        augment: Their augmentation.
         epochs: Passes over the training images.
         teacher: Architecture of the scratch teacher and the expert.
         student: Architecture of the student.
         method: Name of the method and the values of its parameters.
-        train: How the student is trained.
-        teachers: How the teachers are trained.
-        seed: Seed of the stream and, unless `student_seed` says otherwise, of the student's initial weights.
+        train: Training recipe of the student.
+        teachers: Training and recording of the teachers.
+        seed: Seed of the stream and, unless there is a `student_seed`, of the student's initial weights.
         student_seed: Seed of the student's initial weights alone; None for `seed`.
-        metrics: What is measured of the student beside accuracy and loss.
-        objective: What the student is judged by.
+        metrics: Names of the metrics of the student, besides accuracy and loss.
+        objective: Name of the objective that the student is judged by.
     """
 
     dataset: DatasetConfig
@@ -383,16 +380,16 @@ class TrialConfig:
 
     @property
     def seed_of_student(self) -> int:
-        """The seed of the student's initial weights."""
+        """Returns the seed of the student's initial weights."""
         return self.seed if self.student_seed is None else self.student_seed
 
     def as_dict(self) -> dict[str, Any]:
-        """The config as plain values that YAML and JSON can hold."""
+        """Returns the config as plain values for YAML and JSON."""
         return plain(dataclasses.asdict(self))
 
 
 def plain(value: Any) -> Any:
-    """Tuples become lists, all the way down."""
+    """Returns a value with all tuples in it replaced by lists."""
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -2,8 +2,8 @@
 
 
 class UserError(Exception):
-    """Something the user must change; one line says what. The command exits with 2."""
+    """An error that the user can correct, with one line on how. The command exits with 2."""
 
 
 class WorkFailed(Exception):
-    """The work itself failed, through nobody's typing. The command exits with 1."""
+    """A failure of the work itself, not of the user's input. The command exits with 1."""

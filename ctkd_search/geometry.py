@@ -1,4 +1,4 @@
-"""The images that a network is made for: how many classes, channels and pixels."""
+"""The images that a network is made for: classes, channels and pixels."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ MIN_SIZE = 8
 
 
 class Geometry(NamedTuple):
-    """What a data set asks of a network.
+    """The properties of a data set that a network depends on.
 
     Attributes:
-        classes: How many classes there are, at least 2.
+        classes: Number of classes, at least 2.
         channels: Channels of an image.
         image_size: Side of an image in pixels.
     """

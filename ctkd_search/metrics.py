@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 # Seconds of an epoch that other trials profit from too: in which its expert was recorded, and in which another process
 # was waited for that recorded it. They are part of its ``seconds``.
 RECORDING_SECONDS, WAITING_SECONDS = "recording_seconds", "waiting_seconds"
-# How many epochs of the expert were recorded in it: more than one where other processes recorded the first.
+# Number of epochs of the expert recorded in it: more than one if other processes recorded the first.
 RECORDED_EPOCHS = "recorded_epochs"
-# What of an epoch's metrics depends on the machine alone, and on what other trials do at the time.
+# Metrics of an epoch that depend on the machine alone, and on the other trials at the time.
 CLOCKS = ("seconds", "images_per_second", RECORDING_SECONDS, WAITING_SECONDS, RECORDED_EPOCHS)
 
 
@@ -46,7 +46,7 @@ class Sums(Protocol):
 
 @dataclass(frozen=True)
 class Metric:
-    """Something that is measured of a student on images that it did not learn from.
+    """A metric of a student on images that it was not trained on.
 
     Attributes:
         name: Its name, as in the results of an evaluation.
@@ -70,39 +70,39 @@ class Metric:
 
     @property
     def key(self) -> str:
-        """Its name among the metrics of an epoch, and among a space's objectives."""
+        """Returns its name among the metrics of an epoch, and among a space's objectives."""
         return f"validation_{self.name}"
 
     @property
     def sign(self) -> float:
-        """What its values are multiplied with so that more is better."""
+        """Returns the factor of its values by which higher is better."""
         return 1.0 if self.goal == "max" else -1.0
 
     @property
     def difference_unit(self) -> str:
-        """What differences are counted in."""
+        """Returns the unit of differences."""
         return "points" if self.unit == "%" else self.unit
 
     def resolution(self, images: int | None) -> float:
-        """By how much one image more or less changes a value: for a share of N images, 1 / N; a loss has no steps.
+        """Returns the change of a value by one image: for a share of N images, 1 / N; 0 for the loss.
 
         Args:
-            images: How many images it is measured on; None where that is not known.
+            images: Number of images that it is measured on; None if it is not known.
         """
         return 1 / images if images and self.unit == "%" else 0.0
 
     def show(self, value: float | None) -> str:
-        """A value with its unit; a dash where there is none."""
+        """Returns a value with its unit; a dash if there is none."""
         if value is None or math.isnan(value):
             return "-"
         return f"{self.number(value)} {self.unit}"
 
     def number(self, value: float) -> str:
-        """A value, an interval or a deviation without its unit."""
+        """Returns a value, an interval or a deviation without its unit."""
         return f"{100 * value:.2f}" if self.unit == "%" else f"{value:.4f}"
 
     def signed(self, value: float) -> str:
-        """A difference without its unit, its sign always shown."""
+        """Returns a difference without its unit, always with a sign."""
         return f"{100 * value:+.2f}" if self.unit == "%" else f"{value:+.4f}"
 
 
@@ -215,7 +215,7 @@ ECE = Metric(
 )
 
 METRICS = {metric.name: metric for metric in (ACCURACY, LOSS, TOP5, BALANCED, ECE)}
-# What every evaluation measures, and what a space may ask for beside it.
+# The metrics of every evaluation, and those that a space may add.
 ALWAYS = (ACCURACY.name, LOSS.name)
 ON_REQUEST = tuple(name for name in METRICS if name not in ALWAYS)
 # By the name under which a space has them as objectives.
@@ -223,20 +223,20 @@ OBJECTIVES = {metric.key: metric for metric in METRICS.values()}
 
 
 def measured(asked: Iterable[str], objective: str) -> list[Metric]:
-    """What tables show, in the order in which they do.
+    """Returns the metrics that tables show, in their order.
 
     Args:
-        asked: Names of the metrics that were asked for.
-        objective: The one that students are judged by, as an objective.
+        asked: Names of the metrics that a space adds.
+        objective: The objective that students are judged by.
 
     Returns:
-        The one that students are judged by, the accuracy, and what was asked for.
+        The objective's metric, the accuracy, and those that a space adds.
     """
     judge = OBJECTIVES[objective]
     return list(dict.fromkeys([judge, ACCURACY, *(METRICS[name] for name in METRICS if name in set(asked))]))
 
 
 def class_fault(name: str, classes: int) -> str | None:
-    """Return why a metric says nothing of so many classes, or None."""
+    """Returns why a metric is meaningless for so many classes, or None."""
     least = METRICS[name].least_classes
-    return f"says nothing of {classes} classes: it needs {least} or more" if classes < least else None
+    return f"is meaningless with {classes} classes: it needs {least} or more" if classes < least else None

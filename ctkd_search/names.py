@@ -10,9 +10,9 @@ from ctkd_search.errors import UserError
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
 _NAME_RULE = "letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit"
-# Directories that stand beside those of the searches.
+# Directories next to those of the searches.
 TAKEN_NAMES = ("teachers", "artifacts", "published")
-# What the student of a final training is registered under ends so.
+# Suffix of the name under which the student of a final training is registered.
 FINAL_ENDING = "-final"
 
 
@@ -20,16 +20,16 @@ def name_fault(name: Any) -> str | None:
     """Returns what is wrong with the name of a search, or None."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         return f"must be {_NAME_RULE}, but got {name!r}"
-    # A file system or a data base may not tell Teachers from teachers.
-    return f"must not be {name!r}, which is kept for other things" if name.lower() in TAKEN_NAMES else None
+    # A file system or a database may not distinguish Teachers from teachers.
+    return f"must not be {name!r}, which is reserved" if name.lower() in TAKEN_NAMES else None
 
 
 def new_name_fault(name: Any, known: Iterable[str] = ()) -> str | None:
-    """Returns what is wrong with the name of a search that has not begun, or None.
+    """Returns what is wrong with the name of a new search, or None.
 
     Args:
         name: The name.
-        known: The searches there are.
+        known: Names of the existing searches.
     """
     if fault := name_fault(name):
         return fault
@@ -37,12 +37,12 @@ def new_name_fault(name: Any, known: Iterable[str] = ()) -> str | None:
         return f"must not end in {FINAL_ENDING}, as the registered students of final trainings do, but got {name!r}"
     alike = next((other for other in known if other != name and other.lower() == name.lower()), None)
     if alike:
-        return f"must differ from {alike!r}, which there is, in more than upper and lower case, but got {name!r}"
+        return f"must differ from the existing {alike!r} in more than upper and lower case, but got {name!r}"
     return None
 
 
 def check_name(name: str) -> str:
-    """Returns the name of a search, or raises UserError if it is none."""
+    """Returns the name of a search, or raises UserError if it is not valid."""
     fault = name_fault(name)
     if fault:
         raise UserError(f"--name {fault}")

@@ -1,4 +1,4 @@
-"""How a pair of architectures is written: ``TEACHER/STUDENT``, or ``TEACHER -> STUDENT`` where a name has a slash."""
+"""Notation of pairs of architectures: ``TEACHER/STUDENT``, or ``TEACHER -> STUDENT`` if a name has a slash."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Pair(NamedTuple):
     student: str
 
     def __str__(self) -> str:
-        """The one way in which a pair is kept and shown, however it was typed."""
+        """Returns the pair in the notation in which it is stored and shown, however it was typed."""
         return f"{self.teacher} {ARROW} {self.student}" if "/" in "".join(self) else "/".join(self)
 
 
 def split_pair(text: str) -> Pair:
-    """The two names of a pair.
+    """Returns the two names of a pair.
 
     Raises:
-        ValueError: It is no pair.
+        ValueError: It is not a pair.
     """
     parts = [part.strip() for part in text.split(ARROW if ARROW in text else "/")]
     if len(parts) != 2 or not all(parts):
@@ -37,7 +37,7 @@ def split_pair(text: str) -> Pair:
 
 
 def settled_pair(text: str) -> str:
-    """A pair as it is kept, however it was typed; what is no pair stays as it is."""
+    """Returns a pair in the notation in which it is stored; any other text as it is."""
     try:
         return str(split_pair(text))
     except ValueError:
@@ -45,7 +45,7 @@ def settled_pair(text: str) -> str:
 
 
 def short_name(architecture: str) -> str:
-    """An architecture's name for labels: without the library or module that it comes from, and without its taps."""
+    """Returns an architecture's name for labels: without its library or module, and without its taps."""
     name, *options = architecture.split("+")
     name = name.rpartition(":")[2] if ":" in name else name.rpartition("/")[2]
     return "+".join([name, *(option for option in options if not option.startswith("taps="))])

@@ -1,4 +1,4 @@
-"""The user's own code, called by name: ``package.module:factory``."""
+"""The user's own code, referred to as ``package.module:factory``."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def is_reference(name: str) -> bool:
-    """Whether a name means the user's own code rather than something that comes along: names of ours have no colon."""
+    """Returns whether a name refers to the user's own code: names of this package have no colon."""
     return ":" in name
 
 
 def load_object(reference: str) -> Any:
-    """Imports what a reference means, from the working directory or from what is installed.
+    """Imports the object of a reference, from the working directory or an installed package.
 
-    The working directory comes first on Python's path from then on, as it does for a script that lies in it. (Ray puts
-    the directory that a search was started in on the path of its workers.)
+    The working directory comes first on Python's path from then on, as it does for a script in it. (Ray puts the
+    directory that a search was started in on the path of its workers.)
 
     Args:
         reference: Module and attribute, as in ``package.module:factory``.
@@ -34,7 +34,7 @@ def load_object(reference: str) -> Any:
         The attribute, whatever it is.
 
     Raises:
-        UserError: It is no reference, there is no such module or attribute, or importing the module fails.
+        UserError: It is not a reference, there is no such module or attribute, or importing the module fails.
     """
     if not REFERENCE.fullmatch(reference):
         raise UserError(f"{reference!r} is not of the form package.module:factory, as in my_code:make")
@@ -53,12 +53,12 @@ def _module(name: str) -> ModuleType:
     directory = os.getcwd()
     if directory not in sys.path:
         sys.path.insert(0, directory)
-    # What was written since Python last looked into the directory is to be found as well.
+    # So that Python finds modules that were written since it last listed the directory.
     importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # The module itself, or a package that it is said to be in; anything else is an import of its own that fails.
+        # The module itself, or a package of its name; any other name is an import inside the module that fails.
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise UserError(
                 f"there is no module {error.name!r} in the working directory {directory}, and none is installed"
@@ -73,7 +73,7 @@ def _failed(name: str, error: BaseException) -> UserError:
 
 
 def describe_error(error: BaseException) -> str:
-    """What the user's own code raised, in one line: type, first line of the message, and where it happened."""
+    """Returns an error of the user's own code in one line: type, first line of the message, and file and line."""
     message = one_line(str(error))
     if isinstance(error, SyntaxError):
         message, where = error.msg, f"{error.filename}, line {error.lineno}"

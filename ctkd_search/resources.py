@@ -1,4 +1,4 @@
-"""How the machine's GPUs and cores are shared out among trials."""
+"""Distribution of the machines' GPUs and cores among trials."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Share:
-    """What one trial gets.
+    """The resources of one trial.
 
     Attributes:
         gpus: GPUs, or a fraction of one.
@@ -45,34 +45,34 @@ class Share:
 
     @property
     def device(self) -> str:
-        """Where a trial computes."""
+        """Returns the type of the device that a trial computes on."""
         return "cuda" if self.gpus else "cpu"
 
     def __str__(self) -> str:
-        """In words."""
+        """Returns a description of the shares."""
         gpus = f"{self.gpus:g} GPU{'s' * (self.gpus > 1)} and " if self.gpus else ""
         threads = f"{self.cpus} CPU thread{'s' * (self.cpus > 1)}"
         return f"{self.concurrent} trial{'s' * (self.concurrent > 1)} at once, each with {gpus}{threads}"
 
 
 def local_node() -> Node:
-    """Returns what this process may use of this machine: what a search that starts Ray here shares out."""
+    """Returns the resources of this machine that this process may use, for a search that starts Ray here."""
     import torch
 
     return Node(torch.cuda.device_count(), usable_cores())
 
 
 def describe(nodes: Sequence[Node]) -> str:
-    """What there is to search with; processor and GPU are named as this machine's are."""
+    """Returns a description of the machines; processor and GPU are named as this machine's are."""
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
-    words = f"{cpus} CPU core{'s' * (cpus > 1)} ({processor()})"
+    text = f"{cpus} CPU core{'s' * (cpus > 1)} ({processor()})"
     if gpus:
-        words += f", {gpus:g} GPU{'s' * (gpus > 1)} ({_gpu()})"
-    return words if len(nodes) == 1 else f"{words} on {len(nodes)} machines"
+        text += f", {gpus:g} GPU{'s' * (gpus > 1)} ({_gpu()})"
+    return text if len(nodes) == 1 else f"{text} on {len(nodes)} machines"
 
 
 def _gpu() -> str:
-    """The first GPU's name, asked of the driver, so that no memory of the GPU is taken for it."""
+    """Returns the first GPU's name from the driver, which takes no memory of the GPU."""
     import pynvml
 
     try:
@@ -86,11 +86,11 @@ def _gpu() -> str:
 
 
 def on_device(resources: Resources, device: str | None) -> Resources:
-    """The instructions, with a device that was asked for by name.
+    """Returns the settings of resources for the device of a command's option.
 
     Args:
-        resources: The instructions.
-        device: ``cpu``, ``cuda``, or None for whatever there is.
+        resources: The settings.
+        device: ``cpu``, ``cuda``, or None for any.
 
     Raises:
         UserError: The two contradict each other, or there is no GPU on this machine.
@@ -100,41 +100,40 @@ def on_device(resources: Resources, device: str | None) -> Resources:
     given = resources.gpus_per_trial
     if device == "cpu":
         if given or resources.trials_per_gpu is not None:
-            raise UserError("--device cpu cannot stand beside GPUs for each trial; leave one of the two out")
+            raise UserError("--device cpu cannot be combined with GPUs for each trial; leave one of the two out")
         return dataclasses.replace(resources, gpus_per_trial=0.0)
     if given == 0:
-        raise UserError("--device cuda cannot stand beside --gpus-per-trial 0; leave one of the two out")
+        raise UserError("--device cuda cannot be combined with --gpus-per-trial 0; leave one of the two out")
     if resources.address is None:
         import torch
 
         if not torch.cuda.is_available():
-            raise UserError("--device cuda was asked for, but torch finds no GPU; leave it out to use the CPU")
+            raise UserError("--device cuda needs a GPU, but torch finds none; leave it out to use the CPU")
     whole = given is None and resources.trials_per_gpu is None
     return dataclasses.replace(resources, gpus_per_trial=1.0) if whole else resources
 
 
 def thread_limit() -> int | None:
-    """Threads a process may have by ``OMP_NUM_THREADS``, as users say it to torch; None where it is not set."""
-    said = os.environ.get("OMP_NUM_THREADS", "")
-    return int(said) if said.isdecimal() and int(said) else None
+    """Returns the threads of a process by ``OMP_NUM_THREADS``, which torch reads too; None if it is not set."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return int(threads) if threads.isdecimal() and int(threads) else None
 
 
 def share_out(
     resources: Resources, nodes: Sequence[Node], trials: int | None = None, limit: int | None = None
 ) -> Share:
-    """Decides what one trial gets. A trial runs on one machine, so that what it gets must be found on one.
+    """Decides on the resources of one trial. A trial runs on one machine, which must have all of them.
 
-    Without instructions, a trial gets one GPU where there are any, and one core where there are none; more cores where
-    there are fewer trials than would fit.
+    By default, a trial gets one GPU if there are any, and else one core; more cores if there are fewer trials than fit.
 
     Args:
-        resources: The instructions.
+        resources: The settings.
         nodes: The machines.
-        trials: How many trials there are in all; None for more than fit.
-        limit: Threads that no process has more of, unless the instructions say so; None for no limit.
+        trials: Number of trials in all; None for more than fit.
+        limit: Most threads of a process, unless the settings have a number of cores; None for no limit.
 
     Raises:
-        UserError: More is asked for than there is.
+        UserError: The settings need more resources than there are.
     """
     gpus = max(node.gpus for node in nodes)
     if resources.trials_per_gpu is not None and not gpus:
@@ -168,30 +167,30 @@ def share_out(
     if wanted and wanted > most:
         raise UserError(
             f"resources.concurrent_trials is {wanted}, but at {per_trial:g} GPUs and {cpus_per_trial} cores a trial "
-            f"there is room for {most}; lower it, or lower what a trial gets"
+            f"at most {most} can run at once; lower it, or lower the resources of a trial"
         )
     at_once = wanted or (most if trials is None else min(most, trials))
     return Share(per_trial, cpus_per_trial, at_once, min(cores, limit or cores))
 
 
 def teacher_threads(share: Share, runs: int) -> int:
-    """CPU threads of a teacher's training, on one machine: while teachers are trained nothing else runs.
+    """Returns the CPU threads of a teacher's training, on one machine: while teachers are trained nothing else runs.
 
     Args:
-        share: What a trial gets.
-        runs: How many teachers are trained.
+        share: Resources of a trial.
+        runs: Number of teachers that are trained.
     """
     return max(share.cpus, min(share.cores, share.cpus * share.concurrent // max(1, runs)))
 
 
 def _rooms(nodes: Sequence[Node], gpus: float, cpus: int) -> int:
-    """How many trials fit on the machines."""
+    """Returns the number of trials that fit on the machines."""
     return sum(min(_room(gpus, node.gpus) if gpus else node.cpus, node.cpus // cpus) for node in nodes)
 
 
 def _room(per_trial: float, gpus: float) -> int:
-    """How many trials fit on the GPUs; a fraction of one is never made of two."""
+    """Returns the number of trials that fit on the GPUs; a fraction of a GPU is on one GPU."""
     if per_trial >= 1:
         return math.floor(gpus / per_trial)
-    # 1e-9: a third of a GPU three times over is one GPU, whatever the rounding.
+    # 1e-9: three thirds of a GPU are one GPU, whatever the rounding.
     return int(gpus) * math.floor(1 / per_trial + 1e-9)

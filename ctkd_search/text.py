@@ -9,9 +9,9 @@ _LONGEST = 300
 
 
 def one_line(text: str, limit: int = _LONGEST) -> str:
-    """Returns the first line of a text that says something, without a terminal's colours.
+    """Returns the first line of a text that is not empty, without a terminal's colours.
 
-    What is longer than `limit` characters is cut after a sentence if one ends in its second half, else after a word if
+    A line of more than `limit` characters is cut after a sentence if one ends in its second half, else after a word if
     one ends there, with an ellipsis.
     """
     lines = (line.strip() for line in _ESCAPES.sub("", text).splitlines())
@@ -22,8 +22,8 @@ def one_line(text: str, limit: int = _LONGEST) -> str:
     end = max(head.rfind(mark) for mark in (". ", "! ", "? ", "; "))
     if end >= limit // 2:
         return head[: end + 1].rstrip(";")
-    words = head.rpartition(" ")[0]
-    return words.rstrip(",;:") + " …" if len(words) >= limit // 2 else head + "…"
+    whole = head.rpartition(" ")[0]
+    return whole.rstrip(",;:") + " …" if len(whole) >= limit // 2 else head + "…"
 
 
 def first_line(error: BaseException) -> str:

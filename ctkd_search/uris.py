@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 
 def uri_fault(uri: str) -> str | None:
-    """Returns why a tracking URI may not stand in a space or a command, which are kept and logged, or None."""
+    """Returns why a tracking URI must not be in a space or a command, which are stored and logged, or None."""
     parts = urlsplit(uri)
     web = parts.scheme in ("http", "https")
     if parts.password is None and not (web and parts.username):

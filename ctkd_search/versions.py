@@ -33,7 +33,7 @@ def format_fault(kept: Any, reads: int, writer: Any = None) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """The versions of this package, of Python, and of what decides the numbers."""
+    """Returns the versions of this package, of Python, and of the libraries that results depend on."""
     found = {"ctkd-search": __version__, "python": platform.python_version()}
     for package in ("torch", "torchvision", "numpy", "ray", "optuna", "mlflow"):
         try:
@@ -44,7 +44,7 @@ def versions() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The name of this machine's processor."""
+    """Returns the name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

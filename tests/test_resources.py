@@ -75,10 +75,10 @@ def test_what_a_trial_gets(wanted, gpus, cpus, share):
         (wanting(gpus=5), 4, 16, "resources.gpus_per_trial is 5, but the GPUs found are 4"),
         (wanting(cpus=3), 0, 2, "resources.cpus_per_trial is 3, but there are 2 cores; lower it"),
         (wanting(concurrent=3), 0, 2, "resources.concurrent_trials is 3, but"),
-        (wanting(concurrent=2), 1, 16, "there is room for 1; lower it, or lower what a trial gets"),
-        (wanting(gpus=THIRD, concurrent=4), 1, 16, "there is room for 3"),
-        (wanting(gpus=0.6, concurrent=5), 3, 16, "there is room for 3"),
-        (wanting(cpus=4, concurrent=3), 0, 8, "there is room for 2"),
+        (wanting(concurrent=2), 1, 16, "at most 1 can run at once; lower it, or lower the resources of a trial"),
+        (wanting(gpus=THIRD, concurrent=4), 1, 16, "at most 3 can run at once"),
+        (wanting(gpus=0.6, concurrent=5), 3, 16, "at most 3 can run at once"),
+        (wanting(cpus=4, concurrent=3), 0, 8, "at most 2 can run at once"),
     ],
 )
 def test_more_than_there_is(wanted, gpus, cpus, fragment):
@@ -169,9 +169,9 @@ def test_a_device_by_name():
     packed = Resources(address="auto", trials_per_gpu=3)
     assert on_device(packed, "cuda") == packed
     for given in (wanting(gpus=0.5), Resources(trials_per_gpu="auto")):
-        with pytest.raises(UserError, match="--device cpu cannot stand beside GPUs for each trial"):
+        with pytest.raises(UserError, match="--device cpu cannot be combined with GPUs for each trial"):
             on_device(given, "cpu")
-    with pytest.raises(UserError, match="--device cuda cannot stand beside --gpus-per-trial 0"):
+    with pytest.raises(UserError, match="--device cuda cannot be combined with --gpus-per-trial 0"):
         on_device(wanting(gpus=0), "cuda")
 
 

@@ -1,4 +1,4 @@
-"""How the methods of a search compare: the best of each, how far it is from the winner, and what each has spent."""
+"""Comparison of the methods of a search: the best trial of each, its gap to the winner, and the epochs spent."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class MethodStanding:
 
     Attributes:
         method: Its name.
-        best: Its best trial: by the confirmed mean, or, where none was confirmed, by what it reached itself; None where
-            none has finished an epoch.
+        best: Its best trial: by the confirmed mean, or by its own value if none was confirmed; None if none has
+            finished an epoch.
         mean: The fresh seeds of the best one, if it was confirmed.
-        gap: By how much the best one exceeds the winner of the search; None for the winner itself, and where that is
-            not known.
-        trials: How many trials it has had.
+        gap: Difference of the best one from the winner of the search; None for the winner itself, and if it is not
+            known.
+        trials: Number of its trials.
         epochs: Epochs of them all.
     """
 
@@ -35,7 +35,7 @@ class MethodStanding:
 
     @property
     def score(self) -> tuple[bool, float]:
-        """What methods are ordered by, more being better: a confirmed mean counts for more than a single seed."""
+        """Returns the key that methods are sorted by, higher is better: a confirmed mean comes before a single seed."""
         if self.best is None:
             return False, -math.inf
         if self.mean is not None:

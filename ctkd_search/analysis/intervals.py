@@ -1,7 +1,7 @@
 """Means with their 95 % intervals, and differences of several things whose intervals hold together.
 
-Intervals are about other training seeds on the same images. That other images would have been held out adds an
-uncertainty of its own, which no number of seeds shows.
+Intervals are about other training seeds on the same images. Other held-out images would add an uncertainty that no
+number of seeds shows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LEVEL = 0.95
 _INNER, _OUTER, _BISECTIONS = 96, 64, 60
 # Beyond so many standard deviations there is nothing to integrate.
 _TAIL = 8.5
-# Sums of a few floats differ by so much from what they are sums of.
+# Rounding error of sums of a few floats.
 _ROUNDING = 1e-12
 
 
@@ -47,21 +47,21 @@ def estimate(values: Sequence[float], resolution: float = 0.0, picked_from: int 
 
     Args:
         values: The values, one at least.
-        resolution: What the values are multiples of; a smaller deviation is not believed.
-        picked_from: Among how many means this one was picked because it is the best: the interval is as much wider.
+        resolution: Unit of which the values are multiples; a smaller deviation is replaced by it.
+        picked_from: Number of means of which this one was picked as the best, for which the interval is widened.
     """
     mean, n = statistics.fmean(values), len(values)
     if n < 2:
         return Estimate(mean, math.nan, n, math.inf)
     deviation = statistics.stdev(values)
-    # Half of what it is for a difference, in variance: a difference has two such values.
-    believed = max(deviation, resolution / math.sqrt(2))
-    return Estimate(mean, deviation, n, _quantile_of_best(picked_from, n - 1) * believed / math.sqrt(n))
+    # Half of the variance of a difference, which has two such values.
+    used = max(deviation, resolution / math.sqrt(2))
+    return Estimate(mean, deviation, n, _quantile_of_best(picked_from, n - 1) * used / math.sqrt(n))
 
 
 @functools.cache
 def _quantile_of_best(count: int, df: int) -> float:
-    """Returns what the largest of so many independent t stays within, on both sides, with the level's probability."""
+    """Returns the two-sided bound that the largest of `count` independent t is within with probability 95 %."""
     from scipy.special import stdtr, stdtrit
 
     if count == 1:
@@ -82,8 +82,8 @@ def critical(picked: int, others: int, df: int) -> float:
     being so; with one picked it is Dunnett's two-sided quantile, for a comparison with what was fixed beforehand.
 
     Args:
-        picked: Among how many the best was picked, itself included.
-        others: With how many it is compared beside these.
+        picked: Number of things of which the best was picked, itself included.
+        others: Number of further things that it is compared with.
         df: Degrees of freedom of the standard error.
 
     Returns:
@@ -122,13 +122,13 @@ class Family:
 
     The interval of a difference is the wider one of two. One goes by the deviation that all of them have in common,
     seeds being blocks, and is narrow where there are many things. The other goes by the deviation of this difference
-    alone, so that a thing that differs more from seed to seed than the rest is not told apart by their calm. Both are
-    as wide as is needed for all differences to hold together.
+    alone, so that a thing that varies more from seed to seed than the rest does not seem to differ because they vary
+    little. Both are as wide as is needed for all differences to hold together.
 
     Attributes:
-        values: Of each thing its values by seed, finite numbers.
-        resolution: What the values are multiples of, as 1 / N is for shares of N images; 0 for real numbers. A
-            deviation of a difference that is smaller is not believed.
+        values: Values of each thing by seed, finite numbers.
+        resolution: Unit of which the values are multiples, as 1 / N for shares of N images; 0 for real numbers. A
+            smaller deviation of a difference is replaced by it.
     """
 
     values: Mapping[Hashable, Mapping[int, float]]
@@ -140,8 +140,8 @@ class Family:
         Args:
             one: The first.
             two: The second.
-            picked: Among how many the one that all are compared with was picked.
-            others: With how many it is compared beside these.
+            picked: Number of things of which the one that all are compared with was picked.
+            others: Number of further things that it is compared with.
         """
         ours, theirs = self.values[one], self.values[two]
         gaps = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
@@ -156,7 +156,7 @@ class Family:
         own = critical(picked, others, 2 * (n - 1)) * max(deviation, self.resolution)
         common = critical(picked, others, df) * max(math.sqrt(2 * variance), self.resolution) if df else 0.0
         half_width = max(own, common) / math.sqrt(n)
-        # What does not vary at all was not measured often enough to tell how far it varies.
+        # Values that do not vary at all are too few to estimate how far they vary.
         return Estimate(mean, deviation, n, half_width if half_width > _ROUNDING else math.inf)
 
     @functools.cached_property
@@ -164,7 +164,7 @@ class Family:
         """Variance of a value about the sum of its thing's mean and its seed's effect, and its degrees of freedom."""
         import numpy as np
 
-        # A thing with one seed alone tells nothing of spread, and a seed that one thing alone has neither.
+        # A thing with one seed contains no information on the spread, nor does a seed of only one thing.
         kept = {name: own for name, own in self.values.items() if len(own) > 1}
         names, seeds = list(kept), sorted({seed for own in kept.values() for seed in own})
         cells = [

@@ -1,4 +1,4 @@
-"""Several objectives: which trials no other one beats in everything."""
+"""Several objectives: the trials that no other one dominates."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ctkd_search.records.store import TrialRecord
 def objective_values(
     trial: TrialRecord, objectives: Sequence[str], costs: Mapping[str, Mapping[str, float]]
 ) -> list[float]:
-    """A trial's values in the order of the objectives.
+    """Returns a trial's values in the order of the objectives.
 
     Args:
         trial: The trial, which has trained an epoch at least.
-        objectives: What is to be good.
-        costs: What each student costs.
+        objectives: Names of the objectives.
+        costs: Costs of each student.
     """
     student = split_pair(trial.values["pair"]).student
     return [trial.epochs[-1][name] if name in OBJECTIVES else costs[student][name] for name in objectives]
@@ -26,12 +26,12 @@ def objective_values(
 def front(
     trials: Sequence[TrialRecord], objectives: Sequence[str], costs: Mapping[str, Mapping[str, float]]
 ) -> list[TrialRecord]:
-    """The trials of which no other is at least as good in every objective and better in one.
+    """Returns the trials of which no other is at least as good in every objective and better in one.
 
-    They come in the order of the first objective, best first. Of trials that are equal in every objective, the one
-    that began first stands for all.
+    They are sorted by the first objective, best first. Of trials that are equal in every objective, only the one that
+    began first is returned.
     """
-    # Less is better, as of costs.
+    # Lower is better, as for costs.
     signs = [-OBJECTIVES[name].sign if name in OBJECTIVES else 1.0 for name in objectives]
     points = [
         tuple(sign * value for sign, value in zip(signs, objective_values(trial, objectives, costs), strict=True))

@@ -1,4 +1,4 @@
-"""Who won: configs confirmed with several seeds, how far apart they are, and what can be told from it."""
+"""The winner of a search: confirmed configs, their differences, and the verdicts on them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Confirmed:
     """A config that was trained again with fresh seeds.
 
     Attributes:
-        trial: The trial that it confirms. What it reached itself does not count, because it was chosen for it.
-        values: What each repetition that finished reached, of what they are judged by, by seed.
-        resolution: What a value is a multiple of.
-        picked_from: Among how many confirmed configs the winner was picked; 1 for all but the winner.
+        trial: The trial that it confirms. Its own value does not count, because it was chosen for it.
+        values: Objective value of each finished repetition, by seed.
+        resolution: Unit of which values are multiples.
+        picked_from: Number of confirmed configs of which the winner was picked; 1 for all but the winner.
     """
 
     trial: TrialRecord
@@ -32,12 +32,12 @@ class Confirmed:
 
     @property
     def estimate(self) -> Estimate:
-        """Mean over the seeds; the winner's interval allows for its being the best of several."""
+        """Returns the mean over the seeds; the winner's interval is wider, because it was picked as the best."""
         return estimate(list(self.values.values()), self.resolution, self.picked_from)
 
 
 def confirmed(trials: Sequence[TrialRecord]) -> list[Confirmed]:
-    """The confirmed configs and baselines, best mean first."""
+    """Returns the confirmed configs and baselines, best mean first."""
     found: dict[int, dict[int, float]] = {}
     images = [trial.images for trial in trials if trial.repeats is not None and trial.images]
     for trial in trials:
@@ -56,28 +56,28 @@ def confirmed(trials: Sequence[TrialRecord]) -> list[Confirmed]:
 
 
 def _best_confirmed(configs: Sequence[Confirmed]) -> Confirmed | None:
-    """The searched config with the best mean, of configs that are sorted by it."""
+    """Returns the searched config with the best mean, of configs that are sorted by it."""
     searched = [config for config in configs if config.trial.explores]
-    # A config some of whose repetitions failed is not judged by the luckier rest.
+    # A config some of whose repetitions failed is not judged by the others, which may be the better ones.
     most = max((len(config.values) for config in searched), default=0)
     return next((config for config in searched if len(config.values) == most), None)
 
 
 def winner(trials: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The searched config with the best confirmed mean; before any is confirmed, the best trial."""
+    """Returns the searched config with the best confirmed mean; before any is confirmed, the best trial."""
     chosen = _best_confirmed(confirmed(trials))
     return chosen.trial if chosen else best(trials)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How a search stood when one of its trials had ended.
+    """The state of a search when one of its trials had ended.
 
     Attributes:
-        at: When, in milliseconds since 1970.
-        trials: How many explored trials had ended.
-        epochs: How many epochs they had trained in all.
-        value: The best of those that had finished, of what they are judged by.
+        at: Time in milliseconds since 1970.
+        trials: Number of explored trials that had ended.
+        epochs: Number of epochs that they had trained in all.
+        value: Best objective value of those that had finished.
     """
 
     at: int
@@ -87,7 +87,7 @@ class Standing:
 
 
 def best_so_far(trials: Sequence[TrialRecord]) -> list[Standing]:
-    """How the best so far changed: a standing for each explored trial that ended, from the first finished."""
+    """Returns the best value so far after each explored trial that ended, from the first finished one on."""
     ended = [trial for trial in trials if trial.explores and trial.status in (FINISHED, STOPPED) and trial.epochs]
     standings = []
     best_score, epochs = -math.inf, 0
@@ -101,7 +101,7 @@ def best_so_far(trials: Sequence[TrialRecord]) -> list[Standing]:
 
 
 def find_trial(trials: Sequence[TrialRecord], wanted: str | None) -> TrialRecord:
-    """The trial of that number, or the winner.
+    """Returns the trial of that number, or the winner.
 
     Raises:
         UserError: There is none.
@@ -114,12 +114,12 @@ def find_trial(trials: Sequence[TrialRecord], wanted: str | None) -> TrialRecord
 
 
 def over_methods(configs: Sequence[Confirmed]) -> bool:
-    """Whether configs of several methods were confirmed, so that a trial is told by its method."""
+    """Returns whether configs of several methods were confirmed, so that tables name each trial's method."""
     return len({config.trial.method for config in configs if config.trial.explores}) > 1
 
 
 def verdicts(trials: Sequence[TrialRecord]) -> list[str]:
-    """What the confirmation tells and what not: of the winner and the next config, and of the winner and a baseline."""
+    """Returns verdicts of the confirmation: on the winner and the next config, and on the winner and a baseline."""
     configs = confirmed(trials)
     chosen = winner(trials)
     first = next((config for config in configs if config.trial is chosen), None)
@@ -138,16 +138,16 @@ def verdicts(trials: Sequence[TrialRecord]) -> list[str]:
 
 
 def verdict(one: str, two: str, gap: Estimate | None, metric: Metric = ACCURACY) -> str:
-    """Whether two things can be told apart, in a sentence.
+    """Returns in a sentence whether two things can be told apart.
 
     Args:
-        one: What to call the first.
-        two: What to call the second.
-        gap: By how much the first exceeds the second, from seeds that both have; None if there are none.
-        metric: What they are judged by.
+        one: Name of the first.
+        two: Name of the second.
+        gap: Difference of the first from the second, from seeds that both have; None if there are none.
+        metric: Metric that they are judged by.
     """
     if gap is None:
-        return f"{one} and {two} have no seed in common, so that they cannot be compared"
+        return f"{one} and {two} have no seed in common, so they cannot be compared"
     apart = f"{metric.signed(gap.mean)} {metric.difference_unit}"
     if metric is not ACCURACY:
         apart = f"{metric.label} {apart}"
@@ -166,9 +166,9 @@ def _called(trial: TrialRecord) -> str:
 
 
 def gap_to(trials: Sequence[TrialRecord], leader: TrialRecord, other: TrialRecord) -> Estimate | None:
-    """By how much a trial's value exceeds the leader's, or stays below it (below 0).
+    """Returns the difference of a trial's value from the leader's, below 0 if it is lower.
 
-    Judged by the seeds in which both were confirmed; where there are none, by what they reached themselves.
+    It is estimated from the seeds with which both were confirmed; if there are none, from their own values.
     """
     configs = confirmed(trials)
     there = {config.trial.number for config in configs}
@@ -180,7 +180,7 @@ def gap_to(trials: Sequence[TrialRecord], leader: TrialRecord, other: TrialRecor
 
 
 def _between(configs: Sequence[Confirmed], one: int, two: int) -> Estimate | None:
-    """By how much a confirmed config exceeds another, with an interval that holds together with all that are shown."""
+    """Returns the difference of two confirmed configs, with an interval that holds together with all that are shown."""
     family = Family({config.trial.number: config.values for config in configs}, configs[0].resolution)
     chosen = _best_confirmed(configs)
     searched = sum(config.trial.explores for config in configs)

@@ -1,4 +1,4 @@
-"""Amounts that depend on what early stopping will do: at least so much, at most so much."""
+"""Amounts that depend on early stopping, as a lower and an upper bound."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from ctkd_search.space.sections import Budget
 
 @dataclass(frozen=True)
 class Span:
-    """An amount, at least and at most."""
+    """A lower and an upper bound of an amount."""
 
     low: float
     high: float
 
     def __add__(self, other: Span) -> Span:
-        """Both, one after the other."""
+        """Returns the sum of two."""
         return Span(self.low + other.low, self.high + other.high)
 
 
 def early_stopping(budget: Budget, stops: bool, groups: int = 1) -> Span:
-    """Epochs of all trials together: if at every rung one in `reduction_factor` goes on, and if all do.
+    """Returns the epochs of all trials: if one in `reduction_factor` is promoted at every rung, and if all are.
 
     Args:
         budget: The budget.
         stops: Whether trials are stopped early at all.
-        groups: How many groups of as many trials there are, of which each is compared within itself.
+        groups: Number of groups of equally many trials, each of which is compared within itself.
     """
     most = float(budget.trials * budget.epochs)
     if not stops:

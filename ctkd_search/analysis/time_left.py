@@ -1,8 +1,8 @@
-"""The time that a search still takes, from what is left to do and what doing it has taken so far.
+"""An estimate of the time that a search still takes, from the work left and the time taken so far.
 
-An epoch of a trial takes its *own* time: what it takes once all that its teachers say is recorded. Recording an epoch
-of an expert is counted once for all trials, and not again once it is kept. Trials may be stopped early; how many go on
-beyond an epoch is estimated from those that have reached it, and from what the scheduler promises where few have.
+An epoch of a trial takes its *own* time: its time once its teachers are recorded. Recording an epoch of an expert is
+counted once for all trials, and not again once it is kept. Trials may be stopped early; how many go on past an epoch
+is estimated from those that have reached it, and from the scheduler's reduction factor if few have.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ctkd_search.metrics import RECORDED_EPOCHS, RECORDING_SECONDS
 from ctkd_search.pairs import split_pair
 from ctkd_search.records.store import FINISHED, RUNNING, TrialRecord, own_seconds
 
-# What the scheduler promises counts for as much as so many trials that have come to a rung.
+# Weight of the scheduler's reduction factor in the estimate, as a number of trials that have reached a rung.
 _PROMISED = 8
-# From so many explored trials that have ended a single number is told; before that, from how much to how much.
+# Number of explored trials that must have ended for a single number; before that, the estimate is a range.
 _ENOUGH = 2
 
 
@@ -31,9 +31,9 @@ class Later:
     """The work that follows when the trials have ended: the confirmation.
 
     Attributes:
-        trials: How many trials it trains to their end.
-        recordings: How many epochs it records, by the expert's architecture.
-        teachers: Seconds in which it trains teachers.
+        trials: Number of trials that it trains to their end.
+        recordings: Number of epochs that it records, by the expert's architecture.
+        teachers: Seconds of its teachers' training.
     """
 
     trials: int = 0
@@ -42,15 +42,15 @@ class Later:
 
 
 class TimeLeft:
-    """Tells how long trials still take.
+    """Estimates how long trials still take.
 
     Args:
         epochs: Epochs of a trial that is not stopped early.
-        rungs: The epochs after which the scheduler compares trials; none where it stops none.
-        reduction: One in so many of the trials that have come there goes on, rounded up.
-        missing: Gives how many epochs are to be recorded yet, by the expert's architecture.
-        later: Gives what follows when the trials have ended.
-        now: Gives the time, in seconds since 1970.
+        rungs: Epochs after which the scheduler compares trials; none if it stops none.
+        reduction: Reduction factor: one in so many of the trials at a rung is promoted, rounded up.
+        missing: Returns the number of epochs still to be recorded, by the expert's architecture.
+        later: Returns the work that follows when the trials have ended.
+        now: Returns the time, in seconds since 1970.
     """
 
     def __init__(
@@ -94,12 +94,12 @@ class TimeLeft:
         return Span(min(found), max(found))
 
     def _promised(self, trials: int) -> dict[int, float]:
-        """The share of trials that go on at each rung; where few come, more than one in `reduction`."""
+        """Returns the expected share of trials promoted at each rung; with few trials, more than one in `reduction`."""
         shares: dict[int, float] = {}
         coming = float(trials)
         for rung in self._rungs:
             count = max(1, round(coming))
-            # The i-th to come goes on if it is among the best of i, so that the first one does in any case.
+            # The i-th trial at a rung is promoted if it is among the best of i, so the first one always is.
             shares[rung] = statistics.fmean(math.ceil(i / self._reduction) / i for i in range(1, count + 1))
             coming *= shares[rung]
         return shares
@@ -135,21 +135,21 @@ class TimeLeft:
         return max(workers)
 
     def _into_epoch(self, trial: TrialRecord, pace: _Pace) -> float:
-        """Returns how far a trial is into its current epoch, in seconds of its own."""
+        """Returns the seconds that a trial has spent in its current epoch."""
         if trial.status != RUNNING or not trial.epochs or "at" not in trial.epochs[-1]:
             return 0.0
         return min(pace.epoch(trial), max(0.0, self._now() - trial.epochs[-1]["at"] / 1000))
 
 
 class _Pace:
-    """The time that things have taken so far.
+    """The times taken so far, per epoch of a trial and per recorded epoch.
 
     Args:
         trials: Every trial.
 
     Attributes:
-        any_epoch: Seconds of an epoch of a trial's own, on average; None if there was none.
-        next_trial: The same of a trial whose method is not known yet: each method gets as many trials.
+        any_epoch: Mean of a trial's own seconds of an epoch; None if there was none.
+        next_trial: Own seconds of an epoch of a trial whose method is not known yet: each method gets as many trials.
     """
 
     def __init__(self, trials: Sequence[TrialRecord]) -> None:
@@ -175,14 +175,14 @@ class _Pace:
         self.next_trial = statistics.fmean(each) if each else self.any_epoch or 0.0
 
     def epoch(self, trial: TrialRecord) -> float:
-        """Seconds of an epoch of a trial's own: those of its method, as far as they are known."""
+        """Returns a trial's own seconds of an epoch: the mean of its method if known, else of all."""
         return self._by_method.get(trial.method, self.any_epoch or 0.0)
 
     def recording(self, epochs: Mapping[str, int]) -> float | None:
-        """Seconds in which epochs of experts are recorded; None if none has been recorded to tell by.
+        """Returns the seconds of recording epochs of experts; None if none has been recorded yet.
 
         Args:
-            epochs: How many, by the expert's architecture.
+            epochs: Number of epochs by the expert's architecture.
         """
         if not sum(epochs.values()):
             return 0.0

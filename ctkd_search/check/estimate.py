@@ -138,7 +138,7 @@ class _Clock:
         if self.space.teachers.mode == "live":
             each += teacher.training if needs.scratch else 0.0
             each += teacher.expert if needs.expert else 0.0
-        elif any(request.kind in COMPUTED for request in needs.expert):
+        elif any(output.kind in COMPUTED for output in needs.expert):
             each += teacher.expert
         elif needs.expert:
             each += self.load.beyond * teacher.expert

@@ -42,7 +42,7 @@ def _line(found: Looked) -> str:
     part = f"{found.opened:,}" + (f" of {found.total:,}" if found.opened < found.total else "")
     if found.broken:
         names = listed([error.path for error in found.broken], _NAMED)
-        return f"decoded {part} {found.what}: {len(found.broken):,} cannot be read and are passed over: {names}"
+        return f"decoded {part} {found.what}: {len(found.broken):,} cannot be read and are skipped: {names}"
     return f"decoded {part} {found.what}: every one can be read"
 
 

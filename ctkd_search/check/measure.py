@@ -157,8 +157,8 @@ def _teacher(
     forward = _forward(teacher.network, seen, along.normalise, device, seconds / 4)
     expert = Expert(teacher.network, config.teachers.recipe.precision)
     view = along.plan(0)
-    requests = [TeacherOutput("attention", layer) for layer in teacher.network.layers]
-    outputs = _seconds(lambda: list(expert.says(along.batches(view, len(seen.train)), requests)), device, seconds / 4)
+    needed = [TeacherOutput("attention", layer) for layer in teacher.network.layers]
+    outputs = _seconds(lambda: list(expert.outputs(along.batches(view, len(seen.train)), needed)), device, seconds / 4)
     outputs /= len(seen.train)
     return Speed(training, forward, outputs)
 

@@ -67,7 +67,7 @@ class Cifar:
         if len(names) != self.classes:
             raise UserError(
                 f"{folder / self.meta} names {len(names)} classes instead of {self.classes}; remove it to download it "
-                "anew"
+                "again"
             )
         return Loaded(self._images(folder, self.train), names)
 
@@ -91,7 +91,7 @@ class Cifar:
 
         remedy = (
             f"put {known.filename} (md5 {known.tgz_md5}, from {known.url}) into {root}, or unpack it there so that "
-            f"{folder} holds {', '.join(wanted)}"
+            f"{folder} contains {', '.join(wanted)}"
         )
         files = {name: published[name] for name in wanted}
         return Published(self.title, folder, files, fetch, remedy).ready(config.verify is not False)
@@ -110,13 +110,13 @@ class Cifar:
             if len(pixels[-1]) != len(labels[-1]):
                 raise _not_a_batch(folder / name, f"{len(pixels[-1])} images and {len(labels[-1])} labels")
             if len(labels[-1]) and not (labels[-1].min() >= 0 and labels[-1].max() < self.classes):
-                raise _not_a_batch(folder / name, f"labels go beyond 0 to {self.classes - 1}")
+                raise _not_a_batch(folder / name, f"labels must be 0 to {self.classes - 1}")
         stacked = np.concatenate(pixels).transpose(0, 2, 3, 1)
         return Images(np.ascontiguousarray(stacked), np.concatenate(labels))
 
 
 def _not_a_batch(path: Path, reason: object) -> UserError:
-    return UserError(f"{path} is not a CIFAR batch ({reason}); remove it to download it anew")
+    return UserError(f"{path} is not a CIFAR batch ({reason}); remove it to download it again")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -126,5 +126,5 @@ def _read(path: Path) -> dict[str, Any]:
     except Exception as error:  # garbage makes a pickle raise anything, all of which mean the same
         raise _not_a_batch(path, repr(error)) from None
     if not isinstance(content, dict):
-        raise _not_a_batch(path, f"it holds a {type(content).__name__}")
+        raise _not_a_batch(path, f"it contains a {type(content).__name__}")
     return content

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ctkd_search.data.listing import passed_over_folder
+from ctkd_search.data.listing import is_skipped_folder
 from ctkd_search.errors import UserError
 
 _LISTED = 10
@@ -31,7 +31,7 @@ def _loose(name: str) -> str:
 def _directories(directory: Path) -> list[str]:
     try:
         with os.scandir(directory) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not passed_over_folder(entry.name))
+            return sorted(entry.name for entry in entries if entry.is_dir() and not is_skipped_folder(entry.name))
     except OSError as error:
         raise UserError(f"cannot read the directory {directory}: {error.strerror or error}") from None
 
@@ -86,17 +86,17 @@ def alike(names: Sequence[str]) -> Iterator[str]:
 
 
 def mistaken_splits(root: Path, splits: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Find directories beside the splits that are not read.
+    """Find directories next to the splits that are not read.
 
     Args:
         root: The directory of the data set.
         splits: The names of the splits.
 
     Returns:
-        By the name of a split that is not there, the directory that may be meant; and all directories not read.
+        The directories that may be meant for missing splits, by the split's name; and all directories not read.
     """
     there = [split for split in splits if (root / split).is_dir()]
-    # On a file system that does not tell case, Val is val.
+    # On a file system that ignores case, Val is val.
     others = [
         name for name in _directories(root) if not any(os.path.samefile(root / name, root / split) for split in there)
     ]
@@ -111,19 +111,19 @@ def mistaken_splits(root: Path, splits: Sequence[str]) -> tuple[dict[str, str], 
 
 
 def without_train(root: Path, layout: str) -> str:
-    """Return what is wrong with a directory that has no training images, and what may be meant."""
+    """Return the fault of a directory without training images, and a suggestion."""
     if not root.is_dir():
         return f"{root} is not a directory; a folder data set is laid out as {layout}"
     meant, others = mistaken_splits(root, ("train",))
-    said = f"{root / 'train'} is not a directory"
+    fault = f"{root / 'train'} is not a directory"
     nested = [name for name in others if (root / name / "train").is_dir()]
     if "train" in meant:
-        return f"{said}; did you mean {root / meant['train']}? rename it to train"
+        return f"{fault}; did you mean {root / meant['train']}? rename it to train"
     if len(nested) == 1:
-        return f"{said}; did you mean root: {root / nested[0]}?"
+        return f"{fault}; did you mean root: {root / nested[0]}?"
     if len(others) > 1:
-        return f"{said}; if {named(others)} in {root} are the classes, move them into {root / 'train'}"
-    return f"{said}; a folder data set is laid out as {layout}"
+        return f"{fault}; if {named(others)} in {root} are the classes, move them into {root / 'train'}"
+    return f"{fault}; a folder data set is laid out as {layout}"
 
 
 def by_class(images: Sequence[str], folders: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str]], list[str]]:

@@ -1,4 +1,4 @@
-"""A data set as it is declared, and the splits that it becomes."""
+"""Declarations of data sets, and their splits."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ OWN_OPTIONS = (
     "skip_broken",
     "options",
 )
-# Which of them the user's own data sets have: what their factories are called with.
+# Those of them that the user's own data sets have: the arguments of their factories.
 OPTIONS_OF_OWN = ("options",)
 
 
 def fingerprint_of(train: Pictures, mean: tuple[float, ...], std: tuple[float, ...]) -> str:
-    """Return the hash of training images and of what they are normalised by; streamed ones are marked as such."""
+    """Return the hash of training images and of their normalisation; streamed ones are marked as such."""
     own = train.fingerprint()
     prefix = STREAMED if own.startswith(STREAMED) else ""
     return prefix + hashlib.sha256(f"{own} {mean} {std}".encode()).hexdigest()
@@ -37,18 +37,18 @@ def fingerprint_of(train: Pictures, mean: tuple[float, ...], std: tuple[float, .
 
 @dataclass(frozen=True)
 class Splits:
-    """What a search may see of a data set. The test split is not among it.
+    """The splits of a data set that a search uses. The test split is not among them.
 
     Attributes:
-        train: The images that students and teachers learn from.
-        validation: The images that trials are compared on; empty in final training.
+        train: Images that students and teachers are trained on.
+        validation: Images that trials are compared on; empty in final training.
         classes: Names of the classes, in the order of the labels.
         mean: Mean of each channel, in pixel values (0 to 255).
         std: Standard deviation of each channel, in pixel values.
-        fingerprint: Hash of the training images and all that is derived from them.
+        fingerprint: Hash of the training images and their normalisation.
         resize: Length that a picture's shorter side was resized to before its centred square was cut out; None for the
             image's size.
-        kept_apart: How many images have been cut off for the test of the final training.
+        kept_apart: Number of images held out for the test of the final training.
     """
 
     train: Pictures
@@ -62,19 +62,19 @@ class Splits:
 
     @property
     def geometry(self) -> Geometry:
-        """Classes, channels and image size."""
+        """Returns classes, channels and image size."""
         return Geometry(len(self.classes), self.train.channels, self.train.size)
 
     @property
     def loading(self) -> str:
-        """Where the images are while they are learned from, in words."""
+        """Returns a description of where the images are during training."""
         size = f"{len(self.train) * self.train.size**2 * self.train.channels / 1e9:.2g} GB"
         if isinstance(self.train, ImageFiles):
             return f"streamed from their files, {size} of pixels in every epoch"
         return f"{size} in memory"
 
     def with_validation(self) -> Splits:
-        """The splits of the final training: everything that may be learned from, and nothing held out."""
+        """Returns the splits of the final training: all images that may be trained on, and none held out."""
         import numpy as np
 
         train = self.train.joined(self.validation)
@@ -86,12 +86,12 @@ class Splits:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a data set hands over. Those whose images are files give the files, whether they fit into memory or not.
+    """The images of a data set; as files if they are files, whether they fit into memory or not.
 
     Attributes:
-        train: Every image that may be learned from.
+        train: All images that may be trained on.
         classes: Names of the classes.
-        validation: The data set's own validation split, where it has one.
+        validation: The data set's own validation split, if it has one.
     """
 
     train: Pictures
@@ -101,30 +101,31 @@ class Loaded:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set as the registry knows it.
+    """The declaration of a data set in the registry.
 
     Attributes:
-        name: How a space calls it.
+        name: Its name in a space.
         summary: One line for the help.
-        options: Which of the optional keys of `DatasetConfig` it understands.
-        required: Those that it cannot do without, each with what it is.
-        augment: What is done with its images unless the space says otherwise.
-        geometry: Classes, channels and image size, without loading images.
-        load_train: Loads what may be learned from.
+        options: Optional keys of `DatasetConfig` that it accepts.
+        required: Those of them that it requires, each with a description.
+        augment: Default augmentation of its images.
+        geometry: Returns classes, channels and image size, without loading images.
+        load_train: Loads the images that may be trained on.
         load_test: Loads the test split.
         mean: Published mean of each channel (0 to 255), or None to measure it on the training images.
         std: Published standard deviation of each channel, likewise.
-        problems: Yields (key, message) for what is wrong with the options, cheaply, where none is missing.
-        resolved: The options with all that follows from the images where it is not said, where nothing is wrong.
-        count: How many images may be learned from, and how many its own validation split has (0: it has none), without
-            loading them; None where that cannot be said.
-        absent: What the user must bring before anything can be loaded, cheaply; None where nothing is missing.
-        class_sizes: How many images that may be learned from the smallest and the largest class have, without loading
-            them; None where that cannot be said.
-        has_test: Whether there is a test split.
-        files: The image files that a search would decode, split by split, as far as they are at hand.
-        recognised: Yields what was found of the files, a line each, where nothing is wrong.
-        notes: Yields what the user should know of them: what is passed over, and what looks like a mistake.
+        problems: Yields (key, message) for each wrong option, quickly, if none is missing.
+        resolved: Returns the options with all that follows from the images if it is left out, if nothing is wrong.
+        count: Returns the numbers of images that may be trained on and of its own validation split (0: it has none),
+            without loading them; None if they are not known.
+        absent: Returns which files the user must provide before anything can be loaded, quickly; None if none is
+            missing.
+        class_sizes: Returns the numbers of images that may be trained on of the smallest and the largest class, without
+            loading them; None if they are not known.
+        has_test: Returns whether there is a test split.
+        files: Returns the image files that a search would decode, split by split, as far as they exist.
+        recognised: Yields the properties found of the files, a line each, if nothing is wrong.
+        notes: Yields notes for the user on the files: skipped ones, and likely mistakes.
     """
 
     name: str

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # Portable grey maps, whose 16 bits Pillow reads into 32 bits and scales to the whole range.
 SCALED = "PPM"
-# Files decoded by a thread before it says how far it is.
+# Files that a thread decodes before it reports its progress.
 _CHUNK = 128
 _LISTED_BROKEN, _LISTED_PASSED_OVER = 5, 20
 
@@ -34,7 +34,7 @@ class BrokenImage(UserError):
     """
 
     def __init__(self, path: str | os.PathLike[str], reason: object) -> None:
-        super().__init__(f"cannot read the image {os.fspath(path)} ({reason}); mend or remove it")
+        super().__init__(f"cannot read the image {os.fspath(path)} ({reason}); repair or remove it")
         self.path = os.fspath(path)
         self.reason = str(reason)
 
@@ -53,7 +53,7 @@ def decode_image(path: str | os.PathLike[str], size: int, channels: int, resize:
         uint8, shape (size, size, channels).
 
     Raises:
-        BrokenImage: It is no image, or a broken one.
+        BrokenImage: It is not an image, or damaged.
     """
     return as_square(open_upright(path, channels), size, resize)
 
@@ -77,7 +77,7 @@ def decode_random_crop(
         uint8, shape (size, size, channels).
 
     Raises:
-        BrokenImage: It is no image, or a broken one.
+        BrokenImage: It is not an image, or damaged.
     """
     import numpy as np
     import torch
@@ -103,7 +103,7 @@ def as_square(image: Image.Image, size: int, resize: int | None = None) -> np.nd
 
 
 def open_upright(path: str | os.PathLike[str], channels: int) -> Image.Image:
-    """Reads an image file whole, turned as its EXIF data say, in 8 bits and of its own size.
+    """Reads a whole image file, turned by its EXIF data, in 8 bits and in its own size.
 
     Args:
         path: The file, of any format that Pillow reads.
@@ -113,7 +113,7 @@ def open_upright(path: str | os.PathLike[str], channels: int) -> Image.Image:
         An image of mode ``L`` or ``RGB``.
 
     Raises:
-        BrokenImage: It is no image, or a broken one.
+        BrokenImage: It is not an image, or damaged.
     """
     try:
         with open_image(path) as image:
@@ -123,7 +123,7 @@ def open_upright(path: str | os.PathLike[str], channels: int) -> Image.Image:
 
 
 def _reason(path: str | os.PathLike[str], error: BaseException) -> str:
-    """Return why an image cannot be read; of a file that Pillow does not know, what it is."""
+    """Returns why an image cannot be read; for a file that Pillow does not recognise, its kind."""
     from PIL import Image
 
     if isinstance(error, Image.DecompressionBombError):
@@ -133,14 +133,14 @@ def _reason(path: str | os.PathLike[str], error: BaseException) -> str:
             sort, kind = kind_of(os.fspath(path), file.read(HEAD_BYTES))
         if sort == "picture":
             return f"it is {one(kind)}, which Pillow cannot read here: {advice(kind).replace('them', 'it')}"
-        return "it is damaged at its beginning" if sort == "image" else f"it is no image but {one(kind)}"
+        return "it is damaged at its beginning" if sort == "image" else f"it is not an image but {one(kind)}"
     return str(error) or type(error).__name__
 
 
 def upright(image: Image.Image, channels: int) -> Image.Image:
-    """An image turned as its EXIF data say, in 8 bits, grey or in colour.
+    """Returns an image turned by its EXIF data, in 8 bits, grey or in colour.
 
-    What is transparent is seen on white; CMYK and palettes become colours.
+    Transparent pixels are put on white; CMYK and palettes become colours.
 
     Args:
         image: The image.
@@ -150,7 +150,7 @@ def upright(image: Image.Image, channels: int) -> Image.Image:
         An image of mode ``L`` or ``RGB``.
 
     Raises:
-        ValueError: Its pixels are numbers of which nobody knows what white is.
+        ValueError: The value of white is not known for its type of pixels.
     """
     from PIL import Image, ImageOps
 
@@ -184,8 +184,8 @@ def decode_files(
         size: Side of the results in pixels.
         channels: 1 for grey, 3 for colour.
         resize: See `decode_image`.
-        what: What they are, for messages, as in ``training images``.
-        skip_broken: Whether files that cannot be read are passed over, which is noted.
+        what: Description of them for messages, as in ``training images``.
+        skip_broken: Whether files that cannot be read are skipped, with a note.
 
     Returns:
         The pixels of those that can be read, uint8, shape (images, size, size, channels), and their positions in
@@ -206,12 +206,12 @@ def decode_files(
 
 
 def readable_files(paths: Sequence[str], channels: int, what: str) -> np.ndarray:
-    """Positions of the files that can be read; that others are passed over is noted.
+    """Returns the positions of the files that can be read; skipped ones are noted.
 
     Args:
         paths: The files.
         channels: 1 for grey, 3 for colour.
-        what: What they are, for messages.
+        what: Description of them for messages.
     """
 
     def read(position: int) -> None:
@@ -221,7 +221,7 @@ def readable_files(paths: Sequence[str], channels: int, what: str) -> np.ndarray
 
 
 def _tried(work: Callable[[int], None], doing: str, count: int, what: str, skip_broken: bool) -> np.ndarray:
-    """Does something with each of `count` files, several at a time; gives the positions of those that can be read."""
+    """Calls a function for each of `count` files in threads; returns the positions of those that can be read."""
     import numpy as np
 
     def chunk(start: int) -> list[tuple[int, BrokenImage]]:
@@ -239,29 +239,29 @@ def _tried(work: Callable[[int], None], doing: str, count: int, what: str, skip_
     if not skip_broken:
         raise UserError(broken_images([error for _, error in broken], count, what))
     watcher().note(
-        f"passing over {len(broken):,} of {count:,} {what}, which cannot be read: "
+        f"skipping {len(broken):,} of {count:,} {what}, which cannot be read: "
         f"{listed([error.path for _, error in broken], _LISTED_PASSED_OVER)}"
     )
     return np.delete(np.arange(count), [position for position, _ in broken])
 
 
 def broken_images(broken: Sequence[BrokenImage], count: int, what: str) -> str:
-    """Return what to say of images that cannot be read.
+    """Returns the message for images that cannot be read.
 
     Args:
         broken: The images.
-        count: Of how many they are.
-        what: What they are, as in ``training images``.
+        count: Number of all images.
+        what: Description of them, as in ``training images``.
     """
     return (
         f"{len(broken):,} of {count:,} {what} cannot be read: "
-        f"{listed([f'{error.path} ({error.reason})' for error in broken], _LISTED_BROKEN)}; mend or remove them, or "
-        "pass over them with dataset.skip_broken: true"
+        f"{listed([f'{error.path} ({error.reason})' for error in broken], _LISTED_BROKEN)}; repair or remove them, or "
+        "skip them with dataset.skip_broken: true"
     )
 
 
 def _in_threads(work: Callable[[int], T], starts: range, doing: str, total: int) -> Iterator[T]:
-    """The results of `work` in the order of `starts`; the watcher is told how far it is."""
+    """Yields the results of `work` in the order of `starts`, and reports the progress to the watcher."""
     with ThreadPoolExecutor(usable_cores()) as pool:
         for start, result in zip(starts, pool.map(work, starts), strict=True):
             watcher().progress(doing, min(start + _CHUNK, total), total)
@@ -269,6 +269,6 @@ def _in_threads(work: Callable[[int], T], starts: range, doing: str, total: int)
 
 
 def listed(items: Sequence[str], most: int) -> str:
-    """The first of many, and how many more there are."""
+    """Returns the first of many items, and the number of the others."""
     more = len(items) - most
     return ", ".join(items[:most]) + (f" and {more:,} more" if more > 0 else "")

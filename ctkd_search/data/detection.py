@@ -12,17 +12,17 @@ from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import MIN_SIZE
 
-# Images larger than this are shrunk by most people, and how far is for them to say.
+# Images larger than this are usually shrunk, and the user must decide to which size.
 _LARGEST = 64
 _GREY = {"1", "L", "LA", "La", "I", "F"}
 _SUGGESTED = (8, 16, 24, 32, 48, 64)
-# After this many images, sizes that differ are told with what has been seen of them.
+# Number of images after which a difference of sizes is reported without looking at the rest.
 _SEEN_ENOUGH = 2000
 _STEP = 500
 
 
 class Found(NamedTuple):
-    """What images have in common.
+    """The common properties of images.
 
     Attributes:
         image_size: Side in pixels.
@@ -34,18 +34,18 @@ class Found(NamedTuple):
 
 
 def found_in(paths: Sequence[str], image_size: int | None, channels: int | None) -> Found:
-    """Looks for what has not been said of images, in the first bytes of all of them.
+    """Finds the properties of images that a config leaves out, in the first bytes of all of them.
 
     Args:
-        paths: The files; those that cannot be read are passed over, to be told of when they are decoded.
-        image_size: What has been said, or None.
-        channels: Likewise.
+        paths: The files; those that cannot be read are skipped here, and reported when they are decoded.
+        image_size: The config's value, or None.
+        channels: The config's value, or None.
 
     Raises:
-        UserError: The images have different sizes, are not square, or are too small or too large to be taken as they
+        UserError: The images have different sizes, are not square, or are too small or too large to be used as they
             are.
     """
-    # A look takes seconds where there are tens of thousands: one is enough while the files stay as they are.
+    # It takes seconds for tens of thousands, so the result is kept while the files do not change.
     signature = tuple((path, (stat := os.stat(path)).st_mtime_ns, stat.st_size) for path in paths)
     return _looked(signature, image_size, channels)
 
@@ -59,7 +59,7 @@ def _looked(signature: tuple[tuple[str, int, int], ...], image_size: int | None,
     for number, (path, *_) in enumerate(signature):
         try:
             with Image.open(path) as image:
-                # Square ones are as large upright; of others nothing but an example is told.
+                # Turning upright changes no square size; of other sizes the message has only an example.
                 sizes[image.size] += 1
                 colour = colour or not (image.mode in _GREY or image.mode.startswith("I;16"))
         except (OSError, ValueError, TypeError, SyntaxError, EOFError, Image.DecompressionBombError):
@@ -79,20 +79,20 @@ def _looked(signature: tuple[tuple[str, int, int], ...], image_size: int | None,
 
 
 def _common(sizes: Counter[tuple[int, int]], complete: bool) -> int:
-    """The side of images that are all of one size."""
+    """Returns the side of images that are all of one size."""
     shortest = min(min(size) for size in sizes)
     suggested = max((size for size in _SUGGESTED if size <= shortest), default=MIN_SIZE)
-    say = f"say to which side in pixels they are to be cut and resized, as in image_size: {suggested}"
+    remedy = f"set the side in pixels that they are cut and resized to, as in image_size: {suggested}"
     if len(sizes) > 1:
         small, large = (pick(sizes, key=lambda size: size[0] * size[1]) for pick in (min, max))
         more = "" if complete else " or more"
         raise UserError(
             f"is missing: the training images have {len(sizes):,}{more} sizes, from {small[0]}x{small[1]} to "
-            f"{large[0]}x{large[1]} pixels; {say}"
+            f"{large[0]}x{large[1]} pixels; {remedy}"
         )
     ((width, height),) = sizes
     if width != height:
-        raise UserError(f"is missing: the training images are of {width}x{height} pixels, not square; {say}")
+        raise UserError(f"is missing: the training images are of {width}x{height} pixels, not square; {remedy}")
     if not MIN_SIZE <= width <= _LARGEST:
-        raise UserError(f"is missing: the training images are of {width}x{height} pixels; {say}")
+        raise UserError(f"is missing: the training images are of {width}x{height} pixels; {remedy}")
     return width

@@ -38,7 +38,7 @@ class Decoded:
 
     @property
     def joinable(self) -> bool:
-        """Whether a reader that comes now still finds the first image."""
+        """Returns whether a new reader still finds the first image."""
         return self._first == 0
 
     def reader(self) -> Callable[[int, int], Tensor]:
@@ -130,7 +130,7 @@ def plain_batches(images: Pictures, batch_size: int, device: torch.device) -> It
         uint8 of shape (batch, height, width, channels), and labels, int64.
 
     Raises:
-        UserError: A file is no image, or a broken one.
+        UserError: A file is not an image, or damaged.
     """
     take = None
     if isinstance(images, ImageFiles):

@@ -16,7 +16,7 @@ def read_files(files: ImageFiles, skip_broken: bool) -> Images:
 
     Args:
         files: The files.
-        skip_broken: Whether files that cannot be read are passed over.
+        skip_broken: Whether files that cannot be read are skipped.
 
     Raises:
         UserError: Some cannot be read, or no image of a class can.
@@ -42,4 +42,4 @@ def _check_classes(files: ImageFiles, labels: np.ndarray) -> None:
     left = set(labels.tolist())
     without = [name for label, name in enumerate(files.classes) if label not in left]
     if without:
-        raise UserError(f"none of the {files.what} of {listed(without, _LISTED_CLASSES)} can be read; mend them")
+        raise UserError(f"none of the {files.what} of {listed(without, _LISTED_CLASSES)} can be read; repair them")

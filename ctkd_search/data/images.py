@@ -18,9 +18,9 @@ from ctkd_search.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-# What the fingerprint of images that are not held in memory begins with.
+# Prefix of the fingerprints of images that are not kept in memory.
 STREAMED = "files-"
-# So many files, evenly spread, are decoded for a fingerprint.
+# Number of files, evenly spread, that are decoded for a fingerprint.
 _PROBES = 16
 
 
@@ -37,7 +37,7 @@ class Images:
     labels: np.ndarray
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """Returns the number of images."""
         return len(self.labels)
 
     def __getitem__(self, chosen: np.ndarray) -> Images:
@@ -62,7 +62,7 @@ class Images:
         return Images(np.concatenate([self.pixels, held.pixels]), np.concatenate([self.labels, held.labels]))
 
     def held(self) -> Images:
-        """The same images in memory: these."""
+        """Returns these images, which are in memory."""
         return self
 
     def fingerprint(self) -> str:
@@ -78,8 +78,8 @@ class Images:
 class ImageFiles:
     """Labelled images as files, for data sets that do not fit into memory.
 
-    Names, and what tells a changed file, stand in arrays, so that a million of them take little room and are handed to
-    other processes without being copied.
+    Names, and the marks by which a changed file is noticed, are in arrays, so that a million of them take little memory
+    and are shared with other processes without being copied.
 
     Attributes:
         root: The directory that the names are relative to.
@@ -87,7 +87,7 @@ class ImageFiles:
         marks: Size in bytes and time of modification in nanoseconds of each file, int64, shape (images, 2).
         labels: int64, shape (images,).
         classes: Names of the classes, for messages.
-        what: What they are, for messages, as in ``training images``.
+        what: Description of them for messages, as in ``training images``.
         size: Side in pixels that students see.
         channels: 1 for grey, 3 for colour.
         resize: Length that a picture's shorter side is resized to before its centred square is cut out; None for
@@ -107,17 +107,17 @@ class ImageFiles:
     workers: int | None = None
 
     @classmethod
-    def at(cls, root: Path, paths: Sequence[str | Path], labels: Sequence[int], **said: Any) -> ImageFiles:
-        """The files at these paths.
+    def at(cls, root: Path, paths: Sequence[str | Path], labels: Sequence[int], **others: Any) -> ImageFiles:
+        """Returns the files at these paths.
 
         Args:
             root: A directory above all of them.
             paths: The files.
             labels: The class of each.
-            **said: The other attributes.
+            **others: The other attributes.
 
         Raises:
-            UserError: A file has gone.
+            UserError: A file does not exist any more.
         """
         import numpy as np
 
@@ -131,10 +131,10 @@ class ImageFiles:
             except OSError as error:
                 raise UserError(f"cannot read the image {path}: {error.strerror or error}") from None
             marks[number] = status.st_size, status.st_mtime_ns
-        return cls(os.fspath(root), names, marks, np.asarray(labels, dtype=np.int64), **said)
+        return cls(os.fspath(root), names, marks, np.asarray(labels, dtype=np.int64), **others)
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """Returns the number of images."""
         return len(self.labels)
 
     def __getitem__(self, chosen: np.ndarray) -> ImageFiles:
@@ -159,10 +159,10 @@ class ImageFiles:
         return [os.path.join(self.root, os.fsdecode(name)) for name in self.names[chosen]]
 
     def held(self) -> Images:
-        """The same images in memory: each decoded now, several at a time.
+        """Returns the images in memory, decoded in several threads.
 
         Raises:
-            UserError: A file is no image, or a broken one.
+            UserError: A file is not an image, or damaged.
         """
         import numpy as np
 
@@ -183,14 +183,14 @@ class ImageFiles:
         return len(self) * self.size**2 * self.channels
 
     def fingerprint(self) -> str:
-        """A hash of every file's name, size and time of modification, of the labels, and of a few files' pixels.
+        """Returns a hash of labels, of every file's name, size and time of modification, and of a few files' pixels.
 
-        Reading every pixel would take as long as an epoch. What escapes it is a file whose content was replaced by as
-        many bytes and whose time of modification was set back; what it notices without need is a copy that did not
-        keep the times. The pixels of 16 files tell another decoder, or another way of decoding.
+        Reading every pixel would take as long as an epoch. It does not change for a file whose content was replaced by
+        as many bytes and whose time of modification was set back; it does change for a copy that did not keep the
+        times. The pixels of 16 files detect another decoder, or another way of decoding.
 
         Raises:
-            UserError: One of the few is no image, or a broken one.
+            UserError: One of the few is not an image, or damaged.
         """
         import numpy as np
 

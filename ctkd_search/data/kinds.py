@@ -1,7 +1,7 @@
-"""The kinds of files, told by their first bytes: an image that Pillow reads, one that it does not, or something else.
+"""Recognition of files by their first bytes: an image that Pillow reads, one that it does not, or something else.
 
-Endings are believed only where bytes cannot tell: of unfinished downloads, of the thumbnails that cameras put beside
-videos, and of camera raw files, most of which begin as TIFF files do and hold a thumbnail that Pillow would read.
+Endings are used only if the bytes are ambiguous: for unfinished downloads, for the thumbnails that cameras save with
+videos, and for camera raw files, most of which begin as TIFF files do and contain a thumbnail that Pillow would read.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from ctkd_search.data.pillow import open_image, reads_heic, unreadable_errors
 
 Sort = Literal["image", "picture", "other"]
 
-# So many bytes are read of a file: a DICOM image says what it is after 128 of them.
+# Number of bytes read of a file: the mark of a DICOM image comes after 128 of them.
 HEAD_BYTES = 160
 
-# How several of a kind are called; those of one lose their last "s".
+# Plural names of the kinds; the singular is without the last "s".
 _NOUNS = {
     "text": "text files",
     "empty": "empty files",
@@ -39,9 +39,9 @@ _NOUNS = {
     "numpy": "NumPy arrays",
     "unknown": "files of no known kind",
 }
-# What Pillow does not read here, and what to do; the camera's own formats are many, and called by one name.
+# Advice for formats that Pillow does not read here; the many formats of cameras have one name.
 _ADVICE = {"HEIC": "convert them, or pip install pillow-heif"}
-_CONVERT = "convert them, to JPEG or PNG say"
+_CONVERT = "convert them, for example to JPEG or PNG"
 RAW = "camera raw"
 
 _UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".tmp", ".temp")
@@ -107,7 +107,7 @@ def unfinished(name: str) -> bool:
 
 
 def is_thumbnail(name: str) -> bool:
-    """Return whether a file is by its name the picture that a camera puts beside a video."""
+    """Return whether a file is by its name the thumbnail that a camera saves with a video."""
     return name.lower().endswith(".thm")
 
 
@@ -117,14 +117,14 @@ def named_like_an_image(name: str) -> bool:
 
 
 def kind_of(path: str, head: bytes) -> tuple[Sort, str]:
-    """Tell what a file holds.
+    """Return the kind of a file's content.
 
     Args:
         path: The file; Pillow opens it where its first bytes are those of no format known here.
         head: Its first `HEAD_BYTES` bytes.
 
     Returns:
-        ``image`` for what Pillow reads, ``picture`` for an image that it does not read, or ``other``; and the format.
+        ``image`` if Pillow reads it, ``picture`` for an image that it does not read, or ``other``; and the format.
     """
     if not head:
         return "other", "empty"
@@ -142,7 +142,7 @@ def kind_of(path: str, head: bytes) -> tuple[Sort, str]:
 
 
 def _boxed(head: bytes) -> tuple[Sort, str] | None:
-    """Tell RIFF files and those of the ISO base media format."""
+    """Recognise RIFF files and those of the ISO base media format."""
     if head.startswith(b"RIFF"):
         form = head[8:12]
         return ("image", "WebP") if form == b"WEBP" else ("other", "audio" if form == b"WAVE" else "video")

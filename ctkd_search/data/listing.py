@@ -54,15 +54,15 @@ class Listing:
         images: Images that Pillow reads, by their first bytes: paths relative to it, in the order of their parts.
         kinds: The format of each image.
         pictures: Images that Pillow does not read, by format.
-        passed_over: Other files, by kind.
-        folders: Folders that are passed over with all that is in them.
+        skipped: Other files, by kind.
+        folders: Folders that are skipped with all that is in them.
     """
 
     directory: str
     images: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     pictures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    passed_over: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    skipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     folders: tuple[str, ...] = ()
 
     @property
@@ -71,24 +71,24 @@ class Listing:
         return dict(Counter(self.kinds).most_common())
 
     def notes(self) -> Iterator[str]:
-        """Yield what was passed over, in words: by kind and with names, and apart what was named like an image."""
+        """Yield notes on the skipped files: by kind and with names, and separately those named like an image."""
         like = {
             kind: [path for path in paths if named_like_an_image(path)]
-            for kind, paths in self.passed_over.items()
+            for kind, paths in self.skipped.items()
             if kind not in ("hidden", "unfinished", "beside", "link")
         }
         mistaken = [(kind, path) for kind, paths in like.items() for path in paths]
-        told = []
-        for kind, paths in self.passed_over.items():
+        parts = []
+        for kind, paths in self.skipped.items():
             others = [path for path in paths if path not in set(like.get(kind, ()))]
-            told += [f"{counted(kind, len(others))} ({_first(others)})"] if others else []
+            parts += [f"{counted(kind, len(others))} ({_first(others)})"] if others else []
         if self.folders:
-            told.append(f"{len(self.folders):,} folder{'s' * (len(self.folders) > 1)} ({_first(self.folders)})")
-        if told:
-            yield f"passed over in {self.directory}: {', '.join(told)}"
+            parts.append(f"{len(self.folders):,} folder{'s' * (len(self.folders) > 1)} ({_first(self.folders)})")
+        if parts:
+            yield f"skipped in {self.directory}: {', '.join(parts)}"
         if mistaken:
             counts = Counter(kind for kind, _ in mistaken)
-            they = "are no images, though named" if len(mistaken) > 1 else "is no image, though named"
+            they = "are not images, though named" if len(mistaken) > 1 else "is not an image, though named"
             kinds = ", ".join(counted(kind, count) for kind, count in counts.items())
             several = "s" * (len(mistaken) > 1)
             named = _first([path for _, path in mistaken])
@@ -101,7 +101,7 @@ class Listing:
             yield f"warning: {len(odd):,} {are.format(self.directory)}, though not named like one: {_first(odd)}"
 
     def unread(self) -> Iterator[str]:
-        """Yield which images are there that Pillow does not read."""
+        """Yield notes on the images that Pillow does not read."""
         for kind, paths in self.pictures.items():
             they = "them" if len(paths) > 1 else "it"
             yield (
@@ -115,8 +115,8 @@ def _first(paths: Sequence[str]) -> str:
     return ", ".join(paths[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def passed_over_folder(name: str) -> bool:
-    """Return whether a folder is one that systems and programs make: it holds no images of the user's."""
+def is_skipped_folder(name: str) -> bool:
+    """Return whether a folder is one that systems and programs make, without images of the user's."""
     return name.startswith(".") or name.lower() in _NO_FOLDERS
 
 
@@ -161,7 +161,7 @@ class _Walk:
         self.directories: dict[str, int] = {}
         self.folders: list[str] = []
         self.files: list[str] = []
-        self.passed_over: dict[str, list[str]] = {}
+        self.skipped: dict[str, list[str]] = {}
         self._walk("", ())
 
     def _walk(self, relative: str, above: tuple[tuple[int, int], ...]) -> None:
@@ -170,7 +170,7 @@ class _Walk:
             status = os.stat(path)
             here = status.st_dev, status.st_ino
             if here in above:
-                self._pass_over("loop", relative)
+                self._skip("loop", relative)
                 return
             self.directories[path] = status.st_mtime_ns
             with os.scandir(path) as entries:
@@ -180,25 +180,25 @@ class _Walk:
         for name, folder, file in found:
             inside = os.path.join(relative, name)
             if not folder and not file:
-                self._pass_over("link" if os.path.islink(os.path.join(path, name)) else "unknown", inside)
-            elif folder and passed_over_folder(name):
+                self._skip("link" if os.path.islink(os.path.join(path, name)) else "unknown", inside)
+            elif folder and is_skipped_folder(name):
                 self.folders.append(inside)
             elif folder:
                 self._walk(inside, (*above, here))
             elif name.startswith("."):
-                self._pass_over("hidden", inside)
+                self._skip("hidden", inside)
             elif unfinished(name):
-                self._pass_over("unfinished", inside)
+                self._skip("unfinished", inside)
             elif is_thumbnail(name):
-                self._pass_over("thumbnail", inside)
+                self._skip("thumbnail", inside)
             else:
                 self.files.append(inside)
 
-    def _pass_over(self, kind: str, path: str) -> None:
-        self.passed_over.setdefault(kind, []).append(path)
+    def _skip(self, kind: str, path: str) -> None:
+        self.skipped.setdefault(kind, []).append(path)
 
     def listing(self) -> Listing:
-        """Return what was found, sorted by what it holds."""
+        """Return the files found, sorted by their content."""
         files = sorted(self.files, key=lambda path: path.split(os.sep))
         images, kinds = [], []
         pictures: dict[str, list[str]] = {}
@@ -209,14 +209,14 @@ class _Walk:
             elif sort == "picture":
                 pictures.setdefault(kind, []).append(path)
             else:
-                self._pass_over(kind, path)
+                self._skip(kind, path)
         if pictures:
             # A camera's raw file, or a telephone's, beside the JPEG of the same photograph.
             readable = {os.path.splitext(path)[0].lower() for path in images}
             for kind in (RAW, "HEIC"):
                 for path in pictures.pop(kind, ()):
                     if os.path.splitext(path)[0].lower() in readable:
-                        self._pass_over("beside", path)
+                        self._skip("beside", path)
                     else:
                         pictures.setdefault(kind, []).append(path)
         return Listing(
@@ -224,7 +224,7 @@ class _Walk:
             tuple(images),
             tuple(kinds),
             {kind: tuple(paths) for kind, paths in sorted(pictures.items())},
-            {kind: tuple(sorted(paths)) for kind, paths in sorted(self.passed_over.items())},
+            {kind: tuple(sorted(paths)) for kind, paths in sorted(self.skipped.items())},
             tuple(sorted(self.folders)),
         )
 
@@ -253,6 +253,6 @@ class _Walk:
             finally:
                 os.close(handle)
         except OSError:
-            # It is told with its reason when it is decoded.
+            # It is reported with its reason when it is decoded.
             return "image", "unreadable"
         return kind_of(path, head)

@@ -1,4 +1,4 @@
-"""A look into image files before anything is trained: what is broken, and what is decoded otherwise than it seems."""
+"""A check of image files before training: broken ones, and those that are decoded in an unexpected way."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _CHUNK = 16
-# More are not decoded in the time that there is.
+# More are not decoded in the time available.
 _MOST = 200_000
-# So many files, evenly spread, are opened to find what all of a kind have in common.
+# Number of files, evenly spread, that are opened to find properties of all.
 _SAMPLE = 256
 # Formats whose files have 8 bits and one picture.
 _PLAIN = {"JPEG", "BMP", "QOI", "TGA", "PCX", "XBM", "XPM"}
@@ -34,10 +34,10 @@ class Looked:
     """The outcome of decoding image files.
 
     Attributes:
-        what: What they are, as in ``training images``.
-        total: How many there are.
-        opened: How many were decoded.
-        broken: Those that cannot be.
+        what: Description of them, as in ``training images``.
+        total: Number of files.
+        opened: Number of files that were decoded.
+        broken: Files that cannot be decoded.
     """
 
     what: str
@@ -47,11 +47,11 @@ class Looked:
 
 
 def look(files: ImageFiles, seconds: float) -> Looked:
-    """Decode image files as a search would, in an order of chance, for so long at most.
+    """Decode image files as a search would, in random order, for a limited time.
 
     Args:
         files: The files.
-        seconds: How long.
+        seconds: The limit.
     """
     import numpy as np
 
@@ -81,7 +81,7 @@ def look(files: ImageFiles, seconds: float) -> Looked:
 
 
 def peculiarities(paths: Sequence[str], kinds: Sequence[str]) -> Iterator[str]:
-    """Yield what of image files is decoded otherwise than people expect: several frames, and dark images of 16 bits.
+    """Yield notes on image files that are decoded in an unexpected way: several frames, and dark images of 16 bits.
 
     Args:
         paths: The files.
@@ -103,7 +103,7 @@ def peculiarities(paths: Sequence[str], kinds: Sequence[str]) -> Iterator[str]:
                     deep.append(path)
                     brightest = max(brightest, _brightest(image))
         except unreadable_errors():
-            continue  # it is told when it is decoded
+            continue  # it is reported when it is decoded
     if several:
         have = "have" if len(several) > 1 else "has"
         yield (
@@ -113,7 +113,7 @@ def peculiarities(paths: Sequence[str], kinds: Sequence[str]) -> Iterator[str]:
     if deep and brightest < _DARK:
         factor = (_DEEPEST + 1) // (brightest + 1)
         yield (
-            f"warning: images of 16 bits use 0 to {brightest} of {_DEEPEST} ({len(deep):,} looked at, {deep[0]} say): "
+            f"warning: images of 16 bits use 0 to {brightest} of {_DEEPEST} ({len(deep):,} looked at, as {deep[0]}): "
             f"they become nearly black, with {brightest // 257 + 1} shades; multiply their values by {factor}, or save "
             "them with 8 bits"
         )

@@ -1,19 +1,19 @@
-"""How much memory images may take."""
+"""The memory that images may take."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 _GROUP = Path("/sys/fs/cgroup")
-# The search, Ray's object store and every trial at once hold the images; on a GPU, networks need most of the room.
+# The search, Ray's object store and every trial keep a copy of the images; on a GPU, networks need most of the memory.
 _SHARE_OF_HOST, _SHARE_OF_GPU = 1 / 8, 1 / 4
 
 
 def room_for_images() -> int:
-    """Bytes that images may take in memory: an eighth of what the host has left, a quarter of the smallest GPU.
+    """Returns the bytes that images may take: an eighth of the host's free memory, a quarter of the smallest GPU's.
 
-    A container's own limit counts as the host's memory. GPUs are asked of their driver, so that none of their memory is
-    taken for the question.
+    A container's limit counts as the host's memory. The size of GPUs is read from their driver, which takes none of
+    their memory.
     """
     import psutil
 
@@ -27,7 +27,7 @@ def room_for_images() -> int:
 
 
 def _number(path: Path) -> int | None:
-    """The number in a file of the kernel's; None if there is none, or no limit."""
+    """Returns the number in a file of the kernel's; None if there is none, or no limit."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):
@@ -35,7 +35,7 @@ def _number(path: Path) -> int | None:
 
 
 def _smallest_gpu() -> int | None:
-    """Bytes of memory of the smallest GPU; None without one."""
+    """Returns the bytes of memory of the smallest GPU; None without one."""
     import pynvml
 
     try:

@@ -1,4 +1,4 @@
-"""The user's own data set: a factory of theirs, called by name, says what it is and hands over its images."""
+"""The user's own data set: their factory, referred to by name, returns its description and its images."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class OwnData:
         classes: Names of the classes, in the order of the labels.
         image_size: Side of the images in pixels.
         channels: 3 for colour, 1 for grey.
-        train: Loads what may be learned from.
-        test: Loads the test split, for the final training alone; without it, a search may keep a share of the training
-            images apart (``dataset.test``).
-        validation: Loads a validation split of its own; without it, one is cut off the training images.
+        train: Loads the images that may be trained on.
+        test: Loads the test split, for the final training alone; without it, a search may hold out a share of the
+            training images (``dataset.test``).
+        validation: Loads its own validation split; without it, one is held out of the training images.
         mean: Mean of each channel, in pixel values (0 to 255); without it, it is measured on the training images.
         std: Standard deviation of each channel, likewise.
-        augment: How the training images are varied, unless the space says otherwise.
+        augment: Default augmentation of the training images.
     """
 
     classes: Sequence[str]
@@ -60,7 +60,7 @@ class OwnData:
 
 
 def own_dataset(config: DatasetConfig) -> DataSet:
-    """The data set that the user's own factory makes.
+    """Returns the data set of the user's own factory.
 
     Args:
         config: Its name is the factory's; its options are the factory's arguments.
@@ -76,7 +76,7 @@ def own_dataset(config: DatasetConfig) -> DataSet:
 def _made(directory: str, reference: str, options: str) -> DataSet:
     factory = load_object(reference)
     if not callable(factory):
-        raise UserError(f"{reference!r} is no function, but {_kind(factory)}")
+        raise UserError(f"{reference!r} must be a function, but is {_kind(factory)}")
     arguments: dict[str, Any] = json.loads(options)
     _check_arguments(reference, factory, arguments)
     try:
@@ -95,7 +95,7 @@ def _made(directory: str, reference: str, options: str) -> DataSet:
 def _check_arguments(reference: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     try:
         signature = inspect.signature(factory)
-    except (TypeError, ValueError):  # a function written in C, say, which does not tell
+    except (TypeError, ValueError):  # as for a function written in C, which has no signature
         return
     try:
         signature.bind(**arguments)
@@ -110,7 +110,7 @@ def _kind(value: Any) -> str:
 
 
 def _faults(own: OwnData) -> Iterator[str]:
-    """What is wrong with what a factory says of its data."""
+    """Yields the faults of the data set that a factory returned."""
     classes = own.classes
     if isinstance(classes, str) or not isinstance(classes, Sequence) or not all(isinstance(c, str) for c in classes):
         yield f"classes must be a sequence of names, but got {classes!r:.80}"
@@ -155,7 +155,7 @@ def _as_dataset(reference: str, own: OwnData) -> DataSet:
 
     def problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
         if own.validation and config.validation is not None:
-            yield "validation", f"has no effect, because {reference} has a validation split of its own; leave it out"
+            yield "validation", f"has no effect, because {reference} has its own validation split; leave it out"
 
     return DataSet(
         name=reference,
@@ -174,10 +174,10 @@ def _as_dataset(reference: str, own: OwnData) -> DataSet:
 
 
 def _images(where: str, load: Callable[[], Any], classes: Sequence[str], geometry: Geometry) -> Images:
-    """Calls one of the user's functions and makes images of what it returns.
+    """Calls one of the user's functions and converts its result to images.
 
     Raises:
-        UserError: It fails, or returns something else than images and labels.
+        UserError: It fails, or does not return images and labels.
     """
     import numpy as np
 
@@ -230,7 +230,7 @@ def _labels(where: str, labels: np.ndarray, images: int, classes: Sequence[str])
 
 
 def _decoded(where: str, pairs: Any, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
-    """A sequence of images and labels as arrays."""
+    """Returns a sequence of images and labels as arrays."""
     import numpy as np
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Files that somebody has published: found or downloaded, and compared with their checksums."""
+"""Published files: found or downloaded, and compared with their checksums."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _downloads: ContextVar[bool] = ContextVar("downloads", default=True)
 
 @contextlib.contextmanager
 def no_downloads() -> Iterator[None]:
-    """Refuse, while it lasts, what must be downloaded or unpacked first."""
+    """Refuses, inside the block, data sets that must be downloaded or unpacked first."""
     before = _downloads.set(False)
     try:
         yield
@@ -28,11 +28,11 @@ def no_downloads() -> Iterator[None]:
 
 
 def refuse_fetching(title: str, folder: Path) -> None:
-    """Refuse to bring files, where nothing is to be downloaded.
+    """Refuses to fetch files if nothing is to be downloaded.
 
     Args:
-        title: What people call the data set.
-        folder: Where its files are missing.
+        title: Usual name of the data set.
+        folder: Directory in which its files are missing.
 
     Raises:
         UserError: Nothing is to be downloaded or unpacked now.
@@ -85,16 +85,16 @@ class Published:
 
 
 def download(url: str, path: Path, md5: str) -> None:
-    """Downloads a file, unless it is there already; half of one, or another one, never stands in its place.
+    """Downloads a file, unless it exists already; an incomplete or a different file never gets its name.
 
     Args:
-        url: Where from.
-        path: Where to; missing directories are made.
+        url: Its address.
+        path: Its path; missing directories are created.
         md5: Its checksum.
 
     Raises:
-        OSError: It cannot be had or written.
-        RuntimeError: What was downloaded has another checksum.
+        OSError: It cannot be downloaded or written.
+        RuntimeError: The downloaded file has another checksum.
     """
     from torchvision.datasets.utils import check_integrity, download_url
 
@@ -112,26 +112,26 @@ def check_md5(path: Path, published: str, removal: str) -> None:
     Args:
         path: The file.
         published: Its MD5.
-        removal: How to get rid of the wrong one.
+        removal: Instruction to remove the wrong file.
 
     Raises:
-        UserError: It is another file than the one published.
+        UserError: It is not the published file.
     """
     from torchvision.datasets.utils import check_integrity
 
     if not check_integrity(str(path), published):
         raise UserError(
-            f"{path} does not have its published checksum (md5 {published}); {removal} to download it anew, or set "
+            f"{path} does not have its published checksum (md5 {published}); {removal} to download it again, or set "
             "dataset.verify to false if you made these files yourself"
         )
 
 
 def root_of(config: DatasetConfig) -> Path:
-    """The directory that the space names, or one of our own."""
+    """Returns the directory that the space names, or the default one."""
     return Path(expanded(config.root)) if config.root else cache_directory() / config.name
 
 
 def root_problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
-    """What is wrong with the directory of files that are downloaded."""
+    """Yields the faults of the directory for downloads."""
     if config.root and (root := root_of(config)).exists() and not root.is_dir():
         yield "root", f"must be a directory, but {root} is a file"

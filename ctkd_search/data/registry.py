@@ -1,4 +1,4 @@
-"""The one place where a name becomes a data set, and a data set becomes splits."""
+"""Lookup of data sets by name, and loading of their splits."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def _all() -> dict[str, DataSet]:
 
 
 def names() -> list[str]:
-    """The data sets there are."""
+    """Returns the names of all data sets, sorted."""
     return sorted(_all())
 
 
 def describe(name: str) -> DataSet:
-    """The data set of that name.
+    """Returns the data set of that name.
 
     Raises:
-        UserError: There is none; the message says which there are.
+        UserError: There is none; the message lists the known ones.
     """
     try:
         return _all()[name]
@@ -45,10 +45,10 @@ def describe(name: str) -> DataSet:
 
 
 def find(config: DatasetConfig) -> DataSet:
-    """The data set that a config means: one that comes along, or the user's own.
+    """Returns the data set of a config: one of this package, or the user's own.
 
     Raises:
-        UserError: There is none of that name, or the user's own cannot be had.
+        UserError: There is none of that name, or the user's own cannot be imported.
     """
     if is_reference(config.name):
         from ctkd_search.data.own import own_dataset
@@ -58,7 +58,7 @@ def find(config: DatasetConfig) -> DataSet:
 
 
 def problems(config: DatasetConfig) -> list[tuple[str, str]]:
-    """What is wrong with a data set's options, as pairs of the key and a message; nothing is loaded."""
+    """Returns the faults of a data set's options, as pairs of the key and a message; nothing is loaded."""
     found = []
     try:
         # Of the user's own, this is known before it is imported.
@@ -80,7 +80,7 @@ def problems(config: DatasetConfig) -> list[tuple[str, str]]:
 
 def _share_problems(dataset: DataSet, config: DatasetConfig) -> Iterator[tuple[str, str]]:
     if config.test is not None and dataset.has_test(config):
-        yield "test", f"has no effect, because {_called(config)} has test images of its own; leave it out"
+        yield "test", f"has no effect, because {_called(config)} has its own test images; leave it out"
         return
     if config.test is None and config.validation is None:
         return
@@ -102,24 +102,24 @@ def _resize_faults(config: DatasetConfig) -> Iterator[tuple[str, str]]:
 
 
 def resolved(config: DatasetConfig) -> DatasetConfig:
-    """A config with nothing wrong in it, complete: what it leaves to the images is said, and paths are absolute."""
+    """Returns a valid config made complete: with the properties of the images, and absolute paths."""
     config = find(config).resolved(config)
     # Trials run in other working directories than this one.
     return dataclasses.replace(config, root=os.path.abspath(expanded(config.root))) if config.root else config
 
 
 def geometry(config: DatasetConfig) -> Geometry:
-    """Classes, channels and image size of a data set, without loading its images."""
+    """Returns classes, channels and image size of a data set, without loading its images."""
     return find(config).geometry(config)
 
 
 def absent(config: DatasetConfig) -> str | None:
-    """What the user must bring before a data set can be loaded; None where nothing is missing."""
+    """Returns which files the user must provide before a data set can be loaded; None if none is missing."""
     return find(config).absent(config)
 
 
 def sizes(config: DatasetConfig) -> tuple[int, int] | None:
-    """How many images will be learned from and held out, about, without loading them; None if that cannot be said."""
+    """Returns the approximate numbers of training and validation images, without loading them; None if not known."""
     counted = find(config).count(config)
     if counted is None:
         return None
@@ -129,32 +129,30 @@ def sizes(config: DatasetConfig) -> tuple[int, int] | None:
 
 
 def recognised(config: DatasetConfig) -> list[str]:
-    """Return what was found of a data set's files, a line each; nothing is decoded."""
+    """Returns the properties found of a data set's files, a line each; nothing is decoded."""
     return list(find(config).recognised(config))
 
 
 def notes(config: DatasetConfig) -> list[str]:
-    """Return what the user should know of a data set before it is searched, a line each."""
+    """Returns notes for the user on a data set before a search, a line each."""
     dataset = find(config)
     found = list(dataset.notes(config))
     if config.test is None and not dataset.has_test(config):
-        found.append(f"no test images: a search needs none, but its final training will ({_BRING_TEST})")
+        found.append(f"no test images: a search needs none, but its final training does ({_ADD_TEST})")
     return found
 
 
-_BRING_TEST = (
-    "bring some that it has not seen, or set dataset.test: 0.2 beforehand, which keeps a share of the images apart"
-)
+_ADD_TEST = "add some that it has not used, or set dataset.test: 0.2 beforehand, which holds out a share of the images"
 
 
 def test_fault(config: DatasetConfig) -> str | None:
-    """Return why a final training cannot be tested, or None."""
+    """Returns why a final training cannot be tested, or None."""
     if config.test is not None or find(config).has_test(config):
         return None
     return (
-        f"there are no test images for the final training: {_called(config)} has none, and the search kept none apart. "
-        "Bring some that the search has not seen, or search again with dataset.test: 0.2, which keeps a share of the "
-        "images apart beforehand; of those there are now, the search has chosen on every one"
+        f"there are no test images for the final training: {_called(config)} has none, and the search held none out. "
+        "Add some that the search has not used, or search again with dataset.test: 0.2, which holds out a share of the "
+        "images beforehand; the search has used all of the present ones"
     )
 
 
@@ -163,15 +161,15 @@ def load_train(config: DatasetConfig, augment: Augment | None = None, like: str 
 
     Args:
         config: The data set; relative directories are relative to the working directory.
-        augment: How its images will be varied: what cuts parts out of the original pictures must have their files.
-        like: The fingerprint of images that were loaded earlier. Where the config leaves it open, these are held in
-            memory or streamed as those were, whatever memory is free now.
+        augment: Augmentation of its images: cutting parts out of the original pictures needs their files.
+        like: Fingerprint of images that were loaded earlier. Unless the config decides, these are kept in memory or
+            streamed as those were, whatever memory is free now.
 
     Returns:
         Training and validation images. The test split is not read.
 
     Raises:
-        UserError: The files are missing or broken, or too few for the split.
+        UserError: The files are missing or damaged, or too few for the split.
     """
     from ctkd_search.data.measure import mean_and_deviation
     from ctkd_search.data.split import stratified_split, without_test
@@ -212,7 +210,7 @@ def _check_shares(config: DatasetConfig, loaded: Loaded) -> None:
 
 
 def _streamed(config: DatasetConfig, size: int, augment: Augment | None, like: str | None) -> bool:
-    """Whether images whose pixels take `size` bytes stay in their files."""
+    """Returns whether images whose pixels take `size` bytes are streamed from their files."""
     if augment is not None and augment.resized_crop:
         return True
     if config.loading in ("resident", "streamed"):
@@ -221,7 +219,7 @@ def _streamed(config: DatasetConfig, size: int, augment: Augment | None, like: s
 
 
 def _settled(config: DatasetConfig, files: ImageFiles, streamed: bool) -> Pictures:
-    """Files that are to be streamed, or the images that they hold."""
+    """Returns files to be streamed, or the images in them."""
     from ctkd_search.data.image_files import read_files, readable
 
     skip_broken = bool(config.skip_broken)
@@ -234,7 +232,7 @@ def load_test(config: DatasetConfig) -> Pictures:
     """Loads the test split. Only the final training calls this.
 
     Raises:
-        UserError: The files are missing or broken.
+        UserError: The files are missing or damaged.
     """
     if fault := test_fault(config):
         raise UserError(fault)
@@ -254,5 +252,5 @@ def load_test(config: DatasetConfig) -> Pictures:
 
 
 def cache_directory() -> Path:
-    """Where downloads are kept unless a space names another directory."""
+    """Returns the directory of downloads unless a space names another one."""
     return Path(expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "ctkd-search"

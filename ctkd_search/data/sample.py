@@ -1,4 +1,4 @@
-"""A few validation images for a look at a network before a search, bounded in number and time."""
+"""A few validation images for the check of a network before a search, limited in number and time."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ctkd_search.data.registry import find, load_train, sizes
 from ctkd_search.errors import UserError
 from ctkd_search.plugins import is_reference
 
-# More images than this are not even listed, and more bytes of files not decoded, by a look.
+# More images than this are not listed, and more bytes of files not decoded, for a check.
 _MOST_LISTED = 200_000
 _MOST_BYTES = 500_000_000
-# So many files are decoded to measure mean and deviation.
+# Number of files decoded to measure mean and deviation.
 _MEASURED = 5000
 
 
@@ -26,7 +26,7 @@ class Sample(NamedTuple):
 
     Attributes:
         images: The images, in random order.
-        total: How many validation images there are.
+        total: Number of all validation images.
         mean: Mean of each channel of the training images.
         std: Their standard deviation.
     """
@@ -42,23 +42,23 @@ def validation_sample(config: DatasetConfig, most: int) -> Sample:
 
     Args:
         config: The data set.
-        most: How many to load at most.
+        most: Most images to load.
 
     Raises:
-        UserError: They cannot be had at once: they must be downloaded first, are the user's own function's, or are too
-            many to be looked at; or one is broken.
+        UserError: They cannot be loaded quickly: they must be downloaded first, are loaded by the user's own function,
+            or are too many; or one is damaged.
     """
     if is_reference(config.name):
-        raise UserError("your own data set is loaded by run alone")
+        raise UserError("your own data set is loaded only by run")
     counted = sizes(config)
     if counted is None or sum(counted) > _MOST_LISTED:
-        raise UserError("there are too many images for a look")
+        raise UserError("there are too many images for check")
     with no_downloads():
         files = find(config).load_train(config).train
         if isinstance(files, ImageFiles):
             decoded = min(len(files), _MEASURED) + most
             if decoded * float(files.marks[:, 0].mean()) > _MOST_BYTES:
-                raise UserError("the image files are too large for a look")
+                raise UserError("the image files are too large for check")
             config = dataclasses.replace(config, loading="streamed", skip_broken=None)
         splits = load_train(config)
     chosen = np.random.default_rng(0).permutation(len(splits.validation))[:most]

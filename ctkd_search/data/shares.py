@@ -1,4 +1,4 @@
-"""Shares of the images that are held out: what can be cut off classes of a certain size."""
+"""Shares of the images that are held out, and their faults for classes of a certain size."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def held_out(share: float, images: int) -> int:
 
 
 def share_faults(config: DatasetConfig, smallest: int, largest: int, own_validation: bool) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with the shares, as pairs of the key and a message.
+    """Yield the faults of the shares, as pairs of the key and a message.
 
     Args:
         config: The data set.
-        smallest: Images of the smallest class, those that are cut off included.
+        smallest: Images of the smallest class, held-out ones included.
         largest: Images of the largest one.
-        own_validation: Whether the data set has a validation split of its own.
+        own_validation: Whether the data set has its own validation split.
     """
     given = {"test": config.test, "validation": None if own_validation else config.validation}
     for key, share in given.items():
@@ -31,7 +31,7 @@ def share_faults(config: DatasetConfig, smallest: int, largest: int, own_validat
     test = held_out(config.test, smallest) if config.test is not None else 0
     validation = 0 if own_validation else held_out(config.validation or DEFAULT_VALIDATION, smallest)
     if config.test is None and config.validation is None:
-        return  # what nobody has asked for is cut down to what there is
+        return  # the default share is reduced to the images there are
     if smallest - test - validation < 1:
         key = "test" if config.validation is None else "validation"
         parts = [
@@ -44,7 +44,7 @@ def share_faults(config: DatasetConfig, smallest: int, largest: int, own_validat
         ]
         yield (
             key,
-            f"must leave at least one image of each class to learn from, but of {_smallest(smallest, largest)} "
+            f"must leave at least one image of each class for training, but of {_smallest(smallest, largest)} "
             f"{' and '.join(parts)} are taken",
         )
 

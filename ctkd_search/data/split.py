@@ -17,16 +17,16 @@ _TEST_SEED = 1797
 
 
 def stratified_split(
-    labels: np.ndarray, share: float, seed: int, classes: Sequence[str], beside: np.ndarray | None = None
+    labels: np.ndarray, share: float, seed: int, classes: Sequence[str], already: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cuts the same share of every class off.
 
     Args:
         labels: Class of each image, shape (images,).
-        share: Share of each class to hold out, in (0, 1); at least one image of a class is held out, and one kept.
+        share: Share of each class to hold out, in (0, 1); at least one image of a class is held out, and one is not.
         seed: Seed of the draw.
         classes: Names of the classes, for the message.
-        beside: Class of each image that has been cut off already; the share is one of these images too.
+        already: Class of each image that has been held out already; the share is one of these images too.
 
     Returns:
         Positions of the images kept and of the images held out, each in rising order.
@@ -37,7 +37,7 @@ def stratified_split(
     generator = np.random.default_rng(seed)
     held_out = np.zeros(len(labels), dtype=bool)
     counts = np.bincount(labels, minlength=len(classes))
-    cut_off = np.bincount([] if beside is None else beside, minlength=len(classes))
+    cut_off = np.bincount([] if already is None else already, minlength=len(classes))
     few = [f"{name!r} ({count})" for name, count in zip(classes, counts, strict=True) if count < 2]
     if few:
         raise UserError(

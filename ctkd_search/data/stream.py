@@ -71,7 +71,7 @@ class Normalise(torch.nn.Module):
 
 
 def joins_last(count: int, batch_size: int) -> bool:
-    """True where an epoch of so many images leaves a single one over, which joins the batch before it."""
+    """Returns whether an epoch of so many images leaves a single one over, which joins the batch before it."""
     return 1 < batch_size < count and count % batch_size == 1
 
 
@@ -80,7 +80,7 @@ class Stream:
 
     Args:
         images: The training images; they are copied to `device` once and stay there as uint8.
-        normalise: What is done to the pixels last; on the same device.
+        normalise: Normalisation of the pixels; on the same device.
         augment: Crops and flips.
         seed: Seed of the order and the views.
         device: Where the images live.
@@ -145,8 +145,8 @@ class Stream:
     def batches(self, plan: Plan, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The views of an epoch in batches, as `views` gives them.
 
-        Whoever goes along the same plan at the same time asks for batches before any of them is taken: images that must
-        be decoded first are then decoded once for all of them.
+        Several users of one plan create their batches before any of them takes one: images that must be decoded are
+        then decoded once for all of them.
         """
         return (self.views(plan, start, stop) for start, stop in self.spans(batch_size))
 

@@ -1,4 +1,4 @@
-"""Who is told how far the reading of images is, and what was passed over."""
+"""Reporting of the progress of reading images, and of skipped ones."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _log = logging.getLogger(__name__)
 
 
 class Watcher(Protocol):
-    """Whoever wants to know."""
+    """A receiver of progress and notes."""
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """So many of so many are done of `what`, as in ``decoding the training images``."""
+        """Reports that `done` of `total` are done of `what`, as in ``decoding the training images``."""
 
     def note(self, text: str) -> None:
-        """Something that the user must not miss, in one line."""
+        """Reports something that the user must not miss, in one line."""
 
 
-class _Nobody:
-    """Progress interests nobody; what must not be missed goes to the log, which Python prints unless told otherwise."""
+class _Logged:
+    """A receiver that ignores progress and logs notes as warnings, which Python prints by default."""
 
     def progress(self, what: str, done: int, total: int) -> None:
         pass
@@ -31,12 +31,12 @@ class _Nobody:
         _log.warning("%s", text)
 
 
-_watcher: ContextVar[Watcher] = ContextVar("_watcher", default=_Nobody())  # noqa: B039 - it has no state
+_watcher: ContextVar[Watcher] = ContextVar("_watcher", default=_Logged())  # noqa: B039 - it has no state
 
 
 @contextmanager
 def watched_by(watcher: Watcher) -> Iterator[None]:
-    """Inside, that watcher is told."""
+    """Reports to a watcher inside the block."""
     token = _watcher.set(watcher)
     try:
         yield
@@ -45,5 +45,5 @@ def watched_by(watcher: Watcher) -> Iterator[None]:
 
 
 def watcher() -> Watcher:
-    """Whom to tell."""
+    """Returns the current watcher."""
     return _watcher.get()

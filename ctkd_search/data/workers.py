@@ -1,4 +1,4 @@
-"""Processes that decode image files: torch's DataLoader, told for each piece of work what to decode and how."""
+"""Processes that decode image files: a DataLoader whose sampler yields descriptions of the work."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Job:
         """The images, uint8 of shape (files, size, size, channels).
 
         Raises:
-            UserError: A file is no image, or a broken one.
+            UserError: A file is not an image, or damaged.
         """
         if self.scale is None:
             decoded = [decode_image(path, self.size, self.channels, self.resize) for path in self.paths]
@@ -62,10 +62,10 @@ class Job:
 
 
 class _Decoder(Dataset[Any]):
-    """What DataLoader calls a data set: here its index is the work itself, so that processes serve any data set."""
+    """A data set for DataLoader whose index is the work itself, so that its processes serve any data set."""
 
     def __getitem__(self, job: Job) -> Tensor | str:
-        """The images of a job; of one that cannot be done, what is wrong."""
+        """Returns the images of a job; an error message if it cannot be done."""
         try:
             return job.done()
         except UserError as error:
@@ -74,9 +74,9 @@ class _Decoder(Dataset[Any]):
 
 
 def _end_with_parent(worker: int) -> None:
-    """Lets this process end as soon as the one that it decodes for does, however that ends.
+    """Ends this process as soon as the one that it decodes for ends, for whatever reason.
 
-    DataLoader's own watch looks at the process that forked this one, a server that stays while its children are there.
+    DataLoader itself watches the process that forked this one, a fork server that stays while it has children.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None  # this runs in processes of a pool only
@@ -88,14 +88,14 @@ def _end_with_parent(worker: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class _Agenda(Sampler[Job]):
-    """The work of one run after the other."""
+class _Jobs(Sampler[Job]):
+    """A sampler of the work of one run after the other."""
 
     def __init__(self) -> None:
         self.jobs: Iterable[Job] = ()
 
     def __iter__(self) -> Iterator[Job]:
-        """The work of this run."""
+        """Returns the work of this run."""
         return iter(self.jobs)
 
 
@@ -103,14 +103,14 @@ class DecodingPool:
     """Processes that decode, kept from one run to the next.
 
     Args:
-        workers: How many; with 0 this process decodes.
-        pinned: Whether the results stand in memory from which a GPU copies without the CPU's help.
+        workers: Number of processes; with 0 this process decodes.
+        pinned: Whether the results are in pinned memory, from which a GPU copies by itself.
     """
 
     def __init__(self, workers: int, pinned: bool) -> None:
         self.workers = workers
         self.pinned = pinned
-        self._agenda = _Agenda()
+        self._sampler = _Jobs()
         self._run = 0
         several: dict[str, Any] = {}
         if workers:
@@ -127,47 +127,47 @@ class DecodingPool:
         self._loader: DataLoader[Any] | None = DataLoader(
             _Decoder(),
             batch_size=None,
-            sampler=self._agenda,
+            sampler=self._sampler,
             num_workers=workers,
             pin_memory=pinned,
-            # Of its own, so that torch's global random state stays as it is.
+            # Its own generator, so that torch's global random state does not change.
             generator=torch.Generator(),
             **several,
         )
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Tensor]:
-        """Does work in its order; at most two pieces for each process are ahead of what has been taken.
+        """Does jobs in their order; at most two for each process are ahead of the results taken.
 
-        A run that begins ends the one before it.
+        A new run ends the one before it.
 
         Yields:
-            What comes of each job.
+            The result of each job.
 
         Raises:
-            UserError: A file is no image, or a broken one.
+            UserError: A file is not an image, or damaged.
             WorkFailed: A process died.
         """
         assert self._loader is not None
         self._run += 1
-        run, self._agenda.jobs = self._run, jobs
+        run, self._sampler.jobs = self._run, jobs
         with _no_main() if self.workers else _nothing():
             results = iter(self._loader)
         while True:
             if run != self._run:
                 raise RuntimeError("this run of the decoding processes has been ended by another one")
             try:
-                said = next(results)
+                result = next(results)
             except StopIteration:
                 return
             except (RuntimeError, OSError, EOFError) as error:
                 self.close()
                 reason = one_line(str(error) or repr(error))
                 raise WorkFailed(
-                    f"a process that decodes images died ({reason}); where memory is short, lower dataset.workers"
+                    f"a process that decodes images died ({reason}); if memory is short, lower dataset.workers"
                 ) from None
-            if isinstance(said, str):
-                raise UserError(said)
-            yield said
+            if isinstance(result, str):
+                raise UserError(result)
+            yield result
 
     def close(self) -> None:
         """Ends the processes."""
@@ -177,7 +177,7 @@ class DecodingPool:
 
     @property
     def closed(self) -> bool:
-        """Whether the processes have ended."""
+        """Returns whether the processes have ended."""
         return self._loader is None
 
 
@@ -201,10 +201,10 @@ _pool: DecodingPool | None = None
 
 
 def decoding_pool(workers: int | None, pinned: bool) -> DecodingPool:
-    """The pool of this process, which goes on from trial to trial.
+    """Returns the pool of this process, which is kept from trial to trial.
 
     Args:
-        workers: How many processes; None for one for each thread that torch computes with here.
+        workers: Number of processes; None for one for each thread that torch computes with here.
         pinned: See `DecodingPool`.
     """
     global _pool

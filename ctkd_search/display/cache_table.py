@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctkd_search.config import duration
 from ctkd_search.display.tables import plain_table
-from ctkd_search.distill.shelves import Shelves
+from ctkd_search.distill.cache_index import CacheIndex
 from ctkd_search.errors import UserError
 from ctkd_search.leases.lease import holder
 from ctkd_search.records.store import TEACHERS
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 def print_cache(root: Path, console: Console) -> None:
     """Prints the entries of the teacher cache, the largest first."""
-    shelves = sorted(Shelves(root / TEACHERS).all(), key=lambda shelf: -shelf.bytes)
-    if not shelves:
+    entries = sorted(CacheIndex(root / TEACHERS).all(), key=lambda entry: -entry.bytes)
+    if not entries:
         console.print(f"the teacher cache in {root / TEACHERS} is empty", soft_wrap=True, highlight=False)
         return
     table = plain_table("id", "what", "size", "last used by", "on")
-    for shelf in shelves:
-        day = datetime.datetime.fromtimestamp(shelf.used).strftime("%Y-%m-%d %H:%M")
-        table.add_row(shelf.id, _what(shelf.about), size(shelf.bytes), shelf.search, day)
+    for entry in entries:
+        day = datetime.datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
+        table.add_row(entry.id, _what(entry.about), size(entry.bytes), entry.search, day)
     console.print(table)
-    console.print(f"{size(sum(shelf.bytes for shelf in shelves))} in all", highlight=False)
+    console.print(f"{size(sum(entry.bytes for entry in entries))} in all", highlight=False)
 
 
 def remove_from_cache(
@@ -49,8 +49,8 @@ def remove_from_cache(
     Raises:
         UserError: Nothing was named, or an entry that does not exist or is being recorded.
     """
-    shelves = Shelves(root / TEACHERS)
-    kept = {shelf.id: shelf for shelf in shelves.all()}
+    index = CacheIndex(root / TEACHERS)
+    kept = {entry.id: entry for entry in index.all()}
     unknown = [name for name in ids if name not in kept]
     if unknown:
         raise UserError(f"the cache has no entry {', '.join(unknown)}; list the entries with: ctkd-search cache")
@@ -65,7 +65,7 @@ def remove_from_cache(
             oldest = time.time() - duration(unused_for)
         except ValueError as error:
             raise UserError(f"--unused-for {error}") from None
-        doomed |= {name: shelf for name, shelf in kept.items() if shelf.used < oldest}
+        doomed |= {name: entry for name, entry in kept.items() if entry.used < oldest}
     busy = {name: owner for name in doomed if (owner := holder(root / TEACHERS / name))}
     for name, owner in busy.items():
         if name in ids:
@@ -73,8 +73,8 @@ def remove_from_cache(
         console.print(f"kept {name}, which is being recorded by {owner}", soft_wrap=True, highlight=False)
         del doomed[name]
     for name in doomed:
-        shelves.remove(name)
-    freed = size(sum(shelf.bytes for shelf in doomed.values()))
+        index.remove(name)
+    freed = size(sum(entry.bytes for entry in doomed.values()))
     console.print(f"removed {len(doomed)} of {len(kept)}, {freed}", highlight=False)
 
 

@@ -1,4 +1,4 @@
-"""The union of what all trials ask of each expert, so that one pass over an epoch records all of it."""
+"""The union of the outputs that all trials need of each expert, so that one pass over an epoch records all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ExpertKey(NamedTuple):
     Attributes:
         teacher: Its architecture.
         seed: Seed of the stream.
-        anchor: After how many epochs of its training its weights are taken; None for their end.
+        anchor: Number of epochs of its training after which its weights are taken; None for its end.
     """
 
     teacher: str
@@ -23,15 +23,15 @@ class ExpertKey(NamedTuple):
     anchor: int | None = None
 
 
-# What the trials of a search ask of each expert, as far as it is recorded.
+# The recorded outputs that the trials of a search need of each expert.
 Asked = Mapping[ExpertKey, tuple[TeacherOutput, ...]]
 
 
 def asked_of_experts(trials: Iterable[tuple[TrialConfig, Needs]]) -> dict[ExpertKey, tuple[TeacherOutput, ...]]:
-    """Return what trials ask of each expert along each stream, without what is too large to be recorded.
+    """Returns the outputs that trials need of each expert along each stream, without those too large to be recorded.
 
     Args:
-        trials: A config of each kind of trial, and what its method needs.
+        trials: A config of each kind of trial, and the needs of its method.
     """
     asked: dict[ExpertKey, tuple[TeacherOutput, ...]] = {}
     for config, needs in trials:
@@ -45,27 +45,27 @@ def asked_of_experts(trials: Iterable[tuple[TrialConfig, Needs]]) -> dict[Expert
 
 
 def _recorded(needs: Needs) -> tuple[TeacherOutput, ...]:
-    """Returns what of the requests is small enough to be recorded."""
-    return tuple(request for request in needs.expert if request.kind not in COMPUTED)
+    """Returns the outputs that are small enough to be recorded."""
+    return tuple(output for output in needs.expert if output.kind not in COMPUTED)
 
 
 class Passes(NamedTuple):
-    """Passes of a teacher's expert over epochs of a stream, each of which records the same.
+    """Passes of a teacher's expert over epochs of a stream, each of which records the same outputs.
 
     Attributes:
-        requests: What they record, but for other layers of the same kind; see `whole`.
-        epochs: Over how many epochs they go.
+        outputs: Outputs that they record, without the other layers of the same kind; see `whole`.
+        epochs: Number of epochs, with one pass each.
     """
 
-    requests: tuple[TeacherOutput, ...]
+    outputs: tuple[TeacherOutput, ...]
     epochs: int
 
 
 def passes_of_teachers(trials: Iterable[tuple[TrialConfig, Needs]]) -> dict[str, list[Passes]]:
-    """Return the passes in which all that trials ask of the experts is recorded along one stream, by teacher.
+    """Returns the passes that record all outputs that trials need of the experts along one stream, by teacher.
 
     Args:
-        trials: A config of each kind of trial, and what its method needs.
+        trials: A config of each kind of trial, and the needs of its method.
     """
     asked: dict[tuple[str, tuple[float, ...]], tuple[TeacherOutput, ...]] = {}
     epochs = 0
@@ -76,38 +76,38 @@ def passes_of_teachers(trials: Iterable[tuple[TrialConfig, Needs]]) -> dict[str,
             key = config.teacher, needs.anchors
             asked[key] = tuple(dict.fromkeys((*asked.get(key, ()), *recorded)))
     found: dict[str, list[Passes]] = {}
-    for (teacher, anchors), requests in asked.items():
-        # The last of several anchors is the expert at its end, which others ask too.
+    for (teacher, anchors), outputs in asked.items():
+        # The last of several anchors is the expert at its end, which other trials need too.
         shared = epochs // len(anchors) if anchors and (teacher, ()) in asked else 0
-        found.setdefault(teacher, []).append(Passes(requests, epochs - shared))
+        found.setdefault(teacher, []).append(Passes(outputs, epochs - shared))
     return found
 
 
 def numbers_of(passes: Passes, maps: Sequence[tuple[int, int]], classes: int) -> int:
-    """Return how many numbers passes record of one image.
+    """Returns how many numbers a pass records of one image.
 
     Args:
         passes: The passes.
         maps: Channels and positions of each feature map of the expert, first layer first.
-        classes: How many classes there are.
+        classes: Number of classes.
     """
     total = 0
-    for kind, layer in whole(passes.requests, range(1, len(maps) + 1)):
+    for kind, layer in whole(passes.outputs, range(1, len(maps) + 1)):
         channels, positions = maps[layer - 1]
         total += {"logits": classes, "attention": positions, "statistics": 2 * channels}[kind]
     return total
 
 
 def anchor_epoch(share: float, epochs: int) -> int:
-    """After how many epochs of a teacher's training an anchor stands."""
+    """Returns the number of epochs of a teacher's training at which an anchor is."""
     return max(1, round(share * epochs))
 
 
-def whole(requests: Sequence[TeacherOutput], layers: Sequence[int]) -> tuple[TeacherOutput, ...]:
-    """Returns what is recorded where something is asked for: the same of every layer, and the logits, which are small.
+def whole(outputs: Sequence[TeacherOutput], layers: Sequence[int]) -> tuple[TeacherOutput, ...]:
+    """Returns the outputs that are recorded if some are needed: those of every layer, and the logits, which are small.
 
-    Going over the images is what costs, so that a later search with other layers finds them; what is too large to be
-    recorded is left out.
+    The pass over the images is the cost, so a later search with other layers finds them recorded. Outputs too large to
+    be recorded are left out.
     """
-    kinds = dict.fromkeys(request.kind for request in requests if request != LOGITS and request.kind not in COMPUTED)
+    kinds = dict.fromkeys(output.kind for output in outputs if output != LOGITS and output.kind not in COMPUTED)
     return (LOGITS, *(TeacherOutput(kind, layer) for kind in kinds for layer in layers))

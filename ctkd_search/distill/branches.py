@@ -9,17 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ctkd_search.distill.around import Around
+from ctkd_search.distill.training_network import TrainingNetwork
 from ctkd_search.models.architecture import MapShape
 from ctkd_search.models.network import TappedNetwork, conv1x1
 
 
 class Branched(NamedTuple):
-    """What the branches say of a batch, in the precision of the forward pass.
+    """The outputs of the branches for a batch, in the precision of the forward pass.
 
     Attributes:
         logits: Logits of each branch, each of shape (batch, classes).
-        features: What each branch's classifier reads, each of shape (batch, width); as wide as the backbone's.
+        features: Input of each branch's classifier, each of shape (batch, width); as wide as the backbone's.
         backbone: The backbone's pooled features, shape (batch, width).
     """
 
@@ -28,7 +28,7 @@ class Branched(NamedTuple):
     backbone: Tensor
 
 
-class Branches(Around):
+class Branches(TrainingNetwork):
     """A backbone with a top-down path over its feature maps, and a classifier on every map of that path but the first.
 
     With s_k the map of stage k of K, and laterals, ups and fuses 1x1 convolutions, each with BN and ReLU:
@@ -58,7 +58,7 @@ class Branches(Around):
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor], Branched]:
         """Classifies a batch by the backbone and by every branch, the deepest first."""
         logits, maps, backbone = self._backbone(images)
-        said: list[Tensor] = []
+        branch_logits: list[Tensor] = []
         features: list[Tensor] = []
         top = self.laterals[-1](maps[-1])
         for stage in reversed(range(len(maps) - 1)):
@@ -66,14 +66,14 @@ class Branches(Around):
             up = self.ups[stage](F.interpolate(top, size=size, mode="bilinear", align_corners=True))
             top = self.fuses[stage](torch.cat([up + self.laterals[stage](maps[stage]), up], dim=1))
             features.append(self.heads[stage](top).mean(dim=(2, 3)))
-            said.append(self.classifiers[stage](features[-1]))
-        return logits, maps, Branched(said, features, backbone)
+            branch_logits.append(self.classifiers[stage](features[-1]))
+        return logits, maps, Branched(branch_logits, features, backbone)
 
     def _backbone(self, images: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
-        """Logits, maps, and the pooled features."""
+        """Returns logits, maps, and the pooled features."""
         classifier = getattr(self.student, "classifier", None)
         if classifier is None:
-            # A network made elsewhere, whose classifier is not known, and whose pooling has no state.
+            # A network of a library or of the user's, whose classifier is not known, and whose pooling has no state.
             logits, maps = self.student(images)
             return logits, maps, self.student.embed(maps[-1])
         read: list[Tensor] = []
@@ -91,7 +91,7 @@ def _pointwise(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def _head(width: int, outputs: int, step: int) -> nn.Sequential:
-    """From a map to the last one's size, which is `step` times smaller, and from the path's width to the pooled one."""
+    """Returns layers from a map to the last one's size, `step` times smaller, from one width to another."""
     return nn.Sequential(
         nn.Conv2d(width, width, step, stride=step),
         nn.BatchNorm2d(width),

@@ -12,7 +12,6 @@ import torch
 from ctkd_search.config import TrialConfig
 from ctkd_search.data.dataset import Splits
 from ctkd_search.data.stream import Stream, derived_seed
-from ctkd_search.distill.around import Context
 from ctkd_search.distill.asked import Asked, ExpertKey, anchor_epoch
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.engine import place, resolve_precision
@@ -32,6 +31,7 @@ from ctkd_search.distill.requests import Needs, TeacherOutput
 from ctkd_search.distill.step import GraphMemory, StepPool, StudentStep, make_step
 from ctkd_search.distill.teachers import Expert, LiveTeachers, RecordedTeachers, Teachers
 from ctkd_search.distill.trainer import Trainer
+from ctkd_search.distill.training_network import Context
 from ctkd_search.distill.weights import load_own_expert
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
@@ -42,23 +42,23 @@ from ctkd_search.models.network import TappedNetwork
 def teacher_runs(
     config: TrialConfig, data: str, device: torch.device, needs: Needs, images: int
 ) -> dict[TeacherRun, Wanted]:
-    """The teacher trainings that trials like a config's need before they begin.
+    """Returns the teacher trainings that trials with a config's teacher need before they begin.
 
     Args:
         config: The config.
         data: Fingerprint of the training images.
-        device: Where the teachers are trained.
-        needs: What any of the trials needs.
-        images: How many training images there are; see `scratch_run`.
+        device: Device that the teachers are trained on.
+        needs: Union of the needs of the trials.
+        images: Number of training images; see `scratch_run`.
 
     Returns:
-        For each training, what is kept of it beside its last weights.
+        The records to keep of each training, besides its last weights.
     """
     runs: dict[TeacherRun, Wanted] = {}
     own = expert_run(config, data, device, images)
     if needs.any_expert and own is not None:
         anchors = {anchor_epoch(share, own.epochs) for share in needs.anchors}
-        # At the end of its training an anchor is the expert itself, which is kept in any case.
+        # An anchor at the end of the training is the expert itself, which is kept in any case.
         runs[own] = Wanted(anchors=tuple(sorted(anchors - {own.epochs})))
     if needs.scratch and config.teachers.mode != "live":
         scratch = scratch_run(config, data, device, images)
@@ -67,11 +67,11 @@ def teacher_runs(
 
 
 def anchor_of(epoch: int, epochs: int, anchors: Sequence[float], trained: int) -> int:
-    """After how many epochs of its training the expert is as it teaches in an epoch of the student.
+    """Returns the number of epochs of its training after which the expert teaches in an epoch of the student.
 
     Args:
         epoch: The student's epoch, from 0.
-        epochs: How many of them there are, no fewer than anchors.
+        epochs: Epochs of the student, no fewer than anchors.
         anchors: Shares of the expert's training, each for an equal stretch of the student's epochs.
         trained: Epochs of the expert's training.
     """
@@ -81,14 +81,14 @@ def anchor_of(epoch: int, epochs: int, anchors: Sequence[float], trained: int) -
 def load_expert(
     config: TrialConfig, splits: Splits, cache: TeacherCache, device: torch.device, anchor: int | None = None
 ) -> Expert:
-    """The expert of a config, on a device.
+    """Returns the expert of a config, on a device.
 
     Args:
         config: The config.
         splits: The images.
-        cache: Where the teachers are kept.
-        device: Where it computes.
-        anchor: After how many epochs of its training its weights are taken; None for their end.
+        cache: The teacher cache.
+        device: Device that it computes on.
+        anchor: Number of epochs of its training after which its weights are taken; None for its end.
 
     Raises:
         UserError: The user's own checkpoint is broken or belongs to another network, or has no anchors.
@@ -98,8 +98,8 @@ def load_expert(
     if run is None:
         if anchor is not None:
             raise UserError(
-                f"{config.method['name']} needs weights from along the expert's training, which {own} does not have; "
-                "leave out teachers.expert.checkpoint, or the method"
+                f"method {config.method['name']} needs the expert's weights at several epochs of its training, and "
+                f"{own} contains one set of weights; leave out teachers.expert.checkpoint, or the method"
             )
         network = load_own_expert(str(own), config.teacher, splits.geometry).network
     else:
@@ -116,16 +116,16 @@ def make_trainer(
     steps: StepPool | None = None,
     asked: Asked | None = None,
 ) -> Trainer:
-    """Everything that one trial needs, ready for its first epoch.
+    """Returns the trainer of one trial, ready for its first epoch.
 
     Args:
-        config: What to do.
+        config: The trial's config.
         splits: The images.
-        cache: Where the teachers are kept.
-        device: Where to compute.
-        keep_maps: Whether what the expert says is worth keeping, because other trials will need it too.
-        steps: Steps of earlier trials in this process, from which one may be used again.
-        asked: What all trials of the search ask of each expert, to be recorded with what this trial asks for.
+        cache: The teacher cache.
+        device: Device to compute on.
+        keep_maps: Whether the expert's outputs are recorded, because other trials will need them too.
+        steps: Steps of earlier trials in this process, one of which may be reused.
+        asked: Outputs that all trials of the search need of each expert, to be recorded together.
     """
     method = make_method(config.method)
     stream = make_stream(splits, config.augment, config.seed, device)
@@ -140,12 +140,12 @@ def make_trainer(
     if steps is None:
         step = fresh()
     else:
-        # The learning rate is set each epoch; the rest of the recipe is part of what a graph has captured, and so is
-        # what a method has built around the student for a teacher, and an expert that stands in there.
+        # The learning rate is set each epoch. A graph has captured the rest of the recipe, the training network, which
+        # may depend on the teacher, and an expert that is part of it.
         recipe = dataclasses.replace(config.train, lr=1.0)
-        around = config.teacher if type(method).around is not Method.around else None
+        teacher = config.teacher if type(method).training_network is not Method.training_network else None
         inside = experts.identity(config.epochs - 1) if method.needs.network else None
-        step = steps.take((config.student, splits.geometry, recipe, around, inside, method.structure()), fresh)
+        step = steps.take((config.student, splits.geometry, recipe, teacher, inside, method.structure()), fresh)
         step.recipe = config.train
     return Trainer(
         step, teachers, config.epochs, splits.validation, stream.normalise, config.metrics, config.seed_of_student
@@ -159,21 +159,21 @@ def new_step(
     expert: Callable[[], TappedNetwork],
     memory: GraphMemory | None = None,
 ) -> StudentStep:
-    """The student of a config with its initial weights, what its method builds around it, and the step of both.
+    """Returns the training step of a config's student with its initial weights, in its method's training network.
 
     Args:
         config: The config.
-        geometry: What the images are like.
-        device: Where to compute.
-        expert: Gives the expert's network, for methods that build on it.
-        memory: The memory that captured steps share.
+        geometry: Classes, channels and size of the images.
+        device: Device to compute on.
+        expert: Returns the expert's network, for methods whose training network contains it.
+        memory: Memory that captured steps share.
     """
     seed = config.seed_of_student
     student = place(build(config.student, geometry, derived_seed("student", seed)), device)
     method = make_method(config.method)
     teacher, own = (describe(name, geometry) for name in (config.teacher, config.student))
-    context = Context(teacher, own, geometry, seed, config.epochs, device, expert)
-    return make_step(place(method.around(student, context), device), method, config.train, device, memory)
+    context = Context(teacher, own, geometry, seed, expert)
+    return make_step(place(method.training_network(student, context), device), method, config.train, device, memory)
 
 
 def _teachers(
@@ -201,7 +201,7 @@ def _teachers(
         storage=config.teachers.storage,
         architecture=config.teacher,
         expert=lambda epoch: Source(experts.identity(epoch), lambda: experts.load(epoch), experts.asked(epoch)),
-        requests=needs.expert,
+        outputs=needs.expert,
         limit=limit,
         epochs=config.epochs,
     )
@@ -209,15 +209,15 @@ def _teachers(
 
 
 class Experts:
-    """The experts of a config along the epochs: one, or one for each stretch where there are anchors.
+    """The experts of a config along the epochs: one, or one for each anchor.
 
     Args:
         config: The config.
         splits: The images.
-        cache: Where the teachers are kept.
-        device: Where they compute.
+        cache: The teacher cache.
+        device: Device that they compute on.
         anchors: Shares of the expert's training at which its weights are taken; empty for its end.
-        asked: What all trials ask of each expert.
+        asked: Outputs that all trials need of each expert.
     """
 
     def __init__(
@@ -235,7 +235,8 @@ class Experts:
         self.device = device
         if len(anchors) > config.epochs:
             raise UserError(
-                f"each of {len(anchors)} anchors teaches in an epoch of its own, but there are {config.epochs}"
+                f"anchors must be at most the trial's epochs, because each teaches for one epoch at least, but got "
+                f"{len(anchors)} anchors and epochs {config.epochs}"
             )
         self.anchors = anchors
         self._asked = asked
@@ -243,7 +244,7 @@ class Experts:
         self._loaded: tuple[int | None, Expert] | None = None
 
     def _anchor(self, epoch: int) -> int | None:
-        """The anchor of an epoch of the student, as epochs of the expert's training; None for its end."""
+        """Returns the anchor of an epoch of the student, as epochs of the expert's training; None for its end."""
         if not self.anchors:
             return None
         epochs = self._run.epochs if self._run else self.config.epochs
@@ -251,14 +252,14 @@ class Experts:
         return anchor if anchor < epochs else None
 
     def asked(self, epoch: int) -> tuple[TeacherOutput, ...]:
-        """Returns what all trials ask of the expert of an epoch."""
+        """Returns the outputs that all trials need of the expert of an epoch."""
         return self._asked.get(ExpertKey(self.config.teacher, self.config.seed, self._anchor(epoch)), ())
 
     def identity(self, epoch: int) -> str:
-        """What tells the expert's words from others: its training, or its weights and the precision it computes in."""
+        """Returns all that determines an epoch's expert: its training, or its weights and precision, as a text."""
         if self._run is not None:
             anchor = self._anchor(epoch)
-            return self._run.shelf if anchor is None else f"{self._run.shelf} after {anchor} epochs"
+            return self._run.entry if anchor is None else f"{self._run.entry} after {anchor} epochs"
         return self._own
 
     @functools.cached_property
@@ -269,7 +270,7 @@ class Experts:
         return " ".join([self.config.teacher, *([code] if code else []), file_hash(Path(own)), precision])
 
     def load(self, epoch: int) -> Expert:
-        """The expert of an epoch."""
+        """Returns the expert of an epoch."""
         anchor = self._anchor(epoch)
         if self._loaded is None or self._loaded[0] != anchor:
             expert = load_expert(self.config, self.splits, self.cache, self.device, anchor)

@@ -1,9 +1,9 @@
-"""The teacher cache: what teachers said and became, named by a hash of all that determines it.
+"""The teacher cache: outputs and weights of teachers, named by a hash of all that determines them.
 
 A *record* is one file: a header that describes it, and its content. It is written to a temporary name and renamed
-into place, and its header holds a checksum of the content: a reader sees a whole record or none, without locks,
-whatever is killed whenever. Two writers of the same name write the same content (to the last bit on one CPU with equal
-threads; two trainings on GPUs differ in rounding), so that it does not matter who comes last.
+into place, and its header contains a checksum of the content: a reader sees a whole record or none, without locks,
+whichever process is killed at whatever time. Two writers of the same name write the same content (to the last bit on
+one CPU with equal threads; two trainings on GPUs differ in rounding), so that either may be the last.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from ctkd_search.distill.shelves import Shelves
+from ctkd_search.distill.cache_index import CacheIndex
 from ctkd_search.files import atomic
 
 _MAGIC = b"CTKD-REC-1\n"
 _ALIGNMENT = 64
 _LONGEST_HEADER = 2**20
 _SUFFIX = ".rec"
-# What this process lacks for a moment says nothing of a record: it is neither missing nor damaged.
+# Errors of a process that lacks memory or file handles for a moment: its record is neither missing nor damaged.
 _SHORTAGES = (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 
-# Records whose checksum this process has compared, by path, and what the file looked like then: a trial reads the
-# same record that the trial before it has read, and need not go through all of it again.
+# Records whose checksum this process has compared, by path, with the file's inode, size and time then: a trial reads
+# the record that the trial before it has read, and need not compute its checksum again.
 _verified: dict[Path, tuple[int, int, int]] = {}
 
 
 def content_hash(parts: Mapping[str, Any]) -> str:
-    """A hash of everything that determines a content, short enough for a file name."""
+    """Returns a hash of everything that determines a content, short enough for a file name."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -44,22 +44,22 @@ class TeacherCache:
     """A directory of records.
 
     Args:
-        directory: Where they are; made when first written to.
-        user: The search that uses it, noted for those who list the cache.
+        directory: Its path; created by the first write.
+        user: Search that uses it, noted for the list of the cache.
     """
 
     def __init__(self, directory: Path, user: str = "?") -> None:
         self.directory = directory
         self.user = user
-        self.shelves = Shelves(directory)
+        self.index = CacheIndex(directory)
 
     def write(self, name: str, content: np.ndarray | bytes, about: Mapping[str, Any] | None = None) -> None:
-        """Keeps a record.
+        """Writes a record.
 
         Args:
-            name: Its name, ``shelf/record``.
+            name: Its name, ``entry/record``.
             content: An array, or bytes.
-            about: What describes it.
+            about: Its description.
 
         Raises:
             UserError: The directory cannot be written to, or the disk is full.
@@ -73,7 +73,7 @@ class TeacherCache:
         described |= {"bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
         header = json.dumps(described).encode()
         header += b" " * (-len(header) % _ALIGNMENT)
-        # In front of the header: its length and its own checksum, in as many bytes as keep the content aligned.
+        # Before the header: its length and its own checksum, in as many bytes as keep the content aligned.
         prefix = _MAGIC + len(header).to_bytes(8, "little") + hashlib.sha256(header).digest()
         path = self._path(name)
         with atomic(path) as temporary, open(temporary, "wb") as file:
@@ -83,7 +83,7 @@ class TeacherCache:
         _verified.pop(path, None)
 
     def read_array(self, name: str) -> np.ndarray | None:
-        """A kept array, mapped into memory and read-only; None if there is none, or not what was written."""
+        """Returns an array, mapped into memory and read-only; None if its record is missing or damaged."""
         found = self._open(name)
         if found is None:
             return None
@@ -96,7 +96,7 @@ class TeacherCache:
             return None
 
     def read_bytes(self, name: str) -> bytes | None:
-        """Kept bytes; None if there are none, or not what was written."""
+        """Returns bytes; None if their record is missing or damaged."""
         found = self._open(name)
         if found is None:
             return None
@@ -110,13 +110,13 @@ class TeacherCache:
             return None
 
     def write_state(self, name: str, state: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
-        """Keeps tensors and plain values, as torch.save writes them."""
+        """Writes tensors and plain values, as torch.save does."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
         self.write(name, buffer.getvalue(), about)
 
     def read_state(self, name: str) -> dict[str, Any] | None:
-        """Kept tensors and plain values, on the CPU; None if there are none, or not what was written."""
+        """Returns tensors and plain values, on the CPU; None if their record is missing or damaged."""
         content = self.read_bytes(name)
         if content is None:
             return None
@@ -124,31 +124,31 @@ class TeacherCache:
         return state
 
     def about(self, name: str) -> dict[str, Any] | None:
-        """What describes a record; None if there is none, or not what was written."""
+        """Returns the description of a record; None if it is missing or damaged."""
         found = self._open(name)
         return None if found is None else found[0]
 
     def __contains__(self, name: str) -> bool:
-        """Whether a record is kept and is what was written."""
+        """Returns whether a record exists and is undamaged."""
         return self._open(name) is not None
 
     def holds(self, name: str) -> bool:
-        """Returns whether a record is there, its content not looked at."""
+        """Returns whether a record exists, without reading it."""
         return self._path(name).is_file()
 
     def remove(self, name: str) -> None:
         """Removes a record, if there is one."""
         self._path(name).unlink(missing_ok=True)
 
-    def note_use(self, shelf: str) -> None:
-        """Notes that this cache's user has used a shelf."""
-        self.shelves.used_by(shelf, self.user)
+    def note_use(self, entry: str) -> None:
+        """Notes that this cache's user has used an entry."""
+        self.index.used_by(entry, self.user)
 
     def _path(self, name: str) -> Path:
         return self.directory / f"{name}{_SUFFIX}"
 
     def _open(self, name: str) -> tuple[dict[str, Any], int] | None:
-        """The description of a record and where its content begins, after comparing its checksum."""
+        """Returns the description of a record and the offset of its content, after comparing its checksum."""
         path = self._path(name)
         try:
             with open(path, "rb") as file:
@@ -175,6 +175,6 @@ class TeacherCache:
 
 
 def _raise_shortage(error: Exception) -> None:
-    """Raises an error anew that says what this process lacks, not what a record is."""
+    """Raises an error again that is about this process and not about a record."""
     if getattr(error, "errno", None) in _SHORTAGES:
         raise error

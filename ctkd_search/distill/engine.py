@@ -1,4 +1,4 @@
-"""How networks are computed: in which precision, in which memory layout, with which optimizer."""
+"""Computation of networks: precision, memory layout, random numbers and optimizer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def resolve_precision(precision: str, device: torch.device) -> Precision:
-    """What ``auto`` means on a device: bfloat16 where its hardware computes in it, float32 elsewhere.
+    """Resolves ``auto`` for a device: bfloat16 if its hardware computes in it, float32 otherwise.
 
     Args:
         precision: ``auto``, ``float32`` or ``bfloat16``.
@@ -31,7 +31,7 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
     if precision == "bfloat16":
         return "bfloat16"
     if device.type == "cuda":
-        # A driver without a GPU prepares for workers that have one; GPUs since 2020 have bfloat16.
+        # A driver process without a GPU resolves it for workers that have one; GPUs since 2020 have bfloat16.
         native = not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
@@ -39,7 +39,7 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """The context in which a network's forward pass runs; losses stand outside of it, in float32."""
+    """Returns the context of a network's forward pass; losses are computed outside of it, in float32."""
     return torch.autocast(
         device.type,
         torch.bfloat16,
@@ -51,7 +51,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Non
 
 @contextlib.contextmanager
 def drawing(device: torch.device, seed: int) -> Iterator[None]:
-    """Lets a network draw random numbers, as dropout does, from a seed; everybody else's stay as they were."""
+    """Seeds the random numbers that a network draws in the block, as for dropout; restores the generators after it."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
@@ -66,9 +66,9 @@ def place(network: Network, device: torch.device) -> Network:
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD over every parameter of a network that has a gradient, as its recipe says.
+    """Returns SGD by a recipe, over every parameter of a network that requires a gradient.
 
-    On CUDA the learning rate is a tensor there, so that a captured step reads whatever it is set to.
+    On CUDA the learning rate is a tensor, so that a captured step reads its current value.
     """
     device = next(network.parameters()).device
     return torch.optim.SGD(

@@ -1,4 +1,4 @@
-"""How good a network is on images that it did not learn from: sums over batches, so that memory does not grow."""
+"""Evaluation of networks, by sums over batches, so that memory does not grow with the images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ctkd_search.metrics import ALWAYS, METRICS
 from ctkd_search.models.network import TappedNetwork
 
 _BATCH = 1000
-# Images larger than these are classified fewer at a time.
+# Side in pixels above which batches are smaller.
 _SMALL = 64
 
 
@@ -22,9 +22,9 @@ class Tally:
     """Sums of several metrics, on the device; nothing waits for them before `result`.
 
     Args:
-        classes: How many classes there are.
-        metrics: What is measured beside accuracy and loss: names of `ctkd_search.metrics.ON_REQUEST`.
-        device: Where the sums are.
+        classes: Number of classes.
+        metrics: Metrics besides accuracy and loss: names of `ctkd_search.metrics.ON_REQUEST`.
+        device: Device that the sums are kept on.
     """
 
     def __init__(self, classes: int, metrics: Collection[str], device: torch.device) -> None:
@@ -59,14 +59,14 @@ def evaluate(
     Args:
         network: The network, on `device`; its mode is restored afterwards.
         images: The images, one at least.
-        normalise: What is done to their pixels, on `device`.
-        device: Where to compute.
-        metrics: What is measured beside accuracy and loss.
-        batch: Images at once; None for as many as suit their size.
+        normalise: Normalisation of their pixels, on `device`.
+        device: Device to compute on.
+        metrics: Metrics besides accuracy and loss.
+        batch: Batch size; None for one that suits the images' size.
 
     Returns:
-        By name: ``accuracy``, a share in [0, 1]; ``loss``, the mean cross-entropy in nats; and what was asked for,
-        shares in [0, 1] too. ``balanced_accuracy`` is the mean over the classes that there are images of.
+        By name: ``accuracy``, a share in [0, 1]; ``loss``, the mean cross-entropy in nats; and the other metrics,
+        shares in [0, 1] too. ``balanced_accuracy`` is the mean over the classes that have images.
     """
     was_training = network.training
     network.eval()
@@ -83,5 +83,5 @@ def evaluate(
 
 
 def _batch(size: int) -> int:
-    """How many images of a size are classified at a time."""
+    """Returns the batch size for images of a size."""
     return _BATCH if size <= _SMALL else max(1, _BATCH * _SMALL**2 // size**2)

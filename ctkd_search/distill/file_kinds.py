@@ -1,4 +1,4 @@
-"""Kinds of files that hold no weights as they are read here, told from their first bytes."""
+"""Recognition of files that contain no weights, by their first bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SAFETENSORS_HEADER = 8
 
 
 def is_safetensors(path: Path) -> bool:
-    """Returns whether a file is one of safetensors: the length of its header in 8 bytes, and then the header, JSON.
+    """Returns whether a file is one of safetensors: it begins with its header's length in 8 bytes, and a JSON header.
 
     Raises:
         OSError: It cannot be read.
@@ -38,7 +38,7 @@ def is_safetensors(path: Path) -> bool:
 
 
 def no_weights(path: Path) -> str | None:
-    """Returns what a file is that torch.save did not write, as the end of a sentence; None where it may be one.
+    """Returns the kind of a file that torch.save did not write, as the end of a sentence; None if it may have.
 
     Raises:
         OSError: It cannot be read.
@@ -56,12 +56,12 @@ def no_weights(path: Path) -> str | None:
     if head[0] == 0x80 and len(head) > 1 and head[1] <= 5:
         return "a pickle that torch.save did not write, or the beginning of one"
     if head[_TAR_AT:].startswith(_TAR):
-        return "a tar archive; unpack it first (PyTorch before 0.2 wrote such files itself: save it anew)"
+        return "a tar archive; unpack it first (PyTorch before 0.2 wrote such files itself: save it again)"
     if head[4:8] == b"TFL3":
         return "a TensorFlow Lite file and not one of PyTorch"
     if path.suffix == ".onnx" or (head[0] == 0x08 and b"pytorch" in head[:64]):
-        return "an ONNX file, which holds a graph and not a state dict"
-    return _text_kind(head) or "no file that torch.save or safetensors wrote"
+        return "an ONNX file, which contains a graph and not a state dict"
+    return _text_kind(head) or "not a file that torch.save or safetensors wrote"
 
 
 def _head(path: Path) -> bytes:
@@ -70,7 +70,7 @@ def _head(path: Path) -> bytes:
 
 
 def _zip_kind(path: Path) -> str | None:
-    """Returns what an archive is that is none of torch.save."""
+    """Returns the kind of an archive that torch.save did not write; None if it did."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

@@ -16,7 +16,7 @@ from ctkd_search.models.naming import Naming
 from ctkd_search.models.registry import auxiliary, difference, families, namings
 from ctkd_search.models.wrapped import WRAPPED
 
-# Names that wrappers put in between, wherever they stand.
+# Parts that wrappers add to names, at any place.
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 # Counters of batch normalisations, which older files lack and evaluation does not use.
 _COUNTER = "num_batches_tracked"
@@ -52,9 +52,9 @@ class Match:
 
     Attributes:
         keys: The file's name of each of the network's weights that it has.
-        source: Whose names they are; None for the network's own.
-        prefix: What stood before all of them.
-        left_out: What else the file holds.
+        source: Library or paper that the names are from; None for the network's own.
+        prefix: Common prefix of the file's names.
+        left_out: Other names in the file.
         differing: Weights of another shape.
     """
 
@@ -67,12 +67,12 @@ class Match:
 
 @dataclass(frozen=True)
 class Target:
-    """A network that weights are sought for.
+    """A network whose weights are searched for in a file.
 
     Attributes:
-        name: Its architecture; empty where it is not known.
-        shapes: The shapes of its weights.
-        geometry: The images that it takes; None where they are not known.
+        name: Its architecture; empty if it is not known.
+        shapes: Shapes of its weights.
+        geometry: Images that it takes; None if they are not known.
     """
 
     name: str
@@ -81,14 +81,14 @@ class Target:
 
     @classmethod
     def of(cls, network: torch.nn.Module, name: str = "", geometry: Geometry | None = None) -> Target:
-        """The weights of a network."""
+        """Returns the target of a network."""
         return cls(name, {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}, geometry)
 
     def namings(self) -> Iterator[tuple[str | None, dict[str, str]]]:
-        """Whose names there are for the weights, and the names."""
+        """Yields sources of names for the weights, None for the network's own, with the names."""
         yield None, {name: name for name in self.shapes}
         if all(name.startswith(f"{WRAPPED}.") for name in self.shapes):
-            # As the library or the user's own code that made the network saves it.
+            # As the library or the user's own code saves the network that it made.
             yield None, {name: name.removeprefix(f"{WRAPPED}.") for name in self.shapes}
         known: tuple[Naming, ...] = namings(self.name) if self.name else ()
         for naming in known:
@@ -96,18 +96,18 @@ class Target:
 
 
 def matches(target: Target, shapes: Mapping[str, Shape]) -> list[Match]:
-    """Ways in which a state dict has all weights of a network by their names, and no others.
+    """Returns the ways in which a state dict contains all weights of a network by their names, and no others.
 
-    A prefix of all names is dropped. Where a file holds more than the network, each part that begins with a name of its
-    own is tried alone.
+    A common prefix of all names is dropped. If a file contains more than the network, the names with each first part
+    are tried alone.
 
     Args:
         target: The network.
         shapes: Shapes in the file.
 
     Returns:
-        One, or several where the file holds several such networks; none where it holds none. Where some have the
-        right shapes, those alone.
+        One match, or several if the file contains several such networks, or none. If some have the right shapes, only
+        those.
     """
     whole = _match(target, {key: key for key in shapes}, shapes)
     found = [whole] if whole else list(_parts(target, shapes))
@@ -128,7 +128,7 @@ def _parts(target: Target, shapes: Mapping[str, Shape]) -> Iterator[Match]:
 
 
 def _match(target: Target, keys: Mapping[str, str], shapes: Mapping[str, Shape]) -> Match | None:
-    """The network's weights among these keys of a file: all of them, and nothing else."""
+    """Returns the network's weights among these keys of a file: all of them, and nothing else."""
     aside = auxiliary(target.name) if target.name else ()
     for depth in range(max((key.count(".") for key in keys), default=0) + 1):
         prefix, names = _stripped({key: _unwrapped(key) for key in keys}, depth)
@@ -158,7 +158,7 @@ def _unwrapped(key: str) -> str:
 
 
 def _stripped(names: Mapping[str, str], depth: int) -> tuple[str, dict[str, str]]:
-    """Names without what all of them begin with, up to so many parts; what that was, and the names."""
+    """Returns the common prefix of names, of up to `depth` parts, and the names without it."""
     names, prefix = dict(names), ""
     for _ in range(depth):
         first = {name.partition(".")[0] for name in names.values()}
@@ -170,7 +170,7 @@ def _stripped(names: Mapping[str, str], depth: int) -> tuple[str, dict[str, str]
 
 
 def _prefix_of(keys: Collection[str], names: Mapping[str, str]) -> str:
-    """Returns what stood before each name that was found; where that differs, the wrappers in between."""
+    """Returns the prefix of the names that were found; the wrappers in them if it is not the same for all."""
     by_key = {key: name for name, key in names.items()}
     before = {key.removesuffix(by_key[key]) for key in keys}
     if len(before) == 1:
@@ -179,7 +179,7 @@ def _prefix_of(keys: Collection[str], names: Mapping[str, str]) -> str:
 
 
 def computes_differently(target: Target, match: Match) -> str | None:
-    """In which way the network that saved weights under the names of a match computes differently; None if in none."""
+    """Returns how the network that saved weights under a match's names computes differently; None if it does not."""
     if match.source is None or not target.name or not target.geometry:
         return None
     names = {_unwrapped(key).removeprefix(_unwrapped(match.prefix)) for key in match.keys.values()}
@@ -187,7 +187,7 @@ def computes_differently(target: Target, match: Match) -> str | None:
 
 
 def misfit(target: Target, shapes: Mapping[str, Shape]) -> str:
-    """Why a state dict does not fit a network, in words, the likeliest reason first.
+    """Returns why a state dict does not fit a network, by the likeliest reason.
 
     Args:
         target: The network.
@@ -207,7 +207,7 @@ def misfit(target: Target, shapes: Mapping[str, Shape]) -> str:
 
 
 def _of_other_images(differing: Collection[Differing], geometry: Geometry) -> str | None:
-    """Returns what is said where nothing but classes or channels are other ones."""
+    """Returns the reason if only classes or channels differ."""
     classes = [one for one in differing if _is_classes(one, geometry)]
     channels = [one for one in differing if _is_channels(one, geometry)]
     if not differing or len(classes) + len(channels) < len(differing):
@@ -238,7 +238,7 @@ def _is_channels(one: Differing, geometry: Geometry) -> bool:
 
 
 def _recognised(target: Target, shapes: Mapping[str, Shape]) -> str | None:
-    """The architecture whose weights these are, whatever the classes and channels."""
+    """Returns the architecture that these weights belong to, whatever the classes and channels."""
     assert target.geometry
     # The target's own family is the likeliest.
     for family in sorted(families(), key=lambda family: not family.pattern.fullmatch(target.name)):
@@ -255,7 +255,7 @@ def _recognised(target: Target, shapes: Mapping[str, Shape]) -> str | None:
 
 
 def _possible(name: str, shapes: Mapping[str, Shape]) -> bool:
-    """Returns whether a file may hold the weights of an architecture, as far as can be said without building it."""
+    """Returns whether a file may contain the weights of an architecture, as far as is known without building it."""
     known = describe(name)
     dimensions = {size for shape in shapes.values() for size in shape}
     convolutions = sum(len(shape) == 4 for shape in shapes.values())
@@ -272,7 +272,7 @@ def _outline(name: str, geometry: Geometry) -> Target:
 
 
 def _differences(target: Target, match: Match | None, names: Mapping[str, str]) -> str:
-    """A few of the differences, by the names that are nearest to the file's."""
+    """Returns a few of the differences, by the names that are nearest to the file's."""
     if match:
         wrong = [str(one) for one in match.differing]
     else:
@@ -288,18 +288,18 @@ def _differences(target: Target, match: Match | None, names: Mapping[str, str]) 
 def loaded(
     match: Match, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], set[str]]:
-    """The weights of a match as the network takes them.
+    """Returns the weights of a match as the network takes them.
 
     Args:
-        match: Where they are.
-        tensors: What the file holds.
-        own: The network's own weights, which stand in for counters that the file lacks.
+        match: The match.
+        tensors: The file's tensors.
+        own: The network's own weights, which are used for counters that the file lacks.
 
     Returns:
         All weights by the network's names, and the types from which some were converted.
 
     Raises:
-        ValueError: Some cannot be used: they are no plain numbers, or not finite.
+        ValueError: Some cannot be used: they are not plain numbers, or not finite.
     """
     weights, converted = dict(own), set()
     for name, key in match.keys.items():
@@ -313,13 +313,13 @@ def loaded(
 
 
 def _fault(tensor: Tensor, own: Tensor) -> str | None:
-    """Why a tensor cannot be a weight."""
+    """Returns why a tensor cannot be a weight, or None."""
     if tensor.is_quantized:
-        return "is quantised; bring the weights from before their quantisation"
+        return "is quantised; save the weights from before their quantisation"
     if tensor.layout is not torch.strided:
         return "is sparse; save it after .to_dense()"
     if tensor.is_meta:
-        return "has a shape and no numbers"
+        return "is on the meta device, without values; save the network after its weights are loaded"
     if tensor.is_floating_point() != own.is_floating_point():
         kind = str(tensor.dtype).removeprefix("torch.")
         return f"is of type {kind} instead of {str(own.dtype).removeprefix('torch.')}"

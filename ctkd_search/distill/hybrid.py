@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ctkd_search.distill.around import Around, Draws, Frozen
+from ctkd_search.distill.training_network import CheckpointedRandom, Frozen, TrainingNetwork
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.models.network import TappedNetwork, conv1x1
 
 
 class Flow(NamedTuple):
-    """What a block makes of what comes in.
+    """The shapes of a block's input and output.
 
     Attributes:
-        enters: Channels, height and width of what comes in.
-        leaves: Channels, height and width of what goes out.
+        enters: Channels, height and width of the input.
+        leaves: Channels, height and width of the output.
     """
 
     enters: tuple[int, ...]
@@ -29,23 +29,23 @@ class Flow(NamedTuple):
 
 
 def segments(blocks: int, parts: int) -> list[slice]:
-    """Consecutive blocks, cut into as many parts as even as can be.
+    """Divides consecutive blocks into parts as equal as possible.
 
     Args:
-        blocks: How many blocks there are, at least as many as parts.
-        parts: How many parts.
+        blocks: Number of blocks, at least as many as parts.
+        parts: Number of parts.
     """
     ends = [part * blocks // parts for part in range(parts + 1)]
     return [slice(start, stop) for start, stop in itertools.pairwise(ends)]
 
 
 class Segment(nn.Module):
-    """Blocks of the expert in the place of one of the student's, frozen; gradients flow through them.
+    """Frozen blocks of the expert that replace one block of the student; gradients flow through them.
 
     Args:
         blocks: The expert's blocks.
-        enter: Stands before them, where the widths disagree; trained.
-        leave: Stands behind them, where the widths disagree; trained.
+        enter: Module before them if the widths differ; trained.
+        leave: Module after them if the widths differ; trained.
     """
 
     def __init__(self, blocks: nn.Sequential, enter: nn.Module, leave: nn.Module) -> None:
@@ -55,26 +55,26 @@ class Segment(nn.Module):
         self.frozen = Frozen(blocks)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Maps what comes into the student's block to the shape of what goes out of it."""
+        """Maps the input of the student's block to the shape of its output."""
         made: Tensor = self.leave(self.frozen.module(self.enter(features)))
         return made
 
 
-class Hybrid(Around):
-    """A student whose blocks give way to segments of the expert's, drawn anew at every training step.
+class Hybrid(TrainingNetwork):
+    """A student some of whose blocks are replaced by segments of the expert's, drawn again at every training step.
 
-    Each of the expert's stages is cut into as many segments as the student's stage has blocks; each stands in for
-    its block with the same probability, on its own. In evaluation mode it is the student alone.
+    Each of the expert's stages is divided into as many segments as the student's stage has blocks; each replaces its
+    block with the same probability, independently. In evaluation mode it is the student alone.
 
     Args:
         student: The student.
         expert: The expert, frozen.
         geometry: Classes, channels and size of the images.
-        stages: The stages whose blocks are swapped, from 1.
-        bridge: Whether 1x1 convolutions join blocks whose widths disagree; they are trained, and the student does
-            without them.
-        probability: Gives the probability of a swap, in [0, 1].
-        seed: Seed of what is swapped.
+        stages: Stages whose blocks are swapped, from 1.
+        bridge: Whether 1x1 convolutions join blocks whose widths differ; they are trained, and are no part of the
+            student.
+        probability: Returns the probability of a swap, in [0, 1].
+        seed: Seed of the choice of swapped blocks.
 
     Raises:
         UserError: Blocks do not fit into each other's places.
@@ -92,7 +92,7 @@ class Hybrid(Around):
         seed: int,
     ) -> None:
         super().__init__(student)
-        self.draws = Draws(seed)
+        self.draws = CheckpointedRandom(seed)
         self._probability = probability
         self.stages = tuple(sorted(stages))
         ours, theirs = (flows(network, geometry, self.stages) for network in (student, expert))
@@ -104,8 +104,8 @@ class Hybrid(Around):
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Classifies a batch as the student does, with this step's blocks swapped in."""
         if not self.training:
-            answer: tuple[Tensor, list[Tensor]] = self.student(images)
-            return answer
+            output: tuple[Tensor, list[Tensor]] = self.student(images)
+            return output
         with self._swapped():
             return self.student(images)
 
@@ -131,10 +131,10 @@ class Hybrid(Around):
 
 
 def blocks_of(network: TappedNetwork, stage: int) -> nn.Sequential:
-    """The blocks of a stage, which is counted from 1.
+    """Returns the blocks of a stage, counted from 1.
 
     Raises:
-        UserError: The network is not cut into blocks.
+        UserError: The network's stage is not a sequence of blocks.
     """
     found = network.stages[stage - 1] if len(network.stages) >= stage else None
     if not isinstance(found, nn.Sequential):
@@ -146,7 +146,7 @@ def blocks_of(network: TappedNetwork, stage: int) -> nn.Sequential:
 
 
 def flows(network: TappedNetwork, geometry: Geometry, stages: Sequence[int]) -> list[list[Flow]]:
-    """What the blocks of some stages make of an image; the network is left as it was.
+    """Returns the input and output shapes of the blocks of some stages; the network is left as it was.
 
     Args:
         network: The network.
@@ -174,19 +174,19 @@ def flows(network: TappedNetwork, geometry: Geometry, stages: Sequence[int]) -> 
 def _segments_of(
     blocks: nn.Sequential, theirs: Sequence[Flow], ours: Sequence[Flow], bridge: bool, stage: int
 ) -> Iterator[Segment]:
-    """The segments of a stage of the expert's, each with what joins it to the student's block that it stands in for."""
+    """Yields the segments of an expert's stage, each with the bridges to the student's block that it replaces."""
     for part, here in zip(segments(len(blocks), len(ours)), ours, strict=True):
         there = Flow(theirs[part][0].enters, theirs[part][-1].leaves)
         if (there.enters[1:], there.leaves[1:]) != (here.enters[1:], here.leaves[1:]):
             raise UserError(
-                f"blocks of stage {stage} cannot be swapped; the teacher's make maps of {_sizes(there)}, "
+                f"blocks of stage {stage} cannot be swapped: the teacher's make maps of {_sizes(there)}, "
                 f"the student's of {_sizes(here)}"
             )
         (enter, *_), (leave, *_) = there
         (ours_in, *_), (ours_out, *_) = here
         if (enter, leave) != (ours_in, ours_out) and not bridge:
             raise UserError(
-                f"blocks of stage {stage} cannot be swapped; the teacher's make {leave} channels of {enter}, the "
+                f"blocks of stage {stage} cannot be swapped: the teacher's make {leave} channels of {enter}, the "
                 f"student's {ours_out} of {ours_in}; bridge: true joins them by 1x1 convolutions"
             )
         yield Segment(blocks[part], _bridge(ours_in, enter), _bridge(leave, ours_out))
@@ -201,6 +201,6 @@ def _bridge(inputs: int, outputs: int) -> nn.Module:
     if inputs == outputs:
         return nn.Identity()
     bridge = conv1x1(inputs, outputs)
-    # Nothing bends what it gives, so that this keeps the variance of what comes in.
+    # No nonlinearity follows, so that this initialisation keeps the variance of the input.
     nn.init.kaiming_normal_(bridge.weight, nonlinearity="linear")
     return bridge

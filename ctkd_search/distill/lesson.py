@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One batch of the stream with what the teachers say about it.
+    """One batch of the stream with the outputs of the teachers for it.
 
     Attributes:
         images: Normalised images, shape (batch, channels, height, width).
         labels: Classes, shape (batch,).
-        scratch_logits: The scratch teacher's logits at this very step, shape (batch, classes), or None.
-        expert_outputs: What the expert says, by what it was asked for; see `TeacherOutput` for the shapes.
+        scratch_logits: The scratch teacher's logits at this step of its training, shape (batch, classes), or None.
+        expert_outputs: Outputs of the expert; see `TeacherOutput` for the shapes.
     """
 
     images: Tensor
@@ -30,19 +30,19 @@ class Lesson:
 
     @property
     def scratch(self) -> Tensor:
-        """The scratch teacher's logits, which the method has asked for."""
+        """Returns the scratch teacher's logits, which the method needs."""
         if self.scratch_logits is None:
             raise TypeError("the lesson lacks the scratch teacher's logits")
         return self.scratch_logits
 
 
 class StudentOutput(NamedTuple):
-    """What the network that is trained says of a batch.
+    """The output of the training network for a batch.
 
     Attributes:
-        logits: Logits of the student, in float32, shape (batch, classes); what the training accuracy is measured on.
+        logits: Logits of the student, in float32, shape (batch, classes); the training accuracy is computed from them.
         maps: Feature maps of the student's stages, each of shape (batch, channels, height, width).
-        more: Whatever else the method's own `Around` returns beside them, in the precision of the forward pass.
+        more: Anything else that the method's `TrainingNetwork` returns, in the precision of the forward pass.
     """
 
     logits: Tensor

@@ -93,7 +93,7 @@ def _energy(features: Tensor) -> Tensor:
 
 
 def attention_map(features: Tensor) -> Tensor:
-    """Where a network looks: its feature map, folded over channels (arXiv 1612.03928, section 3.1).
+    """Attention map: a feature map reduced over its channels (arXiv 1612.03928, section 3.1).
 
     Args:
         features: A stage's feature map, shape (batch, channels, height, width), in any precision.
@@ -242,5 +242,5 @@ def decoupled_divergences(
 
 
 def correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many predictions are right, as a scalar tensor on the same device."""
+    """Returns the number of correct predictions, as a scalar tensor on the same device."""
     return (logits.argmax(dim=1) == labels).sum()

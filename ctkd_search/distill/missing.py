@@ -13,18 +13,18 @@ from ctkd_search.data.stream import derived_seed
 from ctkd_search.distill.asked import asked_of_experts
 from ctkd_search.distill.build import Experts
 from ctkd_search.distill.cache import TeacherCache
-from ctkd_search.distill.recorded import MAPS, described, record_of, shelf_of
+from ctkd_search.distill.recorded import MAPS, described, entry_of, record_of
 from ctkd_search.distill.requests import Needs
 
 
 class MissingRecordings:
-    """The epochs that no trial has recorded yet of the experts that trials ask.
+    """A count of the expert epochs that trials need and no trial has recorded yet.
 
     Args:
-        trials: A config of each kind of trial, and what its method needs.
+        trials: A config of each kind of trial, and the needs of its method.
         splits: The images.
-        cache: Where the records are.
-        device: Where the trials compute.
+        cache: The teacher cache.
+        device: Device that the trials compute on.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class MissingRecordings:
     def _add(self, config: TrialConfig, experts: Experts, data: str) -> None:
         seed, storage = derived_seed("stream", config.seed), config.teachers.storage
         for epoch in range(config.epochs):
-            shelf = shelf_of(described(experts.identity(epoch), seed, config.augment, data))
-            names = tuple(record_of(shelf, storage, epoch, request) for request in experts.asked(epoch))
+            entry = entry_of(described(experts.identity(epoch), seed, config.augment, data))
+            names = tuple(record_of(entry, storage, epoch, output) for output in experts.asked(epoch))
             if names:
                 self._missing[names] = config.teacher
 
     def count(self) -> Counter[str]:
-        """Returns how many epochs are missing, by the expert's architecture; none where the cache takes no more."""
-        if self._missing and self._cache.shelves.size(MAPS) >= self._limit:
+        """Returns the number of missing epochs by the expert's architecture; none if the cache is at its limit."""
+        if self._missing and self._cache.index.size(MAPS) >= self._limit:
             return Counter()
         self._missing = {
             names: teacher

@@ -1,8 +1,8 @@
 """Recording teachers once, so that every trial can replay them.
 
-Nothing flows from the student into either teacher, so for one stream both say the same in every trial. One training
-of the teacher architecture gives its logits at every position of the stream (the scratch teacher's trajectory) and,
-from its last weights, the expert.
+Neither teacher depends on the student, so for one stream both return the same outputs in every trial. One training of
+the teacher architecture yields its logits at every position of the stream (those of the scratch teacher) and, by its
+last weights, the expert.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ _POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class TeacherRun:
-    """One training of a teacher from scratch: all that determines what it says and what becomes of it.
+    """One training of a teacher from scratch: all that determines its outputs and its weights.
 
     Attributes:
-        architecture: The network.
-        recipe: How it is trained, its precision resolved.
-        epochs: For how long.
+        architecture: Name of the network.
+        recipe: Its training recipe, with the precision resolved.
+        epochs: Epochs of the training.
         seed: Seed of its initial weights.
-        stream_seed: Seed of the stream that it goes along.
-        augment: How that stream varies the images.
+        stream_seed: Seed of the stream that it is trained on.
+        augment: Augmentation of that stream.
         data: Fingerprint of the training images.
-        code: What determines the network beside its name, where it is made elsewhere.
-        joined: Whether a single image that an epoch leaves over joins the batch before it.
+        code: Version of the library, or hash of the user's code, that makes the network; None for our own.
+        joined: Whether a single image at the end of an epoch joins the batch before it.
     """
 
     architecture: str
@@ -62,15 +62,15 @@ class TeacherRun:
     joined: bool = False
 
     @property
-    def shelf(self) -> str:
-        """The name under which it is kept."""
+    def entry(self) -> str:
+        """Returns the name of its cache entry."""
         described = {**self.content(), "augment": self.augment.given(), "stream": STREAM_VERSION}
         return f"{_TEACHER}-{content_hash(described)}"
 
     def content(self) -> dict[str, Any]:
-        """All of it as plain values; of a network of this package's own, there is no code to tell.
+        """Returns all fields as plain values; ``code`` only if set, and ``joined`` only if true.
 
-        Nor of batches that are all of one size or end with a smaller one: earlier versions made the same.
+        So the names of entries stay those of earlier versions, which did not have the two fields.
         """
         left_out = {"code"} if self.code is None else set()
         if not self.joined:
@@ -78,57 +78,55 @@ class TeacherRun:
         return {key: value for key, value in dataclasses.asdict(self).items() if key not in left_out}
 
     def expert(self) -> str:
-        """The record of its last weights."""
-        return f"{self.shelf}/expert"
+        """Returns the name of the record of its last weights."""
+        return f"{self.entry}/expert"
 
     def logits(self, epoch: int, storage: str) -> str:
-        """The record of its logits in an epoch."""
-        return f"{self.shelf}/logits-{storage}-{epoch:04d}"
+        """Returns the name of the record of its logits in an epoch."""
+        return f"{self.entry}/logits-{storage}-{epoch:04d}"
 
     def anchor(self, epoch: int) -> str:
-        """The record of its weights after so many epochs."""
-        return f"{self.shelf}/weights-{epoch:04d}"
+        """Returns the name of the record of its weights after `epoch` epochs."""
+        return f"{self.entry}/weights-{epoch:04d}"
 
     def state(self) -> str:
-        """The record of its state while it is being trained."""
-        return f"{self.shelf}/state"
+        """Returns the name of the record of its state while it is being trained."""
+        return f"{self.entry}/state"
 
 
 class Wanted(NamedTuple):
-    """What is kept of a teacher's training beside its last weights.
+    """Records to keep of a teacher's training, besides its last weights.
 
     Attributes:
-        storage: Type in which its logits are kept, ``float16`` or ``float32``; None if they are not.
-        anchors: After how many epochs its weights are kept too.
+        storage: Type in which its logits are stored, ``float16`` or ``float32``; None if they are not.
+        anchors: Numbers of epochs after which its weights are kept too.
     """
 
     storage: str | None = None
     anchors: tuple[int, ...] = ()
 
     def records(self, run: TeacherRun, epochs: int) -> list[str]:
-        """The records of the first epochs of a run."""
+        """Returns the names of the records of a run's first epochs."""
         logits = [] if self.storage is None else [run.logits(epoch, self.storage) for epoch in range(epochs)]
         return [*logits, *(run.anchor(anchor) for anchor in self.anchors if anchor <= epochs)]
 
     def __or__(self, other: Wanted) -> Wanted:
-        """What either of two wants."""
+        """Returns the union of two."""
         return Wanted(self.storage or other.storage, tuple(sorted({*self.anchors, *other.anchors})))
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How far a teacher's training has come.
+    """The progress of a teacher's training.
 
     Attributes:
-        teacher: Its architecture.
         epoch: Epochs done.
         epochs: Epochs in all.
         accuracy: Validation accuracy, once it is trained and if there are validation images.
         done: Whether it is trained and kept.
-        owner: The process that trains it, where that is another one.
+        owner: The process that trains it, if that is another one.
     """
 
-    teacher: str
     epoch: int
     epochs: int
     accuracy: float | None = None
@@ -137,13 +135,13 @@ class Preparation:
 
 
 def scratch_run(config: TrialConfig, data: str, device: torch.device, images: int) -> TeacherRun:
-    """The training that gives a config's scratch teacher, and its expert too unless the config says otherwise.
+    """Returns the training of a config's scratch teacher, and of its expert too unless the config names another.
 
     Args:
         config: The config.
         data: Fingerprint of the training images.
-        device: Where the teacher is trained.
-        images: How many training images there are.
+        device: Device that the teacher is trained on.
+        images: Number of training images.
     """
     recipe = config.teachers.recipe
     return TeacherRun(
@@ -160,68 +158,68 @@ def scratch_run(config: TrialConfig, data: str, device: torch.device, images: in
 
 
 def expert_run(config: TrialConfig, data: str, device: torch.device, images: int) -> TeacherRun | None:
-    """The training whose last weights are a config's expert; None if the user brings the expert. See `scratch_run`."""
+    """Returns the training whose last weights are a config's expert; None if the expert is the user's own file."""
     if config.teachers.expert.checkpoint_of(config.teacher):
         return None
     run = scratch_run(config, data, device, images)
     seed = config.teachers.expert.seed
     if seed is None:
         return run
-    # Another beginning and another stream: an expert that owes nothing to the scratch teacher.
+    # Other initial weights and another stream: an expert that is independent of the scratch teacher.
     return dataclasses.replace(run, seed=seed, stream_seed=derived_seed("expert", seed))
 
 
 def make_stream(splits: Splits, augment: Augment, seed: int, device: torch.device) -> Stream:
-    """The stream of a data set's training images."""
+    """Returns the stream of a data set's training images."""
     normalise = Normalise(splits.mean, splits.std).to(device)
     return stream_of(splits.train, normalise, augment, derived_seed("stream", seed), device)
 
 
 def start_teacher(run: TeacherRun, splits: Splits, device: torch.device) -> ScratchTeacher:
-    """A run's teacher before its first step."""
+    """Returns a run's teacher before its first step."""
     network = build(run.architecture, splits.geometry, derived_seed("teacher", run.seed))
     return ScratchTeacher(place(network, device), run.recipe, run.epochs, run.seed)
 
 
 def is_prepared(run: TeacherRun, cache: TeacherCache, wanted: Wanted) -> bool:
-    """Whether a run is kept: its last weights, and what else is wanted of it."""
+    """Returns whether a run is kept: its last weights, and the other records wanted of it."""
     return all(name in cache for name in (run.expert(), *wanted.records(run, run.epochs)))
 
 
 def prepare(
     run: TeacherRun, splits: Splits, cache: TeacherCache, device: torch.device, wanted: Wanted
 ) -> Iterator[Preparation]:
-    """Trains a teacher and keeps what comes of it, unless that is kept already.
+    """Trains a teacher and records it, unless that is done already.
 
-    It goes on from the last finished epoch of a training that was cut short. How it went is noted for those who look:
-    the validation accuracy after each epoch with the last weights, the seconds of each epoch on the shelf.
+    A training that was interrupted resumes after its last finished epoch. The validation accuracy after each epoch is
+    kept with the last weights, and the seconds of each epoch in the cache's index.
 
     One process trains it at a time. Another that needs it too waits, and takes over if the first one ends before it is
     done.
 
     Args:
         run: The training.
-        splits: The data; nothing that the teacher learns depends on the validation images.
-        cache: Where it is kept.
-        device: Where to compute.
-        wanted: What is kept of it beside its last weights.
+        splits: The data; the teacher does not depend on the validation images.
+        cache: The teacher cache.
+        device: Device to compute on.
+        wanted: Records to keep besides the last weights.
 
     Yields:
-        How far it has come, after each epoch, and once more at the end; while another process trains it, once a
-        second. Nothing if it is kept already.
+        Its progress, after each epoch, and once more at the end; while another process trains it, once a second.
+        Nothing if it is kept already.
 
     Raises:
         WorkFailed: The training diverged.
     """
-    directory = cache.directory / run.shelf
+    directory = cache.directory / run.entry
     while not is_prepared(run, cache, wanted):
         lease = try_acquire(directory, TRAINING, f"the training of teacher {run.architecture}")
         if lease is None:
-            yield Preparation(run.architecture, 0, run.epochs, owner=str(holder(directory, TRAINING) or ""))
+            yield Preparation(0, run.epochs, owner=str(holder(directory, TRAINING) or ""))
             time.sleep(_POLL_SECONDS)
             continue
         with lease:
-            # The one before may have finished it between the two looks.
+            # Another process may have finished it before the lease was acquired.
             if not is_prepared(run, cache, wanted):
                 yield from _train(run, splits, cache, device, wanted)
         return
@@ -231,10 +229,10 @@ def _train(
     run: TeacherRun, splits: Splits, cache: TeacherCache, device: torch.device, wanted: Wanted
 ) -> Iterator[Preparation]:
     """Trains a teacher that no other process trains; see `prepare`."""
-    cache.shelves.describe(run.shelf, {"kind": "teacher", **run.content()})
+    cache.index.describe(run.entry, {"kind": "teacher", **run.content()})
     stream = make_stream(splits, run.augment, run.stream_seed, device)
     teacher = start_teacher(run, splits, device)
-    accuracies = _taken_up(run, cache, wanted, teacher)
+    accuracies = _resume(run, cache, wanted, teacher)
     for epoch in range(len(accuracies), run.epochs):
         started = time.perf_counter()
         batches = stream.batches(stream.plan(epoch), run.recipe.batch_size)
@@ -244,33 +242,33 @@ def _train(
                 f"the teacher {run.architecture} diverged in epoch {epoch + 1} of its training; lower "
                 "teachers.recipe.lr"
             )
-        # Not in a record: two writers of one record write the same, and no two take the same time.
-        cache.shelves.took(run.shelf, epoch, time.perf_counter() - started)
+        # Not in a record: two writers of one record write the same content, but take different times.
+        cache.index.took(run.entry, epoch, time.perf_counter() - started)
         if wanted.storage is not None:
             cache.write(run.logits(epoch, wanted.storage), logits.cpu().numpy().astype(wanted.storage))
         if epoch + 1 in wanted.anchors:
             cache.write_state(run.anchor(epoch + 1), teacher.network.state_dict())
         accuracies.append(_validation_accuracy(teacher, splits, stream))
         cache.write_state(run.state(), {"epoch": epoch + 1, "teacher": teacher.state_dict(), "accuracies": accuracies})
-        yield Preparation(run.architecture, epoch + 1, run.epochs)
+        yield Preparation(epoch + 1, run.epochs)
     if accuracies[-1] is None:
         accuracies[-1] = _validation_accuracy(teacher, splits, stream)
     accuracy = accuracies[-1]
     about = {"validation_accuracy": accuracy, "validation_accuracies": accuracies}
     cache.write_state(run.expert(), teacher.network.state_dict(), about)
     cache.remove(run.state())
-    yield Preparation(run.architecture, run.epochs, run.epochs, accuracy, done=True)
+    yield Preparation(run.epochs, run.epochs, accuracy, done=True)
 
 
 def _validation_accuracy(teacher: ScratchTeacher, splits: Splits, stream: Stream) -> float | None:
-    """What the teacher reaches on the validation images; None in a final training, which holds none out."""
+    """Returns the teacher's accuracy on the validation images; None if there are none, as in a final training."""
     if not len(splits.validation):
         return None
     return evaluate(teacher.network, splits.validation, stream.normalise, stream.device)["accuracy"]
 
 
-def _taken_up(run: TeacherRun, cache: TeacherCache, wanted: Wanted, teacher: ScratchTeacher) -> list[float | None]:
-    """Takes up the state of a training that was cut short; returns the validation accuracy of each epoch done."""
+def _resume(run: TeacherRun, cache: TeacherCache, wanted: Wanted, teacher: ScratchTeacher) -> list[float | None]:
+    """Loads the state of an interrupted training; returns the validation accuracy of each epoch done."""
     kept = cache.read_state(run.state())
     if kept is None:
         return []
@@ -278,12 +276,12 @@ def _taken_up(run: TeacherRun, cache: TeacherCache, wanted: Wanted, teacher: Scr
     if not all(name in cache for name in wanted.records(run, done)):
         return []
     teacher.load_state_dict(kept["teacher"])
-    # A state that was kept before accuracies were has none.
+    # States of earlier versions have no accuracies.
     return list(kept.get("accuracies", [None] * done))
 
 
 def file_hash(path: Path) -> str:
-    """What tells a user's own file from others."""
+    """Returns a hash of a user's own file."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -294,7 +292,7 @@ def file_hash(path: Path) -> str:
 def kept_expert(
     run: TeacherRun, splits: Splits, cache: TeacherCache, device: torch.device, anchor: int | None = None
 ) -> TappedNetwork:
-    """The network of a run with its last weights, or those after `anchor` epochs; trained anew where they are gone."""
+    """Returns a run's network with its last weights, or those after `anchor` epochs; trains it if they are missing."""
     name, wanted = (run.expert(), Wanted()) if anchor is None else (run.anchor(anchor), Wanted(anchors=(anchor,)))
     weights: dict[str, Any] | None = cache.read_state(name)
     if weights is None:
@@ -302,7 +300,7 @@ def kept_expert(
             pass
         weights = cache.read_state(name)
         if weights is None:
-            raise OSError(f"what was just recorded in {cache.directory} cannot be read back")
+            raise OSError(f"the weights just recorded in {cache.directory} cannot be read back")
     network = build(run.architecture, splits.geometry, seed=0, published=False)
     network.load_state_dict(weights)
     return network

@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ctkd_search.distill.around import Around
+from ctkd_search.distill.training_network import TrainingNetwork
 from ctkd_search.models.network import TappedNetwork
 
 
-class SharedStem(Around):
+class SharedStem(TrainingNetwork):
     """Student and scratch teacher over one first convolution.
 
     Args:
@@ -25,7 +25,7 @@ class SharedStem(Around):
         self.scratch = scratch
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor], Any]:
-        """The student's logits and maps, and beside them the scratch teacher's."""
+        """Returns the student's logits and maps, and the scratch teacher's."""
         logits, maps = self.student(images)
         return logits, maps, self.scratch(images)
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ctkd_search.config import Recipe
 from ctkd_search.distill import losses
-from ctkd_search.distill.around import Around, load_own_state, own_state
 from ctkd_search.distill.engine import autocast, make_optimizer, set_lr
 from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.methods.base import Method
+from ctkd_search.distill.training_network import TrainingNetwork, load_own_state, own_state
 from ctkd_search.models.network import TappedNetwork
 from ctkd_search.text import one_line
 
@@ -22,18 +22,20 @@ _WARM_UP = 3
 
 
 class StudentStep:
-    """A student, its optimizer and its method, and what is done with them for each lesson.
+    """A training step: a student, its optimizer and its method, applied to one lesson after another.
 
     Args:
-        network: What is trained, on `device`: the student, or what the method has built around it.
-        method: How lessons become a loss.
-        recipe: How it is trained.
-        device: Where to compute.
+        network: Training network, on `device`: the student, or a `TrainingNetwork` that holds it.
+        method: Method that computes the loss of a lesson.
+        recipe: Training recipe.
+        device: Device to compute on.
     """
 
-    def __init__(self, network: TappedNetwork | Around, method: Method, recipe: Recipe, device: torch.device) -> None:
+    def __init__(
+        self, network: TappedNetwork | TrainingNetwork, method: Method, recipe: Recipe, device: torch.device
+    ) -> None:
         self.network = network
-        self.student = network.student if isinstance(network, Around) else network
+        self.student = network.student if isinstance(network, TrainingNetwork) else network
         self.method = method
         self.recipe = recipe
         self.device = device
@@ -44,7 +46,7 @@ class StudentStep:
                 self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
     def begin_epoch(self, epoch: int, epochs: int) -> float:
-        """Makes ready for an epoch (from 0) of so many, and returns its learning rate."""
+        """Prepares for an epoch (from 0) of `epochs`, and returns its learning rate."""
         lr = self.recipe.lr_at(epoch, epochs)
         self.network.train()
         self.set_lr(lr)
@@ -59,39 +61,39 @@ class StudentStep:
             that nothing waits for them. The next call may write over them.
         """
         with autocast(self.recipe.precision, self.device):
-            answer = StudentOutput(*self.network(lesson.images))
-        answer = answer._replace(logits=answer.logits.float())
-        terms = self.method.terms(answer, lesson)
+            output = StudentOutput(*self.network(lesson.images))
+        output = output._replace(logits=output.logits.float())
+        terms = self.method.terms(output, lesson)
         loss = sum(terms.values(), torch.zeros((), device=self.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         count = len(lesson.labels)
         summed = {name: value.detach() * count for name, value in {"loss": loss, **terms}.items()}
-        return {**summed, "train_accuracy": losses.correct(answer.logits.detach(), lesson.labels)}
+        return {**summed, "train_accuracy": losses.correct(output.logits.detach(), lesson.labels)}
 
     def set_lr(self, lr: float) -> None:
         """Sets the learning rate and keeps the momentum."""
         set_lr(self.optimizer, lr)
 
     def notes(self) -> list[str]:
-        """What the user should know, a sentence each."""
+        """Returns notes for the user, a sentence each."""
         return []
 
     def restart(self, other: StudentStep) -> None:
-        """Begins another trial in the same memory: the weights and numbers of a step that has not begun."""
+        """Begins another trial in the same memory, with the weights and numbers of a step that has not begun."""
         self.network.load_state_dict(other.network.state_dict())
         self.load_momentum([None] * len(self._parameters()))
         self.method.take_numbers(other.method)
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and momentum; ``around``: what the training network holds beside the student."""
+        """Returns weights and momentum; ``around`` is the state of the training network without its student's."""
         momentum = [self.optimizer.state[parameter].get("momentum_buffer") for parameter in self._parameters()]
-        around = own_state(self.network, self.student)
-        return {"student": self.student.state_dict(), "momentum": momentum, **({"around": around} if around else {})}
+        own = own_state(self.network, self.student)
+        return {"student": self.student.state_dict(), "momentum": momentum, **({"around": own} if own else {})}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes up weights and momentum, in the memory where they are."""
+        """Loads weights and momentum into the memory that they are in."""
         self.student.load_state_dict(state["student"])
         load_own_state(self.network, self.student, state.get("around", {}))
         self.load_momentum(state["momentum"])
@@ -102,7 +104,7 @@ class StudentStep:
             state = self.optimizer.state[parameter]
             buffer = state.get("momentum_buffer")
             if buffer is not None:
-                # Zero is what the first step makes of none.
+                # To the first step, no momentum is a momentum of zero.
                 buffer.zero_() if kept is None else buffer.copy_(kept)
             elif kept is not None:
                 state["momentum_buffer"] = torch.empty_like(parameter).copy_(kept)
@@ -118,30 +120,35 @@ class GraphMemory:
         self._handle: Any = None
 
     def handle(self) -> Any:
-        """What torch.cuda.graph takes as its pool."""
+        """Returns the pool for torch.cuda.graph."""
         if self._handle is None:
             self._handle = torch.cuda.graph_pool_handle()
         return self._handle
 
 
 class CapturedStep(StudentStep):
-    """The same step, captured once as a CUDA graph and replayed: hundreds of small kernels in one launch.
+    """A training step that is captured once as a CUDA graph and replayed: hundreds of small kernels in one launch.
 
-    What changes from step to step and from trial to trial stands in tensors that the graph reads: the lesson, the
-    learning rate, and the numbers of the method. So one graph serves every trial of the same structure. A batch of
-    another size, the last of an epoch say, is run operation by operation.
+    The graph reads all that changes from step to step and from trial to trial from tensors: the lesson, the learning
+    rate, and the numbers of the method. So one graph serves every trial of the same structure. A batch of another size,
+    as the last one of an epoch, is run operation by operation.
 
     Args:
-        network: What is trained, on a CUDA device.
-        method: How lessons become a loss.
-        recipe: How it is trained.
-        device: Where to compute.
-        memory: Where graphs keep their activations and gradients. Those of one process can share it, because they are
+        network: Training network, on a CUDA device.
+        method: Method that computes the loss of a lesson.
+        recipe: Training recipe.
+        device: Device to compute on.
+        memory: Memory for the activations and gradients of graphs. Those of one process can share it, because they are
             never replayed at the same time and write all that they read.
     """
 
     def __init__(
-        self, network: TappedNetwork | Around, method: Method, recipe: Recipe, device: torch.device, memory: GraphMemory
+        self,
+        network: TappedNetwork | TrainingNetwork,
+        method: Method,
+        recipe: Recipe,
+        device: torch.device,
+        memory: GraphMemory,
     ) -> None:
         super().__init__(network, method, recipe, device)
         method.numbers_to(device)
@@ -163,7 +170,7 @@ class CapturedStep(StudentStep):
         return self._outputs
 
     def notes(self) -> list[str]:
-        """Why there is no graph, once, if there is none."""
+        """Returns why there is no graph, once, if there is none."""
         notes, self._notes = self._notes, []
         return notes
 
@@ -188,19 +195,19 @@ class CapturedStep(StudentStep):
             self._inputs, self._graph = None, None
             self._refused = one_line(str(error), 120)
             self._notes.append(f"the student's step could not be captured as a CUDA graph ({self._refused})")
-        # Warming up has trained; that is undone.
+        # The warm-up has changed weights and momentum; they are restored.
         self.network.load_state_dict(before)
         self.load_momentum(momentum)
 
 
 def make_step(
-    network: TappedNetwork | Around,
+    network: TappedNetwork | TrainingNetwork,
     method: Method,
     recipe: Recipe,
     device: torch.device,
     memory: GraphMemory | None = None,
 ) -> StudentStep:
-    """The step that suits a device and a method: captured on CUDA where it can be, plain elsewhere."""
+    """Returns the training step for a device and a method: captured on CUDA if the method can be, plain elsewhere."""
     if device.type == "cuda" and method.captured:
         return CapturedStep(network, method, recipe, device, memory or GraphMemory())
     return StudentStep(network, method, recipe, device)
@@ -210,7 +217,7 @@ class StepPool:
     """Steps kept from trial to trial in one process, so that a captured graph serves the next trial too.
 
     Args:
-        most: How many steps of different structure are kept.
+        most: Number of steps of different structure that are kept.
     """
 
     def __init__(self, most: int = 8) -> None:
@@ -219,11 +226,11 @@ class StepPool:
         self._steps: OrderedDict[Hashable, StudentStep] = OrderedDict()
 
     def take(self, structure: Hashable, make: Callable[[], StudentStep]) -> StudentStep:
-        """The step of a structure: made anew, or a kept one that begins again with the weights of a new one.
+        """Returns the step of a structure: a new one, or a kept one that begins again with the weights of a new one.
 
         Args:
             structure: All that a captured graph depends on.
-            make: Makes the step.
+            make: Creates the step.
         """
         fresh = make()
         kept = self._steps.pop(structure, None)
@@ -238,12 +245,12 @@ class StepPool:
 
 
 def clone_lesson(lesson: Lesson) -> Lesson:
-    """A lesson in memory of its own, in the same layout."""
+    """Returns a copy of a lesson in the same memory layout."""
     return Lesson(
         lesson.images.clone(),
         lesson.labels.clone(),
         None if lesson.scratch_logits is None else lesson.scratch_logits.clone(),
-        {request: said.clone() for request, said in lesson.expert_outputs.items()},
+        {output: values.clone() for output, values in lesson.expert_outputs.items()},
     )
 
 
@@ -253,5 +260,5 @@ def copy_lesson(lesson: Lesson, into: Lesson) -> None:
     into.labels.copy_(lesson.labels)
     if into.scratch_logits is not None and lesson.scratch_logits is not None:
         into.scratch_logits.copy_(lesson.scratch_logits)
-    for request, said in into.expert_outputs.items():
-        said.copy_(lesson.expert_outputs[request])
+    for output, values in into.expert_outputs.items():
+        values.copy_(lesson.expert_outputs[output])

@@ -16,23 +16,23 @@ from ctkd_search.distill.lesson import Lesson
 from ctkd_search.distill.requests import TeacherOutput
 from ctkd_search.models.network import TappedNetwork
 
-# The expert looks at this many positions of the stream at a time, whatever the student's batch size: so its maps are
-# the same to the last bit for every student, live and recorded.
+# The expert's batch size, independent of the student's: so its outputs are equal to the last bit for every student,
+# live and recorded.
 EXPERT_BATCH = 256
-# Images larger than these are looked at fewer at a time.
+# Side in pixels above which the expert's batches are smaller.
 _SMALL = 64
 
 
 def expert_batch(size: int) -> int:
-    """How many images of a size the expert looks at a time."""
+    """Returns the expert's batch size for images of a size."""
     return EXPERT_BATCH if size <= _SMALL else max(1, EXPERT_BATCH * _SMALL**2 // size**2)
 
 
 class Teachers(Protocol):
-    """Where lessons come from, whether the teachers speak live or were recorded."""
+    """A source of lessons: teachers that are live or recorded."""
 
     def lessons(self, epoch: int) -> Iterator[Lesson]:
-        """The lessons of an epoch (from 0), in the order of the stream."""
+        """Yields the lessons of an epoch (from 0), in the order of the stream."""
         ...
 
     def spent(self) -> dict[str, float]:
@@ -40,28 +40,28 @@ class Teachers(Protocol):
         ...
 
     def notes(self) -> list[str]:
-        """What the user should know about the last epoch's lessons, a sentence each."""
+        """Returns notes for the user about the last epoch's lessons, a sentence each."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Whatever must be kept to go on after this epoch."""
+        """Returns the state that is needed to resume after this epoch."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up a kept state."""
+        """Loads a state."""
         ...
 
 
 class ScratchTeacher:
     """A teacher network while it is trained from scratch; its last weights make an expert.
 
-    It depends on the stream, its own recipe and its own seed, and on nothing of the student.
+    It depends on the stream, its own recipe and its own seed, and not on the student.
 
     Args:
         network: The network with its initial weights, on the stream's device.
-        recipe: How it is trained.
-        epochs: How many epochs its learning-rate schedule spans.
-        seed: Seed of what the network draws while it is trained, as dropout does.
+        recipe: Its training recipe.
+        epochs: Epochs that its learning-rate schedule spans.
+        seed: Seed of the random numbers that the network draws in training, as for dropout.
     """
 
     def __init__(self, network: TappedNetwork, recipe: Recipe, epochs: int, seed: int = 0) -> None:
@@ -72,11 +72,11 @@ class ScratchTeacher:
         self.optimizer = make_optimizer(network, recipe)
 
     def train(self, batches: Iterable[tuple[Tensor, Tensor]], epoch: int) -> Iterator[Tensor]:
-        """Trains one epoch, a step each time it is asked for more.
+        """Trains one epoch, one step for each item that is taken.
 
         Args:
-            batches: The epoch's views, in batches of its recipe's size.
-            epoch: The epoch, for the learning rate.
+            batches: Images and labels of the epoch, in batches of its recipe's size.
+            epoch: The epoch from 0, for the learning rate.
 
         Yields:
             Logits of the next positions of the stream, as they were before the step that learns from them, in
@@ -85,7 +85,7 @@ class ScratchTeacher:
         set_lr(self.optimizer, self.recipe.lr_at(epoch, self.epochs))
         self.network.train()
         for number, (images, labels) in enumerate(batches):
-            # A seed for each step: what it draws must not depend on a student that draws beside it.
+            # A seed for each step: a student that draws random numbers between two steps must not change the teacher's.
             seed = derived_seed("teacher draws", self.seed, epoch, number)
             with drawing(images.device, seed), autocast(self.recipe.precision, images.device):
                 logits, _ = self.network(images)
@@ -96,11 +96,11 @@ class ScratchTeacher:
             yield logits.detach()
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and optimizer."""
+        """Returns weights and optimizer state."""
         return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up weights and optimizer."""
+        """Loads weights and optimizer state."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
 
@@ -110,7 +110,7 @@ class Expert:
 
     Args:
         network: The network with its trained weights; it is put into evaluation mode and never changed.
-        precision: The precision it computes in.
+        precision: Precision that it computes in.
     """
 
     def __init__(self, network: TappedNetwork, precision: str) -> None:
@@ -118,28 +118,28 @@ class Expert:
         self.precision = precision
 
     @torch.no_grad()
-    def says(
-        self, batches: Iterable[tuple[Tensor, Tensor]], requests: Sequence[TeacherOutput]
+    def outputs(
+        self, batches: Iterable[tuple[Tensor, Tensor]], outputs: Sequence[TeacherOutput]
     ) -> Iterator[list[Tensor]]:
-        """What it says along an epoch of the stream.
+        """Computes outputs along an epoch of the stream.
 
         Args:
-            batches: The epoch's views, `expert_batch` at a time.
-            requests: What it is asked for.
+            batches: Images and labels of the epoch, in batches of `expert_batch`.
+            outputs: Outputs to compute.
 
         Yields:
-            For the positions of the next batch, what each request asks for, in float32.
+            Each output for the positions of the next batch, in float32.
         """
         for images, _ in batches:
             with autocast(self.precision, images.device):
                 logits, features = self.network(images)
-            yield [_answer(request, logits, features) for request in requests]
+            yield [_output_of(output, logits, features) for output in outputs]
 
 
-def _answer(request: TeacherOutput, logits: Tensor, features: Sequence[Tensor]) -> Tensor:
-    if request.kind == "logits":
+def _output_of(output: TeacherOutput, logits: Tensor, features: Sequence[Tensor]) -> Tensor:
+    if output.kind == "logits":
         return logits.float()
-    return _OF_FEATURES[request.kind](features[request.layer - 1])
+    return _OF_FEATURES[output.kind](features[output.layer - 1])
 
 
 _OF_FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -150,17 +150,17 @@ _OF_FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class LiveTeachers:
-    """Teachers that speak while they work: the scratch teacher trains beside the student, as in the paper.
+    """Teachers that are computed while the student trains: the scratch teacher is trained with it, as in the paper.
 
-    The scratch teacher goes through the stream in batches of its own recipe, the student in its own; a student's
-    batch is answered as soon as the scratch teacher has come far enough.
+    Scratch teacher and student each go through the stream in batches of their own size; a lesson is yielded as soon as
+    the scratch teacher has trained on all of its positions.
 
     Args:
-        stream: The stream of both.
+        stream: Stream of both.
         batch_size: The student's batch size.
         scratch: The scratch teacher, or None if its logits are not needed.
-        expert: Gives the expert of an epoch (from 0), or None if nothing is asked of it.
-        requests: What it is asked for.
+        expert: Returns the expert of an epoch (from 0); None if no outputs of it are needed.
+        outputs: Outputs of the expert that are needed.
     """
 
     def __init__(
@@ -169,123 +169,121 @@ class LiveTeachers:
         batch_size: int,
         scratch: ScratchTeacher | None,
         expert: Callable[[int], Expert] | None,
-        requests: Sequence[TeacherOutput],
+        outputs: Sequence[TeacherOutput],
     ) -> None:
         self.stream = stream
         self.batch_size = batch_size
         self.scratch = scratch
         self.expert = expert
-        self.requests = tuple(requests)
+        self.outputs = tuple(outputs)
 
     def lessons(self, epoch: int) -> Iterator[Lesson]:
-        """The lessons of an epoch; going through them trains the scratch teacher."""
+        """Yields the lessons of an epoch; taking them trains the scratch teacher."""
         stream, plan = self.stream, self.stream.plan(epoch)
-        said = seen = None
+        scratch = expert = None
         if self.scratch:
             batches = stream.batches(plan, self.scratch.recipe.batch_size)
-            said = Rechunked([logits] for logits in self.scratch.train(batches, epoch))
+            scratch = Rechunked([logits] for logits in self.scratch.train(batches, epoch))
         if self.expert:
             batches = stream.batches(plan, expert_batch(stream.size))
-            seen = Rechunked(self.expert(epoch).says(batches, self.requests))
+            expert = Rechunked(self.expert(epoch).outputs(batches, self.outputs))
         for images, labels in stream.batches(plan, self.batch_size):
             yield Lesson(
                 images,
                 labels,
-                scratch_logits=said.take(len(labels))[0] if said else None,
-                expert_outputs=dict(zip(self.requests, seen.take(len(labels)), strict=True)) if seen else {},
+                scratch_logits=scratch.take(len(labels))[0] if scratch else None,
+                expert_outputs=dict(zip(self.outputs, expert.take(len(labels)), strict=True)) if expert else {},
             )
 
     def spent(self) -> dict[str, float]:
-        """Nothing: no other trial profits from what is computed here."""
+        """Returns nothing: live teachers serve no other trial."""
         return {}
 
     def notes(self) -> list[str]:
-        """Nothing."""
+        """Returns no notes."""
         return []
 
     def state_dict(self) -> dict[str, Any]:
-        """The scratch teacher's state; the expert never changes."""
+        """Returns the scratch teacher's state; the expert never changes."""
         return {"scratch": self.scratch.state_dict()} if self.scratch else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up the scratch teacher's state."""
+        """Loads the scratch teacher's state."""
         if self.scratch:
             self.scratch.load_state_dict(state["scratch"])
 
 
 class Recording(Protocol):
-    """What recorded teachers read from: see `ctkd_search.distill.recording`."""
+    """A source of recorded outputs; see `ctkd_search.distill.recorded`."""
 
     def logits(self, epoch: int) -> Tensor | None:
-        """The scratch teacher's logits at every position of an epoch, or None if they are not needed."""
+        """Returns the scratch teacher's logits at every position of an epoch, or None if they are not needed."""
         ...
 
     def expert_outputs(self, epoch: int, plan: Plan) -> Mapping[TeacherOutput, Tensor] | Iterator[list[Tensor]]:
-        """The expert's words by request at every position, or, where they are not kept, a few positions at a time."""
+        """Returns the expert's outputs at every position, or, if they are not recorded, a few positions at a time."""
         ...
 
     def spent(self) -> dict[str, float]:
-        """Returns what was spent since the last call that served other trials too, by metric."""
+        """Returns the time spent since the last call that serves other trials too, by metric."""
         ...
 
     def notes(self) -> list[str]:
-        """What the user should know."""
+        """Returns notes for the user."""
         ...
 
 
 class RecordedTeachers:
-    """Teachers whose words are replayed: what `LiveTeachers` would say, without computing it.
+    """Teachers whose outputs are replayed: the lessons of `LiveTeachers`, without computing them.
 
     Args:
         stream: The stream.
-        batch_size: The student's batch size. Lessons are addressed by position, so that it may be any.
-        recording: What was recorded along the stream.
-        requests: What the expert is asked for.
+        batch_size: The student's batch size; any, because recordings are addressed by position.
+        recording: Outputs recorded along the stream.
+        outputs: Outputs of the expert that are needed.
     """
 
-    def __init__(
-        self, stream: Stream, batch_size: int, recording: Recording, requests: Sequence[TeacherOutput]
-    ) -> None:
+    def __init__(self, stream: Stream, batch_size: int, recording: Recording, outputs: Sequence[TeacherOutput]) -> None:
         self.stream = stream
         self.batch_size = batch_size
         self.recording = recording
-        self.requests = tuple(requests)
+        self.outputs = tuple(outputs)
 
     def lessons(self, epoch: int) -> Iterator[Lesson]:
-        """The lessons of an epoch."""
+        """Yields the lessons of an epoch."""
         plan = self.stream.plan(epoch)
         logits = self.recording.logits(epoch)
-        kept = self.recording.expert_outputs(epoch, plan) if self.requests else {}
+        kept = self.recording.expert_outputs(epoch, plan) if self.outputs else {}
         computed = None if isinstance(kept, Mapping) else Rechunked(kept)
         spans = self.stream.spans(self.batch_size)
         for (start, stop), (images, labels) in zip(spans, self.stream.batches(plan, self.batch_size), strict=True):
             if computed:
-                said = dict(zip(self.requests, computed.take(stop - start), strict=True))
+                expert = dict(zip(self.outputs, computed.take(stop - start), strict=True))
             else:
-                said = {request: kept[request][start:stop].float() for request in self.requests}  # type: ignore[index]
-            yield Lesson(images, labels, None if logits is None else logits[start:stop].float(), said)
+                expert = {output: kept[output][start:stop].float() for output in self.outputs}  # type: ignore[index]
+            yield Lesson(images, labels, None if logits is None else logits[start:stop].float(), expert)
 
     def spent(self) -> dict[str, float]:
-        """Returns what it took to record, or to wait for another process that records."""
+        """Returns the seconds of recording, and of waiting for another process that records."""
         return self.recording.spent()
 
     def notes(self) -> list[str]:
-        """What the recording has to say."""
+        """Returns the recording's notes."""
         return self.recording.notes()
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: what was recorded does not change."""
+        """Returns nothing: recordings do not change."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take up."""
+        """Does nothing: there is no state."""
 
 
 class Rechunked:
-    """Tensors that come in pieces of one length, taken in pieces of another.
+    """Regroups tensors that arrive in pieces of one length into pieces of another.
 
     Args:
-        source: Gives lists of tensors, all of the same first dimension.
+        source: Lists of tensors, all of the same first dimension.
     """
 
     def __init__(self, source: Iterable[list[Tensor]]) -> None:
@@ -293,7 +291,7 @@ class Rechunked:
         self._waiting: list[list[Tensor]] = []
 
     def take(self, count: int) -> list[Tensor]:
-        """The next `count` rows of each tensor."""
+        """Returns the next `count` rows of each tensor."""
         while sum(len(piece[0]) for piece in self._waiting) < count:
             self._waiting.append(next(self._source))
         joined = [torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*self._waiting, strict=True)]

@@ -1,4 +1,4 @@
-"""One student's training: an epoch, an evaluation, its complete state."""
+"""Training of one student: epochs, evaluations, and the complete state."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Trainer:
     """Trains one student from lessons.
 
     Args:
-        step: The student with its initial weights, and what it does with a lesson.
-        teachers: Where its lessons come from.
-        epochs: How many epochs the learning-rate schedule spans.
-        validation: The images it is evaluated on after each epoch; may be empty.
-        normalise: What is done to pixels, on the step's device.
-        metrics: What is measured on them beside accuracy and loss.
-        seed: Seed of what the student draws while it is trained, as dropout does.
+        step: Training step of the student with its initial weights.
+        teachers: Source of its lessons.
+        epochs: Epochs that the learning-rate schedule spans.
+        validation: Images that it is evaluated on after each epoch; may be empty.
+        normalise: Normalisation of pixels, on the step's device.
+        metrics: Names of the metrics measured on them, besides accuracy and loss.
+        seed: Seed of the random numbers that the student draws in training, as for dropout.
     """
 
     def __init__(
@@ -56,18 +56,18 @@ class Trainer:
 
     @property
     def student(self) -> TappedNetwork:
-        """The network that is trained."""
+        """Returns the student."""
         return self.step.student
 
     def run_epoch(self) -> dict[str, float]:
         """Trains one epoch and evaluates.
 
         Returns:
-            The epoch's number (from 1), the means of the loss and of its terms, training accuracy, what is measured
-            on the validation images (``validation_accuracy``, say), learning rate, seconds, and images a second. Terms
-            are NaN or infinite where the training diverged. Where the expert was recorded in the epoch, or waited for,
-            the seconds of that, which are part of all seconds (``recording_seconds``, ``waiting_seconds``), and how
-            many epochs were recorded (``recorded_epochs``).
+            The epoch's number (from 1), the means of the loss and of its terms, training accuracy, the metrics of the
+            validation images (``validation_accuracy`` and others), learning rate, seconds, and images per second. Terms
+            are NaN or infinite if the training diverged. If the expert was recorded in the epoch, or waited for, also
+            the seconds of that, which are part of all seconds (``recording_seconds``, ``waiting_seconds``), and the
+            number of epochs recorded (``recorded_epochs``).
         """
         started = time.perf_counter()
         lr = self.step.begin_epoch(self.epoch, self.epochs)
@@ -82,7 +82,7 @@ class Trainer:
         totals = torch.stack([total.double() for total in sums.values()]).tolist()
         means = {name: total / seen for name, total in zip(sums, totals, strict=True)}
         if not all_finite(self.student):
-            # The losses were computed before the last step, which may have broken what they do not show.
+            # The losses were computed before the last step, which may have made the weights infinite.
             means["loss"] = math.nan
         trained = time.perf_counter()
         self.epoch += 1
@@ -97,18 +97,18 @@ class Trainer:
         return metrics
 
     def notes(self) -> list[str]:
-        """What the user should know about the last epoch, a sentence each."""
+        """Returns notes for the user about the last epoch, a sentence each."""
         return [*self.teachers.notes(), *self.step.notes()]
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the rest of the training depends on, as tensors and plain values.
+        """Returns everything that the rest of the training depends on, as tensors and plain values.
 
-        The stream needs no state, and neither does what a network draws: both are functions of a seed and the epoch.
+        The stream and the random numbers of networks need no state: both are functions of a seed and the epoch.
         """
         return {"epoch": self.epoch, **self.step.state_dict(), "teachers": self.teachers.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a kept state, bit for bit on the CPU."""
+        """Resumes from a state, bit for bit on the CPU."""
         self.epoch = state["epoch"]
         self.step.load_state_dict(state)
         self.teachers.load_state_dict(state["teachers"])

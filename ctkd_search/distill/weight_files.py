@@ -17,7 +17,7 @@ from torch import Tensor
 from ctkd_search.distill.file_kinds import is_safetensors, no_weights
 from ctkd_search.errors import UserError
 
-# Where training scripts put a network's weights. Those of one network come before their running averages.
+# Keys under which training scripts save a network's weights. Those of one network come before their running averages.
 KEYS = (
     "state_dict",
     "model_state_dict",
@@ -42,11 +42,11 @@ KEYS = (
 SAVING = 'torch.save(model.state_dict(), "teacher.pt")'
 _DEEPEST = 3
 _SHOWN = 5
-# What a pickle asks for that would run something of the file's choosing.
+# Modules and functions by which a pickle could run any program.
 _PROGRAMS = ("os", "posix", "nt", "sys", "subprocess", "runpy", "importlib", "pty", "socket", "shutil", "webbrowser")
 _CALLS = tuple(f"builtins.{name}" for name in ("eval", "exec", "compile", "__import__", "open", "breakpoint"))
 _DICT = "collections.defaultdict"
-# What every file of weights names.
+# Names in every file of weights.
 _USUAL = re.compile(r"torch\._utils\.\w+|torch\.\w*Storage|collections\.OrderedDict|builtins\.set")
 # The pickles that a file of PyTorch before 1.6 begins with; the last one is what was saved.
 _PICKLES = 4
@@ -54,17 +54,17 @@ _PICKLES = 4
 
 @dataclass(frozen=True)
 class StateDict:
-    """Weights that a file holds.
+    """Weights in a file.
 
     Attributes:
-        key: Where they stand in it, as in ``model``; empty where they are all that it holds.
+        key: Key of their dict in the file, as in ``model``; empty if it is the file's outermost one.
         tensors: The weights by their names.
-        beside: Names beside the weights, of values that are no tensors.
+        others: Names in the same dict of values that are not tensors.
     """
 
     key: str
     tensors: dict[str, Tensor]
-    beside: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,9 @@ class WeightFile:
 
     Attributes:
         path: The file.
-        form: What wrote it.
-        found: The state dicts in it, one at least; those that are preferred first.
-        foreign: Types of what else it holds, none of which was made.
+        form: Library that wrote it.
+        found: State dicts in it, one at least, the preferred first.
+        foreign: Types of other objects in it, none of which was created.
     """
 
     path: Path
@@ -85,16 +85,16 @@ class WeightFile:
 
 
 class Foreign:
-    """Stands for an object whose class is not looked at: takes what a pickle hands it, and does nothing with it.
+    """A placeholder for an object of any class: accepts the arguments in a pickle, and ignores them.
 
-    A subclass is made for each type that a file names, so that loading it runs nothing but this.
+    A subclass is created for each type that a file names, so that loading the file runs no other code.
     """
 
     type_name = ""
     made = False
 
     def __new__(cls, *args: Any, **options: Any) -> Foreign:
-        """Notes that an object was asked for."""
+        """Notes that the file contains an object of the type."""
         cls.made = True
         return super().__new__(cls)
 
@@ -116,10 +116,10 @@ def read_weights(path: Path) -> WeightFile:
         path: A file of torch.save or of safetensors.
 
     Returns:
-        The state dicts in it, on the CPU: all that it holds, or what stands under one of `KEYS`.
+        The state dicts in it, on the CPU: its outermost dict, or those under one of `KEYS`.
 
     Raises:
-        UserError: The file is missing, broken, or holds something else; the message says what.
+        UserError: The file is missing or damaged, or contains no weights; the message names what it contains.
     """
     try:
         if is_safetensors(path):
@@ -143,52 +143,52 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path, device="cpu")
     except SafetensorError as error:
-        raise UserError(f"{path} is a damaged file of safetensors ({error}); copy or download it again") from None
+        raise UserError(f"{path} is a damaged safetensors file ({error}); copy or download it again") from None
     if not tensors:
-        raise UserError(f"{path} does not hold a state dict: it is a file of safetensors without tensors")
+        raise UserError(f"{path} does not contain a state dict: it is a safetensors file without tensors")
     return tensors
 
 
 def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """Returns what torch.save wrote, and the types in it that were replaced by stand-ins."""
+    """Returns the content of a torch.save file, and the types in it that were replaced by placeholders."""
     named = _types_named(path)
     programs = [name for name in named if name.partition(".")[0] in _PROGRAMS or name in _CALLS]
     if programs:
         raise UserError(
-            f"{path} is not a file of weights alone: it holds {_listed(programs)}, which would run a program; it was "
-            f"not opened. Where you trust it, save its state dict alone: {SAVING}"
+            f"{path} is not a file of weights alone: it names {_listed(programs)}, which would run a program; it was "
+            f"not opened. If you trust it, save its state dict alone: {SAVING}"
         )
     stand_ins: dict[str, Any] = {
         name: type("Foreign", (Foreign,), {"type_name": name}) for name in named if name != _DICT
     }
-    # What fills a dict afterwards must find one.
+    # A pickle fills a defaultdict after creating it, so it must be a dict.
     allowed: list[Any] = [(_empty_dict, _DICT), *((stand_in, name) for name, stand_in in stand_ins.items())]
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # torch.load raises many kinds, whose texts are for those who call it
-        said = f"it holds {_listed(named)}" if named else "it is damaged, or torch.save was told another protocol"
+    except Exception:  # torch.load raises many kinds, whose texts are for programmers
+        reason = f"it contains {_listed(named)}" if named else "it is damaged, or saved with another pickle protocol"
         raise UserError(
-            f"{path} is not a file of weights that can be read without running its code: {said}; save its state dict "
-            f"alone: {SAVING}"
+            f"{path} is not a file of weights that can be read without running its code: {reason}; save its state "
+            f"dict alone: {SAVING}"
         ) from None
     return content, tuple(name for name, stand_in in stand_ins.items() if stand_in.made)
 
 
 def _types_named(path: Path) -> list[str]:
-    """Types and functions that a file names beside those that torch allows in weights."""
+    """Returns the types and functions that a file names, without those that torch allows in weights."""
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except ValueError:  # a file of PyTorch before 1.6
         with open(path, "rb") as file:
             return sorted(name for name in set(_named_in_pickles(file)) if not _USUAL.fullmatch(name))
-    except Exception:  # what it names cannot be listed; torch.load refuses what it does not allow
+    except Exception:  # the names cannot be listed; torch.load refuses those that it does not allow
         return []
 
 
 def _named_in_pickles(file: BinaryIO) -> Iterator[str]:
-    """Types and functions that the pickles of an older file name; nothing is executed."""
+    """Yields the types and functions that the pickles of an older file name; nothing is executed."""
     try:
         for _ in range(_PICKLES):
             for operation, argument, _ in pickletools.genops(file):
@@ -200,7 +200,7 @@ def _named_in_pickles(file: BinaryIO) -> Iterator[str]:
 
 
 def _state_dicts(content: Any, key: str) -> Iterator[StateDict]:
-    """State dicts under the known keys, or else what the file holds itself."""
+    """Yields the state dicts under the known keys, or else the outermost one."""
     if not isinstance(content, dict):
         return
     if key.count(".") < _DEEPEST:
@@ -219,21 +219,22 @@ def _state_dicts(content: Any, key: str) -> Iterator[StateDict]:
 
 
 def _lacking(content: Any, foreign: tuple[str, ...]) -> str:
-    """Why something that was read holds no state dict, as the end of a sentence."""
+    """Returns why a file's content is not a state dict, as the end of a sentence."""
     places: Mapping[Any, Any] = content if isinstance(content, dict) else {"": content}
     for key, value in places.items():
         if isinstance(value, Foreign) and (value.is_module or not isinstance(content, dict)):
             where = f"under {key!r} " if key else ""
             what = "a whole pickled model" if value.is_module else "a pickled object"
             return (
-                f"holds {where}{what} ({value.type_name}) and no state dict; reading it would run its code. Where that "
-                f"code is at hand, save the state dict alone: {SAVING}"
+                f"contains {where}{what} ({value.type_name}) and no state dict; reading it would run its code. With "
+                f"that code installed, save the state dict alone: {SAVING}"
             )
-    held = f"the keys {_listed([str(key) for key in content])}" if isinstance(content, dict) else "no dict"
-    beside = f", and objects of {_listed(foreign)}" if foreign else ""
+    found = f"the keys {_listed([str(key) for key in content])}" if isinstance(content, dict) else "no dict"
+    objects = f", and objects of {_listed(foreign)}" if foreign else ""
     return (
-        f"does not hold a state dict (names of weights, and tensors): it holds {held if content != {} else 'nothing'}"
-        f"{beside}; weights are read from the top or under {', '.join(KEYS)}. Save the state dict alone: {SAVING}"
+        f"does not contain a state dict (names of weights, and tensors): it contains "
+        f"{found if content != {} else 'nothing'}{objects}; weights are read from the outermost dict or under "
+        f"{', '.join(KEYS)}. Save the state dict alone: {SAVING}"
     )
 
 

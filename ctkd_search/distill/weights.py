@@ -1,4 +1,4 @@
-"""Weights that users bring or that trials leave, put into networks."""
+"""Loading of the user's weights, and of those that trials save, into networks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ctkd_search.models import build
 from ctkd_search.models.network import TappedNetwork
 
 _SHOWN = 3
-# Networks of one file that are not the same one twice.
+# Names of two different networks in one file.
 _RIVALS = ("student", "teacher")
-# An accuracy below so many times that of guessing is worth a warning.
+# Below this multiple of the accuracy of guessing, there is a warning.
 _HARDLY = 1.5
 
 
@@ -31,7 +31,7 @@ class OwnExpert:
         network: The network, on the CPU.
         architecture: Its architecture.
         path: The file.
-        read: How the file was read, a few words each.
+        read: Notes on how the file was read.
     """
 
     network: TappedNetwork
@@ -40,19 +40,19 @@ class OwnExpert:
     read: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Returns what was recognised, in one line."""
+        """Returns the architecture, the path and the notes, in one line."""
         return f"expert {self.architecture}: {self.path}: {'; '.join(self.read)}"
 
 
 def accuracy_line(architecture: str, accuracy: float, images: int, total: int, classes: int) -> str:
-    """Returns what to say of a user's expert on validation images.
+    """Returns a line about the accuracy of a user's expert on validation images.
 
     Args:
         architecture: The expert's architecture.
         accuracy: Its accuracy, a share in [0, 1].
-        images: How many images it was measured on.
-        total: How many validation images there are.
-        classes: How many classes there are.
+        images: Number of images that it was measured on.
+        total: Number of validation images.
+        classes: Number of classes.
     """
     of = f"the {total:,}" if images == total else f"{images:,} of the {total:,}"
     line = f"expert {architecture}: {100 * accuracy:.2f} % accuracy on {of} validation images"
@@ -65,15 +65,15 @@ def accuracy_line(architecture: str, accuracy: float, images: int, total: int, c
 
 
 def load_own_expert(path: str, architecture: str, geometry: Geometry) -> OwnExpert:
-    """Builds a network and gives it the weights in a file of the user's.
+    """Builds a network and loads the weights in a file of the user's.
 
     Args:
         path: The file.
         architecture: The network.
-        geometry: The images that it takes.
+        geometry: Images that it takes.
 
     Raises:
-        UserError: The file is missing or broken, holds something else, or weights of another network.
+        UserError: The file is missing or damaged, or does not contain weights of the network.
     """
     file = read_weights(Path(path))
     network = build(architecture, geometry, seed=0, published=False)
@@ -88,8 +88,8 @@ def load_own_expert(path: str, architecture: str, geometry: Geometry) -> OwnExpe
         notes.append(f"converted from {', '.join(sorted(converted))} to float32")
     for what, names in (
         ("left out", match.left_out),
-        ("also there and not used", [other.key for other in file.found if other is not found]),
-        ("passed over without running their code, objects of", file.foreign),
+        ("not used", [other.key for other in file.found if other is not found]),
+        ("ignored without running their code, objects of", file.foreign),
     ):
         if names:
             notes.append(f"{what}: {_listed(names)}")
@@ -97,10 +97,10 @@ def load_own_expert(path: str, architecture: str, geometry: Geometry) -> OwnExpe
 
 
 def _chosen(target: Target, found: tuple[StateDict, ...], path: str) -> tuple[StateDict, Match]:
-    """The state dict that fits a network, and how.
+    """Returns the state dict that fits a network, and its match.
 
     Raises:
-        UserError: None does, or it is left open which is meant.
+        UserError: None fits, or several do.
     """
     fitting: list[tuple[StateDict, Match]] = []
     for state in found:
@@ -116,8 +116,8 @@ def _chosen(target: Target, found: tuple[StateDict, ...], path: str) -> tuple[St
     if len(several) > 1 or set(_RIVALS) <= named:
         names = several if len(several) > 1 else [state.key for state, _ in fitting]
         raise UserError(
-            f"{path} holds several networks that fit {target.name or 'the network'}: {', '.join(map(repr, names))}; "
-            f"save the state dict of the one that is meant alone: {SAVING}"
+            f"{path} contains several networks that fit {target.name or 'the network'}: {', '.join(map(repr, names))}; "
+            f"save the state dict of one of them alone: {SAVING}"
         )
     if different := computes_differently(target, fitting[0][1]):
         raise UserError(f"the weights in {path} do not fit {target.name}: {different}")
@@ -145,7 +145,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         The state dict, on the CPU.
 
     Raises:
-        UserError: The file is missing, broken, or holds something else.
+        UserError: The file is missing or damaged, or contains no weights.
     """
     return read_weights(path).found[0].tensors
 

@@ -223,7 +223,7 @@ def _fault(config: TrialConfig, name: str) -> str | None:
     """Returns the reason why a baseline makes no sense for a config, or None."""
     baseline = _config_of(config, name)
     made = make_method(baseline.method)
-    if made.essence() == make_method(config.method).essence():
+    if made.canonical() == make_method(config.method).canonical():
         return "is the same as the config itself"
     fault = anchors_fault(baseline)
     if fault:

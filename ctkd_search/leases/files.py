@@ -23,13 +23,13 @@ class Owner:
     """The process that holds a lease.
 
     Attributes:
-        purpose: What it does, for messages.
+        purpose: Description of its work, for messages.
         host: Name of its machine.
-        machine: What tells the machine and its process ids from all others.
+        machine: Unique text for the machine and its table of process ids.
         pid: Its process id.
-        born: When the process began, as its machine counts.
-        since: When it took the lease, in ISO 8601 and by its own clock; for people alone.
-        token: What tells this lease from every other.
+        born: Start of the process, as its machine counts.
+        since: Time when it took the lease, in ISO 8601 and by its own clock; for people alone.
+        token: Unique text of this lease.
         beat: Its heartbeat.
         stays: Whether the file is kept when the lease is given back.
         released: Whether the lease was given back.
@@ -47,18 +47,18 @@ class Owner:
     released: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses values of other types, which a damaged file may hold."""
+        """Refuses values of other types, which a damaged file may contain."""
         texts = (self.purpose, self.host, self.machine, self.born, self.since, self.token)
         for values, kind in (((self.pid, self.beat), int), ((self.stays, self.released), bool), (texts, str)):
             if any(type(value) is not kind for value in values):
                 raise TypeError(f"not the record of an owner: {values}")
 
     def __str__(self) -> str:
-        """Returns the process as messages name it."""
+        """Returns the name of the process for messages."""
         return f"process {self.pid} on {self.host}, since {self.since}"
 
     def runs(self) -> bool | None:
-        """Returns whether the process runs; None if that cannot be told from here."""
+        """Returns whether the process runs; None if that cannot be known from this process."""
         return is_running(self.machine, self.pid, self.born)
 
 
@@ -101,7 +101,7 @@ def lease_claims(directory: Path, name: str) -> list[Claim]:
 
 
 def read_claim(path: Path, generation: str) -> Claim | None:
-    """A lease file; None if it has gone, or is none (a temporary file beside one)."""
+    """Reads a lease file; returns None if it is gone, or not a lease file but a temporary one."""
     if not generation.isdecimal():
         return None
     try:
@@ -125,7 +125,7 @@ def create(path: Path, owner: Owner) -> bool:
         try:
             os.link(written, path)
         except FileExistsError:
-            # Where the answer of a file server was lost, the link that the client asks for again is its own.
+            # If the reply of a file server was lost, the file that the client finds on its second try is its own.
             found = read_claim(path, path.name.rpartition("-")[2])
             return found is not None and found.token == owner.token
         except OSError:
@@ -155,7 +155,7 @@ def replace(path: Path, owner: Owner) -> None:
 
 @contextlib.contextmanager
 def _temporary(path: Path, owner: Owner) -> Iterator[Path]:
-    """A file beside a lease with its content, removed at the end."""
+    """Creates a temporary file in a lease's directory with its content; removes it at the end."""
     temporary = path.with_name(f"{path.name}.{owner.token}.tmp")
     try:
         temporary.write_text(json.dumps(dataclasses.asdict(owner)), encoding="utf-8")

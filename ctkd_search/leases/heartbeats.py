@@ -1,7 +1,7 @@
-"""One thread of a process that does small things again and again, for as long as they want it to.
+"""One thread per process that calls functions periodically.
 
-One for all of them, and kept for the life of the process: a process that is short of memory may not be able to start
-another, and `threading.Thread.start` can then wait for ever.
+It is one for all of them, and runs for the life of the process: a process that is short of memory may not be able to
+start another thread, and `threading.Thread.start` can then wait for ever.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import time
 import traceback
 from collections.abc import Callable
 
-# Does a thing once; returns seconds until it wants to be done again, or None if never.
+# A function that is called periodically; returns the seconds until its next call, or None to end.
 Beat = Callable[[], float | None]
 
 
 class Heartbeats:
-    """Things that are done again and again by one thread."""
+    """Functions that one thread calls periodically."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -37,24 +37,24 @@ class Heartbeats:
                 self._thread = thread
 
     def forget(self) -> None:
-        """Begins anew in a process that was just forked: it has no threads, and nothing of its parent's to do."""
+        """Resets a process that was just forked: it has no threads, and does not call its parent's functions."""
         self._changed = threading.Condition()
         self._due = {}
         self._thread = None
 
     def add(self, beat: Beat, pause: float) -> None:
-        """Has a thing done first after `pause` seconds; `start` was called before."""
+        """Adds a function, to be called first after `pause` seconds; `start` was called before."""
         with self._changed:
             self._due[beat] = time.monotonic() + pause
             self._changed.notify()
 
     def remove(self, beat: Beat) -> None:
-        """Does a thing no more; it may be at it just now."""
+        """Removes a function; a call of it may be in progress."""
         with self._changed:
             self._due.pop(beat, None)
 
     def _run(self) -> None:
-        """Does what is due, for ever."""
+        """Calls the functions that are due, for ever."""
         while True:
             with self._changed:
                 beat = min(self._due, key=self._due.__getitem__, default=None)

@@ -1,8 +1,8 @@
 """Leases: one process at a time owns a search, a training or a recording, over processes and machines.
 
-A *lease* is a small file beside what it protects, ``.<name>.lease-<generation>``. It names its *owner* (machine,
-process id, and when that process began) and holds a *heartbeat*, a number that the owner raises every few seconds. A
-lease outlives its process only as a file that no longer counts:
+A *lease* is a small file next to the files that it protects, ``.<name>.lease-<generation>``. It names its *owner*
+(machine, process id, and start of that process) and contains a *heartbeat*, a number that the owner raises every few
+seconds. When its process has ended, the file no longer counts:
 
 - An owner on this machine is looked up among its processes. One that is gone, or whose process id now belongs to
   another process, has lost its lease at once.
@@ -14,15 +14,15 @@ the next generation exclusively, with its whole content (a hard link to a tempor
 is there that step 1 did not see, remove one's own file and give up. (4) Remove what step 1 saw.
 
 Two contenders that judge the same lease gone compete for one name in step 2, and the file system lets one of them win.
-A contender that falls asleep before step 2 may create a generation that is no longer the next one; whoever took the
-lease meanwhile created its file before the sleeper's step 3, which therefore sees it, or lists after the sleeper's step
-2 and sees the sleeper's. So at most one of them owns it; in the worst case both give up and try again.
+A contender that is suspended before step 2 may create a generation that is no longer the next one; the process that
+took the lease meanwhile created its file before the suspended one's step 3, which therefore sees it, or lists after the
+suspended one's step 2 and sees its file. So at most one of them owns it; in the worst case both give up and try again.
 
-An owner whose heartbeat stood still may not be dead but asleep: its machine was suspended, or its storage was away.
-When it wakes it finds a later generation, and so knows that its lease is *lost*. Therefore generations must not begin
-again behind its back: whoever takes a lease because a heartbeat stood still keeps the file when giving it back, marked
-as released, and so does everyone who comes after. Otherwise the file is removed: a process known to be dead does not
-wake.
+An owner whose heartbeat stood still may not be dead but suspended: its machine slept, or its storage was unavailable.
+When it resumes it finds a later generation, and so knows that its lease is *lost*. Therefore generations must not begin
+again meanwhile: a process that takes a lease because a heartbeat stood still keeps the file when it releases the lease,
+marked as released, and so do all later owners. Otherwise the file is removed: a process known to be dead does not
+resume.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ BEAT_EVERY = 5.0
 STALE_AFTER = 40.0
 _POLL = 0.5
 _ATTEMPTS = 20
-# An owner that did not run for so many heartbeats makes sure quickly that its lease was not taken over.
+# An owner that did not run for so many heartbeats checks at once that its lease was not taken over.
 _SILENT_BEATS = 4
 
-# The heartbeats of owners elsewhere as this process saw them: what was read last, and when it was first read.
+# The heartbeats of owners on other machines as this process saw them: the last one read, and when it was first read.
 _seen: dict[Path, tuple[tuple[str, int], float]] = {}
 
 
@@ -67,7 +67,7 @@ class Held(UserError):
     """Another process holds the lease.
 
     Attributes:
-        owner: That process; None where its file could not be read.
+        owner: That process; None if its file could not be read.
     """
 
     def __init__(self, what: str, owner: Owner | None) -> None:
@@ -109,14 +109,14 @@ class Lease:
     def when_lost(self, callback: Callable[[], None]) -> None:
         """Calls `callback` from another thread once another process has taken the lease over.
 
-        That happens only to a process that did not run for a while, on a machine that was suspended, say.
+        That happens only to a process that did not run for a while, as on a machine that was suspended.
         """
         self._on_lost = callback
         if self.lost:
             callback()
 
     def release(self) -> None:
-        """Gives it back; a process that was forked from the owner gives nothing back."""
+        """Releases it; does nothing in a process that was forked from the owner."""
         if os.getpid() != self._pid or self._released:
             return
         heartbeats.remove(self._beat)
@@ -195,19 +195,19 @@ def try_acquire(
     beat_every: float = BEAT_EVERY,
     stale_after: float = STALE_AFTER,
 ) -> Lease | None:
-    """Takes a lease if nobody holds it.
+    """Takes a lease if no other process holds it.
 
-    Called again and again, it comes to take the lease of an owner elsewhere that is gone.
+    Repeated calls finally take the lease of an owner on another machine that is gone.
 
     Args:
-        directory: Where the lease is; made if missing.
-        name: Name of what it protects.
-        purpose: What this process does with it, for the messages of others.
+        directory: Directory of the lease; created if missing.
+        name: Name of the thing that it protects.
+        purpose: Description of this process's work, for the messages of others.
         beat_every: Seconds between two heartbeats.
         stale_after: Seconds without a heartbeat after which an owner elsewhere counts as gone.
 
     Returns:
-        The lease, or None if another process holds it, or may hold it.
+        The lease, or None if another process holds it, or may.
 
     Raises:
         UserError: The directory cannot be written to.
@@ -217,7 +217,7 @@ def try_acquire(
     if any(not _is_gone(claim, stale_after) for claim in before):
         return None
     make_directory(directory)
-    heartbeats.start()  # before there is a file that it must keep alive
+    heartbeats.start()  # before there is a file that needs them
     owner = dataclasses.replace(this_process(purpose), stays=any(_may_wake(claim) for claim in before))
     generation = max((claim.generation for claim in before), default=0) + 1
     path = directory / f".{name}.lease-{generation:08d}"
@@ -247,16 +247,16 @@ def acquire(
     beat_every: float = BEAT_EVERY,
     stale_after: float = STALE_AFTER,
 ) -> Lease:
-    """Takes a lease, or says who holds it.
+    """Takes a lease, or raises an error that names its holder.
 
-    An owner on this machine is known to be alive or gone at once; for one elsewhere, its heartbeat is awaited.
+    An owner on this machine is known to be alive or gone at once; for one on another machine, its heartbeat is awaited.
 
     Args:
-        directory: Where the lease is; made if missing.
-        name: Name of what it protects.
-        purpose: What this process does with it, for the messages of others.
-        what: What it protects, for the message.
-        say: Told when an owner's heartbeat is awaited.
+        directory: Directory of the lease; created if missing.
+        name: Name of the thing that it protects.
+        purpose: Description of this process's work, for the messages of others.
+        what: Description of the thing that it protects, for the message.
+        say: Called with a message when an owner's heartbeat is awaited.
         beat_every: Seconds between two heartbeats.
         stale_after: Seconds without a heartbeat after which an owner elsewhere counts as gone.
 
@@ -282,21 +282,21 @@ def acquire(
                 first[claim.path] = claim.token
                 if say:
                     named = str(owner) if owner else "a process whose lease cannot be read"
-                    say(f"{what} was begun by {named}; waiting up to {stale_after:.0f} s to see whether it is alive")
+                    say(f"{what} was started by {named}; waiting up to {stale_after:.0f} s to see whether it is alive")
         attempts = 0 if claims else attempts + 1
         if attempts > _ATTEMPTS:
             raise Held(what, None)
-        # Contenders that gave up together must not meet again.
+        # Random, so that contenders that gave up together do not try together again.
         time.sleep(_POLL if claims else random.uniform(0.0, 0.05))
 
 
 def wait_for(directory: Path, name: str, purpose: str) -> Lease:
-    """Takes a lease as soon as nobody else holds it.
+    """Takes a lease as soon as no other process holds it.
 
     Args:
-        directory: Where the lease is; made if missing.
-        name: Name of what it protects.
-        purpose: What this process does with it, for the messages of others.
+        directory: Directory of the lease; created if missing.
+        name: Name of the thing that it protects.
+        purpose: Description of this process's work, for the messages of others.
 
     Raises:
         UserError: The directory cannot be written to.
@@ -307,11 +307,11 @@ def wait_for(directory: Path, name: str, purpose: str) -> Lease:
 
 
 def holder(directory: Path, name: str = "*", stale_after: float = STALE_AFTER) -> Owner | None:
-    """Returns the process that holds a lease; None if nobody does, or if its owner elsewhere is known to be gone.
+    """Returns the process that holds a lease; None if none does, or if its owner is known to be gone.
 
     Args:
-        directory: Where the lease is.
-        name: Name of what it protects; ``*`` for anything in the directory.
+        directory: Directory of the lease.
+        name: Name of the thing that it protects; ``*`` for any in the directory.
         stale_after: Seconds without a heartbeat after which an owner elsewhere counts as gone.
     """
     owners = [claim.owner for claim in lease_claims(directory, name) if not _is_gone(claim, stale_after)]

@@ -1,4 +1,4 @@
-"""Processes told apart for certain: by their machine, and by when they began."""
+"""Unique identification of processes by their machine, their id and their start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @cache
 def this_machine() -> str:
-    """Returns what tells this machine, since it was booted, and its table of processes from all others."""
+    """Returns a unique text for this machine since its boot, and for its table of processes."""
     parts = [platform.node()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -21,9 +21,9 @@ def this_machine() -> str:
 
 
 def is_running(machine: str, pid: int, since: str) -> bool | None:
-    """Returns whether a process runs that began at `since`, as `born` says it; None if that cannot be told from here.
+    """Returns whether a process runs that began at `since`, a value of `born`; None if that cannot be known.
 
-    A process of another machine cannot be looked up, nor one of another user where those are hidden.
+    A process of another machine cannot be looked up, nor one of another user if those are hidden.
     """
     if machine != this_machine():
         return None
@@ -42,10 +42,10 @@ def born(pid: int) -> str | None:
     if not Path("/proc/self/stat").exists():
         return _born_by_psutil(pid)
     with contextlib.suppress(OSError, IndexError):
-        # The name of the program, in parentheses, may hold spaces and parentheses.
+        # The name of the program, in parentheses, may contain spaces and parentheses.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "" if fields[0] in "ZX" else fields[19]
-    # /proc may hide the processes of other users; signal 0 is not sent, and tells whether there is one.
+    # /proc may hide the processes of other users; signal 0 is not delivered, but its error shows whether one exists.
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -56,7 +56,7 @@ def born(pid: int) -> str | None:
 
 
 def _born_by_psutil(pid: int) -> str | None:
-    """When a process began, on systems that have no /proc; see `born`."""
+    """Returns when a process began, on systems without /proc; see `born`."""
     import psutil
 
     try:

@@ -1,4 +1,4 @@
-"""Architectures as they are known before a network is built: their feature maps, blocks and families."""
+"""Descriptions of architectures without building a network: feature maps, blocks and families."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class MapShape(NamedTuple):
 
 
 class Tap(NamedTuple):
-    """Where a feature map stands in a network.
+    """A place in a network at which a feature map is taken.
 
     Attributes:
         channels: Channels of the map.
-        stride: What the image's side is divided by (rounding up) to give the map's.
+        stride: Divisor of the image's side (rounding up) that gives the map's.
     """
 
     channels: int
@@ -39,11 +39,11 @@ class Tap(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """How the stages of a network are cut into blocks.
+    """The blocks of the stages of a network.
 
     Attributes:
-        stem: Channels that come into the first block of the first stage.
-        counts: How many blocks each stage has, first stage first.
+        stem: Input channels of the first block of the first stage.
+        counts: Number of blocks of each stage, first stage first.
     """
 
     stem: int
@@ -52,13 +52,13 @@ class Blocks(NamedTuple):
 
 @dataclass(frozen=True)
 class Architecture:
-    """What is known of an architecture before it is built.
+    """The description of an architecture, known before it is built.
 
     Attributes:
         name: The name, as in ``wrn-16-1``.
         taps: Each stage's feature map, first stage first.
-        blocks: How its stages are cut into blocks; None where they are not.
-        notes: What else the user should know of it, a few words each.
+        blocks: Blocks of its stages; None if they do not consist of blocks.
+        notes: Short notes for the user.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Architecture:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The numbers by which its feature maps are called, from 1."""
+        """Returns the numbers of its feature maps, from 1."""
         return tuple(range(1, len(self.taps) + 1))
 
 
@@ -77,20 +77,20 @@ class Family:
     """Architectures that differ in their numbers only.
 
     Attributes:
-        pattern: What their names look like; its groups are handed to `taps` and `make`.
-        form: The pattern in words, for messages.
-        examples: A few names worth suggesting.
-        taps: The feature maps of a name's network; raises ValueError where its numbers make no network.
-        make: Makes the network itself, with weights drawn from torch's global generator.
-        blocks: How a name's network is cut into blocks; None where its stages are no sequences of such.
-        strides: What the image's side is divided by at each stage, by that side; None where it is that of `taps` for
+        pattern: Pattern of their names; its match is passed to `taps` and `make`.
+        form: Description of the pattern, for messages.
+        examples: A few names to suggest.
+        taps: Returns the feature maps of a name's network; raises ValueError if its numbers describe no network.
+        make: Builds the network, with weights drawn from torch's global generator.
+        blocks: Returns the blocks of a name's network; None if its stages do not consist of blocks.
+        strides: Returns the divisor of the image's side at each stage, by that side; None if it is that of `taps` for
             images of every size.
-        revision: Tells networks that compute something else, or begin with other weights, than those that earlier
-            versions made by the same names; None where there were no such.
-        members: Names whose weights are recognised where they were meant for another network.
-        namings: How other implementations name the weights of a name's network.
-        differs: Says in which way the network computes differently that saved weights under such names for such
-            images; None where no such difference is known.
+        revision: Text that changes when networks compute something else, or begin with other weights, than those of
+            earlier versions under the same names; None if they never did.
+        members: Names whose weights are recognised when they are loaded into another network.
+        namings: Returns the names that other implementations give the weights of a name's network.
+        differs: Returns how the network computes differently that saved weights under such names for such images; None
+            if no difference is known.
     """
 
     pattern: re.Pattern[str]

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds, and the time for one image."""
+"""Cost of a network: parameters, multiply-adds, and the time for one image."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _WARM_UP, _TIMED = 10, 50
 
 
 def parameters(network: torch.nn.Module) -> int:
-    """How many trainable numbers a network has."""
+    """Returns the number of parameters of a network."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 @contextlib.contextmanager
 def _unfused() -> Iterator[None]:
-    """Attention is computed by products of matrices, which are counted; torch counts no fused kernel on the CPU."""
+    """Computes attention by matrix products, which are counted; torch does not count fused kernels on the CPU."""
     was_enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -36,7 +36,7 @@ def _unfused() -> Iterator[None]:
 
 
 def multiply_adds(network: TappedNetwork, geometry: Geometry) -> int:
-    """Multiplications, each with its addition, in convolutions, linear layers and attention for one image."""
+    """Returns the multiply-adds in convolutions, linear layers and attention for one image."""
     was_training = network.training
     network.eval()
     device = next(network.parameters()).device
@@ -44,12 +44,12 @@ def multiply_adds(network: TappedNetwork, geometry: Geometry) -> int:
     with _unfused(), FlopCounterMode(display=False) as counter, torch.no_grad():
         network(image)
     network.train(was_training)
-    # Torch counts the multiplication and the addition apart.
+    # Torch counts a multiplication and its addition separately.
     return int(counter.get_total_flops()) // 2
 
 
 def latency_ms(network: TappedNetwork, geometry: Geometry, device: torch.device) -> float:
-    """Milliseconds that a network takes for one image on a device: the median of 50 runs, in evaluation mode."""
+    """Returns the milliseconds of a network for one image on a device: the median of 50 runs, in evaluation mode."""
     network = network.to(device).eval()
     image = torch.zeros(1, geometry.channels, geometry.image_size, geometry.image_size, device=device)
     times = []
@@ -65,7 +65,7 @@ def latency_ms(network: TappedNetwork, geometry: Geometry, device: torch.device)
 
 
 def costs(architecture: str, geometry: Geometry, device: torch.device) -> dict[str, float]:
-    """What a student costs, by the names under which a space limits it."""
+    """Returns the costs of a student, by the names under which a space limits them."""
     network = build(architecture, geometry, seed=0, published=False)
     return {
         "params": parameters(network),

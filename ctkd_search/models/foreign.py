@@ -1,4 +1,4 @@
-"""Building the architectures that are made elsewhere: torchvision's, timm's and the user's own."""
+"""Building of foreign architectures: torchvision's, timm's and the user's own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ctkd_search.models.stages import Call, Tapped, find_stages, layout_of, watc
 from ctkd_search.models.stems import Stem, find_stem, fit, put_published
 from ctkd_search.models.wrapped import WrappedNetwork
 
-# One image alone cannot be told from a batch that was forgotten.
+# With one image, an output without the batch dimension would not be noticed.
 _WATCHED_IMAGES = 2
 _TRIED_SIZES = (8, 16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 384)
 _NAMES_SHOWN = 12
@@ -38,11 +38,11 @@ _NAMES_SHOWN = 12
 
 @dataclass(frozen=True)
 class Outline:
-    """What is known of a network before it is built.
+    """The taps and the stem of a network, found before it is built for its images.
 
     Attributes:
-        taps: The modules whose outputs are its feature maps.
-        stem: What stands before its first stage.
+        taps: Modules whose outputs are its feature maps.
+        stem: Its stem.
     """
 
     taps: tuple[Tapped, ...]
@@ -50,11 +50,11 @@ class Outline:
 
 
 def outline(named: Named, geometry: Geometry) -> Outline:
-    """Where a network is tapped, found on images of the usual size.
+    """Returns the taps and the stem of a network, found on images of the usual size.
 
     Args:
         named: The architecture.
-        geometry: The images; they matter for the user's own code alone, which may be made for just these.
+        geometry: The images; used for the user's own code only, which may accept no others.
 
     Raises:
         UserError: There is no such architecture, module, or feature map.
@@ -81,7 +81,7 @@ def _named_tap(named: Named, name: str, network: nn.Module, calls: list[Call]) -
     possible = {call.name: call for call in calls if call.name and layout_of(call.after)}
     if name not in possible:
         there = dict(network.named_modules())
-        what = "gives no feature map of a square image" if name in there else "is no module of it"
+        what = "returns no feature map of a square image" if name in there else "is not a module of it"
         shown = [call for call in possible if call.count(".") <= 1][:_NAMES_SHOWN]
         near = nearest(name, possible) or f"; there are: {', '.join(shown)}, ..."
         raise UserError(f"{named.text}: {name!r} {what}{near}")
@@ -92,7 +92,7 @@ def _named_tap(named: Named, name: str, network: nn.Module, calls: list[Call]) -
 
 @functools.lru_cache(maxsize=256)
 def shapes(named: Named, geometry: Geometry) -> tuple[MapShape, ...]:
-    """Channels and side of each feature map for such images; nothing is computed where torch can do without.
+    """Returns channels and side of each feature map for such images; computed on the meta device where possible.
 
     Raises:
         UserError: The network does not take such images.
@@ -105,7 +105,7 @@ def shapes(named: Named, geometry: Geometry) -> tuple[MapShape, ...]:
     for name, layout in outline(named, geometry).taps:
         after = calls[name].after if name in calls else None
         if after is None or layout_of(after) is None:
-            raise UserError(f"{named.text}: {name!r} gives no feature map for images of {geometry.image_size} pixels")
+            raise UserError(f"{named.text}: {name!r} returns no feature map for images of {geometry.image_size} pixels")
         if layout.kind == "tokens":
             made.append(MapShape(after[2], math.isqrt(after[1] - layout.prefix)))
         else:
@@ -114,7 +114,7 @@ def shapes(named: Named, geometry: Geometry) -> tuple[MapShape, ...]:
 
 
 def _fitted_calls(named: Named, geometry: Geometry, small: bool) -> list[Call]:
-    """The modules of a network, fitted to such images, at work on them."""
+    """Returns the calls of a network's modules for such images, to which it is fitted."""
     bare, stem = named.bare(), outline(named, geometry).stem
     with _aside(0):
         _, calls = _watch(bare, geometry, lambda: _fitted(bare, geometry, stem, small, named.pretrained))
@@ -122,7 +122,7 @@ def _fitted_calls(named: Named, geometry: Geometry, small: bool) -> list[Call]:
 
 
 def _larger(named: Named, geometry: Geometry) -> str:
-    """The smallest images that a network takes, to add to the message that it does not take these."""
+    """Returns the smallest images that a network takes, for the message that it does not take these."""
     for size in _TRIED_SIZES if named.source != "own" else ():
         if size > geometry.image_size:
             larger = geometry._replace(image_size=size)
@@ -134,10 +134,10 @@ def _larger(named: Named, geometry: Geometry) -> str:
 
 @functools.lru_cache(maxsize=256)
 def has_small_stem(named: Named, geometry: Geometry) -> bool:
-    """Whether a network gets the stem for small images: as its name says, else where they are small and it can.
+    """Returns whether a network gets the stem for small images: by its name, or if the images are small and it can.
 
     Raises:
-        UserError: One is asked for that the network does not have.
+        UserError: The name has a stem option, and the network no stem that can be changed.
     """
     if named.source == "own":
         return False
@@ -152,17 +152,17 @@ def has_small_stem(named: Named, geometry: Geometry) -> bool:
     try:
         _fitted_calls(named, geometry, small=True)
     except UserError:
-        return False  # what begins with branches that must agree in size, say
+        return False  # as networks that begin with branches whose sizes must be equal
     return True
 
 
 def usual(named: Named) -> Geometry:
-    """Images on which a network can be looked at where there are no others."""
+    """Returns the images on which a network is described if no others are given."""
     return usual_geometry(named, Geometry(10, 3, 32))
 
 
 def described(named: Named, geometry: Geometry) -> Architecture:
-    """What is known of a network: its maps, its stem where that is not the published one, and what is tapped.
+    """Returns the description of a network: its maps, its stem if that is not the published one, and its taps.
 
     Raises:
         UserError: There is no such architecture, or it does not take such images.
@@ -189,7 +189,7 @@ def build(named: Named, geometry: Geometry, seed: int, published: bool) -> Wrapp
 
 
 def _fitted(named: Named, geometry: Geometry, stem: Stem, small: bool, keep_kernel: bool) -> nn.Module:
-    """A network as its source makes it, fitted to the images, with its published weights if the name says so."""
+    """Returns a network of its source, fitted to the images, with its published weights if the name has +pretrained."""
     network = make(named, geometry)
     if named.source == "own":
         return network
@@ -203,10 +203,10 @@ def _fitted(named: Named, geometry: Geometry, stem: Stem, small: bool, keep_kern
 
 
 def _watch(named: Named, geometry: Geometry, make_it: Any) -> tuple[nn.Module, list[Call]]:
-    """A network and its modules at work on black images: on the meta device if that goes, else on the CPU.
+    """Returns a network and the calls of its modules for black images, on the meta device if possible, else on the CPU.
 
     Raises:
-        UserError: It cannot be made, does not take such images, or gives no logits.
+        UserError: It cannot be made, does not take such images, or returns no logits.
     """
     network: nn.Module | None = None
     try:
@@ -214,10 +214,10 @@ def _watch(named: Named, geometry: Geometry, make_it: Any) -> tuple[nn.Module, l
             warnings.simplefilter("ignore")  # of weights without numbers
             network = make_it()
         calls, output = watched(network, _black(geometry, "meta"))
-    except Exception as failed:  # what cannot be done without numbers; what is wrong with it, the CPU tells
+    except Exception as failed:  # perhaps only on the meta device, so the CPU is tried too
         refused = f"{named.text} does not take images of {geometry.image_size} pixels"
         if network is not None and named.source != "own":
-            # It was made, so that it is the images that the library's network does not take.
+            # The library made the network, so the error is about the images.
             raise UserError(f"{refused}: {reason(named, failed)}") from None
         network = make_it()
         try:
@@ -227,12 +227,14 @@ def _watch(named: Named, geometry: Geometry, make_it: Any) -> tuple[nn.Module, l
     wanted = (_WATCHED_IMAGES, geometry.classes)
     if not isinstance(output, Tensor) or tuple(output.shape) != wanted:
         got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
-        raise UserError(f"{named.text} must give logits of shape {wanted} for {_WATCHED_IMAGES} images, but gave {got}")
+        raise UserError(
+            f"{named.text} must return logits of shape {wanted} for {_WATCHED_IMAGES} images, but got {got}"
+        )
     return network, calls
 
 
 def _watched_on_cpu(network: nn.Module, geometry: Geometry) -> tuple[list[Call], Any]:
-    """What a network does that was made with numbers; it may still work without, which is faster."""
+    """Returns calls and output of a network made on the CPU, run on the meta device if possible, which is faster."""
     with contextlib.suppress(Exception):
         return watched(copy.deepcopy(network).to("meta"), _black(geometry, "meta"))
     return watched(network, _black(geometry, "cpu"))
@@ -244,7 +246,7 @@ def _black(geometry: Geometry, device: str) -> Tensor:
 
 @contextlib.contextmanager
 def _aside(seed: int) -> Iterator[None]:
-    """Random numbers from a seed, those of Python and NumPy too, all of which go on afterwards as if nothing was."""
+    """Seeds torch, Python and NumPy in the block, and restores their generators after it."""
     import random
 
     import numpy as np

@@ -22,16 +22,16 @@ from ctkd_search.text import first_line
 
 # The images on which stages are found, whatever is learned: so that layer 2 is the same module for all.
 _USUAL_SIZE = 224
-# Where torchvision's networks train with a second classifier on the side; only the first one is used here.
+# Networks of torchvision that are trained with auxiliary classifiers, which are not used here, and their names.
 AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 _CHANNELS = 3
-# No stage has as many channels, so that what comes out of the classifier is known by them.
+# No stage has as many channels, so the output of the classifier is recognised by them.
 USUAL_CLASSES = 997
 
 
 @functools.cache
 def known(source: str) -> tuple[str, ...]:
-    """Names of the classifiers of a library."""
+    """Returns the names of the classifiers of a library."""
     if source == "timm":
         import timm
 
@@ -49,9 +49,9 @@ def check_known(named: Named) -> None:
     """
     if named.source == "own":
         if not callable(load_object(named.base)):
-            raise UserError(f"{named.base} is no function or class that returns a network")
+            raise UserError(f"{named.base} must be a function or class that returns a network, but is not callable")
         return
-    # timm's names of published weights stand behind a point.
+    # timm's names of published weights follow a dot.
     model, point, tag = named.base.partition(".") if named.source == "timm" else (named.base, "", "")
     if model not in known(named.source):
         near = nearest(model, known(named.source))
@@ -63,13 +63,15 @@ def check_known(named: Named) -> None:
         if tag not in tags:
             raise UserError(f"timm has no weights {tag!r} of {model}; there are: {', '.join(tags) or 'none'}")
         if not named.pretrained:
-            raise UserError(f"{named.text}: .{tag} names published weights, which have no effect without +pretrained")
+            raise UserError(
+                f"{named.text}: .{tag} names published weights, which have no effect without +pretrained; add it"
+            )
     if named.pretrained and published(named) is None:
         raise UserError(f"{named.text}: there are no published weights of {named.base}; leave +pretrained out")
 
 
 def published(named: Named) -> str | None:
-    """What tells the published weights of an architecture from others; None if there are none."""
+    """Returns the source of an architecture's published weights; None if there are none."""
     if named.source == "timm":
         import timm
 
@@ -84,7 +86,7 @@ def published(named: Named) -> str | None:
 
 
 def identity(named: Named) -> str:
-    """What determines a network beside its name: the library's version and weights, or the user's own code."""
+    """Returns the library's version and weights, or a hash of the user's own code, as a text."""
     if named.source == "own":
         load_object(named.base)
         module = sys.modules[named.base.partition(":")[0]]
@@ -100,9 +102,9 @@ def identity(named: Named) -> str:
 
 
 def usual_geometry(named: Named, geometry: Geometry) -> Geometry:
-    """The images on which a network's stages are found."""
+    """Returns the images on which a network's stages are found."""
     if named.source == "own":
-        return geometry  # it may be made for just these
+        return geometry  # it may accept no others
     size = _USUAL_SIZE
     if named.source == "timm":
         import timm
@@ -113,7 +115,7 @@ def usual_geometry(named: Named, geometry: Geometry) -> Geometry:
 
 
 def has_fixed_size(named: Named) -> bool:
-    """Whether a network is made for images of one size, which it cuts into patches."""
+    """Returns whether a network is made for images of one size, which it cuts into patches."""
     if named.source == "timm":
         import timm
 
@@ -123,12 +125,12 @@ def has_fixed_size(named: Named) -> bool:
 
 
 def make(named: Named, geometry: Geometry) -> nn.Module:
-    """A network as its source makes it, on torch's default device, with weights from torch's global generator.
+    """Creates a network by its source, on torch's default device, with weights from torch's global generator.
 
-    A network of torchvision takes 3 channels whatever the geometry says.
+    A network of torchvision has 3 input channels, whatever the geometry.
 
     Raises:
-        UserError: It cannot be made for such images; one line says what its maker said.
+        UserError: It cannot be made for such images; the message includes the error's first line.
     """
     makers = {"torchvision": _torchvision, "timm": _timm, "own": _own}
     try:
@@ -144,7 +146,7 @@ def make(named: Named, geometry: Geometry) -> nn.Module:
 
 
 def reason(named: Named, error: BaseException) -> str:
-    """What went wrong in a network, in one line; where, only if it is the user's own code."""
+    """Returns the error of a network in one line, with file and line if it is the user's own code."""
     if named.source == "own":
         return describe_error(error)
     return first_line(error)
@@ -174,8 +176,8 @@ def _timm(named: Named, geometry: Geometry) -> Any:
         return timm.create_model(named.base, pretrained=True, **options)
     except Exception as error:  # whatever the hub's client raises
         raise UserError(
-            f"cannot get the published weights of {named.text} ({published(named)}): {describe_error(error)}; where "
-            "there is no internet, copy the Hugging Face cache of a machine that has them, or leave +pretrained out"
+            f"cannot get the published weights of {named.text} ({published(named)}): {describe_error(error)}; without "
+            "internet access, copy the Hugging Face cache of a machine that has them, or leave +pretrained out"
         ) from None
 
 
@@ -184,21 +186,21 @@ def _own(named: Named, geometry: Geometry) -> Any:
 
 
 def torchvision_weights(named: Named) -> dict[str, Tensor]:
-    """The published weights of a network of torchvision, from its cache or the internet.
+    """Returns the published weights of a network of torchvision, from its cache or the internet.
 
     Raises:
-        UserError: They cannot be had.
+        UserError: They cannot be downloaded or read.
     """
     from torchvision import models
 
     weights = models.get_model_weights(named.base).DEFAULT
     try:
         loaded: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
-    except Exception as error:  # no internet, no room, a broken file
+    except Exception as error:  # no internet, no space on disk, a damaged file
         directory = Path(torch.hub.get_dir()) / "checkpoints"
         raise UserError(
-            f"cannot get the published weights of {named.text} from {weights.url}: {describe_error(error)}; "
-            f"where there is no internet, put that file into {directory}, or leave +pretrained out"
+            f"cannot get the published weights of {named.text} from {weights.url}: {describe_error(error)}; without "
+            f"internet access, put that file into {directory}, or leave +pretrained out"
         ) from None
     aside = AUXILIARY.get(named.base, ())
     return {name: tensor for name, tensor in loaded.items() if not name.startswith(tuple(aside))}

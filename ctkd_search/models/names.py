@@ -1,6 +1,6 @@
-"""How architectures that are made elsewhere are named: ``SOURCE/NAME`` or ``module:factory``, and options behind it.
+"""Names of foreign architectures: ``SOURCE/NAME`` or ``module:factory``, followed by options.
 
-Imports nothing heavy: a space is read with it.
+Imports nothing heavy, because reading a space imports it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.plugins import is_reference
 
 SMALL, FULL = "small", "full"
-# Up to this many pixels a side, the stem is the one for small images unless the name says otherwise.
+# Up to this many pixels a side, the stem is the one for small images unless the name has an option for it.
 SMALL_UP_TO = 64
 LIBRARIES = {
     "torchvision": "torchvision/NAME (any classifier of torchvision, as in torchvision/resnet34)",
@@ -26,7 +26,7 @@ OPTIONS = {
     "stem": "+stem=small or +stem=full (whether the first stride and pooling are left out)",
     "taps": "+taps=MODULE|MODULE (the modules whose outputs are the feature maps)",
 }
-# All that is made elsewhere, by source.
+# Foreign architectures, by source.
 ELSEWHERE = {**LIBRARIES, "own": OWN_CODE}
 EXAMPLES = {
     "torchvision": ("torchvision/resnet34", "torchvision/mobilenet_v2"),
@@ -36,21 +36,21 @@ EXAMPLES = {
     "stem": ("torchvision/resnet18+stem=full",),
     "taps": ("torchvision/resnet34+taps=layer2|layer4",),
 }
-# What a name may look like, for the schema; the libraries know which names there are.
+# Patterns of names, for the schema; the libraries have the lists of names.
 OWN_CODE_PATTERN = re.compile(r"[\w.]+:[\w.]+(?:\+[^+\s/]+)*")
 PATTERN = re.compile(r"(?:(?:torchvision|timm)/[\w.-]+|[\w.]+:[\w.]+)(?:\+[^+\s/]+)*")
 
 
 class Named(NamedTuple):
-    """An architecture that is made elsewhere.
+    """The name of a foreign architecture in its parts.
 
     Attributes:
         text: The whole name.
         source: ``torchvision``, ``timm``, or ``own`` for the user's own code.
-        base: The name there: without the library and the options.
+        base: Name without the library and the options.
         pretrained: Whether it begins with its published weights.
-        stem: ``small`` or ``full``; None for what suits the images.
-        taps: The modules whose outputs are the feature maps; None where they are found.
+        stem: ``small`` or ``full``; None to choose by the images.
+        taps: Modules whose outputs are the feature maps; None to find them.
     """
 
     text: str
@@ -61,15 +61,15 @@ class Named(NamedTuple):
     taps: tuple[str, ...] | None = None
 
     def bare(self) -> Named:
-        """The same architecture, with initial weights of its own."""
+        """Returns the architecture without published weights."""
         return self._replace(pretrained=False)
 
 
 def elsewhere(name: str) -> Named | None:
-    """What a name means; None where it names none of the architectures that are made elsewhere.
+    """Returns the parts of a foreign architecture's name; None if it is not such a name.
 
     Raises:
-        UserError: An option behind it is unknown, or has no meaning.
+        UserError: One of its options is unknown, or has no effect.
     """
     base, *options = name.split("+")
     library, slash, rest = base.partition("/")
@@ -87,12 +87,14 @@ def elsewhere(name: str) -> Named | None:
                 f"{name}: unknown option +{key}{nearest(key, OPTIONS)}; there are: {'; '.join(OPTIONS.values())}"
             )
         if key in given or (key == "pretrained") == bool(equals) or (equals and not value):
-            raise UserError(f"{name}: +{option} must be {OPTIONS[key]}, once")
+            raise UserError(f"{name}: the option must be given once as {OPTIONS[key]}, but got +{option}")
         given[key] = value
     if "stem" in given and given["stem"] not in (SMALL, FULL):
         raise UserError(f"{name}: the stem must be {SMALL} or {FULL}, but got {given['stem']!r}")
     if source == "own" and (meaningless := [key for key in ("pretrained", "stem") if key in given]):
-        raise UserError(f"{name}: +{meaningless[0]} has no meaning for your own code, which settles that itself")
+        raise UserError(
+            f"{name}: +{meaningless[0]} has no effect on your own code, which decides that itself; leave it out"
+        )
     taps = tuple(given["taps"].split("|")) if "taps" in given else None
     if taps and (not all(taps) or len(set(taps)) < len(taps)):
         raise UserError(f"{name}: +taps must name different modules with '|' between them, but got {given['taps']!r}")
@@ -100,6 +102,6 @@ def elsewhere(name: str) -> Named | None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """What to add to a message on an unknown name: those that look like it."""
+    """Returns names that resemble an unknown one, as an addition to a message."""
     near = difflib.get_close_matches(name, list(known), n=3)
     return f" (did you mean {' or '.join(near)}?)" if near else ""

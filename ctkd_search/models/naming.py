@@ -16,7 +16,7 @@ class Naming(NamedTuple):
     """The names that another implementation gives the weights of a network that computes the same.
 
     Attributes:
-        source: The implementation, in words.
+        source: Name of the implementation.
         rename: Maps each of this package's names to that implementation's.
     """
 

@@ -1,4 +1,4 @@
-"""The frame that every architecture fits in, and the blocks that several families share."""
+"""The interface of every architecture's network, and the blocks that several families share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def conv1x1(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
 
 
 class TappedNetwork(nn.Module):
-    """A classifier that returns its logits together with feature maps: what every architecture is.
+    """A classifier that returns its logits together with feature maps: the interface of every architecture.
 
     Attributes:
         classifier: The layer from the pooled features to the logits.
@@ -33,11 +33,11 @@ class TappedNetwork(nn.Module):
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The numbers by which its feature maps are called, from 1."""
+        """Returns the numbers of its feature maps, from 1."""
         return tuple(range(1, len(self.stages) + 1))
 
     def embed(self, features: Tensor) -> Tensor:
-        """What is left of the last feature map before the classifier.
+        """Returns the classifier's input for the last feature map.
 
         Args:
             features: The last feature map, shape (batch, channels, height, width).
@@ -61,7 +61,7 @@ class TappedNetwork(nn.Module):
 
 
 class StagedNetwork(TappedNetwork):
-    """The frame of this package's own families: a stem, stages whose outputs are tapped, and a head.
+    """A network of this package's own families: a stem, stages whose outputs are tapped, and a head.
 
     Args:
         stem: From images to the first feature map.
@@ -203,7 +203,7 @@ class BottleneckBlock(nn.Module):
 
 
 class Residual(nn.Module):
-    """What a module makes of its input, added to the input.
+    """A module whose output is added to its input.
 
     Args:
         body: The module; it keeps the shape.

@@ -1,4 +1,4 @@
-"""The one place where a name becomes an architecture."""
+"""Lookup of architectures by name: descriptions, feature maps and networks."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @functools.cache
 def families() -> tuple[Family, ...]:
-    """Every family there is."""
+    """Returns every family."""
     return tuple(entries("ctkd_search.models.families", "FAMILY"))
 
 
 def forms() -> tuple[str, ...]:
-    """Every form that a name may have, in words."""
+    """Returns a description of every form that a name may have."""
     return (*(family.form for family in families()), *ELSEWHERE.values())
 
 
@@ -38,17 +38,17 @@ def _match(name: str) -> tuple[Family, re.Match[str]]:
 
 
 def describe(name: str, geometry: Geometry | None = None) -> Architecture:
-    """What is known of an architecture without building it.
+    """Returns the description of an architecture without building it.
 
-    Of this package's own families everything is known from the name. Of the others, the library or the user's code is
-    asked for a network without weights, which is watched at work.
+    For this package's own families, the name determines everything. For the others, the library or the user's code
+    makes a network without weights, whose modules are observed during a forward pass.
 
     Args:
         name: The architecture.
-        geometry: The images it is for; left out, images of the size that its library usually has.
+        geometry: Images that it is for; if left out, images of the size that its library usually has.
 
     Raises:
-        UserError: No such architecture; the message says which there are.
+        UserError: No such architecture; the message lists the known ones.
     """
     if named := elsewhere(name):
         from ctkd_search.models import foreign
@@ -66,7 +66,7 @@ def describe(name: str, geometry: Geometry | None = None) -> Architecture:
 
 
 def maps(name: str, geometry: Geometry) -> tuple[MapShape, ...]:
-    """The feature maps of an architecture for such images, first stage first, without computing any.
+    """Returns the shapes of an architecture's feature maps for such images, first stage first.
 
     Raises:
         UserError: No such architecture, or it does not take such images.
@@ -82,7 +82,7 @@ def maps(name: str, geometry: Geometry) -> tuple[MapShape, ...]:
 
 
 def namings(name: str) -> tuple[Naming, ...]:
-    """Returns how other implementations name the weights of an architecture; none are known of those made elsewhere.
+    """Returns how other implementations name the weights of an architecture; nothing for foreign ones.
 
     Raises:
         UserError: No such architecture.
@@ -94,7 +94,7 @@ def namings(name: str) -> tuple[Naming, ...]:
 
 
 def auxiliary(name: str) -> tuple[str, ...]:
-    """Returns what the names of weights begin with that an architecture's library saves and this package leaves out."""
+    """Returns the prefixes of weights that an architecture's library saves and this package leaves out."""
     named = elsewhere(name)
     if named is None or named.source != "torchvision":
         return ()
@@ -104,7 +104,7 @@ def auxiliary(name: str) -> tuple[str, ...]:
 
 
 def difference(name: str, names: Collection[str], geometry: Geometry) -> str | None:
-    """In which way the network that saved weights under these names is known to compute differently.
+    """Returns how the network that saved weights under these names is known to compute differently.
 
     Args:
         name: The architecture that they are meant for.
@@ -112,7 +112,7 @@ def difference(name: str, names: Collection[str], geometry: Geometry) -> str | N
         geometry: The images.
 
     Returns:
-        The difference in words; None where none is known.
+        The difference as a text; None if none is known.
 
     Raises:
         UserError: No such architecture.
@@ -124,10 +124,10 @@ def difference(name: str, names: Collection[str], geometry: Geometry) -> str | N
 
 
 def code_of(name: str) -> str | None:
-    """What determines an architecture beside its name and this package: a library's version, or the user's own code.
+    """Identifies the code of an architecture: the version of its library, or a hash of the user's own code.
 
     Returns:
-        A text that changes with it; None for those of this package's own families that are as they ever were.
+        A text that changes with the code; None for this package's own families that never changed.
 
     Raises:
         UserError: No such architecture.
@@ -149,8 +149,8 @@ def build(name: str, geometry: Geometry, seed: int, published: bool = True) -> T
         name: The architecture.
         geometry: Classes, channels and image size it is for.
         seed: Seed of the initial weights.
-        published: Whether an architecture that is to begin with its published weights gets them; false where others
-            are put in their place anyway.
+        published: Whether an architecture with +pretrained gets its published weights; false if others are loaded
+            afterwards.
 
     Returns:
         The network, in training mode, on the CPU.
@@ -167,6 +167,6 @@ def build(name: str, geometry: Geometry, seed: int, published: bool = True) -> T
     maps(name, geometry)  # refuses what does not fit
     family, match = _match(name)
     with torch.random.fork_rng(devices=[]):
-        # The CPU's generator alone: torch.manual_seed would reseed every GPU's, which is not put back.
+        # The CPU's generator alone: torch.manual_seed would reseed every GPU's, which is not restored.
         torch.default_generator.manual_seed(seed)
         return family.make(match, geometry)

@@ -1,4 +1,4 @@
-"""Finding the stages of a network that was made elsewhere, by watching one image go through it.
+"""Finding the stages of a foreign network by observing its modules during a forward pass.
 
 A stage ends where the feature map is about to become smaller: its map is the output of the last module before that.
 """
@@ -13,26 +13,26 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-# A module whose output is smaller than its input by more than this holds several stages.
+# A module whose output is smaller than its input by more than this factor contains several stages.
 _ONE_REDUCTION = 2.5
-# Tokens that stand before those of the image: a class token, a distillation token, a few registers.
+# Tokens before those of the image: a class token, a distillation token, a few registers.
 _MOST_PREFIX_TOKENS = 8
 _QUARTERS = 4
 
 
 class Layout(NamedTuple):
-    """How a module's output is a feature map.
+    """The layout of a feature map in a module's output.
 
     Attributes:
         kind: ``nchw``, ``nhwc`` or ``tokens``, shape (batch, prefix + height · width, channels).
-        prefix: Tokens that are no part of the map.
+        prefix: Number of tokens that are not part of the map.
     """
 
     kind: str
     prefix: int = 0
 
     def as_map(self, output: Tensor) -> Tensor:
-        """The feature map, shape (batch, channels, height, width)."""
+        """Returns the feature map, shape (batch, channels, height, width)."""
         if self.kind == "nhwc":
             return output.permute(0, 3, 1, 2)
         if self.kind == "tokens":
@@ -43,12 +43,12 @@ class Layout(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A module at work.
+    """A call of a module during a forward pass.
 
     Attributes:
         name: The module.
-        before: Shape of what came in, or None if that is no tensor.
-        after: Shape of what went out, likewise.
+        before: Shape of its input, or None if that is not a tensor.
+        after: Shape of its output, or None if that is not a tensor.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Tapped(NamedTuple):
 
     Attributes:
         name: The module.
-        layout: How its output is a map.
+        layout: Layout of the map in its output.
     """
 
     name: str
@@ -69,11 +69,11 @@ class Tapped(NamedTuple):
 
 
 def watched(network: nn.Module, images: Tensor) -> tuple[list[Call], Any]:
-    """Sends images through a network in evaluation mode.
+    """Runs a network on images in evaluation mode, and observes its modules.
 
     Returns:
-        Its modules in the order in which they were done (of one that is used several times, the last time), and what
-        the network returned.
+        The calls of its modules in the order in which they ended (only the last one of a module that is called several
+        times), and the network's output.
     """
     calls: dict[str, Call] = {}
 
@@ -98,7 +98,7 @@ def _shape(value: Any) -> tuple[int, ...] | None:
 
 
 def layout_of(shape: tuple[int, ...] | None) -> Layout | None:
-    """How an output of this shape is a feature map of a square image; None if it is none."""
+    """Returns the layout of a feature map of a square image in an output of this shape; None if it is not one."""
     if shape is None or len(shape) not in (3, 4):
         return None
     if len(shape) == 4:
@@ -112,7 +112,7 @@ def layout_of(shape: tuple[int, ...] | None) -> Layout | None:
 
 
 def side_of(shape: tuple[int, ...] | None) -> int | None:
-    """Side of the feature map that an output of this shape is; None if it is none."""
+    """Returns the side of the feature map in an output of this shape; None if it is not one."""
     layout = layout_of(shape)
     if shape is None or layout is None:
         return None
@@ -122,15 +122,15 @@ def side_of(shape: tuple[int, ...] | None) -> int | None:
 
 
 def find_stages(network: nn.Module, calls: Sequence[Call], classes: int | None = None) -> list[Tapped]:
-    """The modules whose outputs are the maps of a network's stages, first stage first.
+    """Returns the modules whose outputs are the maps of a network's stages, first stage first.
 
-    A stem (what comes before the first block, or before a pooling that stands before it) is no stage. Where the map
-    never changes its size, as in a vision transformer, the ends of the quarters of its blocks stand for stages.
+    A stem (the modules before the first block, or before a pooling in front of it) is not a stage. If the map never
+    changes its size, as in a vision transformer, the ends of the quarters of its blocks are used as stages.
 
     Args:
         network: The network.
-        calls: Its modules at work.
-        classes: Channels by which the output of the classifier is known, if no stage has as many.
+        calls: Calls of its modules.
+        classes: Channels by which the classifier's output is recognised, if no stage has as many.
     """
     tree = _Tree(network, calls)
     by_side: dict[int, list[Call]] = {}
@@ -143,14 +143,14 @@ def find_stages(network: nn.Module, calls: Sequence[Call], classes: int | None =
     pooled = len(groups) > 1 and not tree.weights(groups[1][0].name)
     if any(is_stage[1:]) and (pooled or not is_stage[0]):
         groups = groups[1:]
-    # Where nothing is learned, as between two poolings, is no stage.
+    # Modules without weights, as between two poolings, are not a stage.
     last = [group[-1] for group in groups if any(tree.weights(call.name) for call in group)]
     chosen = last if len(last) > 1 else tree.quarters() or last
     return [Tapped(call.name, layout) for call in chosen if (layout := layout_of(call.after))]
 
 
 class _Tree:
-    """The modules of a network that were at work, each below the nearest one that holds it."""
+    """A tree of the modules of a network that were called, each below the nearest one that contains it."""
 
     def __init__(self, network: nn.Module, calls: Sequence[Call]) -> None:
         self.network = network
@@ -168,7 +168,7 @@ class _Tree:
         return ""
 
     def weights(self, name: str) -> int:
-        """How many layers of weights (convolutions, linear layers) a module holds."""
+        """Returns the number of layers with weights (convolutions, linear layers) in a module."""
         module = self.network.get_submodule(name)
         return sum(
             isinstance(weight := getattr(part, "weight", None), nn.Parameter) and weight.dim() > 1
@@ -176,11 +176,11 @@ class _Tree:
         )
 
     def is_block(self, name: str) -> bool:
-        """Whether a module is a block of a stage, or several, rather than part of the stem."""
+        """Returns whether a module is a block of a stage, or several, and not part of the stem."""
         return self.weights(name) > 1 and "stem" not in name
 
     def parts(self, name: str) -> Iterator[Call]:
-        """The parts of a module that hold at most one reduction each, in order, up to the pooling of the whole map."""
+        """Yields the parts of a module with at most one reduction each, in order, up to the global pooling."""
         for call in self.below.get(name, ()):
             before, after = side_of(call.before), side_of(call.after)
             if before and after == 1 < before and not self.weights(call.name):
@@ -192,7 +192,7 @@ class _Tree:
                 yield call
 
     def quarters(self) -> list[Call]:
-        """The ends of the quarters of the longest row of blocks whose maps have one shape."""
+        """Returns the ends of the quarters of the longest row of blocks whose maps have one shape."""
         rows = [
             [call for call in row if self.weights(call.name) > 1 and layout_of(call.after)]
             for row in self.below.values()

@@ -1,4 +1,4 @@
-"""Fitting a network that was made elsewhere to its images: their channels, and a stem for small ones."""
+"""Fitting of a foreign network to its images: their channels, and a stem for small ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ctkd_search.models.stages import Call, Tapped
 
 @dataclass(frozen=True)
 class Stem:
-    """What stands before a network's first stage, found once with images of the usual size.
+    """The layers before a network's first stage, found once with images of the usual size.
 
     Attributes:
         convolution: The first convolution; None if the network begins with something else.
@@ -31,17 +31,17 @@ class Stem:
 
     @property
     def shrinks(self) -> bool:
-        """Whether there is anything to leave out for small images."""
+        """Returns whether there is a stride or pooling to leave out for small images."""
         return self.stride > 1 or self.pooling is not None
 
 
 def find_stem(network: nn.Module, calls: Sequence[Call], taps: Sequence[Tapped]) -> Stem:
-    """The stem of a network.
+    """Returns the stem of a network.
 
     Args:
         network: The network.
-        calls: Its modules at work.
-        taps: Its stages' ends.
+        calls: Calls of its modules.
+        taps: Ends of its stages.
     """
     convolution = pooling = None
     for call in calls:
@@ -57,7 +57,7 @@ def find_stem(network: nn.Module, calls: Sequence[Call], taps: Sequence[Tapped])
         return Stem(None, None, 1, 1)
     first = network.get_submodule(convolution)
     assert isinstance(first, nn.Conv2d)
-    # Padding that is worked out from the size of the image comes in words.
+    # Padding that depends on the size of the image is a text.
     padding = int(first.padding[0]) if isinstance(first.padding, tuple) else int(first.kernel_size[0]) // 2
     return Stem(convolution, pooling, int(first.stride[0]), int(first.kernel_size[0]), padding)
 
@@ -108,7 +108,7 @@ def put_published(network: nn.Module, weights: Mapping[str, Tensor], stem: Stem,
         network: The network, its head made for `classes`.
         weights: The weights, of 3 channels and of the classes of their data set.
         stem: The network's stem.
-        classes: Classes of the data set at hand.
+        classes: Classes of the data set.
     """
     own = network.state_dict()
     taken = dict(weights)

@@ -1,4 +1,4 @@
-"""A network that was made elsewhere in the frame of this package: its logits together with feature maps."""
+"""A wrapper that makes a foreign network return feature maps together with its logits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WRAPPED = "network"
 
 
 class WrappedNetwork(TappedNetwork):
-    """Takes the feature maps from a network while it works.
+    """Takes the feature maps from a network's modules in its forward pass.
 
     Its `stages` are empty: where such a network could be cut is not known.
 
@@ -32,15 +32,15 @@ class WrappedNetwork(TappedNetwork):
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The numbers by which its feature maps are called, from 1."""
+        """Returns the numbers of its feature maps, from 1."""
         return tuple(range(1, len(self._taps) + 1))
 
     def embed(self, features: Tensor) -> Tensor:
-        """The last feature map, averaged over its positions."""
+        """Returns the last feature map, averaged over its positions."""
         return features.mean(dim=(2, 3))
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The network's logits, and the maps that it made on the way."""
+        """Returns the network's logits and feature maps."""
         outputs: dict[str, Tensor] = {}
 
         def keep(name: str, output: Tensor) -> None:

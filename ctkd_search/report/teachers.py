@@ -50,7 +50,7 @@ class KeptTeachers:
 
     def seconds(self, run: TeacherRun) -> list[float]:
         """Returns the seconds of each epoch of training, as far as they were recorded."""
-        return list(self.cache.shelves.seconds(run.shelf).values())
+        return list(self.cache.index.seconds(run.entry).values())
 
     def _kept(self, run: TeacherRun, config: TrialConfig) -> TeacherRun | None:
         free = config.teachers.recipe.precision == "auto"

@@ -118,7 +118,7 @@ def prepare_teachers(
         running[task.remote(run, splits_ref, str(teachers), share.device, threads, wanted)] = run
     _follow(running, say)
     for run in runs:
-        cache.note_use(run.shelf)
+        cache.note_use(run.entry)
     return own | {name: _accuracy(run, cache) for name, run in trained_experts.items()}
 
 
@@ -159,7 +159,7 @@ def seconds_of_teachers(needs: Sequence[Need], splits: Splits, teachers: Path, s
         for need in needs
         for run in teacher_runs(need.config, splits.fingerprint, device, need.needs, len(splits.train))
     )
-    return sum(sum(cache.shelves.seconds(run.shelf).values()) for run in runs)
+    return sum(sum(cache.index.seconds(run.entry).values()) for run in runs)
 
 
 def describe_recordings(needs: Sequence[Need], images: int, geometry: Geometry) -> str | None:
@@ -186,7 +186,7 @@ def describe_recordings(needs: Sequence[Need], images: int, geometry: Geometry) 
     width = 2 if teachers.storage == "float16" else 4
     total = sum(numbers_of(each, shapes[name], geometry.classes) * each.epochs for name, each in passes)
     total *= images * width
-    kinds = dict.fromkeys(request.kind for _, each in passes for request in (LOGITS, *each.requests))
+    kinds = dict.fromkeys(output.kind for _, each in passes for output in (LOGITS, *each.outputs))
     *first, last = (_KINDS[kind] for kind in kinds)
     what = f"{', '.join(first)} and {last}" if first else last
     text = f"the experts' {what} are recorded in one pass over each epoch, up to {total / 1e9:.2g} GB"

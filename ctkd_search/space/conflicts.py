@@ -15,11 +15,11 @@ ANY = object()
 
 @dataclass(frozen=True)
 class Conflict:
-    """A key that cannot stand beside another one.
+    """A key that cannot be combined with another one.
 
     Attributes:
         place: The key that is refused.
-        other: The key that it cannot stand beside.
+        other: The key that it cannot be combined with.
         value: With which value of the other one; `ANY` for all of them.
         message: What to tell the user.
     """
@@ -34,7 +34,7 @@ def _where(section: str, key: str, other: Place, value: str) -> Conflict:
     return Conflict((section, key), other, value, f"has no effect where {other[-1]} is {value}; leave it out")
 
 
-_BESIDE = "cannot stand beside gpus_per_trial; leave one of the two out"
+_COMBINED = "cannot be combined with gpus_per_trial; leave one of the two out"
 _CHOSEN = "is chosen where trials_per_gpu is auto; leave one of the two out"
 CONFLICTS = (
     *(_where("teachers", key, ("teachers", "mode"), "live") for key in ("storage", "cache_limit", "trajectory_limit")),
@@ -50,7 +50,7 @@ CONFLICTS = (
         Conflict(("budget", key), ("scheduler", "name"), "none", "has no effect where scheduler is none; leave it out")
         for key in ("grace_period", "reduction_factor")
     ),
-    Conflict(("resources", "trials_per_gpu"), ("resources", "gpus_per_trial"), ANY, _BESIDE),
+    Conflict(("resources", "trials_per_gpu"), ("resources", "gpus_per_trial"), ANY, _COMBINED),
     *(
         Conflict(("resources", key), ("resources", "trials_per_gpu"), "auto", _CHOSEN)
         for key in ("concurrent_trials", "cpus_per_trial")

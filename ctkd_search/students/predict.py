@@ -49,7 +49,7 @@ class GivenFiles:
 
     Attributes:
         images: What is to be classified: files given, there or not, and the images in directories.
-        notes: What is passed over in directories, a line each.
+        notes: What is skipped in directories, a line each.
     """
 
     images: list[Path]
@@ -60,7 +60,7 @@ def image_files(given: Sequence[Path]) -> GivenFiles:
     """Find the files meant: those given, and the images in directories, as the ``folder`` data set finds them.
 
     Raises:
-        UserError: A directory holds no images, or cannot be read.
+        UserError: A directory contains no images, or cannot be read.
     """
     images: list[Path] = []
     notes: list[str] = []
@@ -73,7 +73,7 @@ def image_files(given: Sequence[Path]) -> GivenFiles:
         unread = [name for names in listing.pictures.values() for name in names]
         inside = sorted((*listing.images, *unread), key=lambda name: name.split(os.sep))
         if not inside:
-            raise UserError("; ".join([f"the directory {path} holds no images", *listing.notes()]))
+            raise UserError("; ".join([f"the directory {path} contains no images", *listing.notes()]))
         images += [path / name for name in inside]
     return GivenFiles(images, notes)
 

@@ -64,8 +64,8 @@ def open_model(model: str, store: str) -> Predictor:
         raise UserError(f"{missing}; MODEL is {_KINDS}")
     if path.suffix in (".yaml", ".yml"):
         raise UserError(
-            f"{path} is a config and holds no student; train one with: ctkd-search train {path}; or export a search's "
-            "with: ctkd-search export NAME --format onnx"
+            f"{path} is a config and contains no student; train one with: ctkd-search train {path}; or export that of "
+            "a search with: ctkd-search export NAME --format onnx"
         )
     readers = {".onnx": _from_onnx, ".pt2": _from_graph, ".pt": _from_final, ".pth": _from_final}
     if path.suffix not in readers:

@@ -188,7 +188,7 @@ def test_a_verdict_says_better_only_where_the_interval_excludes_0():
         ),
         (
             [*repetitions(1, [0.7, 0.7, None]), *repetitions(2, [None, None, 0.9], 200)],
-            ["trial 1 and trial 2 have no seed in common, so that they cannot be compared"],
+            ["trial 1 and trial 2 have no seed in common, so they cannot be compared"],
         ),
         (
             [*repetitions(1, [0.7, 0.6]), *repetitions(2, [0.5, None], 200)],

@@ -32,9 +32,9 @@ def test_check_shows_what_it_recognised_and_what_it_decoded(call, folder):
     for line in (
         f"{folder}/train: 90 training images in 3 classes (90 PNG)",
         f"{folder}/val: 90 validation images in 3 classes (90 PNG)",
-        f"passed over in {folder}/train: 1 text file (ant/README.txt)",
-        "no test images: a search needs none, but its final training will (bring some that it has not seen, or set "
-        "dataset.test: 0.2 beforehand, which keeps a share of the images apart)",
+        f"skipped in {folder}/train: 1 text file (ant/README.txt)",
+        "no test images: a search needs none, but its final training does (add some that it has not used, or set "
+        "dataset.test: 0.2 beforehand, which holds out a share of the images)",
         "decoded 90 training images: every one can be read",
         "decoded 90 validation images: every one can be read",
         "images: about 90 for training, 90 held out for validation",
@@ -50,10 +50,10 @@ def test_check_refuses_broken_images_as_run_does_unless_they_are_passed_over(cal
         code, _, err = call(command, "mine.yaml")
         assert code == 2
         assert f"1 of 90 validation images cannot be read: {path} (" in err
-        assert "mend or remove them, or pass over them with dataset.skip_broken: true" in err
+        assert "repair or remove them, or skip them with dataset.skip_broken: true" in err
     code, out, _ = call("check", "mine.yaml", "--no-measure", "--set", "dataset.skip_broken=true")
     assert code == 0
-    assert f"decoded 90 validation images: 1 cannot be read and are passed over: {path}" in out
+    assert f"decoded 90 validation images: 1 cannot be read and are skipped: {path}" in out
 
 
 def test_a_share_kept_apart_is_reported(call, folder):
@@ -73,7 +73,7 @@ def test_a_final_training_without_test_images_is_refused_before_anything_is_trai
     )
     code, _, err = call("train", "best.yaml")
     assert code == 2
-    assert f"there are no test images for the final training: {folder} has none, and the search kept none apart" in err
+    assert f"there are no test images for the final training: {folder} has none, and the search held none out" in err
     code, _, err = call("train", "best.yaml", "--test-share", "0.2")
     assert code == 2
     assert "--test-share is not an option of train: the search has used all its images to choose" in err

@@ -143,9 +143,9 @@ MISTAKES = {
     "check DIGITS --set train.lr=.inf --set search={}": "train.lr must be finite and greater than 0, but got inf",
     "check DIGITS --set seed=9007199254740992": "seed must be in [0, 9007199254740991], but got 9007199254740992",
     "train good.yaml --seed 9007199254740992": "--seed: must be a whole number from 0 to 9007199254740991",
-    "run DIGITS --name Digits": "must differ from 'digits', which there is, in more than upper and lower case",
+    "run DIGITS --name Digits": "must differ from the existing 'digits' in more than upper and lower case",
     "run DIGITS --name x-final": "must not end in -final, as the registered students of final trainings do",
-    "run DIGITS --name Teachers": "--name must not be 'Teachers', which is kept for other things",
+    "run DIGITS --name Teachers": "--name must not be 'Teachers', which is reserved",
     "train DIGITS": "digits.yaml is a space; run it with: ctkd-search run",
     "train broken.yaml": "broken.yaml has 3 errors:",
     "train good.yaml --seeds 0": "--seeds: must be a whole number of at least 1, but got '0'",
@@ -156,9 +156,9 @@ MISTAKES = {
     "train good.yaml --resume": "there is no unfinished final training in trials/digits; leave --resume out to begin",
     "train good.yaml --concurrent 0": "resources.concurrent_trials must be at least 1, but got 0",
     "train good.yaml --cpus-per-trial x": "resources.cpus_per_trial must be a whole number, but got 'x'",
-    "train good.yaml --trials-per-gpu 2 --gpus-per-trial 1": "cannot stand beside gpus_per_trial; leave one of the two",
-    "train good.yaml --device cpu --gpus-per-trial 1": "--device cpu cannot stand beside GPUs for each trial",
-    "train good.yaml --device cuda --gpus-per-trial 0": "--device cuda cannot stand beside --gpus-per-trial 0",
+    "train good.yaml --trials-per-gpu 2 --gpus-per-trial 1": "cannot be combined with gpus_per_trial; leave one",
+    "train good.yaml --device cpu --gpus-per-trial 1": "--device cpu cannot be combined with GPUs for each trial",
+    "train good.yaml --device cuda --gpus-per-trial 0": "--device cuda cannot be combined with --gpus-per-trial 0",
     "train good.yaml --device tpu": "invalid choice: 'tpu'",
     "train good.yaml --tracking-uri http://a:b@c": "tracking.uri has a password in it",
     "train good.yaml --trials-dir file": "the directory file",
@@ -207,7 +207,7 @@ def test_a_gpu_that_there_is_not_is_refused_for_the_final_training(call):
     assert call("export", "digits", "-o", "best.yaml")[0] == 0
     code, out, err = call("train", "best.yaml", "--device", "cuda")
     assert (code, out) == (2, "")
-    assert err == "ctkd-search: --device cuda was asked for, but torch finds no GPU; leave it out to use the CPU\n"
+    assert err == "ctkd-search: --device cuda needs a GPU, but torch finds none; leave it out to use the CPU\n"
     assert not list(Path("trials").glob("**/final-*"))
 
 
@@ -282,7 +282,7 @@ def test_check_shows_networks_and_room_without_a_network_built_or_a_step_taken(c
 def test_check_shows_which_files_the_user_must_bring(call, tmp_path):
     code, out, _ = call("check", SPACES / "imagenet.yaml", "--no-measure", f"--set=dataset.root={tmp_path}")
     assert code == 0
-    assert f"not downloaded yet: ImageNet is not in {tmp_path}: it must hold the directories train and val" in out
+    assert f"not downloaded yet: ImageNet is not in {tmp_path}: it must contain the directories train and val" in out
 
 
 def test_check_measures_steps_and_estimates_the_time(call):

@@ -72,11 +72,11 @@ def test_what_is_said_is_not_looked_for(tmp_path):
 @pytest.mark.parametrize(
     ("sizes", "phrase"),
     [
-        ([(300, 200), (150, 350), (20, 500)], "have 3 sizes, from 20x500 to 300x200 pixels; say"),
-        ([(32, 32)] * 17 + [(32, 31)], "have 2 sizes, from 32x31 to 32x32 pixels; say"),
-        ([(48, 32)], "are of 48x32 pixels, not square; say"),
-        ([(224, 224)], "are of 224x224 pixels; say"),
-        ([(7, 7)], "are of 7x7 pixels; say"),
+        ([(300, 200), (150, 350), (20, 500)], "have 3 sizes, from 20x500 to 300x200 pixels; set"),
+        ([(32, 32)] * 17 + [(32, 31)], "have 2 sizes, from 32x31 to 32x32 pixels; set"),
+        ([(48, 32)], "are of 48x32 pixels, not square; set"),
+        ([(224, 224)], "are of 224x224 pixels; set"),
+        ([(7, 7)], "are of 7x7 pixels; set"),
     ],
 )
 def test_images_that_cannot_be_taken_as_they_are_need_a_size_and_one_is_suggested(tmp_path, sizes, phrase):

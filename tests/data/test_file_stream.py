@@ -177,7 +177,7 @@ def test_broken_image_is_named_in_a_line_and_the_processes_go_on(folder, tmp_pat
     good, broken = str(next((folder / "train").glob("*/*"))), tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     pool = decoding_pool(workers, False)
-    with pytest.raises(UserError, match=r"cannot read the image .*broken\.png .*; mend or remove it") as caught:
+    with pytest.raises(UserError, match=r"cannot read the image .*broken\.png .*; repair or remove it") as caught:
         list(pool.run([Job([good], 8, 3), Job([good, str(broken)], 8, 3)]))
     assert "\n" not in str(caught.value)
     assert [len(done) for done in pool.run([Job([good, good], 8, 3)])] == [2]

@@ -193,7 +193,7 @@ def _remove(directory):
     [
         (lambda split: _remove(split / "bee"), "has no class 'bee'"),
         (lambda split: (split / "wasp").mkdir(), "has not: wasp"),
-        (lambda split: [path.unlink() for path in (split / "bee").iterdir()], "bee holds no images"),
+        (lambda split: [path.unlink() for path in (split / "bee").iterdir()], "bee contains no images"),
         (lambda split: (split / "bee" / "3.png").write_bytes(BROKEN_IMAGE), "3.png"),
     ],
     ids=["missing class", "unknown class", "empty class", "broken image"],
@@ -254,7 +254,7 @@ def test_problems_with_the_root_are_told_before_anything_is_loaded(tmp_path):
     assert "is missing" in problem(None)
     assert str(tmp_path / "train") in problem(str(tmp_path))
     (tmp_path / "train" / "ant").mkdir(parents=True)
-    assert f"{tmp_path / 'train' / 'ant'} holds no images" in problem(str(tmp_path))
+    assert f"{tmp_path / 'train' / 'ant'} contains no images" in problem(str(tmp_path))
     Image.new("L", (8, 8)).save(tmp_path / "train" / "ant" / "0.png")
     assert "at least 2 classes, but got 1" in problem(str(tmp_path))
 
@@ -271,7 +271,7 @@ def test_all_broken_images_of_a_split_are_counted_and_the_first_named(tmp_path):
     with pytest.raises(UserError, match="7 of 24 training images cannot be read: ") as caught:
         data.load_train(folder_config(tmp_path))
     assert [path in str(caught.value) for path in broken] == [True] * 5 + [False] * 2
-    assert "and 2 more; mend or remove them, or pass over them with dataset.skip_broken: true" in str(caught.value)
+    assert "and 2 more; repair or remove them, or skip them with dataset.skip_broken: true" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -290,7 +290,7 @@ def test_broken_images_are_passed_over_when_asked_and_all_named(tmp_path, caplog
     assert np.array_equal(splits.train.labels, whole.train.labels[kept])
     told = [record.getMessage() for record in caplog.records]
     for split, kind in (("train", "training"), ("val", "validation"), ("test", "test")):
-        assert f"passing over 2 of 18 {kind} images, which cannot be read: {', '.join(broken[split])}" in told
+        assert f"skipping 2 of 18 {kind} images, which cannot be read: {', '.join(broken[split])}" in told
     with pytest.raises(UserError):
         data.load_train(config)
 
@@ -355,7 +355,7 @@ def test_what_systems_leave_between_the_images_changes_nothing_and_is_told(tmp_p
     after = data.load_train(folder_config(tmp_path))
     assert (after.fingerprint, after.classes) == (before.fingerprint, FOLDER_CLASSES)
     assert data.notes(folder_config(tmp_path)) == [
-        f"passed over in {train}: 1 OLE file of Windows (ant/Thumbs.db), 2 text files (ant/README.txt, "
+        f"skipped in {train}: 1 OLE file of Windows (ant/Thumbs.db), 2 text files (ant/README.txt, "
         "ant_boxes.txt), 2 folders (@eaDir, __MACOSX)",
         f"warning: 1 image lies in {train} itself, in no class: lost.png",
         f"not read, beside train, test: {tmp_path / 'raw'}",
@@ -453,12 +453,12 @@ def test_images_that_pillow_does_not_read_are_refused_by_their_format(tmp_path, 
     assert key == "root"
     assert message == (
         f"{tmp_path / 'train'} has 4 HEIC images, which Pillow cannot read here (ant/IMG_0.HEIC, ant/IMG_1.HEIC, "
-        "ant/IMG_2.HEIC and 1 more): convert them, or pip install pillow-heif; or pass over them with "
+        "ant/IMG_2.HEIC and 1 more): convert them, or pip install pillow-heif; or skip them with "
         "dataset.skip_broken: true"
     )
     skipping = folder_config(tmp_path, skip_broken=True)
     assert data.load_train(skipping).fingerprint == before.fingerprint
-    assert data.notes(skipping)[0].startswith(f"warning: passed over: {tmp_path / 'train'} has 4 HEIC images")
+    assert data.notes(skipping)[0].startswith(f"warning: skipped: {tmp_path / 'train'} has 4 HEIC images")
 
 
 def test_a_class_without_images_says_what_it_holds_instead(tmp_path):
@@ -467,7 +467,7 @@ def test_a_class_without_images_says_what_it_holds_instead(tmp_path):
         path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     ((_, message),) = data.problems(folder_config(tmp_path))
     assert message == (
-        f"{tmp_path / 'train' / 'bee'} holds no images (6 Git LFS pointers (git lfs pull brings the images))"
+        f"{tmp_path / 'train' / 'bee'} contains no images (6 Git LFS pointers (git lfs pull brings the images))"
     )
 
 
@@ -478,6 +478,6 @@ def test_a_folder_without_test_images_is_searched_and_cannot_be_tested(tmp_path)
     config = folder_config(tmp_path)
     assert data.problems(config) == []
     assert data.load_train(config).fingerprint == whole.fingerprint
-    assert data.notes(config)[-1].startswith("no test images: a search needs none, but its final training will")
+    assert data.notes(config)[-1].startswith("no test images: a search needs none, but its final training does")
     with pytest.raises(UserError, match="there are no test images for the final training"):
         data.load_test(config)

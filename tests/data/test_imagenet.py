@@ -132,7 +132,7 @@ def test_other_counts_than_the_published_ones_are_refused_unless_told_otherwise(
     [
         (lambda root: (root / "val" / "n02124075").rename(root / "elsewhere"), "val has no class n02124075"),
         (lambda root: (root / "val" / "n00000001").mkdir(), "val has the class n00000001, which train has not"),
-        (lambda root: [path.unlink() for path in (root / "val/n02124075").iterdir()], "n02124075 holds no images"),
+        (lambda root: [path.unlink() for path in (root / "val/n02124075").iterdir()], "n02124075 contains no images"),
     ],
     ids=["missing class", "unknown class", "empty class"],
 )

@@ -169,7 +169,7 @@ def test_a_mess_holds_its_images_and_the_rest_is_counted_and_named(tmp_path):
     )
     assert found.formats == {"JPEG": 2, "PNG": 2, "GIF": 1}
     assert found.pictures == {}
-    assert found.passed_over == {
+    assert found.skipped == {
         "beside": ("cat/DCIM/100CANON/IMG_0001.CR2",),
         "empty": ("cat/empty.jpg",),
         "hidden": ("cat/.DS_Store", "cat/._a.png"),
@@ -180,11 +180,11 @@ def test_a_mess_holds_its_images_and_the_rest_is_counted_and_named(tmp_path):
     }
     assert found.folders == ("#recycle", "__MACOSX", "cat/@eaDir", "dog/images/.ipynb_checkpoints")
     assert list(found.notes()) == [
-        f"passed over in {tmp_path}: 1 camera file beside a readable image of the same name "
+        f"skipped in {tmp_path}: 1 camera file beside a readable image of the same name "
         "(cat/DCIM/100CANON/IMG_0001.CR2), 2 hidden files (cat/.DS_Store, cat/._a.png), 1 OLE file of Windows "
         "(cat/Thumbs.db), 3 text files (cat/README.txt, cat/desktop.ini, cat_boxes.txt), 1 unfinished download "
         "(cat/b.jpg.part), 4 folders (#recycle, __MACOSX, cat/@eaDir and 1 more)",
-        f"warning: 2 files in {tmp_path} are no images, though named like one: 1 empty file, 1 HTML page "
+        f"warning: 2 files in {tmp_path} are not images, though named like one: 1 empty file, 1 HTML page "
         "(cat/empty.jpg, cat/page.jpg)",
     ]
 
@@ -194,7 +194,7 @@ def test_images_that_are_not_named_like_one_are_read_and_told(tmp_path):
     found = listing_of(str(tmp_path))
     assert found.images == ("cat/a.jpg", "cat/a.jpg_original", "cat/b")
     assert list(found.notes()) == [
-        f"passed over in {tmp_path}: 1 thumbnail of a video (cat/MVI_1.THM)",
+        f"skipped in {tmp_path}: 1 thumbnail of a video (cat/MVI_1.THM)",
         f"warning: 1 file in {tmp_path} is an image, though not named like one: cat/a.jpg_original",
     ]
 
@@ -209,7 +209,7 @@ def test_links_are_followed_and_those_that_lead_back_or_nowhere_are_passed_over(
     (tmp_path / "pool" / "more" / "again").symlink_to(tmp_path / "pool")
     found = listing_of(str(tmp_path / "root"))
     assert found.images == ("cat/c.png", "cat/d.png", "cat/pool/a.png", "cat/pool/more/b.png")
-    assert found.passed_over == {"link": ("cat/gone.png",), "loop": ("cat/back", "cat/pool/more/again")}
+    assert found.skipped == {"link": ("cat/gone.png",), "loop": ("cat/back", "cat/pool/more/again")}
 
 
 def test_the_same_images_with_the_same_labels_as_torchvision_s_image_folder(tmp_path):
@@ -253,7 +253,7 @@ def test_many_files_are_listed_in_the_same_order_by_several_threads(tmp_path):
     write(tmp_path, {f"c/{number}.txt": b"x" for number in range(0, 700, 7)})
     found = listing_of(str(tmp_path))
     assert list(found.images) == sorted(f"c/{number}.png" for number in range(700) if number % 7)
-    assert len(found.passed_over["text"]) == 100
+    assert len(found.skipped["text"]) == 100
 
 
 def test_a_directory_that_cannot_be_read_is_told(tmp_path):

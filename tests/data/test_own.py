@@ -119,7 +119,7 @@ def test_own_validation_split_mean_and_deviation_are_used(own):
     assert (splits.mean, splits.std) == ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
     ((key, message),) = data.problems(DatasetConfig(config.name, validation=0.2))
     assert key == "validation"
-    assert "has a validation split of its own" in message
+    assert "has its own validation split" in message
 
 
 def test_other_keys_belong_to_the_factory(own):
@@ -132,7 +132,7 @@ def test_other_keys_belong_to_the_factory(own):
 FAULTY = {
     "makes nothing": ("def make(): pass", "must return ctkd_search.data.OwnData, but returned nothing"),
     "makes something else": ("def make(): return {}", "must return ctkd_search.data.OwnData, but returned a dict"),
-    "is no function": ("make = 3", "'users_own:make' is no function, but an int"),
+    "is no function": ("make = 3", "'users_own:make' must be a function, but is an int"),
     "is not there": ("", "users_own.py has no 'make'"),
     "fails": ("def make():\n    raise KeyError('root')", "users_own:make fails with KeyError: 'root' ("),
     "exits": ("def make():\n    raise SystemExit(3)", "users_own:make fails with SystemExit: 3 ("),

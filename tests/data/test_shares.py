@@ -92,9 +92,9 @@ def test_broken_images_do_not_move_the_cut(folder, tmp_path):
 def test_a_test_share_beside_test_images_is_refused(tmp_path):
     write_folder(tmp_path)
     ((key, message),) = data.problems(folder_config(tmp_path, test=0.2))
-    assert (key, message) == ("test", f"has no effect, because {tmp_path} has test images of its own; leave it out")
+    assert (key, message) == ("test", f"has no effect, because {tmp_path} has its own test images; leave it out")
     ((key, message),) = data.problems(DatasetConfig("digits", test=0.2))
-    assert (key, message) == ("test", "has no effect, because digits has test images of its own; leave it out")
+    assert (key, message) == ("test", "has no effect, because digits has its own test images; leave it out")
 
 
 @pytest.mark.parametrize(

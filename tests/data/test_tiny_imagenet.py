@@ -82,7 +82,7 @@ def test_zip_of_something_else_is_refused_unless_verify_is_false(tmp_path):
             lambda path: path.write_bytes(path.read_bytes()[:3000] + bytes(500) + path.read_bytes()[3500:]),
             "is not a who",
         ),
-        (lambda path: zipfile.ZipFile(path, "w").writestr("other/file", "x"), "holds no tiny-imagenet-200"),
+        (lambda path: zipfile.ZipFile(path, "w").writestr("other/file", "x"), "contains no tiny-imagenet-200"),
     ],
     ids=["text", "cut off", "damaged", "another"],
 )
@@ -161,7 +161,7 @@ DISAGREEING = {
     ),
     "a class without images": (
         lambda folder: shutil.rmtree(folder / "train" / WNIDS[0] / "images"),
-        "images holds no images",
+        "images contains no images",
     ),
 }
 
@@ -189,7 +189,7 @@ def test_too_few_images_are_refused_where_the_published_ones_are_expected(tmp_pa
     assert data.problems(config) == []
     next((folder / "train" / WNIDS[0] / "images").iterdir()).unlink()
     ((_, message),) = data.problems(config)
-    assert "holds 5 images instead of 6" in message
+    assert "contains 5 images instead of 6" in message
     assert data.problems(tiny_imagenet_config(tmp_path)) == []
 
 
@@ -209,5 +209,5 @@ def test_broken_images_are_all_counted_and_passed_over_only_when_asked(tmp_path,
     assert splits.fingerprint != before
     (record,) = caplog.records
     assert record.getMessage() == (
-        f"passing over 3 of 18 training images, which cannot be read: {', '.join(map(str, broken))}"
+        f"skipping 3 of 18 training images, which cannot be read: {', '.join(map(str, broken))}"
     )

@@ -25,7 +25,7 @@ def call(tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture
-def shelves(tmp_path):
+def teachers(tmp_path):
     """A cache with a teacher that was used today, and maps that were used forty days ago."""
     root = tmp_path / "trials" / "teachers"
     for name, about, search, days, content in (
@@ -40,8 +40,8 @@ def shelves(tmp_path):
 
 
 @pytest.mark.parametrize("text", ['{"kind": "tea', "[1]", "7", "null", '{"kind": [1]}', "\x00"])
-def test_a_teacher_whose_description_is_damaged_is_unknown_and_the_others_are_as_they_are(call, shelves, text):
-    (shelves / TEACHER / "about.json").write_text(text)
+def test_a_teacher_whose_description_is_damaged_is_unknown_and_the_others_are_as_they_are(call, teachers, text):
+    (teachers / TEACHER / "about.json").write_text(text)
     code, out, err = call()
     assert (code, err) == (0, "")
     lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
@@ -53,9 +53,9 @@ def test_a_teacher_whose_description_is_damaged_is_unknown_and_the_others_are_as
     "text",
     ['{"search": "to', "[1]", "7", '{"search": 5, "time": "x"}', '{"search": {}, "time": 1e30}', '{"time": NaN}'],
 )
-def test_a_teacher_whose_use_is_damaged_was_used_when_it_was_written(call, shelves, text):
-    (shelves / TEACHER / "used.json").write_text(text)
-    os.utime(shelves / TEACHER, (1e9, 1e9))
+def test_a_teacher_whose_use_is_damaged_was_used_when_it_was_written(call, teachers, text):
+    (teachers / TEACHER / "used.json").write_text(text)
+    os.utime(teachers / TEACHER, (1e9, 1e9))
     code, out, err = call()
     assert (code, err) == (0, "")
     (line,) = [line for line in out.splitlines() if TEACHER in line]
@@ -70,7 +70,7 @@ def test_an_empty_cache_is_reported_to_be_empty(call):
     assert "the teacher cache in trials/teachers is empty" in out
 
 
-def test_the_list_shows_kind_size_and_last_user_the_largest_first(call, shelves):
+def test_the_list_shows_kind_size_and_last_user_the_largest_first(call, teachers):
     code, out, _ = call()
     assert code == 0
     maps, teacher = [line for line in out.splitlines() if "wrn-40-2" in line]
@@ -84,22 +84,22 @@ def test_the_list_shows_kind_size_and_last_user_the_largest_first(call, shelves)
     assert call("list")[1] == out
 
 
-def test_what_is_named_is_removed_and_the_rest_stays(call, shelves):
+def test_what_is_named_is_removed_and_the_rest_stays(call, teachers):
     code, out, _ = call("remove", MAPS)
     assert code == 0
     assert "removed 1 of 2, 5 MB" in out
-    assert [path.name for path in shelves.iterdir()] == [TEACHER]
+    assert [path.name for path in teachers.iterdir()] == [TEACHER]
 
 
-def test_what_was_long_unused_is_removed(call, shelves):
+def test_what_was_long_unused_is_removed(call, teachers):
     assert "removed 0 of 2" in call("remove", "--unused-for", "41d")[1]
     assert "removed 1 of 2" in call("remove", "--unused-for", "30d")[1]
-    assert [path.name for path in shelves.iterdir()] == [TEACHER]
+    assert [path.name for path in teachers.iterdir()] == [TEACHER]
 
 
-def test_everything_is_removed(call, shelves):
+def test_everything_is_removed(call, teachers):
     assert "removed 2 of 2" in call("remove", "--all")[1]
-    assert list(shelves.iterdir()) == []
+    assert list(teachers.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -112,16 +112,16 @@ def test_everything_is_removed(call, shelves):
         (["--all"], "ctkd-search cache remove"),
     ],
 )
-def test_mistakes_remove_nothing(call, shelves, words, message):
+def test_mistakes_remove_nothing(call, teachers, words, message):
     code, _, err = call(*words)
     assert code == 2
     assert message in err
     assert "Traceback" not in err
-    assert len(list(shelves.iterdir())) == 2
+    assert len(list(teachers.iterdir())) == 2
 
 
-def test_what_is_being_recorded_is_not_removed(call, shelves):
-    with acquire(shelves / TEACHER, "training", "the training of a teacher", what="it"):
+def test_what_is_being_recorded_is_not_removed(call, teachers):
+    with acquire(teachers / TEACHER, "training", "the training of a teacher", what="it"):
         code, _, err = call("remove", TEACHER)
         assert code == 2
         assert f"{TEACHER} is being recorded by process {os.getpid()} on" in err
@@ -129,6 +129,6 @@ def test_what_is_being_recorded_is_not_removed(call, shelves):
         assert code == 0
         assert f"kept {TEACHER}, which is being recorded by process {os.getpid()}" in out
         assert "removed 1 of 2" in out
-        assert (shelves / TEACHER / "a.rec").exists()
+        assert (teachers / TEACHER / "a.rec").exists()
     assert call("remove", "--all")[0] == 0
-    assert not (shelves / TEACHER).exists()
+    assert not (teachers / TEACHER).exists()

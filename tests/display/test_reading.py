@@ -36,11 +36,11 @@ def test_what_takes_long_is_reported_line_by_line_where_there_is_no_terminal(clo
         for done in range(0, 2001, 100):
             watcher().progress("decoding the training images", done, 2000)
             clock.now += 4.0
-        watcher().note("passing over [1] of 3: a.png")
+        watcher().note("skipping [1] of 3: a.png")
     assert console.file.getvalue().splitlines() == [
         "decoding the training images: 800 of 2,000",
         "decoding the training images: 1,600 of 2,000",
-        "passing over [1] of 3: a.png",
+        "skipping [1] of 3: a.png",
     ]
 
 
@@ -75,5 +75,5 @@ def test_nothing_is_reported_outside(caplog):
     with reading.shown_on(shown(terminal=False)):
         pass
     watcher().progress("decoding", 1, 2)
-    watcher().note("passing over a.png")
-    assert [record.getMessage() for record in caplog.records] == ["passing over a.png"]
+    watcher().note("skipping a.png")
+    assert [record.getMessage() for record in caplog.records] == ["skipping a.png"]

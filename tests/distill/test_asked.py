@@ -44,13 +44,13 @@ def cache(tmp_path):
 def passes(monkeypatch):
     """What the expert is asked for in each pass over an epoch."""
     found = []
-    says = Expert.says
+    original = Expert.outputs
 
-    def counted(self, batches, requests):
-        found.append(list(requests))
-        return says(self, batches, requests)
+    def counted(self, batches, outputs):
+        found.append(list(outputs))
+        return original(self, batches, outputs)
 
-    monkeypatch.setattr(Expert, "says", counted)
+    monkeypatch.setattr(Expert, "outputs", counted)
     return found
 
 
@@ -123,7 +123,7 @@ def test_what_is_too_large_is_computed_in_its_trials_and_the_rest_recorded(base,
     assert list(asked.values()) == [(LOGITS,)]
     assert union(fitnets) == {}
     trained(fitnets, splits, cache, asked)
-    assert {request.kind for each in passes for request in each} == {"features"}
+    assert {output.kind for each in passes for output in each} == {"features"}
     assert not list(cache.directory.rglob("maps-*"))
     trained(kd, splits, cache, asked)
     assert passes[base.epochs :] == [[LOGITS]] * base.epochs
@@ -176,7 +176,7 @@ def test_the_seconds_of_recording_are_told_apart(base, splits, cache):
 def lease_of(config, splits, cache, epoch):
     """Directory and name of the lease under which an epoch is recorded."""
     recording = make_trainer(config, splits, cache, CPU).teachers.recording
-    return cache.directory / recording._shelf(epoch), f"maps-{recording.storage}-{epoch:04d}"
+    return cache.directory / recording._entry(epoch), f"maps-{recording.storage}-{epoch:04d}"
 
 
 HOLD = """
@@ -245,14 +245,14 @@ from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.teachers import Expert
 
 torch.set_num_threads(1)
-passes, says = [], Expert.says
+passes, original = [], Expert.outputs
 
-def slow(self, batches, requests):
-    passes.append(len(requests))
+def slow(self, batches, outputs):
+    passes.append(len(outputs))
     time.sleep(0.3)  # so that the two meet
-    return says(self, batches, requests)
+    return original(self, batches, outputs)
 
-Expert.says = slow
+Expert.outputs = slow
 base = test_asked.TINY
 for key, value in json.loads(sys.argv[2]).items():
     base = changed(base, key, value)

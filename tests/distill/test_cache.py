@@ -12,7 +12,7 @@ from support.processes import PIPE, Process
 from ctkd_search.distill import cache as cache_module
 from ctkd_search.distill.cache import TeacherCache, content_hash
 
-NAME = "shelf-1/record"
+NAME = "entry-1/record"
 
 
 @pytest.fixture
@@ -111,30 +111,30 @@ def test_a_damaged_record_is_not_believed(cache, how, seen_before):
 
 
 def test_a_process_without_file_descriptors_does_not_call_a_record_damaged(cache):
-    cache.write("shelf/numbers", np.arange(5.0))
-    cache.write("shelf/bytes", b"some")
+    cache.write("entry/numbers", np.arange(5.0))
+    cache.write("entry/bytes", b"some")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
     try:
-        for read, name in ((cache.read_array, "shelf/numbers"), (cache.read_bytes, "shelf/bytes")):
+        for read, name in ((cache.read_array, "entry/numbers"), (cache.read_bytes, "entry/bytes")):
             with pytest.raises(OSError, match="Too many open files"):
                 read(name)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert cache.read_array("shelf/numbers").tolist() == [0, 1, 2, 3, 4]
+    assert cache.read_array("entry/numbers").tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_process_without_memory_does_not_call_a_record_damaged(cache):
-    cache.write("shelf/numbers", np.zeros(10_000_000))
+    cache.write("entry/numbers", np.zeros(10_000_000))
     code = """
 import resource, sys
 from pathlib import Path
 from ctkd_search.distill.cache import TeacherCache
 cache = TeacherCache(Path(sys.argv[1]))
-assert cache.read_array("shelf/numbers").shape == (10_000_000,)
+assert cache.read_array("entry/numbers").shape == (10_000_000,)
 resource.setrlimit(resource.RLIMIT_AS, (1, resource.RLIM_INFINITY))
 try:
-    print(cache.read_array("shelf/numbers"))
+    print(cache.read_array("entry/numbers"))
 except (OSError, MemoryError) as error:
     print("no memory")
 """
@@ -186,7 +186,7 @@ def test_many_writers_and_readers_never_see_half_a_record(tmp_path):
         worker.join(60)
         assert worker.exitcode == 0
     assert failures.empty()
-    assert [path.name for path in (tmp_path / "shelf-1").iterdir()] == ["record.rec"]
+    assert [path.name for path in (tmp_path / "entry-1").iterdir()] == ["record.rec"]
 
 
 def test_a_hash_depends_on_every_part_and_not_on_their_order():
@@ -194,17 +194,17 @@ def test_a_hash_depends_on_every_part_and_not_on_their_order():
     assert len({content_hash(parts) for parts in ({"a": 1}, {"a": 2}, {"b": 1}, {"a": 1, "b": None})}) == 4
 
 
-def test_shelves_say_what_is_kept_how_large_and_who_used_it_last(cache):
+def test_the_index_lists_descriptions_sizes_and_last_users_of_entries(cache):
     cache.write("maps-1/maps-0000", np.zeros(10_000, dtype=np.uint8))
-    cache.shelves.describe("maps-1", {"kind": "maps"})
+    cache.index.describe("maps-1", {"kind": "maps"})
     cache.write("teacher-1/expert", b"x")
     TeacherCache(cache.directory, "first").note_use("maps-1")
     TeacherCache(cache.directory, "second").note_use("maps-1")
     TeacherCache(cache.directory, "third").note_use("not-there")
-    maps, teacher = cache.shelves.all()
+    maps, teacher = cache.index.all()
     assert (maps.id, maps.about, maps.search) == ("maps-1", {"kind": "maps"}, "second")
     assert 10_000 < maps.bytes < 11_000
     assert teacher.search == "?"
-    assert cache.shelves.size("maps") == maps.bytes
-    cache.shelves.remove("maps-1")
-    assert [shelf.id for shelf in cache.shelves.all()] == ["teacher-1"]
+    assert cache.index.size("maps") == maps.bytes
+    cache.index.remove("maps-1")
+    assert [entry.id for entry in cache.index.all()] == ["teacher-1"]

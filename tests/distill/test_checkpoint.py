@@ -108,7 +108,7 @@ def test_checkpoint_that_is_no_file_of_weights_is_refused(splits, cache, tmp_pat
 @pytest.mark.parametrize("content", [[], {}, torch.ones(2), {"state_dict": {}}, {"epoch": 3}, {"model": {"a": [1]}}])
 def test_checkpoint_that_holds_something_else_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "else.pt")
-    with pytest.raises(UserError, match=r"else\.pt does not hold a state dict"):
+    with pytest.raises(UserError, match=r"else\.pt does not contain a state dict"):
         load_weights(tmp_path / "else.pt")
 
 

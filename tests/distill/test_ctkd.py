@@ -31,8 +31,8 @@ def full_lesson():
 
 
 def terms(lesson=None, **values):
-    answer = StudentOutput(tensor(LOGITS), [tensor(features) for features in MAPS])
-    found = make_method(CTKD | values).terms(answer, lesson or full_lesson())
+    output = StudentOutput(tensor(LOGITS), [tensor(features) for features in MAPS])
+    found = make_method(CTKD | values).terms(output, lesson or full_lesson())
     return {key: term.item() for key, term in found.items()}
 
 

@@ -23,8 +23,8 @@ CONFIG = dataclasses.replace(TINY, method={"name": "dml", "weight": 0.7, "peer":
 def test_the_terms_are_the_paper_s_for_both_networks():
     student, peer, labels = draw(5, 4), draw(5, 4, seed=1), np.array([0, 3, 1, 1, 2])
     lesson = Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(labels))
-    answer = StudentOutput(torch.tensor(student), [], torch.tensor(peer))
-    found = {key: term.item() for key, term in make_method(CONFIG.method).terms(answer, lesson).items()}
+    output = StudentOutput(torch.tensor(student), [], torch.tensor(peer))
+    found = {key: term.item() for key, term in make_method(CONFIG.method).terms(output, lesson).items()}
     right = np.arange(5), labels
     assert found == pytest.approx(
         {
@@ -88,7 +88,7 @@ def test_the_student_alone_is_deployed_and_the_peer_is_kept_with_the_trial(split
     assert [*found, second.run_epoch()["loss"]] == expected
     assert isinstance(second.student, TappedNetwork)
     assert_same_bits(copied(second.student), copied(whole.student))
-    assert methods()["dml"].beside
+    assert methods()["dml"].auxiliary
 
 
 def test_a_peer_of_the_student_s_architecture_has_weights_of_its_own(splits):

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from support.oracles import draw, numpy_kl, softmax
-from support.tiny import CPU, TINY, assert_same_bits, copied, prepared_trainer
+from support.tiny import TINY, assert_same_bits, copied, prepared_trainer
 
-from ctkd_search.distill.around import Context
 from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.losses import hint
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.requests import LOGITS, TeacherOutput
+from ctkd_search.distill.training_network import Context
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build, describe
 
@@ -23,11 +23,11 @@ VALUES = {"name": "fitnets", "hint_weight": 7.0, "hint_layers": (1, 3)}
 STAGES = {**VALUES, "training": "stages", "hint_share": 0.5, "temperature": 3.0, "weight": 0.7}
 
 
-def around(values, teacher="wrn-10-2"):
+def training_network(values, teacher="wrn-10-2"):
     """The student with its regressors to a teacher that is twice as wide."""
     student = build("resnet8", GEOMETRY, seed=0)
-    context = Context(describe(teacher), describe("resnet8"), GEOMETRY, 3, 4, CPU, lambda: None)
-    return make_method(values).around(student, context)
+    context = Context(describe(teacher), describe("resnet8"), GEOMETRY, 3, lambda: None)
+    return make_method(values).training_network(student, context)
 
 
 def expert_map(layer):
@@ -38,8 +38,8 @@ def expert_map(layer):
 def lesson_for(values, seed=0):
     images, labels = torch.tensor(draw(5, 1, 8, 8, seed=seed)).float(), torch.arange(5)
     said = {
-        request: torch.tensor(draw(5, 10, seed=5) if request == LOGITS else expert_map(request.layer)).float()
-        for request in make_method(values).needs.expert
+        output: torch.tensor(draw(5, 10, seed=5) if output == LOGITS else expert_map(output.layer)).float()
+        for output in make_method(values).needs.expert
     }
     return Lesson(images, labels, None, said)
 
@@ -65,7 +65,7 @@ def numpy_hint(network, lesson, layers):
 
 
 def test_the_hints_are_the_squared_error_of_the_regressors():
-    network, lesson = around(VALUES), lesson_for(VALUES)
+    network, lesson = training_network(VALUES), lesson_for(VALUES)
     assert [tuple(bridge[0].weight.shape) for bridge in network.bridges] == [(32, 16, 1, 1), (128, 64, 1, 1)]
     logits = network(lesson.images)[0].detach().numpy()
     found = {key: term.item() for key, term in terms_of(VALUES, network, lesson).items()}
@@ -79,7 +79,7 @@ def test_the_hints_are_the_squared_error_of_the_regressors():
 
 
 def test_in_two_stages_hints_come_first_and_kd_after_them():
-    network, lesson = around(STAGES), lesson_for(STAGES)
+    network, lesson = training_network(STAGES), lesson_for(STAGES)
     logits, expert = network(lesson.images)[0].detach().numpy(), lesson.expert_outputs[LOGITS].numpy()
     missed = 7.0 * numpy_hint(network, lesson, (1, 3))
     ce = 0.3 * -np.log(softmax(logits)[np.arange(5), np.arange(5)]).mean()
@@ -95,7 +95,7 @@ def test_in_two_stages_hints_come_first_and_kd_after_them():
 
 def test_the_stage_of_hints_moves_nothing_behind_the_hint_layer_and_the_next_nothing_of_the_regressor():
     values = {**STAGES, "hint_layers": (2,)}
-    network, lesson = around(values), lesson_for(values)
+    network, lesson = training_network(values), lesson_for(values)
     for epoch, moved in ((0, ("stem", "stages.0", "stages.1", "bridges")), (3, ("stem", "stages", "classifier"))):
         network.zero_grad()
         sum(terms_of(values, network, lesson, epoch).values()).backward()
@@ -105,7 +105,7 @@ def test_the_stage_of_hints_moves_nothing_behind_the_hint_layer_and_the_next_not
 
 
 def test_joint_training_has_one_loss_throughout_and_needs_no_logits():
-    network, lesson = around(VALUES), lesson_for(VALUES)
+    network, lesson = training_network(VALUES), lesson_for(VALUES)
     found = [{key: term.item() for key, term in terms_of(VALUES, network, lesson, epoch).items()} for epoch in range(4)]
     assert found == [found[0]] * 4
     assert make_method(VALUES).needs.expert == (TeacherOutput("features", 1), TeacherOutput("features", 3))
@@ -114,7 +114,7 @@ def test_joint_training_has_one_loss_throughout_and_needs_no_logits():
 
 def test_the_regressor_begins_the_same_for_the_same_seed_and_leaves_torch_s_own_draws_alone():
     before = torch.get_rng_state()
-    assert_same_bits(copied(around(VALUES)), copied(around(VALUES)))
+    assert_same_bits(copied(training_network(VALUES)), copied(training_network(VALUES)))
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from support.oracles import draw
 
-from ctkd_search.distill.around import Context
 from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.losses import F, channel_statistics, statistics
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.requests import TeacherOutput
+from ctkd_search.distill.training_network import Context
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build, describe
 
@@ -58,8 +58,8 @@ def test_bridged_statistics_are_those_after_the_convolution():
     geometry = Geometry(10, 1, 8)
     values = {"name": "fs", "weight": 0.5, "statistics_layers": (2, 3), "bridge": True}
     method, student = make_method(values), build("resnet8", geometry, seed=0)
-    context = Context(describe("wrn-10-2"), describe("resnet8"), geometry, 3, 4, torch.device("cpu"), lambda: None)
-    network, images = method.around(student, context), torch.tensor(draw(3, 1, 8, 8)).float()
+    context = Context(describe("wrn-10-2"), describe("resnet8"), geometry, 3, lambda: None)
+    network, images = method.training_network(student, context), torch.tensor(draw(3, 1, 8, 8)).float()
     expert = {2: draw(3, 64, 4, 4), 3: draw(3, 128, 2, 2)}
     said = {
         TeacherOutput("statistics", layer): channel_statistics(torch.tensor(value)) for layer, value in expert.items()

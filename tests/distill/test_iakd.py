@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from support.tiny import CPU, TINY, assert_same_bits, changed, copied, prepared_trainer
 
 from ctkd_search.config import Recipe
-from ctkd_search.distill.around import Context
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.engine import place
 from ctkd_search.distill.hybrid import Hybrid, segments
@@ -18,6 +17,7 @@ from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.requests import Needs
 from ctkd_search.distill.step import StudentStep
+from ctkd_search.distill.training_network import Context
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build, describe
@@ -42,12 +42,12 @@ def networks(teacher, student):
 
 
 def taught(teacher="resnet20", student="resnet8", seed=0, **values):
-    """A method with what it builds around a student, and the expert whose blocks it swaps."""
+    """A method, its training network, and the expert whose blocks it swaps."""
     method = make_method(IAKD | values)
     assert method.fault(describe(teacher), describe(student)) is None
     expert, network = networks(teacher, student)
-    context = Context(describe(teacher), describe(student), GEOMETRY, seed, 4, CPU, lambda: expert)
-    return method, place(method.around(network, context), CPU), expert
+    context = Context(describe(teacher), describe(student), GEOMETRY, seed, lambda: expert)
+    return method, place(method.training_network(network, context), CPU), expert
 
 
 def lesson(number=0, count=12):
@@ -86,11 +86,11 @@ def test_loss_maps_and_gradients_are_those_of_the_hybrid_written_out(pair):
         swapped = pattern(hybrid, 3 * len(CUTS[pair]), 0.5)
         logits, maps = written_out(other, expert, CUTS[pair], swapped, lesson(number).images)
         expected = F.cross_entropy(logits, lesson().labels)
-        answer = StudentOutput(*hybrid(lesson(number).images))
-        terms = method.terms(answer, lesson(number))
+        output = StudentOutput(*hybrid(lesson(number).images))
+        terms = method.terms(output, lesson(number))
         assert terms.keys() == {"loss_ce"}
         assert terms["loss_ce"].item() == expected.item()
-        assert all(torch.equal(one, two) for one, two in zip(answer.maps, maps, strict=True))
+        assert all(torch.equal(one, two) for one, two in zip(output.maps, maps, strict=True))
         expected.backward()
         hybrid.zero_grad()
         terms["loss_ce"].backward()
@@ -227,10 +227,10 @@ def test_probability_zero_is_the_student_alone_bit_for_bit(schedule):
 
 
 def test_what_never_swaps_is_the_student_alone_and_what_never_changes_is_constant():
-    assert make_method(IAKD | {"start_probability": 0.0}).essence() == {"name": "none"}
+    assert make_method(IAKD | {"start_probability": 0.0}).canonical() == {"name": "none"}
     same = {"schedule": "review", "start_probability": 0.4, "end_probability": 0.4}
-    assert make_method(IAKD | same).essence() == make_method(IAKD | {"start_probability": 0.4}).essence()
-    assert make_method(IAKD | same | {"end_probability": 0.3}).essence()["schedule"] == "review"
+    assert make_method(IAKD | same).canonical() == make_method(IAKD | {"start_probability": 0.4}).canonical()
+    assert make_method(IAKD | same | {"end_probability": 0.3}).canonical()["schedule"] == "review"
 
 
 def test_student_s_own_blocks_are_back_after_every_step_and_alone_in_evaluation():
@@ -301,7 +301,7 @@ def test_widths_that_agree_get_no_bridge():
     ("pair", "values", "words"),
     [
         (("wrn-40-2", "wrn-16-1"), {}, ["stage 1", "32 channels of 16 in wrn-40-2", "16 channels of 16 in wrn-16-1"]),
-        (("resnet8", "resnet20"), {}, ["stage 1 of resnet8", "too few", "1 for 3"]),
+        (("resnet8", "resnet20"), {}, ["stage 1 of resnet8", "at least as many", "resnet20, 3, but has 1"]),
         (
             ("mobilenetv2-0.5", "vgg8"),
             {"stages": (4,), "bridge": True},
@@ -323,7 +323,7 @@ def test_pairs_whose_blocks_do_not_fit_are_refused(pair, values, words):
 def test_networks_that_are_not_cut_into_blocks_are_refused():
     other = describe("torchvision/resnet18")
     for pair in ((other, describe("resnet8")), (describe("resnet20"), other)):
-        assert make_method(IAKD).fault(*pair) == "torchvision/resnet18 is not cut into blocks that iakd could swap"
+        assert make_method(IAKD).fault(*pair) == "torchvision/resnet18 does not consist of blocks that iakd could swap"
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ from support.tiny import CPU, assert_same_bits, copied
 
 from ctkd_search.config import Range, Recipe
 from ctkd_search.distill import losses
-from ctkd_search.distill.around import Around, Context, own_state
 from ctkd_search.distill.engine import place
 from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.methods.base import Parameter, make_method, methods
 from ctkd_search.distill.requests import Needs, TeacherOutput
 from ctkd_search.distill.step import StudentStep
-from ctkd_search.distill.teachers import _answer
+from ctkd_search.distill.teachers import _output_of
+from ctkd_search.distill.training_network import Context, TrainingNetwork, own_state
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build, describe
@@ -82,7 +82,7 @@ def other_values(parameter, value):
 
 
 class Classroom:
-    """A method with what it builds around a student, and a lesson that holds what it needs and nothing else."""
+    """A method with its training network, and a lesson that holds what it needs and nothing else."""
 
     def __init__(self, values, seed=0, geometry=GEOMETRY, pairs=PAIRS, epochs=EPOCHS):
         self.method = make_method(values)
@@ -92,8 +92,8 @@ class Classroom:
         self.teacher, self.architecture = teacher.name, student.name
         self.expert = build(teacher.name, geometry, seed=1).eval().requires_grad_(False)
         self.student = place(build(student.name, geometry, seed=seed), CPU)
-        context = Context(teacher, student, geometry, seed, epochs, CPU, lambda: self.expert)
-        self.network = place(self.method.around(self.student, context), CPU)
+        context = Context(teacher, student, geometry, seed, lambda: self.expert)
+        self.network = place(self.method.training_network(self.student, context), CPU)
         self.recipe = Recipe(batch_size=12, lr=0.01, precision="float32")
 
     def expert_of(self, epoch):
@@ -111,7 +111,7 @@ class Classroom:
         logits, maps = self.expert_of(epoch)(images)
         needs = self.method.needs
         scratch = torch.randn(12, classes, generator=generator) if needs.scratch else None
-        said = {request: _answer(request, logits, maps) for request in needs.expert}
+        said = {output: _output_of(output, logits, maps) for output in needs.expert}
         return Lesson(images, torch.arange(12) % classes, scratch, said)
 
     def terms(self, number=0, epoch=0):
@@ -189,7 +189,7 @@ def test_student_alone_is_what_is_evaluated_and_its_states_know_nothing_else(nam
     alone.load_state_dict(step.state_dict()["student"])
     images = room.lesson(5).images
     assert torch.equal(alone.eval()(images)[0], step.student.eval()(images)[0])
-    if isinstance(room.network, Around):
+    if isinstance(room.network, TrainingNetwork):
         assert room.network.student is room.student
         assert not any(key.startswith("student.") for key in own_state(room.network, room.student))
 
@@ -247,9 +247,9 @@ def test_only_what_was_asked_for_is_looked_at(name):
     room = Classroom(defaults(name))
     needs = room.method.needs
     assert len(set(needs.expert)) == len(needs.expert)
-    for request in needs.expert:
+    for output in needs.expert:
         lesson = room.lesson()
-        fewer = {other: said for other, said in lesson.expert_outputs.items() if other != request}
+        fewer = {other: said for other, said in lesson.expert_outputs.items() if other != output}
         with pytest.raises((KeyError, TypeError)):
             room.method.terms(
                 StudentOutput(*room.network(lesson.images)), dataclasses.replace(lesson, expert_outputs=fewer)
@@ -326,7 +326,7 @@ def test_a_method_says_what_it_is(name):
     made = make_method({"name": name})
     assert made.values == {key: value for key, value in defaults(name).items() if key != "name"}
     assert all(sentence.endswith(".") for sentence in made.describe())
-    assert make_method(made.essence()).essence() == made.essence()
+    assert make_method(made.canonical()).canonical() == made.canonical()
 
 
 @METHODS
@@ -375,7 +375,7 @@ def test_what_the_expert_is_asked_for_has_the_shape_that_is_promised():
         ("features", 1): (5, 16, 8, 8),
     }
     for (kind, layer), shape in shapes.items():
-        said = _answer(TeacherOutput(kind, layer), logits, [features.bfloat16() for features in maps])
+        said = _output_of(TeacherOutput(kind, layer), logits, [features.bfloat16() for features in maps])
         assert (said.dtype, tuple(said.shape)) == (torch.float32, shape)
     found = losses.channel_statistics(maps[0]).numpy()
     flat = maps[0].numpy().reshape(5, 16, 64)

@@ -43,6 +43,6 @@ def test_loss_and_gradient_are_those_of_torch_s_own(smoothing):
 
 
 def test_without_smoothing_it_is_what_every_method_is_without_its_weights():
-    assert make_method({"name": "none", "label_smoothing": 0.0}).essence() == {"name": "none"}
-    assert make_method({"name": "ctkd", "alpha": 0.0, "beta": 0.0}).essence() == {"name": "none"}
-    assert make_method({"name": "none", "label_smoothing": 0.1}).essence() == {"name": "none", "label_smoothing": 0.1}
+    assert make_method({"name": "none", "label_smoothing": 0.0}).canonical() == {"name": "none"}
+    assert make_method({"name": "ctkd", "alpha": 0.0, "beta": 0.0}).canonical() == {"name": "none"}
+    assert make_method({"name": "none", "label_smoothing": 0.1}).canonical() == {"name": "none", "label_smoothing": 0.1}

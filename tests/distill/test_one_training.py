@@ -112,6 +112,6 @@ def test_a_training_that_raises_keeps_nobody_waiting(tmp_path, splits, run, quic
         broken.setattr(recording, "start_teacher", fail)
         with pytest.raises(OSError, match="no room"):
             list(prepare(run, splits, cache, CPU, WANTED))
-    with acquire(cache.directory / run.shelf, TRAINING, "the next", what="it"):
+    with acquire(cache.directory / run.entry, TRAINING, "the next", what="it"):
         pass
     assert len(list(prepare(run, splits, cache, CPU, WANTED))) == 4

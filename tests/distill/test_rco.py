@@ -82,7 +82,9 @@ def test_more_anchors_than_epochs_are_refused(anchors, epochs, splits, cache):
     said = f"anchors must be at most the epochs {epochs}, .* but got {anchors}"
     assert re.match(said, make_method(method).epochs_fault(epochs))
     assert make_method({**method, "weight": 0.0}).epochs_fault(epochs) is None
-    with pytest.raises(UserError, match=f"each of {anchors} anchors teaches in an epoch of its own, .* {epochs}"):
+    with pytest.raises(
+        UserError, match=f"each teaches for one epoch at least, but got {anchors} anchors and epochs {epochs}"
+    ):
         make_trainer(dataclasses.replace(CONFIG, epochs=epochs, method=method), splits, cache, CPU)
 
 

@@ -198,7 +198,7 @@ def test_damaged_records_are_recorded_anew_and_nothing_changes(damage, pattern, 
     assert {path: path.read_bytes() for path in cache.directory.rglob("*.rec")} == contents
 
 
-def test_a_trajectory_that_is_damaged_between_preparation_and_trial_is_recorded_anew(splits, cache):
+def test_a_trajectory_that_is_damaged_between_preparation_and_trial_is_recorded_again(splits, cache):
     before = trained(varied(), splits, cache)
     trainer = make_trainer(varied(), splits, cache, CPU)
     for path in cache.directory.rglob("logits-*.rec"):
@@ -207,7 +207,7 @@ def test_a_trajectory_that_is_damaged_between_preparation_and_trial_is_recorded_
         trainer.step(lesson)["loss"].item() for epoch in range(EPOCHS) for lesson in trainer.teachers.lessons(epoch)
     ]
     assert steps == before[0]
-    assert any("recorded anew" in note for note in trainer.teachers.notes())
+    assert any("recorded again" in note for note in trainer.teachers.notes())
 
 
 def test_preparation_goes_on_from_its_last_finished_epoch(splits, tmp_path):
@@ -219,11 +219,11 @@ def test_preparation_goes_on_from_its_last_finished_epoch(splits, tmp_path):
     assert [next(going).epoch, next(going).epoch] == [1, 2]
     going.close()
     assert [progress.epoch for progress in prepare(run, splits, stopped, CPU, Wanted("float16"))] == [3, 4, 4]
-    shelves = [
-        {p.name: p.read_bytes() for p in (c.directory / run.shelf).glob("*.rec")} for c in (undisturbed, stopped)
+    entries = [
+        {p.name: p.read_bytes() for p in (c.directory / run.entry).glob("*.rec")} for c in (undisturbed, stopped)
     ]
-    assert shelves[0] == shelves[1]
-    assert len(shelves[0]) == 5
+    assert entries[0] == entries[1]
+    assert len(entries[0]) == 5
 
 
 def prepared(run, splits, cache, epochs=None):
@@ -254,11 +254,11 @@ def test_a_preparation_that_goes_on_has_the_accuracy_and_the_seconds_of_every_ep
     run = scratch_run(dataclasses.replace(varied(), epochs=4), splits.fingerprint, CPU, len(splits.train))
     undisturbed, stopped = TeacherCache(tmp_path / "a"), TeacherCache(tmp_path / "b")
     assert prepared(run, splits, stopped, epochs=2) is None
-    before = stopped.shelves.seconds(run.shelf)
+    before = stopped.index.seconds(run.entry)
     assert list(before) == [0, 1]
     about = prepared(run, splits, stopped)
     assert about["validation_accuracies"] == prepared(run, splits, undisturbed)["validation_accuracies"]
-    after = stopped.shelves.seconds(run.shelf)
+    after = stopped.index.seconds(run.entry)
     assert sorted(after) == [0, 1, 2, 3]
     assert {epoch: after[epoch] for epoch in before} == before
     assert all(seconds > 0 for seconds in after.values())
@@ -314,12 +314,12 @@ CHANGES = {
 def test_whatever_determines_a_teacher_is_part_of_its_name(what, splits):
     other = dataclasses.replace(BASE, **CHANGES[what])
     assert (
-        scratch_run(other, splits.fingerprint, CPU, len(splits.train)).shelf
-        != scratch_run(BASE, splits.fingerprint, CPU, len(splits.train)).shelf
+        scratch_run(other, splits.fingerprint, CPU, len(splits.train)).entry
+        != scratch_run(BASE, splits.fingerprint, CPU, len(splits.train)).entry
     )
     assert (
-        scratch_run(BASE, "other images", CPU, 0).shelf
-        != scratch_run(BASE, splits.fingerprint, CPU, len(splits.train)).shelf
+        scratch_run(BASE, "other images", CPU, 0).entry
+        != scratch_run(BASE, splits.fingerprint, CPU, len(splits.train)).entry
     )
 
 
@@ -327,10 +327,10 @@ def test_whatever_determines_a_teacher_is_part_of_its_name(what, splits):
 def test_a_single_last_image_that_joins_a_batch_is_part_of_a_teachers_name(images, joined):
     recipe = dataclasses.replace(TEACHER_RECIPE, batch_size=128)
     config = dataclasses.replace(BASE, teachers=dataclasses.replace(BASE.teachers, recipe=recipe))
-    before, needs = scratch_run(config, "data", CPU, 0).shelf, Needs(scratch=True, network=True)
-    assert (scratch_run(config, "data", CPU, images).shelf != before) is joined
-    assert (expert_run(config, "data", CPU, images).shelf != before) is joined
-    assert all((run.shelf != before) is joined for run in teacher_runs(config, "data", CPU, needs, images))
+    before, needs = scratch_run(config, "data", CPU, 0).entry, Needs(scratch=True, network=True)
+    assert (scratch_run(config, "data", CPU, images).entry != before) is joined
+    assert (expert_run(config, "data", CPU, images).entry != before) is joined
+    assert all((run.entry != before) is joined for run in teacher_runs(config, "data", CPU, needs, images))
 
 
 def test_nothing_of_the_student_is_part_of_a_teachers_name(splits):

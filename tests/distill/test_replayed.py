@@ -9,10 +9,12 @@ from ctkd_search.distill.methods.base import make_method, methods
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
-REPLAYED = [name for name in methods() if not methods()[name].beside and make_method({"name": name}).needs.any_expert]
+REPLAYED = [
+    name for name in methods() if not methods()[name].auxiliary and make_method({"name": name}).needs.any_expert
+]
 # Those whose loss without weights is cross-entropy, and that leave the student as it is.
 WEIGHED = ["dml"] + [
-    name for name, method in methods().items() if not method.beside and any(item.term for item in method.parameters)
+    name for name, method in methods().items() if not method.auxiliary and any(item.term for item in method.parameters)
 ]
 
 

@@ -89,18 +89,18 @@ def test_numbers_in_tensors_give_the_same_terms(splits, cache):
     prepare_teachers(RECORDED, splits, cache)
     trainer = make_trainer(RECORDED, splits, cache, CPU)
     lesson = next(trainer.teachers.lessons(0))
-    answer = StudentOutput(*trainer.student(lesson.images))
+    output = StudentOutput(*trainer.student(lesson.images))
     plain, tensors = (make_method(RECORDED.method) for _ in range(2))
     tensors.numbers_to(CPU)
     assert all(isinstance(getattr(tensors, name), torch.Tensor) for name in ("temperature", "alpha", "beta"))
-    for name, value in plain.terms(answer, lesson).items():
-        torch.testing.assert_close(tensors.terms(answer, lesson)[name], value, rtol=1e-6, atol=0)
+    for name, value in plain.terms(output, lesson).items():
+        torch.testing.assert_close(tensors.terms(output, lesson)[name], value, rtol=1e-6, atol=0)
     other = make_method({**RECORDED.method, "alpha": 0.25, "temperature": 2.0, "beta": 7.0})
     memory = tensors.alpha
     tensors.take_numbers(other)
     assert tensors.alpha is memory
-    for name, value in other.terms(answer, lesson).items():
-        torch.testing.assert_close(tensors.terms(answer, lesson)[name], value, rtol=1e-6, atol=0)
+    for name, value in other.terms(output, lesson).items():
+        torch.testing.assert_close(tensors.terms(output, lesson)[name], value, rtol=1e-6, atol=0)
 
 
 def test_a_lesson_is_copied_into_the_memory_of_another(splits, cache):

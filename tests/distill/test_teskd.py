@@ -10,7 +10,6 @@ from support.oracles import numpy_kl, softmax
 from support.tiny import CPU, TINY, assert_same_bits, copied, tiny_splits
 
 from ctkd_search.config import Recipe
-from ctkd_search.distill.around import Context
 from ctkd_search.distill.branches import Branched, Branches
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
@@ -19,6 +18,7 @@ from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.requests import Needs
 from ctkd_search.distill.step import StudentStep
+from ctkd_search.distill.training_network import Context
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build, describe
 from ctkd_search.models.architecture import Architecture, Tap
@@ -34,11 +34,11 @@ LABELS = np.array([0, 3, 1, 1, 2])
 
 
 def taught(name, geometry, seed=0, **values):
-    """A method with the student that it teaches, and what it builds around it."""
+    """A method, and its training network."""
     method = make_method(TESKD | values)
     student = place(build(name, geometry, seed=0), CPU)
-    context = Context(describe("resnet8"), describe(name), geometry, seed, 4, CPU, lambda: pytest.fail("no expert"))
-    return method, place(method.around(student, context), CPU)
+    context = Context(describe("resnet8"), describe(name), geometry, seed, lambda: pytest.fail("no expert"))
+    return method, place(method.training_network(student, context), CPU)
 
 
 def numpy_state(network):
@@ -126,8 +126,8 @@ def test_published_sizes_of_backbone_and_branches():
     backbone, geometry = describe("resnet18"), Geometry(100, 3, 32)
     with torch.device("meta"):
         student = build("resnet18", geometry, seed=0)
-        context = Context(backbone, backbone, geometry, 0, 4, torch.device("meta"), lambda: student)
-        network = make_method({"name": "teskd"}).around(student, context)
+        context = Context(backbone, backbone, geometry, 0, lambda: student)
+        network = make_method({"name": "teskd"}).training_network(student, context)
     counts = {"backbone": 0, "branches": 0}
     for key, parameter in network.named_parameters():
         counts["backbone" if key.startswith("student.") else "branches"] += parameter.numel()
@@ -159,8 +159,8 @@ def terms(**values):
     said, features = (
         [torch.tensor(value, requires_grad=True) for value in made] for made in (BRANCH_LOGITS, BRANCH_FEATURES)
     )
-    answer = StudentOutput(own, [], Branched(said, features, pooled))
-    found = make_method(TESKD | values).terms(answer, Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(LABELS)))
+    output = StudentOutput(own, [], Branched(said, features, pooled))
+    found = make_method(TESKD | values).terms(output, Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(LABELS)))
     return found, own, pooled, said, features
 
 
@@ -260,7 +260,7 @@ def test_without_the_branches_weights_it_is_the_backbone_alone_bit_for_bit(name)
     method, network = taught(name, Geometry(10, 1, 8), **WITHOUT, label_weight=1.0)
     alone = place(build(name, Geometry(10, 1, 8), seed=0), CPU)
     assert network.state_dict().keys() == alone.state_dict().keys()
-    assert method.essence() == {"name": "none"}
+    assert method.canonical() == {"name": "none"}
     assert_same_bits(trained(network, method), trained(alone, make_method({"name": "none"})))
 
 
@@ -275,9 +275,9 @@ def test_branches_that_nothing_asks_of_the_backbone_leave_it_alone_bit_for_bit()
 
 
 def test_another_weight_of_the_labels_is_another_method_than_none():
-    told = make_method(TESKD | WITHOUT).essence()
+    told = make_method(TESKD | WITHOUT).canonical()
     assert told == {"name": "teskd", "label_weight": 0.3, **WITHOUT}
-    assert make_method(told).essence() == told
+    assert make_method(told).canonical() == told
 
 
 def test_it_needs_no_teacher_and_the_student_alone_is_kept_and_deployed(tmp_path):

@@ -97,7 +97,7 @@ def test_another_network_of_the_published_code_is_recognised(tmp_path):
 @pytest.mark.parametrize(
     ("made", "name", "size", "reason"),
     [
-        (lambda: RawShortcutWide(16, 1, CLASSES), "wrn-16-1", 32, "does not normalise what goes on its shortcuts"),
+        (lambda: RawShortcutWide(16, 1, CLASSES), "wrn-16-1", 32, "does not normalise the input of its shortcuts"),
         (lambda: four_stages((2, 2, 2, 2), CLASSES, names=("downsample", "fc")), "resnet18", 32, "max-pooling in the"),
         (lambda: Vgg((1, 1, 1, 1, 1), CLASSES, norm=False), "vgg8", 32, "has no batch normalisation"),
         (lambda: Vgg((1, 1, 1, 1, 1), CLASSES), "vgg8", 28, "rounds odd sizes down"),

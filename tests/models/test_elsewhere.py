@@ -34,19 +34,19 @@ def test_names_of_our_own_families_mean_nothing_elsewhere():
         ("timm/resnet18.a9_in1k", "timm has no weights 'a9_in1k' of resnet18; there are: "),
         ("timm/resnet18.a1_in1k", "which have no effect without +pretrained"),
         ("timm/resnet10t+pretained", "unknown option +pretained (did you mean pretrained?); there are: +pretrained"),
-        ("torchvision/resnet18+pretrained=yes", "+pretrained=yes must be +pretrained (begins"),
+        ("torchvision/resnet18+pretrained=yes", "must be given once as +pretrained (begins"),
         ("torchvision/resnet18+stem=tiny", "the stem must be small or full, but got 'tiny'"),
         ("torchvision/resnet18+stem=small+stem=full", "once"),
         ("torchvision/vgg11+stem=small", "begins without a stride or pooling, so that stem=small has no meaning"),
         ("timm/vit_tiny_patch16_224+stem=full", "cuts its images into patches, so that stem=full has no meaning"),
         ("torchvision/resnet18+taps=layer1|layer1", "+taps must name different modules"),
-        ("torchvision/resnet18+taps=layr2", "'layr2' is no module of it (did you mean layer2 or"),
-        ("torchvision/resnet18+taps=fc", "'fc' gives no feature map of a square image"),
-        ("support.own_nets:plain+pretrained", "+pretrained has no meaning for your own code"),
+        ("torchvision/resnet18+taps=layr2", "'layr2' is not a module of it (did you mean layer2 or"),
+        ("torchvision/resnet18+taps=fc", "'fc' returns no feature map of a square image"),
+        ("support.own_nets:plain+pretrained", "+pretrained has no effect on your own code"),
         ("support.own_nets:missing", "has no 'missing'"),
-        ("support.own_nets:NUMBER", "support.own_nets:NUMBER is no function or class that returns a network"),
+        ("support.own_nets:NUMBER", "support.own_nets:NUMBER must be a function or class that returns a network"),
         ("support.own_nets:no_network", "returned a str; it must return an nn.Module"),
-        ("support.own_nets:wrong_logits", "must give logits of shape (2, 10) for 2 images, but gave shape (2, 11)"),
+        ("support.own_nets:wrong_logits", "must return logits of shape (2, 10) for 2 images, but got shape (2, 11)"),
         ("support.own_nets:no_maps", "no feature maps were found; name the modules with +taps=MODULE|MODULE"),
         (
             "support.own_nets:breaks",
@@ -240,17 +240,17 @@ def test_what_names_the_cache_changes_with_the_user_s_code_and_with_nothing_else
     assert "lamb_in1k" in code_of("timm/mobilenetv3_small_100+pretrained")
 
 
-def test_shelves_of_our_own_families_keep_their_names():
+def test_cache_entries_of_our_own_families_keep_their_names():
     from ctkd_search.config import Augment, Recipe
 
     run = TeacherRun("wrn-16-1", Recipe(), 3, 0, 0, Augment(), "data")
     assert "code" not in run.content()
     foreign = TeacherRun("timm/resnet10t", Recipe(), 3, 0, 0, Augment(), "data", code="timm 1")
     assert foreign.content()["code"] == "timm 1"
-    assert foreign.shelf != TeacherRun("timm/resnet10t", Recipe(), 3, 0, 0, Augment(), "data", code="timm 2").shelf
+    assert foreign.entry != TeacherRun("timm/resnet10t", Recipe(), 3, 0, 0, Augment(), "data", code="timm 2").entry
 
 
-def test_a_shelf_keeps_its_name_unless_a_single_last_image_joins_the_batch_before():
+def test_a_cache_entry_keeps_its_name_unless_a_single_last_image_joins_the_batch_before():
     import dataclasses
 
     from ctkd_search.config import Augment, Recipe
@@ -258,7 +258,7 @@ def test_a_shelf_keeps_its_name_unless_a_single_last_image_joins_the_batch_befor
     recipe = dataclasses.replace(Recipe(), precision="float32", batch_size=128)
     run = TeacherRun("wrn-16-1", recipe, 3, 0, 0, Augment(), "data")
     # As the versions before named them.
-    assert run.shelf == "teacher-b7e397bad4e7197d2ca170e8"
-    assert dataclasses.replace(run, code="timm 1").shelf == "teacher-54158d126a900996d7aef2ad"
-    assert dataclasses.replace(run, joined=True).shelf != run.shelf
+    assert run.entry == "teacher-b7e397bad4e7197d2ca170e8"
+    assert dataclasses.replace(run, code="timm 1").entry == "teacher-54158d126a900996d7aef2ad"
+    assert dataclasses.replace(run, joined=True).entry != run.entry
     assert dataclasses.replace(run, joined=True).content()["joined"] is True

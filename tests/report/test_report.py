@@ -184,7 +184,7 @@ def test_the_learning_curve_of_the_scratch_teacher_is_that_of_its_training(searc
     teachers = KeptTeachers(searched.root / TEACHERS, searched.splits.fingerprint)
     config = config_of(searched.space, winner(searched.trials))
     run = teachers.scratch(config)
-    assert run.shelf in {path.name for path in (searched.root / TEACHERS).iterdir()}
+    assert run.entry in {path.name for path in (searched.root / TEACHERS).iterdir()}
     curve = teachers.curve(run)
     assert len(curve) == EPOCHS
     assert curve[-1] == searched.cache.about(run.expert())["validation_accuracy"]
@@ -235,9 +235,9 @@ def test_the_spending_is_that_of_the_records(searched):
     # The first trial along each stream records its expert for the others, which live teachers would not do.
     assert found.recording == pytest.approx(sum(trial.seconds - trial.own_seconds for trial in searched.trials))
     assert found.recording > 0
-    shelves = [path.name for path in (searched.root / TEACHERS).glob("teacher-*")]
-    assert len(shelves) == 3  # one for each seed
-    trained = sum(sum(searched.cache.shelves.seconds(shelf).values()) for shelf in shelves)
+    entries = [path.name for path in (searched.root / TEACHERS).glob("teacher-*")]
+    assert len(entries) == 3  # one for each seed
+    trained = sum(sum(searched.cache.index.seconds(entry).values()) for entry in entries)
     assert found.teachers == pytest.approx(trained)
     assert found.live > found.spent
 
@@ -267,11 +267,11 @@ def test_what_is_gone_is_left_out_and_reported(searched, taken):
 
 def test_recordings_from_before_there_were_curves_have_none(searched, taken):
     cache = searched.cache.__class__(taken / TEACHERS)
-    for shelf in (taken / TEACHERS).glob("teacher-*"):
-        (shelf / "took.json").unlink()
-        about = cache.about(f"{shelf.name}/expert")
-        weights = cache.read_state(f"{shelf.name}/expert")
-        cache.write_state(f"{shelf.name}/expert", weights, {"validation_accuracy": about["validation_accuracy"]})
+    for entry in (taken / TEACHERS).glob("teacher-*"):
+        (entry / "took.json").unlink()
+        about = cache.about(f"{entry.name}/expert")
+        weights = cache.read_state(f"{entry.name}/expert")
+        cache.write_state(f"{entry.name}/expert", weights, {"validation_accuracy": about["validation_accuracy"]})
     found = Page(write_report(taken, "small"))
     assert "The scratch teacher's accuracies are missing: its recording does not contain them." in found.said
     assert "cost" not in found.files()

@@ -6,7 +6,7 @@ import pytest
 from ray.cluster_utils import Cluster
 from support.live import Live, descendants, running_with_epochs
 
-from ctkd_search.distill.shelves import Shelves
+from ctkd_search.distill.cache_index import CacheIndex
 from ctkd_search.records.store import SearchFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -43,7 +43,7 @@ def test_both_machines_work_and_the_teacher_is_trained_once(live, cluster):
     assert live.process.wait(timeout=700) == 0, live.said()
     assert "trials: 2 trials at once" in live.said()
     assert live.said().count("teacher wrn-10-1: trained 30 epochs") == 1
-    kinds = [shelf.about["kind"] for shelf in Shelves(live.directory / "trials" / "teachers").all()]
+    kinds = [entry.about["kind"] for entry in CacheIndex(live.directory / "trials" / "teachers").all()]
     assert sorted(kinds) == ["maps", "teacher"]
     assert [t.status for t in SearchFolder(live.directory / "trials", "small").trials()] == ["finished"] * 4
 

@@ -140,7 +140,7 @@ def test_damaged_files_cost_their_epochs_and_nothing_else(search):
     assert live.run("--resume") == 0, live.said()
     assert "Traceback" not in live.said()
     # Once at the beginning, and once more for the recordings that were damaged.
-    assert live.said().count("teacher wrn-10-1: trained 60 epochs") == 2 or "recorded anew" in live.said()
+    assert live.said().count("teacher wrn-10-1: trained 60 epochs") == 2 or "recorded again" in live.said()
     for trial, epochs in zip(trials_of(live), before, strict=True):
         assert trial.status == "finished"
         assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, 61))

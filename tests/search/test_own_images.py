@@ -69,7 +69,7 @@ def test_a_folder_of_grey_pictures_is_searched_as_it_is(tmp_path):
     assert "folder, 10 classes, 28x28 pixels, 1 channel\n" in command("check", "space.yaml", cwd=tmp_path)
     said = command("run", "space.yaml", cwd=tmp_path)
     assert "data: 218 training images, 22 held out for validation; 28x28 pixels, grey" in said
-    assert f"passed over in {tmp_path}/drawn/train: 1 text file (digit 0/README.txt), 1 folder (__MACOSX)\n" in said
+    assert f"skipped in {tmp_path}/drawn/train: 1 text file (digit 0/README.txt), 1 folder (__MACOSX)\n" in said
     assert searched(tmp_path, "drawn").geometry == [10, 1, 28]
 
 
@@ -97,7 +97,7 @@ def test_a_folder_of_photographs_of_all_sizes_asks_for_a_size_and_is_searched(tm
         in asked
     )
     assert asked.count("\n") == 2
-    assert asked.strip().endswith("say to which side in pixels they are to be cut and resized, as in image_size: 64")
+    assert asked.strip().endswith("set the side in pixels that they are cut and resized to, as in image_size: 64")
     command("run", "space.yaml", "--set", "dataset.image_size=32", cwd=tmp_path)
     assert searched(tmp_path, "photographs").geometry == [2, 3, 32]
 

@@ -55,8 +55,8 @@ def test_three_methods_in_one_search(tmp_path):
     assert len(re.findall(r"^teacher wrn-10-1.*: trained 4 epochs", live.said(), flags=re.MULTILINE)) == 3
     assert "The best trial of each method" in live.said()
     # Logits for KD and maps of three layers for CTKD, in one pass over each of four epochs of three streams.
-    shelves = list((tmp_path / "trials" / "teachers").glob("maps-*"))
-    assert [len(list(shelf.glob("*.rec"))) for shelf in shelves] == [4 * (1 + 3)] * 3
+    entries = list((tmp_path / "trials" / "teachers").glob("maps-*"))
+    assert [len(list(entry.glob("*.rec"))) for entry in entries] == [4 * (1 + 3)] * 3
     for seed in range(3):
         own = [epoch for trial in trials if trial.seed == seed for epoch in trial.epochs]
         # What was recorded before the kill is not reported by the epoch that was cut short.

@@ -44,7 +44,7 @@ INEXPRESSIBLE = {
     "which files there are": [
         "there is no file",
         "is not a directory",
-        "test images of its own",
+        "its own test images",
         "none of the training images can be read",
     ],
     "how many images there are": ["must be at least one image of a class", "must leave at least one image of each"],

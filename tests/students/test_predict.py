@@ -60,7 +60,7 @@ def there(made, monkeypatch):
 @pytest.mark.parametrize("model", FILES)
 def test_every_file_says_of_a_digit_what_the_student_says_of_its_pixels(call, there, model):
     code, out, err = call("predict", model, "digits", "--top", 3, "--json")
-    assert (code, err) == (0, "passed over in digits: 1 hidden file (.hidden), 1 folder (.cache)\n")
+    assert (code, err) == (0, "skipped in digits: 1 hidden file (.hidden), 1 folder (.cache)\n")
     said = {Path(entry["image"]).stem: entry for entry in json.loads(out)}
     assert len(said) == 30
     for number, row in enumerate(there["probabilities"]):
@@ -163,14 +163,20 @@ def test_a_student_for_colour_gets_colour(call, tmp_path):
     ("words", "answer"),
     [
         ("digits.onnx none.png", "cannot read the image: none.png (there is no such file)"),
-        ("digits.onnx notes.txt", "cannot read the image: notes.txt (it is no image but a text file)"),
-        ("digits.onnx notes.txt none.png", "cannot read any image: notes.txt (it is no image but a text file), none"),
-        ("digits.onnx empty.jpg", "cannot read the image: empty.jpg (it is no image but an empty file)"),
-        ("digits.onnx texts", "the directory texts holds no images; passed over in texts: 1 text file (b.txt)"),
-        ("digits.onnx hollow", "the directory hollow holds no images"),
+        ("digits.onnx notes.txt", "cannot read the image: notes.txt (it is not an image but a text file)"),
+        (
+            "digits.onnx notes.txt none.png",
+            "cannot read any image: notes.txt (it is not an image but a text file), none",
+        ),
+        ("digits.onnx empty.jpg", "cannot read the image: empty.jpg (it is not an image but an empty file)"),
+        ("digits.onnx texts", "the directory texts contains no images; skipped in texts: 1 text file (b.txt)"),
+        ("digits.onnx hollow", "the directory hollow contains no images"),
         ("none.onnx digits", "there is no file none.onnx; MODEL is a file that export wrote (.onnx, .pt2), a final"),
         ("hollow digits", "hollow is a directory without a student; MODEL is a file that export wrote"),
-        ("best.yaml digits", "best.yaml is a config and holds no student; train one with: ctkd-search train best.yaml"),
+        (
+            "best.yaml digits",
+            "best.yaml is a config and contains no student; train one with: ctkd-search train best.yaml",
+        ),
         ("notes.txt digits", "notes.txt is no student by its name; MODEL is a file"),
         ("notes.onnx digits", "notes.onnx is no ONNX model that this runtime reads ("),
         ("notes.pt2 digits", "notes.pt2 is no graph of torch.export that this torch reads ("),
@@ -233,7 +239,7 @@ def test_one_broken_image_leaves_the_others_to_be_classified(call, there, mixed)
     whole = json.loads(call("predict", STUDENT, *(mixed / f"{n}.png" for n in (0, 1, 2, 4, 5)), "--json")[1])
     assert [entry for number, entry in enumerate(said) if number != 3] == whole
     told, failed = err.splitlines()
-    assert told == f"passed over in {mixed}: 1 OLE file of Windows (Thumbs.db), 1 folder (__MACOSX)"
+    assert told == f"skipped in {mixed}: 1 OLE file of Windows (Thumbs.db), 1 folder (__MACOSX)"
     assert failed.startswith(f"ctkd-search: 1 of 6 images cannot be read: {mixed / '3.png'} (")
 
 

@@ -298,7 +298,7 @@ search: {alpha: 0, beta: 0, lr: {float: [0.1, 0.2]}}
     "packing": """\
 resources:
   gpus_per_trial: 0.5
-  trials_per_gpu: auto        #! resources.trials_per_gpu cannot stand beside gpus_per_trial
+  trials_per_gpu: auto        #! resources.trials_per_gpu cannot be combined with gpus_per_trial
   concurrent_trials: 3        #! resources.concurrent_trials is chosen where trials_per_gpu is auto
 search: {alpha: {float: [1, 2]}}
 """,
@@ -386,9 +386,9 @@ FIVE_CLASSES = """\
 name: x
 dataset: {name: folder, root: ., image_size: 32, channels: 3}
 objectives: [validation_loss,
-             validation_top5]  #! objectives.1 says nothing of 5 classes: it needs 6 or more
+             validation_top5]  #! objectives.1 is meaningless with 5 classes: it needs 6 or more
 metrics: [ece,
-          top5]               #! metrics.1 top5 says nothing of 5 classes: it needs 6 or more
+          top5]               #! metrics.1 top5 is meaningless with 5 classes: it needs 6 or more
 search: {alpha: {float: [1, 2]}}
 """
 # What stands in the way of a choice, elsewhere in the space.

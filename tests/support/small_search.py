@@ -110,7 +110,7 @@ class SmallSearch:
         for run, storage in teacher_runs(config, self.splits.fingerprint, CPU, needs, len(self.splits.train)).items():
             for _ in prepare(run, self.splits, self.cache, CPU, storage):
                 pass
-            self.cache.note_use(run.shelf)
+            self.cache.note_use(run.entry)
         trainer = make_trainer(config, self.splits, self.cache, CPU)
         for _ in range(epochs):
             trial.epochs.append({**trainer.run_epoch(), "at": int(time.time() * 1000)})

@@ -64,13 +64,13 @@ def _problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
     if not (root / "train").is_dir():
         yield "root", without_train(root, _LAYOUT)
         return
-    # The test images are not needed before the end, which is too late to hear of them.
+    # The test images are needed only at the end, when an error would come too late.
     faults = [
         *(f"{root / name} is not read; did you mean {split}? rename it" for split, name in _meant(config).items()),
         *(fault for split in _splits(config) for fault in _split_faults(config, split)),
     ]
     if not faults and len(_classes(config)) < 2:
-        faults = [f"{root / 'train'} must hold at least 2 classes, but got {len(_classes(config))}"]
+        faults = [f"{root / 'train'} must contain at least 2 classes, but got {len(_classes(config))}"]
     faults = faults or list(_too_few(config))
     yield from (("root", fault) for fault in faults)
     if config.validation is not None and (root / "val").is_dir():
@@ -90,7 +90,7 @@ def _meant(config: DatasetConfig) -> dict[str, str]:
 
 
 def _split_faults(config: DatasetConfig, split: str) -> Iterator[str]:
-    """Yield what is wrong with a split, as far as it can be seen without decoding an image."""
+    """Yield the faults of a split that are visible without decoding an image."""
     directory, train = _root(config) / split, _root(config) / "train"
     yield from doubled(directory)
     if split != "train":
@@ -99,18 +99,18 @@ def _split_faults(config: DatasetConfig, split: str) -> Iterator[str]:
     classes = set(class_folders(train))
     for name, images in _by_class(config, split)[0].items():
         if not images and name in classes:
-            yield f"{directory / name} holds no images{_instead(listing, class_folders(directory)[name])}"
+            yield f"{directory / name} contains no images{_instead(listing, class_folders(directory)[name])}"
     if not config.skip_broken:
-        for said in listing.unread():
-            yield f"{said}; or pass over them with dataset.skip_broken: true"
+        for note in listing.unread():
+            yield f"{note}; or skip them with dataset.skip_broken: true"
 
 
 def _instead(listing: Listing, folders: list[str]) -> str:
-    """Return what a class without images holds, in parentheses."""
+    """Return the content of a class without images, in parentheses."""
     inside = tuple(os.path.join(folder, "") for folder in folders)
     found = [
         counted(kind, count) + (f", which Pillow cannot read here: {advice(kind)}" if files is listing.pictures else "")
-        for files in (listing.pictures, listing.passed_over)
+        for files in (listing.pictures, listing.skipped)
         for kind, paths in files.items()
         if (count := sum(path.startswith(inside) for path in paths))
     ]
@@ -135,7 +135,7 @@ def _too_few(config: DatasetConfig) -> Iterator[str]:
 
 
 def _resolved(config: DatasetConfig) -> DatasetConfig:
-    """Return the config with size and channels of the training images, where it does not say them."""
+    """Return the config with size and channels of the training images if it leaves them out."""
     if config.image_size is not None and config.channels is not None:
         return config
     listing = _listing(config, "train")
@@ -213,7 +213,7 @@ def _notes(config: DatasetConfig) -> Iterator[str]:
         listing = _listing(config, split)
         yield from listing.notes()
         if config.skip_broken:
-            yield from (f"warning: passed over: {said}" for said in listing.unread())
+            yield from (f"warning: skipped: {note}" for note in listing.unread())
         lost = _by_class(config, split)[1]
         if lost:
             they = "images lie" if len(lost) > 1 else "image lies"

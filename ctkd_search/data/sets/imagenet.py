@@ -37,14 +37,14 @@ def _classes(root: Path) -> list[str]:
 
 
 def _archives() -> dict[str, str]:
-    """The published archives, as torchvision calls them."""
+    """Returns the names of the published archives."""
     from torchvision.datasets import imagenet
 
     return {name: file for name, (file, _) in imagenet.ARCHIVE_META.items()}
 
 
 def _missing(root: Path, splits: Sequence[str]) -> str | None:
-    """What is missing of some splits, both as directories and as archives."""
+    """Returns a message on splits that are missing both as directories and as archives; None if none is."""
     archives = _archives()
     packed = [split for split in splits if not (root / split).is_dir()]
     lost = [name for name in (*packed, "devkit") if not (root / archives[name]).is_file()]
@@ -54,14 +54,14 @@ def _missing(root: Path, splits: Sequence[str]) -> str | None:
         return None
     files = [archives[name] for name in lost]
     return (
-        f"ImageNet is not in {root}: it must hold the directories train and val with a directory of images for each "
+        f"ImageNet is not in {root}: it must contain the directories train and val with a directory of images for each "
         f"class, or {', '.join(archives.values())}, which its licence lets only you download, from {_SITE} "
         f"(missing: {' and '.join(absent)}, and {', '.join(files)})"
     )
 
 
 def _ready(root: Path, split: str) -> Path:
-    """The directory of a split, unpacked first if only its archive is there."""
+    """Returns the directory of a split, unpacked first if only its archive exists."""
     from torchvision.datasets import imagenet
 
     folder = root / split
@@ -84,7 +84,7 @@ def _ready(root: Path, split: str) -> Path:
 
 
 def _unpack(folder: Path, parse: Callable[[str], None]) -> None:
-    """Unpacks under another name first: what is left of an unpacking that was broken off is never taken for it."""
+    """Unpacks under another name first, so that an interrupted unpacking is never used."""
     temporary = folder.with_name(f".{folder.name}.unpacking")
     shutil.rmtree(temporary, ignore_errors=True)
     parse(temporary.name)
@@ -92,7 +92,7 @@ def _unpack(folder: Path, parse: Callable[[str], None]) -> None:
 
 
 def _names(root: Path, wnids: list[str]) -> tuple[str, ...]:
-    """What people call the classes, where the devkit was unpacked; their identifiers elsewhere."""
+    """Returns the names of the classes if the devkit was unpacked, else their identifiers."""
     from torchvision.datasets import imagenet
 
     if not (root / imagenet.META_FILE).is_file():
@@ -127,13 +127,13 @@ def _files(config: DatasetConfig, split: str) -> ImageFiles:
             Path(entry.path) for entry in os.scandir(folder / wnid) if entry.is_file() and entry.name[0] != "."
         )
         if not files:
-            raise UserError(f"{folder / wnid} holds no images")
+            raise UserError(f"{folder / wnid} contains no images")
         paths += files
         labels += [label] * len(files)
     if config.verify is not False and (len(wnids), len(paths)) != (_CLASSES, _COUNTS[split]):
         raise UserError(
-            f"{folder} holds {len(paths):,} images of {len(wnids):,} classes instead of {_COUNTS[split]:,} of "
-            f"{_CLASSES:,}; unpack the archives anew, or set dataset.verify to false if you chose among them yourself"
+            f"{folder} contains {len(paths):,} images of {len(wnids):,} classes instead of {_COUNTS[split]:,} of "
+            f"{_CLASSES:,}; unpack the archives again, or set dataset.verify to false if you chose among them yourself"
         )
     size = config.image_size or _SIZE
     return ImageFiles.at(
@@ -155,7 +155,7 @@ def _load_train(config: DatasetConfig) -> Loaded:
 
 
 def _geometry(config: DatasetConfig) -> Geometry:
-    # Before it is there, what was published; the user may have chosen among the classes.
+    # Before the files exist, the published numbers; the user may have chosen among the classes.
     root = root_of(config)
     return Geometry(len(_classes(root)) if (root / "train").is_dir() else _CLASSES, 3, config.image_size or _SIZE)
 
@@ -179,7 +179,7 @@ DATASET = DataSet(
     std=(58.395, 57.12, 57.375),
     problems=_problems,
     files=lambda config: [_files(config, "train")] if (root_of(config) / "train").is_dir() else [],
-    # What was published, unless the user has chosen among it.
+    # The published numbers, unless the user has chosen among the classes.
     count=lambda config: (_COUNTS["train"], 0) if config.verify is not False else None,
     class_sizes=lambda config: (732, 1_300) if config.verify is not False else None,
     absent=lambda config: _missing(root_of(config), ("train", "val")),

@@ -27,7 +27,7 @@ def _file(config: DatasetConfig, split: str) -> Path:
 
 
 def _not_a_split(path: Path, reason: object) -> UserError:
-    return UserError(f"{path} is not a file of SVHN ({reason}); remove it to download it anew")
+    return UserError(f"{path} is not a file of SVHN ({reason}); remove it to download it again")
 
 
 def _images(config: DatasetConfig, split: str) -> Images:
@@ -51,7 +51,7 @@ def _images(config: DatasetConfig, split: str) -> Images:
     if pixels.shape[-1] != len(labels):
         raise _not_a_split(path, f"{pixels.shape[-1]} images and {len(labels)} labels")
     if not np.isin(labels, range(1, 11)).all():
-        raise _not_a_split(path, "labels go beyond 1 to 10")
+        raise _not_a_split(path, "labels must be 1 to 10")
     # The digit 0 has the label 10 there.
     return Images(np.ascontiguousarray(pixels.transpose(3, 0, 1, 2)), labels.astype(np.int64) % 10)
 

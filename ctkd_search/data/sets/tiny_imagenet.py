@@ -59,12 +59,12 @@ def _download(archive: Path) -> None:
         raise UserError(
             f"Tiny ImageNet is not in {archive.parent / _FOLDER} and could not be downloaded ({error}); put {_ZIP} "
             f"(md5 {_MD5}, from {_URL}) into {archive.parent}, or unpack it there so that {archive.parent / _FOLDER} "
-            "holds wnids.txt, words.txt, train and val"
+            "contains wnids.txt, words.txt, train and val"
         ) from None
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpacks the archive beside itself; what is left of an unpacking that was broken off is never taken for it."""
+    """Unpacks the archive under another name first, so that an interrupted unpacking is never used."""
     with tempfile.TemporaryDirectory(prefix=f".{_FOLDER}.", dir=archive.parent) as temporary:
         try:
             with zipfile.ZipFile(archive) as packed:
@@ -73,12 +73,12 @@ def _unpack(archive: Path, folder: Path) -> None:
                     packed.extract(member, temporary)
                     watcher().progress(f"unpacking {_ZIP}", number, len(members))
         except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
-            raise UserError(f"{archive} is not a whole zip file ({error}); remove it to download it anew") from None
+            raise UserError(f"{archive} is not a whole zip file ({error}); remove it to download it again") from None
         except OSError as error:
             raise UserError(f"cannot unpack {archive} into {archive.parent}: {error.strerror or error}") from None
         inside = Path(temporary) / _FOLDER
         if not inside.is_dir():
-            raise UserError(f"{archive} holds no {_FOLDER}; remove it to download the published one")
+            raise UserError(f"{archive} contains no {_FOLDER}; remove it to download the published one")
         shutil.move(inside, folder)
 
 
@@ -86,25 +86,25 @@ def _lines(path: Path) -> list[str]:
     try:
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except FileNotFoundError:
-        raise UserError(f"there is no {path}; unpack {_ZIP} anew") from None
+        raise UserError(f"there is no {path}; unpack {_ZIP} again") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path} ({error}); unpack {_ZIP} anew") from None
+        raise UserError(f"cannot read {path} ({error}); unpack {_ZIP} again") from None
 
 
 def _wnids(folder: Path) -> list[str]:
-    """The classes by their WordNet identifiers, in alphabetical order, as torchvision's ImageFolder numbers them."""
+    """Returns the WordNet identifiers of the classes, sorted, as torchvision's ImageFolder numbers them."""
     wnids = [line.strip() for line in _lines(folder / "wnids.txt")]
     if len(set(wnids)) < max(len(wnids), 2):
-        raise UserError(f"{folder / 'wnids.txt'} must name at least 2 classes, each once; unpack {_ZIP} anew")
+        raise UserError(f"{folder / 'wnids.txt'} must name at least 2 classes, each once; unpack {_ZIP} again")
     return sorted(wnids)
 
 
 def _class_names(folder: Path, wnids: list[str]) -> tuple[str, ...]:
-    """What people call the classes: the first word for each, and the identifier too where two have the same."""
+    """Returns the names of the classes: the first word for each, and the identifier too if two have the same."""
     words = dict(line.split("\t", 1) for line in _lines(folder / "words.txt") if "\t" in line)
     unnamed = [wnid for wnid in wnids if wnid not in words]
     if unnamed:
-        raise UserError(f"{folder / 'words.txt'} has no words for {listed(unnamed, _LISTED)}; unpack {_ZIP} anew")
+        raise UserError(f"{folder / 'words.txt'} has no words for {listed(unnamed, _LISTED)}; unpack {_ZIP} again")
     first = [words[wnid].split(",")[0].strip() for wnid in wnids]
     return tuple(
         name if first.count(name) == 1 else f"{name} ({wnid})" for name, wnid in zip(first, wnids, strict=True)
@@ -123,9 +123,9 @@ def _training_files(folder: Path, wnids: list[str], verify: bool) -> tuple[list[
         images = train / wnid / "images"
         files = _files(images) if images.is_dir() else []
         if not files:
-            raise UserError(f"{images} holds no images; unpack {_ZIP} anew")
+            raise UserError(f"{images} contains no images; unpack {_ZIP} again")
         if verify and len(files) != _PER_CLASS:
-            raise _others(f"{images} holds {len(files)} images instead of {_PER_CLASS}")
+            raise _others(f"{images} contains {len(files)} images instead of {_PER_CLASS}")
         paths += files
         labels += [label] * len(files)
     return paths, labels
@@ -138,11 +138,11 @@ def _compare(place: Path, what: str, there: set[str], named: set[str]) -> None:
         (sorted(there - named), f"{place} has {{}}, which wnids.txt does not name"),
     ):
         if wnids:
-            raise UserError(f"{message.format(listed(wnids, _LISTED))}; unpack {_ZIP} anew")
+            raise UserError(f"{message.format(listed(wnids, _LISTED))}; unpack {_ZIP} again")
 
 
 def _others(fault: str) -> UserError:
-    return UserError(f"{fault}; unpack {_ZIP} anew, or set dataset.verify to false if you made these files yourself")
+    return UserError(f"{fault}; unpack {_ZIP} again, or set dataset.verify to false if you made these files yourself")
 
 
 def _test_files(folder: Path, wnids: list[str], verify: bool) -> tuple[list[Path], list[int]]:
@@ -167,7 +167,7 @@ def _test_files(folder: Path, wnids: list[str], verify: bool) -> tuple[list[Path
         (sorted(set(wnids) - set(annotated.values())), "has no image of the classes {}"),
     ):
         if names:
-            raise UserError(f"{annotations} {message.format(listed(names, _LISTED))}; unpack {_ZIP} anew")
+            raise UserError(f"{annotations} {message.format(listed(names, _LISTED))}; unpack {_ZIP} again")
     if verify and len(annotated) != _CLASSES * _TEST_PER_CLASS:
         raise _others(f"{annotations} has {len(annotated):,} images instead of {_CLASSES * _TEST_PER_CLASS:,}")
     names = sorted(annotated)
@@ -201,7 +201,7 @@ def _listed(
 
 
 def _geometry(config: DatasetConfig) -> Geometry:
-    # Before it is there, what was published; the user may have made another one.
+    # Before the files exist, the published numbers; the user may have made another data set.
     folder = _folder(config)
     return Geometry(len(_wnids(folder)) if folder.is_dir() else _CLASSES, 3, 64)
 
@@ -212,7 +212,7 @@ def _problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
     folder = _folder(config)
     if found or not folder.is_dir():
         return
-    # The test images are not needed before the end, which is too late to hear of them.
+    # The test images are needed only at the end, when an error would come too late.
     try:
         wnids, verify = _wnids(folder), config.verify is not False
         _class_names(folder, wnids)

@@ -9,7 +9,7 @@ from ctkd_search.distill.methods.ctkd import CTKD
 
 
 class AttentionTransfer(CTKD):
-    """The attention half of CTKD, which is a method of its own: L = CE(z_s, y) + beta · Σ_j L_att(F_s^j, F_e^j)."""
+    """Attention transfer, a part of CTKD: L = CE(z_s, y) + beta · Σ_j L_att(F_s^j, F_e^j)."""
 
     name: ClassVar[str] = "at"
     summary: ClassVar[str] = "the expert's attention maps beside the labels"

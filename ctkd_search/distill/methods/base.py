@@ -1,27 +1,27 @@
-"""The contract of a method: what it needs of the teachers, what it builds around the student, its loss as named terms.
+"""The contract of a method: what it needs of the teachers, its training network, and its loss as named terms.
 
-Adding a method is adding a module to this package that defines ``METHOD``, a subclass of `Method`:
+To add a method, add a module to this package that defines ``METHOD``, a subclass of `Method`:
 
-1.  Declare ``name``, ``summary``, ``paper`` and ``parameters``, each with where its default is from. Each parameter
-    becomes an attribute by its name. Those
-    of kind ``float`` are numbers: on CUDA they are tensors that a captured step reads, so that one graph serves trials
-    with other numbers. Never branch on them; branch on ``self.values``, which stay what the config says. A parameter
-    that means the same in another method is taken from there (see `only`).
-2.  Say in ``needs`` what the lessons must bring: the scratch teacher's logits, outputs of the expert
-    (`TeacherOutput`), the expert's network itself, or nothing. It is a function of the values: a weight of 0 asks for
+1.  Declare ``name``, ``summary``, ``paper`` and ``parameters``, each with the source of its default. Each parameter
+    becomes an attribute by its name. Parameters of kind ``float`` are numbers: on CUDA they are tensors that a captured
+    step reads, so that one graph serves trials with other numbers. Never branch on them; branch on ``self.values``,
+    which keeps the config's values. A parameter that means the same in another method is taken from there (see `only`).
+2.  Return from ``needs`` what the lessons must contain: the scratch teacher's logits, outputs of the expert
+    (`TeacherOutput`), the expert's network itself, or nothing. It is a function of the values: a weight of 0 needs
     nothing.
 3.  Write ``terms``. Import torch and the losses inside of it: the space reads parameters and needs without torch.
-4.  Where the student alone is not enough for training, override ``around``: a `ctkd_search.distill.around.Around` that
-    holds the student as ``student``, and whatever is trained beside it. What must not be trained, or kept with a
-    trial's state, stands in there in a `Frozen`. The student alone is evaluated, exported and served.
-5.  What depends on the epoch is set in ``begin_epoch`` with ``set_number``, under a name listed in ``scheduled``. What
-    is drawn at random is drawn from a `ctkd_search.distill.around.Draws` inside of the `Around`, whose state is kept
-    with the trial's. A method that chooses on the host what a step computes says so with ``captured = False``.
-6.  ``fault`` refuses pairs that it cannot teach, ``epochs_fault`` trials that are too short; ``idle`` says which
-    parameters have no effect for a pair, its images or so few epochs, so that a space that varies them is refused.
-    ``baselines`` names settings worth comparing a search with.
+4.  If training needs more than the student, override ``training_network``: return a `TrainingNetwork` (see
+    `ctkd_search.distill.training_network`) that holds the student as ``student``, and the modules that are trained
+    with it. A module that must be neither trained nor checkpointed goes into a `Frozen`. The student alone is
+    evaluated, exported and served.
+5.  Set what depends on the epoch in ``begin_epoch`` with ``set_number``, under a name listed in ``scheduled``. Draw
+    random numbers from a `CheckpointedRandom` in the `TrainingNetwork`; its generator is part of the checkpoint. Set
+    ``captured = False`` if the host chooses what a step computes.
+6.  ``fault`` refuses pairs that the method cannot teach, ``epochs_fault`` trials that are too short; ``idle`` returns
+    the parameters that have no effect for a pair, its images or so few epochs, so that a space that varies them is
+    refused. ``baselines`` are settings worth comparing a search with.
 
-``tests/distill/test_methods.py`` holds every method to this by its declarations alone.
+``tests/distill/test_methods.py`` checks every method against this by its declarations alone.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from ctkd_search.distill.around import Around, Context
     from ctkd_search.distill.lesson import Lesson, StudentOutput
     from ctkd_search.distill.methods.setting import Setting
+    from ctkd_search.distill.training_network import Context, TrainingNetwork
     from ctkd_search.models.architecture import Architecture
     from ctkd_search.models.network import TappedNetwork
 
 
-# What most weights and every temperature must lie in to have an effect.
+# The range of most weights and of every temperature in which they have an effect.
 ABOVE_ZERO = Range(0, open_low=True)
 
 
@@ -59,13 +59,13 @@ class Baseline:
     """A setting of a method that searches can be compared with.
 
     Attributes:
-        name: How a space calls it.
-        summary: What it is.
-        values: Values of the method's parameters that it is about. Others are those of the search where the two share
+        name: Its name in a space.
+        summary: Its description, in a line.
+        values: Values that it fixes of the method's parameters. The others are those of the search where the two share
             the parameter, and the defaults elsewhere.
-        papers: Whether all of them are the defaults, or the nearest that the space has, even where a config's own are
+        papers: Whether all others are the defaults, or the nearest that the space has, even where a config's own are
             known.
-        usual: Whether final trainings are compared with it unless they are told otherwise.
+        usual: Whether final trainings are compared with it by default.
     """
 
     name: str
@@ -76,20 +76,20 @@ class Baseline:
 
 
 class Method(ABC):
-    """Turns lessons into a loss. Made from the values of its parameters; those left out are the defaults.
+    """Turns lessons into a loss. Made from the values of its parameters; those left out take their defaults.
 
     Attributes:
-        name: How a space and a config call it.
-        summary: What it does, in a line.
-        paper: Where it comes from, as in ``arXiv 1503.02531``; empty where there is no paper.
-        parameters: What a search may vary.
+        name: Its name in a space and a config.
+        summary: Its description, in a line.
+        paper: Its source, as in ``arXiv 1503.02531``; empty if there is no paper.
+        parameters: Parameters that a search may vary.
         baselines: Settings that searches can be compared with.
-        beside: What is trained beside the student in every trial, because it depends on the student and cannot be
-            replayed; empty where nothing is.
-        teacherless: Whether the pair's teacher has no part in it, so that it is the same for every pair of a student.
+        auxiliary: Description of the network that is trained with the student in every trial, because it depends on
+            the student and cannot be replayed; empty if there is none.
+        teacherless: Whether it does not use the pair's teacher, so that it is the same for every pair of a student.
         captured: Whether a step does the same operations every time, so that it can be captured as a CUDA graph.
-        scheduled: Numbers beside the parameters, which `begin_epoch` sets.
-        values: The values of the parameters, as the config has them.
+        scheduled: Names of further numbers, which `begin_epoch` sets.
+        values: Values of the parameters, as in the config.
     """
 
     name: ClassVar[str]
@@ -97,7 +97,7 @@ class Method(ABC):
     paper: ClassVar[str] = ""
     parameters: ClassVar[tuple[Parameter, ...]] = ()
     baselines: ClassVar[tuple[Baseline, ...]] = ()
-    beside: ClassVar[str] = ""
+    auxiliary: ClassVar[str] = ""
     teacherless: ClassVar[bool] = False
     captured: ClassVar[bool] = True
     scheduled: ClassVar[tuple[str, ...]] = ()
@@ -118,87 +118,88 @@ class Method(ABC):
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """The value of a parameter; for a number, a float or a tensor."""
+            """Returns the value of a parameter; for a number, a float or a tensor."""
 
     @property
     @abstractmethod
     def needs(self) -> Needs:
-        """What the lessons must bring; a weight of 0 asks for nothing."""
+        """Returns what the lessons must contain; a weight of 0 needs nothing."""
 
     @abstractmethod
-    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
-        """The terms of the loss, by the names under which they are logged; they add up to the loss.
+    def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
+        """Returns the terms of the loss, by the names under which they are logged; they add up to the loss.
 
         Args:
-            answer: What the training network says of the lesson's images.
-            lesson: What the teachers say of them.
+            output: Outputs of the training network for the lesson's images.
+            lesson: A batch of images with the outputs of the teachers.
         """
 
-    def around(self, student: TappedNetwork, context: Context) -> TappedNetwork | Around:
-        """The network that is trained: the student, or one that holds it as ``student``.
+    def training_network(self, student: TappedNetwork, context: Context) -> TappedNetwork | TrainingNetwork:
+        """Returns the network that is trained: the student, or one that holds it as ``student``.
 
-        Its forward pass takes images and returns the fields of an `StudentOutput`.
+        Its forward pass takes images and returns the fields of a `StudentOutput`.
 
         Args:
             student: The student with its initial weights, on the trial's device.
-            context: What can be built from.
+            context: The pair, the images and the seed to build from.
         """
         return student
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:  # noqa: B027, because most methods need nothing of it
-        """Sets what depends on the epoch.
+        """Sets the numbers that depend on the epoch.
 
         Args:
-            epoch: The epoch that begins, from 0.
-            epochs: How many there are.
+            epoch: Epoch that begins, from 0.
+            epochs: Epochs of the trial.
         """
 
     def fault(self, teacher: Architecture, student: Architecture) -> str | None:
-        """Why this cannot teach that student by that teacher, or None.
+        """Returns why this method cannot teach that student by that teacher, or None.
 
-        Both must have the layers that it asks the expert for.
+        Both must have the layers of the expert outputs that it needs.
         """
-        for layer in dict.fromkeys(request.layer for request in self.needs.expert if request != LOGITS):
+        for layer in dict.fromkeys(output.layer for output in self.needs.expert if output != LOGITS):
             for network in (teacher, student):
                 if layer not in network.layers:
                     return f"{network.name} has no layer {layer}; it has {','.join(map(str, network.layers))}"
         return None
 
     def epochs_fault(self, epochs: int) -> str | None:
-        """Why trials of so many epochs are too short for these values, or None."""
+        """Returns why trials of so many epochs are too short for these values, or None."""
         return None
 
     def idle(self, setting: Setting) -> dict[str, str]:
-        """The parameters whose values change nothing in a setting, each with the reason.
+        """Returns the parameters whose values change nothing in a setting, each with the reason.
 
-        Those that have no effect because of another parameter's value say so in ``only_with``.
+        Those that have no effect because of another parameter's value are declared by ``only_with``.
         """
         return {}
 
     def describe(self) -> list[str]:
-        """What it does with these values, in sentences."""
-        told = [
-            f"{item.name.replace('_', ' ')} {_told(self.values[item.name])}" for item in self.effective_parameters()
+        """Returns a description of the method with these values, in sentences."""
+        values = [
+            f"{item.name.replace('_', ' ')} {_formatted(self.values[item.name])}"
+            for item in self.effective_parameters()
         ]
-        with_values = f" ({', '.join(told)})" if told else ""
-        beside = f" {self.beside[:1].upper()}{self.beside[1:]} is trained beside it." if self.beside else ""
-        return [f"It learns by {self.name}: {self.summary}{with_values}.{beside}"]
+        with_values = f" ({', '.join(values)})" if values else ""
+        trained = f" {self.auxiliary[:1].upper()}{self.auxiliary[1:]} is trained beside it." if self.auxiliary else ""
+        return [f"It learns by {self.name}: {self.summary}{with_values}.{trained}"]
 
     def effective_parameters(self) -> list[Parameter]:
-        """The parameters that have an effect beside the values of the others."""
+        """Returns the parameters that have an effect, given the values of the others."""
         return [
             parameter
             for parameter in self.parameters
             if all(allows(allowed, self.values[other]) for other, allowed in parameter.only_with.items())
         ]
 
-    def essence(self) -> dict[str, Any]:
-        """What it does, as the plainest method that does the same: its name, and the values that have an effect."""
+    def canonical(self) -> dict[str, Any]:
+        """Returns the simplest config of a method that trains alike: a name, and the values that have an effect."""
         return {"name": self.name, **{item.name: self.values[item.name] for item in self.effective_parameters()}}
 
     @classmethod
     def sources(cls) -> dict[str, list[str]]:
-        """Returns where the defaults are from: the names of the parameters, by the source."""
+        """Returns the sources of the defaults, each with the names of its parameters."""
         found: dict[str, list[str]] = {}
         for parameter in cls.parameters:
             found.setdefault(parameter.source, []).append(parameter.name)
@@ -206,11 +207,11 @@ class Method(ABC):
 
     @classmethod
     def number_names(cls) -> list[str]:
-        """The numbers: attributes that are kept in tensors on CUDA."""
+        """Returns the names of the numbers: attributes that are kept in tensors on CUDA."""
         return [*(parameter.name for parameter in cls.parameters if parameter.kind == "float"), *cls.scheduled]
 
     def set_number(self, name: str, value: float | Tensor) -> None:
-        """Sets a number, in the memory where it is."""
+        """Sets a number in the memory that it is in."""
         own = getattr(self, name)
         if hasattr(own, "copy_"):
             own.copy_(value) if hasattr(value, "copy_") else own.fill_(value)
@@ -231,14 +232,14 @@ class Method(ABC):
             self.set_number(name, getattr(other, name))
 
     def structure(self) -> Hashable:
-        """All but the numbers: methods of the same structure do the same operations."""
+        """Returns all but the numbers: methods of one structure do the same operations."""
         of_effect = self.effective_parameters()
         fixed = [(item.name, self.values[item.name]) for item in of_effect if item.kind != "float"]
         switched_off = [item.name for item in of_effect if item.kind == "float" and not self.values[item.name]]
         return self.name, self.needs, tuple(fixed), tuple(switched_off)
 
 
-def _told(value: Any) -> str:
+def _formatted(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return f"{value:.3g}" if isinstance(value, float) else str(value)
@@ -246,7 +247,7 @@ def _told(value: Any) -> str:
 
 @functools.cache
 def methods() -> dict[str, type[Method]]:
-    """Every method there is, by name, in the order of their papers; those without one come first."""
+    """Returns every method by name, sorted by paper; those without one come first."""
     found = entries("ctkd_search.distill.methods", "METHOD")
     return {method.name: method for method in sorted(found, key=lambda method: method.paper)}
 
@@ -264,7 +265,7 @@ def make_method(values: Mapping[str, Any]) -> Method:
 
 
 def only(parameters: Iterable[Parameter], *names: str) -> tuple[Parameter, ...]:
-    """Those parameters of another method that a method shares with it: they mean the same in both."""
+    """Returns some parameters of another method, for a method in which they mean the same."""
     return tuple(
         dataclasses.replace(item, only_with={other: rule for other, rule in item.only_with.items() if other in names})
         for item in parameters
@@ -273,5 +274,5 @@ def only(parameters: Iterable[Parameter], *names: str) -> tuple[Parameter, ...]:
 
 
 def same_meaning(one: Parameter, other: Parameter) -> bool:
-    """Whether two methods share a parameter, whatever decides on its effect in each."""
+    """Returns whether two methods share a parameter, whatever decides on its effect in each."""
     return dataclasses.replace(one, only_with={}) == dataclasses.replace(other, only_with={})

@@ -22,7 +22,7 @@ _ONE_EPOCH = "there is one epoch, which begins with the whole weight"
 
 
 def attention_faults(layers: Sequence[int], sides: Mapping[int, int]) -> dict[str, str]:
-    """The parameters of an attention loss that have no effect: a map of one position is 1 once it is normalised.
+    """Returns the parameters of an attention loss without effect: a normalised map of one position is always 1.
 
     Args:
         layers: The compared layers.
@@ -40,11 +40,11 @@ def attention_faults(layers: Sequence[int], sides: Mapping[int, int]) -> dict[st
 
 
 def _schedule(weight: str, what: str) -> tuple[Parameter, Parameter]:
-    """The parameters that let a weight change over the epochs."""
+    """Returns the parameters of the schedule of a weight over the epochs."""
     schedule = Parameter(
         f"{weight}_schedule",
         "constant",
-        f"how the weight of the {what} goes on over the epochs",
+        f"how the weight of the {what} changes over the epochs",
         f"{weight[0]}:",
         kind="choice",
         choices=_SCHEDULES,
@@ -68,7 +68,7 @@ class CTKD(Method):
     """Two teachers at once: logits of a scratch teacher at every step, attention maps of an expert.
 
     L = CE(z_s, y) + alpha · L_step(z_s, z_scratch) + beta · Σ_j L_att(F_s^j, F_e^j), where no gradient reaches
-    either teacher. Beyond the paper, and off unless a space says otherwise: the expert's predictions,
+    either teacher. Not in the paper, and off by default: the expert's predictions,
     + expert_kd · T² · KL(softmax(z_e / T) ‖ softmax(z_s / T)), and weights that change over the epochs.
     """
 
@@ -147,18 +147,18 @@ class CTKD(Method):
     )
 
     def weighs(self, weight: str) -> bool:
-        """Whether a term has any weight."""
+        """Returns whether a term has any weight."""
         return self.values.get(weight, 0.0) > 0
 
     @property
     def needs(self) -> Needs:
-        """What the terms that have a weight look at."""
+        """Returns the teacher outputs of the terms that have a weight."""
         layers = self.values["attention_layers"] if self.weighs("beta") else ()
         attention = tuple(TeacherOutput("attention", layer) for layer in layers)
         return Needs(self.weighs("alpha"), attention + ((LOGITS,) if self.weighs("expert_kd") else ()))
 
     def idle(self, setting: Setting) -> dict[str, str]:
-        """Attention at maps of one position, and schedules over one epoch."""
+        """Returns the parameters of attention at maps of one position, and of schedules over one epoch."""
         layers = self.values["attention_layers"] if self.weighs("beta") else ()
         found = attention_faults(layers, setting.compared_sides())
         if setting.epochs == 1:
@@ -166,8 +166,8 @@ class CTKD(Method):
             found |= {name: _ONE_EPOCH for name in scheduled if name in self.values}
         return found
 
-    def essence(self) -> dict[str, Any]:
-        """Without its expert or its scratch teacher, the method that does without them."""
+    def canonical(self) -> dict[str, Any]:
+        """Returns the config of the method without an expert or scratch teacher if they have no weight here."""
         of_effect = {item.name: self.values[item.name] for item in self.effective_parameters()}
         constant = self.values.get("beta_schedule", "constant") == "constant"
         on = {weight for weight in ("alpha", "beta", "expert_kd") if self.weighs(weight)}
@@ -178,33 +178,33 @@ class CTKD(Method):
             frozenset({"expert_kd"}): "expert-only",
             frozenset({"beta", "expert_kd"}): "expert-only",
         }.get(frozenset(on), "ctkd")
-        # Weights of 0 have told what they had to tell, and so has a schedule that changes nothing.
-        told = {key for key, value in of_effect.items() if value in (0.0, "constant")}
-        return {"name": name, **{key: value for key, value in of_effect.items() if key not in told}}
+        # The name implies weights of 0, and a constant schedule has no effect.
+        implied = {key for key, value in of_effect.items() if value in (0.0, "constant")}
+        return {"name": name, **{key: value for key, value in of_effect.items() if key not in implied}}
 
     def describe(self) -> list[str]:
-        """What it does, teacher by teacher."""
-        said = []
+        """Returns a description of the method, teacher by teacher."""
+        sentences = []
         if self.weighs("alpha"):
             kl = self.values["step_loss"] == "kl"
             how = f"KL divergence at temperature {self.values['temperature']:.3g}" if kl else "squared distance"
             weight = f"weight {self.values['alpha']:.3g}{self._over_epochs('alpha')}"
-            said.append(f"At every step it follows the scratch teacher's logits ({how}, {weight}).")
+            sentences.append(f"At every step it follows the scratch teacher's logits ({how}, {weight}).")
         else:
-            said.append("It does without a scratch teacher.")
+            sentences.append("It has no scratch teacher.")
         if self.weighs("beta"):
             layers = [str(layer) for layer in self.values["attention_layers"]]
             where = layers[0] if len(layers) == 1 else f"s {', '.join(layers[:-1])} and {layers[-1]}"
             weight = f"weight {self.values['beta']:.3g}{self._over_epochs('beta')}"
-            said.append(f"The expert's attention guides it at layer{' ' * (len(layers) == 1)}{where} ({weight}).")
+            sentences.append(f"The expert's attention guides it at layer{' ' * (len(layers) == 1)}{where} ({weight}).")
         else:
-            said.append("It does without the expert's attention.")
+            sentences.append("It does not use the expert's attention.")
         if self.weighs("expert_kd"):
             weight, softened = (self.values[name] for name in ("expert_kd", "expert_temperature"))
-            said.append(
+            sentences.append(
                 f"It learns from the expert's predictions too (temperature {softened:.3g}, weight {weight:.3g})."
             )
-        return said
+        return sentences
 
     def _over_epochs(self, weight: str) -> str:
         schedule = self.values.get(f"{weight}_schedule", "constant")
@@ -213,33 +213,35 @@ class CTKD(Method):
         return ", falling to zero" if schedule == "linear" else ""
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Sets the share of each weight that its schedule leaves."""
+        """Sets each weight's current share by its schedule."""
         for weight in ("alpha", "beta"):
             schedule = self.values.get(f"{weight}_schedule", "constant")
             first = max(1, round(self.values.get(f"{weight}_share", 1.0) * epochs))
             left = {"constant": 1.0, "linear": 1 - epoch / epochs, "first": float(epoch < first)}[schedule]
             self.set_number(f"{weight}_now", left)
 
-    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
-        """Cross-entropy, step loss, attention loss and the expert's predictions, each with its weight."""
+    def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
+        """Returns cross-entropy, step loss, attention loss and divergence from the expert, each with its weight."""
         from ctkd_search.distill import losses
 
-        terms = {"loss_ce": losses.F.cross_entropy(answer.logits, lesson.labels)}
+        terms = {"loss_ce": losses.F.cross_entropy(output.logits, lesson.labels)}
         if self.weighs("alpha"):
-            terms["loss_step"] = self.alpha_now * self.alpha * self.step(answer.logits, lesson.scratch)
+            terms["loss_step"] = self.alpha_now * self.alpha * self.step(output.logits, lesson.scratch)
         if self.weighs("beta"):
             compared = [
-                losses.attention(answer.maps[layer - 1], lesson.expert_outputs[TeacherOutput("attention", layer)])
+                losses.attention(output.maps[layer - 1], lesson.expert_outputs[TeacherOutput("attention", layer)])
                 for layer in self.values["attention_layers"]
             ]
             terms["loss_attention"] = self.beta_now * self.beta * sum(compared[1:], compared[0])
         if self.weighs("expert_kd"):
-            said = losses.softened_divergence(answer.logits, lesson.expert_outputs[LOGITS], self.expert_temperature)
-            terms["loss_expert"] = self.expert_kd * said
+            divergence = losses.softened_divergence(
+                output.logits, lesson.expert_outputs[LOGITS], self.expert_temperature
+            )
+            terms["loss_expert"] = self.expert_kd * divergence
         return terms
 
     def step(self, student: Tensor, scratch: Tensor) -> Tensor:
-        """The step loss."""
+        """Computes the step loss."""
         from ctkd_search.distill import losses
 
         if self.values["step_loss"] == "kl":

@@ -20,9 +20,9 @@ _AT_ONCE = "of {} epochs it is one at most, and the weights are whole from the f
 
 
 class DKD(Method):
-    """The expert's predictions in two parts, each with a weight of its own: the right class, and all others among them.
+    """Decoupled knowledge distillation: separate weights for the right class and for all others among themselves.
 
-    With p = softmax(z / T) and p̂ the same over the classes but the right one,
+    With p = softmax(z / T) and p̂ = softmax(z / T) over all classes but the right one,
 
     L = CE(z_s, y) + T² · (alpha · KL((p_y, 1 - p_y) ‖ (q_y, 1 - q_y)) + beta · KL(p̂ ‖ q̂)),
 
@@ -77,11 +77,11 @@ class DKD(Method):
 
     @property
     def needs(self) -> Needs:
-        """The expert's logits; nothing if both weights are 0."""
+        """Returns the expert's logits; nothing if both weights are 0."""
         return Needs(expert=(LOGITS,) if self.values["alpha"] > 0 or self.values["beta"] > 0 else ())
 
     def idle(self, setting: Setting) -> dict[str, str]:
-        """Of two classes one alone is wrong, so that nothing is to be told among them: what is left is KD."""
+        """Returns beta for two classes, because one wrong class has no others, and a warm-up of one epoch or less."""
         found = {}
         if setting.classes == 2:
             found["beta"] = "of two classes only one is wrong, so that the divergence among those is always 0"
@@ -90,18 +90,18 @@ class DKD(Method):
         return found
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Sets the share of the weights that the warm-up has reached."""
+        """Sets the share of the weights by the warm-up."""
         warmup = self.values["warmup_share"] * epochs
         self.set_number("warmth", min(1.0, (epoch + 1) / warmup) if warmup else 1.0)
 
-    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
-        """Cross-entropy and the two parts, each with its weight."""
+    def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
+        """Returns cross-entropy and the two parts, each with its weight."""
         from ctkd_search.distill import losses
 
-        terms = {"loss_ce": losses.F.cross_entropy(answer.logits, lesson.labels)}
+        terms = {"loss_ce": losses.F.cross_entropy(output.logits, lesson.labels)}
         if self.needs.any_expert:
-            said = lesson.expert_outputs[LOGITS]
-            target, others = losses.decoupled_divergences(answer.logits, said, lesson.labels, self.temperature)
+            expert = lesson.expert_outputs[LOGITS]
+            target, others = losses.decoupled_divergences(output.logits, expert, lesson.labels, self.temperature)
             if self.values["alpha"] > 0:
                 terms["loss_target"] = self.warmth * self.alpha * target
             if self.values["beta"] > 0:

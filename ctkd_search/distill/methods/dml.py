@@ -13,9 +13,9 @@ from ctkd_search.distill.requests import Needs
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ctkd_search.distill.around import Around, Context
     from ctkd_search.distill.lesson import Lesson
     from ctkd_search.distill.methods.setting import Setting
+    from ctkd_search.distill.training_network import Context, TrainingNetwork
     from ctkd_search.models.network import TappedNetwork
 
 
@@ -23,15 +23,15 @@ class DML(Method):
     """Two untrained networks that teach each other: the student, and a peer that is trained in the same steps.
 
     L = CE(z_s, y) + weight · KL(p_peer ‖ p_s) for the student and CE(z_peer, y) + weight · KL(p_s ‖ p_peer) for the
-    peer, where what the other says is taken as it is: no gradient flows to it. The paper updates one after the other
-    and weighs the divergence by 1; here both learn from what they said before the step. The peer learns by the
-    student's recipe, and is dropped in the end.
+    peer, where no gradient flows to the other network. The paper updates one after the other and weighs the divergence
+    by 1; here both learn from the outputs before the step. The peer is trained by the student's recipe, and is not
+    kept.
     """
 
     name: ClassVar[str] = "dml"
     summary: ClassVar[str] = "a peer that learns from the student while the student learns from it"
     paper: ClassVar[str] = "arXiv 1706.00384"
-    beside: ClassVar[str] = "the peer"
+    auxiliary: ClassVar[str] = "the peer"
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter(
             "weight", 1.0, "weight of what the other predicts", "w=", range=Range(0), term="loss_mutual", source=PAPER
@@ -54,34 +54,34 @@ class DML(Method):
 
     @property
     def needs(self) -> Needs:
-        """Nothing: what the peer says depends on the student, so that it cannot have been recorded."""
+        """Returns nothing: the peer's outputs depend on the student and cannot be recorded."""
         return Needs()
 
     def idle(self, setting: Setting) -> dict[str, str]:
-        """Returns which peer, where both networks of the pair have one architecture."""
+        """Returns the choice of the peer if both networks of the pair have one architecture."""
         if setting.teacher.name == setting.student.name:
             return {"peer": f"teacher and student are both {setting.student.name}"}
         return {}
 
-    def around(self, student: TappedNetwork, context: Context) -> TappedNetwork | Around:
-        """The student with its peer, unless they do not learn from each other."""
+    def training_network(self, student: TappedNetwork, context: Context) -> TappedNetwork | TrainingNetwork:
+        """Returns the student with its peer, or alone if the divergence has no weight."""
         if not self.values["weight"]:
             return student
-        from ctkd_search.distill.beside import WithPeer
+        from ctkd_search.distill.auxiliary import WithPeer
 
         architecture = context.teacher if self.values["peer"] == "teacher" else context.student
         return WithPeer(student, context.build(architecture.name, "peer"))
 
-    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
-        """Cross-entropy and divergence of the student, then of its peer."""
+    def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
+        """Returns cross-entropy and divergence of the student, then of its peer."""
         from ctkd_search.distill import losses
 
-        terms = {"loss_ce": losses.F.cross_entropy(answer.logits, lesson.labels)}
+        terms = {"loss_ce": losses.F.cross_entropy(output.logits, lesson.labels)}
         if self.values["weight"] > 0:
-            peer = answer.more.float()
-            terms["loss_mutual"] = self.weight * losses.softened_divergence(answer.logits, peer, 1.0)
+            peer = output.more.float()
+            terms["loss_mutual"] = self.weight * losses.softened_divergence(output.logits, peer, 1.0)
             terms["loss_peer"] = losses.F.cross_entropy(peer, lesson.labels)
-            terms["loss_peer_mutual"] = self.weight * losses.softened_divergence(peer, answer.logits, 1.0)
+            terms["loss_peer_mutual"] = self.weight * losses.softened_divergence(peer, output.logits, 1.0)
         return terms
 
 

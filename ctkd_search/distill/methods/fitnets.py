@@ -15,28 +15,27 @@ from ctkd_search.distill.requests import Needs, TeacherOutput
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ctkd_search.distill.around import Around, Context
     from ctkd_search.distill.lesson import Lesson
     from ctkd_search.distill.methods.setting import Setting
+    from ctkd_search.distill.training_network import Context, TrainingNetwork
     from ctkd_search.models.network import TappedNetwork
 
 _TWO_STAGES: dict[str, tuple[str, ...] | Range] = {"training": ("stages",), "hint_weight": ABOVE_ZERO}
 
 
 class FitNets(KD):
-    """The expert's feature maps themselves, which the student's must predict through a regressor r.
+    """Hints: the expert's feature maps, which regressors r predict from the student's.
 
-    L_hint = Σ_j mean over batch, channels and positions of (r_j(F_s^j) - F_e^j)², the larger map averaged down where
+    L_hint = Σ_j mean over batch, channels and positions of (r_j(F_s^j) - F_e^j)², the larger map averaged down if
     their sizes differ, in one of two ways:
 
     joint:  L = CE(z_s, y) + hint_weight · L_hint throughout, as in the comparisons since (arXiv 1910.10699).
-    stages: as in the paper, L = hint_weight · L_hint for the first epochs, then the loss of KD. What lies behind the
-        hint layer gets no gradient in the first stage, but its share of the weight decay. The learning rate goes on
-        as the recipe says, and the weight of the expert's predictions does not fall as the paper's does.
+    stages: as in the paper, L = hint_weight · L_hint for the first epochs, then the loss of KD. Layers behind the hint
+        layer get no gradient in the first stage, but weight decay. The learning rate follows the recipe over both
+        stages, and the weight of the expert's predictions does not fall as the paper's does.
 
-    A regressor is a 1x1 convolution and a batch normalisation, as in the code of arXiv 1910.10699, but for the ReLU
-    that ends it there: maps compared here may be negative. Without the normalisation, weights like theirs let it
-    diverge.
+    A regressor is a 1x1 convolution and a batch normalisation, as in the code of arXiv 1910.10699, without the final
+    ReLU there: maps compared here may be negative. Without the normalisation, weights like theirs let it diverge.
     """
 
     name: ClassVar[str] = "fitnets"
@@ -85,53 +84,53 @@ class FitNets(KD):
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers whose maps are hints; none if they have no weight."""
+        """Returns the layers whose maps are hints; none if they have no weight."""
         layers: tuple[int, ...] = self.values["hint_layers"]
         return layers if self.values["hint_weight"] > 0 else ()
 
     @property
     def in_stages(self) -> bool:
-        """Whether there is a stage of hints alone."""
+        """Returns whether there is a stage of hints alone."""
         return bool(self.layers) and self.values["training"] == "stages"
 
     @property
     def needs(self) -> Needs:
-        """The maps that are hints; in two stages the expert's logits too."""
+        """Returns the maps that are hints; in two stages the expert's logits too."""
         hints = Needs(expert=tuple(TeacherOutput("features", layer) for layer in self.layers))
         return hints | super().needs if self.in_stages else hints
 
-    def around(self, student: TappedNetwork, context: Context) -> TappedNetwork | Around:
-        """The student with its regressors."""
+    def training_network(self, student: TappedNetwork, context: Context) -> TappedNetwork | TrainingNetwork:
+        """Returns the student with its regressors."""
         if not self.layers:
             return student
-        from ctkd_search.distill.beside import Bridged
+        from ctkd_search.distill.auxiliary import Bridged
 
         return Bridged(student, context, self.layers, normalised=True)
 
     def idle(self, setting: Setting) -> dict[str, str]:
-        """The second of two stages, where there is one epoch."""
+        """Returns the parameters of the second of two stages if there is one epoch."""
         if setting.epochs > 1 or not self.in_stages:
             return {}
         reason = "there is one epoch, in which the stage of KD never comes"
         return dict.fromkeys(("hint_share", *(item.name for item in KD.parameters)), reason)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Sets which stage it is."""
+        """Sets the current stage."""
         hints = epoch < max(1, round(self.values["hint_share"] * epochs))
         self.set_number("hints_now", float(hints or not self.in_stages))
         self.set_number("labels_now", float(not hints or not self.in_stages))
 
-    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
-        """Cross-entropy, the expert's predictions in the second of two stages, and the hints."""
+    def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
+        """Returns cross-entropy, the expert's predictions in the second of two stages, and the hints."""
         from ctkd_search.distill import losses
 
         if self.in_stages:
-            terms = {name: self.labels_now * term for name, term in super().terms(answer, lesson).items()}
+            terms = {name: self.labels_now * term for name, term in super().terms(output, lesson).items()}
         else:
-            terms = {"loss_ce": losses.F.cross_entropy(answer.logits, lesson.labels)}
+            terms = {"loss_ce": losses.F.cross_entropy(output.logits, lesson.labels)}
         if self.layers:
             hints = [lesson.expert_outputs[TeacherOutput("features", layer)] for layer in self.layers]
-            missed = [losses.hint(bridged, hint) for bridged, hint in zip(answer.more, hints, strict=True)]
+            missed = [losses.hint(bridged, hint) for bridged, hint in zip(output.more, hints, strict=True)]
             terms["loss_hint"] = self.hints_now * self.hint_weight * sum(missed[1:], missed[0])
         return terms
 

@@ -13,8 +13,8 @@ from ctkd_search.distill.requests import Needs, TeacherOutput
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ctkd_search.distill.around import Around, Context
     from ctkd_search.distill.lesson import Lesson
+    from ctkd_search.distill.training_network import Context, TrainingNetwork
     from ctkd_search.models.architecture import Architecture
     from ctkd_search.models.network import TappedNetwork
 
@@ -24,9 +24,9 @@ class FeatureStatistics(Method):
 
     L = CE(z_s, y) + weight · Σ_j mean over batch and channels of ((μ_s^j - μ_e^j)² + (v_s^j - v_e^j)²).
 
-    This is the squared distance that the paper begins with, not the loss through adaptive instance normalisation that
-    it goes on to; the weight is this package's own. Maps may differ in size, because statistics do not know positions;
-    where they differ in width, a 1x1 convolution before the student's statistics bridges them if it is asked for.
+    This is the squared distance that the paper begins with, not its loss through adaptive instance normalisation; the
+    weight is this package's own. Maps may differ in size, because statistics do not depend on positions; if they differ
+    in width, ``bridge`` adds a 1x1 convolution before the student's statistics.
     """
 
     name: ClassVar[str] = "fs"
@@ -52,28 +52,28 @@ class FeatureStatistics(Method):
             kind="choice",
             choices=(False, True),
             only_with={"weight": ABOVE_ZERO},
-            note="trained beside the student; without them, widths that disagree are refused",
+            note="trained with the student; without them, pairs of different widths are refused",
             source=OURS,
         ),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (
         Baseline("fs", "the statistics of the expert's maps (Yang et al., arXiv 2003.04289)", {"bridge": False}),
-        Baseline("fs-bridged", "the same through 1x1 convolutions, for maps of different widths", {"bridge": True}),
+        Baseline("fs-bridged", "fs through 1x1 convolutions, for maps of different widths", {"bridge": True}),
     )
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers whose statistics are compared; none if they have no weight."""
+        """Returns the layers whose statistics are compared; none if they have no weight."""
         layers: tuple[int, ...] = self.values["statistics_layers"]
         return layers if self.values["weight"] > 0 else ()
 
     @property
     def needs(self) -> Needs:
-        """The statistics of the layers."""
+        """Returns the statistics of the layers."""
         return Needs(expert=tuple(TeacherOutput("statistics", layer) for layer in self.layers))
 
     def fault(self, teacher: Architecture, student: Architecture) -> str | None:
-        """The layers must be in both, with as many channels unless they are bridged."""
+        """Refuses pairs without the layers in both, or with unequal channels unless they are bridged."""
         if missing := super().fault(teacher, student):
             return missing
         for layer in self.layers:
@@ -85,23 +85,23 @@ class FeatureStatistics(Method):
                 )
         return None
 
-    def around(self, student: TappedNetwork, context: Context) -> TappedNetwork | Around:
-        """The student, with its bridges if there are any."""
+    def training_network(self, student: TappedNetwork, context: Context) -> TappedNetwork | TrainingNetwork:
+        """Returns the student, with its bridges if there are any."""
         if not self.layers or not self.values["bridge"]:
             return student
-        from ctkd_search.distill.beside import Bridged
+        from ctkd_search.distill.auxiliary import Bridged
 
         return Bridged(student, context, self.layers)
 
-    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
-        """Cross-entropy and the distance of the statistics."""
+    def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
+        """Returns cross-entropy and the distance of the statistics."""
         from ctkd_search.distill import losses
 
-        terms = {"loss_ce": losses.F.cross_entropy(answer.logits, lesson.labels)}
+        terms = {"loss_ce": losses.F.cross_entropy(output.logits, lesson.labels)}
         if self.layers:
-            maps = answer.more if self.values["bridge"] else [answer.maps[layer - 1] for layer in self.layers]
-            said = [lesson.expert_outputs[TeacherOutput("statistics", layer)] for layer in self.layers]
-            missed = [losses.statistics(own, expert) for own, expert in zip(maps, said, strict=True)]
+            maps = output.more if self.values["bridge"] else [output.maps[layer - 1] for layer in self.layers]
+            experts = [lesson.expert_outputs[TeacherOutput("statistics", layer)] for layer in self.layers]
+            missed = [losses.statistics(own, expert) for own, expert in zip(maps, experts, strict=True)]
             terms["loss_statistics"] = self.weight * sum(missed[1:], missed[0])
         return terms
 

@@ -13,9 +13,9 @@ from ctkd_search.distill.requests import Needs
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ctkd_search.distill.around import Around, Context
     from ctkd_search.distill.lesson import Lesson
     from ctkd_search.distill.methods.setting import Setting
+    from ctkd_search.distill.training_network import Context, TrainingNetwork
     from ctkd_search.models.architecture import Architecture
     from ctkd_search.models.network import TappedNetwork
 
@@ -24,12 +24,12 @@ _CHANGING = ("linear", "review")
 
 
 class _Stage(NamedTuple):
-    """What decides whether the blocks of a stage fit.
+    """The properties of a stage that decide whether its blocks can be swapped.
 
     Attributes:
-        blocks: How many there are.
-        widths: Channels that come in and that go out.
-        strides: What the image's side is divided by in what comes in, unless that is the stem's, and in what goes out.
+        blocks: Number of blocks.
+        widths: Channels of its input and of its output.
+        strides: Divisor of the image's side in its input, unless that is the stem's, and in its output.
     """
 
     blocks: int
@@ -38,18 +38,18 @@ class _Stage(NamedTuple):
 
 
 class IAKD(Method):
-    """No distillation loss: at every step the expert's blocks stand in for some of the student's, L = CE(z_hybrid, y).
+    """No distillation loss: at every step the expert's blocks replace some of the student's, L = CE(z_hybrid, y).
 
-    A stage of the expert is cut into as many segments of consecutive blocks as the student's stage has blocks, and
-    segment i stands in for block i. The expert's blocks are frozen, in evaluation mode, and gradients flow through them
-    to the student's blocks before. A block that is swapped out is left as it is by the step: no gradient, no weight
-    decay, no momentum. The student alone is evaluated and deployed.
+    A stage of the expert is divided into as many segments of consecutive blocks as the student's stage has blocks, and
+    segment i replaces block i. The expert's blocks are frozen, in evaluation mode, and gradients flow through them to
+    the student's blocks before. A step does not change a block that is swapped out: no gradient, no weight decay, no
+    momentum. The student alone is evaluated and deployed.
 
     The defaults swap seldom, which suits the short trainings of a search; the paper's schedules grow.
     """
 
     name: ClassVar[str] = "iakd"
-    summary: ClassVar[str] = "the expert's blocks in the place of some of the student's, drawn anew at every step"
+    summary: ClassVar[str] = "the expert's blocks in the place of some of the student's, drawn at every step"
     paper: ClassVar[str] = "arXiv 2007.01476"
     captured: ClassVar[bool] = False
     scheduled: ClassVar[tuple[str, ...]] = ("probability_now",)
@@ -57,12 +57,12 @@ class IAKD(Method):
         Parameter(
             "schedule",
             "constant",
-            "how the probability that a block is swapped goes on over the epochs",
+            "how the probability that a block is swapped changes over the epochs",
             kind="choice",
             choices=_SCHEDULES,
             note=(
                 "`constant`: start_probability throughout; `linear`: from start_probability in the first epoch to "
-                "end_probability in the last; `review`: the same in every cycle anew"
+                "end_probability in the last; `review`: linear again in every cycle"
             ),
             source=OURS,
         ),
@@ -86,7 +86,7 @@ class IAKD(Method):
         Parameter(
             "cycles",
             3,
-            "how often the probability starts anew, the first time included, in schedule review",
+            "number of cycles, in each of which the probability starts again, in schedule review",
             "cycles=",
             kind="int",
             range=Range(2),
@@ -105,7 +105,7 @@ class IAKD(Method):
         Parameter(
             "bridge",
             False,
-            "whether 1x1 convolutions, for training alone, join blocks whose widths disagree; else the pair is refused",
+            "whether 1x1 convolutions, for training alone, join blocks whose widths differ; else the pair is refused",
             "bridge=",
             kind="choice",
             choices=(False, True),
@@ -122,45 +122,45 @@ class IAKD(Method):
 
     @property
     def swaps(self) -> bool:
-        """Whether any block is ever swapped."""
+        """Returns whether any block is ever swapped."""
         return self.values["start_probability"] > 0 or (self._changes and self.values["end_probability"] > 0)
 
     @property
     def _changes(self) -> bool:
         return self.values["schedule"] in _CHANGING
 
-    def essence(self) -> dict[str, Any]:
-        """The student alone where nothing is ever swapped; constant where the probability stays."""
+    def canonical(self) -> dict[str, Any]:
+        """Returns the student alone if no block is ever swapped, and schedule constant if the probability stays."""
         if not self.swaps:
             return {"name": "none"}
-        told = super().essence()
-        if self._changes and told["start_probability"] == told["end_probability"]:
+        config = super().canonical()
+        if self._changes and config["start_probability"] == config["end_probability"]:
             return {
-                **{key: told[key] for key in told if key not in {"end_probability", "cycles"}},
+                **{key: config[key] for key in config if key not in {"end_probability", "cycles"}},
                 "schedule": "constant",
             }
-        return told
+        return config
 
     def idle(self, setting: Setting) -> dict[str, str]:
-        """A schedule that has no second epoch, and bridges between blocks of equal widths."""
+        """Returns the parameters of schedules without a second epoch, and of bridges between blocks of equal widths."""
         found: dict[str, str] = {}
         if self.values["bridge"] and self.fault(setting.teacher, setting.student) is None:
             both = ((_stage(setting.teacher, stage), _stage(setting.student, stage)) for stage in self.values["stages"])
             if self.swaps and all(theirs.widths == ours.widths for theirs, ours in both):
-                found["bridge"] = "the blocks have the same widths, so that nothing is to be joined"
+                found["bridge"] = "the blocks have equal widths, so that no convolution is needed"
         cycles = self.values["cycles"] if self.values["schedule"] == "review" else 1
         if self._changes and cycles >= setting.epochs:
-            reason = f"{cycles} cycle{'s' * (cycles > 1)} in {setting.epochs} leave each one epoch at most, its first"
+            reason = f"{cycles} cycle{'s' * (cycles > 1)} in {setting.epochs} epochs leave one epoch at most for each"
             found |= dict.fromkeys(("schedule", "end_probability", *["cycles"] * (cycles > 1)), reason)
         return found
 
     @property
     def needs(self) -> Needs:
-        """The expert's blocks; nothing if none is ever swapped."""
+        """Returns the expert's network; nothing if no block is ever swapped."""
         return Needs(network=self.swaps)
 
-    def around(self, student: TappedNetwork, context: Context) -> TappedNetwork | Around:
-        """The student with the expert's blocks beside its own."""
+    def training_network(self, student: TappedNetwork, context: Context) -> TappedNetwork | TrainingNetwork:
+        """Returns the student with the expert's blocks to swap in."""
         from ctkd_search.distill.hybrid import Hybrid
 
         if not self.swaps:
@@ -181,11 +181,11 @@ class IAKD(Method):
         self.set_number("probability_now", self.probability(epoch, epochs))
 
     def probability(self, epoch: int, epochs: int) -> float:
-        """The probability that a block is swapped.
+        """Returns the probability that a block is swapped.
 
         Args:
             epoch: The epoch, from 0.
-            epochs: How many there are.
+            epochs: Epochs of the trial.
         """
         start, end = self.values["start_probability"], self.values["end_probability"]
         if not self._changes:
@@ -196,16 +196,16 @@ class IAKD(Method):
         first, behind = (-(-number * epochs // cycles) for number in (cycle, cycle + 1))
         return float(start + (end - start) * (epoch - first) / max(1, behind - first - 1))
 
-    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
-        """Cross-entropy of the hybrid."""
+    def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
+        """Returns the cross-entropy of the hybrid."""
         from ctkd_search.distill import losses
 
-        return {"loss_ce": losses.F.cross_entropy(answer.logits, lesson.labels)}
+        return {"loss_ce": losses.F.cross_entropy(output.logits, lesson.labels)}
 
     def fault(self, teacher: Architecture, student: Architecture) -> str | None:
-        """Why this cannot teach that student by that teacher, or None.
+        """Returns why this method cannot teach that student by that teacher, or None.
 
-        Both must be cut into blocks, the teacher's stages into no fewer than the student's; strides must agree, and
+        Both must consist of blocks, the teacher's stages of no fewer than the student's; strides must be equal, and
         widths unless they are bridged.
         """
         if not self.swaps:
@@ -213,7 +213,7 @@ class IAKD(Method):
         stages = sorted(self.values["stages"])
         for network in (teacher, student):
             if network.blocks is None:
-                return f"{network.name} is not cut into blocks that {self.name} could swap"
+                return f"{network.name} does not consist of blocks that {self.name} could swap"
             for stage in stages:
                 if stage not in network.layers:
                     return f"{network.name} has no stage {stage}; it has {','.join(map(str, network.layers))}"
@@ -224,10 +224,10 @@ class IAKD(Method):
         theirs, ours = _stage(teacher, stage), _stage(student, stage)
         if theirs.blocks < ours.blocks:
             return (
-                f"stage {stage} of {teacher.name} has too few blocks to stand in for those of {student.name}, "
-                f"{theirs.blocks} for {ours.blocks}"
+                f"stage {stage} of {teacher.name} must have at least as many blocks as that of {student.name}, "
+                f"{ours.blocks}, but has {theirs.blocks}"
             )
-        problem = f"blocks of stage {stage} cannot be swapped; "
+        problem = f"blocks of stage {stage} cannot be swapped: "
         if theirs.strides != ours.strides:
             return (
                 f"{problem}they make maps of {_sized(theirs)} in {teacher.name} and of {_sized(ours)} in {student.name}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class KD(Method):
-    """One teacher, which has been trained before: the expert's softened predictions beside the labels.
+    """Knowledge distillation from one trained teacher: the expert's softened predictions and the labels.
 
     L = (1 - weight) · CE(z_s, y) + weight · T² · KL(softmax(z_expert / T) ‖ softmax(z_s / T)).
 
@@ -53,16 +53,16 @@ class KD(Method):
 
     @property
     def needs(self) -> Needs:
-        """The expert's logits; nothing if the weight is 0."""
+        """Returns the expert's logits; nothing if the weight is 0."""
         return Needs(expert=(LOGITS,) if self.values["weight"] > 0 else ())
 
-    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
-        """Cross-entropy and divergence, each with its share."""
+    def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
+        """Returns cross-entropy and divergence, each with its share."""
         from ctkd_search.distill import losses
 
-        terms = {"loss_ce": (1 - self.weight) * losses.F.cross_entropy(answer.logits, lesson.labels)}
+        terms = {"loss_ce": (1 - self.weight) * losses.F.cross_entropy(output.logits, lesson.labels)}
         if self.values["weight"] > 0:
-            divergence = losses.softened_divergence(answer.logits, lesson.expert_outputs[LOGITS], self.temperature)
+            divergence = losses.softened_divergence(output.logits, lesson.expert_outputs[LOGITS], self.temperature)
             terms["loss_kd"] = self.weight * divergence
         return terms
 

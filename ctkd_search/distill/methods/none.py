@@ -1,4 +1,4 @@
-"""No distillation: the student learns from the labels alone, smoothed if asked for."""
+"""No distillation: the student learns from the labels alone, which may be smoothed."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ class Alone(Method):
 
     @property
     def needs(self) -> Needs:
-        """Nothing."""
+        """Returns nothing."""
         return Needs()
 
-    def essence(self) -> dict[str, Any]:
-        """Without smoothing there is nothing to tell."""
-        return super().essence() if self.values["label_smoothing"] else {"name": self.name}
+    def canonical(self) -> dict[str, Any]:
+        """Returns the smoothing if there is any."""
+        return super().canonical() if self.values["label_smoothing"] else {"name": self.name}
 
-    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
-        """Cross-entropy."""
+    def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
+        """Returns the cross-entropy."""
         from ctkd_search.distill import losses
 
         if not self.values["label_smoothing"]:
-            return {"loss_ce": losses.F.cross_entropy(answer.logits, lesson.labels)}
-        return {"loss_ce": losses.smoothed_cross_entropy(answer.logits, lesson.labels, self.label_smoothing)}
+            return {"loss_ce": losses.F.cross_entropy(output.logits, lesson.labels)}
+        return {"loss_ce": losses.smoothed_cross_entropy(output.logits, lesson.labels, self.label_smoothing)}
 
 
 METHOD = Alone

@@ -1,4 +1,4 @@
-"""Something that a search may vary: its name, what values it may have, its default and where that is from."""
+"""A parameter that a search may vary: its name, possible values, default and the source of the default."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from typing import Any
 from ctkd_search import pairs
 from ctkd_search.config import Range
 
-# Where a default is from.
+# Sources of defaults.
 PAPER = "the paper"
 CODE = "the authors' code"
-# RepDistiller and those that compare by its settings, as mdistiller does.
+# RepDistiller, and comparisons with its settings, as mdistiller's.
 COMPARISONS = "the comparisons since arXiv 1910.10699"
 OURS = "this package's own"
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """Something that a search may vary.
+    """A parameter that a search may vary.
 
     Attributes:
-        name: How a space calls it.
-        default: The value where nothing is said of it.
-        source: Where the default is from: `PAPER`, `CODE`, `COMPARISONS`, `OURS`, or what else is to be said of it.
+        name: Its name in a space.
+        default: Its value if a space does not set it.
+        source: Source of the default: `PAPER`, `CODE`, `COMPARISONS`, `OURS`, or a text.
         help: One line for the help, with the unit.
-        note: What else the reference says of it.
-        symbol: What stands before its value in a trial's short name.
+        note: Further text for the reference.
+        symbol: Prefix of its value in a trial's short name.
         kind: ``float``, ``int``, ``choice`` (one of `choices`), ``layers`` (numbers of feature maps) or ``pair``.
-        range: Which numbers are possible, for ``float`` and ``int``.
-        choices: Which values are possible, for ``choice``.
+        range: Possible numbers, for ``float`` and ``int``.
+        choices: Possible values, for ``choice``.
         only_with: Values of other parameters without which this one has no effect: either the values, or
             a `Range` that they must lie in.
-        term: The term of the loss that it weighs, which is switched off where it is 0.
-        side: Side of the images that the default is for, in pixels, where what it weighs is a mean over the positions
-            of a feature map, which shrinks as they become more; None elsewhere. See `ctkd_search.space.defaults`.
+        term: Term of the loss that it weighs, which is left out if it is 0.
+        side: Side of the images that the default is for, in pixels, if it weighs a mean over the positions of a feature
+            map, which shrinks as positions become more; None otherwise. See `ctkd_search.space.defaults`.
         all_layers: Whether its default is all feature maps that teacher and student both have, for ``layers``;
-            `default` is what that is where they have three.
-        least_positions: Positions that the map of a layer must have to be among these, where the pair has such a map.
+            `default` is that of networks with three.
+        least_positions: Positions that a layer's map must have to be in that default, if the pair has such a map.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Parameter:
 
     @property
     def default_note(self) -> str:
-        """Returns how its default depends on the networks and the images; empty where it does not."""
+        """Returns how its default depends on the networks and the images; empty if it does not."""
         if self.all_layers:
             needed = f", of {self.least_positions} positions or more" if self.least_positions > 1 else ""
             return f"left out, all that both networks have{needed}"
@@ -68,7 +68,7 @@ class Parameter:
         return f"the default is for images of {self.side} pixels a side, and grows with the positions of the maps"
 
     def fault(self, value: Any) -> str | None:
-        """What is wrong with a value, or None."""
+        """Returns what is wrong with a value, or None."""
         if self.kind in {"float", "int"}:
             if isinstance(value, bool) or not isinstance(value, int if self.kind == "int" else (int, float)):
                 return f"must be {'a whole number' if self.kind == 'int' else 'a number'}, but got {value!r}"
@@ -100,12 +100,12 @@ def _is_layers(value: Any) -> bool:
 
 
 def allows(allowed: tuple[Any, ...] | Range, value: Any) -> bool:
-    """Whether a value is one of those allowed, or in the range allowed."""
+    """Returns whether a value is one of those allowed, or in the range allowed."""
     if isinstance(allowed, Range):
         return value in allowed
     return _comparable(value) in map(_comparable, allowed)
 
 
 def _comparable(value: Any) -> Any:
-    """Layers as text, because that is how a condition writes them; everything else as it is."""
+    """Returns layers as text, as conditions have them; everything else as it is."""
     return ",".join(map(str, value)) if isinstance(value, tuple | list) else value

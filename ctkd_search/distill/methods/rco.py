@@ -18,7 +18,7 @@ class RCO(KD):
     L = (1 - weight) · CE(z_s, y) + weight · T² · KL(softmax(z_a / T) ‖ softmax(z_s / T)), where a is the anchor of the
     current epoch. The n anchors stand at equal distances along the expert's training (the paper's equal-epoch-interval
     strategy), after 1/n, 2/n, ... and all of its epochs, and each teaches for an equal stretch of the student's.
-    The student's learning rate goes on as its recipe says; it does not begin again with each anchor.
+    The student's learning rate follows its recipe over all epochs; it does not begin again with each anchor.
     """
 
     name: ClassVar[str] = "rco"
@@ -43,17 +43,17 @@ class RCO(KD):
     )
 
     def epochs_fault(self, epochs: int) -> str | None:
-        """An anchor needs an epoch of its own; otherwise the end of the expert's training would never teach."""
+        """Refuses fewer epochs than anchors, because the end of the expert's training would never teach."""
         anchors = self.values["anchors"]
         if self.values["weight"] > 0 and anchors > epochs:
             return (
-                f"anchors must be at most the epochs {epochs}, because each teaches in one at least, but got {anchors}"
+                f"anchors must be at most the epochs {epochs}, because each teaches for one at least, but got {anchors}"
             )
         return None
 
     @property
     def needs(self) -> Needs:
-        """The logits of the anchors; nothing if the weight is 0."""
+        """Returns the logits of the anchors; nothing if the weight is 0."""
         count = self.values["anchors"]
         anchors = tuple(number / count for number in range(1, count + 1))
         return dataclasses.replace(super().needs, anchors=anchors) if super().needs.any_expert else Needs()

@@ -30,6 +30,6 @@ class Setting:
     epochs: int
 
     def compared_sides(self) -> dict[int, int]:
-        """Side of the map at which each layer that both networks have is compared: the smaller one's."""
+        """Returns the side of the map at which each layer of both networks is compared: the smaller one's."""
         both = zip(self.teacher_maps, self.student_maps, strict=False)
         return {layer: min(theirs.side, ours.side) for layer, (theirs, ours) in enumerate(both, start=1)}

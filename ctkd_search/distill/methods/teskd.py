@@ -14,8 +14,8 @@ from ctkd_search.distill.requests import Needs
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ctkd_search.distill.around import Around, Context
     from ctkd_search.distill.lesson import Lesson
+    from ctkd_search.distill.training_network import Context, TrainingNetwork
     from ctkd_search.models.architecture import Architecture
     from ctkd_search.models.network import TappedNetwork
 
@@ -23,7 +23,7 @@ _BRANCHES = ("branch_weight", "distill_weight", "feature_weight")
 
 
 class TESKD(Method):
-    """The network teaches branches of its own, and learns through what they ask of its feature maps.
+    """A network that teaches branches on its feature maps, and learns through them.
 
     With the network's logits z and pooled features f, over the branches b of `ctkd_search.distill.branches`:
 
@@ -32,13 +32,13 @@ class TESKD(Method):
             + feature_weight · Σ_b Σ (f_b - stop_grad(f))² where f_b > 0 or f > 0, summed over the batch.
 
     z is not detached: the divergence teaches the network too, as do all of the branches' terms through its maps. There
-    is no teacher beside the network itself, and it alone is evaluated and deployed.
+    is no other teacher than the network itself, and it alone is evaluated and deployed.
     """
 
     name: ClassVar[str] = "teskd"
     summary: ClassVar[str] = "branches on the network's own feature maps, which it teaches and learns through"
     paper: ClassVar[str] = "arXiv 2110.00329"
-    beside: ClassVar[str] = "a set of branches on its feature maps"
+    auxiliary: ClassVar[str] = "a set of branches on its feature maps"
     teacherless: ClassVar[bool] = True
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter(
@@ -96,23 +96,23 @@ class TESKD(Method):
 
     @property
     def branched(self) -> bool:
-        """Whether any term of the branches has a weight."""
+        """Returns whether any term of the branches has a weight."""
         return any(self.values[weight] > 0 for weight in _BRANCHES)
 
     @property
     def needs(self) -> Needs:
-        """Nothing."""
+        """Returns nothing."""
         return Needs()
 
-    def essence(self) -> dict[str, Any]:
-        """The student alone where neither the branches nor another weight of the labels makes it another."""
+    def canonical(self) -> dict[str, Any]:
+        """Returns the student alone if the branches have no weight and the labels one of 1."""
         if not self.branched and self.values["label_weight"] == 1:
             return {"name": "none"}
-        told = super().essence()
-        return told if self.branched else {key: value for key, value in told.items() if key != "branch_width"}
+        config = super().canonical()
+        return config if self.branched else {key: value for key, value in config.items() if key != "branch_width"}
 
-    def around(self, student: TappedNetwork, context: Context) -> TappedNetwork | Around:
-        """The student with its branches."""
+    def training_network(self, student: TappedNetwork, context: Context) -> TappedNetwork | TrainingNetwork:
+        """Returns the student with its branches."""
         from ctkd_search.distill.branches import Branches
         from ctkd_search.models.registry import maps
 
@@ -123,30 +123,32 @@ class TESKD(Method):
         with context.seeded("branches"):
             return Branches(student, shapes, context.geometry.classes, width)
 
-    def terms(self, answer: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
-        """Cross-entropy of the network and of its branches, their divergence, and the distance of their features."""
+    def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
+        """Returns the cross-entropy of network and branches, their divergence, and the distance of their features."""
         from ctkd_search.distill import losses
 
         cross_entropy = losses.F.cross_entropy
-        terms = {"loss_ce": self.label_weight * cross_entropy(answer.logits, lesson.labels)}
+        terms = {"loss_ce": self.label_weight * cross_entropy(output.logits, lesson.labels)}
         if not self.branched:
             return terms
-        logits = [said.float() for said in answer.more.logits]
+        logits = [branch.float() for branch in output.more.logits]
         if self.values["branch_weight"] > 0:
-            terms["loss_branches"] = self.branch_weight * _sum(cross_entropy(said, lesson.labels) for said in logits)
+            terms["loss_branches"] = self.branch_weight * _sum(
+                cross_entropy(branch, lesson.labels) for branch in logits
+            )
         if self.values["distill_weight"] > 0:
             terms["loss_distill"] = self.distill_weight * _sum(
-                losses.mutual_divergence(said, answer.logits, self.temperature) for said in logits
+                losses.mutual_divergence(branch, output.logits, self.temperature) for branch in logits
             )
         if self.values["feature_weight"] > 0:
-            own = answer.more.backbone.float()
+            own = output.more.backbone.float()
             terms["loss_feature"] = self.feature_weight * _sum(
-                losses.active_distance(features.float(), own) for features in answer.more.features
+                losses.active_distance(features.float(), own) for features in output.more.features
             )
         return terms
 
     def fault(self, teacher: Architecture, student: Architecture) -> str | None:
-        """Why it cannot be taught to a student, or None: a branch needs two feature maps."""
+        """Returns why a student cannot have branches, or None: they need two feature maps."""
         if self.branched and len(student.taps) < 2:
             return f"{student.name} has one feature map, and the branches of {self.name} need two or more"
         return None

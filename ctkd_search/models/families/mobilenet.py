@@ -76,7 +76,7 @@ def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
 
 
 def _block(inputs: int, outputs: int, expansion: int, stride: int) -> nn.Module:
-    """An inverted residual: widen, look at each channel alone, narrow without a ReLU."""
+    """An inverted residual: widen, depthwise convolution, narrow without a ReLU."""
     from torch import nn
 
     from ctkd_search.models.network import Residual, conv1x1

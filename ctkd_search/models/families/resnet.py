@@ -25,7 +25,7 @@ _BOTTLENECKS_FROM = 50
 
 
 class _Plan(NamedTuple):
-    """What a name stands for: channels of the stem, blocks and channels of each stage, and the kind of block."""
+    """The numbers of a network: channels of the stem, blocks and channels of each stage, and the kind of block."""
 
     stem: int
     blocks: tuple[int, ...]

@@ -65,9 +65,9 @@ def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
 
 
 def _block(inputs: int, outputs: int, pooled: bool, named: bool = False) -> nn.Module:
-    """Convolution, normalisation and ReLU, behind a pooling if it is asked for.
+    """Returns convolution, normalisation and ReLU, after a pooling if `pooled`.
 
-    With a name of its own, the pooling leaves the names of the weights as they are without it.
+    If `named`, the pooling has a name, so that the names of the weights do not depend on it.
     """
     from torch import nn
 
@@ -85,7 +85,7 @@ _LAYER = re.compile(r"(?:stem|stages\.(?P<stage>\d+))\.(?P<block>\d+)\.(?P<place
 
 
 def _renamed(names: Collection[str]) -> dict[str, str]:
-    """``blockGROUP.PLACE``: each convolution takes three places there, with its normalisation and its ReLU."""
+    """Renames to ``blockGROUP.PLACE``: each convolution takes three places, with its normalisation and ReLU."""
     found = {name: match for name in names if (match := _LAYER.fullmatch(name))}
     # A pooling may stand before the convolution, which is therefore the layer of the lowest place that has weights.
     first: dict[tuple[str | None, str], int] = {}

@@ -70,10 +70,10 @@ _NAMING = Naming(
 
 
 def _differs(match: re.Match[str], names: Collection[str], geometry: Geometry) -> str | None:
-    """The Wide ResNets whose shortcuts take the input as it is, torchdistill's for one, have as many weights."""
+    """Recognises Wide ResNets with as many weights whose shortcuts take the input unnormalised, as torchdistill's."""
     if any(re.fullmatch(r"layer\d\.0\.shortcut\.0\.weight", name) for name in names):
         return (
-            "a Wide ResNet with stages called layer1 to layer3, as in torchdistill, does not normalise what goes on "
+            "a Wide ResNet with stages called layer1 to layer3, as in torchdistill, does not normalise the input of "
             "its shortcuts, and this one does"
         )
     return None

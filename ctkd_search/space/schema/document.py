@@ -138,7 +138,7 @@ _OWN: dict[str, Callable[[], Schema]] = {
 
 
 def _conflicts() -> list[Schema]:
-    """Keys that cannot stand beside others."""
+    """Keys that cannot be combined with others."""
     rules = []
     for conflict in CONFLICTS:
         there: Schema = {"not": {"const": None}} if conflict.value is ANY else {"const": conflict.value}

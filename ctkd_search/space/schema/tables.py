@@ -109,12 +109,12 @@ def _methods() -> str:
 def _needed(method: type[Method]) -> str:
     """Returns what a method with its default settings needs of the teachers, in words."""
     needs = method().needs
-    of_expert = list(dict.fromkeys(_ASKED[request.kind] for request in needs.expert))
+    of_expert = list(dict.fromkeys(_ASKED[output.kind] for output in needs.expert))
     words = ["the scratch teacher's logits"] if needs.scratch else []
     words += [f"the expert's {' and '.join(of_expert)}"] if of_expert else []
     words += ["the expert's network"] if needs.network else []
     words += [f"the expert at {len(needs.anchors)} points of its training"] if needs.anchors else []
-    words += [f"trained beside the student: {method.beside}"] if method.beside else []
+    words += [f"trained beside the student: {method.auxiliary}"] if method.auxiliary else []
     return "; ".join(words) or "nothing"
 
 

@@ -1,4 +1,4 @@
-"""What several methods train beside the student: a peer, and bridges between maps of different widths."""
+"""Auxiliary modules that several methods train with the student: a peer, and bridges between maps of unequal widths."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ctkd_search.distill.around import Around, Context
+from ctkd_search.distill.training_network import Context, TrainingNetwork
 from ctkd_search.models.network import TappedNetwork, conv1x1
 
 
-class WithPeer(Around):
-    """The student and a peer that sees the same images; an answer's ``more`` is the peer's logits.
+class WithPeer(TrainingNetwork):
+    """The student and a peer on the same images; ``more`` of its `StudentOutput` is the peer's logits.
 
     Args:
         student: The student.
@@ -23,21 +23,21 @@ class WithPeer(Around):
         self.peer = peer
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
-        """Student's logits and maps, and the peer's logits."""
+        """Returns the student's logits and maps, and the peer's logits."""
         logits, maps = self.student(images)
-        said, _ = self.peer(images)
-        return logits, maps, said
+        peer_logits, _ = self.peer(images)
+        return logits, maps, peer_logits
 
 
-class Bridged(Around):
-    """The student, and a 1x1 convolution from each of some maps to the expert's width.
+class Bridged(TrainingNetwork):
+    """The student, and a 1x1 convolution from each of some of its maps to the expert's width.
 
-    An answer's ``more`` holds the maps after them, in the order of `layers`.
+    ``more`` of its `StudentOutput` is the list of maps after the convolutions, in the order of `layers`.
 
     Args:
         student: The student.
-        context: What is known of both networks, and the seed of the convolutions' initial weights.
-        layers: Which maps, from 1.
+        context: Both architectures, and the seed of the convolutions' initial weights.
+        layers: Numbers of the maps, from 1.
         normalised: Whether a batch normalisation follows each convolution.
     """
 
@@ -53,7 +53,7 @@ class Bridged(Around):
             )
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Student's logits and maps, and the bridged maps."""
+        """Returns the student's logits and maps, and the bridged maps."""
         logits, maps = self.student(images)
         bridged = [bridge(maps[layer - 1]) for bridge, layer in zip(self.bridges, self.layers, strict=True)]
         return logits, maps, bridged

@@ -1,6 +1,6 @@
-"""The teacher cache seen from outside: what is kept of which teacher, how large, and by whom last used.
+"""An index of the teacher cache: its entries, their descriptions, sizes and last users.
 
-Needs no torch, so that it can be listed in no time.
+It does not import torch, so that the cache can be listed at once.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _LATEST = 253370764800.0
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """What the cache keeps of one teacher: a directory of records.
+class CacheEntry:
+    """A directory of the cache, which holds the records of one teacher.
 
     Attributes:
         id: Name of the directory.
-        about: What it is of, in plain values.
+        about: Description of the teacher, in plain values; empty if it is missing or damaged.
         bytes: Size of its files.
-        search: The search that used it last, or ``?``.
-        used: When that was, in seconds since 1970.
+        search: Search that used it last, or ``?``.
+        used: Time of that use, in seconds since 1970.
     """
 
     id: str
@@ -40,47 +40,47 @@ class Shelf:
     used: float
 
 
-class Shelves:
-    """The shelves of a teacher cache.
+class CacheIndex:
+    """The entries of a teacher cache.
 
     Args:
-        directory: Where the cache is.
+        directory: Directory of the cache.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def describe(self, shelf: str, about: Mapping[str, Any]) -> None:
-        """Notes what a shelf is of."""
-        write_text(self.directory / shelf / _ABOUT, json.dumps(about, indent=1) + "\n")
+    def describe(self, entry: str, about: Mapping[str, Any]) -> None:
+        """Writes the description of an entry."""
+        write_text(self.directory / entry / _ABOUT, json.dumps(about, indent=1) + "\n")
 
-    def took(self, shelf: str, epoch: int, seconds: float) -> None:
-        """Notes how long an epoch (from 0) of a shelf's teacher was trained."""
-        path = self.directory / shelf / _TOOK
+    def took(self, entry: str, epoch: int, seconds: float) -> None:
+        """Notes the seconds that training an epoch (from 0) of an entry's teacher took."""
+        path = self.directory / entry / _TOOK
         write_text(path, json.dumps(_read(path) | {str(epoch): seconds}) + "\n")
 
-    def seconds(self, shelf: str) -> dict[int, float]:
-        """How long each epoch (from 0) of a shelf's teacher was trained, as far as it was noted."""
-        return {int(epoch): float(seconds) for epoch, seconds in _read(self.directory / shelf / _TOOK).items()}
+    def seconds(self, entry: str) -> dict[int, float]:
+        """Returns the seconds that each epoch (from 0) of an entry's teacher took, as far as they were noted."""
+        return {int(epoch): float(seconds) for epoch, seconds in _read(self.directory / entry / _TOOK).items()}
 
-    def about(self, shelf: str) -> dict[str, Any]:
-        """What a shelf is of; nothing if there is no such shelf."""
-        return _read(self.directory / shelf / _ABOUT)
+    def about(self, entry: str) -> dict[str, Any]:
+        """Returns the description of an entry; empty if there is no such entry."""
+        return _read(self.directory / entry / _ABOUT)
 
-    def used_by(self, shelf: str, search: str) -> None:
-        """Notes that a search uses a shelf; nothing if there is no such shelf."""
-        if (self.directory / shelf).is_dir():
-            write_text(self.directory / shelf / _USED, json.dumps({"search": search, "time": time.time()}) + "\n")
+    def used_by(self, entry: str, search: str) -> None:
+        """Notes that a search uses an entry; does nothing if there is no such entry."""
+        if (self.directory / entry).is_dir():
+            write_text(self.directory / entry / _USED, json.dumps({"search": search, "time": time.time()}) + "\n")
 
-    def all(self) -> list[Shelf]:
-        """Every shelf, in the order of the names."""
+    def all(self) -> list[CacheEntry]:
+        """Returns every entry, sorted by name."""
         found = []
         for path in sorted(self.directory.glob("[!.]*-*")):
             if path.is_dir():
                 used = _read(path / _USED)
                 search = used.get("search")
                 found.append(
-                    Shelf(
+                    CacheEntry(
                         id=path.name,
                         about=_read(path / _ABOUT),
                         bytes=_size(path),
@@ -91,20 +91,20 @@ class Shelves:
         return found
 
     def size(self, kind: str) -> int:
-        """Bytes of everything on the shelves of a kind."""
+        """Returns the bytes that all entries of a kind take."""
         return sum(_size(path) for path in self.directory.glob(f"{kind}-*"))
 
-    def remove(self, shelf: str) -> None:
-        """Removes a shelf."""
-        path = self.directory / shelf
-        # A name of its own first, so that what is being removed is never half of something that is believed.
+    def remove(self, entry: str) -> None:
+        """Removes an entry."""
+        path = self.directory / entry
+        # Renamed first, so that no reader finds an entry of which only a part is left.
         doomed = path.with_name(f".{path.name}.removed-{os.getpid()}")
         path.rename(doomed)
         shutil.rmtree(doomed)
 
 
 def _moment(noted: Any) -> float | None:
-    """A time as it was noted; None where that is no time, as in a damaged file."""
+    """Returns a time as it was noted; None if it is not one, as in a damaged file."""
     valid = isinstance(noted, int | float) and not isinstance(noted, bool) and 0 < noted <= _LATEST
     return float(noted) if valid else None
 
@@ -113,7 +113,7 @@ def _size(directory: Path) -> int:
     total = 0
     try:
         for entry in os.scandir(directory):
-            # What a killed writer left behind is no record.
+            # A killed writer's temporary file is not a record.
             if not entry.name.startswith("."):
                 total += entry.stat().st_size
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a method builds around the student for training."""
+"""Training networks: the student with whatever else a method trains or uses in its forward pass."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ctkd_search.models.registry import build
 Held = TypeVar("Held", bound=nn.Module)
 
 
-class Around(nn.Module):
-    """A network for training that holds the student, and whatever is trained beside it.
+class TrainingNetwork(nn.Module):
+    """A network that is trained: the student, and the modules that a method adds to it.
 
-    Its forward pass takes images and returns the fields of a `StudentOutput`. All that it holds is kept with the
-    trial's state, and what of it has gradients is trained; but for what stands in a `Frozen`.
+    Its forward pass takes images and returns the fields of a `StudentOutput`. All of its modules are kept in the
+    trial's checkpoint, and those parameters that require gradients are trained; modules in a `Frozen` are neither.
 
     Args:
         student: The student.
@@ -35,9 +35,9 @@ class Around(nn.Module):
 
 
 class Frozen(Generic[Held]):
-    """Keeps a module out of sight of the one that it stands in: it is neither trained nor kept with a trial's state.
+    """A holder that hides a module from the network it belongs to: it is neither trained nor checkpointed.
 
-    Gradients flow through it.
+    Gradients flow through the module.
 
     Args:
         module: The module, on the trial's device. It is put into evaluation mode.
@@ -47,11 +47,11 @@ class Frozen(Generic[Held]):
         self.module: Held = module.eval().requires_grad_(False)
 
 
-class Draws(nn.Module):
-    """Random numbers whose state is kept with the trial's: a trial that goes on draws what it would have drawn.
+class CheckpointedRandom(nn.Module):
+    """Random numbers whose generator is part of the trial's checkpoint: a resumed trial draws as if never interrupted.
 
     Args:
-        seed: Seed of the generator, which is the CPU's own.
+        seed: Seed of the generator, which is on the CPU.
     """
 
     def __init__(self, seed: int) -> None:
@@ -59,67 +59,63 @@ class Draws(nn.Module):
         self.generator = torch.Generator().manual_seed(seed)
 
     def uniform(self, count: int) -> list[float]:
-        """So many numbers in [0, 1)."""
+        """Returns as many numbers in [0, 1) as `count`."""
         drawn: list[float] = torch.rand(count, generator=self.generator, dtype=torch.float64).tolist()
         return drawn
 
     def get_extra_state(self) -> Tensor:
-        """Called by torch for the state dict."""
+        """Returns the generator's state for the state dict."""
         return self.generator.get_state()
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Called by torch with what was kept."""
+        """Restores the generator's state from a state dict."""
         self.generator.set_state(state.cpu())
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a training network can be built from.
+    """The pair, the images and the seed from which a training network is built.
 
     Attributes:
         teacher: The pair's teacher architecture.
         student: The pair's student architecture.
         geometry: Classes, channels and size of the images.
         seed: Seed of the trial's student, from which every other one is derived.
-        epochs: Epochs of the trial.
-        device: Where the trial computes. What is built is moved there afterwards.
-        expert: Gives the expert's network, frozen, on the device.
+        expert: Returns the expert's network, frozen, on the trial's device.
     """
 
     teacher: Architecture
     student: Architecture
     geometry: Geometry
     seed: int
-    epochs: int
-    device: torch.device
     expert: Callable[[], TappedNetwork]
 
     def seed_of(self, what: str) -> int:
-        """A seed of its own for something that is drawn."""
+        """Returns a seed for one thing that is drawn, by its name."""
         return derived_seed(what, self.seed)
 
     def build(self, architecture: str, what: str) -> TappedNetwork:
-        """A network with initial weights of its own."""
+        """Builds a network with initial weights from a seed of its own."""
         return build(architecture, self.geometry, self.seed_of(what))
 
     @contextmanager
     def seeded(self, what: str) -> Iterator[None]:
-        """Modules that are made in here draw their initial weights from a seed of their own."""
+        """Seeds the initial weights of the modules that are made inside the block."""
         with torch.random.fork_rng(devices=[]):
-            # The CPU's generator alone: torch.manual_seed would reseed every GPU's, which is not put back.
+            # The CPU's generator alone: torch.manual_seed would reseed every GPU's, which is not restored.
             torch.default_generator.manual_seed(self.seed_of(what))
             yield
 
 
 def own_state(network: nn.Module, student: nn.Module) -> dict[str, Any]:
-    """What a training network keeps beside its student."""
+    """Returns the state of a training network without its student's."""
     if network is student:
         return {}
     return {name: value for name, value in network.state_dict().items() if not name.startswith("student.")}
 
 
 def load_own_state(network: nn.Module, student: nn.Module, state: dict[str, Any]) -> None:
-    """Takes up what a training network keeps beside its student."""
+    """Loads the state of a training network without its student's."""
     if network is not student:
         students = {f"student.{name}": value for name, value in student.state_dict().items()}
         network.load_state_dict({**students, **state})
