@@ -1,4 +1,4 @@
-"""The config of one trial as a file of its own: complete, readable, and enough to train from."""
+"""The config of one trial as a file: complete, readable, and sufficient to train from."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SECTIONS = (
     *("name", "pair", "epochs", "seed", "student_seed", "method", "train", "teachers", "dataset", "augment"),
     *("metrics", "objective", "experiment"),
 )
-# Written for the reader; nothing depends on them but the check that the images are the same.
+# Written for people; only the check that the images are the same reads them.
 _NOTES = ("reached", "data", "versions")
 
 
@@ -44,8 +44,8 @@ class ConfigFile:
     Attributes:
         name: The search it came from.
         config: The config.
-        fingerprint: Hash of the training images of the search, if it is noted.
-        experiment: Name of the MLflow experiment of the search, where it is not the search's own name.
+        fingerprint: Hash of the training images of the search, if the file has it.
+        experiment: Name of the MLflow experiment of the search, if it is not the search's name.
     """
 
     name: str
@@ -55,13 +55,13 @@ class ConfigFile:
 
 
 def config_text(space: Space, search: SearchRecord, trial: TrialRecord, splits: Splits | None = None) -> str:
-    """The config of a trial as YAML.
+    """Returns the config of a trial as YAML.
 
     Args:
         space: The space of the search.
         search: The search.
         trial: The trial.
-        splits: The images, to note how many there are; None where they are not at hand.
+        splits: The images, to note their number; None if they are not loaded.
     """
     config = config_of(space, trial)
     whole = config.as_dict()
@@ -107,7 +107,7 @@ def read_config(path: Path) -> ConfigFile:
     """Reads a config.
 
     Raises:
-        UserError: All that is wrong with the file, each with its line.
+        UserError: The file has faults; the message lists all, each with its line.
     """
     document = read(path)
     raw = document.data
@@ -147,7 +147,7 @@ def read_config(path: Path) -> ConfigFile:
     fault = PAIR.fault(pair) or pair_fault(pair, [], geometry)
     known_pair = PAIR.default if fault else pair
     method = _method(document, raw["method"], known_pair, geometry) if "method" in raw else {}
-    # A faulty method has been said; what it needs is then not held against the pair.
+    # The faults of a method are reported already; the pair is then checked without its needs.
     taught = [make_method(method)] if method and len(document.problems) == before else []
     fault = fault or pair_fault(pair, taught, geometry)
     if fault:
@@ -183,7 +183,7 @@ def read_config(path: Path) -> ConfigFile:
 
 
 def _metrics(document: Document) -> tuple[tuple[str, ...], str]:
-    """What is measured beside accuracy and loss, and what the config was chosen for."""
+    """Returns the metrics besides accuracy and loss, and the objective that the config was chosen for."""
     raw = document.data.get("metrics")
     asked: list[Any] = raw if isinstance(raw, list) else []
     if raw is not None and (not asked or not all(name in ON_REQUEST for name in asked)):
@@ -209,13 +209,13 @@ def _with_absolute_checkpoint(teachers: TeachersConfig) -> TeachersConfig:
 
 
 def _method(document: Any, raw: Any, pair: str, geometry: Geometry | None) -> dict[str, Any]:
-    """The method's name and the values of its parameters, each checked.
+    """Returns the method's name and the values of its parameters, each checked.
 
     Args:
         document: The file.
-        raw: What stands there.
-        pair: Teacher and student, for the defaults of what is left out.
-        geometry: The images, likewise, if they are known.
+        raw: The section's value.
+        pair: Teacher and student, for the defaults of missing parameters.
+        geometry: The images, for the same defaults, if they are known.
     """
     if not isinstance(raw, dict):
         document.fault(("method",), "must be a mapping with the method's name and its parameters")
@@ -244,14 +244,14 @@ def _without_none(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_changes(config: TrialConfig, epochs: int | None, seed: int | None) -> TrialConfig:
-    """A config with another number of epochs or another seed, of the stream and of the student.
+    """Returns a config with another number of epochs or another seed, of the stream and of the student.
 
     Raises:
         UserError: The config's method needs more epochs.
     """
     changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
     if epochs is not None and (fault := make_method(config.method).epochs_fault(epochs)):
-        raise UserError(f"--epochs {epochs}: {config.method['name']} cannot be trained for so few; {fault}")
+        raise UserError(f"--epochs {epochs} is too few for method {config.method['name']}: {fault}")
     if seed is not None:
         changes |= {"seed": seed, "student_seed": None}
     return dataclasses.replace(config, **changes)

@@ -1,4 +1,4 @@
-"""The base class of everything that follows the trials of a running search."""
+"""The base class of listeners to the trials of a running search."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class TrialListener:
     """
 
     def trial_started(self, trial: TrialRecord) -> None:
-        """Called when a trial begins, or goes on."""
+        """Called when a trial begins, or resumes."""
 
     def trial_reported(self, trial: TrialRecord) -> None:
         """Called after each epoch of a trial; its metrics are the last of ``trial.epochs``."""
 
     def trial_ended(self, trial: TrialRecord) -> None:
-        """Called when a trial has ended, or waits to go on; its status and reason tell which."""
+        """Called when a trial has ended or is paused; see its status and reason."""
 
     def tick(self, trials: Sequence[TrialRecord]) -> None:
         """Called many times a second with every trial of the search."""

@@ -1,4 +1,4 @@
-"""The states of trials: one file each, replaced after every epoch, and no more of them than are needed."""
+"""The states of trials: one file each, replaced after every epoch, and removed when no longer needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ctkd_search.files import atomic
 
 
 def state_path(states: Path, number: int) -> Path:
-    """The file that holds a trial's state after its last finished epoch."""
+    """Returns the path of a trial's state after its last finished epoch."""
     return states / f"{number:05d}.pt"
 
 
@@ -24,9 +24,9 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
-    """A kept state; None if there is none, or if it is damaged."""
+    """Reads a state; returns None if there is none, or if it is damaged."""
     try:
-        # torch itself does not look at the checksums that it writes.
+        # torch itself does not check the checksums that it writes.
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
                 return None
@@ -34,7 +34,7 @@ def read_state(path: Path) -> dict[str, Any] | None:
         return kept
     except FileNotFoundError:
         return None
-    except Exception:  # whatever a damaged file makes of zipfile and torch
+    except Exception:  # whatever zipfile and torch raise for a damaged file
         return None
 
 

@@ -1,6 +1,6 @@
 """The record of a search on disk: one directory, with one small file for each trial.
 
-Every command after ``run`` reads from here alone, so that none of them needs Ray, or an MLflow server that is up.
+Every command after ``run`` reads only these records, so that none of them needs Ray, or a running MLflow server.
 """
 
 from __future__ import annotations
@@ -47,22 +47,22 @@ class TrialRecord:
 
     Attributes:
         number: Its number in the search, from 1.
-        values: The values of its parameters, those that have an effect.
-        stored: The values of the searched parameters, as Optuna stores them.
-        seed: Seed of its stream and, unless `student_seed` says otherwise, of its student.
+        values: Values of its parameters, those that have an effect.
+        stored: Values of the searched parameters, as Optuna stores them.
+        seed: Seed of its stream and, unless there is a `student_seed`, of its student.
         kind: ``searched``, ``baseline``, or ``final`` for the config of a final training.
-        baseline: Which baseline it is, or None.
-        repeats: The trial whose config it confirms with another seed, or None.
-        optuna: Its number in Optuna's study; None if Optuna was not asked.
+        baseline: Name of the baseline that it is, or None.
+        repeats: Number of the trial whose config it confirms with another seed, or None.
+        optuna: Its number in Optuna's study; None if Optuna did not suggest it.
         status: ``waiting``, ``running``, ``finished``, ``stopped early``, ``diverged``, ``failed`` or ``interrupted``.
-        reason: Why it ended, or why it waits.
-        retries: How often it was taken up again after a failure.
+        reason: Reason why it ended or waits.
+        retries: Number of restarts after a failure.
         epochs: Metrics of each epoch, in order.
         run_id: Its run in MLflow.
         student_seed: Seed of its student's initial weights alone, or None.
-        test: What a final training measured on the test images: ``accuracy``, ``loss``, what was asked for beside them,
-            and how many ``images``; None before that, and for every trial of a search.
-        objective: What it is judged by, one of `ctkd_search.metrics.OBJECTIVES`.
+        test: Metrics of a final training on the test images: ``accuracy``, ``loss``, those that the space adds, and the
+            number of ``images``; None before that, and for every trial of a search.
+        objective: Name of the objective that it is judged by, one of `ctkd_search.metrics.OBJECTIVES`.
     """
 
     number: int
@@ -84,42 +84,42 @@ class TrialRecord:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Returns whether it has ended for good."""
         return self.status in (FINISHED, STOPPED, DIVERGED, FAILED)
 
     @property
     def explores(self) -> bool:
-        """Whether it was suggested by Optuna: no baseline, and no confirmation of another trial."""
+        """Returns whether Optuna suggested it: it is neither a baseline nor a confirmation of another trial."""
         return self.kind == SEARCHED and self.repeats is None
 
     @property
     def is_baseline_run(self) -> bool:
-        """Whether it is the run of a baseline, and not a confirmation of one with another seed."""
+        """Returns whether it is the run of a baseline, and not a confirmation of one with another seed."""
         return self.baseline is not None and self.repeats is None
 
     @property
     def method(self) -> str:
-        """How its student was taught; searches that knew of no method but CTKD said nothing of it."""
+        """Returns the name of its method; CTKD if its record has none, as with the first versions."""
         return str(self.values.get(METHOD.name, CTKD))
 
     @property
     def accuracy(self) -> float:
-        """Validation accuracy after the last epoch; below every real one if there is none."""
-        # A final training holds no images out.
+        """Returns the validation accuracy after the last epoch; below every real one if there is none."""
+        # A final training has no validation images.
         return self.epochs[-1].get("validation_accuracy", -1.0) if self.epochs else -1.0
 
     @property
     def metric(self) -> Metric:
-        """What it is judged by."""
+        """Returns the metric that it is judged by."""
         return OBJECTIVES[self.objective]
 
     @property
     def value(self) -> float | None:
-        """What it is judged by, after the last epoch; None if that was not measured."""
+        """Returns its objective value after the last epoch; None if that was not measured."""
         return self.epochs[-1].get(self.objective) if self.epochs else None
 
     def last(self, metric: Metric) -> float | None:
-        """What was measured after the last epoch; None if it was not."""
+        """Returns a metric after the last epoch; None if it was not measured."""
         return self.epochs[-1].get(metric.key) if self.epochs else None
 
     @property
@@ -129,23 +129,23 @@ class TrialRecord:
 
     @property
     def score(self) -> float:
-        """The same so that more is better; below every real one where there is none, or none that is finite."""
+        """Returns the objective value with the sign by which higher is better; -inf if it is missing or not finite."""
         value = self.value
         return self.metric.sign * value if value is not None and math.isfinite(value) else -math.inf
 
     @property
     def reached(self) -> str:
-        """The same as people read it."""
+        """Returns the objective value with its unit."""
         return self.metric.show(self.value)
 
     @property
     def seconds(self) -> float:
-        """Time spent in its epochs, recording for other trials included."""
+        """Returns the seconds of its epochs, with recording for other trials."""
         return sum(epoch["seconds"] for epoch in self.epochs)
 
     @property
     def own_seconds(self) -> float:
-        """Time spent in its epochs but for what other trials profit from: recording experts, and waiting for that."""
+        """Returns the seconds of its epochs without those that serve other trials: recording, and waiting for it."""
         return sum(own_seconds(epoch) for epoch in self.epochs)
 
 
@@ -155,27 +155,27 @@ class SearchRecord:
 
     Attributes:
         name: Its name.
-        id: What tells it from every other search, of the same name too.
+        id: Unique text of the search, even among searches of one name.
         space: The space's content, overrides included; of a final training, all that determines it.
-        again: The command that goes on with it.
-        started: When, in ISO 8601.
-        versions: Versions of what it ran with.
-        hardware: What it ran on, in words; empty if that was not noted.
+        again: Command that resumes it.
+        started: Time of its start, in ISO 8601.
+        versions: Versions of the software that it ran with.
+        hardware: Description of the machines that it ran on; empty if that was not noted.
         fingerprint: Hash of the training images.
         classes: Names of the classes.
-        tracking_uri: Where MLflow keeps its runs, without secrets.
+        tracking_uri: MLflow's tracking URI, without secrets.
         run_id: Its parent run in MLflow.
         experts: Validation accuracy of each expert trained for it, by architecture.
-        costs: What each student costs, as far as the space asks.
-        warm_start: The earlier search whose results it began from, or None.
+        costs: Costs of each student that are objectives or limits of the space.
+        warm_start: Earlier search whose results it began from, or None.
         model: The registered model, as a ``models:`` URI.
         finished: Whether every trial has ended, and MLflow has everything.
         geometry: Classes, channels and image size.
         resize: See `ctkd_search.data.Splits`.
         mean: Mean of each channel that the images are normalised with, in pixel values.
-        std: Standard deviation of each channel, likewise.
-        teachers: Whether its teachers are recorded or live; None until that is settled.
-        format: The version of what is kept of it on disk.
+        std: Standard deviation of each channel, in pixel values.
+        teachers: ``recorded`` or ``live``; None until that is decided.
+        format: Version of the format of its files.
     """
 
     name: str
@@ -203,13 +203,13 @@ class SearchRecord:
 
 
 def new_record(name: str, content: dict[str, Any], splits: Splits, warm_start: str | None = None) -> SearchRecord:
-    """The record of something that begins now; how to go on with it, and where MLflow is, is noted later.
+    """Returns the record of a new search or final training; its command to resume and MLflow's URI are set later.
 
     Args:
         name: Its name.
-        content: What it is: a space's content, or all that determines a final training.
+        content: A space's content, or all that determines a final training.
         splits: The images.
-        warm_start: The earlier search whose results it begins from.
+        warm_start: Earlier search whose results it begins from.
     """
     return SearchRecord(
         name=name,
@@ -244,48 +244,48 @@ class SearchFolder:
 
     @property
     def report(self) -> Path:
-        """Where its report stands unless another place is asked for."""
+        """Returns the default directory of its report."""
         return self.path / "report"
 
     @property
     def study(self) -> Path:
-        """The SQLite file of Optuna's study."""
+        """Returns the path of the SQLite file of Optuna's study."""
         return self.path.resolve() / "study.db"
 
     @property
     def states(self) -> Path:
-        """Where trials keep their states."""
+        """Returns the directory of the trials' states."""
         return self.path.resolve() / "states"
 
     def exists(self) -> bool:
-        """Whether a search of that name was started."""
+        """Returns whether a search of that name was started."""
         return (self.path / "search.json").is_file()
 
     def clear(self) -> None:
-        """Removes what a search that came to nothing has left."""
+        """Removes the files of a search that ended before its first trial."""
         for directory in (self.path / "records", self.states):
             shutil.rmtree(directory, ignore_errors=True)
         for path in self.path.glob("study.db*"):
             path.unlink()
 
     def write(self, search: SearchRecord) -> None:
-        """Keeps the search's own record."""
+        """Writes the search's own record."""
         write_text(self.path / "search.json", _dump(search))
 
     def write_trial(self, trial: TrialRecord) -> None:
-        """Keeps one trial."""
+        """Writes the record of one trial."""
         write_text(self.path / "records" / f"{trial.number:05d}.json", _dump(trial))
 
     def search(self) -> SearchRecord:
         """Reads the search's own record.
 
         Raises:
-            UserError: There is no such search, its record is broken, or another version has kept it.
+            UserError: There is no such search, its record is damaged, or another version has written it.
         """
         if not self.exists():
             known = names(self.root)
             near = difflib.get_close_matches(Path(self.name).stem, known, n=1)
-            file = f"; {self.name} is a file, and no search's name" if Path(self.name).is_file() else ""
+            file = f"; {self.name} is a file, not the name of a search" if Path(self.name).is_file() else ""
             raise UserError(
                 f"there is no search {self.name!r} in {self.root}; there are: {', '.join(known) or 'none yet'}{file}"
                 f"{f'; did you mean {near[0]}?' if near else ''}"
@@ -297,19 +297,19 @@ class SearchFolder:
             content.get("format"), SEARCH_FORMAT, writer.get("ctkd-search") if isinstance(writer, dict) else None
         )
         if fault:
-            raise UserError(f"the search kept in {self.path} {fault}, or begin it again under another --name")
+            raise UserError(f"the search in {self.path} {fault}, or start it again under another --name")
         return _made(path, content, SearchRecord)
 
     def trials(self) -> list[TrialRecord]:
         """Reads every trial, in the order in which they began.
 
         Raises:
-            UserError: A record is broken.
+            UserError: A record is damaged.
         """
         return [_load(path, TrialRecord) for path in self._records()]
 
     def readable_trials(self) -> list[TrialRecord]:
-        """Reads the trials for a command that only looks; says on standard error which records cannot be read."""
+        """Reads the trials for display; names records that cannot be read on standard error."""
         found = []
         for path in self._records():
             try:
@@ -323,37 +323,37 @@ class SearchFolder:
 
 
 def own_seconds(epoch: Mapping[str, Any]) -> float:
-    """Seconds of an epoch but for those in which experts were recorded for all trials, or waited for."""
+    """Returns the seconds of an epoch without those of recording experts for all trials, or of waiting for that."""
     return float(epoch["seconds"] - epoch.get(RECORDING_SECONDS, 0.0) - epoch.get(WAITING_SECONDS, 0.0))
 
 
 def names(root: Path) -> list[str]:
-    """The searches in a directory."""
+    """Returns the names of the searches in a directory."""
     return sorted(path.parent.name for path in root.glob("*/search.json"))
 
 
 def ranked(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Trials by what they are judged by, best first; of equals, the one that began first."""
+    """Returns trials sorted by their objective, best first; of equals, the one that began first."""
     return sorted(trials, key=lambda trial: (-trial.score, trial.number))
 
 
 def best(trials: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The best of the explored trials that finished; of none finished, of those that ran.
+    """Returns the best of the explored trials that finished; if none has, of those that ran.
 
-    A trial that diverged has no student to speak of.
+    A trial that diverged has no usable student.
     """
     candidates = contenders(trials)
     return candidates[0] if candidates else None
 
 
 def contenders(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The explored trials that may be the best one, best first."""
+    """Returns the explored trials that may be the best one, best first."""
     explored = [trial for trial in trials if trial.explores and trial.epochs and trial.status != DIVERGED]
     return ranked([trial for trial in explored if trial.status == FINISHED] or explored)
 
 
 def differences(old: Any, new: Any, place: str = "") -> list[str]:
-    """Where two plain values differ, a line each."""
+    """Returns the differences of two plain values, a line each."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         keys = sorted({*old, *new})
         inner = (differences(old.get(key), new.get(key), f"{place}.{key}".lstrip(".")) for key in keys)
@@ -378,7 +378,7 @@ def _load(path: Path, form: Any) -> Any:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Reads a record as plain values, so that its format can be told before anything is made of it."""
+    """Reads a record as plain values, so that its format is checked before it is converted."""
 
     def number(value: Any) -> Any:
         if isinstance(value, dict) and value.keys() == {"number"}:
@@ -392,7 +392,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the record {path} ({error})") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} is no record of ctkd-search: it contains a {type(content).__name__}")
+        raise UserError(f"{path} is not a record of ctkd-search: it contains a {type(content).__name__}")
     return content
 
 
@@ -400,4 +400,4 @@ def _made(path: Path, content: dict[str, Any], form: Any) -> Any:
     try:
         return form(**content)
     except TypeError as error:
-        raise UserError(f"{path} is no record of ctkd-search {__version__} ({error})") from None
+        raise UserError(f"{path} is not a record of ctkd-search {__version__} ({error})") from None

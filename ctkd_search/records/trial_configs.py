@@ -1,4 +1,4 @@
-"""From a trial's record back to the config that it trains."""
+"""Configs of trials, rebuilt from their records."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from ctkd_search.space.parameters import TRAINING, key_of
 
 
 def config_of(space: Space, trial: TrialRecord) -> TrialConfig:
-    """The config of a trial of a search: searched or baseline, with the search's seed or with another.
+    """Returns the config of a trial of a search: searched or baseline, with the search's seed or with another.
 
-    What its record says counts, whatever a default has become since; what is not in there has no effect.
+    The values in its record are used, even if defaults have changed since; parameters that are not in it have no
+    effect.
     """
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in trial.values.items()}
     varied = methods()[trial.method].parameters
@@ -25,7 +26,7 @@ def config_of(space: Space, trial: TrialRecord) -> TrialConfig:
 
 
 def label_of(space: Space, trial: TrialRecord) -> str:
-    """A trial's short name."""
+    """Returns a trial's short name."""
     name = f"{trial.baseline} {space.short_pair(trial.values['pair'])}" if trial.baseline else space.label(trial.values)
     if trial.student_seed is not None:
         return f"{name} seed={trial.student_seed}"
@@ -33,7 +34,7 @@ def label_of(space: Space, trial: TrialRecord) -> str:
 
 
 def with_seed(config: TrialConfig, seed: int, own: int) -> TrialConfig:
-    """A config with another seed, all the way down: stream, student, and the teachers' initial weights.
+    """Returns a config with another seed for all of it: stream, student, and the teachers' initial weights.
 
     Args:
         config: The config.

@@ -1,4 +1,4 @@
-"""The model card: what a student is, what was shown of it, and what was not. Text from records, nothing else."""
+"""The model card of a student: its description, evidence and limits, as a text made from records alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ctkd_search.students.served import Metadata
 from ctkd_search.text import digits
 
 CONFIG_HEADING = "## Config"
-# What MLflow's registry keeps of a description on every database.
+# Characters of a description that MLflow's registry keeps on every database.
 _DESCRIPTION_LIMIT = 5000
 _CLASSES_SHOWN = 20
 UNCALIBRATED = "Whether the probabilities are calibrated was not measured."
@@ -23,19 +23,19 @@ UNCALIBRATED = "Whether the probabilities are calibrated was not measured."
 
 @dataclass(frozen=True)
 class Card:
-    """What a model card says.
+    """The content of a model card.
 
     Attributes:
         name: The name that the student is registered under.
-        origin: Where it comes from, a sentence.
-        metadata: What it is.
+        origin: Its origin, a sentence.
+        metadata: Description of the student.
         dataset: Name of the data set.
-        images: How many images of which kind, as in ``{"training": 1222, "validation": 216}``.
+        images: Number of images of each kind, as in ``{"training": 1222, "validation": 216}``.
         fingerprint: Hash of the training images.
-        evidence: What was measured of it, sentences or tables in Markdown.
-        limits: What was not shown, sentences.
+        evidence: Measurements of it, sentences or tables in Markdown.
+        limits: Limits of the evidence, sentences.
         costs: Its ``params``, ``multiply_adds`` and ``latency_ms``.
-        machine: What the latency was measured on.
+        machine: Machine that the latency was measured on.
         config: The config that made it, as YAML.
     """
 
@@ -53,7 +53,7 @@ class Card:
 
 
 def card_text(card: Card) -> str:
-    """A model card in Markdown; its config comes last."""
+    """Returns a model card in Markdown; its config comes last."""
     metadata = card.metadata
     size, channels = metadata.image_size, metadata.channels
     counts = ", ".join(f"{count:,} {kind}" for kind, count in card.images.items())
@@ -89,8 +89,8 @@ def card_text(card: Card) -> str:
         _list(
             [
                 *card.limits,
-                "Images unlike those that it learned from get probabilities too: there is no class for what is none "
-                "of them.",
+                "Images unlike those that it was trained on get probabilities too: there is no class for images of "
+                "none of the classes.",
             ]
         ),
         CONFIG_HEADING,
@@ -100,7 +100,7 @@ def card_text(card: Card) -> str:
 
 
 def description(card: str) -> str:
-    """What of a card's text MLflow's registry has room for: all but the config, and of that the beginning."""
+    """Returns the part of a card's text for MLflow's registry: all but the config, cut to the registry's limit."""
     text = card.partition(CONFIG_HEADING)[0].rstrip()
     rest = "The config, and all that was left out here, is in `card.md` among the run's artifacts."
     room = _DESCRIPTION_LIMIT - len(rest) - 2
@@ -110,12 +110,12 @@ def description(card: str) -> str:
 
 
 def search_evidence(trials: Sequence[TrialRecord], chosen: TrialRecord, validation_images: int) -> list[str]:
-    """What a search has shown of a trial's student.
+    """Returns the evidence of a search for a trial's student.
 
     Args:
         trials: The search's trials.
         chosen: The trial.
-        validation_images: How many images the trials were compared on.
+        validation_images: Number of images that the trials were compared on.
 
     Returns:
         Sentences, and a table of the baselines, in Markdown.
@@ -145,7 +145,7 @@ def search_evidence(trials: Sequence[TrialRecord], chosen: TrialRecord, validati
 
 
 def search_limits(search: SearchRecord, trials: Sequence[TrialRecord], chosen: TrialRecord) -> list[str]:
-    """What a search has not shown of a trial's student."""
+    """Returns the limits of a search's evidence for a trial's student."""
     limits = [
         "The test images were not read. Every number here is one of validation images, on which the search compared "
         "its trials; a final training (`ctkd-search train`) measures on the test images.",

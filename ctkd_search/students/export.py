@@ -1,4 +1,4 @@
-"""What `ctkd-search export` writes of a student."""
+"""The command `ctkd-search export`: a student written to a file."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ def export_student(root: Path, name: str, trial: str | None, final: bool, form: 
 
     Args:
         root: The directory of all searches.
-        name: The search, or what was trained to the end.
+        name: Name of the search or of the final training.
         trial: Number of the trial; None for the winner.
-        final: Whether the student of the newest final training is meant.
+        final: Whether to export the student of the newest final training.
         form: ``onnx`` or ``torch``.
-        path: Where to.
+        path: Path of the file.
 
     Returns:
-        What was written, a line.
+        A line about the file.
 
     Raises:
         UserError: There is no such student, or the file cannot be written.
-        WorkFailed: What was exported does not give the student's probabilities; nothing was written.
+        WorkFailed: The exported graph does not return the student's probabilities; nothing was written.
     """
     write = _WRITERS[form]
     kept = final_student(root, name) if final else trial_student(root, name, trial)

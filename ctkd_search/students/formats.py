@@ -1,4 +1,4 @@
-"""The student as a file: an exported graph of torch, or ONNX; each is compared with PyTorch before it is believed."""
+"""Files of students: an exported graph of torch, or ONNX; each is compared with PyTorch before it is kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ctkd_search.text import one_line
 
 METADATA_FILE = "metadata.json"
 INPUT, OUTPUT = "images", "probabilities"
-# One image, and a number that no export could have been made for.
+# Batch sizes: one image, and a number that no export is specialised to.
 _TRIED = (1, 7)
 _TOLERANCE = 1e-4
 
@@ -28,15 +28,15 @@ _TOLERANCE = 1e-4
 def write_torch(served: ServedStudent, metadata: Metadata, path: Path) -> None:
     """Writes a student as a graph of torch.export (``.pt2``), for any batch size.
 
-    It is loaded with ``torch.export.load(path).module()``, without this package. The file holds the metadata as
+    It is loaded with ``torch.export.load(path).module()``, without this package. The file contains the metadata as
     ``metadata.json``, one of its extra files.
 
     Raises:
-        WorkFailed: The file does not give the student's probabilities; it is not kept.
+        WorkFailed: The file does not return the student's probabilities; it is not kept.
     """
     exported = _exported(served, metadata)
     with atomic(path) as temporary:
-        # torch looks at the suffix.
+        # torch checks the suffix of a path.
         with open(temporary, "wb") as file, quietly():
             torch.export.save(exported, file, extra_files={METADATA_FILE: json.dumps(metadata.as_dict())})
         with open(temporary, "rb") as file, quietly():
@@ -47,10 +47,10 @@ def write_torch(served: ServedStudent, metadata: Metadata, path: Path) -> None:
 def write_onnx(served: ServedStudent, metadata: Metadata, path: Path) -> None:
     """Writes a student as ONNX, for any batch size: ``images`` in, ``probabilities`` out.
 
-    The file's properties hold the metadata; what is no text stands there as JSON.
+    The file's properties contain the metadata; values that are not texts are written as JSON.
 
     Raises:
-        WorkFailed: The file is not valid, or does not give the student's probabilities; it is not kept.
+        WorkFailed: The file is not valid, or does not return the student's probabilities; it is not kept.
     """
     import onnx
     import onnxruntime
@@ -69,7 +69,7 @@ def write_onnx(served: ServedStudent, metadata: Metadata, path: Path) -> None:
     assert program is not None
     model = program.model_proto
     for node in model.graph.node:
-        # Which lines of which file on this machine it came from.
+        # The lines of the files on this machine that it came from.
         del node.metadata_props[:]
     onnx.helper.set_model_props(model, _properties(metadata))
     try:
@@ -86,12 +86,12 @@ def write_onnx(served: ServedStudent, metadata: Metadata, path: Path) -> None:
 
 
 def compare(served: ServedStudent, metadata: Metadata, run: Callable[[np.ndarray], np.ndarray], what: str) -> None:
-    """Compares what was exported with the student itself, on batches of one and of seven random images.
+    """Compares an exported graph with the student itself, on batches of one and of seven random images.
 
     Args:
         served: The student.
-        metadata: What images it takes.
-        run: What was exported: raw images to probabilities.
+        metadata: Its description.
+        run: The exported graph: raw images to probabilities.
         what: Its name, for the message.
 
     Raises:
@@ -105,10 +105,10 @@ def compare(served: ServedStudent, metadata: Metadata, run: Callable[[np.ndarray
             expected = served(torch.tensor(images)).numpy()
             found = run(images)
         off = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
-        # Not a number is not at most the tolerance either.
+        # NaN is not at most the tolerance either.
         if not off <= _TOLERANCE:
             raise WorkFailed(
-                f"{what} would not give the student's probabilities (off by {off:.2g} in a batch of {count}); "
+                f"{what} would not return the student's probabilities (off by {off:.2g} in a batch of {count}); "
                 "it was not written"
             )
 
@@ -118,7 +118,7 @@ def _exported(served: ServedStudent, metadata: Metadata) -> torch.export.Exporte
     with quietly():
         exported = torch.export.export(served, (_example(metadata),), dynamic_shapes={INPUT: {0: batch}})
     for node in exported.graph.nodes:
-        # Which lines of which file on this machine it came from.
+        # The lines of the files on this machine that it came from.
         node.meta.pop("stack_trace", None)
     return exported
 

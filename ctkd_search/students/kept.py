@@ -25,12 +25,12 @@ STUDENT_FILE = "student.pt"
 
 @dataclass(frozen=True)
 class KeptStudent:
-    """A student that was kept.
+    """A student of a trial or of a final training.
 
     Attributes:
-        served: The student, as it takes raw images.
-        metadata: What it is.
-        origin: Where it comes from, in words.
+        served: The student, which takes raw images.
+        metadata: Its description.
+        origin: Its origin, as a text.
     """
 
     served: ServedStudent
@@ -39,7 +39,7 @@ class KeptStudent:
 
 
 def trial_student(root: Path, name: str, wanted: str | None) -> KeptStudent:
-    """The student of a trial, with the weights of its last epoch.
+    """Returns the student of a trial, with the weights of its last epoch.
 
     Args:
         root: The directory of all searches.
@@ -72,7 +72,7 @@ def trial_student(root: Path, name: str, wanted: str | None) -> KeptStudent:
 
 
 def _images_of(search: SearchRecord) -> tuple[Geometry, list[float], list[float]]:
-    """What a search's students take, and how it is normalised."""
+    """Returns the images that a search's students take, with mean and standard deviation."""
     if search.geometry and search.mean and search.std:
         return Geometry(*search.geometry), search.mean, search.std
     raise UserError(
@@ -82,11 +82,11 @@ def _images_of(search: SearchRecord) -> tuple[Geometry, list[float], list[float]
 
 
 def final_student(root: Path, name: str) -> KeptStudent:
-    """The student of the newest final training.
+    """Returns the student of the newest final training.
 
     Args:
         root: The directory of all searches.
-        name: What was trained, as its config calls it.
+        name: Name of the final training, from its config.
 
     Raises:
         UserError: There is none, or it is damaged.
@@ -102,7 +102,7 @@ def final_student(root: Path, name: str) -> KeptStudent:
 
 
 def _finals(directory: Path) -> list[Path]:
-    """The students of final trainings, oldest first."""
+    """Returns the paths of the students of final trainings, oldest first."""
     numbered = {
         int(match[1]): path
         for path in directory.glob(f"final-*/{STUDENT_FILE}")
@@ -112,7 +112,7 @@ def _finals(directory: Path) -> list[Path]:
 
 
 def read_student(path: Path) -> KeptStudent:
-    """A student as a final training keeps it, without executing anything in the file.
+    """Reads the student of a final training, without executing anything in the file.
 
     Raises:
         UserError: The file contains no such student, or another version has written it.
@@ -125,7 +125,7 @@ def read_student(path: Path) -> KeptStudent:
         kept, writer = content["format"], content["versions"]["ctkd-search"]
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except Exception:  # whatever torch makes of another file, and whatever another file holds
+    except Exception:  # whatever torch raises for another file, and whatever another file contains
         raise UserError(
             f"{path} is not a student of a final training; a trial's is exported with: ctkd-search export NAME "
             "--format onnx"

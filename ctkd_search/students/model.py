@@ -53,9 +53,9 @@ def log_student(
         run_id: The run that it belongs to.
         name: The name to register it under.
         classes: Names of the classes.
-        architecture: What network it is.
+        architecture: Name of its architecture.
         resize: See `Metadata`.
-        card: What there is to say about it, in Markdown; kept with the run and with the model.
+        card: Its model card, in Markdown; kept with the run and with the model.
         tags: Tags of the registered version.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What `ctkd-search predict` says of image files."""
+"""The command `ctkd-search predict`: classification of image files."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _NAMED = 20
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a student says of an image.
+    """A student's prediction for an image.
 
     Attributes:
         image: The file.
-        top: The most probable classes, each with its probability, the highest first; empty of one that cannot be read.
-        error: Why it cannot be read, or None.
+        top: The most probable classes with their probabilities, highest first; empty if the file cannot be read.
+        error: Reason why it cannot be read, or None.
     """
 
     image: Path
@@ -45,11 +45,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class GivenFiles:
-    """The files that the user means.
+    """The files to classify.
 
     Attributes:
-        images: What is to be classified: files given, there or not, and the images in directories.
-        notes: What is skipped in directories, a line each.
+        images: Given files, whether they exist or not, and the images in given directories.
+        notes: Notes on the files skipped in directories, a line each.
     """
 
     images: list[Path]
@@ -124,11 +124,11 @@ def _decoded(path: Path, metadata: Metadata) -> np.ndarray | str:
 
 
 def check_read(predictions: Sequence[Prediction]) -> None:
-    """Tell which images could not be read.
+    """Raises an error that names the images that could not be read, if there are any.
 
     Raises:
-        UserError: None could be.
-        WorkFailed: Some could not be.
+        UserError: None could be read.
+        WorkFailed: Some could not be read.
     """
     broken = [f"{prediction.image} ({prediction.error})" for prediction in predictions if prediction.error]
     if len(broken) == len(predictions):

@@ -27,10 +27,10 @@ _KINDS = "a file that export wrote (.onnx, .pt2), a final training's student.pt,
 
 @dataclass(frozen=True)
 class Predictor:
-    """A student that classifies.
+    """A loaded student.
 
     Attributes:
-        metadata: What it is.
+        metadata: Its description.
         run: From raw images, uint8 of shape (batch, height, width, channels), to probabilities, float32 of shape
             (batch, classes).
     """
@@ -42,14 +42,14 @@ class Predictor:
 def open_model(model: str, store: str) -> Predictor:
     """Opens a student.
 
-    A graph of torch and a model in MLflow are programs: they are to be trusted like one.
+    A graph of torch and a model in MLflow are programs: open them only from sources that you trust.
 
     Args:
         model: A file, the directory of a final training or of an MLflow model, or an MLflow URI.
         store: MLflow's tracking URI.
 
     Raises:
-        UserError: It is none, or it cannot be read.
+        UserError: It is not a student, or cannot be read.
     """
     if model.startswith(_SCHEMES):
         return _from_mlflow(model, store)
@@ -69,7 +69,7 @@ def open_model(model: str, store: str) -> Predictor:
         )
     readers = {".onnx": _from_onnx, ".pt2": _from_graph, ".pt": _from_final, ".pth": _from_final}
     if path.suffix not in readers:
-        raise UserError(f"{path} is no student by its name; MODEL is {_KINDS}")
+        raise UserError(f"{path} is not a student by its name; MODEL is {_KINDS}")
     return readers[path.suffix](path)
 
 
@@ -89,7 +89,7 @@ def _from_graph(path: Path) -> Predictor:
         with quietly():
             graph = torch.export.load(path, extra_files=noted).module()
     except Exception as error:  # whatever torch makes of another file
-        raise UserError(f"{path} is no graph of torch.export that this torch reads ({first_line(error)})") from None
+        raise UserError(f"{path} is not a graph of torch.export that this torch reads ({first_line(error)})") from None
     metadata = _metadata(_parsed(noted[METADATA_FILE]), str(path))
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -103,11 +103,11 @@ def _from_onnx(path: Path) -> Predictor:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # it writes to the terminal what it then raises
+    options.log_severity_level = 4  # it would print the error that it raises
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # whatever the runtime makes of another file
-        raise UserError(f"{path} is no ONNX model that this runtime reads ({first_line(error)})") from None
+    except Exception as error:  # whatever the runtime raises for another file
+        raise UserError(f"{path} is not an ONNX model that this runtime reads ({first_line(error)})") from None
     properties = session.get_modelmeta().custom_metadata_map
     metadata = _metadata({key: _parsed(value) or value for key, value in properties.items()}, str(path))
     return Predictor(metadata, lambda images: session.run([OUTPUT], {INPUT: images})[0])
@@ -130,10 +130,10 @@ def _from_mlflow(uri: str, store: str) -> Predictor:
 
 
 def _metadata(values: Mapping[str, Any] | None, source: str) -> Metadata:
-    """What a student carries with it.
+    """Returns the description of a student from the metadata of its file.
 
     Raises:
-        UserError: It carries nothing, or another version has written it.
+        UserError: There is none, or another version has written it.
     """
     values = values or {}
     if "architecture" in values:
@@ -151,11 +151,11 @@ def _metadata(values: Mapping[str, Any] | None, source: str) -> Metadata:
             values["resize"] if isinstance(values.get("resize"), int) else None,
         )
     except (KeyError, TypeError, ValueError):
-        raise UserError(f"{source} was not made by ctkd-search: it does not name its classes and its images") from None
+        raise UserError(f"{source} was not made by ctkd-search: it has no metadata on its classes and images") from None
 
 
 def _parsed(text: str | bytes) -> Any:
-    """What a JSON text says; None if it is none."""
+    """Returns the value of a JSON text; None if it is not JSON."""
     try:
         return json.loads(text)
     except ValueError:

@@ -66,7 +66,7 @@ def register(
 ) -> Registered:
     """Logs the student of a trial as a model of its run, and registers it with its card.
 
-    It becomes the champion if it is better than the one there is, or if `champion` says so.
+    It becomes the champion if it is better than the present one, or if `champion` is true.
     """
     again = next((config for config in confirmed(trials) if config.trial is winner), None)
     evidence = {
@@ -106,14 +106,14 @@ def register(
 
 @dataclass(frozen=True)
 class Registration:
-    """What is said of a student that is registered.
+    """The name, card texts and tags of a student that is registered.
 
     Attributes:
         name: The name to register it under.
-        origin: Where it comes from, a sentence.
-        images: How many images of which kind.
-        evidence: What was shown of it.
-        limits: What was not.
+        origin: Its origin, a sentence.
+        images: Number of images of each kind.
+        evidence: Measurements of it.
+        limits: Limits of the evidence.
         config: The config that made it, as YAML.
         tags: Tags of the registered version.
     """
@@ -128,12 +128,12 @@ class Registration:
 
 
 def register_student(
-    said: Registration, folder: SearchFolder, trial: TrialRecord, splits: Splits, tracker: Tracker, dataset: str
+    registration: Registration, folder: SearchFolder, trial: TrialRecord, splits: Splits, tracker: Tracker, dataset: str
 ) -> str:
     """Logs the student that a trial has kept as a model of its run, and registers it with its card.
 
     Args:
-        said: What is said of it.
+        registration: Its name, card texts and tags.
         folder: The search that keeps the trial's state.
         trial: The trial.
         splits: The images.
@@ -147,27 +147,27 @@ def register_student(
     assert run_id is not None  # everything has been delivered
     architecture = split_pair(trial.values["pair"]).student
     card = Card(
-        name=said.name,
-        origin=said.origin,
+        name=registration.name,
+        origin=registration.origin,
         metadata=Metadata(
             *(tuple(splits.classes), splits.geometry.image_size, splits.geometry.channels, architecture),
             resize=splits.resize,
         ),
         dataset=dataset,
-        images=said.images,
+        images=registration.images,
         fingerprint=splits.fingerprint,
-        evidence=said.evidence,
-        limits=said.limits,
+        evidence=registration.evidence,
+        limits=registration.limits,
         costs=costs(architecture, splits.geometry, torch.device("cpu")),
         machine=f"{processor()}, threads: {torch.get_num_threads()}",
-        config=said.config,
+        config=registration.config,
     )
     return log_student(
         kept_student(folder, trial, splits),
         splits.train[np.arange(min(_EXAMPLES, len(splits.train)))].held().pixels,
         tracker.mlflow,
         run_id,
-        said.name,
+        registration.name,
         classes=splits.classes,
         resize=splits.resize,
         architecture=architecture,
@@ -176,6 +176,6 @@ def register_student(
             "ctkd.pair": trial.values["pair"],
             "ctkd.dataset": dataset,
             "ctkd.fingerprint": splits.fingerprint,
-            **said.tags,
+            **registration.tags,
         },
     )

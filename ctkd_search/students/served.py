@@ -1,4 +1,4 @@
-"""The student as others use it: raw images in, probabilities out, and what it says of itself."""
+"""The served student: raw images in, probabilities out, with a description of both."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from ctkd_search.versions import STUDENT_FORMAT, versions
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a student carries with it, in every format.
+    """The description of a student, stored with it in every format.
 
     Attributes:
         classes: Names of the classes, in the order of its outputs.
         image_size: Side of its images in pixels.
         channels: 1 for grey images, 3 for colour.
-        architecture: What network it is.
-        versions: Versions of what it was written with.
+        architecture: Name of its architecture.
+        versions: Versions of the software that wrote it.
         resize: Length that a picture's shorter side is resized to before its centred square is cut out; None for
             `image_size`.
-        format: The version of what is kept with the student.
+        format: Version of the format of the student's file.
     """
 
     classes: tuple[str, ...]
@@ -44,11 +44,11 @@ class Metadata:
 
     @property
     def geometry(self) -> Geometry:
-        """Classes, channels and image size."""
+        """Returns classes, channels and image size."""
         return Geometry(len(self.classes), self.channels, self.image_size)
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """Returns the description as plain values."""
         return {**dataclasses.asdict(self), "classes": list(self.classes)}
 
 

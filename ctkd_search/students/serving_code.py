@@ -47,7 +47,7 @@ class Student(PythonModel):
             A row for each image, a column of probabilities for each class.
 
         Raises:
-            ValueError: They are no such images; one line says what is wrong.
+            ValueError: They are not such images; the message names the rule and the value.
         """
         images = np.asarray(model_input)
         if images.ndim != 4 or images.shape[1:] != self._shape or not len(images):

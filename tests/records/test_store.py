@@ -246,7 +246,7 @@ def test_a_search_of_another_format_is_refused_with_what_reads_it(tmp_path, chan
     content = json.loads(path.read_text())
     assert content["format"] == 1
     path.write_text(json.dumps({**content, **changes}))
-    with pytest.raises(UserError, match=f"the search kept in {folder.path} {message}") as caught:
+    with pytest.raises(UserError, match=f"the search in {folder.path} {message}") as caught:
         folder.search()
     assert "\n" not in str(caught.value)
 

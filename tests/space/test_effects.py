@@ -104,7 +104,7 @@ def test_a_baseline_that_cannot_be_is_refused(baselines, epochs, said, root, tmp
 def test_a_final_training_has_as_many_epochs_as_anchors(root, tmp_path):
     chosen = read(root, tmp_path, ["pair: wrn-16-1/resnet8", "method: rco", LR])
     (config,) = chosen.pair_configs()
-    with pytest.raises(UserError, match="--epochs 3: rco cannot be trained for so few; anchors must be at most"):
+    with pytest.raises(UserError, match="--epochs 3 is too few for method rco: anchors must be at most"):
         with_changes(config, 3, None)
     (other,) = read(root, tmp_path, ["pair: wrn-16-1/resnet8", LR], epochs=3).pair_configs()
     with pytest.raises(UserError, match="--baselines: rco does not go with so few epochs"):

@@ -131,7 +131,7 @@ def test_a_student_that_does_not_export_is_a_failure_of_the_work(call):
     code, out, err = call("export", "mine", "--final", "--format", "torch")
     assert (code, out) == (1, "")
     assert err.startswith(
-        "ctkd-search: mine.pt2 would not give the student's probabilities (off by nan in a batch of 1)"
+        "ctkd-search: mine.pt2 would not return the student's probabilities (off by nan in a batch of 1)"
     )
     assert not Path("mine.pt2").exists()
 

@@ -107,7 +107,9 @@ def test_a_student_whose_probabilities_are_no_numbers_is_not_written(tmp_path, w
     served.student.classifier.bias.data[3] = torch.nan
     path = tmp_path / f"student{suffix}"
     path.write_bytes(b"an earlier one")
-    with pytest.raises(WorkFailed, match=r"would not give the student's probabilities \(off by nan in a batch of 1\)"):
+    with pytest.raises(
+        WorkFailed, match=r"would not return the student's probabilities \(off by nan in a batch of 1\)"
+    ):
         write(served, metadata, path)
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == b"an earlier one"
@@ -127,7 +129,7 @@ def test_a_student_whose_probabilities_are_no_numbers_is_not_written(tmp_path, w
 def test_what_differs_from_the_student_is_refused(wrong, reason):
     served, metadata = a_student()
     compare(served, metadata, lambda images: probabilities(served, images) + 5e-5, "FILE")
-    with pytest.raises(WorkFailed, match=r"^FILE would not give the student's probabilities") as caught:
+    with pytest.raises(WorkFailed, match=r"^FILE would not return the student's probabilities") as caught:
         compare(served, metadata, lambda images: wrong(probabilities(served, images)), "FILE")
     assert reason in str(caught.value)
 
