@@ -5,10 +5,8 @@ Every command after ``run`` reads only these records, so that none of them needs
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import difflib
-import json
 import math
 import shutil
 import sys
@@ -18,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctkd_search import __version__
 from ctkd_search.errors import UserError
 from ctkd_search.files import write_text
 from ctkd_search.metrics import ACCURACY, OBJECTIVES, RECORDING_SECONDS, WAITING_SECONDS, Metric
+from ctkd_search.records.json_files import as_json, make_record, read_plain, read_record
 from ctkd_search.space.parameters import CTKD, METHOD
 from ctkd_search.versions import SEARCH_FORMAT, format_fault, versions
 
@@ -270,11 +268,11 @@ class SearchFolder:
 
     def write(self, search: SearchRecord) -> None:
         """Writes the search's own record."""
-        write_text(self.path / "search.json", _dump(search))
+        write_text(self.path / "search.json", as_json(search))
 
     def write_trial(self, trial: TrialRecord) -> None:
         """Writes the record of one trial."""
-        write_text(self.path / "records" / f"{trial.number:05d}.json", _dump(trial))
+        write_text(self.path / "records" / f"{trial.number:05d}.json", as_json(trial))
 
     def search(self) -> SearchRecord:
         """Reads the search's own record.
@@ -291,14 +289,14 @@ class SearchFolder:
                 f"{f'; did you mean {near[0]}?' if near else ''}"
             )
         path = self.path / "search.json"
-        content = _read(path)
+        content = read_plain(path)
         writer = content.get("versions")
         fault = format_fault(
             content.get("format"), SEARCH_FORMAT, writer.get("ctkd-search") if isinstance(writer, dict) else None
         )
         if fault:
             raise UserError(f"the search in {self.path} {fault}, or start it again under another --name")
-        return _made(path, content, SearchRecord)
+        return make_record(path, content, SearchRecord)
 
     def trials(self) -> list[TrialRecord]:
         """Reads every trial, in the order in which they began.
@@ -306,14 +304,14 @@ class SearchFolder:
         Raises:
             UserError: A record is damaged.
         """
-        return [_load(path, TrialRecord) for path in self._records()]
+        return [read_record(path, TrialRecord) for path in self._records()]
 
     def readable_trials(self) -> list[TrialRecord]:
         """Reads the trials for display; names records that cannot be read on standard error."""
         found = []
         for path in self._records():
             try:
-                found.append(_load(path, TrialRecord))
+                found.append(read_record(path, TrialRecord))
             except UserError as error:
                 print(f"left out: {error}", file=sys.stderr)
         return found
@@ -359,45 +357,3 @@ def differences(old: Any, new: Any, place: str = "") -> list[str]:
         inner = (differences(old.get(key), new.get(key), f"{place}.{key}".lstrip(".")) for key in keys)
         return [line for lines in inner for line in lines]
     return [] if old == new else [f"{place}: {old!r} before, {new!r} now"]
-
-
-def _dump(record: Any) -> str:
-    def strict(value: Any) -> Any:
-        # JSON has no NaN; a diverged trial's losses are kept as text.
-        if isinstance(value, float) and not math.isfinite(value):
-            return {"number": str(value)}
-        if isinstance(value, dict):
-            return {key: strict(inner) for key, inner in value.items()}
-        return [strict(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-    return json.dumps(strict(dataclasses.asdict(record)), indent=1, allow_nan=False) + "\n"
-
-
-def _load(path: Path, form: Any) -> Any:
-    return _made(path, _read(path), form)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Reads a record as plain values, so that its format is checked before it is converted."""
-
-    def number(value: Any) -> Any:
-        if isinstance(value, dict) and value.keys() == {"number"}:
-            return float(value["number"])
-        if isinstance(value, dict):
-            return {key: number(inner) for key, inner in value.items()}
-        return [number(inner) for inner in value] if isinstance(value, list) else value
-
-    try:
-        content = number(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the record {path} ({error})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is not a record of ctkd-search: it contains a {type(content).__name__}")
-    return content
-
-
-def _made(path: Path, content: dict[str, Any], form: Any) -> Any:
-    try:
-        return form(**content)
-    except TypeError as error:
-        raise UserError(f"{path} is not a record of ctkd-search {__version__} ({error})") from None
