@@ -15,7 +15,7 @@ from ctkd_search.final import results as final
 from ctkd_search.metrics import ACCURACY, LOSS
 from ctkd_search.records.store import BASELINE, FINISHED, TrialRecord
 
-SEARCHES = 240
+SEARCHES = 120
 
 
 def allowed(searches):

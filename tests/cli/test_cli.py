@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -38,9 +41,14 @@ AGAIN = "ctkd-search run 'spaces[1]/digits.yaml' --set 'search.step_loss={choice
 pytestmark = pytest.mark.usefixtures("own_directory")
 
 
+@functools.cache
+def digits_space():
+    return read_space(Path(DIGITS))
+
+
 def a_search(name, finished=False, accuracies=(0.5, 0.75)):
     """Writes a search of the digits into ./trials, as if it had run."""
-    space = read_space(Path(DIGITS))
+    space = digits_space()
     values = {field.name: None for field in dataclasses.fields(SearchRecord) if field.name != "format"}
     values |= {"name": name, "space": plain(dict(space.raw)), "started": "2026-01-02T03:04:05+00:00", "again": AGAIN}
     values |= {"versions": {}, "fingerprint": "f" * 64, "classes": list("0123456789"), "tracking_uri": "sqlite:///x"}
@@ -62,9 +70,21 @@ def process(*words, **options):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
 
 
+@pytest.fixture(scope="module")
+def _mistaken(tmp_path_factory):
+    """A directory of two searches, and files with which something is wrong."""
+    directory = tmp_path_factory.mktemp("mistaken")
+    with contextlib.chdir(directory):
+        make_mistakes()
+    return directory
+
+
 @pytest.fixture
-def mistakes(own_directory):
-    """Two searches, and files with which something is wrong."""
+def mistakes(own_directory, _mistaken):
+    shutil.copytree(_mistaken, ".", dirs_exist_ok=True)
+
+
+def make_mistakes():
     a_search("digits")
     a_search("done", finished=True, accuracies=[0.5] * 24)
     for name, text in {

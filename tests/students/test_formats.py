@@ -36,6 +36,16 @@ def runner(path):
     return lambda images: graph(images).detach().numpy()
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A student in each format, and what it says of itself; not to be changed."""
+    directory = tmp_path_factory.mktemp("files")
+    served, metadata = a_student()
+    write_torch(served, metadata, directory / "student.pt2")
+    write_onnx(served, metadata, directory / "student.onnx")
+    return directory, metadata
+
+
 @FORMATS
 @NETWORKS
 def test_a_file_gives_the_students_probabilities_for_any_batch(tmp_path, capfd, write, suffix, architecture, geometry):
@@ -56,10 +66,9 @@ def test_a_file_gives_the_students_probabilities_for_any_batch(tmp_path, capfd, 
         np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
 
 
-def test_onnx_says_what_goes_in_and_out_and_what_it_is(tmp_path):
-    served, metadata = a_student()
-    write_onnx(served, metadata, tmp_path / "student.onnx")
-    model = onnx.load(tmp_path / "student.onnx")
+def test_onnx_says_what_goes_in_and_out_and_what_it_is(files):
+    directory, metadata = files
+    model = onnx.load(directory / "student.onnx")
     onnx.checker.check_model(model, full_check=True)
     (images,), (found,) = model.graph.input, model.graph.output
     assert (images.name, images.type.tensor_type.elem_type) == ("images", onnx.TensorProto.UINT8)
@@ -73,20 +82,17 @@ def test_onnx_says_what_goes_in_and_out_and_what_it_is(tmp_path):
     assert json.loads(properties["versions"])["torch"] == metadata.versions["torch"]
 
 
-def test_a_graph_says_what_it_is(tmp_path):
-    served, metadata = a_student()
-    write_torch(served, metadata, tmp_path / "student.pt2")
+def test_a_graph_says_what_it_is(files):
+    directory, metadata = files
     noted = {"metadata.json": ""}
-    torch.export.load(tmp_path / "student.pt2", extra_files=noted)
+    torch.export.load(directory / "student.pt2", extra_files=noted)
     assert json.loads(noted["metadata.json"]) == metadata.as_dict()
     assert metadata.as_dict()["classes"] == list(metadata.classes)
 
 
-@FORMATS
-def test_a_file_does_not_say_where_on_this_machine_its_code_was(tmp_path, write, suffix):
-    path = tmp_path / f"student{suffix}"
-    write(*a_student(), path)
-    content = path.read_bytes()
+@pytest.mark.parametrize("name", ["student.pt2", "student.onnx"])
+def test_a_file_does_not_say_where_on_this_machine_its_code_was(files, name):
+    content = (files[0] / name).read_bytes()
     assert b"served.py" not in content
     assert b"network.py" not in content
 
@@ -141,9 +147,8 @@ def test_a_place_that_cannot_be_written_to_is_said(tmp_path, write, suffix):
         write(*a_student(), tmp_path / "file" / f"student{suffix}")
 
 
-def test_the_student_in_a_file_is_not_the_one_that_another_file_has(tmp_path):
-    for seed in (0, 1):
-        write_torch(*a_student(seed=seed), tmp_path / f"{seed}.pt2")
+def test_the_student_in_a_file_is_not_the_one_that_another_file_has(files, tmp_path):
+    write_torch(*a_student(seed=1), tmp_path / "other.pt2")
     images = some_images(7)
-    one, two = (runner(tmp_path / f"{seed}.pt2")(images) for seed in (0, 1))
+    one, two = (runner(path)(images) for path in (files[0] / "student.pt2", tmp_path / "other.pt2"))
     assert np.abs(one - two).max() > 0.01
