@@ -8,8 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.recorded import (
+    BASE,
+    CPU,
+    EPOCHS,
+    TEACHER_RECIPE,
+    assert_same,
+    live,
+    prepare_all,
+    trained,
+    varied,
+)
 
-from ctkd_search.config import Augment, DatasetConfig, ExpertConfig, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.config import ExpertConfig
 from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
@@ -18,27 +29,6 @@ from ctkd_search.distill.recording import Wanted, expert_run, make_stream, prepa
 from ctkd_search.distill.requests import Needs
 from ctkd_search.errors import UserError
 from ctkd_search.models import build
-
-CPU = torch.device("cpu")
-EPOCHS = 2
-TEACHER_RECIPE = Recipe(batch_size=24, lr=0.05, precision="float32")
-BASE = TrialConfig(
-    dataset=DatasetConfig("digits", validation=0.15),
-    epochs=EPOCHS,
-    teacher="wrn-10-1",
-    student="resnet8",
-    method={
-        "name": "ctkd",
-        "step_loss": "kl",
-        "temperature": 4.0,
-        "alpha": 0.5,
-        "beta": 5.0,
-        "attention_layers": (1, 2, 3),
-    },
-    augment=Augment(crop=1, flip=False),
-    train=Recipe(batch_size=24, lr=0.05, precision="float32"),
-    teachers=TeachersConfig(recipe=TEACHER_RECIPE, storage="float32"),
-)
 
 
 @pytest.fixture(scope="module")
@@ -50,49 +40,6 @@ def splits():
 @pytest.fixture
 def cache(tmp_path):
     return TeacherCache(tmp_path, "a test")
-
-
-def varied(batch_size=24, teachers=None, **method):
-    return dataclasses.replace(
-        BASE,
-        method={**BASE.method, **method},
-        train=dataclasses.replace(BASE.train, batch_size=batch_size),
-        teachers=dataclasses.replace(BASE.teachers, **(teachers or {})),
-    )
-
-
-def live(config):
-    return dataclasses.replace(config, teachers=dataclasses.replace(config.teachers, mode="live"))
-
-
-def prepare_all(config, splits, cache):
-    steps = 0
-    for run, storage in teacher_runs(
-        config, splits.fingerprint, CPU, Needs(scratch=True, network=True), len(splits.train)
-    ).items():
-        steps += len(list(prepare(run, splits, cache, CPU, storage)))
-    return steps
-
-
-def losses_of(trainer):
-    lessons = (lesson for epoch in range(trainer.epochs) for lesson in trainer.teachers.lessons(epoch))
-    return [trainer.step(lesson)["loss"].item() for lesson in lessons]
-
-
-def trained(config, splits, cache):
-    """The loss of every step, the student's last weights, and what there was to say."""
-    prepare_all(config, splits, cache)
-    trainer = make_trainer(config, splits, cache, CPU)
-    steps, notes = [], []
-    for epoch in range(config.epochs):
-        steps += [trainer.step(lesson)["loss"].item() for lesson in trainer.teachers.lessons(epoch)]
-        notes += trainer.teachers.notes()
-    return steps, [value.clone() for value in trainer.student.state_dict().values()], notes
-
-
-def assert_same(one, other):
-    assert one[0] == other[0]
-    assert all(torch.equal(a, b) for a, b in zip(one[1], other[1], strict=True))
 
 
 # Batches that divide the images, that leave some, and that are more than a teacher's; every pair of two of the values.
@@ -333,46 +280,6 @@ def test_a_trial_that_is_resumed_equals_one_that_never_stopped(splits, cache):
     assert last["epoch"] == 4
     for name, value in whole.student.state_dict().items():
         assert torch.equal(second.student.state_dict()[name], value)
-
-
-CHANGES = {
-    "epochs": {"epochs": 3},
-    "teacher": {"teacher": "wrn-16-1"},
-    "stream": {"seed": 1},
-    "augment": {"augment": Augment(crop=2, flip=False)},
-    "seed": {"teachers": dataclasses.replace(BASE.teachers, seed=1)},
-    "recipe": {"teachers": dataclasses.replace(BASE.teachers, recipe=dataclasses.replace(TEACHER_RECIPE, lr=0.1))},
-}
-
-
-@pytest.mark.parametrize("what", CHANGES)
-def test_whatever_determines_a_teacher_is_part_of_its_name(what, splits):
-    other = dataclasses.replace(BASE, **CHANGES[what])
-    assert (
-        scratch_run(other, splits.fingerprint, CPU, len(splits.train)).entry
-        != scratch_run(BASE, splits.fingerprint, CPU, len(splits.train)).entry
-    )
-    assert (
-        scratch_run(BASE, "other images", CPU, 0).entry
-        != scratch_run(BASE, splits.fingerprint, CPU, len(splits.train)).entry
-    )
-
-
-@pytest.mark.parametrize(("images", "joined"), [(0, False), (128, False), (129, True), (130, False), (257, True)])
-def test_a_single_last_image_that_joins_a_batch_is_part_of_a_teachers_name(images, joined):
-    recipe = dataclasses.replace(TEACHER_RECIPE, batch_size=128)
-    config = dataclasses.replace(BASE, teachers=dataclasses.replace(BASE.teachers, recipe=recipe))
-    before, needs = scratch_run(config, "data", CPU, 0).entry, Needs(scratch=True, network=True)
-    assert (scratch_run(config, "data", CPU, images).entry != before) is joined
-    assert (expert_run(config, "data", CPU, images).entry != before) is joined
-    assert all((run.entry != before) is joined for run in teacher_runs(config, "data", CPU, needs, images))
-
-
-def test_nothing_of_the_student_is_part_of_a_teachers_name(splits):
-    other = dataclasses.replace(varied(64, step_loss="mse", alpha=3.0, attention_layers=(2,)), student="wrn-10-1")
-    assert scratch_run(other, splits.fingerprint, CPU, len(splits.train)) == scratch_run(
-        BASE, splits.fingerprint, CPU, len(splits.train)
-    )
 
 
 def test_an_expert_with_a_seed_of_its_own_is_another_network(splits, cache):

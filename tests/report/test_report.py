@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import copy
 import errno
-import html.parser
 import inspect
 import io
 import re
@@ -17,61 +14,26 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.page import Page
 from support.small_search import CPU, EPOCHS, RUNG, SmallSearch
 
-from ctkd_search import data
 from ctkd_search.analysis.standing import confirmed, verdicts, winner
 from ctkd_search.cli import main
-from ctkd_search.data import Images
-from ctkd_search.data.stream import Normalise
 from ctkd_search.distill import losses
 from ctkd_search.distill.build import load_expert, make_trainer
 from ctkd_search.distill.weights import load_weights
 from ctkd_search.errors import UserError
-from ctkd_search.geometry import Geometry
-from ctkd_search.models import build
 from ctkd_search.models.cost import costs
 from ctkd_search.records.states import state_path
 from ctkd_search.records.store import RUNNING, TEACHERS, SearchFolder, TrialRecord
 from ctkd_search.records.trial_configs import config_of
-from ctkd_search.report import attention, curves, facts, figures, optuna_plots, sections, tables
+from ctkd_search.report import curves, facts, figures, optuna_plots, sections, tables
 from ctkd_search.report.attention import AFTER, BEFORE, EXPERT, looks
 from ctkd_search.report.page import write_report
 from ctkd_search.report.teachers import KeptTeachers, spending
 from ctkd_search.students.served import load_student
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("single_thread")]
-
-
-class Page(html.parser.HTMLParser):
-    """A page taken apart."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-        self.tags, self.images, self.links, self.words = [], [], [], []
-        self.text = path.read_text(encoding="utf-8")
-        self.feed(self.text)
-        self.said = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag == "img":
-            self.images.append(dict(attributes))
-        if tag == "a":
-            self.links.append(dict(attributes)["href"])
-
-    def handle_data(self, data):
-        if self.lasttag != "style":
-            self.words.append(data)
-
-    def pictures(self):
-        """The content of every picture in it."""
-        return [base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) for image in self.images]
-
-    def files(self):
-        """Names of the pictures beside it."""
-        return sorted(path.stem for path in self.path.parent.glob("*.png"))
 
 
 @pytest.fixture(scope="module")
@@ -295,58 +257,6 @@ def test_a_later_report_leaves_no_picture_of_an_earlier_one(searched, taken, tmp
     assert "mine" in found.files()
 
 
-LR = {"float": [0.01, 0.2], "log": True}
-
-
-@pytest.fixture
-def bare(tmp_path):
-    """A search without baselines and confirmation, and without attention."""
-    changes = {"baselines": None, "confirm": None, "scheduler": "none"}
-    searched = {"pair": "wrn-10-1/resnet8", "beta": 0, "lr": LR}
-    search = SmallSearch(tmp_path, budget={"trials": 1, "epochs": 1}, search=searched, **changes)
-    search.explore(1)
-    return search
-
-
-def test_a_search_without_baselines_confirmation_and_attention(bare):
-    found = Page(write_report(bare.root, "small"))
-    assert "it has not been confirmed with fresh seeds." in found.said
-    assert "No config has been confirmed with fresh seeds" in found.said
-    assert "There are no baselines to compare with." in found.said
-    assert "The curve of the student alone is left out" in found.said
-    assert "Attention maps of the winner are left out: its loss does not use the expert's attention maps." in found.said
-    assert "Parameter importances are left out: 1 trial reached epoch 1" in found.said
-    assert "Parallel coordinates are left out" in found.said
-    assert found.files() == ["best-so-far", "cost", "learning-curves", "teaching"]
-
-
-def test_live_teachers_are_compared_with_nothing(bare):
-    raw = copy.deepcopy(bare.record.space)
-    raw["teachers"]["mode"] = "live"
-    bare.folder.write(replace(bare.record, space=raw))
-    found = Page(write_report(bare.root, "small"))
-    assert "Teachers were live" in found.said
-    assert "cost" not in found.files()
-
-
-def test_several_objectives_have_a_pareto_front(tmp_path):
-    search = SmallSearch(
-        tmp_path,
-        objectives=["validation_accuracy", "params", "multiply_adds"],
-        search={"pair": {"choice": ["wrn-10-1/resnet8", "wrn-10-1/wrn-10-1"]}, "lr": LR},
-        baselines=None,
-        confirm=None,
-    )
-    for pair in ("wrn-10-1/resnet8", "wrn-10-1/wrn-10-1", "wrn-10-1/resnet8"):
-        search.explore(pair=pair, lr=0.05 + 0.05 * len(search.trials))
-    search.record.costs = {name: costs(name, search.splits.geometry, CPU) for name in ("resnet8", "wrn-10-1")}
-    search.folder.write(search.record)
-    found = Page(write_report(search.root, "small"))
-    assert {"pareto-params", "pareto-multiply_adds"} <= set(found.files())
-    assert "Pareto front: no other trial is better in everything." in found.said
-    assert f"{search.record.costs['resnet8']['params']:,.0f}" in found.said
-
-
 def test_importances_are_given_where_enough_trials_came(searched, page):
     assert "Parameter importances are left out: 3 trials reached epoch 2" in page.said
     many = []
@@ -364,31 +274,6 @@ def test_importances_are_given_where_enough_trials_came(searched, page):
     found = optuna_plots.comparable(searched.space, fewer)
     assert (found.epoch, found.trials, found.last) == (RUNG, optuna_plots.ENOUGH, False)
     assert optuna_plots.comparable(searched.space, [replace(trial, epochs=[]) for trial in many]) is None
-
-
-HOSTILE = ["<img src=x onerror=alert(1)>", "$\\frac{a & b$", "{{ 7 * 7 }}"]
-
-
-def test_whatever_a_class_is_called_it_is_text(tmp_path):
-    draw = np.random.default_rng(0)
-    for name in HOSTILE:
-        for split in ("train", "val", "test"):
-            place = tmp_path / "images" / split / name
-            place.mkdir(parents=True)
-            for number in range(12):
-                pixels = draw.integers(0, 255, (8, 8, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(place / f"{number}.png")
-    images = {"name": "folder", "root": str(tmp_path / "images"), "image_size": 8, "channels": 3}
-    search = SmallSearch(tmp_path, dataset=images, baselines=None, confirm=None)
-    search.explore()
-    found = Page(write_report(search.root, "small"))
-    assert sorted(data.load_train(search.space.dataset).classes) == sorted(HOSTILE)
-    assert all("onerror" not in attributes for _, attributes in found.tags)
-    assert "<img src=x" not in found.text
-    assert "&lt;img src=x onerror=alert(1)&gt;" in found.text
-    assert "{{ 7 * 7 }}" in found.said
-    assert "attention" in found.files()
-    assert len(found.pictures()) == len(found.files())
 
 
 def test_there_must_be_something_to_report_on(searched, taken):
@@ -460,23 +345,3 @@ def test_full_disk_is_not_a_part_that_is_left_out(searched, tmp_path, monkeypatc
     monkeypatch.setattr(sections, "SECTIONS", {"Results": full})
     with pytest.raises(OSError, match="No space left"):
         write_report(searched.root, "small", tmp_path, splits=searched.splits)
-
-
-@pytest.mark.parametrize("pair", ["wrn-10-1/shufflenetv2", "resnet8/vgg8", "vgg8/resnet8"])
-def test_maps_of_two_sizes_are_shown_at_the_smaller_as_the_loss_compares_them(pair):
-    geometry = Geometry(10, 1, 8)
-    expert, student = (build(name, geometry, seed=0).eval() for name in pair.split("/"))
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
-    normalise = Normalise((100.0,), (50.0,))
-    layers = (1, 2, 3)
-    found = attention._maps(layers, expert, (student, student), Images(pixels, np.zeros(5, int)), normalise)
-    with torch.no_grad():
-        inputs = normalise(torch.tensor(pixels))
-        features, seen = student(inputs)[1], expert(inputs)[1]
-    for layer in layers:
-        own, theirs = found[layer, AFTER], found[layer, EXPERT]
-        assert own.shape == theirs.shape
-        sizes = {seen[layer - 1].shape[2], features[layer - 1].shape[2]}
-        assert own.shape[1:] == (min(sizes), min(sizes))
-        loss = losses.attention(features[layer - 1], losses.attention_map(seen[layer - 1]))
-        assert ((own - theirs) ** 2).mean() == pytest.approx(loss.item(), rel=1e-4)

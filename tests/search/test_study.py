@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import random
 
 import optuna
 import pytest
 from optuna.trial import TrialState
-from ray.tune.search import Searcher
-from support.simulation import COSTS, Fuse, Killed, Outcome, Simulation, a_space
+from support.asha import any_outcomes, asha, asked_once
+from support.simulation import COSTS, Fuse, Killed, Outcome, Simulation, a_space, record_of, study_in
 
-from ctkd_search.analysis.pareto import objective_values
 from ctkd_search.config import plain
 from ctkd_search.records.store import (
     BASELINE,
@@ -21,15 +19,11 @@ from ctkd_search.records.store import (
     FINISHED,
     INTERRUPTED,
     RUNNING,
-    SEARCHED,
     STOPPED,
     WAITING,
-    SearchFolder,
     TrialRecord,
 )
-from ctkd_search.records.trial_configs import config_of
 from ctkd_search.search.comparisons import missing_confirmations
-from ctkd_search.search.searcher import OptunaSearcher
 from ctkd_search.search.study import Study
 
 NAN = math.nan
@@ -97,53 +91,6 @@ def test_each_trial_ends_as_it_must_and_optuna_receives_exactly_that(tmp_path):
     assert same(kept(played), [plain(dataclasses.asdict(record)) for record in played.records.values()])
     reasons = {trial.user_attrs["trial"]: trial.user_attrs["reason"] for trial in played.study.study.trials}
     assert reasons == {number: record.reason for number, record in played.records.items()}
-
-
-def percentile(values, share):
-    """The value below which a share of some values lies, by linear interpolation."""
-    values = sorted(values)
-    position = share * (len(values) - 1)
-    below = math.floor(position)
-    above = min(below + 1, len(values) - 1)
-    return values[below] + (position - below) * (values[above] - values[below])
-
-
-def asked_once(simulation):
-    """Return the decisions of the scheduler, each once: a trial that begins again reports its epochs once more."""
-    first = {}
-    for event in simulation.decisions:
-        first.setdefault(event[:2], event)
-    return list(first.values())
-
-
-def asha(events, rungs, factor):
-    """Asynchronous successive halving by the book: of (number, epoch, accuracy, ...) in their order, who goes on."""
-    seen = {rung: [] for rung in rungs}
-    goes_on = []
-    for _, epoch, accuracy, _ in events:
-        others = seen.get(epoch, [])
-        top = math.isfinite(accuracy) and (not others or accuracy >= percentile(others, 1 - 1 / factor))
-        goes_on.append(top if epoch in seen else math.isfinite(accuracy))
-        if math.isfinite(accuracy):
-            others.append(accuracy)
-    return goes_on
-
-
-def any_outcomes(seed, count, epochs):
-    """Learning curves that rise, cross, tie, dip, end in NaN, diverge and fail."""
-    draw = random.Random(seed)
-    outcomes = []
-    for _ in range(count):
-        start, end = draw.uniform(0.1, 0.5), draw.uniform(0.3, 0.95)
-        curve = [start + (end - start) * epoch / epochs + draw.gauss(0, 0.05) for epoch in range(epochs)]
-        curve = [round(value, 1) if draw.random() < 0.3 else value for value in curve]
-        if draw.random() < 0.1:
-            curve[draw.randrange(epochs - 1)] = NAN
-        diverges = draw.random() < 0.15
-        length = draw.randint(1, epochs - 1) if diverges else epochs
-        fails = draw.randrange(length) if draw.random() < 0.3 else None
-        outcomes.append(Outcome(curve[:length], diverges, draw.randint(1, 4), fails, failures=draw.randint(1, 4)))
-    return outcomes
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -309,17 +256,6 @@ def test_cmaes_draws_the_numbers_of_every_trial_together_and_the_others_alone(tm
     assert trials[-1].system_attrs["cma:generation"] >= 3
 
 
-def study_in(path, space, costs=COSTS):
-    return Study(space, path, "x", lambda trial: objective_values(trial, space.strategy.objectives, costs))
-
-
-def record_of(space, number, stored, accuracies=(0.5,), status=FINISHED, **more):
-    """A trial with these values, as the search keeps it."""
-    epochs = [{"epoch": epoch, "validation_accuracy": value} for epoch, value in enumerate(accuracies, start=1)]
-    values = space.effective(space.decode(stored))
-    return TrialRecord(number, values, dict(stored), space.seed, status=status, epochs=epochs, **more)
-
-
 def test_catching_up_reports_what_was_missing_and_nothing_twice(tmp_path):
     space, path = a_space(sampler="random"), tmp_path / "study.db"
     study = study_in(path, space)
@@ -361,128 +297,6 @@ def test_catching_up_reports_what_was_missing_and_nothing_twice(tmp_path):
     again.trial_ended(records[5])
     assert again.study.trials[5].values == [0.6]
     assert again.study.trials[5].intermediate_values == {1: 0.4, 2: 0.5, 3: 0.6}
-
-
-def test_the_papers_settings_are_tried_first_and_once(tmp_path):
-    space, path = a_space(sampler="random"), tmp_path / "study.db"
-    study_in(path, space).begin()
-    study = study_in(path, space)
-    study.begin()
-    _, first, _ = study.ask(1, [])
-    study = study_in(path, space)
-    study.begin()
-    _, second, _ = study.ask(2, [0])
-    assert first == space.paper_point()
-    assert second != first
-    assert len(study.study.trials) == 2
-
-
-def earlier_trials(space):
-    """Trials of an earlier search: of every kind of end, and with values at the edges of other spaces."""
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
-    records = []
-    for number, status in enumerate([FINISHED, STOPPED, DIVERGED, FAILED] * 5, start=1):
-        trial = study.ask()
-        space.suggest(trial)
-        accuracies = [] if status == FAILED and number % 8 else [0.1, 0.2 + number / 100]
-        records.append(record_of(space, number, trial.params, accuracies, status))
-    stored = records[0].stored
-    return [
-        *records,
-        record_of(space, 21, stored, (0.5,), INTERRUPTED),
-        record_of(space, 22, stored, (), WAITING),
-        record_of(space, 23, stored, (0.5,), kind=BASELINE, baseline="kd"),
-        record_of(space, 24, stored, (0.5,), repeats=1),
-    ]
-
-
-def test_a_warm_start_takes_every_explored_trial_that_ended_and_each_once(tmp_path):
-    space, path = a_space(sampler="random"), tmp_path / "study.db"
-    records = earlier_trials(space)
-    for _ in range(2):
-        study = study_in(path, space)
-        assert study.take("old", space, records) == (20, 20)
-        found = [(trial.params, trial.state, trial.values, trial.intermediate_values) for trial in study.study.trials]
-        states = {FINISHED: COMPLETE, STOPPED: PRUNED, DIVERGED: FAIL, FAILED: FAIL}
-        assert found == [
-            (
-                record.stored,
-                states[record.status],
-                [record.accuracy] if record.status == FINISHED else None,
-                {epoch["epoch"]: epoch["validation_accuracy"] for epoch in record.epochs},
-            )
-            for record in records[:20]
-        ]
-    # Another search of the same numbers is another one.
-    assert study.take("older", space, records[:2]) == (2, 2)
-    assert len(study.study.trials) == 22
-
-
-@pytest.mark.parametrize(
-    ("search", "taken"),
-    [
-        ({}, lambda values: True),
-        ({"lr": {"float": [0.01, 0.1], "log": True}}, lambda values: values["lr"] <= 0.1),
-        ({"lr": {"float": [0.001, 1]}}, lambda values: True),
-        ({"lr": {"float": [0.5, 1]}}, lambda values: False),
-        ({"pair": "wrn-16-2/resnet8"}, lambda values: values["pair"] == "wrn-16-2/resnet8"),
-        ({"pair": "wrn-16-1/resnet8"}, lambda values: False),
-        ({"step_loss": "kl", "temperature": {"float": [1, 20]}}, lambda values: values["step_loss"] == "kl"),
-        ({"step_loss": "mse", "temperature": None}, lambda values: values["step_loss"] == "mse"),
-        # Searched here and at its default there, which is in the range or not.
-        ({"momentum": {"float": [0.5, 0.95]}}, lambda values: True),
-        ({"momentum": {"float": [0.5, 0.8]}}, lambda values: False),
-        # Searched there and at its default here.
-        ({"lr": None}, lambda values: False),
-    ],
-    ids=lambda value: "" if callable(value) else str(value),
-)
-def test_a_warm_start_takes_what_could_be_a_trial_of_this_space_too(search, taken):
-    earlier = a_space(sampler="random")
-    searched = {**earlier.raw["search"], **search}
-    space = a_space(sampler="random", search={key: entry for key, entry in searched.items() if entry is not None})
-    records = earlier_trials(earlier)[:20]
-    expected = [record for record in records if taken(record.values)]
-    study = study_in(None, space)
-    assert study.take("old", earlier, records) == (len(expected), 20)
-    assert len(study.study.trials) == len(expected)
-    for trial, record in zip(study.study.trials, expected, strict=True):
-        again = space.effective(space.decode(trial.params))
-        assert {key: again[key] for key in record.values} == record.values
-        assert trial.distributions == {key: space.entries[key].distribution() for key in trial.params}
-
-
-@pytest.mark.parametrize("searched", [{}, {"momentum": {"float": [0.5, 0.95], "when": {"step_loss": "mse"}}}], ids=str)
-def test_after_a_warm_start_the_papers_settings_come_first_unless_they_were_tried(tmp_path, searched):
-    space = a_space(sampler="random", search={**a_space().raw["search"], **searched})
-    study = study_in(None, space)
-    study.take("old", space, earlier_trials(space))
-    study.begin()
-    _, first, _ = study.ask(1, [])
-    paper = space.decode(space.paper_point())
-    assert space.effective(space.decode(first)) == space.effective(paper)
-    tried = study_in(None, space)
-    tried.take("old", space, [*earlier_trials(space), record_of(space, 30, first)])
-    tried.begin()
-    _, other, _ = tried.ask(1, [])
-    assert space.decode(other) != space.decode(first)
-
-
-def test_a_warm_start_teaches_the_sampler(tmp_path):
-    space = a_space(sampler={"name": "tpe", "startup_trials": 5})
-
-    def best_lr(warm):
-        study = study_in(None, space)
-        records = [
-            record_of(space, number, {**space.paper_point(), "lr": lr}, [1 - abs(lr - 0.02)])
-            for number, lr in enumerate([0.02, 0.021, 0.019, 0.3, 0.29, 0.28, 0.2, 0.1, 0.25, 0.15] * 3, start=1)
-        ]
-        if warm:
-            study.take("old", space, records)
-        asked = [study.ask(number, range(number)).stored["lr"] for number in range(1, 9)]
-        return sum(lr < 0.05 for lr in asked)
-
-    assert best_lr(warm=True) > best_lr(warm=False)
 
 
 TWO = {"objectives": ["validation_accuracy", "params"]}
@@ -533,52 +347,3 @@ def test_baselines_and_confirmations_run_to_their_end_and_optuna_hears_nothing_o
     assert {epoch for _, _, heard in told(again).values() for epoch in heard} == set(range(1, 10))
     # They do not count in the brackets of the other trials either.
     assert {number for number, *_ in again.decisions} <= {record.number for record in repeated}
-
-
-def test_a_searcher_hands_out_what_waits_first_and_asks_for_no_more_than_it_should(tmp_path):
-    space = a_space(budget={"trials": 3}, sampler="random", baselines=["kd"])
-    simulation = Simulation(space, tmp_path, lambda record: None, 2, durable=False)
-    searcher, records, handed = simulation.searcher, simulation.records, {}
-
-    def asked(name):
-        answer = searcher.suggest(name)
-        if not isinstance(answer, dict):
-            return answer
-        handed[name] = records[answer["number"]]
-        assert answer["config"] == config_of(space, handed[name])
-        handed[name].status = RUNNING
-        return answer["number"]
-
-    def ended(name, status):
-        handed[name].status = status
-        searcher.on_trial_complete(name, error=status == WAITING)
-
-    assert [asked("a"), asked("b"), asked("c")] == [1, 2, None]  # two at once
-    ended("a", FINISHED)
-    assert asked("d") == 3
-    ended("d", WAITING)  # it failed, and is to be tried again
-    ended("b", FINISHED)
-    assert [asked("e"), asked("f")] == [3, 4]
-    ended("e", FINISHED)
-    assert asked("g") == 5
-    ended("f", STOPPED)
-    assert asked("h") is None  # there are enough, but this one may fail
-    ended("g", WAITING)
-    assert asked("i") == 5
-    ended("i", FAILED)
-    assert asked("j") == Searcher.FINISHED
-    assert [record.kind for record in records.values()] == [BASELINE, BASELINE, SEARCHED, SEARCHED, SEARCHED]
-
-
-def test_a_searcher_that_can_note_nothing_any_more_stops_the_search(tmp_path):
-    (tmp_path / "file").touch()
-    space, told_why, records = a_space(sampler="random"), [], {}
-    study = study_in(None, space)
-    searcher = OptunaSearcher(space, SearchFolder(tmp_path / "file", "x"), study, records, 1, 5, told_why.append)
-    assert searcher.suggest("a") is None
-    assert "cannot write to the directory" in str(told_why[0])
-    assert records == {}
-    # Once it can be noted, the trial that was drawn for it is taken.
-    searcher = OptunaSearcher(space, SearchFolder(tmp_path, "x"), study, records, 1, 5, told_why.append)
-    assert searcher.suggest("b")["number"] == 1
-    assert (records[1].optuna, len(study.study.trials), len(told_why)) == (0, 1, 1)

@@ -10,7 +10,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from support.faulty_spaces import FAULTY, FAULTY_STRATEGIES, NUMBERS, OUT_OF_PLACE
+from support.faulty_spaces import FAULTY
+from support.faulty_strategies import FAULTY_STRATEGIES, NUMBERS, OUT_OF_PLACE
 from support.layouts import BROKEN_IMAGE
 from support.space_texts import EVERY_FORM, HEAD, SPACES, space
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import optuna
 import pytest
 import yaml
-from support.faulty_spaces import ACCURACY, FAULTY_STRATEGIES, NUMBERS, OUT_OF_PLACE, SAMPLERS
+from support.faulty_strategies import ACCURACY, FAULTY_STRATEGIES, NUMBERS, OUT_OF_PLACE, SAMPLERS
 
 from ctkd_search.config import plain
 from ctkd_search.errors import UserError

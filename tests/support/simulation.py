@@ -215,3 +215,14 @@ class Simulation:
             self.searcher.on_trial_complete(trial.trial_id, result)
             self.observer.on_trial_complete(0, [], trial)
         return goes_on
+
+
+def study_in(path, space, costs=COSTS):
+    return Study(space, path, "x", lambda trial: objective_values(trial, space.strategy.objectives, costs))
+
+
+def record_of(space, number, stored, accuracies=(0.5,), status=FINISHED, **more):
+    """A trial with these values, as the search keeps it."""
+    epochs = [{"epoch": epoch, "validation_accuracy": value} for epoch, value in enumerate(accuracies, start=1)]
+    values = space.effective(space.decode(stored))
+    return TrialRecord(number, values, dict(stored), space.seed, status=status, epochs=epochs, **more)

@@ -1,0 +1,115 @@
+"""The command check: what it shows of a space, and what it measures."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+from support.cli import DIGITS, SPACES
+
+from ctkd_search.space.reader import read_space
+
+pytestmark = pytest.mark.usefixtures("own_directory")
+
+
+@pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_check_shows_every_parameter_examples_and_the_cost(call, path):
+    code, out, err = call("check", path, "--no-measure")
+    assert (code, err) == (0, "")
+    space = read_space(path)
+    for name, parameter in space.parameters.items():
+        row = next(line for line in out.splitlines() if line.split()[:1] == [name])
+        assert parameter.help in row
+        # What is long goes on below.
+        parts = str(space.entries[name]).split(" | ") if name in space.entries else ["fixed: "]
+        assert parts[0].split(" -> ")[0] in row
+        assert all(word in out for part in parts for word in part.split())
+    drawn = [line.split()[1] for line in out.splitlines() if re.match(r"  [1-4]  ", line)]
+    assert len(drawn) == 4
+    assert set(drawn) <= {space.short_pair(pair) for pair in space.pairs()}
+    assert f"{space.budget.trials} trials of up to {space.budget.epochs} epochs" in out
+    assert not list(Path.cwd().iterdir())
+
+
+def test_check_shows_conditions_and_the_papers_settings_first(call):
+    _, out, _ = call("check", DIGITS, "--no-measure")
+    assert re.search(r"^ temperature +1 to 20, log +step_loss is kl +temperature that softens", out, flags=re.MULTILINE)
+    assert "\n  1  wrn-16-2/resnet8 kl T=4 a=1 b=60 L1,2,3 lr=0.1\n" in out
+
+
+def test_check_counts_what_the_digits_would_cost(call):
+    _, out, _ = call("check", DIGITS, "--no-measure", "--set", "budget.time_budget=1h30m")
+    assert "24 trials of up to 12 epochs: 288 epochs in all, or about 96 with early stopping" in out
+    assert "after epochs 2, 6 about one trial in 3 goes on" in out
+    assert "time: at most 1 h 30 min" in out
+    assert "teachers, recorded once and replayed to every trial, 12 epochs each: wrn-16-2, wrn-16-1" in out
+    _, out, _ = call("check", DIGITS, "--no-measure", "--trials", "5", "--epochs", "2")
+    assert "5 trials of up to 2 epochs: 10 epochs in all, or about 10 with early stopping" in out
+    assert "ASHA" not in out
+
+
+def test_check_shows_networks_and_room_without_a_network_built_or_a_step_taken(call):
+    _, out, _ = call("check", DIGITS, "--no-measure")
+    rows = [line.split() for line in out.splitlines()]
+    assert ["resnet8", "student", "77,754", "763,520", "16x8x8,", "32x4x4,", "64x2x2"] in rows
+    assert "trajectory: 12 epochs of 1,222 images, 293 kB for each of 2 teachers" in out
+    assert "teachers.cache_limit is 20GB" in out
+    assert "measuring" not in out
+
+
+def test_check_shows_which_files_the_user_must_bring(call, tmp_path):
+    code, out, _ = call("check", SPACES / "imagenet.yaml", "--no-measure", f"--set=dataset.root={tmp_path}")
+    assert code == 0
+    assert f"not downloaded yet: ImageNet is not in {tmp_path}: it must contain the directories train and val" in out
+
+
+def test_check_measures_steps_and_estimates_the_time(call):
+    overrides = ("--set", "search.pair=wrn-10-1/resnet8", "--set", "baselines=[kd]", "--set", "budget.time_budget=10s")
+    code, out, err = call("check", DIGITS, *overrides, "--concurrent", "1")
+    assert (code, err) == (0, "")
+    assert "measuring a few steps on this machine, for at most about 10 s (--no-measure leaves it out)" in out
+    assert "time, estimated: 1 trial at once" in out
+    rows = {line.split("  ")[0].strip() for line in out.splitlines()}
+    assert {"teachers", "trials", "baselines", "confirmation", "in all"} <= rows
+    assert "budget.time_budget ends it after 10 s, before all trials are done" in out
+    assert not list(Path.cwd().iterdir())
+
+
+def test_check_estimates_nothing_for_another_machine(call):
+    import torch
+
+    many = str(torch.cuda.device_count() + 1)
+    code, out, _ = call("check", DIGITS, "--gpus-per-trial", many)
+    assert code == 0
+    assert "no time is estimated, because this machine cannot run the space" in out
+
+
+@pytest.mark.parametrize("key", ["gpus_per_trial", "cpus_per_trial", "concurrent_trials"])
+def test_check_reports_without_measuring_that_run_refuses_more_than_there_is(call, key):
+    asked = ("--no-measure", "--set", f"resources.{key}=4096")
+    code, out, _ = call("check", DIGITS, *asked)
+    assert code == 0
+    assert f"warning: this machine cannot run the space: resources.{key} is 4096, but " in out
+    # Of a cluster that is not joined nothing is known.
+    _, out, _ = call("check", DIGITS, *asked, "--set", "resources.address=127.0.0.1:6379")
+    assert "refuses" not in out
+    assert "4096, but" not in out
+
+
+def test_check_shows_when_teachers_are_live(call):
+    _, out, _ = call("check", DIGITS, "--no-measure", "--set", "teachers.mode=live")
+    assert "teachers, live, in every trial, 12 epochs each: wrn-16-2, wrn-16-1" in out
+
+
+def test_check_reports_nothing_beside_its_tables_where_a_range_is_no_multiple_of_its_step(call):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        code, _, err = call("check", DIGITS, "--no-measure", "--set", "search.momentum={float: [0.5, 0.95], step: 0.1}")
+    assert (code, err) == (0, "")
+
+
+def test_a_large_seed_is_taken_by_check_as_by_a_search(call):
+    code, _, err = call("check", DIGITS, "--no-measure", "--set", "seed=202410150930")
+    assert (code, err) == (0, "")

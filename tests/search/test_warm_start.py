@@ -1,0 +1,141 @@
+"""The trials that a search begins with: the paper's settings, and what a warm start takes of an earlier search."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from support.simulation import a_space, record_of, study_in
+
+from ctkd_search.records.store import (
+    BASELINE,
+    DIVERGED,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    STOPPED,
+    WAITING,
+)
+
+
+def test_the_papers_settings_are_tried_first_and_once(tmp_path):
+    space, path = a_space(sampler="random"), tmp_path / "study.db"
+    study_in(path, space).begin()
+    study = study_in(path, space)
+    study.begin()
+    _, first, _ = study.ask(1, [])
+    study = study_in(path, space)
+    study.begin()
+    _, second, _ = study.ask(2, [0])
+    assert first == space.paper_point()
+    assert second != first
+    assert len(study.study.trials) == 2
+
+
+def earlier_trials(space):
+    """Trials of an earlier search: of every kind of end, and with values at the edges of other spaces."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    records = []
+    for number, status in enumerate([FINISHED, STOPPED, DIVERGED, FAILED] * 5, start=1):
+        trial = study.ask()
+        space.suggest(trial)
+        accuracies = [] if status == FAILED and number % 8 else [0.1, 0.2 + number / 100]
+        records.append(record_of(space, number, trial.params, accuracies, status))
+    stored = records[0].stored
+    return [
+        *records,
+        record_of(space, 21, stored, (0.5,), INTERRUPTED),
+        record_of(space, 22, stored, (), WAITING),
+        record_of(space, 23, stored, (0.5,), kind=BASELINE, baseline="kd"),
+        record_of(space, 24, stored, (0.5,), repeats=1),
+    ]
+
+
+def test_a_warm_start_takes_every_explored_trial_that_ended_and_each_once(tmp_path):
+    space, path = a_space(sampler="random"), tmp_path / "study.db"
+    records = earlier_trials(space)
+    for _ in range(2):
+        study = study_in(path, space)
+        assert study.take("old", space, records) == (20, 20)
+        found = [(trial.params, trial.state, trial.values, trial.intermediate_values) for trial in study.study.trials]
+        ends = {FINISHED: "COMPLETE", STOPPED: "PRUNED", DIVERGED: "FAIL", FAILED: "FAIL"}
+        states = {status: TrialState[name] for status, name in ends.items()}
+        assert found == [
+            (
+                record.stored,
+                states[record.status],
+                [record.accuracy] if record.status == FINISHED else None,
+                {epoch["epoch"]: epoch["validation_accuracy"] for epoch in record.epochs},
+            )
+            for record in records[:20]
+        ]
+    # Another search of the same numbers is another one.
+    assert study.take("older", space, records[:2]) == (2, 2)
+    assert len(study.study.trials) == 22
+
+
+@pytest.mark.parametrize(
+    ("search", "taken"),
+    [
+        ({}, lambda values: True),
+        ({"lr": {"float": [0.01, 0.1], "log": True}}, lambda values: values["lr"] <= 0.1),
+        ({"lr": {"float": [0.001, 1]}}, lambda values: True),
+        ({"lr": {"float": [0.5, 1]}}, lambda values: False),
+        ({"pair": "wrn-16-2/resnet8"}, lambda values: values["pair"] == "wrn-16-2/resnet8"),
+        ({"pair": "wrn-16-1/resnet8"}, lambda values: False),
+        ({"step_loss": "kl", "temperature": {"float": [1, 20]}}, lambda values: values["step_loss"] == "kl"),
+        ({"step_loss": "mse", "temperature": None}, lambda values: values["step_loss"] == "mse"),
+        # Searched here and at its default there, which is in the range or not.
+        ({"momentum": {"float": [0.5, 0.95]}}, lambda values: True),
+        ({"momentum": {"float": [0.5, 0.8]}}, lambda values: False),
+        # Searched there and at its default here.
+        ({"lr": None}, lambda values: False),
+    ],
+    ids=lambda value: "" if callable(value) else str(value),
+)
+def test_a_warm_start_takes_what_could_be_a_trial_of_this_space_too(search, taken):
+    earlier = a_space(sampler="random")
+    searched = {**earlier.raw["search"], **search}
+    space = a_space(sampler="random", search={key: entry for key, entry in searched.items() if entry is not None})
+    records = earlier_trials(earlier)[:20]
+    expected = [record for record in records if taken(record.values)]
+    study = study_in(None, space)
+    assert study.take("old", earlier, records) == (len(expected), 20)
+    assert len(study.study.trials) == len(expected)
+    for trial, record in zip(study.study.trials, expected, strict=True):
+        again = space.effective(space.decode(trial.params))
+        assert {key: again[key] for key in record.values} == record.values
+        assert trial.distributions == {key: space.entries[key].distribution() for key in trial.params}
+
+
+@pytest.mark.parametrize("searched", [{}, {"momentum": {"float": [0.5, 0.95], "when": {"step_loss": "mse"}}}], ids=str)
+def test_after_a_warm_start_the_papers_settings_come_first_unless_they_were_tried(tmp_path, searched):
+    space = a_space(sampler="random", search={**a_space().raw["search"], **searched})
+    study = study_in(None, space)
+    study.take("old", space, earlier_trials(space))
+    study.begin()
+    _, first, _ = study.ask(1, [])
+    paper = space.decode(space.paper_point())
+    assert space.effective(space.decode(first)) == space.effective(paper)
+    tried = study_in(None, space)
+    tried.take("old", space, [*earlier_trials(space), record_of(space, 30, first)])
+    tried.begin()
+    _, other, _ = tried.ask(1, [])
+    assert space.decode(other) != space.decode(first)
+
+
+def test_a_warm_start_teaches_the_sampler(tmp_path):
+    space = a_space(sampler={"name": "tpe", "startup_trials": 5})
+
+    def best_lr(warm):
+        study = study_in(None, space)
+        records = [
+            record_of(space, number, {**space.paper_point(), "lr": lr}, [1 - abs(lr - 0.02)])
+            for number, lr in enumerate([0.02, 0.021, 0.019, 0.3, 0.29, 0.28, 0.2, 0.1, 0.25, 0.15] * 3, start=1)
+        ]
+        if warm:
+            study.take("old", space, records)
+        asked = [study.ask(number, range(number)).stored["lr"] for number in range(1, 9)]
+        return sum(lr < 0.05 for lr in asked)
+
+    assert best_lr(warm=True) > best_lr(warm=False)

@@ -1,0 +1,44 @@
+"""Owners of leases: other processes, and machines that are elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import textwrap
+
+from ctkd_search.leases.files import this_process
+
+FAST = {"beat_every": 0.02, "stale_after": 0.3}
+
+
+def files(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def elsewhere(directory, generation=1, **changed):
+    """Writes the lease of a process on another machine."""
+    owner = dataclasses.replace(this_process("a search"), **({"host": "far", "machine": "far"} | changed))
+    path = directory / f".it.lease-{generation:08d}"
+    path.write_text(json.dumps(dataclasses.asdict(owner)))
+    return owner, path
+
+
+def process(directory, body, node=None):
+    """Starts Python that holds the lease `it`, says so, and then does what `body` says; on a machine called `node`."""
+    code = f"""
+import os, platform, sys, time
+if {node!r}:
+    platform.node = lambda: {node!r}
+from pathlib import Path
+from ctkd_search.leases.files import this_process
+from ctkd_search.leases.lease import acquire, try_acquire
+while not (lease := try_acquire(Path(sys.argv[1]), "it", "a search", beat_every=0.02)):
+    time.sleep(0.001)
+print("held", flush=True)
+{textwrap.dedent(body)}
+"""
+    started = subprocess.Popen([sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE, text=True)
+    assert started.stdout.readline() == "held\n"
+    return started
