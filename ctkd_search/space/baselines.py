@@ -1,4 +1,4 @@
-"""What a search is compared with: trainings of the same students, for as many epochs, by other means."""
+"""Baselines of a search: trainings of the same students for as many epochs by fixed settings of methods."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ctkd_search.pairs import split_pair
 if TYPE_CHECKING:
     pass
 
-# The one that pictures show beside the student that is taught.
+# The baseline that figures show together with the taught student.
 STUDENT_ALONE = "student-alone"
 _DECLARED: dict[str, tuple[type[Method], Baseline]] = {
     baseline.name: (method, baseline) for method in methods().values() for baseline in method.baselines
 }
-# Each baseline that a method declares, in the order in which they are run, and what it is.
+# The summary of each baseline that a method declares, in the order in which they are run.
 BASELINES = {name: baseline.summary for name, (_, baseline) in _DECLARED.items()}
-# Those that final trainings are compared with unless they are told otherwise.
+# Those that final trainings are compared with by default.
 USUAL = tuple(name for name, (_, baseline) in _DECLARED.items() if baseline.usual)
 
 
 def is_papers(name: str) -> bool:
-    """Returns whether a baseline has the default settings, whatever the config has that it is compared with."""
+    """Returns whether a baseline has the default settings, whatever the values of the config it is compared with."""
     return _DECLARED[name][1].papers
 
 
@@ -34,7 +34,7 @@ def method_of(name: str) -> str:
 
 
 def baseline_pairs(baselines: Iterable[str], pairs: Iterable[str]) -> list[tuple[str, str]]:
-    """Which baselines are run for which pairs: one in which the teacher has no part, once for each student.
+    """Returns the baselines to run for each pair; one that does not use the teacher is run once for each student.
 
     Returns:
         Name and pair of each.
@@ -46,18 +46,18 @@ def baseline_pairs(baselines: Iterable[str], pairs: Iterable[str]) -> list[tuple
 
 
 def is_teacherless(name: str) -> bool:
-    """Whether the pair's teacher has no part in a baseline."""
+    """Returns whether a baseline does not use the pair's teacher."""
     return _DECLARED[name][0].teacherless
 
 
 def baseline_method(name: str, own: Callable[[Parameter], Any], default: Callable[[Parameter], Any]) -> dict[str, Any]:
-    """The method of a baseline, with the values that it is about.
+    """Returns the method of a baseline with the values of its parameters.
 
     Args:
         name: The baseline.
-        own: Gives the value that a parameter has in what it is compared with, or None. A weight of 0 there is what that
-            does without; a baseline that is about it does not.
-        default: Gives the value of a parameter of which nothing is said, for the pair and the images.
+        own: Returns the value of a parameter in the config that it is compared with, or None. A weight of 0 there is
+            replaced by the default, because the baseline is about that term.
+        default: Returns the default of a parameter, for the pair and the images.
     """
     method, baseline = _DECLARED[name]
     values = {
@@ -68,7 +68,7 @@ def baseline_method(name: str, own: Callable[[Parameter], Any], default: Callabl
 
 
 def anchors_fault(config: TrialConfig) -> str | None:
-    """Why a config's method cannot have the expert's weights from along its training, or None."""
+    """Returns why a config's method cannot have the expert's weights at several epochs of its training, or None."""
     if make_method(config.method).needs.anchors and config.teachers.expert.checkpoint_of(config.teacher):
-        return "it needs weights from along the expert's training, which a checkpoint of your own does not have"
+        return "it needs the expert's weights at several epochs of its training, and your checkpoint contains one set"
     return None

@@ -28,7 +28,7 @@ def baseline_config(space: Space, name: str, pair: str) -> TrialConfig:
 
     def own(parameter: Parameter) -> Any:
         shared = [key for key, other in space.parameters.items() if same_meaning(parameter, other)]
-        # Where several methods share it, the space's word on the baseline's own method counts.
+        # If several methods share it, the space's entry for the baseline's own method is used.
         return papers[min(shared, key=lambda key: owner_of(key) != method)] if shared else None
 
     chosen = baseline_method(name, own, lambda parameter: space.default(parameter, pair))
@@ -36,12 +36,12 @@ def baseline_config(space: Space, name: str, pair: str) -> TrialConfig:
 
 
 def needs_with_baselines(space: Space) -> Needs:
-    """What any of the trials and baselines of a space may need of its teachers."""
+    """Returns the union of the needs of the trials and baselines of a space."""
     return functools.reduce(operator.or_, (needs for _, needs in each_needs_with_baselines(space)), Needs())
 
 
 def each_needs_with_baselines(space: Space) -> list[tuple[TrialConfig, Needs]]:
-    """Returns what the trials and baselines of a space may need of their teachers, each beside a config of its pair."""
+    """Returns the needs of the trials and baselines of a space, each with a config of its pair."""
     configs = [
         baseline_config(space, name, pair) for name, pair in baseline_pairs(space.strategy.baselines, space.pairs())
     ]

@@ -20,8 +20,8 @@ class Conflict:
     Attributes:
         place: The key that is refused.
         other: The key that it cannot be combined with.
-        value: With which value of the other one; `ANY` for all of them.
-        message: What to tell the user.
+        value: Value of the other one with which it cannot be combined; `ANY` for all of them.
+        message: Message for the user.
     """
 
     place: Place
@@ -43,7 +43,7 @@ CONFLICTS = (
         ("teachers", "expert", "seed"),
         ("teachers", "expert", "checkpoint"),
         ANY,
-        "has no effect beside checkpoint; leave one of the two out",
+        "has no effect with checkpoint; leave one of the two out",
     ),
     *(_where("budget", key, ("scheduler",), "none") for key in ("grace_period", "reduction_factor")),
     *(
@@ -56,14 +56,14 @@ CONFLICTS = (
         for key in ("concurrent_trials", "cpus_per_trial")
     ),
     *(
-        Conflict(("train", item.name), ("search", item.name), ANY, "stands under search too; leave one out")
+        Conflict(("train", item.name), ("search", item.name), ANY, "is under search too; leave one of the two out")
         for item in TRAINING
     ),
 )
 
 
 def note_conflicts(document: Document, conflicts: Sequence[Conflict] = CONFLICTS) -> None:
-    """Notes the keys of a document that do not go together, as far as they are right by themselves."""
+    """Notes the keys of a document that cannot be combined, unless they are faulty by themselves."""
     faulty = [place for place, _ in document.problems]
     for conflict in conflicts:
         own, others = _value(document.data, conflict.place), _value(document.data, conflict.other)
@@ -74,7 +74,7 @@ def note_conflicts(document: Document, conflicts: Sequence[Conflict] = CONFLICTS
 
 
 def _value(data: Any, place: Place) -> Any:
-    """What stands at a place; None if nothing does."""
+    """Returns the value at a place; None if there is none."""
     for key in place:
         data = data.get(key) if isinstance(data, dict) else None
     return data

@@ -14,12 +14,12 @@ from ctkd_search.pairs import split_pair
 
 
 def depends_on_pair(parameter: Parameter) -> bool:
-    """Returns whether a parameter's default is another one for other networks or images."""
+    """Returns whether a parameter's default depends on the networks or the images."""
     return parameter.all_layers or parameter.side is not None
 
 
 def default_of(parameter: Parameter, pair: str, geometry: Geometry | None) -> Any:
-    """The value that a parameter has where nothing is said of it.
+    """Returns the default of a parameter.
 
     Args:
         parameter: The parameter.
@@ -39,7 +39,7 @@ def default_of(parameter: Parameter, pair: str, geometry: Geometry | None) -> An
 
 @functools.lru_cache(maxsize=1024)
 def _layers(pair: str, geometry: Geometry | None, least_positions: int) -> tuple[int, ...]:
-    """The feature maps that both networks have; of them those that are large enough, if there is such a one."""
+    """Returns the feature maps that both networks have; of them those that are large enough, if any is."""
     names = split_pair(pair)
     teacher, student = (describe(name, geometry) for name in names)
     layers = tuple(layer for layer in teacher.layers if layer in student.layers)
@@ -52,7 +52,7 @@ def _layers(pair: str, geometry: Geometry | None, least_positions: int) -> tuple
 
 @functools.lru_cache(maxsize=1024)
 def _growth(names: tuple[str, ...], geometry: Geometry, side: int) -> float:
-    """Positions of the first map of a pair, the smaller one's, over those that it has for images of `side` pixels.
+    """Returns the ratio of the positions of a pair's smaller first map to those for images of `side` pixels.
 
     Where a network is made elsewhere and takes no such images, and of the user's own code, which may be made for just
     these images, they are those of the images themselves.

@@ -1,6 +1,6 @@
-"""A space: the YAML file that says what is searched, typed and validated.
+"""A space, typed and validated: the parameters of a search and all its settings.
 
-Nothing heavy is imported here, so that a space can be checked in no time.
+Nothing heavy is imported here, so that a space can be checked quickly.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ if TYPE_CHECKING:
 
 
 class _NotInSpace(Exception):
-    """A value that its entry cannot take."""
+    """An error for a value that is not possible in its entry."""
 
 
 class Point(NamedTuple):
     """A point of a space.
 
     Attributes:
-        stored: The values of the searched parameters, as Optuna stores them.
-        values: The value of every parameter.
+        stored: Values of the searched parameters, as Optuna stores them.
+        values: Value of every parameter.
     """
 
     stored: dict[str, Any]
@@ -68,19 +68,19 @@ class Space:
     """A validated space.
 
     Attributes:
-        name: Name of the space; a search takes it unless it is given another.
+        name: Name of the space, and of its searches unless they are given another.
         dataset: The images.
-        augment: How the stream varies them.
-        budget: How much a search may spend.
-        teachers: How the teachers come about.
-        train: The student's recipe, where it is not searched.
-        strategy: How the search goes about it.
-        entries: What is said of each parameter under ``search``.
-        resources: What a trial may use; what is left out is chosen from what the machine has.
-        tracking: Where MLflow keeps the runs.
+        augment: Their augmentation.
+        budget: Budget of the search.
+        teachers: Training and recording of the teachers.
+        train: The student's recipe, as far as it is not searched.
+        strategy: Strategy of the search.
+        entries: Entries of the parameters under ``search``.
+        resources: Resources of a trial; those left out are chosen from the machine's.
+        tracking: Settings of MLflow.
         seed: Seed of the stream, of the students' initial weights, and of the sampler.
-        raw: The file's content, overrides included.
-        geometry: What the images are like; None where they are not known.
+        raw: Content of the file, overrides included.
+        geometry: Classes, channels and size of the images; None if they are not known.
     """
 
     name: str
@@ -99,19 +99,19 @@ class Space:
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """Everything that may be searched, by name; see `default` for what it is where nothing is said of it."""
+        """Returns all parameters that may be searched, by key; see `default` for their defaults."""
         return parameters(self.train, self.methods())
 
     def default(self, parameter: Parameter, pair: str) -> Any:
-        """The value that a parameter has in trials of a pair where nothing is said of it."""
+        """Returns the default of a parameter in trials of a pair."""
         return default_of(parameter, pair, self.geometry)
 
     def _left_out(self, parameter: Parameter, values: Mapping[str, Any]) -> Any:
-        """The value of a parameter of which nothing is said, beside those that come before it."""
+        """Returns the default of a parameter, given the values of those before it."""
         return self.default(parameter, values.get(PAIR.name, PAIR.default))
 
     def ordered(self) -> Iterator[tuple[str, Parameter]]:
-        """The parameters, each after those that its condition names."""
+        """Returns the parameters, each after those that its condition names."""
         order = ordered(self.entries, self.parameters)
         assert order is not None  # a space with circular conditions is refused when it is read
         return iter(order)
@@ -172,12 +172,12 @@ class Space:
             point = self._walk(encoded)
         except _NotInSpace:
             return None
-        # Searches that knew of no method but CTKD said nothing of it.
+        # Records of the first versions have no method, because CTKD was the only one.
         given = plain({METHOD.name: CTKD, **values})
         return point.stored if plain(self.effective(point.values)) == given else None
 
     def with_pairs(self, allowed: Container[str]) -> Space:
-        """The space with those pairs only; at least one of its own must be among them."""
+        """Returns the space with those pairs only; at least one of its own must be among them."""
         entry = self.entries.get("pair")
         if not isinstance(entry, Choice):
             return self
@@ -186,24 +186,24 @@ class Space:
         return dataclasses.replace(self, entries={**self.entries, "pair": narrowed})
 
     def methods(self) -> tuple[str, ...]:
-        """The methods that trials may have."""
+        """Returns the methods that trials may have."""
         return chosen_methods(self.entries)
 
     def confirmations(self) -> int:
-        """How many configs are confirmed with fresh seeds, at most."""
+        """Returns the largest number of configs confirmed with fresh seeds."""
         confirm = self.strategy.confirm
         return 0 if confirm is None else confirm.best * (len(self.methods()) if confirm.per_method else 1)
 
     def pairs(self) -> list[str]:
-        """The pairs that trials may have."""
+        """Returns the pairs that trials may have."""
         return list(possible_values(self.entries.get("pair"), PAIR))
 
     def paper_point(self, method: str | None = None, pair: str | None = None) -> dict[str, Any]:
-        """The default settings as Optuna stores them; where the space has no such value, the nearest it has.
+        """Returns the default settings as Optuna stores them, or the nearest values that the space has.
 
         Args:
-            method: The method whose defaults they are; None for the space's first one.
-            pair: The pair that has them; None for the default one, or the space's first.
+            method: Method of the defaults; None for the space's first one.
+            pair: Pair of the defaults; None for the default one, or the space's first.
         """
         known = parameters(Recipe(), self.methods())
         chosen = {METHOD.name: method, PAIR.name: pair}
@@ -215,7 +215,7 @@ class Space:
         return self._walk(nearest).stored
 
     def effective(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Those values that have an effect beside the others: no temperature without the kl step loss, say."""
+        """Returns the values that have an effect, given the others; for example, no temperature without kl."""
         return {
             name: values[name]
             for name, parameter in self.parameters.items()
@@ -223,7 +223,7 @@ class Space:
         }
 
     def config(self, values: Mapping[str, Any]) -> TrialConfig:
-        """The config of a trial, every value resolved.
+        """Returns the config of a trial, every value resolved.
 
         Args:
             values: The value of every parameter, from `suggest` or `decode`.
@@ -234,12 +234,12 @@ class Space:
         return self.config_with(values["pair"], {"name": name, **own}, recipe)
 
     def config_with(self, pair: str, method: dict[str, Any], recipe: Mapping[str, Any]) -> TrialConfig:
-        """The config of a trial with everything that is the same for all trials.
+        """Returns the config of a trial, with all settings that are the same for all trials.
 
         Args:
             pair: Teacher and student.
             method: The method's name and the value of each of its parameters.
-            recipe: What of the student's recipe is searched.
+            recipe: The searched values of the student's recipe.
         """
         teacher, student = split_pair(pair)
         return TrialConfig(
@@ -257,33 +257,33 @@ class Space:
         )
 
     def label(self, values: Mapping[str, Any]) -> str:
-        """A trial's short name: its student and the searched values, as in ``wrn-16-1 kl T=4.2 b=800 L2,3``."""
+        """Returns a trial's short name: its student and the searched values, as in ``wrn-16-1 kl T=4.2 b=800 L2,3``."""
         searched = [name for name, entry in self.entries.items() if not isinstance(entry, Constant)]
         return " ".join([self.short_pair(values["pair"]), *self.words(values, searched)])
 
     def words(self, values: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-        """Some of a trial's values in short, as in ``T=4.2``; none for its pair, and for those it does not have."""
+        """Returns some of a trial's values in short, as ``T=4.2``, without its pair and those that it does not have."""
         known = self.parameters
         return [known[name].symbol + _short(values[name]) for name in names if name in values and name != "pair"]
 
     def short_pair(self, pair: str) -> str:
-        """A pair's short name: the student alone where every pair has the same teacher."""
+        """Returns a pair's short name: the student alone if every pair has the same teacher."""
         pairs = [split_pair(known) for known in self.pairs()]
         names = {name for known in pairs for name in known}
         shorts = [short_name(name) for name in names]
-        # Two names that would look alike keep their long forms.
+        # Two names whose short forms are equal keep their long forms.
         teacher, student = (
             name if shorts.count(short_name(name)) > 1 else short_name(name) for name in split_pair(pair)
         )
         return student if len({known.teacher for known in pairs}) == 1 else str(Pair(teacher, student))
 
     def pair_configs(self, method: str | None = None) -> list[TrialConfig]:
-        """For each pair, the config of some trial that has it, and that method if one is given."""
+        """Returns for each pair the config of some trial that has it, and that method if one is given."""
         chosen = {METHOD.name: method} if method else {}
         return [self.config({**self.decode({**chosen, PAIR.name: pair}), PAIR.name: pair}) for pair in self.pairs()]
 
     def largest_configs(self) -> list[TrialConfig]:
-        """For each pair and method, the config of a trial with the largest batch that the space allows."""
+        """Returns for each pair and method the config of a trial with the largest batch that the space allows."""
         entry = self.entries.get("batch_size")
         listed = possible_values(entry, self.parameters["batch_size"])
         batch = int(entry.high) if isinstance(entry, Number) else max(listed)
@@ -294,21 +294,21 @@ class Space:
         ]
 
     def teachers_by_name(self) -> dict[str, TrialConfig]:
-        """The teacher architectures that trials may have, each with the config of some trial that has it."""
+        """Returns the teacher architectures that trials may have, each with the config of some trial that has it."""
         return {config.teacher: config for config in self.pair_configs()}
 
     def needs(self, pair: str) -> Needs:
-        """What any of the trials of a pair may need of its teachers."""
+        """Returns the union of the needs of a pair's trials."""
         return functools.reduce(operator.or_, self.each_needs(pair), Needs())
 
     def each_needs(self, pair: str) -> list[Needs]:
-        """Returns what the trials of a pair may need of its teachers, those that need something else apart."""
+        """Returns the different needs of a pair's trials."""
         every = (made for name in self.methods() for made in possible_methods(name, self.entries, pair, self.geometry))
         return list(dict.fromkeys(made.needs for made in every))
 
 
 def shown_values(config: TrialConfig) -> dict[str, Any]:
-    """What of a config's pair, method and recipe has an effect, by the keys under which tables and MLflow show it."""
+    """Returns a config's values of pair, method and recipe that have an effect, by their keys in tables and MLflow."""
     method = make_method(config.method)
     return {
         "pair": str(Pair(config.teacher, config.student)),

@@ -1,4 +1,4 @@
-"""What may stand for a parameter in a space: a range, a choice, subsets of layers, or a constant."""
+"""Entries of a space for parameters: a range, a choice, subsets of layers, or a constant."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Constant:
     value: Any
 
     def values(self) -> tuple[Any, ...]:
-        """The one value."""
+        """Returns the one value."""
         return (self.value,)
 
     def __str__(self) -> str:
@@ -39,10 +39,10 @@ class Constant:
 
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
-    """Something that is searched.
+    """An entry that is searched.
 
     Attributes:
-        when: Values that other parameters must have for this one to be searched; elsewhere it takes its default.
+        when: Values that other parameters must have for this one to be searched; otherwise it has its default.
     """
 
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -53,8 +53,8 @@ class Number(Distribution):
     """A number from `low` to `high`, both included.
 
     Attributes:
-        whole: Whether only whole numbers count.
-        log: Whether the logarithm is what is spread evenly.
+        whole: Whether only whole numbers are possible.
+        log: Whether values are spread evenly in the logarithm.
         step: Distance of neighbouring values, or None for any value.
     """
 
@@ -69,12 +69,12 @@ class Number(Distribution):
         if self.whole:
             return trial.suggest_int(name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
         with warnings.catch_warnings():
-            # Optuna warns where the step does not divide the range, and does the right thing.
+            # Optuna warns if the step does not divide the range, but handles it correctly.
             warnings.simplefilter("ignore", UserWarning)
             return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
     def distribution(self) -> optuna.distributions.BaseDistribution:
-        """The range as Optuna describes it."""
+        """Returns the range as a distribution of Optuna."""
         from optuna.distributions import FloatDistribution, IntDistribution
 
         if self.whole:
@@ -84,7 +84,7 @@ class Number(Distribution):
             return FloatDistribution(self.low, self.high, step=self.step, log=self.log)
 
     def nearest(self, value: float) -> float:
-        """The possible value nearest to `value`, as Optuna stores it."""
+        """Returns the possible value nearest to `value`, as Optuna stores it."""
         clipped = min(max(value, self.low), self.high)
         if self.step:
             # In decimals, as Optuna does it: in binary, 0.3 is no multiple of 0.1.
@@ -94,20 +94,20 @@ class Number(Distribution):
         return round(clipped) if self.whole else float(clipped)
 
     def encode(self, value: Any) -> float | None:
-        """How Optuna stores `value`; None if it is not a possible one."""
+        """Returns `value` as Optuna stores it; None if it is not a possible one."""
         if isinstance(value, bool) or not isinstance(value, int | float) or (self.whole and value != int(value)):
             return None
-        # Equal but for the last digits, that is: 0.1 + 0.2 is a step of 0.1.
+        # Equal up to the last digits: 0.1 + 0.2 is a multiple of the step 0.1.
         if not math.isclose(self.nearest(value), value, rel_tol=1e-12, abs_tol=0.0):
             return None
         return min(max(value, self.low), self.nearest(self.high))
 
     def decode(self, stored: float) -> float:
-        """From Optuna's stored value to the parameter's."""
+        """Returns the parameter's value for Optuna's stored one."""
         return stored
 
     def values(self) -> None:
-        """Too many to list."""
+        """Returns None: there are too many to list."""
 
     def __str__(self) -> str:
         """As a table shows it."""
@@ -121,7 +121,7 @@ class Choice(Distribution):
 
     Attributes:
         options: The values, by the text that Optuna stores for each.
-        shown: How a table shows them.
+        shown: Text for tables.
     """
 
     options: Mapping[str, Any]
@@ -132,27 +132,27 @@ class Choice(Distribution):
         return trial.suggest_categorical(name, list(self.options))
 
     def distribution(self) -> optuna.distributions.BaseDistribution:
-        """The options as Optuna describes them."""
+        """Returns the options as a distribution of Optuna."""
         from optuna.distributions import CategoricalDistribution
 
         return CategoricalDistribution(list(self.options))
 
     def nearest(self, value: Any) -> str:
-        """The stored text of `value` if it is an option; else of the first one, or of layers the most alike."""
+        """Returns the stored text of `value` if it is an option; else of the first one, or of the most alike layers."""
         if isinstance(value, tuple):
             return min(self.options, key=lambda text: len({*self.options[text]} ^ {*value}))
         return self.encode(value) or next(iter(self.options))
 
     def encode(self, value: Any) -> str | None:
-        """The stored text of `value`; None if it is not an option."""
+        """Returns the stored text of `value`; None if it is not an option."""
         return next((text for text, option in self.options.items() if plain(option) == plain(value)), None)
 
     def decode(self, stored: str) -> Any:
-        """From Optuna's stored text to the parameter's value."""
+        """Returns the parameter's value for Optuna's stored text."""
         return self.options[stored]
 
     def values(self) -> tuple[Any, ...]:
-        """Every option."""
+        """Returns every option."""
         return tuple(self.options.values())
 
     def __str__(self) -> str:
@@ -165,7 +165,7 @@ Entry = Constant | Number | Choice
 
 @dataclass(frozen=True)
 class Form:
-    """A way to say what is searched.
+    """A form of an entry that is searched.
 
     Attributes:
         keys: Its keys, the one that it is known by first.
@@ -208,14 +208,14 @@ FORMS_OF_KIND = {
 
 
 def show(value: Any) -> str:
-    """A value as tables show it: layers as 1,2,3, numbers without noise."""
+    """Returns a value as tables show it: layers as 1,2,3, numbers with four digits."""
     if isinstance(value, list | tuple):
         return ",".join(map(show, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def parse(parameter: Parameter, raw: Any, report: Report) -> Entry | None:
-    """Reads what a space says of a parameter.
+    """Reads a space's entry for a parameter.
 
     Args:
         parameter: The parameter.
@@ -275,7 +275,7 @@ def _when(raw: Any, fault: Report) -> dict[str, tuple[Any, ...]]:
 
 
 def _settled(parameter: Parameter, value: Any) -> Any:
-    """Values of one type for each kind, so that 1 and 1.0 are the same setting."""
+    """Returns a value in the one type of its kind, so that 1 and 1.0 are the same setting."""
     if parameter.kind == "float":
         return float(value)
     if parameter.kind == "pair":
@@ -300,7 +300,7 @@ def _number(parameter: Parameter, raw: Mapping[str, Any], when: Mapping[str, Any
     elif step is not None and form == "int" and not isinstance(step, int):
         fault(("step",), f"must be a whole number, but got {step!r}")
     elif log is True and step is not None:
-        fault(("step",), "cannot stand together with log: true; leave one out")
+        fault(("step",), "cannot be combined with log: true; leave one of the two out")
     if wrong:
         return None
     low, high = ends
@@ -323,7 +323,7 @@ def _choice(parameter: Parameter, raw: Mapping[str, Any], when: Mapping[str, Any
         settled = _settled(parameter, value)
         text = ",".join(map(str, settled)) if parameter.kind == "layers" else str(settled)
         if text in options:
-            fault(("choice", number), f"{value!r} is there twice")
+            fault(("choice", number), f"{value!r} is duplicated; leave one out")
         options[text] = settled
     if len(raw["choice"]) < 2:
         fault(

@@ -49,7 +49,7 @@ _Dumper.add_implicit_resolver(_FLOAT, _EXPONENT, _DIGITS)
 _POINT = re.compile(r"[-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|\.(inf|Inf|INF))$|\.(nan|NaN|NAN)$")
 _WHOLE = re.compile(r"[-+]?(0|[1-9][\d_]*|0b[01_]+|0x[\da-fA-F_]+)$")
 for _reading in (_Loader, _KeptLoader):
-    # Of numbers, only what YAML 1.1 and 1.2 read alike: to 1.1 alone 010 is 8, and 1:30 is 90.
+    # Only numbers that YAML 1.1 and 1.2 read alike: in 1.1 alone 010 is 8, and 1:30 is 90.
     _reading.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in found if tag not in (_INT, _FLOAT)]
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -59,12 +59,12 @@ for _reading in (_Loader, _KeptLoader):
 
 
 def dump(content: Any) -> str:
-    """Plain values as YAML, in the order given."""
+    """Returns plain values as YAML, in the order given."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
 
 
 def _unshared(value: Any) -> Any:
-    """The same values without any that stands in two places."""
+    """Returns a copy of a value in which no part is shared by two places."""
     if isinstance(value, dict):
         return {key: _unshared(inner) for key, inner in value.items()}
     return [_unshared(inner) for inner in value] if isinstance(value, list) else value
@@ -74,13 +74,13 @@ class Document:
     """A YAML mapping with the line of everything in it, and the problems found so far.
 
     Args:
-        source: What to call the file in messages.
+        source: Name of the file in messages.
         text: Its text.
         overrides: ``KEY=VALUE`` words that replace or add values; KEY is a dotted path, VALUE is YAML.
         kept: Whether the text was written by `dump`.
 
     Raises:
-        UserError: The text is no YAML mapping, or an override is no KEY=VALUE.
+        UserError: The text is not a YAML mapping, or an override not a KEY=VALUE.
     """
 
     def __init__(self, source: str, text: str, overrides: Sequence[str] = (), kept: bool = False) -> None:
@@ -121,7 +121,7 @@ class Document:
                 here = (*place, key)
                 self._lines[here] = f"line {key_node.start_mark.line + 1}"
                 if key in seen:
-                    self.fault(here, "is there twice")
+                    self.fault(here, "is duplicated; leave one out")
                 seen.add(key)
                 self._index(value_node, here)
         elif isinstance(node, yaml.SequenceNode):
@@ -129,7 +129,7 @@ class Document:
                 self._index(item, (*place, number))
 
     def _note_written(self, node: yaml.Node, place: Place) -> None:
-        """Keeps every value as it was written, before YAML makes anything of it."""
+        """Keeps every value as it was written, before YAML converts it."""
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 self._note_written(value, (*place, str(getattr(key, "value", ""))))
@@ -168,38 +168,38 @@ class Document:
         """Notes a problem."""
         written = self._written.get(place, "")
         if message.endswith(("but got True", "but got False")) and written.lower() in _TRUTHS:
-            message += f", which YAML makes of {written} without quotes"
+            message += f", as which YAML reads {written} without quotes"
         self.problems.append((place, message))
 
     def unquoted(self, place: Place, value: Any) -> str | None:
-        """Says how to write a text that YAML reads as something else, such as ``yes``, ``1e3`` or ``2024-01-01``.
+        """Returns the fault of a text that YAML reads as something else, such as ``yes``, ``1e3`` or ``2024-01-01``.
 
         Args:
-            place: Where it stands.
-            value: What YAML has read there.
+            place: Its place.
+            value: The value that YAML has read there.
 
         Returns:
-            What is wrong with it; None if it is text, or nothing that quotes would make one.
+            A message with the quoted form; None if it is text, or a value that quotes would not make a text.
         """
-        kind = next((said for form, said in _READ_AS.items() if isinstance(value, form)), None)
+        kind = next((name for form, name in _READ_AS.items() if isinstance(value, form)), None)
         written = self._written.get(place)
         if kind is None or written is None:
             return None
         return f"must be text, but {written} without quotes is {kind} in YAML; put it in quotes: '{written}'"
 
     def where(self, place: Place) -> str:
-        """The line of a place, or of the nearest thing around it that has one."""
+        """Returns the line of a place, or of the nearest enclosing one that has a line."""
         while place and place not in self._lines:
             place = place[:-1]
         return self._lines.get(place, "line 1")
 
     def section(self, key: str, form: type[T], default: T) -> T:
-        """Reads a section into a dataclass; its problems are noted, and `default` stands in then.
+        """Reads a section into a dataclass; notes its problems, and returns `default` if there are any.
 
         Args:
             key: The section's key.
-            form: A dataclass whose annotations say what is allowed.
-            default: What stands for a missing or faulty section.
+            form: A dataclass whose annotations are the rules.
+            default: Returned for a missing or faulty section.
         """
         if self.data.get(key) is None:
             return default
@@ -209,11 +209,11 @@ class Document:
         """Checks a value against a type; every problem is noted with its place.
 
         Args:
-            place: Where the value stands.
+            place: The value's place.
             raw: The value.
             form: A dataclass, whose fields a mapping must fill, or any type that pydantic understands. Types are
                 taken strictly: no text passes for a number, and no number for a truth value.
-            default: What is returned if there was a problem.
+            default: Returned if there is a problem.
         """
         if dataclasses.is_dataclass(form):
             return self._filled(place, raw, form, default)
@@ -244,7 +244,7 @@ class Document:
                     values[name] = value
             elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
                 self.fault((*place, name), "is missing")
-        # What is right is taken, so that it can be judged beside the rest of the file.
+        # Valid values are kept, so that they can be checked together with the rest of the file.
         try:
             return form(**values)
         except TypeError:
@@ -275,10 +275,10 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Document:
     """Reads a YAML file.
 
     Raises:
-        UserError: It is missing or unreadable, or no YAML mapping.
+        UserError: It is missing or unreadable, or not a YAML mapping.
     """
     if path.suffix in _OTHER_FILES and path.is_file():
-        raise UserError(f"{path} is {_OTHER_FILES[path.suffix]} by its name, and no YAML file")
+        raise UserError(f"{path} is {_OTHER_FILES[path.suffix]} by its name, not a YAML file")
     try:
         return Document(str(path), path.read_text(encoding="utf-8"), overrides)
     except FileNotFoundError:
@@ -308,7 +308,7 @@ def refuse_record(path: Path, document: Document) -> None:
 
 
 def unknown(key: str, allowed: Iterable[str]) -> str:
-    """The message for a key that is not allowed, with the nearest one that is."""
+    """Returns the message for a key that is not allowed, with the nearest one that is."""
     allowed = list(allowed)
     near = difflib.get_close_matches(key, allowed, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
@@ -316,7 +316,7 @@ def unknown(key: str, allowed: Iterable[str]) -> str:
 
 
 def _summary(error: Any) -> tuple[tuple[int, ...], str]:
-    """The position inside a list, if any, and one message for a value that does not fit its type."""
+    """Returns the position inside a list, if any, and one message for a value that does not fit its type."""
     problems = error.errors()
     own = [problem for problem in problems if problem["type"] == "value_error"]
     problem = own[0] if own else problems[0]
@@ -328,14 +328,14 @@ def _summary(error: Any) -> tuple[tuple[int, ...], str]:
     return inner, f"must be {wanted}, but got {problem['input']!r}"
 
 
-# What files with other endings are that stand beside spaces and configs.
+# Kinds of files with other endings that are found next to spaces and configs.
 _OTHER_FILES = {
     **dict.fromkeys((".onnx", ".pt", ".pt2", ".pth", ".safetensors"), "a network"),
     ".html": "a report",
     ".csv": "a table",
     ".db": "a data base",
 }
-# What to do about what YAML's parser says.
+# Advice for errors of YAML's parser.
 _ADVICE = {
     r"'\t'": "; indent with spaces, not tabs",
     "another document": "; a file has one, so leave the line --- out",

@@ -1,4 +1,4 @@
-"""Parameters that have no effect for a pair, its images or so few epochs, and methods that have none there."""
+"""Parameters and baselines that have no effect for a pair, its images or so few epochs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ctkd_search.space.parameters import METHOD, PAIR, chosen_methods, key_of, p
 
 @functools.lru_cache(maxsize=1024)
 def setting_of(pair: str, geometry: Geometry, epochs: int) -> Setting:
-    """Returns where a method is used for a pair.
+    """Returns the setting of a method for a pair.
 
     Raises:
         UserError: There is no such architecture, or it does not take such images.
@@ -34,10 +34,10 @@ def setting_of(pair: str, geometry: Geometry, epochs: int) -> Setting:
 
 
 def trial_faults(entries: Mapping[str, Entry], geometry: Geometry, epochs: int) -> dict[str, str]:
-    """Returns what of a space has no effect with its pairs, its images or so few epochs, or cannot be, by its key.
+    """Returns the entries of a space without effect for its pairs, images or epochs, or that are impossible, by key.
 
     Args:
-        entries: What is said of each parameter; every pair is one that can be.
+        entries: Entries of the parameters; every pair is possible.
         geometry: The images.
         epochs: Epochs of a trial.
 
@@ -52,9 +52,9 @@ def trial_faults(entries: Mapping[str, Entry], geometry: Geometry, epochs: int) 
         found |= _idle_entries(name, entries, made, settings)
         every = (method.epochs_fault(epochs) for several in made.values() for method in several)
         if fault := next(filter(None, every), None):
-            said = [key for item in methods()[name].parameters if (key := key_of(name, item.name)) in entries]
+            given = [key for item in methods()[name].parameters if (key := key_of(name, item.name)) in entries]
             # At the parameter that the fault begins with, if the space has it.
-            at = next((key for key in said if fault.startswith(f"{key.rpartition('.')[2]} ")), METHOD.name)
+            at = next((key for key in given if fault.startswith(f"{key.rpartition('.')[2]} ")), METHOD.name)
             found[at] = f"{name}: {fault}"
     return found
 
@@ -69,7 +69,7 @@ def _idle_entries(
     found = {}
     for parameter in methods()[name].parameters:
         key = key_of(name, parameter.name)
-        # A condition may keep it from the pairs for which it has none.
+        # A condition may exclude the pairs for which it has no effect.
         wanted = getattr(entries.get(key), "when", {}).get(PAIR.name, tuple(idle))
         dead = {pair: idle[pair][parameter.name] for pair in wanted if parameter.name in idle[pair]}
         if key in entries and dead:
@@ -81,18 +81,18 @@ def _idle_entries(
 
 
 def baseline_fault(method: Method, pair: str, geometry: Geometry, epochs: int) -> str | None:
-    """Why a baseline cannot be trained in so few epochs, or is the student alone for a pair and its images, or None.
+    """Returns why a baseline cannot be trained in so few epochs, or has no effect for a pair and its images, or None.
 
     Args:
-        method: What it does.
+        method: Its method.
         pair: Teacher and student.
         geometry: The images.
         epochs: Epochs of its training.
     """
     if fault := method.epochs_fault(epochs):
-        return f"does not go with so few epochs: {fault}"
+        return f"cannot be used with so few epochs: {fault}"
     idle = method.idle(setting_of(pair, geometry, epochs))
     weights = [item.name for item in method.effective_parameters() if item.term and method.values[item.name]]
     if weights and all(name in idle for name in weights):
-        return f"does nothing with {pair}: {idle[weights[0]]}"
+        return f"has no effect with {pair}: {idle[weights[0]]}"
     return None

@@ -1,4 +1,4 @@
-"""What a space may search, and under which keys: pair, method and what it varies, the student's recipe."""
+"""Parameters that a space may search, and their keys: pair, method and its parameters, the student's recipe."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ METHOD = Parameter(
     "how the student is taught; of several methods, each gets as many trials",
     kind="choice",
     choices=tuple(methods()),
-    note="what a method varies stands under its name, as in `kd: {temperature: 4}`; CTKD's parameters stand alone",
+    note="the parameters of a method are under its name, as in `kd: {temperature: 4}`; CTKD's have no prefix",
 )
-# So many whole numbers of a range are looked at one by one; no method's needs depend on more.
+# Most whole numbers of a range that are tried one by one; no method's needs depend on more.
 _MOST_LISTED = 1000
-# What of the student's recipe may be searched; their defaults are the space's own `train` section.
+# Parameters of the student's recipe that may be searched; their defaults are the space's `train` section.
 TRAINING = (
     Parameter("lr", None, "initial learning rate of the student", "lr=", range=Range(0, open_low=True)),
     Parameter("momentum", None, "SGD momentum of the student", "m=", range=Range(0, 1, open_high=True)),
@@ -41,12 +41,12 @@ TRAINING = (
 
 
 def key_of(method: str, parameter: str) -> str:
-    """What a method's parameter is called beside those of others: ``kd.temperature``; CTKD's need no prefix."""
+    """Returns the key of a method's parameter, as ``kd.temperature``; CTKD's parameters have no prefix."""
     return parameter if method == CTKD else f"{method}.{parameter}"
 
 
 def owner_of(key: str) -> str | None:
-    """The method that a parameter belongs to; None for those of the pair and of the recipe."""
+    """Returns the method that a parameter belongs to; None for those of the pair and of the recipe."""
     name, dot, _ = key.partition(".")
     if dot:
         return name
@@ -54,11 +54,11 @@ def owner_of(key: str) -> str | None:
 
 
 def method_parameters(name: str, chosen: Sequence[str] = ()) -> dict[str, Parameter]:
-    """What a method varies, by the keys that it has in a space.
+    """Returns the parameters of a method, by their keys in a space.
 
     Args:
         name: The method.
-        chosen: The methods that trials may have; beside others, its parameters have an effect with it alone.
+        chosen: The methods that trials may have; with several, its parameters have an effect with it alone.
     """
     beside = {METHOD.name: (name,)} if len(chosen) > 1 else {}
     return {
@@ -70,10 +70,10 @@ def method_parameters(name: str, chosen: Sequence[str] = ()) -> dict[str, Parame
 
 
 def parameters(train: Recipe, chosen: Sequence[str] = (CTKD,)) -> dict[str, Parameter]:
-    """Everything that may be searched, by its key.
+    """Returns all parameters that may be searched, by key.
 
     Args:
-        train: What the parameters of the student's recipe default to.
+        train: Defaults of the parameters of the student's recipe.
         chosen: The methods that trials may have.
     """
     method = dataclasses.replace(METHOD, default=CTKD if CTKD in chosen else chosen[0])

@@ -69,13 +69,13 @@ def read_space(path: Path, overrides: Sequence[str] = ()) -> Space:
         overrides: ``KEY=VALUE`` words, as in ``train.batch_size=64``.
 
     Raises:
-        UserError: All that is wrong with the file, each with its line and what is allowed.
+        UserError: The file has faults; the message lists all, each with its line and the rule.
     """
     return read_with_lines(path, overrides)[0]
 
 
 def read_with_lines(path: Path, overrides: Sequence[str] = ()) -> tuple[Space, Document]:
-    """The same, with the file itself, so that what turns out later can be said with its line."""
+    """Reads and validates a space; returns the file too, so that later faults can be reported with their lines."""
     document = read(path, overrides)
     if "search" not in document.data and not {"pair", "method"}.isdisjoint(document.data):
         raise UserError(f"{path} is the config of one training, not a space; train it with: ctkd-search train {path}")
@@ -84,17 +84,16 @@ def read_with_lines(path: Path, overrides: Sequence[str] = ()) -> tuple[Space, D
 
 
 def space_of(raw: Mapping[str, Any]) -> Space:
-    """A space from its content, as a search has kept it."""
+    """Returns a space from the content that a search has stored."""
     return _Reader(_kept(raw)).space()
 
 
 def kept_space(raw: Mapping[str, Any], mode: str | None) -> Space:
-    """The same, to look at what came of it: whether its images are still there is not asked.
+    """Reads a stored space for display; the data set need not exist.
 
     Args:
         raw: The content.
-        mode: Whether its teachers were recorded or live, as its record says; what earlier versions did not note was
-            recorded.
+        mode: ``recorded`` or ``live``, as in the search's record; None for recorded, as in those of earlier versions.
     """
     space = _Reader(_kept(raw), ask_images=False).space()
     if space.teachers.mode != "auto":
@@ -108,13 +107,13 @@ def _kept(raw: Mapping[str, Any]) -> Document:
 
 
 def read_resources(overrides: Sequence[str]) -> tuple[Resources, Tracking]:
-    """What a command may use of the machine, and where MLflow is, from its own options.
+    """Returns the resources and the tracking settings of a command's options.
 
     Args:
         overrides: ``KEY=VALUE`` words, as in ``resources.concurrent_trials=2``.
 
     Raises:
-        UserError: All that is wrong with them.
+        UserError: They have faults; the message lists all.
     """
     document = Document("the command line", "", overrides)
     resources = document.section("resources", Resources, Resources())
@@ -156,16 +155,16 @@ def read_augment(document: Document, dataset: DatasetConfig | None, ask_images: 
     if augment.resized_crop:
         place = ("augment", "resized_crop")
         if augment.crop:
-            document.fault(place, "takes the place of crop; leave one of the two out")
+            document.fault(place, "replaces crop; leave one of the two out")
         if "loading" not in described.options:
-            document.fault(place, f"has no meaning for the data set {dataset.name!r}, whose images are no files")
+            document.fault(place, f"has no meaning for the data set {dataset.name!r}, whose images are not files")
         elif dataset.loading == "resident":
             document.fault(place, "cuts parts out of the original pictures, which must be streamed; leave loading out")
     return augment
 
 
 def _merged(own: Augment, given: dict[str, Any]) -> dict[str, Any]:
-    """What is said of the stream, with the data set's own where nothing is; one kind of crop displaces the other."""
+    """Returns the augmentation with the data set's defaults; one kind of crop replaces the other."""
     displaced: dict[str, Any] = {"crop": 0} if given.get("resized_crop") and "crop" not in given else {}
     if given.get("crop") and "resized_crop" not in given:
         displaced["resized_crop"] = None
@@ -179,7 +178,7 @@ class _Reader:
         self.document = document
         self.ask_images = ask_images
         self.fault = document.fault
-        # Parameters whose entry cannot be read; what depends on them is not judged.
+        # Parameters whose entry is faulty; nothing that depends on them is checked.
         self.faulty: set[str] = set()
         self.geometry: Geometry | None = None
 
@@ -233,20 +232,20 @@ class _Reader:
                 config = baseline_config(space, name, pair)
                 made = make_method(config.method)
                 if fault := pair_fault(pair, [made], self.geometry):
-                    self.fault(("baselines", number), f"{name} does not go with {fault}")
+                    self.fault(("baselines", number), f"{name} cannot be used with {fault}")
                     break
                 if self.geometry and (fault := baseline_fault(made, pair, self.geometry, config.epochs)):
                     self.fault(("baselines", number), f"{name} {fault}")
                     break
                 if fault := anchors_fault(config):
-                    self.fault(("baselines", number), f"{name} does not go with teachers.expert.checkpoint: {fault}")
+                    self.fault(("baselines", number), f"{name} cannot be used with teachers.expert.checkpoint: {fault}")
                     break
         self.document.raise_problems()
 
     def _name(self) -> str:
         name = self.document.data.get("name")
         if name is None:
-            self.fault(("name",), "is missing: what to call the search")
+            self.fault(("name",), "is missing: the name of the search")
         elif fault := self.document.unquoted(("name",), name) or name_fault(name):
             self.fault(("name",), fault)
         return str(name)
@@ -311,7 +310,7 @@ class _Reader:
         return dataclasses.replace(teachers, expert=dataclasses.replace(teachers.expert, checkpoint=absolute))
 
     def _check_teachers_matter(self, entries: Mapping[str, Entry]) -> None:
-        """Refuses what is said of teachers that no trial listens to."""
+        """Refuses settings of teachers that no trial uses."""
         if self.document.data.get("baselines"):
             return  # they may listen
         given = self.document.data.get("teachers")
@@ -329,9 +328,9 @@ class _Reader:
         except UserError:
             return  # a pair that cannot be has been refused
         if not needs.scratch and not needs.any_expert:
-            self.fault(("teachers",), "has no effect, because no trial listens to a teacher; leave it out")
+            self.fault(("teachers",), "has no effect, because no trial uses a teacher; leave it out")
         elif isinstance(given, dict) and "expert" in given and not needs.any_expert:
-            self.fault(("teachers", "expert"), "has no effect, because no trial listens to the expert; leave it out")
+            self.fault(("teachers", "expert"), "has no effect, because no trial uses the expert; leave it out")
 
     def _check_nesterov(self, train: Recipe, entries: Mapping[str, Entry]) -> None:
         momentum = entries.get("momentum")
@@ -344,7 +343,7 @@ class _Reader:
 
 
 def nesterov_fault(recipe: Recipe) -> str | None:
-    """Why a recipe's momentum does not go with Nesterov's form, or None."""
+    """Returns why a recipe's momentum cannot be Nesterov's, or None."""
     if recipe.nesterov and not recipe.momentum:
         return "must be greater than 0 where nesterov is true, but got 0"
     return None

@@ -1,4 +1,4 @@
-"""Reading the section ``search``: what is said of each parameter, its conditions, and whether it can have an effect."""
+"""Reading of the section ``search``: the entries of parameters, their conditions, and whether they have an effect."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class SearchReader:
         self.faulty: set[str] = set()
 
     def entries(self, train: Recipe) -> dict[str, Entry]:
-        """Returns what is said of each parameter, as far as it can be read.
+        """Returns the entries of the parameters, as far as they can be read.
 
         Args:
             train: The student's recipe, whose values are the defaults of what may be searched.
         """
         raw = self.document.data.get("search")
         if not isinstance(raw, dict) or not raw:
-            self.fault(("search",), f"must say what is searched; there are: {', '.join(parameters(train))}")
+            self.fault(("search",), f"must name the searched parameters; there are: {', '.join(parameters(train))}")
             return {}
         chosen = chosen_among(raw)
         known = parameters(train, chosen)
@@ -66,7 +66,9 @@ class SearchReader:
             else:
                 entries[name] = entry
         if complete and all(isinstance(entry, Constant) for entry in entries.values()):
-            self.fault(("search",), "has constants only, so that there is nothing to search")
+            self.fault(
+                ("search",), "has constants only, so there is nothing to search; give a parameter several values"
+            )
         self._check_conditions(entries, known)
         if complete:
             self._check_effects(entries, known)
@@ -95,11 +97,11 @@ class SearchReader:
             circle = [name for name, entry in entries.items() if getattr(entry, "when", None)]
             self.fault(
                 (*place_of(circle[0]), "when"),
-                f"goes in a circle with the conditions of {', '.join(circle[1:] or circle)}",
+                f"is circular with the conditions of {', '.join(circle[1:] or circle)}",
             )
 
     def _possible(self, name: str, entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> tuple[Any, ...]:
-        """The values that a parameter may take; where nothing is said of it, its default for any of the pairs."""
+        """Returns the possible values of a parameter; without an entry, its default for each of the pairs."""
         pairs = possible_values(entries.get(PAIR.name), PAIR) if self.ask_images else ()
         try:
             defaults = tuple(dict.fromkeys(default_of(known[name], pair, self.geometry) for pair in pairs))
@@ -108,7 +110,7 @@ class SearchReader:
         return possible_values(entries.get(name), known[name], defaults or None)
 
     def _check_effects(self, entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> None:
-        """Refuses what would be searched without any effect on the trial."""
+        """Refuses entries that would be searched without any effect on the trial."""
         for name, entry in entries.items():
             for other, allowed in known[name].only_with.items():
                 possible = self._possible(other, entries, known)
@@ -124,7 +126,7 @@ class SearchReader:
                 self.fault(place_of(name), message)
 
     def _check_pairs(self, entries: Mapping[str, Entry], chosen: Sequence[str]) -> None:
-        """Refuses unknown architectures, and pairs that a method cannot teach; what ran is not judged again."""
+        """Refuses unknown architectures, and pairs that a method cannot teach; stored spaces are not checked again."""
         if not self.ask_images:
             return
         for pair in _pairs(self.document.data, entries):
@@ -134,7 +136,7 @@ class SearchReader:
 
 
 def _pairs(raw: Any, entries: Mapping[str, Entry]) -> list[str]:
-    """The pairs that are in question; of a faulty choice, those that are pairs at all."""
+    """Returns the pairs of a space; of a faulty choice, its valid ones."""
     given = raw.get("search", {}).get("pair")
     if given is None or "pair" in entries:
         return list(dict.fromkeys(possible_values(entries.get("pair"), PAIR)))
@@ -143,7 +145,7 @@ def _pairs(raw: Any, entries: Mapping[str, Entry]) -> list[str]:
 
 
 def pair_fault(pair: str, taught: Iterable[Method], geometry: Geometry | None = None) -> str | None:
-    """Why a pair cannot be taught by one of these methods, or None.
+    """Returns why a pair cannot be taught by one of these methods, or None.
 
     Args:
         pair: The pair.

@@ -1,4 +1,4 @@
-"""The section ``search`` of a space where several methods stand in it: each with what it varies under its name."""
+"""The section ``search`` of a space with several methods, each with its parameters under its name."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ctkd_search.space.parameters import CTKD, METHOD, key_of, owner_of, paramet
 
 
 def place_of(key: str) -> Place:
-    """Where a parameter stands in a space."""
+    """Returns the place of a parameter in a space."""
     return ("search", *key.split("."))
 
 
 def chosen_among(raw: Mapping[str, Any]) -> tuple[str, ...]:
-    """The methods that the section names; all that there are if it names one that there is not."""
+    """Returns the methods that the section names; all methods if it names an unknown one."""
     given = raw.get(METHOD.name, CTKD)
     options = given.get("choice") if isinstance(given, dict) else [given]
     if not isinstance(options, list) or not options or any(name not in METHOD.choices for name in options):
@@ -28,20 +28,20 @@ def chosen_among(raw: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def nested_methods() -> list[str]:
-    """The methods whose parameters stand under their name."""
+    """Returns the methods whose parameters are under their name."""
     return [name for name, method in methods().items() if name != CTKD and method.parameters]
 
 
 def flattened(
     raw: Mapping[str, Any], chosen: Sequence[str], known: Mapping[str, Any], document: Document
 ) -> dict[str, Any]:
-    """What the section says of each parameter, by its key; what does not belong there is noted.
+    """Returns the entries of the section by the keys of the parameters; notes keys that do not belong there.
 
     Args:
         raw: The section.
         chosen: The methods that trials may have.
-        known: The parameters that there are with those methods.
-        document: Where problems are noted.
+        known: The parameters of those methods.
+        document: The document, which notes problems.
     """
     named = [name for name in nested_methods() if name in chosen]
     allowed = [*parameters(Recipe()), *nested_methods()]
@@ -57,10 +57,10 @@ def flattened(
 
 
 def _inside(name: str, section: Any, document: Document) -> Iterator[tuple[str, Any]]:
-    """What stands under a method's name."""
+    """Yields the entries under a method's name."""
     own = [item.name for item in methods()[name].parameters]
     if not isinstance(section, dict) or not section:
-        message = f"must be a mapping of what {name} varies ({', '.join(own)}), but got {section!r}"
+        message = f"must be a mapping of the parameters of {name} ({', '.join(own)}), but got {section!r}"
         document.fault(("search", name), message)
         return
     document.unknown_keys(("search", name), section, own)
@@ -68,11 +68,11 @@ def _inside(name: str, section: Any, document: Document) -> Iterator[tuple[str, 
 
 
 def _foreign(key: str, chosen: Sequence[str]) -> str | None:
-    """What to say of a key that belongs to a method and stands in the wrong place; None if it belongs to none."""
+    """Returns the message for a key of a method in the wrong place; None if it belongs to no method."""
     if key == CTKD:
-        return "is not written: what ctkd varies stands under search itself"
+        return "is not a key: the parameters of ctkd are under search itself"
     if key in chosen:
-        return f"has no effect: {key} varies nothing; leave it out"
+        return f"has no effect: {key} has no parameters; leave it out"
     if key in methods():
         return f"is not among the methods ({', '.join(chosen)}); add it to method, or leave it out"
     nested = [name for name in chosen if any(item.name == key for item in methods()[name].parameters)]
@@ -85,16 +85,16 @@ def _foreign(key: str, chosen: Sequence[str]) -> str | None:
 def settled_conditions(
     key: str, entry: Entry, chosen: Sequence[str], known: Mapping[str, Any], fault: Report
 ) -> Entry | None:
-    """What is said of a parameter, with the condition that its method is the trial's.
+    """Returns the entry of a parameter, with the condition that its method is the trial's.
 
-    A condition on another parameter of the same method may name it as it stands beside it.
+    A condition on another parameter of the same method may leave out the method's prefix.
 
     Args:
         key: The parameter.
-        entry: What is said of it.
+        entry: Its entry.
         chosen: The methods that trials may have.
-        known: The parameters that there are with those methods.
-        fault: Called if the condition is one that cannot be.
+        known: The parameters of those methods.
+        fault: Called with the fault of an impossible condition.
 
     Returns:
         None if there was a fault.

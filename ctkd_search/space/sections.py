@@ -1,4 +1,4 @@
-"""The sections of a space that say how it is searched, each as a dataclass whose fields are its keys."""
+"""The sections of a space with the settings of the search, each as a dataclass whose fields are its keys."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Annotated, Any, Literal
 
 from ctkd_search.config import Checked, Count, Duration, Positive, Range, duration
 
-# What a student costs: by the key of `limits` that bounds it.
+# Costs of a student, with the key of `limits` that bounds each.
 COSTS = {"params": "max_params", "multiply_adds": "max_multiply_adds", "latency_ms": "max_latency_ms"}
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much a search may spend.
+    """The budget of a search.
 
     Attributes:
         trials: Trials in all.
         epochs: Epochs of a trial that is not stopped early.
         grace_period: Epochs that every trial gets before ASHA may stop it.
-        reduction_factor: At each of ASHA's rungs one trial in this many goes on.
-        time_budget: When to stop, as in ``2h`` or ``1h30m``, or in seconds; left out, there is no limit.
+        reduction_factor: At each of ASHA's rungs one trial in this many is promoted.
+        time_budget: Time limit, as in ``2h`` or ``1h30m``, or in seconds; left out, there is none.
     """
 
     trials: Count = 32
@@ -31,7 +31,7 @@ class Budget:
     time_budget: Duration | None = None
 
     def rungs(self) -> list[int]:
-        """The epochs after which ASHA compares trials."""
+        """Returns the epochs after which ASHA compares trials."""
         rungs = []
         epoch = self.grace_period
         while epoch < self.epochs:
@@ -40,12 +40,12 @@ class Budget:
         return rungs
 
     def seconds(self) -> float | None:
-        """The time budget in seconds."""
+        """Returns the time budget in seconds."""
         return None if self.time_budget is None else duration(self.time_budget)
 
 
 def whole_above_one(number: float) -> None:
-    """Refuses a share of a GPU beside whole ones.
+    """Refuses fractions of GPUs above one.
 
     Raises:
         ValueError: The number is above 1 and not whole.
@@ -56,21 +56,22 @@ def whole_above_one(number: float) -> None:
 
 _GPUs = Annotated[
     float, Range(0), Checked(whole_above_one, {"anyOf": [{"maximum": 1}, {"multipleOf": 1}]})
-]  # the range first, because no other number can be judged
+]  # the range first, because the other check assumes it
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a trial may use of the machine. Whatever is not given is chosen from what the machine has.
+    """The resources of a trial. Those left out are chosen from the machine's.
 
     Attributes:
         gpus_per_trial: GPUs, or a share of one; 0 for the CPU.
-        trials_per_gpu: Trials that share a GPU, or ``auto`` to choose by the memory that a trial is seen to take.
-        cpus_per_trial: CPU cores, and threads. Left out, the cores are shared out, `OMP_NUM_THREADS` at most to a trial
+        trials_per_gpu: Trials that share a GPU, or ``auto`` to choose by the memory that a trial takes.
+        cpus_per_trial: CPU cores, and threads. Left out, the cores are distributed among the trials, at most
+            `OMP_NUM_THREADS` to each.
         concurrent_trials: Trials at once.
-        retries: How often a trial goes on from its last epoch, before it is given up, where the machine failed it: its
-            process died, memory ran out, CUDA failed or a file could not be read. What the training itself raises comes
-            again and is not retried.
+        retries: How often a trial resumes from its last epoch after an error of the machine: its process died, memory
+            ran out, CUDA failed or a file could not be read. Errors of the training itself would repeat and are not
+            retried.
         address: A running Ray cluster to join; left out, Ray starts on this machine.
     """
 
@@ -84,14 +85,14 @@ class Resources:
 
 @dataclass(frozen=True)
 class Tracking:
-    """Where MLflow keeps the runs.
+    """The settings of MLflow.
 
     Attributes:
         uri: An MLflow tracking URI; left out, it is a SQLite file in the directory of the searches.
         experiment: Name of the MLflow experiment; left out, it is the space's name.
-        patience: Seconds that a server which is away is waited for at the end of a search.
-        system_metrics: Whether processor, memory, disk, network and GPUs of the machine that the search is run from are
-            logged to its run, every 10 seconds.
+        patience: Seconds to wait for an unreachable server at the end of a search.
+        system_metrics: Whether processor, memory, disk, network and GPUs of the machine that runs the search are logged
+            to its run, every 10 seconds.
     """
 
     uri: str | None = None
@@ -102,15 +103,15 @@ class Tracking:
 
 @dataclass(frozen=True)
 class Sampler:
-    """Who suggests the trials. Options that are not given are Optuna's own defaults.
+    """The sampler, which suggests the trials. Options left out have Optuna's own defaults.
 
     Attributes:
         name: ``tpe``, ``gp`` (Gaussian processes), ``cmaes`` (CMA-ES), ``qmc`` (a quasi-random sequence) or ``random``.
         startup_trials: Random trials before ``tpe`` or ``gp`` begins to model.
         candidates: Points among which ``tpe`` chooses.
-        sigma: Standard deviation with which ``cmaes`` begins, as a share of each range.
+        sigma: Initial standard deviation of ``cmaes``, as a share of each range.
         population: Trials in a generation of ``cmaes``; below 4 its step sizes divide by zero.
-        sequence: Which sequence ``qmc`` follows.
+        sequence: Sequence of ``qmc``.
         scramble: Whether the sequence of ``qmc`` is scrambled by the seed.
     """
 
@@ -138,11 +139,11 @@ SAMPLER_OPTIONS = {
 
 @dataclass(frozen=True)
 class Scheduler:
-    """What stops trials early.
+    """The scheduler, which stops trials early.
 
     Attributes:
-        name: ``asha``, ``hyperband`` (asynchronous Hyperband: several ASHA brackets, of which the later ones judge
-            later) or ``none``.
+        name: ``asha``, ``hyperband`` (asynchronous Hyperband: several ASHA brackets, the later ones with longer grace
+            periods) or ``none``.
         brackets: Brackets of ``hyperband``; left out, as many as the budget has rungs.
     """
 
@@ -159,12 +160,12 @@ SCHEDULER_OPTIONS: dict[str, tuple[str, ...]] = {"asha": (), "hyperband": ("brac
 
 @dataclass(frozen=True)
 class Confirm:
-    """How the winner is confirmed: the best configs, and the baselines of their pairs, once more with other seeds.
+    """The confirmation of the winner: the best configs, and the baselines of their pairs, trained with other seeds.
 
     Attributes:
-        best: How many configs.
-        seeds: How many fresh seeds each gets: another stream, other teachers, other initial weights.
-        per_method: Whether that many of each method are confirmed, where several are searched.
+        best: Number of configs.
+        seeds: Number of fresh seeds for each: another stream, other teachers, other initial weights.
+        per_method: Whether that many of each method are confirmed, if several are searched.
     """
 
     best: Count = 3
@@ -174,7 +175,7 @@ class Confirm:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a student may cost. A pair whose student costs more is left out before anything is trained.
+    """The limits on a student's costs. A pair whose student costs more is left out before anything is trained.
 
     Attributes:
         max_params: Parameters of the student.
@@ -187,7 +188,7 @@ class Limits:
     max_latency_ms: Positive | None = None
 
     def given(self) -> dict[str, float]:
-        """The limits that were given, by what they limit."""
+        """Returns the given limits, by the cost that they limit."""
         return {cost: getattr(self, key) for cost, key in COSTS.items() if getattr(self, key) is not None}
 
 

@@ -1,4 +1,4 @@
-"""How a search explores, what it stops early, what it compares with, and how it chooses its winner."""
+"""The strategy of a search: sampler, scheduler, baselines, confirmation, objectives and limits."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ ACCURACY = _ACCURACY.key
 
 @dataclass(frozen=True)
 class Strategy:
-    """How a search goes about it.
+    """The strategy of a search.
 
     Attributes:
-        sampler: Who suggests the trials.
-        scheduler: What stops trials early.
-        baselines: What the winner is compared with: trainings of the same students, of which none is stopped early.
-        confirm: How the winner is confirmed; left out, nothing is.
-        objectives: What is to be good: something measured on the validation images first, by which trials are judged,
-            stopped early and chosen; then what else is, and what the student costs.
-        limits: What a student may cost; pairs whose student costs more are left out before anything is trained.
-        metrics: What is measured of every student beside accuracy and loss, on the validation images, and in a final
-            training on the test images; what is an objective is measured anyway.
+        sampler: Sampler that suggests the trials.
+        scheduler: Scheduler that stops trials early.
+        baselines: Baselines that the winner is compared with: trainings of the same students, none stopped early.
+        confirm: Confirmation of the winner; left out, there is none.
+        objectives: Objectives: first a metric of the validation images, by which trials are judged, stopped early and
+            chosen; then further metrics, and costs of the student.
+        limits: Limits on a student's costs; pairs whose student costs more are left out before anything is trained.
+        metrics: Further metrics of every student besides accuracy and loss, on the validation images, and in a final
+            training on the test images; objectives are measured anyway.
     """
 
     sampler: Sampler = field(default_factory=Sampler)
@@ -41,17 +41,17 @@ class Strategy:
 
     @property
     def judge(self) -> Metric:
-        """What trials are judged by: the first objective."""
+        """Returns the metric that trials are judged by: the first objective."""
         return OBJECTIVES[self.objectives[0]]
 
     @property
     def directions(self) -> list[str]:
-        """Of each objective whether it is to be high or low, in Optuna's words."""
+        """Returns Optuna's direction of each objective."""
         return ["maximize" if _is_high(name) else "minimize" for name in self.objectives]
 
     @property
     def costs(self) -> list[str]:
-        """What must be known of the students: what is an objective or limited."""
+        """Returns the costs of students that are objectives or limited."""
         limited = self.limits.given()
         return [cost for cost in COSTS if cost in self.objectives or cost in limited]
 

@@ -1,4 +1,4 @@
-"""Reading the sections of a space that say how it is searched."""
+"""Reading of the sections of a space with the strategy of the search."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_strategy(
     students: Sequence[str],
     classes: int | None,
 ) -> Strategy:
-    """Reads the sections of a space that say how it is searched; every problem is noted.
+    """Reads the sections of a space with the strategy of the search, noting every problem.
 
     Args:
         document: The space.
@@ -55,7 +55,7 @@ def read_strategy(
 
 
 def _named(document: Document, key: str, form: Any, options: Mapping[str, tuple[str, ...]]) -> Any:
-    """A section that is a name, or a mapping with the name and its options."""
+    """Reads a section that is a name, or a mapping with the name and its options."""
     raw = document.data.get(key)
     if raw is None:
         return form()
@@ -114,7 +114,7 @@ def _baselines(document: Document) -> tuple[str, ...]:
         if name not in list(BASELINES):  # a list or a mapping is no key of a dict
             document.fault(("baselines", number), f"must be one of {', '.join(BASELINES)}, but got {name!r}")
         elif name in raw[:number]:
-            document.fault(("baselines", number), f"{name} is there twice")
+            document.fault(("baselines", number), f"{name} is duplicated; leave one out")
     return tuple(name for name in BASELINES if name in raw)
 
 
@@ -161,7 +161,7 @@ def _metrics(document: Document, objectives: Sequence[str], classes: int | None)
 
 
 def _is_list_of(document: Document, key: str, raw: Any, known: Sequence[str], minimum: int = 0) -> bool:
-    """Whether something is a list at all; whatever in it is unknown, or there twice, is noted."""
+    """Returns whether a value is a list; notes its unknown and duplicated items."""
     if not isinstance(raw, list) or len(raw) < minimum:
         document.fault((key,), f"must be a list of {', '.join(known)}, but got {raw!r}")
         return False
@@ -169,5 +169,5 @@ def _is_list_of(document: Document, key: str, raw: Any, known: Sequence[str], mi
         if name not in known:
             document.fault((key, number), f"must be one of {', '.join(known)}, but got {name!r}")
         elif name in raw[:number]:
-            document.fault((key, number), f"{name} is there twice")
+            document.fault((key, number), f"{name} is duplicated; leave one out")
     return True

@@ -151,7 +151,7 @@ def test_a_record_gives_its_config_again_with_its_own_seed(name):
 def test_a_baseline_that_a_pair_cannot_be_taught_by_is_refused_with_the_reason():
     search = {"pair": "resnet8x4/resnet8", "alpha": {"float": [0.01, 5]}}
     with pytest.raises(
-        UserError, match=r"baselines.1 ctkd-as-released does not go with resnet8x4/resnet8: .* the same"
+        UserError, match=r"baselines.1 ctkd-as-released cannot be used with resnet8x4/resnet8: .* the same"
     ):
         space(search, baselines=["kd", "ctkd-as-released"])
     assert space({**search, "pair": A}, baselines=["ctkd-as-released"]).strategy.baselines == ("ctkd-as-released",)
@@ -163,13 +163,13 @@ def test_a_baseline_that_a_pair_cannot_be_taught_by_is_refused_with_the_reason()
         (
             ["kd", "fs"],
             {},
-            "baselines.1 fs does not go with wrn-16-2/resnet8: the statistics of layer 1 ",
+            "baselines.1 fs cannot be used with wrn-16-2/resnet8: the statistics of layer 1 ",
         ),
         (["kd", "fs-bridged"], {}, None),
         (
             ["rco"],
             {"teachers": {"expert": {"checkpoint": "mine.pt"}}},
-            "baselines.0 rco does not go with teachers.expert.checkpoint: it needs",
+            "baselines.0 rco cannot be used with teachers.expert.checkpoint: it needs",
         ),
     ],
 )

@@ -90,11 +90,11 @@ def test_one_problem_is_one_error_and_none_is_none():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a: 1\nb: 2\na: 3", ["line 3: a is there twice"]),
-        ("a: {b: 1, c: 2,\n  b: 3}", ["line 2: a.b is there twice"]),
-        ("a:\n  - b: 1\n    b: 2", ["line 3: a.0.b is there twice"]),
-        ("a: 1\na: 2\na: 3", ["line 3: a is there twice"] * 2),
-        ("a: 1\n'a': 2", ["line 2: a is there twice"]),
+        ("a: 1\nb: 2\na: 3", ["line 3: a is duplicated; leave one out"]),
+        ("a: {b: 1, c: 2,\n  b: 3}", ["line 2: a.b is duplicated; leave one out"]),
+        ("a:\n  - b: 1\n    b: 2", ["line 3: a.0.b is duplicated; leave one out"]),
+        ("a: 1\na: 2\na: 3", ["line 3: a is duplicated; leave one out"] * 2),
+        ("a: 1\n'a': 2", ["line 2: a is duplicated; leave one out"]),
     ],
 )
 def test_a_key_given_twice_is_a_problem(text, expected):
@@ -205,8 +205,8 @@ def test_a_truth_value_that_was_written_as_a_word_is_shown_as_it_was_written():
     for place in (("a",), ("b",), ("c", "d", 0)):
         document.fault(place, "must be kl, but got False")
     assert [line.partition("got ")[2] for line in lines_of(document)] == [
-        "False, which YAML makes of off without quotes",
-        "False, which YAML makes of no without quotes",
+        "False, as which YAML reads off without quotes",
+        "False, as which YAML reads no without quotes",
         "False",
     ]
 

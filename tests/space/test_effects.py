@@ -89,7 +89,7 @@ def test_what_has_no_effect_is_refused_with_its_line(search, epochs, said, root,
     ("baselines", "epochs", "said"),
     [
         ("[at, dkd, ctkd-paper]", 4, None),
-        ("[kd, rco]", 3, "baselines.1 rco does not go with so few epochs: anchors must be at most the epochs 3"),
+        ("[kd, rco]", 3, "baselines.1 rco cannot be used with so few epochs: anchors must be at most the epochs 3"),
     ],
 )
 def test_a_baseline_that_cannot_be_is_refused(baselines, epochs, said, root, tmp_path):
@@ -107,5 +107,5 @@ def test_a_final_training_has_as_many_epochs_as_anchors(root, tmp_path):
     with pytest.raises(UserError, match="--epochs 3 is too few for method rco: anchors must be at most"):
         with_changes(config, 3, None)
     (other,) = read(root, tmp_path, ["pair: wrn-16-1/resnet8", LR], epochs=3).pair_configs()
-    with pytest.raises(UserError, match="--baselines: rco does not go with so few epochs"):
+    with pytest.raises(UserError, match="--baselines: rco cannot be used with so few epochs"):
         choose_baselines("rco", other, 2)

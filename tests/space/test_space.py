@@ -243,5 +243,5 @@ def test_two_ways_to_type_a_pair_are_one_pair():
     found = space(text % ("[wrn-16-2 -> resnet8, wrn-16-1/resnet8]", "wrn-16-2->resnet8"))
     assert found.pairs() == ["wrn-16-2/resnet8", "wrn-16-1/resnet8"]
     assert found.entries["lr"].when == {"pair": ("wrn-16-2/resnet8",)}
-    with pytest.raises(UserError, match="there twice"):
+    with pytest.raises(UserError, match="is duplicated"):
         space(text % ("[wrn-16-2 -> resnet8, wrn-16-2/resnet8]", "wrn-16-2/resnet8"))

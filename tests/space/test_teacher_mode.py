@@ -54,7 +54,7 @@ def test_it_is_said_in_one_line_with_the_sizes():
     much = f"28 GB ({product.format('100,000,000')}), beyond teachers.trajectory_limit (20GB)"
     assert chosen(10**8)[1] == f"teachers: live, in every trial; recorded, their logits would take {much}"
     assert chosen(10**8, teachers={"mode": "recorded"})[1] == (
-        f"teachers: recorded, as teachers.mode says, though their logits take {much}"
+        f"teachers: recorded, as teachers.mode is set, though their logits take {much}"
     )
     assert chosen(confirm=CONFIRM)[1].count("112 kB") == 1
     assert "8 trajectories, up to 6 of them for the confirmation" in chosen(confirm=CONFIRM)[1]

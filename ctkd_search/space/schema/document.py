@@ -36,7 +36,7 @@ _TEXTS = {
 
 
 def space_schema() -> Schema:
-    """The schema of a space. What it cannot say (how two numbers relate, which files there are) the reader says."""
+    """Returns the schema of a space; the reader checks the rules that it cannot express, as on relations of numbers."""
     hints = {**get_type_hints(Space, include_extras=True), **get_type_hints(Strategy, include_extras=True)}
     texts = {**attributes(Space), **attributes(Strategy), **_TEXTS}
     properties = {}
@@ -89,7 +89,7 @@ def _augment() -> Schema:
 
 
 def _named(form: type, options: Mapping[str, tuple[str, ...]]) -> Schema:
-    """A name, or a mapping with the name and those options that belong to it."""
+    """Returns the schema of a name, or a mapping with the name and its options."""
     schema = section(form)
     default = schema["properties"]["name"]["default"]
     rules = []
@@ -138,7 +138,7 @@ _OWN: dict[str, Callable[[], Schema]] = {
 
 
 def _conflicts() -> list[Schema]:
-    """Keys that cannot be combined with others."""
+    """Returns the schemas of keys that cannot be combined with others."""
     rules = []
     for conflict in CONFLICTS:
         there: Schema = {"not": {"const": None}} if conflict.value is ANY else {"const": conflict.value}
@@ -148,11 +148,11 @@ def _conflicts() -> list[Schema]:
 
 
 def _at(place: Place, schema: Schema, required: bool) -> Schema:
-    """A schema for what stands at a place.
+    """Returns a schema for the value at a place.
 
     Args:
         place: The keys that lead there.
-        schema: What must hold for it.
+        schema: Schema of the value.
         required: Whether it must be there at all.
     """
     for key in reversed(place):

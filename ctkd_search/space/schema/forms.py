@@ -14,13 +14,13 @@ Schema = dict[str, Any]
 
 
 def described(text: str, schema: Mapping[str, Any]) -> Schema:
-    """The schema with a description, which begins with a capital letter and has no full stop at its end."""
+    """Returns the schema with a description, which begins with a capital letter and has no full stop at its end."""
     text = text.replace("``", "`")
     return {"description": (text[:1].upper() + text[1:]).removesuffix("."), **schema}
 
 
 def attributes(form: type) -> dict[str, str]:
-    """What the docstring of a class says of each attribute."""
+    """Returns the descriptions of the attributes in the docstring of a class."""
     _, _, section = (inspect.getdoc(form) or "").partition("Attributes:\n")
     found: dict[str, str] = {}
     for line in section.splitlines():
@@ -34,17 +34,17 @@ def attributes(form: type) -> dict[str, str]:
 
 
 def mapping(properties: Mapping[str, Schema], **rules: Any) -> Schema:
-    """The schema of a mapping that has these keys and no others."""
+    """Returns the schema of a mapping that has these keys and no others."""
     return {"type": "object", "properties": dict(properties), "additionalProperties": False, **rules}
 
 
 def one_of(meanings: Mapping[str, str]) -> Schema:
-    """The schema of one of several names, each with what it means."""
+    """Returns the schema of one of several names, each with its description."""
     return {"oneOf": [described(text, {"const": name}) for name, text in meanings.items()]}
 
 
 def section(form: type) -> Schema:
-    """The schema of a mapping that fills a dataclass, as `yamlfile.Document.validated` reads it.
+    """Returns the schema of a mapping that fills a dataclass, as `Document.validated` reads it.
 
     Args:
         form: The dataclass; its annotations say what is allowed, and its docstring what each key means.
@@ -63,7 +63,7 @@ def section(form: type) -> Schema:
 
 
 def dataclass_in(hint: Any) -> type | None:
-    """The dataclass that a type is, or is beside None."""
+    """Returns the dataclass that a type is, or its union with None contains."""
     parts = (hint, *get_args(hint))
     return next((part for part in parts if isinstance(part, type) and dataclasses.is_dataclass(part)), None)
 
@@ -75,7 +75,7 @@ def _value(hint: Any) -> Schema:
 
 
 def _tidy(schema: Schema) -> Schema:
-    """Branches that need not be branches as one list of types, which people read more easily."""
+    """Merges branches that differ only in type into one list of types, which is easier to read."""
     branches = [_tidy(branch) for branch in schema.get("anyOf", [])]
     rest = {key: value for key, value in schema.items() if key != "anyOf"}
     if branches and all(set(branch) == {"type"} for branch in branches):
@@ -87,7 +87,7 @@ def _tidy(schema: Schema) -> Schema:
 
 
 def optional(schema: Schema) -> Schema:
-    """The same schema, with which null goes too."""
+    """Returns the schema extended by null."""
     types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     listed = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
     return {**schema, "type": [*types, "null"], **listed}

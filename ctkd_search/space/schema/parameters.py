@@ -1,4 +1,4 @@
-"""JSON Schema of what a space searches."""
+"""JSON Schema of the section ``search``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WHEN = "when"
 
 
 def search_schema() -> Schema:
-    """The schema of the section ``search``."""
+    """Returns the schema of the section ``search``."""
     known = parameters(Recipe())
     properties = {name: _entry(parameter, name in _own(CTKD)) for name, parameter in known.items()}
     properties[METHOD.name] = _method()
@@ -31,7 +31,7 @@ def search_schema() -> Schema:
 
 
 def when_schemas() -> dict[str, Schema]:
-    """The schemas of a condition, by the name of their definition: those under a method know its parameters."""
+    """Returns the schemas of a condition, by the name of their definition: those under a method have its parameters."""
     beside = {name: _condition(parameter) for name, parameter in parameters(Recipe()).items()}
     of_methods = {
         f"^{re.escape(key_of(name, parameter.name))}$": _condition(parameter)
@@ -58,7 +58,7 @@ def _conditions(method: str) -> dict[str, Schema]:
 
 
 def _method() -> Schema:
-    """The method, which stands under no condition."""
+    """Returns the schema of the method, which has no condition."""
     schema = _entry(METHOD, False)
     alone, choice = schema["anyOf"]
     choice["properties"]["when"] = described("No method stands under a condition", {"type": "null"})
@@ -66,7 +66,7 @@ def _method() -> Schema:
 
 
 def _section(name: str) -> Schema:
-    """What a method varies, under its name."""
+    """Returns the schema of a method's parameters, under its name."""
     own = _own(name)
     entries = {key: _entry(parameter, True, _when_of(name)) for key, parameter in own.items()}
     text = f"What the method {name} varies ({methods()[name].summary})"
@@ -75,7 +75,7 @@ def _section(name: str) -> Schema:
 
 
 def _chosen() -> list[Schema]:
-    """What methods vary has its place where they are chosen; CTKD is where nothing is said of methods."""
+    """Returns the rules that a method's parameters need the method to be chosen; CTKD is chosen by default."""
     rules = []
     for name in (CTKD, *nested_methods()):
         keys = _own(CTKD) if name == CTKD else (name,)
@@ -89,7 +89,7 @@ def _chosen() -> list[Schema]:
 
 
 def pair_schema() -> Schema:
-    """The schema of a pair. Which numbers make a network the reader knows."""
+    """Returns the schema of a pair. The reader checks which numbers describe a network."""
     known = "|".join(as_schema_pattern(family.pattern)[1:-1] for family in families())
     slashless = rf"{known}|{as_schema_pattern(OWN_CODE_PATTERN)[1:-1]}"
     name = rf"{known}|{as_schema_pattern(PATTERN)[1:-1]}"
@@ -99,7 +99,7 @@ def pair_schema() -> Schema:
 
 
 def constant(parameter: Parameter) -> Schema:
-    """The schema of one value of a parameter."""
+    """Returns the schema of one value of a parameter."""
     if parameter.kind in {"float", "int"}:
         bounds = parameter.range.as_schema() if parameter.range else {}
         return {"type": "number" if parameter.kind == "float" else "integer", **bounds}
@@ -112,7 +112,7 @@ def constant(parameter: Parameter) -> Schema:
 
 
 def _entry(parameter: Parameter, of_method: bool, when: str = _WHEN) -> Schema:
-    """What may stand for a parameter.
+    """Returns the schema of the entry of a parameter.
 
     Args:
         parameter: The parameter.
@@ -166,7 +166,7 @@ def _or_several(value: Mapping[str, Any]) -> Schema:
 
 
 def _effects(known: Mapping[str, Parameter]) -> list[Schema]:
-    """What has no effect, as far as it can be said of values that are listed."""
+    """Returns the rules on entries without effect, as far as they follow from listed values."""
     rules: list[Schema] = []
     for name, parameter in known.items():
         for other, allowed in parameter.only_with.items():
@@ -181,12 +181,12 @@ def _effects(known: Mapping[str, Parameter]) -> list[Schema]:
 
 
 def _among(allowed: tuple[Any, ...] | Range) -> Schema:
-    """The schema of a value that is one of those allowed, or in the range allowed."""
+    """Returns the schema of a value that is one of those allowed, or in the range allowed."""
     if isinstance(allowed, Range):
         return {"type": "number", **allowed.as_schema()}
     return {"enum": list(allowed)}
 
 
 def _having(properties: Mapping[str, Any]) -> Schema:
-    """The schema of a mapping that has these keys, and perhaps others."""
+    """Returns the schema of a mapping that has these keys, and perhaps others."""
     return {"type": "object", "properties": dict(properties), "required": list(properties)}

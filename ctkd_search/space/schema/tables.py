@@ -28,7 +28,7 @@ _TYPES = {"string": "text", "number": "number", "integer": "whole number"}
 
 
 def reference() -> str:
-    """Every key that a space may have, in tables."""
+    """Returns tables of all keys that a space may have."""
     parts = {
         "What may stand for a parameter": _forms(),
         "What may be searched": _table(("parameter", "default", "values", "what it is"), _searched()),
@@ -41,12 +41,12 @@ def reference() -> str:
 
 
 def has_place(text: str) -> bool:
-    """Whether a Markdown text has the two comments between which the reference stands."""
+    """Returns whether a Markdown text has the two comments that enclose the reference."""
     return END in text.partition(BEGIN)[2]
 
 
 def renewed(text: str) -> str:
-    """A Markdown text that has a place for the reference, with the reference anew."""
+    """Returns a Markdown text with the reference between its two comments renewed."""
     before, _, rest = text.partition(BEGIN)
     return f"{before}{BEGIN}\n\n{reference()}\n{END}{rest.partition(END)[2]}"
 
@@ -57,7 +57,7 @@ def _table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _code(value: Any) -> str:
-    """A value as a space has it."""
+    """Returns a value as it is written in a space."""
     if value is None or value == []:
         return ""
     if isinstance(value, list):
@@ -107,7 +107,7 @@ def _methods() -> str:
 
 
 def _needed(method: type[Method]) -> str:
-    """Returns what a method with its default settings needs of the teachers, in words."""
+    """Returns a description of the needs of a method with its default settings."""
     needs = method().needs
     of_expert = list(dict.fromkeys(_ASKED[output.kind] for output in needs.expert))
     words = ["the scratch teacher's logits"] if needs.scratch else []
@@ -129,7 +129,7 @@ def _sections() -> Iterator[tuple[str, str, str, str]]:
 def _rows(
     place: str, item: Schema, schema: Schema, train: Schema | None, required: bool = False
 ) -> Iterator[tuple[str, str, str, str]]:
-    """The row of a key, and those of the keys under it."""
+    """Yields the row of a key, and those of the keys under it."""
     branches = item.get("anyOf", [item])
     own: dict[str, Schema] = next((branch["properties"] for branch in branches if "properties" in branch), {})
     needed = {key for branch in branches for key in branch.get("required", ())}
@@ -148,7 +148,7 @@ def _rows(
 
 
 def _values(item: Schema, schema: Schema) -> str:
-    """The values that a schema allows, in words."""
+    """Returns a description of the values that a schema allows."""
     if "$ref" in item:
         return _values(schema["$defs"][item["$ref"].rpartition("/")[2]], schema)
     for several in ("anyOf", "oneOf"):

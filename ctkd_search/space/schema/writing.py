@@ -15,7 +15,7 @@ _WIDTH = 120
 
 
 def schema_text() -> str:
-    """The JSON Schema as it is shipped beside the ready spaces."""
+    """Returns the JSON Schema as it is shipped with the ready spaces."""
     return as_json(space_schema()) + "\n"
 
 
@@ -27,7 +27,7 @@ def write_reference(markdown: bool, output: Path | None) -> str:
         output: The file to write; None for none.
 
     Returns:
-        What to print: the reference itself, or where it was written.
+        Text to print: the reference itself, or the path that it was written to.
 
     Raises:
         UserError: The file cannot be written.
@@ -44,7 +44,7 @@ def write_reference(markdown: bool, output: Path | None) -> str:
 
 
 def as_json(value: Any, indent: int = 0, before: int = 0) -> str:
-    """JSON in which whatever fits on a line stands on one.
+    """Returns JSON in which every value that fits on a line is on one.
 
     Args:
         value: Plain values.
