@@ -164,7 +164,7 @@ def test_what_is_asked_after_an_interruption_is_what_would_have_been():
         if number in {3, 6}:
             # Cut short, once between the two steps of a suggestion.
             if number == 6:
-                study._share_out({record.optuna for record in records})
+                study._balance_methods({record.optuna for record in records})
             study = Study(chosen, Path("study.db"), "x", lambda record: [record.value])
             study.begin()
         optuna_number, stored, _ = study.ask(number, [record.optuna for record in records])

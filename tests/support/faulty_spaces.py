@@ -2,7 +2,7 @@
 
 # What is wrong with each document is noted in it, behind the faulty line: #! KEY, and a piece of the message.
 FAULTY = {
-    "nothing at all": "{}  #! name is missing #! dataset is missing #! search must say what is searched",
+    "nothing at all": "{}  #! name is missing #! dataset is missing #! search must name the searched parameters",
     "sections": """\
 name: two words               #! name must be letters, digits, '.', '_' and '-'
 datset: {name: digits}        #! datset is not a known key (did you mean dataset?)
@@ -22,7 +22,7 @@ budget:
   time_bugdet: 2h             #! budget.time_bugdet is not a known key (did you mean time_budget?)
 resources: 1                  #! resources must be a mapping, with the keys gpus_per_trial
 tracking: {uri: 5}            #! tracking.uri must be text, but 5 without quotes is a number in YAML; put it in quotes
-search: [lr, alpha]           #! search must say what is searched; there are: pair, method, step_loss
+search: [lr, alpha]           #! search must name the searched parameters; there are: pair, method, step_loss
 """,
     "an unknown data set": """\
 name: x
@@ -76,7 +76,7 @@ search: {alpha: {float: [1, 2]}}
     "parts of pictures that are no files, twice": """\
 augment:
   crop: 2
-  resized_crop: [0.1, 1]      #! augment.resized_crop takes the place of crop #! augment.resized_crop has no meaning
+  resized_crop: [0.1, 1]      #! augment.resized_crop replaces crop #! augment.resized_crop has no meaning
 search: {alpha: {float: [1, 2]}}
 """,
     "shares of a picture": """\
@@ -95,8 +95,8 @@ budget:
 resources:
   gpus_per_trial: 1.5         #! resources.gpus_per_trial must be a whole number above 1, but got 1.5
 train:
-  lr: 0.1                     #! train.lr stands under search too; leave one out
-  momentum: 0.5               #! train.momentum stands under search too; leave one out
+  lr: 0.1                     #! train.lr is under search too; leave one of the two out
+  momentum: 0.5               #! train.momentum is under search too; leave one of the two out
 search: {lr: {float: [0.1, 1]}, momentum: 0.8}
 """,
     "a crop as large as the image": """\
@@ -114,7 +114,7 @@ search:
   step_loss: {choice: [kl, l2]}  #! search.step_loss.choice.1 must be one of kl, mse, but got 'l2'
   attention_layers: [3, 3]    #! search.attention_layers must be a list of different layer numbers
 """,
-    "nothing to search": "search: {alpha: 1, beta: 2}  #! search has constants only, so that there is nothing",
+    "nothing to search": "search: {alpha: 1, beta: 2}  #! search has constants only, so there is nothing",
     "conditions": """\
 search:
   step_loss: {choice: [kl, mse]}
@@ -157,11 +157,11 @@ search:
   weight: 0.5                 #! search.weight belongs to kd; write kd: {weight: ...}
   scratch-only:               #! search.scratch-only is not among the methods (at, kd); add it to method, or
     alpha: {float: [1, 2]}
-  ctkd: {alpha: 1}            #! search.ctkd is not written: what ctkd varies stands under search itself
+  ctkd: {alpha: 1}            #! search.ctkd is not a key: the parameters of ctkd are under search itself
   kd:
     weigth: 0.3               #! search.kd.weigth is not a known key (did you mean weight?); allowed: temperature
     temperature: {float: [-1, 9]}  #! search.kd.temperature.float.0 must be greater than 0, but got -1
-  at: [beta]                  #! search.at must be a mapping of what at varies (beta, attention_layers), but got
+  at: [beta]                  #! search.at must be a mapping of the parameters of at (beta, attention_layers), but got
 """,
     "a condition on a parameter of a method that there is not": """\
 search:
@@ -197,21 +197,21 @@ search:
   at: {beta: 0, attention_layers: {subsets: [1, 2]}}  #! search.at.attention_layers has no effect where at.beta is 0
 """,
     "teachers whom none of the methods listens to": """\
-teachers: {seed: 3}           #! teachers has no effect, because no trial listens to a teacher; leave it out
+teachers: {seed: 3}           #! teachers has no effect, because no trial uses a teacher; leave it out
 search: {method: {choice: [none, kd]}, kd: {weight: 0}}
 """,
     "a circle": """\
 search:
   pair:
     choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]
-    when: {step_loss: kl}     #! search.pair.when goes in a circle with the conditions of step_loss
+    when: {step_loss: kl}     #! search.pair.when is circular with the conditions of step_loss
   step_loss: {choice: [kl, mse], when: {pair: wrn-16-2/resnet8}}
 """,
     "a circle of one": """\
 search:
   step_loss:
     choice: [kl, mse]
-    when: {step_loss: kl}     #! search.step_loss.when goes in a circle with the conditions of step_loss
+    when: {step_loss: kl}     #! search.step_loss.when is circular with the conditions of step_loss
 """,
     "searched without effect": """\
 search:
@@ -282,15 +282,15 @@ search: {alpha: {float: [1, 2]}}
 teachers:
   expert:
     checkpoint: space.yaml
-    seed: 3                   #! teachers.expert.seed has no effect beside checkpoint
+    seed: 3                   #! teachers.expert.seed has no effect with checkpoint
 search: {pair: wrn-16-2/resnet8, alpha: {float: [1, 2]}}
 """,
     "an expert that nobody looks at": """\
-teachers: {expert: {seed: 3}}  #! teachers.expert has no effect, because no trial listens to the expert; leave it
+teachers: {expert: {seed: 3}}  #! teachers.expert has no effect, because no trial uses the expert; leave it
 search: {beta: 0, alpha: {float: [1, 2]}}
 """,
     "teachers that nobody listens to": """\
-teachers: {seed: 3}           #! teachers has no effect, because no trial listens to a teacher; leave it out
+teachers: {seed: 3}           #! teachers has no effect, because no trial uses a teacher; leave it out
 search: {alpha: 0, beta: 0, lr: {float: [0.1, 0.2]}}
 """,
     "packing": """\
