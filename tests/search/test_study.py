@@ -224,7 +224,7 @@ class Crashing(optuna.Trial):
 @pytest.mark.parametrize("moment", ["before its values", "among its values", "after its values"])
 def test_a_trial_that_was_drawn_just_before_a_crash_is_taken_first(tmp_path, sampler, moment):
     space, path = a_space(sampler=SAMPLERS[sampler]), tmp_path / "study.db"
-    count = 5 if sampler == "gp" else 8
+    count = 5
     undisturbed = drawn(space, None, towards, count)
     study, records = opened(path, space), []
     for _ in range(count - 1):
