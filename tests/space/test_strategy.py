@@ -241,7 +241,7 @@ def test_the_scheduler_stops_what_is_worse_in_either_direction(objective, sign):
             for number in range(1, 10):
                 known[number] = TrialRecord(number, {"pair": "wrn-16-2/resnet8"}, {}, 0, objective=objective)
                 value = 0.5 + (-sign if better else sign) * number / 100
-                result = {"training_iteration": 1, "metrics": {objective: value, "other": 0.0}}
+                result = {"training_iteration": 1, f"metrics/{objective}": value, "metrics/other": 0.0}
                 decision = scheduler.on_trial_result(None, SimpleNamespace(config={"number": number}), result)
                 found[better, number] = decision == "STOP"
         return found
@@ -259,7 +259,7 @@ def test_the_scheduler_stops_what_is_worse_in_either_direction(objective, sign):
     scheduler = GroupedAsha(chosen, records)
     records[10] = TrialRecord(10, {"pair": "wrn-16-2/resnet8"}, {}, 0, objective=objective)
     for value, decision in ((0.5 + sign * 0.2, "STOP"), (0.5 - sign * 0.2, "CONTINUE")):
-        result = {"training_iteration": 1, "metrics": {objective: value}}
+        result = {"training_iteration": 1, f"metrics/{objective}": value}
         assert scheduler.on_trial_result(None, SimpleNamespace(config={"number": 10}), result) == decision
 
 
@@ -271,7 +271,7 @@ def first_stops(*overrides):
         known[number] = TrialRecord(number, {"pair": "wrn-16-2/resnet8"}, {}, 0)
         trial = SimpleNamespace(config={"number": number})
         for epoch in range(1, 9):
-            result = {"training_iteration": epoch, "metrics": {ACCURACY: 1 / number}}
+            result = {"training_iteration": epoch, f"metrics/{ACCURACY}": 1 / number}
             if scheduler.on_trial_result(None, trial, result) == "STOP":
                 found.add(epoch)
                 break
