@@ -10,7 +10,7 @@ def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Returns the number of cores this process may compute on, which a batch system or a container makes fewer.
 
     Args:
-        cgroup: Where Linux tells the limits of a container, of version 2 or 1.
+        cgroup: Directory of the limits of a container in Linux, of version 2 or 1.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):

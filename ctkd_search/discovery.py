@@ -12,7 +12,7 @@ def entries(package: str, attribute: str) -> list[Any]:
 
     Args:
         package: Full name of the package.
-        attribute: What an entry's module calls its entry.
+        attribute: Name of the entry in its module.
     """
     paths = importlib.import_module(package).__path__
     modules = (importlib.import_module(f"{package}.{info.name}") for info in pkgutil.iter_modules(paths))

@@ -10,7 +10,7 @@ from typing import Any
 from ctkd_search import __version__
 
 # Versions of what is kept on disk: raised when older files can no longer be read. The header of a record in the teacher
-# cache has its own; a record with another one is made anew.
+# cache has its own; a record with another one is made again.
 SEARCH_FORMAT = 1
 STUDENT_FORMAT = 1
 

@@ -28,7 +28,7 @@ class Estimate:
     Attributes:
         mean: Mean of the values.
         deviation: Standard deviation of the values, with n - 1; NaN for one value.
-        n: How many values.
+        n: Number of values.
         half_width: Half of the 95 % interval of the mean; infinite for one value.
     """
 

@@ -74,8 +74,8 @@ class TimeLeft:
 
         Args:
             trials: Every trial that there is so far.
-            expected: How many there will be.
-            concurrent: How many run at once.
+            expected: Number of trials that there will be.
+            concurrent: Number of trials at once.
         """
         pace = _Pace(trials)
         later, missing = self._later(), self._missing()

@@ -41,9 +41,9 @@ class Cifar:
     """One of the two.
 
     Attributes:
-        title: What people call it.
+        title: Usual name of the data set.
         torchvision: Name of torchvision's class, which knows addresses and checksums.
-        classes: How many there are.
+        classes: Number of classes.
         train: Files with the training images.
         test: Files with the test images.
         meta: File with the names of the classes.

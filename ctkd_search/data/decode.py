@@ -30,7 +30,7 @@ class BrokenImage(UserError):
 
     Args:
         path: The file.
-        reason: Why not.
+        reason: Reason why it cannot be read.
     """
 
     def __init__(self, path: str | os.PathLike[str], reason: object) -> None:

@@ -25,7 +25,7 @@ class Decoded:
 
     Args:
         pieces: The images, piece by piece, uint8 of shape (images, height, width, channels).
-        device: Where they are read.
+        device: Device that they are moved to.
     """
 
     def __init__(self, pieces: Iterator[Tensor], device: torch.device) -> None:
@@ -69,10 +69,10 @@ class FileStream(Stream):
 
     Args:
         images: The training images.
-        normalise: What is done to the pixels last; on `device`.
+        normalise: Normalisation of the pixels; on `device`.
         augment: Crops and flips.
         seed: Seed of the order and the views.
-        device: Where the batches are wanted.
+        device: Device of the batches.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ def plain_batches(images: Pictures, batch_size: int, device: torch.device) -> It
     Args:
         images: The images.
         batch_size: Images at a time.
-        device: Where they are wanted.
+        device: Device of the batches.
 
     Yields:
         uint8 of shape (batch, height, width, channels), and labels, int64.

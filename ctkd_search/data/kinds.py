@@ -154,7 +154,7 @@ def _boxed(head: bytes) -> tuple[Sort, str] | None:
     brands = {head[8:12], *(head[start : start + 4] for start in range(16, length, 4))}
     if head[8:12] == b"crx ":
         return "picture", RAW
-    # The main brand may be a general one; of the compatible ones, AVIF's tells more than HEIF's.
+    # The main brand may be a general one; of the compatible ones, AVIF's is more specific than HEIF's.
     if brands & _AVIF:
         return ("image" if _pillow_reads_avif() else "picture"), "AVIF"
     if head[8:12] in _HEIC or (head[8:12] not in (b"qt  ",) and brands & {b"heic", b"heix"}):

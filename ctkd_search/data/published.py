@@ -46,11 +46,11 @@ class Published:
     """The files of a data set.
 
     Attributes:
-        title: What people call it.
-        folder: Where the files lie.
+        title: Usual name of the data set.
+        folder: Directory of the files.
         checksums: MD5 of each file, by its name.
         download: Brings them; raises OSError or RuntimeError where that does not work.
-        remedy: What the user can do instead, as the end of a sentence.
+        remedy: Instruction for the user, as the end of a sentence.
     """
 
     title: str

@@ -24,7 +24,7 @@ def derived_seed(*parts: object) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """One epoch of the stream: which image stands at each position, and how it is seen.
+    """The plan of one epoch of the stream: the image at each position, and its view.
 
     Attributes:
         order: Index of the image at each position, shape (images,).
@@ -83,7 +83,7 @@ class Stream:
         normalise: Normalisation of the pixels; on the same device.
         augment: Crops and flips.
         seed: Seed of the order and the views.
-        device: Where the images live.
+        device: Device that the images are kept on.
     """
 
     def __init__(self, images: Images, normalise: Normalise, augment: Augment, seed: int, device: torch.device) -> None:

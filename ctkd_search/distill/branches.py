@@ -41,7 +41,7 @@ class Branches(TrainingNetwork):
     Args:
         student: The backbone.
         shapes: Its feature maps, first stage first; at least two.
-        classes: How many classes there are.
+        classes: Number of classes.
         width: Channels of the path and of the heads.
     """
 

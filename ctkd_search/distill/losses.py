@@ -30,7 +30,7 @@ def softened_divergence(student: Tensor, teacher: Tensor, temperature: float | T
     Args:
         student: Logits of the student, shape (batch, classes).
         teacher: Logits of a teacher, same shape; no gradient flows to them.
-        temperature: What the logits are divided by, greater than 0.
+        temperature: Divisor of the logits, greater than 0.
 
     Returns:
         temperature² · KL(teacher ‖ student), mean over the batch; a scalar. The square keeps the size of the
@@ -45,7 +45,7 @@ def mutual_divergence(follower: Tensor, leader: Tensor, temperature: float | Ten
     Args:
         follower: Logits of one, shape (batch, classes).
         leader: Logits of the other, same shape.
-        temperature: What the logits are divided by, greater than 0.
+        temperature: Divisor of the logits, greater than 0.
 
     Returns:
         temperature² · KL(leader ‖ follower), mean over the batch; a scalar.
@@ -165,7 +165,7 @@ def hint(predicted: Tensor, expert: Tensor) -> Tensor:
     """Distance of two feature maps (arXiv 1412.6550). The larger one is averaged down to the other's size.
 
     Args:
-        predicted: What is predicted from the student's map, shape (batch, channels, height, width), in any precision.
+        predicted: Prediction from the student's map, shape (batch, channels, height, width), in any precision.
         expert: Feature map of the expert, with as many channels.
 
     Returns:
@@ -217,7 +217,7 @@ def decoupled_divergences(
         student: Logits of the student, shape (batch, classes).
         teacher: Logits of a teacher, same shape; no gradient flows to them.
         labels: The right classes, shape (batch,).
-        temperature: What the logits are divided by, greater than 0.
+        temperature: Divisor of the logits, greater than 0.
 
     Returns:
         temperature² · KL of the right class against all others, and temperature² · KL of the other classes among

@@ -66,9 +66,9 @@ class StagedNetwork(TappedNetwork):
     Args:
         stem: From images to the first feature map.
         stages: The stages, in order; the output of each is tapped.
-        head: What stands between the last stage and the pooling (a normalisation and a ReLU, or nothing).
+        head: Layers between the last stage and the pooling (a normalisation and a ReLU, or nothing).
         width: Channels after the head.
-        classes: How many classes there are.
+        classes: Number of classes.
         redrawn: Whether the convolutions begin with weights of He's variance by fan-out, as in the reference code of
             all families but ShuffleNet, which leaves them as torch draws them.
     """
@@ -119,7 +119,7 @@ def stage_of(
 
     Args:
         block: Makes a block from (inputs, outputs, stride).
-        blocks: How many.
+        blocks: Number of blocks.
         inputs: Channels that come in.
         outputs: Channels that go out.
         stride: Stride of the first block.

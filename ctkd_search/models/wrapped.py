@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ctkd_search.models.network import TappedNetwork
 from ctkd_search.models.stages import Tapped
 
-# The attribute that the network stands under, with which the names of its weights begin.
+# The attribute of the network, and so the prefix of the names of its weights.
 WRAPPED = "network"
 
 

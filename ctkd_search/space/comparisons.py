@@ -20,7 +20,7 @@ def baseline_config(space: Space, name: str, pair: str) -> TrialConfig:
 
     Args:
         space: The space whose student's recipe, data and budget it shares: the defaults, or the nearest that it has.
-        name: Which one.
+        name: Name of the baseline.
         pair: Teacher and student.
     """
     method = method_of(name)

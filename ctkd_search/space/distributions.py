@@ -169,8 +169,8 @@ class Form:
 
     Attributes:
         keys: Its keys, the one that it is known by first.
-        example: What it looks like.
-        help: What it means.
+        example: Example of it.
+        help: Its meaning.
     """
 
     keys: tuple[str, ...]
@@ -191,7 +191,7 @@ FORMS = {
     "choice": Form(("choice", "when"), "{choice: [a, b]}", "one of at least two values"),
     "subsets": Form(("subsets", "when"), "{subsets: [1, 2, 3]}", "any of the non-empty sets of these layers"),
 }
-# What stands beside the first key of a form.
+# Further keys of the forms.
 OPTIONS = {
     "log": "whether the logarithm is what is spread evenly",
     "step": "distance of neighbouring values",

@@ -23,7 +23,7 @@ class _Located:
     """Says where a value is that cannot be, such as the 45th of a month."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Returns what a node stands for."""
+        """Returns the value of a node."""
         try:
             return super().construct_object(node, deep)  # type: ignore[misc]
         except ValueError as error:

@@ -94,7 +94,7 @@ def possible_methods(name: str, entries: Mapping[str, Entry], pair: str, geometr
 
     Args:
         name: The method.
-        entries: What is said of its parameters.
+        entries: Entries of the parameters.
         pair: The pair.
         geometry: The images, if they are known.
 
@@ -140,9 +140,9 @@ def possible_values(
     """The values that a parameter may take, as far as they can be listed; empty for a range.
 
     Args:
-        entry: What is said of it.
+        entry: Its entry.
         parameter: The parameter.
-        defaults: What it may be where nothing is said of it; None for the default that it is declared with.
+        defaults: Its possible defaults; None for the default that it is declared with.
     """
     defaults = (parameter.default,) if defaults is None else defaults
     if entry is None:

@@ -210,9 +210,9 @@ class _Reader:
         document.raise_problems()
         assert dataset is not None  # a missing data set is a problem
         raw = dict(document.data)
-        # Kept with absolute paths and with what the images said, so that it means the same wherever it is read again.
-        said = {key: getattr(dataset, key) for key in ("root", "image_size", "channels")}
-        raw["dataset"] = {**raw["dataset"], **{key: value for key, value in said.items() if value is not None}}
+        # Stored with absolute paths and the images' properties, so that it means the same wherever it is read again.
+        resolved = {key: getattr(dataset, key) for key in ("root", "image_size", "channels")}
+        raw["dataset"] = {**raw["dataset"], **{key: value for key, value in resolved.items() if value is not None}}
         if is_reference(dataset.name):
             # It is read without the user's code, which may have gone.
             raw["augment"] = dataclasses.asdict(augment)

@@ -69,9 +69,9 @@ class Resources:
         cpus_per_trial: CPU cores, and threads. Left out, the cores are distributed among the trials, at most
             `OMP_NUM_THREADS` to each.
         concurrent_trials: Trials at once.
-        retries: How often a trial resumes from its last epoch after an error of the machine: its process died, memory
-            ran out, CUDA failed or a file could not be read. Errors of the training itself would repeat and are not
-            retried.
+        retries: Number of times that a trial resumes from its last epoch after an error of the machine: its process
+            died, memory ran out, CUDA failed or a file could not be read. Errors of the training itself would repeat
+            and are not retried.
         address: A running Ray cluster to join; left out, Ray starts on this machine.
     """
 

@@ -35,9 +35,9 @@ def read_strategy(
     Args:
         document: The space.
         budget: Its budget.
-        entries: What it searches.
+        entries: Entries of the section search.
         students: The student architectures that trials may have.
-        classes: How many classes there are; None if that is not known.
+        classes: Number of classes; None if that is not known.
     """
     objectives = _objectives(document, students, classes)
     sampler = _named(document, "sampler", Sampler, SAMPLER_OPTIONS)

@@ -84,7 +84,7 @@ def predict(predictor: Predictor, files: Sequence[Path], top: int) -> Iterator[P
     Args:
         predictor: The student.
         files: The images, of any format, size and colour.
-        top: How many classes to name for each; more than there are means all.
+        top: Number of classes to name for each; more than there are means all.
 
     Yields:
         A prediction for each, in their order; of one that cannot be read, the reason.

@@ -35,7 +35,7 @@ class Registered(NamedTuple):
 
     Attributes:
         uri: The registered version, as a ``models:`` URI.
-        champion: What became of the champion, in a sentence.
+        champion: Outcome for the champion, in a sentence.
     """
 
     uri: str

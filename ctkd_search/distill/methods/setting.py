@@ -18,7 +18,7 @@ class Setting:
         student: The pair's student.
         teacher_maps: The teacher's feature maps for the images, first layer first.
         student_maps: The student's.
-        classes: How many classes there are.
+        classes: Number of classes.
         epochs: Epochs of a trial.
     """
 

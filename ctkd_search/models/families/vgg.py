@@ -87,7 +87,7 @@ _LAYER = re.compile(r"(?:stem|stages\.(?P<stage>\d+))\.(?P<block>\d+)\.(?P<place
 def _renamed(names: Collection[str]) -> dict[str, str]:
     """Renames to ``blockGROUP.PLACE``: each convolution takes three places, with its normalisation and ReLU."""
     found = {name: match for name in names if (match := _LAYER.fullmatch(name))}
-    # A pooling may stand before the convolution, which is therefore the layer of the lowest place that has weights.
+    # A pooling may come before the convolution, which is therefore the layer of the lowest place that has weights.
     first: dict[tuple[str | None, str], int] = {}
     for match in found.values():
         key, place = (match["stage"], match["block"]), int(match["place"])

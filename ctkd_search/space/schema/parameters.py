@@ -16,7 +16,7 @@ from ctkd_search.space.parameters import CTKD, METHOD, PAIR, key_of, parameters
 from ctkd_search.space.schema.forms import Schema, described, mapping, optional
 from ctkd_search.space.search_section import nested_methods
 
-# Definitions of their own, because they stand in many places.
+# Separate definitions, because they are used in many places.
 _PAIR = {"$ref": "#/$defs/pair"}
 _WHEN = "when"
 

@@ -170,8 +170,8 @@ def _values(item: Schema, schema: Schema) -> str:
         return f"list of {_values(item['items'], schema)}".replace("number", "numbers")
     if types == ["boolean"]:
         return "`true`, `false`"
-    said = {kind: _such_as(item) if kind == "string" else _bounds(item) for kind in types}
-    return " or ".join(_TYPES[kind] + words for kind, words in said.items())
+    limits = {kind: _such_as(item) if kind == "string" else _bounds(item) for kind in types}
+    return " or ".join(_TYPES[kind] + limit for kind, limit in limits.items())
 
 
 def _such_as(item: Schema) -> str:
