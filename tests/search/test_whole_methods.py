@@ -28,6 +28,7 @@ def test_three_methods_in_one_search(tmp_path):
         budget={"trials": 6, "epochs": 4, "grace_period": 1, "reduction_factor": 2},
         confirm={"best": 1, "seeds": 2, "per_method": True},
         search=SEARCH,
+        resources={"concurrent_trials": 1, "cpus_per_trial": 1},
     )
     live.start()
     live.wait_for(running_with_epochs(1))

@@ -50,10 +50,12 @@ SPACE = {
 
 # Where it does not matter how well the students do.
 FEW = {"name": "digits", "validation": 0.8}
+# Each process of trials takes seconds to start.
+ONE = {"concurrent_trials": 1}
 
 
 def write_space(directory, **changes):
-    (directory / "space.yaml").write_text(yaml.safe_dump({**SPACE, "dataset": FEW, **changes}))
+    (directory / "space.yaml").write_text(yaml.safe_dump({**SPACE, "dataset": FEW, "resources": ONE, **changes}))
     fresh_store(directory / "trials" / "mlflow.db")
 
 
@@ -249,7 +251,8 @@ def test_a_name_is_used_once(finished):
 
 
 def test_ctrl_c_stops_cleanly_and_resume_goes_on_with_the_same_runs(tmp_path):
-    write_space(tmp_path)
+    # Of some length, so that most of it is left when it is interrupted.
+    write_space(tmp_path, dataset=SPACE["dataset"])
     words = ("run", "space.yaml", "--concurrent", "1")
     process = Process(words, directory=tmp_path, imported=SEARCH, stdout=PIPE, stderr=STDOUT)
     said = []

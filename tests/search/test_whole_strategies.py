@@ -30,6 +30,7 @@ def test_several_objectives_within_limits(tmp_path):
         metrics=["ece"],
         limits={"max_params": 100_000, "max_latency_ms": 1000.0},
         scheduler={"name": "hyperband", "brackets": 2},
+        resources={"concurrent_trials": 1, "cpus_per_trial": 1},
     )
     assert live.run() == 0, live.said()
     costs = json.loads((tmp_path / "trials" / "small" / "search.json").read_text())["costs"]
