@@ -21,6 +21,7 @@ import pandas as pd
 import pytest
 import torch
 from mlflow import MlflowClient
+from support.here import fresh_store
 from support.kept_students import probabilities
 
 from ctkd_search import cli
@@ -70,6 +71,7 @@ def registered(tmp_path_factory):
     for _ in range(EPOCHS):
         trainer.run_epoch()
     served = ServedStudent(trainer.student, splits.mean, splits.std)
+    fresh_store(directory / "mlflow.db")
     store = Mlflow(f"sqlite:///{directory}/mlflow.db", "digits", directory / "artifacts")
     run_id = store.client.create_run(store.experiment_id, run_name="the winner").info.run_id
     store.client.set_terminated(run_id)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from support.here import fresh_store
 from support.live import descendants, free_port
 
 _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "content-encoding"}
@@ -28,6 +29,8 @@ class Server:
     def __init__(self, directory, store=None):
         self.directory = directory
         self.store = store or f"sqlite:///{directory}/server.db"
+        if store is None:
+            fresh_store(directory / "server.db")
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self.process = None

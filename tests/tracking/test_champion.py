@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from support.here import fresh_store
 
 from ctkd_search.metrics import OBJECTIVES
 from ctkd_search.tracking.champion import (
@@ -56,6 +57,7 @@ def test_every_objective_goes_its_own_way(objective, pair):
 
 
 def test_what_becomes_of_the_champion_is_reported(tmp_path):
+    fresh_store(tmp_path / "mlflow.db")
     store = Mlflow(f"sqlite:///{tmp_path}/mlflow.db", "x", tmp_path / "artifacts")
     client = store.client
     client.create_registered_model("ctkd-y")

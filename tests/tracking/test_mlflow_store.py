@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support.here import fresh_store
 from support.processes import PIPE, Process
 
 from ctkd_search.cli import main
@@ -102,6 +103,7 @@ def test_two_processes_may_make_one_store_at_once_for_two_directories_of_searche
 
 
 def test_what_is_too_long_for_mlflow_is_cut_and_many_parameters_are_all_logged(tmp_path):
+    fresh_store(tmp_path / "mlflow.db")
     store = Mlflow(f"sqlite:///{tmp_path}/mlflow.db", "long", tmp_path / "artifacts")
     run = store.client.create_run(store.experiment_id, tags=fitting({"t" * 300: "v" * 9000})).info.run_id
     params = {f"p{number}": number for number in range(250)} | {"long": "x" * 7000, "k" * 300: "y"}
