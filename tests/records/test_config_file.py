@@ -40,10 +40,10 @@ train:
   gamma: 2                    #! train.gamma must be in (0, 1], but got 2
 teachers:
   recipe: {batch_size: 0.5}   #! teachers.recipe.batch_size must be a whole number, but got 0.5
-dataset: {name: cifar1}       #! dataset.name unknown data set 'cifar1'; there are: cifar10,
+dataset: {name: cifar1}       #! dataset.name unknown data set 'cifar1'; there are:
 augment: {crop: -1}           #! augment.crop must be at least 0, but got -1
 budget: {epochs: 3}           #! budget is not a known key
-metrics: [ece, loss]          #! metrics must be a list of top5, balanced_accuracy, ece, but got
+metrics: [ece, loss]          #! metrics must be a list of top5, balanced_accuracy, ece
 objective: loss               #! objective must be one of validation_accuracy, validation_loss
 """
 

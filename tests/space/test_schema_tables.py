@@ -55,8 +55,7 @@ def test_every_key_has_a_row():
         (
             "dataset.name",
             "required",
-            "`cifar10`, `cifar100`, `digits`, `folder`, `imagenet`, `svhn`, `tiny-imagenet` or text such as "
-            "`package.module:factory`",
+            f"{', '.join(f'`{name}`' for name in data.names())} or text such as `package.module:factory`",
         ),
         ("dataset.channels", "", "`1`, `3`"),
         ("dataset.options", "", "mapping of names to values"),

@@ -1,12 +1,12 @@
 """Sections of spaces with which something is wrong, and what is to be said of it."""
 
+from ctkd_search.metrics import OBJECTIVES, ON_REQUEST
 from ctkd_search.space.baselines import BASELINES
 
 ACCURACY = "validation_accuracy"
 
-MEASURED = "validation_accuracy, validation_loss, validation_top5, validation_balanced_accuracy, validation_ece"
+MEASURED, ASKED = ", ".join(OBJECTIVES), ", ".join(ON_REQUEST)
 
-ASKED = "top5, balanced_accuracy, ece"
 
 SAMPLERS = "tpe, gp, cmaes, qmc, random"
 
