@@ -155,7 +155,7 @@ def network(classes, channels, image_size):
 """
 
 
-def test_your_own_data_set_and_network_serve_every_command_alone(tmp_path):
+def test_your_own_data_set_and_network_serve_every_command(tmp_path):
     package = tmp_path / "my_package"
     (tmp_path / "kept").mkdir()
     package.mkdir()
