@@ -146,7 +146,9 @@ def test_the_first_seeds_student_is_kept_and_registered(finished):
     served = mlflow.pyfunc.load_model("models:/ctkd-small-final@champion").predict(test.pixels).to_numpy()
     assert float((served.argmax(axis=1) == test.labels).mean()) == pytest.approx(first.test["accuracy"], abs=1e-9)
     kept = torch.load(folder_of(finished.directory).path / "student.pt", weights_only=True)
-    assert set(kept) == {"student", "architecture", "geometry", "resize", "classes", "mean", "std"}
+    described = {"format", "versions", "architecture", "geometry", "resize", "classes", "mean", "std"}
+    assert set(kept) == {"student", *described}
+    assert kept["format"] == 1
     assert (kept["architecture"], kept["geometry"]) == ("resnet8", [10, 1, 8])
 
 
