@@ -77,7 +77,12 @@ class Process:
             "words": self.args,
             "code": code,
             "directory": str(directory or os.getcwd()),
-            "environment": dict(os.environ if environment is None else environment),
+            # A Ray that this process has started sets how its processes prove who they are; others start their own.
+            "environment": {
+                name: value
+                for name, value in (os.environ if environment is None else environment).items()
+                if name != "RAY_AUTH_MODE"
+            },
             "imported": list(imported),
         }
         self.pid = _zygote.ask(request, given)
