@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def _shared_by_tests(tmp_path_factory):
-    """What the tests of one process share, the processes of one run among them: files, and Ray."""
+    """Shares files among the processes of one run, and one Ray among the tests of a process."""
     base = tmp_path_factory.getbasetemp()
     here.share_files_in(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
     yield

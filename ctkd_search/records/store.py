@@ -122,7 +122,7 @@ class TrialRecord:
 
     @property
     def images(self) -> int | None:
-        """Returns how many validation images it was measured on; None in records of earlier versions."""
+        """Returns how many validation images it was measured on; None if that was not noted."""
         return self.epochs[-1].get("validation_images") if self.epochs else None
 
     @property

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.methods.base import Baseline, Method, Parameter, make_method, methods
 from ctkd_search.pairs import split_pair
-
-if TYPE_CHECKING:
-    pass
 
 # The baseline that figures show together with the taught student.
 STUDENT_ALONE = "student-alone"

@@ -93,7 +93,7 @@ def kept_space(raw: Mapping[str, Any], mode: str | None) -> Space:
 
     Args:
         raw: The content.
-        mode: ``recorded`` or ``live``, as in the search's record; None for recorded, as in those of earlier versions.
+        mode: ``recorded`` or ``live``, as in the search's record; None, as long as none is noted, for recorded.
     """
     space = _Reader(_kept(raw), ask_images=False).space()
     if space.teachers.mode != "auto":

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from ctkd_search.metrics import ACCURACY as _ACCURACY
 from ctkd_search.metrics import OBJECTIVES, Metric
 from ctkd_search.space.sections import COSTS, Confirm, Limits, Sampler, Scheduler
-
-if TYPE_CHECKING:
-    pass
 
 ACCURACY = _ACCURACY.key
 

@@ -1,4 +1,4 @@
-"""How the commands answer whatever a user may have got wrong."""
+"""Answers of the commands to mistakes of the user."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def cut(path):
 
 @pytest.fixture(scope="module")
 def undamaged(splits, tmp_path_factory):
-    """What a training comes to, and the cache that it leaves."""
+    """Returns the outcome of a training, and the cache that it leaves."""
     directory = tmp_path_factory.mktemp("undamaged")
     return trained(varied(), splits, TeacherCache(directory, "a test")), directory
 

@@ -1,4 +1,4 @@
-"""What determines a teacher is part of its name in the cache, and nothing else is."""
+"""Names of teachers in the cache: all that determines a teacher is part of its name, and nothing else is."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What README and the documentation show works: commands are parsed, spaces are read, names exist."""
+"""Tests of README and the documentation: commands are parsed, spaces are read, names exist."""
 
 import ast
 import importlib
