@@ -191,7 +191,7 @@ def test_a_baseline_that_is_the_config_itself_is_left_out_or_refused(method, lef
         (
             {"teachers": TeachersConfig(expert=ExpertConfig(checkpoint={"wrn-10-1": "mine.pt"}))},
             "rco",
-            "rco cannot be used with the expert .*which a checkpoint of your own does not have",
+            "rco cannot be used with the expert .*your checkpoint contains one set.*leave it out",
         ),
     ],
 )

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 
 import mlflow
 import numpy as np
@@ -20,6 +19,7 @@ from mlflow import MlflowClient
 from support.here import command, fresh_store
 from support.live import descendants
 from support.processes import PIPE, SEARCH, STDOUT, Process
+from support.servers import answered
 
 from ctkd_search.config import DatasetConfig
 from ctkd_search.data import load_test, load_train
@@ -358,12 +358,7 @@ def test_the_ui_answers_on_this_machine_alone_and_ends_with_its_process(finished
     words = [sys.executable, "-m", "ctkd_search", "ui", "--port", str(port)]
     process = subprocess.Popen(words, cwd=finished["directory"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(120):
-            try:
-                page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
-                break
-            except OSError:
-                time.sleep(0.5)
+        page = answered(f"http://127.0.0.1:{port}/", process)
         assert b"<title>MLflow</title>" in page.read()
         listening = subprocess.run(["ss", "-ltn"], capture_output=True, text=True, check=False).stdout
         assert f"0.0.0.0:{port}" not in listening

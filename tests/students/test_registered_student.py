@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -23,6 +22,7 @@ import torch
 from mlflow import MlflowClient
 from support.here import fresh_store
 from support.kept_students import probabilities
+from support.servers import answered
 
 from ctkd_search import cli
 from ctkd_search.config import Augment, DatasetConfig, Recipe, TrialConfig
@@ -259,15 +259,7 @@ def serving(clean):
             start_new_session=True,
         )
     try:
-        for _ in range(480):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=2)
-                break
-            except OSError:
-                assert server.poll() is None, said.read_text()
-                time.sleep(0.25)
-        else:
-            raise AssertionError(f"the server does not answer: {said.read_text()}")
+        answered(f"http://127.0.0.1:{port}/ping", server)
         yield f"http://127.0.0.1:{port}/invocations"
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -23,6 +23,18 @@ from support.live import descendants, free_port
 _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "content-encoding"}
 
 
+def answered(url, process, seconds=240):
+    """The first answer of a server that a process begins."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return urllib.request.urlopen(url, timeout=5)
+        except OSError:
+            assert process.poll() is None, f"{process.args} ended"
+            assert time.monotonic() < end, f"{url} does not answer"
+            time.sleep(0.25)
+
+
 class Server:
     """MLflow's tracking server, with artifacts through the server; on a SQLite store unless told otherwise."""
 
@@ -40,16 +52,15 @@ class Server:
         words += ["--artifacts-destination", str(self.directory / "served-artifacts")]
         with open(self.directory / "server.txt", "a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", *words], stdout=log, stderr=log, start_new_session=True
+                [sys.executable, "-m", "mlflow", "server", *words],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                # Without the processes that run MLflow's own jobs.
+                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             )
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=2)
-                return self
-            except OSError:
-                assert self.process.poll() is None, (self.directory / "server.txt").read_text()
-                time.sleep(0.25)
-        raise AssertionError("the server does not answer")
+        answered(f"{self.uri}/health", self.process)
+        return self
 
     def stop(self):
         if self.process is not None:
