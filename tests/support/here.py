@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+from support.ray_workers import fork_ray_workers
+
 from ctkd_search import cli
 
 # Processes of trials that the shared Ray runs at once, whatever the machine has.
@@ -31,6 +33,7 @@ def shared_ray():
     import ray
 
     if not ray.is_initialized():
+        fork_ray_workers()
         before = signal.getsignal(signal.SIGTERM)
         ray.init(
             address="local",

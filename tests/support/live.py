@@ -12,6 +12,7 @@ import yaml
 
 from support.here import command, fresh_store
 from support.processes import SEARCH, Process
+from support.ray_workers import begun_by
 
 SPACE = {
     "name": "small",
@@ -134,14 +135,15 @@ def running_with_epochs(count):
 
 
 def descendants(pid):
-    """Processes below a process, by id, with their command lines."""
+    """Processes below a process, by id, with their command lines; those of Ray are below the raylet that wanted them."""
     found = {}
     parents = {}
+    forked = begun_by()
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with contextlib.suppress(OSError, IndexError):
                 stat = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-                parents[int(entry)] = int(stat[1])
+                parents[int(entry)] = forked.get(int(entry), int(stat[1]))
     below = {pid}
     grown = True
     while grown:

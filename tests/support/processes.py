@@ -9,10 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+from support.ray_worker import ADDRESS
+from support.ray_workers import fork_ray_workers
+
 # What any of the tests' programs needs, and what a search needs beside it.
 CORE = ("torch", "ctkd_search.distill.build", "ctkd_search.distill.recording", "ctkd_search.data")
 SEARCH = (
     *CORE,
+    "support.ray_workers",
     *("ctkd_search.cli.parser", "ctkd_search.search.search_runner", "ctkd_search.search.run", "ctkd_search.final.run"),
     *("ctkd_search.students.registration", "mlflow", "optuna"),
 )
@@ -73,16 +77,16 @@ class Process:
             else:
                 theirs = os.dup(wanted if isinstance(wanted, int) else wanted.fileno())
             given.append(theirs)
+        environment = dict(os.environ if environment is None else environment)
+        # A Ray that this process has started sets how its processes prove who they are; others start their own.
+        environment.pop("RAY_AUTH_MODE", None)
+        if imported == SEARCH:
+            environment[ADDRESS] = fork_ray_workers()
         request = {
             "words": self.args,
             "code": code,
             "directory": str(directory or os.getcwd()),
-            # A Ray that this process has started sets how its processes prove who they are; others start their own.
-            "environment": {
-                name: value
-                for name, value in (os.environ if environment is None else environment).items()
-                if name != "RAY_AUTH_MODE"
-            },
+            "environment": environment,
             "imported": list(imported),
         }
         self.pid = _zygote.ask(request, given)

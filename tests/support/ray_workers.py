@@ -1,0 +1,61 @@
+"""The processes of a Ray that tests begin: forked from one that has imported torch and Ray already."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from support.ray_worker import ADDRESS
+
+_HERE = Path(__file__).parent
+# A process may work for any job.
+_NO_JOB = "ffffffff"
+
+
+def fork_ray_workers():
+    """Has the processes forked that a Ray begins which this process starts from now on; returns who forks them."""
+    if ADDRESS not in os.environ:
+        _begin_zygote()
+    from ray._private import ray_constants
+
+    # Joined to the directory of Ray's own script, of which an absolute path leaves nothing.
+    ray_constants.SETUP_WORKER_FILENAME = str(_HERE / "ray_worker.py")
+    return os.environ[ADDRESS]
+
+
+def _begin_zygote():
+    directory = Path(tempfile.mkdtemp(prefix="ray-zygote-"))
+    # Modules of the tests are found as in this process.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    # Read when Ray's library is imported. The zygote itself watches the raylets.
+    environment |= {"RAY_JOB_ID": _NO_JOB, "RAY_RAYLET_PID": str(os.getpid())}
+    # It ends with this process, which holds the other end of its standard input.
+    zygote = subprocess.Popen(
+        [sys.executable, str(_HERE / "ray_zygote.py"), str(directory)], stdin=subprocess.PIPE, env=environment
+    )
+    (directory / "zygote").write_text(str(zygote.pid))
+    while not (directory / "socket").exists():
+        assert zygote.poll() is None, "the process that forks Ray's has ended"
+        time.sleep(0.05)
+    os.environ[ADDRESS] = str(directory / "socket")
+    # Referred to from here as long as this process lives.
+    _zygotes.append(zygote)
+
+
+_zygotes: list[subprocess.Popen] = []
+
+
+def begun_by():
+    """The raylet that asked for each process that has been forked, by the process's id."""
+    if ADDRESS not in os.environ:
+        return {}
+    directory = Path(os.environ[ADDRESS]).parent
+    forked = {}
+    for path in directory.iterdir():
+        if path.name.isdigit():
+            with contextlib.suppress(ValueError):  # just being written
+                forked[int(path.name)] = int(path.read_text())
+    return forked

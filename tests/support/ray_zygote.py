@@ -1,0 +1,133 @@
+"""A process that has imported what trials need, and forks each process that a Ray of the tests asks for.
+
+Ray begins three Pythons for a process of its own, one after the other, which takes most of the time of a short search.
+Run as a script, with the directory that it listens in; it ends when its standard input does.
+"""
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import random
+import runpy
+import selectors
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+from zygote import receive
+
+IMPORTED = ("torch", "ray", "ray.tune", "ctkd_search.search.trainable", "ctkd_search.search.prepare")
+
+
+def main():
+    directory = Path(sys.argv[1])
+    for name in IMPORTED:
+        importlib.import_module(name)
+    # Those that end are nobody's to wait for.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    asked = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    asked.bind(str(directory / "unfinished"))
+    asked.listen(64)
+    (directory / "unfinished").rename(directory / "socket")
+    selector = selectors.DefaultSelector()
+    selector.register(asked, selectors.EVENT_READ)
+    selector.register(sys.stdin, selectors.EVENT_READ)
+    forked = {}
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is sys.stdin:
+                return
+            if key.fileobj is asked:
+                raylet, pid = answer(asked, selector, directory)
+                if raylet not in forked:
+                    selector.register(os.pidfd_open(raylet), selectors.EVENT_READ, raylet)
+                forked.setdefault(raylet, []).append(pid)
+            else:
+                # As Ray's processes end when their parent does.
+                selector.unregister(key.fileobj)
+                os.close(key.fileobj)
+                end(forked.pop(key.data))
+
+
+def answer(asked, selector, directory):
+    """Forks what somebody asks for; the raylet that wants it, and its id."""
+    one, _ = asked.accept()
+    content, files = receive(one)
+    request = json.loads(content)
+    pid = os.fork()
+    if not pid:
+        asked.close()
+        one.close()
+        selector.close()
+        become(request, files)
+    (directory / str(pid)).write_text(str(request["raylet"]))
+    for file in files:
+        os.close(file)
+    one.send(b"begun")
+    one.close()
+    return request["raylet"], pid
+
+
+def end(processes):
+    """Kills those of these processes that are still children of this one."""
+    for pid in processes:
+        with contextlib.suppress(OSError):
+            if int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                os.kill(pid, signal.SIGKILL)
+
+
+def become(request, files):
+    """Becomes a process of Ray's."""
+    code = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setpgid(0, 0)
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+            os.close(file)
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        os.chdir(request["directory"])
+        reseed()
+        sys.argv = prepared(request["words"])
+        # Read from the environment when Ray was imported: how processes prove who they are.
+        sys.modules["ray._raylet"].Config.initialize("")
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+
+
+def reseed():
+    """Draws what every process draws for itself."""
+    import numpy as np
+
+    random.seed()
+    np.random.seed()
+
+
+def prepared(words):
+    """The words of the program itself, as Ray's script passes them on, with the environment set that it would set."""
+    from ray._private.runtime_env.context import RuntimeEnvContext
+    from ray._private.utils import update_envs
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--serialized-runtime-env-context", default="{}")
+    parser.add_argument("--language")
+    known, left = parser.parse_known_args(words)
+    update_envs(RuntimeEnvContext.deserialize(known.serialized_runtime_env_context).env_vars)
+    return left
+
+
+if __name__ == "__main__":
+    main()
