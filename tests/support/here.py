@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-from support.ray_workers import fork_ray_workers
-
 from ctkd_search import cli
+from support.ray_workers import fork_ray_workers
 
 # Processes of trials that the shared Ray runs at once, whatever the machine has.
 CPUS = 2

@@ -135,7 +135,7 @@ def running_with_epochs(count):
 
 
 def descendants(pid):
-    """Processes below a process, by id, with their command lines; those of Ray are below the raylet that wanted them."""
+    """Processes below a process, by id, with their command lines; those of Ray stand below its raylet."""
     found = {}
     parents = {}
     forked = begun_by()
