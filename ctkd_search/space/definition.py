@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -97,8 +97,8 @@ class Space:
     raw: Mapping[str, Any] = field(repr=False)
     geometry: Geometry | None = None
 
-    @property
-    def parameters(self) -> dict[str, Parameter]:
+    @functools.cached_property
+    def parameters(self) -> Mapping[str, Parameter]:
         """Returns all parameters that may be searched, by key; see `default` for their defaults."""
         return parameters(self.train, self.methods())
 
@@ -110,11 +110,12 @@ class Space:
         """Returns the default of a parameter, given the values of those before it."""
         return self.default(parameter, values.get(PAIR.name, PAIR.default))
 
-    def ordered(self) -> Iterator[tuple[str, Parameter]]:
+    @functools.cached_property
+    def ordered(self) -> Sequence[tuple[str, Parameter]]:
         """Returns the parameters, each after those that its condition names."""
         order = ordered(self.entries, self.parameters)
         assert order is not None  # a space with circular conditions is refused when it is read
-        return iter(order)
+        return order
 
     def _walk(self, choose: Callable[[str, Number | Choice, Mapping[str, Any]], Any]) -> Point:
         """Settles every parameter, each after those that its condition names.
@@ -124,7 +125,7 @@ class Space:
                 called with the parameter's name, its entry and the values that are settled, where its condition holds.
         """
         point = Point({}, {})
-        for name, parameter in self.ordered():
+        for name, parameter in self.ordered:
             entry = self.entries.get(name)
             if isinstance(entry, Constant):
                 point.values[name] = entry.value

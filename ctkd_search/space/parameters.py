@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -60,12 +61,17 @@ def method_parameters(name: str, chosen: Sequence[str] = ()) -> dict[str, Parame
         name: The method.
         chosen: The methods that trials may have; with several, its parameters have an effect with it alone.
     """
-    beside = {METHOD.name: (name,)} if len(chosen) > 1 else {}
+    return dict(_keyed(methods()[name], len(chosen) > 1))
+
+
+@functools.lru_cache(maxsize=1024)
+def _keyed(method: type[Method], one_of_several: bool) -> Mapping[str, Parameter]:
+    beside = {METHOD.name: (method.name,)} if one_of_several else {}
     return {
-        key_of(name, item.name): dataclasses.replace(
-            item, only_with={**beside, **{key_of(name, other): rule for other, rule in item.only_with.items()}}
+        key_of(method.name, item.name): dataclasses.replace(
+            item, only_with={**beside, **{key_of(method.name, other): rule for other, rule in item.only_with.items()}}
         )
-        for item in methods()[name].parameters
+        for item in method.parameters
     }
 
 

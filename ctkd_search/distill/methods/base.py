@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -273,6 +274,10 @@ def only(parameters: Iterable[Parameter], *names: str) -> tuple[Parameter, ...]:
     )
 
 
+# All of a parameter but what decides on its effect.
+_meaning = operator.attrgetter(*(item.name for item in dataclasses.fields(Parameter) if item.name != "only_with"))
+
+
 def same_meaning(one: Parameter, other: Parameter) -> bool:
     """Returns whether two methods share a parameter, whatever decides on its effect in each."""
-    return dataclasses.replace(one, only_with={}) == dataclasses.replace(other, only_with={})
+    return _meaning(one) == _meaning(other)
