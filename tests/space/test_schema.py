@@ -254,7 +254,13 @@ def test_what_both_refuse_beside_the_tables(override, place):
 
 
 @pytest.mark.usefixtures("_files")
-@pytest.mark.parametrize("section", SCHEMA["properties"])
+@pytest.mark.parametrize(
+    "section",
+    [
+        pytest.param(section, marks=pytest.mark.slow) if section in {"search", "teachers"} else section
+        for section in SCHEMA["properties"]
+    ],
+)
 def test_whatever_stands_there_it_refuses_nothing_that_is_right_and_all_that_it_can(section):
     whole = Document("", FULL).data
     # Without what has nothing to do with it, which would only take time.
