@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from support.asha import any_outcomes, asha, asked_once
-from support.simulation import COSTS, Fuse, Killed, Outcome, Simulation, a_space, record_of, study_in
+from support.simulation import COSTS, Fuse, Killed, Outcome, Simulation, a_space, fresh_study, record_of, study_in
 
 from ctkd_search.config import plain
 from ctkd_search.records.store import (
@@ -143,6 +143,7 @@ SAMPLERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "moments"), [("tpe", 43), ("cmaes", 59), ("qmc", 67)])
 def test_a_search_whose_process_is_killed_again_and_again_comes_to_the_same(tmp_path, sampler, moments):
     outcomes = [outcome for outcome, _, _ in STORY] + any_outcomes(1, 4, 9)
@@ -163,6 +164,8 @@ def test_a_search_whose_process_is_killed_again_and_again_comes_to_the_same(tmp_
 
 def opened(path, space, records=()):
     """Return a study as a search opens it."""
+    if path is not None:
+        fresh_study(path)
     study = Study(space, path, "x", lambda trial: [trial.accuracy])
     study.begin()
     study.catch_up(records)
