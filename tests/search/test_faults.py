@@ -23,7 +23,8 @@ def search(tmp_path):
     begun = []
 
     def make(*words, **changes):
-        begun.append(Live(tmp_path, *words, **changes))
+        # It does not matter how well the students do: few images, so that epochs are short.
+        begun.append(Live(tmp_path, *words, dataset={"name": "digits", "validation": 0.8}, **changes))
         return begun[-1]
 
     yield make
@@ -41,7 +42,7 @@ def epochs_in_mlflow(live, trial):
 
 
 def test_a_killed_worker_costs_an_epoch_and_no_trial(search):
-    live = search()
+    live = search("--epochs", "40", "--set", "budget.grace_period=40")
     live.start()
     live.wait_for(running_with_epochs(3))
     victim = live.wait_for(workers)[0]
@@ -50,7 +51,7 @@ def test_a_killed_worker_costs_an_epoch_and_no_trial(search):
     assert "its worker process died; going on from its last epoch" in live.said()
     trials = trials_of(live)
     assert len(trials) == 4
-    assert {trial.status for trial in trials} <= {"finished", "stopped early"}
+    assert {trial.status for trial in trials} == {"finished"}
     assert sum(trial.retries for trial in trials) == 1
     for trial in trials:
         assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, len(trial.epochs) + 1))
@@ -171,7 +172,7 @@ def fill(ballast):
 
 
 def test_a_full_disk_stops_the_search_clearly_and_it_goes_on_from_there(search, small_disk):
-    live = search("--trials-dir", str(small_disk / "trials"), "--epochs", "20", "--set", "budget.grace_period=20")
+    live = search("--trials-dir", str(small_disk / "trials"), "--epochs", "60", "--set", "budget.grace_period=60")
     live.start()
     live.wait_for(running_with_epochs(3))
     ballast = small_disk / "ballast"
@@ -183,11 +184,11 @@ def test_a_full_disk_stops_the_search_clearly_and_it_goes_on_from_there(search, 
     assert live.run("--resume") == 0, live.said()
     trials = SearchFolder(small_disk / "trials", "small").trials()
     assert [trial.status for trial in trials] == ["finished"] * 4
-    assert all([epoch["epoch"] for epoch in trial.epochs] == list(range(1, 21)) for trial in trials)
+    assert all([epoch["epoch"] for epoch in trial.epochs] == list(range(1, 61)) for trial in trials)
     client = MlflowClient(f"sqlite:///{small_disk}/trials/mlflow.db")
     for trial in trials:
         steps = [point.step for point in client.get_metric_history(trial.run_id, "loss")]
-        assert steps == list(range(1, 21))
+        assert steps == list(range(1, 61))
 
 
 def test_a_disk_that_is_full_from_the_start_is_reported(search, small_disk):
