@@ -20,10 +20,17 @@ def fork_ray_workers():
     if ADDRESS not in os.environ:
         _begin_zygote()
     from ray._private import ray_constants
+    from ray._private.node import Node
 
     # Joined to the directory of Ray's own script, of which an absolute path leaves nothing.
     ray_constants.SETUP_WORKER_FILENAME = str(_HERE / "ray_worker.py")
+    # Nor does any test look at what Ray would show of itself, which takes seconds to start.
+    Node.start_monitor = Node.start_log_monitor = Node.start_api_server = _start_nothing
     return os.environ[ADDRESS]
+
+
+def _start_nothing(node, **options):
+    """Takes the place of the start of a process."""
 
 
 def _begin_zygote():
