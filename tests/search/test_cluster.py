@@ -32,24 +32,25 @@ def cluster():
 
 @pytest.fixture
 def live(tmp_path, cluster):
-    live = Live(tmp_path, "--address", cluster.address)
+    # Few images: it does not matter how well the students do.
+    live = Live(tmp_path, "--address", cluster.address, dataset={"name": "digits", "validation": 0.8})
     yield live
     live.stop()
 
 
 def test_both_machines_work_and_the_teacher_is_trained_once(live, cluster):
-    live.start("--epochs", "30", "--set", "budget.grace_period=30")
+    live.start("--epochs", "60", "--set", "budget.grace_period=60")
     live.wait_for(lambda now: working_on(cluster.head_node) and working_on(cluster.second))
     assert live.process.wait(timeout=700) == 0, live.said()
     assert "trials: 2 trials at once" in live.said()
-    assert live.said().count("teacher wrn-10-1: trained 30 epochs") == 1
+    assert live.said().count("teacher wrn-10-1: trained 60 epochs") == 1
     kinds = [entry.about["kind"] for entry in CacheIndex(live.directory / "trials" / "teachers").all()]
     assert sorted(kinds) == ["maps", "teacher"]
     assert [t.status for t in SearchFolder(live.directory / "trials", "small").trials()] == ["finished"] * 4
 
 
 def test_the_trials_of_a_lost_machine_go_on_elsewhere(live, cluster):
-    live.start("--epochs", "60", "--set", "budget.grace_period=60", "--trials", "2")
+    live.start("--epochs", "120", "--set", "budget.grace_period=120", "--trials", "2")
     live.wait_for(lambda now: working_on(cluster.second) and running_with_epochs(3)(now))
     before = {record["number"]: len(record["epochs"]) for record in live.records()}
     raylet(cluster.second).send_signal(signal.SIGKILL)
