@@ -33,6 +33,8 @@ def test_the_shipped_space_runs_on_torchvisions_layout(cifar_jpeg, tmp_path):
         "--trials=3",
         "--epochs=2",
         "--set=budget.grace_period=2",
+        # The smallest of its pairs.
+        "--set=search.pair=wrn-40-1/wrn-16-1",
     ]
     changes += ["--set=confirm.best=1", "--set=confirm.seeds=2"]
     fresh_store(tmp_path / "trials" / "mlflow.db")
