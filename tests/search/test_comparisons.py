@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.simulation import RESNET, WRN, a_record, a_space
+from support.factories import RESNET, WRN, a_space, a_trial
 
 from ctkd_search.records.store import BASELINE, DIVERGED, FAILED, RUNNING, SEARCHED, STOPPED
 from ctkd_search.search.comparisons import missing_baselines, missing_confirmations, to_confirm
@@ -17,7 +17,7 @@ def by_number(*records):
 
 
 def baseline(number, name, pair=RESNET, *accuracies, **more):
-    return a_record(number, *(accuracies or [0.5]), pair=pair, kind=BASELINE, baseline=name, **more)
+    return a_trial(number, *(accuracies or [0.5]), pair=pair, kind=BASELINE, baseline=name, **more)
 
 
 def test_baselines_come_in_order_with_their_values():
@@ -36,7 +36,7 @@ def test_baselines_come_in_order_with_their_values():
 def test_only_those_are_added_that_are_not_there_whatever_became_of_them():
     space = a_space(baselines=["kd", "at"])
     there = [
-        a_record(1, 0.5),
+        a_trial(1, 0.5),
         baseline(2, "kd", status=FAILED),
         baseline(5, "at", WRN, status=RUNNING),
         # A repetition of a baseline is not the baseline.
@@ -51,12 +51,12 @@ def test_only_those_are_added_that_are_not_there_whatever_became_of_them():
 
 
 TRIALS = [
-    a_record(1, 0.5),
-    a_record(2, 0.9, pair=WRN),
-    a_record(3, 0.7),
-    a_record(4, 0.99, status=STOPPED),
-    a_record(5, 0.99, status=DIVERGED),
-    a_record(6, 0.8),
+    a_trial(1, 0.5),
+    a_trial(2, 0.9, pair=WRN),
+    a_trial(3, 0.7),
+    a_trial(4, 0.99, status=STOPPED),
+    a_trial(5, 0.99, status=DIVERGED),
+    a_trial(6, 0.8),
     baseline(10, "student-alone"),
     baseline(11, "kd"),
     baseline(12, "at", RESNET, status=FAILED),
@@ -105,7 +105,7 @@ def test_only_those_confirmations_are_added_that_are_not_there():
     assert missing_confirmations(a_space(confirm={"best": 2, "seeds": 2}), trials | by_number(*two), {}) == []
 
 
-@pytest.mark.parametrize("trials", [[], [a_record(1, 0.9, status=STOPPED)], [baseline(1, "kd")]])
+@pytest.mark.parametrize("trials", [[], [a_trial(1, 0.9, status=STOPPED)], [baseline(1, "kd")]])
 def test_where_nothing_finished_nothing_is_confirmed(trials):
     assert missing_confirmations(a_space(confirm={}), by_number(*trials), {}) == []
 
@@ -118,7 +118,7 @@ def test_of_several_objectives_the_front_is_confirmed():
     finished = [trial.number for trial in to_confirm(a_space(), TRIALS, {})]
     assert finished == [2, 6, 3, 1]
     # The larger student's best trial, and the smaller one's, however many of the larger ones do better than that.
-    trials = [*TRIALS, a_record(7, 0.95, pair=WRN), a_record(8, 0.85, pair=WRN)]
+    trials = [*TRIALS, a_trial(7, 0.95, pair=WRN), a_trial(8, 0.85, pair=WRN)]
     assert [trial.number for trial in to_confirm(a_space(objectives=TWO), trials, COSTS)] == [7, 6]
     found = missing_confirmations(a_space(objectives=TWO, confirm={"best": 2, "seeds": 2}), by_number(*trials), COSTS)
     assert {trial.repeats for trial in found if trial.kind == SEARCHED} == {7, 6}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from support.simulation import RESNET, WRN, a_space
+from support.factories import RESNET, SEARCH, WRN, a_space
 
 from ctkd_search.errors import UserError
 from ctkd_search.search.costs import within_limits
@@ -49,8 +49,7 @@ def test_only_what_is_limited_needs_to_be_known():
 
 @pytest.mark.parametrize("pair", [{"choice": [RESNET, WRN]}, RESNET], ids=str)
 def test_where_no_pair_is_left_every_one_is_reported(pair):
-    space = a_space(limits={"max_params": 10})
-    space = a_space(limits={"max_params": 10}, search={**space.raw["search"], "pair": pair})
+    space = a_space(limits={"max_params": 10}, search={**SEARCH, "pair": pair})
     with pytest.raises(UserError) as caught:
         within_limits(space, KNOWN, pytest.fail)
     first, *others = str(caught.value).splitlines()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from support.simulation import SEARCH, a_record, a_space
+from support.factories import SEARCH, a_search, a_space, a_trial
 
-from ctkd_search.config import plain
 from ctkd_search.errors import UserError
 from ctkd_search.records.store import (
     FAILED,
@@ -15,12 +14,11 @@ from ctkd_search.records.store import (
     RUNNING,
     WAITING,
     SearchFolder,
-    SearchRecord,
 )
 from ctkd_search.search.earlier import earlier_search, overlapping
 from ctkd_search.space.teacher_mode import with_mode
 
-ENDED = [a_record(1, 0.5), a_record(2, 0.6)]
+ENDED = [a_trial(1, 0.5), a_trial(2, 0.6)]
 BUDGET = {"trials": 2}
 
 
@@ -30,14 +28,8 @@ def space(**sections):
 
 def begun(tmp_path, trials=ENDED, name="x", finished=False, **sections):
     """A search as it stands on disk."""
-    values = {field.name: "" for field in dataclasses.fields(SearchRecord) if field.name != "format"}
-    raw = plain(dict(space(**sections.pop("space", {})).raw))
-    values |= {"name": name, "space": raw, "fingerprint": "f", "warm_start": None, "finished": finished, **sections}
-    folder = SearchFolder(tmp_path, name)
-    folder.write(SearchRecord(**values))
-    for trial in trials:
-        folder.write_trial(trial)
-    return folder
+    own = space(**sections.pop("space", {}))
+    return a_search(tmp_path, trials, own, **{"name": name, "fingerprint": "f", "finished": finished, **sections})
 
 
 def lends(folder, now, fingerprint):
@@ -74,7 +66,7 @@ def test_a_search_that_has_not_finished_goes_on_when_asked_to(tmp_path):
 
 @pytest.mark.parametrize("answer", [True, False])
 def test_somebody_who_is_there_is_asked(tmp_path, answer):
-    folder, asked = begun(tmp_path, [*ENDED, a_record(3, 0.1, status=INTERRUPTED)]), []
+    folder, asked = begun(tmp_path, [*ENDED, a_trial(3, 0.1, status=INTERRUPTED)]), []
 
     def ask(question):
         asked.append(question)
@@ -89,7 +81,7 @@ def test_somebody_who_is_there_is_asked(tmp_path, answer):
     assert goes_on(folder, space(), resume=True, ask=lambda question: pytest.fail(question))
 
 
-@pytest.mark.parametrize("trials", [[], [a_record(1, status=WAITING)], [a_record(1, status=RUNNING)]])
+@pytest.mark.parametrize("trials", [[], [a_trial(1, status=WAITING)], [a_trial(1, status=RUNNING)]])
 def test_a_search_that_ended_before_its_first_epoch_has_nothing_to_lose(tmp_path, trials):
     folder = begun(tmp_path, trials)
     for resume in (False, True):
@@ -98,7 +90,7 @@ def test_a_search_that_ended_before_its_first_epoch_has_nothing_to_lose(tmp_path
 
 
 def test_a_trial_that_failed_before_its_first_epoch_is_something_to_lose(tmp_path):
-    folder = begun(tmp_path, [a_record(1, status=FAILED)])
+    folder = begun(tmp_path, [a_trial(1, status=FAILED)])
     assert "--resume" in refusal(folder, space(), resume=False)
     assert "seed: None before, 1 now" in refusal(folder, space(seed=1))
 
@@ -174,14 +166,14 @@ def test_a_search_that_has_finished_goes_on_when_more_is_asked_of_it(tmp_path, s
 
 
 def test_baselines_and_confirmations_count_for_no_trials(tmp_path):
-    more = [a_record(3, 0.5, kind="baseline", baseline="kd"), a_record(4, 0.5, repeats=1)]
+    more = [a_trial(3, 0.5, kind="baseline", baseline="kd"), a_trial(4, 0.5, repeats=1)]
     folder = begun(tmp_path, [*ENDED, *more], finished=True)
     assert "has finished" in refusal(folder, space())
     assert goes_on(folder, space(budget={"trials": 3}))
 
 
 def test_a_search_whose_time_was_over_goes_on_with_what_had_not_ended(tmp_path):
-    assert goes_on(begun(tmp_path, [*ENDED, a_record(3, 0.5, status=INTERRUPTED)], finished=True), space())
+    assert goes_on(begun(tmp_path, [*ENDED, a_trial(3, 0.5, status=INTERRUPTED)], finished=True), space())
 
 
 def test_a_warm_start_is_for_the_beginning(tmp_path):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from support.simulation import a_record
+from support.factories import a_trial
 
 from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.states import state_path, write_state
@@ -62,7 +62,7 @@ class Ray:
 
     def __init__(self, directory, retries=2, packed=False, listeners=None):
         self.directory = directory
-        self.records = {number: a_record(number, status=WAITING) for number in (1, 2)}
+        self.records = {number: a_trial(number, status=WAITING) for number in (1, 2)}
         self.log, self.stop_signal, self.said = Log(), StopSignal(None), []
         listeners = [*(listeners or []), self.log]
         self.observer = Observer(3, retries, directory, listeners, self.records, self.stop_signal, self.said.append)
@@ -116,7 +116,7 @@ def test_a_trial_that_completes_has_a_reason(ray, epochs, result, status, reason
     assert ray.log.events == [("started", 1, RUNNING, ""), *told, ("ended", 1, status, reason)]
     assert (ray.records[1].status, ray.records[1].reason) == (status, reason)
     assert [epoch["epoch"] for epoch in ray.records[1].epochs] == list(epochs)
-    assert ray.records[2] == a_record(2, status=WAITING)
+    assert ray.records[2] == a_trial(2, status=WAITING)
 
 
 def test_a_trial_that_goes_on_reports_its_epochs_again_and_they_count_once(ray):
@@ -278,16 +278,16 @@ def writer_of(tmp_path, records, most=1):
 )
 def test_states_are_kept_of_what_may_win_or_go_on(tmp_path, most, states):
     records = {
-        1: a_record(1, 0.5),
-        2: a_record(2, 0.9),
-        3: a_record(3, 0.7),
-        4: a_record(4, 0.95, status=STOPPED),
-        5: a_record(5, 0.1, status=RUNNING),
-        6: a_record(6, status=WAITING),
-        7: a_record(7, 0.2, status=INTERRUPTED),
-        8: a_record(8, 0.99, kind=BASELINE, baseline="kd"),
-        9: a_record(9, 0.99, repeats=2),
-        10: a_record(10, 0.99, status=DIVERGED),
+        1: a_trial(1, 0.5),
+        2: a_trial(2, 0.9),
+        3: a_trial(3, 0.7),
+        4: a_trial(4, 0.95, status=STOPPED),
+        5: a_trial(5, 0.1, status=RUNNING),
+        6: a_trial(6, status=WAITING),
+        7: a_trial(7, 0.2, status=INTERRUPTED),
+        8: a_trial(8, 0.99, kind=BASELINE, baseline="kd"),
+        9: a_trial(9, 0.99, repeats=2),
+        10: a_trial(10, 0.99, status=DIVERGED),
     }
     folder, writer = writer_of(tmp_path, records, most)
     writer.trial_reported(records[5])
@@ -297,14 +297,14 @@ def test_states_are_kept_of_what_may_win_or_go_on(tmp_path, most, states):
 
 
 def test_while_nothing_has_finished_the_best_that_ran_is_kept(tmp_path):
-    records = {1: a_record(1, 0.5, status=STOPPED), 2: a_record(2, 0.6, status=FAILED), 3: a_record(3, status=FAILED)}
+    records = {1: a_trial(1, 0.5, status=STOPPED), 2: a_trial(2, 0.6, status=FAILED), 3: a_trial(3, status=FAILED)}
     folder, writer = writer_of(tmp_path, records)
     writer.trial_ended(records[1])
     assert kept_states(folder.states) == [2]
 
 
 def test_every_event_of_a_trial_is_kept_with_its_run(tmp_path):
-    records = {1: a_record(1, status=WAITING), 2: a_record(2, run_id="known")}
+    records = {1: a_trial(1, status=WAITING), 2: a_trial(2, run_id="known")}
     folder, writer = writer_of(tmp_path, records)
     writer.trial_started(records[1])
     assert folder.trials() == [records[1]]

@@ -1,19 +1,18 @@
 """The preparation of the teachers before the first trial begins."""
 
+from support.factories import a_space
+
 from ctkd_search.distill.asked import ExpertKey
 from ctkd_search.distill.requests import LOGITS, TeacherOutput
 from ctkd_search.geometry import Geometry
 from ctkd_search.search.prepare import asked_of, describe_recordings, needs_of_space
-from ctkd_search.space.reader import space_of
 
 DIGITS = Geometry(10, 1, 8)
 
 
 def needs(search, **changes):
-    content = {"name": "s", "dataset": {"name": "digits"}, "budget": {"trials": 10, "epochs": 12}, **changes}
-    return needs_of_space(
-        space_of({**content, "search": {"pair": "wrn-10-1/resnet8", "lr": {"float": [0.1, 0.2]}, **search}})
-    )
+    search = {"pair": "wrn-10-1/resnet8", "lr": {"float": [0.1, 0.2]}, **search}
+    return needs_of_space(a_space(**{"budget": {"trials": 10, "epochs": 12}, **changes}, search=search))
 
 
 def test_all_that_the_methods_of_a_search_ask_is_known():

@@ -11,7 +11,7 @@ import warnings
 from types import SimpleNamespace
 
 import pytest
-from support.simulation import RESNET, WRN, a_record, a_space
+from support.factories import RESNET, WRN, a_space, a_trial
 
 from ctkd_search.records.store import (
     BASELINE,
@@ -35,7 +35,7 @@ def grouped_asha(*records, **sections):
 
 def decision(found, known, number, epoch, accuracy, **more):
     """Returns the decision about a trial that reports a value; an unknown trial begins."""
-    known.setdefault(number, a_record(number, status="running", **more))
+    known.setdefault(number, a_trial(number, status="running", **more))
     trial = SimpleNamespace(config={"number": number}, trial_id=f"r{number}")
     result = {"training_iteration": epoch, "metrics/validation_accuracy": accuracy}
     return found.on_trial_result(None, trial, result)
@@ -46,7 +46,7 @@ def test_a_new_bracket_lets_the_first_trial_pass():
 
 
 def test_trials_are_judged_at_rungs_alone():
-    found, known = grouped_asha(a_record(1, *[0.9] * 9))
+    found, known = grouped_asha(a_trial(1, *[0.9] * 9))
     reports = {1: 0.9, 2: 0.1, 3: 0.9, 4: 0.1, 5: 0.1, 6: 0.1, 7: 0.1, 8: 0.1}
     assert [decision(found, known, 2, *report) for report in reports.items()] == [CONTINUE] * 8
     assert decision(found, known, 3, 1, 0.89) == STOP
@@ -55,7 +55,7 @@ def test_trials_are_judged_at_rungs_alone():
 
 def test_a_bracket_is_filled_from_the_earlier_trials():
     # At the first rung 0.5, 0.6 and 0.7 were seen, of which the best third goes on; at the second 0.9 and 0.8.
-    before = a_record(1, 0.5, 0.6, 0.9), a_record(2, 0.6, status=STOPPED), a_record(3, 0.7, 0.7, 0.8, status=FAILED)
+    before = a_trial(1, 0.5, 0.6, 0.9), a_trial(2, 0.6, status=STOPPED), a_trial(3, 0.7, 0.7, 0.8, status=FAILED)
     found, known = grouped_asha(*before)
     assert decision(found, known, 4, 1, 0.62) == STOP
     assert decision(found, known, 5, 1, 0.7) == CONTINUE
@@ -65,19 +65,19 @@ def test_a_bracket_is_filled_from_the_earlier_trials():
 
 @pytest.mark.parametrize("status", [INTERRUPTED, WAITING])
 def test_a_trial_that_goes_on_is_not_stopped_where_it_had_passed_and_is_judged_again_at_its_last_epoch(status):
-    better = [a_record(number, *[0.9] * 9) for number in (1, 2, 3)]
+    better = [a_trial(number, *[0.9] * 9) for number in (1, 2, 3)]
     # It was let past the first rung when there was nobody else; whether past the second, may not have been decided.
-    found, known = grouped_asha(*better, a_record(4, 0.5, 0.5, 0.5, status=status))
+    found, known = grouped_asha(*better, a_trial(4, 0.5, 0.5, 0.5, status=status))
     assert [decision(found, known, 4, epoch, 0.5) for epoch in (1, 2)] == [CONTINUE, CONTINUE]
     assert decision(found, known, 4, 3, 0.5) == STOP
-    found, known = grouped_asha(*better, a_record(4, 0.5, 0.5, 0.5, 0.5, status=status))
+    found, known = grouped_asha(*better, a_trial(4, 0.5, 0.5, 0.5, 0.5, status=status))
     assert [decision(found, known, 4, epoch, 0.5) for epoch in range(1, 9)] == [CONTINUE] * 8
-    found, known = grouped_asha(*better, a_record(4, 0.5, status=status))
+    found, known = grouped_asha(*better, a_trial(4, 0.5, status=status))
     assert decision(found, known, 4, 1, 0.5) == STOP
 
 
 def test_what_a_trial_reports_again_counts_once():
-    found, known = grouped_asha(a_record(1, 0.9, 0.9, status=INTERRUPTED), a_record(2, 0.2, status=STOPPED))
+    found, known = grouped_asha(a_trial(1, 0.9, 0.9, status=INTERRUPTED), a_trial(2, 0.2, status=STOPPED))
     assert [decision(found, known, 1, epoch, 0.9) for epoch in (1, 2)] == [CONTINUE, CONTINUE]
     # Two thirds of the way from 0.2 to 0.9 is 0.667; with 0.9 twice it would be 0.9.
     assert decision(found, known, 3, 1, 0.7) == CONTINUE
@@ -89,7 +89,7 @@ def test_what_a_trial_reports_again_counts_once():
 
 def test_what_has_diverged_is_not_judged_by_its_last_epoch():
     # Ray does not ask about an epoch with which a trial is done; the same holds when it is read from its record.
-    found, known = grouped_asha(a_record(1, 0.2, status=DIVERGED), a_record(2, 0.5, 0.5, 0.9, status=DIVERGED))
+    found, known = grouped_asha(a_trial(1, 0.2, status=DIVERGED), a_trial(2, 0.5, 0.5, 0.9, status=DIVERGED))
     assert decision(found, known, 3, 1, 0.4) == STOP
     assert decision(found, known, 4, 3, 0.1) == CONTINUE
 
@@ -101,16 +101,16 @@ def test_what_is_no_number_goes_no_further_and_is_no_measure_for_others(accuracy
     assert decision(found, known, 1, epoch, accuracy) == STOP
     assert decision(found, known, 2, 1, 0.1) == CONTINUE
     found, known = grouped_asha(
-        a_record(1, *[0.5] * (epoch - 1), accuracy, status=STOPPED), a_record(2, 0.4, status=STOPPED)
+        a_trial(1, *[0.5] * (epoch - 1), accuracy, status=STOPPED), a_trial(2, 0.4, status=STOPPED)
     )
     assert decision(found, known, 3, 3, 0.1) == CONTINUE
     assert decision(found, known, 4, 1, 0.39) == STOP
 
 
 def test_baselines_and_confirmations_are_never_stopped_and_judge_nobody():
-    others = [a_record(number, *[0.95] * 9, kind=BASELINE, baseline="kd") for number in (1, 2)]
-    others += [a_record(3, *[0.95] * 9, repeats=9)]
-    found, known = grouped_asha(*others, a_record(4, *[0.9] * 9))
+    others = [a_trial(number, *[0.95] * 9, kind=BASELINE, baseline="kd") for number in (1, 2)]
+    others += [a_trial(3, *[0.95] * 9, repeats=9)]
+    found, known = grouped_asha(*others, a_trial(4, *[0.9] * 9))
     for number, more in [(5, {"kind": BASELINE, "baseline": "at"}), (6, {"repeats": 4})]:
         assert [decision(found, known, number, epoch, 0.1, **more) for epoch in range(1, 9)] == [CONTINUE] * 8
         assert decision(found, known, number, 1, math.nan, **more) == CONTINUE
@@ -119,13 +119,13 @@ def test_baselines_and_confirmations_are_never_stopped_and_judge_nobody():
 
 
 def test_without_a_scheduler_nothing_is_stopped():
-    found, known = grouped_asha(a_record(1, *[0.9] * 9), scheduler="none")
+    found, known = grouped_asha(a_trial(1, *[0.9] * 9), scheduler="none")
     reports = itertools.product(range(1, 9), [0.1, math.nan])
     assert {decision(found, known, 2, epoch, accuracy) for epoch, accuracy in reports} == {CONTINUE}
 
 
 def test_of_several_objectives_only_trials_of_the_same_student_are_compared():
-    seen = [a_record(1, *[0.9] * 9, pair=RESNET), a_record(2, *[0.5] * 9, pair=WRN)]
+    seen = [a_trial(1, *[0.9] * 9, pair=RESNET), a_trial(2, *[0.5] * 9, pair=WRN)]
     for objectives, small in [(["validation_accuracy"], STOP), (["validation_accuracy", "params"], CONTINUE)]:
         found, known = grouped_asha(*seen, objectives=objectives)
         assert decision(found, known, 3, 1, 0.6, pair=RESNET) == STOP
@@ -209,7 +209,7 @@ def test_trials_are_stopped_after_the_epochs_that_the_budget_announces_and_no_ot
     between = {(one + other) // 2 for one, other in itertools.pairwise([*rungs, budget["epochs"]])}
     stopping = []
     for epoch in sorted((near | between) & set(range(1, budget["epochs"]))):
-        found, known = grouped_asha(a_record(1, *[0.9] * budget["epochs"]), budget=budget)
+        found, known = grouped_asha(a_trial(1, *[0.9] * budget["epochs"]), budget=budget)
         for earlier in range(1, epoch):
             assert decision(found, known, 2, earlier, 0.9) == CONTINUE
         if decision(found, known, 2, epoch, 0.1) == STOP:
@@ -220,7 +220,7 @@ def test_trials_are_stopped_after_the_epochs_that_the_budget_announces_and_no_ot
 def test_records_of_what_is_no_number_are_read_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found, known = grouped_asha(a_record(1, math.nan, status=STOPPED), a_record(2, math.nan, status=STOPPED))
+        found, known = grouped_asha(a_trial(1, math.nan, status=STOPPED), a_trial(2, math.nan, status=STOPPED))
         assert decision(found, known, 3, 1, 0.1) == CONTINUE
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ray.tune.search import Searcher
-from support.simulation import Simulation, a_space, study_in
+from support.factories import a_space
+from support.simulation import Simulation, study_in
 
 from ctkd_search.records.store import (
     BASELINE,

@@ -9,7 +9,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from support.asha import any_outcomes, asha, asked_once
-from support.simulation import COSTS, Fuse, Killed, Outcome, Simulation, a_space, fresh_study, record_of, study_in
+from support.factories import a_space, a_trial
+from support.simulation import COSTS, Fuse, Killed, Outcome, Simulation, fresh_study, study_in
 
 from ctkd_search.config import plain
 from ctkd_search.records.store import (
@@ -21,7 +22,6 @@ from ctkd_search.records.store import (
     RUNNING,
     STOPPED,
     WAITING,
-    TrialRecord,
 )
 from ctkd_search.search.comparisons import missing_confirmations
 from ctkd_search.search.study import Study
@@ -176,7 +176,7 @@ def next_trial(study, records, objective):
     """Asks for a trial. The one before the last ends only now, so that there is always one that runs."""
     number = len(records) + 1
     asked, stored, _ = study.ask(number, [record.optuna for record in records])
-    records.append(TrialRecord(number, {}, stored, 0, optuna=asked, status=RUNNING))
+    records.append(a_trial(number, stored=stored, optuna=asked, status=RUNNING))
     if number > 1:
         ended = records[-2]
         ended.epochs.append({"epoch": 1, "validation_accuracy": objective(ended.stored)})
@@ -265,7 +265,7 @@ def test_catching_up_reports_what_was_missing_and_nothing_twice(tmp_path):
     records = []
     for number in range(1, 7):
         asked, stored, _ = study.ask(number, [record.optuna for record in records])
-        records.append(record_of(space, number, stored, (), RUNNING, optuna=asked))
+        records.append(a_trial(number, status=RUNNING, space=space, stored=stored, optuna=asked))
     first = records[0]
     first.epochs = [{"epoch": 1, "validation_accuracy": 0.25}]
     study.trial_reported(first)
@@ -279,7 +279,7 @@ def test_catching_up_reports_what_was_missing_and_nothing_twice(tmp_path):
     ]:
         record.status, record.reason = status, status
         record.epochs = [{"epoch": n, "validation_accuracy": a} for n, a in enumerate(accuracies, start=1)]
-    baseline = record_of(space, 7, records[0].stored, kind=BASELINE, baseline="kd")
+    baseline = a_trial(7, 0.5, space=space, stored=records[0].stored, kind=BASELINE, baseline="kd")
     for _ in range(2):
         again = study_in(path, space)
         again.catch_up([*records, baseline])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import optuna
 import pytest
 from optuna.trial import TrialState
-from support.simulation import a_space, record_of, study_in
+from support.factories import SEARCH, a_space, a_trial
+from support.simulation import study_in
 
 from ctkd_search.records.store import (
     BASELINE,
@@ -40,14 +41,14 @@ def earlier_trials(space):
         trial = study.ask()
         space.suggest(trial)
         accuracies = [] if status == FAILED and number % 8 else [0.1, 0.2 + number / 100]
-        records.append(record_of(space, number, trial.params, accuracies, status))
+        records.append(a_trial(number, *accuracies, status=status, space=space, stored=trial.params))
     stored = records[0].stored
     return [
         *records,
-        record_of(space, 21, stored, (0.5,), INTERRUPTED),
-        record_of(space, 22, stored, (), WAITING),
-        record_of(space, 23, stored, (0.5,), kind=BASELINE, baseline="kd"),
-        record_of(space, 24, stored, (0.5,), repeats=1),
+        a_trial(21, 0.5, status=INTERRUPTED, space=space, stored=stored),
+        a_trial(22, status=WAITING, space=space, stored=stored),
+        a_trial(23, 0.5, space=space, stored=stored, kind=BASELINE, baseline="kd"),
+        a_trial(24, 0.5, space=space, stored=stored, repeats=1),
     ]
 
 
@@ -110,7 +111,7 @@ def test_a_warm_start_takes_what_could_be_a_trial_of_this_space_too(search, take
 
 @pytest.mark.parametrize("searched", [{}, {"momentum": {"float": [0.5, 0.95], "when": {"step_loss": "mse"}}}], ids=str)
 def test_after_a_warm_start_the_papers_settings_come_first_unless_they_were_tried(tmp_path, searched):
-    space = a_space(sampler="random", search={**a_space().raw["search"], **searched})
+    space = a_space(sampler="random", search={**SEARCH, **searched})
     study = study_in(None, space)
     study.take("old", space, earlier_trials(space))
     study.begin()
@@ -118,7 +119,7 @@ def test_after_a_warm_start_the_papers_settings_come_first_unless_they_were_trie
     paper = space.decode(space.paper_point())
     assert space.effective(space.decode(first)) == space.effective(paper)
     tried = study_in(None, space)
-    tried.take("old", space, [*earlier_trials(space), record_of(space, 30, first)])
+    tried.take("old", space, [*earlier_trials(space), a_trial(30, 0.5, space=space, stored=first)])
     tried.begin()
     _, other, _ = tried.ask(1, [])
     assert space.decode(other) != space.decode(first)
@@ -130,7 +131,7 @@ def test_a_warm_start_teaches_the_sampler(tmp_path):
     def best_lr(warm):
         study = study_in(None, space)
         records = [
-            record_of(space, number, {**space.paper_point(), "lr": lr}, [1 - abs(lr - 0.02)])
+            a_trial(number, 1 - abs(lr - 0.02), space=space, stored={**space.paper_point(), "lr": lr})
             for number, lr in enumerate([0.02, 0.021, 0.019, 0.3, 0.29, 0.28, 0.2, 0.1, 0.25, 0.15] * 3, start=1)
         ]
         if warm:

@@ -17,7 +17,7 @@ from ray.tune.utils import flatten_dict
 
 from ctkd_search.analysis.pareto import objective_values
 from ctkd_search.records.listener import TrialListener
-from ctkd_search.records.store import FINISHED, WAITING, SearchFolder, TrialRecord
+from ctkd_search.records.store import WAITING, SearchFolder
 from ctkd_search.search.comparisons import missing_baselines
 from ctkd_search.search.observer import Observer
 from ctkd_search.search.record_writer import RecordWriter
@@ -25,33 +25,8 @@ from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.searcher import OptunaSearcher
 from ctkd_search.search.stop_signal import StopSignal
 from ctkd_search.search.study import Study
-from ctkd_search.space.reader import space_of
 
 COSTS = {"resnet8": {"params": 78_042.0}, "wrn-16-1": {"params": 175_066.0}}
-SEARCH = {
-    "pair": {"choice": ["wrn-16-2/resnet8", "wrn-16-2/wrn-16-1"]},
-    "step_loss": {"choice": ["kl", "mse"]},
-    "temperature": {"float": [1, 20], "log": True, "when": {"step_loss": "kl"}},
-    "alpha": {"float": [0.1, 5], "log": True},
-    "lr": {"float": [0.01, 0.3], "log": True},
-}
-
-
-RESNET, WRN = "wrn-16-2/resnet8", "wrn-16-2/wrn-16-1"
-
-
-def a_record(number, *accuracies, status=FINISHED, pair=RESNET, **more):
-    """A trial that reached these accuracies, epoch after epoch."""
-    epochs = [{"epoch": epoch, "validation_accuracy": value} for epoch, value in enumerate(accuracies, start=1)]
-    return TrialRecord(number, {"pair": pair}, {}, more.pop("seed", 0), status=status, epochs=epochs, **more)
-
-
-def a_space(**sections):
-    """A space of the digits; nine epochs with rungs after epochs 1 and 3, unless told otherwise."""
-    budget = {"epochs": 9, "grace_period": 1, "reduction_factor": 3, **sections.pop("budget", {})}
-    if sections.get("scheduler") == "none":
-        budget = {key: value for key, value in budget.items() if key in ("trials", "epochs")}
-    return space_of({"name": "x", "dataset": {"name": "digits"}, "search": SEARCH, "budget": budget, **sections})
 
 
 class Killed(BaseException):
@@ -239,13 +214,7 @@ def fresh_study(path):
 
 
 def study_in(path, space, costs=COSTS):
+    """Opens a study in a file, or one in memory for None."""
     if path is not None:
         fresh_study(path)
     return Study(space, path, "x", lambda trial: objective_values(trial, space.strategy.objectives, costs))
-
-
-def record_of(space, number, stored, accuracies=(0.5,), status=FINISHED, **more):
-    """A trial with these values, as the search keeps it."""
-    epochs = [{"epoch": epoch, "validation_accuracy": value} for epoch, value in enumerate(accuracies, start=1)]
-    values = space.effective(space.decode(stored))
-    return TrialRecord(number, values, dict(stored), space.seed, status=status, epochs=epochs, **more)
