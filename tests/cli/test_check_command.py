@@ -7,14 +7,14 @@ import warnings
 from pathlib import Path
 
 import pytest
-from support.cli import DIGITS, SPACES
+from support.factories import DIGITS, SHIPPED, SPACES
 
 from ctkd_search.space.reader import read_space
 
 pytestmark = pytest.mark.usefixtures("own_directory")
 
 
-@pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_check_shows_every_parameter_examples_and_the_cost(call, path):
     code, out, err = call("check", path, "--no-measure")
     assert (code, err) == (0, "")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.cli import AGAIN, DIGITS, a_search, process
+from support.cli import AGAIN, a_search, process
+from support.factories import DIGITS
 
 from ctkd_search import __version__
 from ctkd_search.cli.parser import make_parser

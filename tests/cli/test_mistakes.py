@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.cli import DIGITS, a_search, process
+from support.cli import a_search, process
+from support.factories import DIGITS
 from support.layouts import BROKEN_IMAGE
 
 pytestmark = pytest.mark.usefixtures("own_directory")

@@ -10,10 +10,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from support.factories import SHIPPED, SPACES
 from support.faulty_spaces import FAULTY
 from support.faulty_strategies import FAULTY_STRATEGIES, NUMBERS, OUT_OF_PLACE
 from support.layouts import BROKEN_IMAGE
-from support.space_texts import EVERY_FORM, HEAD, SPACES, space
+from support.space_texts import EVERY_FORM, HEAD, space
 
 from ctkd_search.config import Recipe, plain
 from ctkd_search.distill.methods.base import methods
@@ -27,7 +28,7 @@ from ctkd_search.space.schema.writing import as_json, schema_text
 pytestmark = pytest.mark.usefixtures("own_directory")
 
 SCHEMA = space_schema()
-SCHEMA_FILE = SPACES[0].parent / "space.schema.json"
+SCHEMA_FILE = SPACES / "space.schema.json"
 CHECKER = jsonschema.Draft202012Validator(SCHEMA)
 # What a schema cannot say, by patterns of what the reader says then.
 INEXPRESSIBLE = {
@@ -191,7 +192,7 @@ def test_it_is_a_schema_and_its_text_holds_all_of_it():
     assert max(map(len, as_json({"a": {"b": list(range(100))}, "c": ["d" * 30] * 9}).splitlines())) < 120
 
 
-@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_space_is_valid_and_names_its_schema(path):
     assert list(places(read(path).data)) == []
     first = path.read_text(encoding="utf-8").splitlines()[0]

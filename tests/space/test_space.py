@@ -7,7 +7,8 @@ import json
 import warnings
 
 import pytest
-from support.space_texts import ANY_SPACE, EVERY_FORM, SEARCH, SPACES, any_space, draws, space
+from support.factories import SHIPPED
+from support.space_texts import ANY_SPACE, EVERY_FORM, SEARCH, any_space, draws, space
 
 from ctkd_search.config import TrialConfig, plain
 from ctkd_search.distill.methods.base import methods
@@ -21,7 +22,7 @@ from ctkd_search.space.sections import Budget
 pytestmark = pytest.mark.usefixtures("own_directory")
 
 
-@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_space_is_valid_and_named_after_its_file(path):
     chosen = read_space(path)
     assert chosen.name == path.stem
@@ -155,7 +156,7 @@ PAPER = {
 
 @pytest.mark.parametrize("source", PAPER)
 def test_the_first_trial_has_the_papers_settings_or_the_nearest(source):
-    chosen = any_space(next((path for path in SPACES if path.stem == source), source))
+    chosen = any_space(next((path for path in SHIPPED if path.stem == source), source))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Optuna warns of a value that it must leave out
         ((trial, values),) = draws(chosen, 1, first=chosen.paper_point())

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.factories import SHIPPED
 from support.layouts import BROKEN_IMAGE
-from support.space_texts import HEAD, SEARCH, SPACES, draws, space
+from support.space_texts import HEAD, SEARCH, draws, space
 
 from ctkd_search.config import Augment, DatasetConfig, ExpertConfig, Recipe, TeachersConfig, plain
 from ctkd_search.errors import UserError
@@ -110,7 +111,7 @@ def changed(place, value):
     return f"{'.'.join(place)}={yaml.safe_dump(another(place, value), default_flow_style=True)}"
 
 
-KEYS = [(path, *leaf) for path in SPACES for leaf in leaves(read(path).data)]
+KEYS = [(path, *leaf) for path in SHIPPED for leaf in leaves(read(path).data)]
 
 
 @pytest.mark.parametrize(("path", "place", "value"), KEYS, ids=[f"{key[0].stem}:{'.'.join(key[1])}" for key in KEYS])

@@ -72,7 +72,7 @@ def test_the_student_of_the_newest_final_training_is_written(call):
 
 
 def test_a_record_without_its_images_cannot_be_exported(call):
-    a_search_with_students(Path("trials"), mean=None)
+    a_search_with_students(TRIALS, mean=None)
     code, _, err = call("export", "digits", "--format", "torch")
     assert code == 2
     assert "the record of the search 'digits' is incomplete" in err

@@ -13,6 +13,7 @@ from ctkd_search.space.definition import Space
 from ctkd_search.space.reader import read_space, space_of
 
 SPACES = Path(__file__).parents[2] / "spaces"
+SHIPPED = sorted(SPACES.glob("*.yaml"))
 DIGITS = SPACES / "digits.yaml"
 RESNET, WRN = "wrn-16-2/resnet8", "wrn-16-2/wrn-16-1"
 SEARCH = {

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-
 import torch
 
-from ctkd_search.config import plain
-from ctkd_search.data import Splits
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build
 from ctkd_search.records.states import state_path, write_state
-from ctkd_search.records.store import FINISHED, SearchFolder, SearchRecord, TrialRecord
-from ctkd_search.space.reader import read_space
 from ctkd_search.students.served import Metadata, ServedStudent
 from ctkd_search.versions import STUDENT_FORMAT, versions
+from support.factories import a_search, a_trial, digits_space
 
-DIGITS = Path(__file__).parents[2] / "spaces" / "digits.yaml"
 SMALL = Geometry(10, 1, 8)
 MEAN, STD = (78.0,), (95.0,)
 
@@ -59,29 +52,31 @@ def probabilities(served, images):
         return served(torch.as_tensor(images)).numpy()
 
 
-def a_search_with_students(root, name="digits", trials=(1, 2), kept=(2,), splits: Splits | None = None, **changes):
-    """A finished search of the digits on disk, of whose trials some have kept their states.
+def a_search_with_students(root, trials=(1, 2), kept=(2,), **fields):
+    """Writes a finished search of the digits to disk, of whose trials some have kept their states.
+
+    Args:
+        root: The directory of all searches.
+        trials: The numbers of its trials.
+        kept: Those whose states are kept.
+        fields: Other fields of the search's record.
 
     Returns:
         The network of each trial.
     """
-    space = read_space(DIGITS)
-    values = {field.name: None for field in dataclasses.fields(SearchRecord) if field.name != "format"}
-    values |= {"name": name, "id": "x", "space": plain(dict(space.raw)), "started": "2026-01-02T03:04:05+00:00"}
-    values |= {"versions": {}, "fingerprint": "f" * 64, "classes": list("0123456789"), "experts": {}, "finished": True}
-    values |= {"geometry": list(SMALL), "mean": list(MEAN), "std": list(STD), "again": "ctkd-search run"}
-    folder = SearchFolder(root, name)
-    folder.write(SearchRecord(**{**values, **changes}))
+    space = digits_space()
+    measured = {"validation_loss": 0.5, "seconds": 1.0}
+    made = [
+        a_trial(number, number / 10, space=space, stored=space.paper_point(), measured=measured) for number in trials
+    ]
+    images = {"geometry": list(SMALL), "mean": list(MEAN), "std": list(STD)}
+    folder = a_search(root, made, space, **{"finished": True, **images, **fields})
     networks = {}
-    for number in trials:
-        stored = space.paper_point()
-        epochs = [{"epoch": 1, "validation_accuracy": number / 10, "validation_loss": 0.5, "seconds": 1.0}]
-        chosen = plain(space.effective(space.decode(stored)))
-        folder.write_trial(TrialRecord(number, chosen, stored, space.seed, status=FINISHED, epochs=epochs))
-        networks[number] = a_network(chosen["pair"].split("/")[1], SMALL, seed=number)
-        if number in kept:
-            state = {"epoch": 1, "student": networks[number].state_dict(), "history": epochs}
-            write_state(state_path(folder.states, number), state)
+    for trial in made:
+        networks[trial.number] = a_network(trial.values["pair"].split("/")[1], SMALL, seed=trial.number)
+        if trial.number in kept:
+            state = {"epoch": 1, "student": networks[trial.number].state_dict(), "history": trial.epochs}
+            write_state(state_path(folder.states, trial.number), state)
     return networks
 
 

@@ -10,19 +10,20 @@ from pathlib import Path
 
 import yaml
 
+from support.factories import space_content
 from support.here import command, fresh_store
 from support.processes import SEARCH, Process
 from support.ray_workers import begun_by
 
-SPACE = {
-    "name": "small",
-    "dataset": {"name": "digits", "validation": 0.15},
-    "budget": {"trials": 4, "epochs": 12, "grace_period": 4, "reduction_factor": 3},
-    "teachers": {"recipe": {"batch_size": 64, "lr": 0.05}},
-    "train": {"batch_size": 64, "precision": "float32"},
-    "search": {"pair": "wrn-10-1/resnet8", "lr": {"float": [0.01, 0.1], "log": True}},
-    "resources": {"concurrent_trials": 2, "cpus_per_trial": 1},
-}
+SPACE = space_content(
+    name="small",
+    dataset={"name": "digits", "validation": 0.15},
+    budget={"trials": 4, "epochs": 12, "grace_period": 4, "reduction_factor": 3},
+    teachers={"recipe": {"batch_size": 64, "lr": 0.05}},
+    train={"batch_size": 64, "precision": "float32"},
+    search={"pair": "wrn-10-1/resnet8", "lr": {"float": [0.01, 0.1], "log": True}},
+    resources={"concurrent_trials": 2, "cpus_per_trial": 1},
+)
 
 CONFIG = {
     "name": "small",

@@ -5,29 +5,19 @@ from __future__ import annotations
 import time
 
 import torch
-import yaml
 
 from ctkd_search import data
-from ctkd_search.config import plain
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import prepare
 from ctkd_search.records.states import state_path, write_state
-from ctkd_search.records.store import (
-    BASELINE,
-    FINISHED,
-    STOPPED,
-    TEACHERS,
-    SearchFolder,
-    SearchRecord,
-    TrialRecord,
-)
+from ctkd_search.records.store import BASELINE, FINISHED, RUNNING, STOPPED, TEACHERS
 from ctkd_search.records.trial_configs import config_of
 from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.definition import shown_values
-from ctkd_search.space.reader import read_space
 from ctkd_search.versions import versions
+from support.factories import a_search, a_space, a_trial
 
 CPU = torch.device("cpu")
 EPOCHS, RUNG = 4, 2
@@ -60,45 +50,35 @@ class SmallSearch:
 
     def __init__(self, root, **changes):
         self.root = root
-        path = root / "space.yaml"
-        content = {key: value for key, value in {**SPACE, **changes}.items() if value is not None}
-        path.write_text(yaml.safe_dump(content))
-        self.space = read_space(path)
+        self.space = a_space(**{**SPACE, **changes})
         self.splits = data.load_train(self.space.dataset)
-        self.folder = SearchFolder(root, self.space.name)
-        self.cache = TeacherCache(root / TEACHERS, self.space.name)
-        self.record = SearchRecord(
-            name=self.space.name,
-            id="0",
-            space=plain(dict(self.space.raw)),
-            again="ctkd-search run space.yaml --resume",
-            started="2026-01-02T03:04:05+00:00",
+        self.folder = a_search(
+            root,
+            space=self.space,
             versions=versions(),
             fingerprint=self.splits.fingerprint,
             classes=list(self.splits.classes),
-            tracking_uri="",
             finished=True,
         )
-        self.folder.write(self.record)
+        self.record = self.folder.search()
+        self.cache = TeacherCache(root / TEACHERS, self.space.name)
         self.trials = []
 
     def explore(self, epochs=EPOCHS, **stored):
         """Trains a trial with some of the searched values, the paper's otherwise; one of fewer epochs was stopped."""
         stored = {**self.space.paper_point(), **stored}
-        values = self.space.effective(self.space.decode(stored))
-        return self._train(TrialRecord(self._number(), values, stored, self.space.seed), epochs)
+        return self._train(a_trial(self._number(), status=RUNNING, space=self.space, stored=stored), epochs)
 
     def baseline(self, name):
         """Trains a baseline."""
         values = shown_values(baseline_config(self.space, name, self.space.pairs()[0]))
-        trial = TrialRecord(self._number(), values, {}, self.space.seed, kind=BASELINE, baseline=name)
-        return self._train(trial, EPOCHS)
+        kind = {"kind": BASELINE, "baseline": name}
+        return self._train(a_trial(self._number(), status=RUNNING, values=values, seed=self.space.seed, **kind), EPOCHS)
 
     def confirm(self, trial, seed):
         """Trains a trial's config with another seed."""
-        again = TrialRecord(
-            self._number(), trial.values, trial.stored, seed, trial.kind, trial.baseline, repeats=trial.number
-        )
+        known = {"values": trial.values, "stored": trial.stored, "kind": trial.kind, "baseline": trial.baseline}
+        again = a_trial(self._number(), status=RUNNING, seed=seed, repeats=trial.number, **known)
         return self._train(again, EPOCHS)
 
     def _number(self):

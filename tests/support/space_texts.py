@@ -1,4 +1,4 @@
-"""Spaces to try things on, and Optuna trials of them."""
+"""Spaces as their files say them, line by line, and Optuna trials of them."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ import optuna
 import pytest
 
 from ctkd_search.space.reader import read_space
+from support.factories import SHIPPED
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-SPACES = sorted((Path(__file__).parents[2] / "spaces").glob("*.yaml"))
 HEAD = "name: x\ndataset: {name: digits}\n"
 EVERY_FORM = """\
 search:
@@ -25,7 +25,7 @@ search:
   weight_decay: {choice: [0, 5e-4]}
 """
 SEARCH = "search: {alpha: {float: [1, 2]}}\n"
-ANY_SPACE = pytest.mark.parametrize("source", [*SPACES, EVERY_FORM], ids=lambda s: getattr(s, "stem", "every form"))
+ANY_SPACE = pytest.mark.parametrize("source", [*SHIPPED, EVERY_FORM], ids=lambda s: getattr(s, "stem", "every form"))
 
 
 def space(text, *overrides):
