@@ -5,53 +5,45 @@ import re
 from dataclasses import replace
 
 import pytest
+from support.factories import a_search_record, a_space, a_trial
 
 from ctkd_search.analysis.by_method import by_method
 from ctkd_search.analysis.standing import winner
 from ctkd_search.display.comparisons import METHOD_HEADS, method_cells
 from ctkd_search.display.leaderboard_file import leaderboard_csv, leaderboard_text, summary
-from ctkd_search.records.store import BASELINE, FINISHED, STOPPED, SearchRecord, TrialRecord
+from ctkd_search.records.store import BASELINE, STOPPED
 from ctkd_search.report import optuna_plots
 from ctkd_search.search.comparisons import chosen_to_confirm
-from ctkd_search.space.reader import space_of
 
 PAIR = "wrn-16-1/resnet8"
-SPACE = {
-    "name": "s",
-    "dataset": {"name": "digits"},
-    "confirm": {"best": 1, "seeds": 2, "per_method": True},
-    "search": {"pair": PAIR, "method": {"choice": ["ctkd", "kd", "none"]}, "kd": {"weight": {"float": [0.1, 1]}}},
-}
+EACH = {"best": 1, "seeds": 2, "per_method": True}
+SEARCH = {"pair": PAIR, "method": {"choice": ["ctkd", "kd", "none"]}, "kd": {"weight": {"float": [0.1, 1]}}}
 
 
-def trial(number, method, accuracies, status=FINISHED, **more):
-    epochs = [
-        {"epoch": epoch, "validation_accuracy": accuracy, "seconds": 1.0}
-        for epoch, accuracy in enumerate(accuracies, start=1)
-    ]
-    values = {"pair": PAIR, "method": method, **({"kd.weight": 0.5} if method == "kd" else {})}
-    return TrialRecord(number, values, {}, more.pop("seed", 0), status=status, epochs=epochs, **more)
+def trial(number, method, *accuracies, **more):
+    values = {"method": method, **({"kd.weight": 0.5} if method == "kd" else {})}
+    return a_trial(number, *accuracies, pair=PAIR, values=values, measured={"seconds": 1.0}, **more)
 
 
 @pytest.fixture
 def trials():
     return [
-        trial(1, "ctkd", [0.5, 0.8]),
-        trial(2, "kd", [0.6, 0.79]),
-        trial(3, "none", [0.3, 0.4]),
-        trial(4, "ctkd", [0.2], STOPPED),
-        trial(5, "kd", [0.5, 0.7]),
-        trial(6, "none", [0.1], STOPPED),
+        trial(1, "ctkd", 0.5, 0.8),
+        trial(2, "kd", 0.6, 0.79),
+        trial(3, "none", 0.3, 0.4),
+        trial(4, "ctkd", 0.2, status=STOPPED),
+        trial(5, "kd", 0.5, 0.7),
+        trial(6, "none", 0.1, status=STOPPED),
         # A baseline of the same name is not of the search's trials of that method.
-        trial(7, "kd", [0.1, 0.95], kind=BASELINE, baseline="kd"),
+        trial(7, "kd", 0.1, 0.95, kind=BASELINE, baseline="kd"),
     ]
 
 
 CONFIRMATIONS = [
-    trial(8, "ctkd", [0.70], repeats=1, seed=1),
-    trial(9, "ctkd", [0.72], repeats=1, seed=2),
-    trial(10, "kd", [0.75], repeats=2, seed=1),
-    trial(11, "kd", [0.77], repeats=2, seed=2),
+    trial(8, "ctkd", 0.70, repeats=1, seed=1),
+    trial(9, "ctkd", 0.72, repeats=1, seed=2),
+    trial(10, "kd", 0.75, repeats=2, seed=1),
+    trial(11, "kd", 0.77, repeats=2, seed=2),
 ]
 
 
@@ -84,7 +76,7 @@ def test_what_was_confirmed_counts_for_more_than_a_single_seed(trials):
 
 
 def test_a_method_of_which_nothing_was_finished_is_there_too(trials):
-    found = by_method([*trials[:2], trial(3, "none", [], "failed")])
+    found = by_method([*trials[:2], trial(3, "none", status="failed")])
     assert [each.method for each in found] == ["ctkd", "kd", "none"]
     assert (found[2].best, found[2].gap, found[2].trials, found[2].epochs) == (None, None, 1, 0)
     assert method_cells(found[2], found[0].best.metric) == ["none", *[""] * 7, "1", "0"]
@@ -92,43 +84,45 @@ def test_a_method_of_which_nothing_was_finished_is_there_too(trials):
 
 def test_one_method_alone_is_no_comparison(trials):
     assert by_method([trials[0], trials[3], trials[6]]) == []
-    before = TrialRecord(9, {"pair": PAIR, "alpha": 1.0}, {}, 0, status=FINISHED)
+    before = a_trial(9, pair=PAIR, values={"alpha": 1.0})
     assert before.method == "ctkd"
     assert by_method([trials[0], before]) == []
 
 
 def test_the_best_of_each_method_is_confirmed(trials):
-    assert [found.number for found in chosen_to_confirm(space_of(SPACE), trials, {})] == [1, 2, 3]
-    two = {**SPACE, "confirm": {"best": 2, "seeds": 2, "per_method": True}}
-    assert [found.number for found in chosen_to_confirm(space_of(two), trials, {})] == [1, 2, 5, 3]
-    together = {**SPACE, "confirm": {"best": 2, "seeds": 2}}
-    assert [found.number for found in chosen_to_confirm(space_of(together), trials, {})] == [1, 2]
+    for confirm, numbers in (
+        (EACH, [1, 2, 3]),
+        ({**EACH, "best": 2}, [1, 2, 5, 3]),
+        ({"best": 2, "seeds": 2}, [1, 2]),
+    ):
+        space = a_space(search=SEARCH, confirm=confirm)
+        assert [found.number for found in chosen_to_confirm(space, trials, {})] == numbers
 
 
 def test_what_too_few_trials_have_is_no_more_important_than_it_can_be_known(recwarn):
-    space = {**SPACE, "search": {**SPACE["search"], "lr": {"float": [0.01, 1.0], "log": True}}}
+    space = a_space(search={**SEARCH, "lr": {"float": [0.01, 1.0], "log": True}})
     trials = []
     for number in range(2 * optuna_plots.ENOUGH - 2):
         method = ("ctkd", "kd")[number % 2]
         stored = {"method": method, "lr": 0.01 * 1.2**number} | (
             {"kd.weight": 0.1 + 0.02 * number} if number % 2 else {}
         )
-        trials.append(replace(trial(number, method, [number / 100] * 30), stored=stored))
-    found = optuna_plots.comparable(space_of(space), trials)
-    picture = optuna_plots.importances(found, space_of(space))
+        trials.append(replace(trial(number, method, *[number / 100] * 30), stored=stored))
+    found = optuna_plots.comparable(space, trials)
+    picture = optuna_plots.importances(found, space)
     assert "kd.weight" not in picture.alt
     assert "lr" in picture.alt
     assert picture.caption.endswith("Left out, because fewer than 10 trials have it: kd.weight.")
     # All of them can be looked at; how methods compare has a section of its own.
-    assert [
-        picture.alt.partition(" over ")[2].partition(",")[0] for picture in optuna_plots.slices(found, space_of(space))
-    ] == ["kd.weight and lr"]
+    assert [picture.alt.partition(" over ")[2].partition(",")[0] for picture in optuna_plots.slices(found, space)] == [
+        "kd.weight and lr"
+    ]
     assert not [warning for warning in recwarn if "Some regimes" in str(warning.message)]
 
 
 def test_the_leaderboard_and_its_files_are_grouped_by_method(trials):
-    space, every = space_of(SPACE), [*trials, *CONFIRMATIONS]
-    record = SearchRecord("s", "0", {}, "", "2026-01-02", {}, "f", ["a"], "")
+    space, every = a_space(search=SEARCH, confirm=EACH), [*trials, *CONFIRMATIONS]
+    record = a_search_record()
     text = leaderboard_text(space, record, every)
     block = text.partition("The best trial of each method")[2].partition("Baselines, with")[0]
     rows = [

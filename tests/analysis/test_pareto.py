@@ -5,17 +5,13 @@ from __future__ import annotations
 import random
 
 import pytest
+from support.factories import a_trial
 
 from ctkd_search.analysis.pareto import front, objective_values
-from ctkd_search.records.store import TrialRecord
 from ctkd_search.space.sections import COSTS
 from ctkd_search.space.strategy import ACCURACY
 
 OBJECTIVES = [(ACCURACY,), (ACCURACY, "params"), (ACCURACY, "params", "latency_ms"), (ACCURACY, *COSTS)]
-
-
-def trial(number, accuracy, student):
-    return TrialRecord(number, {"pair": f"t/{student}"}, {}, 0, epochs=[{"validation_accuracy": accuracy}])
 
 
 def beats(one, other, objectives, costs):
@@ -35,7 +31,7 @@ def test_the_front_is_what_nothing_beats(objectives, seed):
     levels = draw.choice([2, 4, 10, 1000])
     costs = {f"s{n}": {name: draw.randrange(levels) for name in COSTS} for n in range(draw.randint(1, 12))}
     trials = [
-        trial(number, draw.randrange(levels) / levels, draw.choice(list(costs)))
+        a_trial(number, draw.randrange(levels) / levels, pair=f"t/{draw.choice(list(costs))}")
         for number in draw.sample(range(1, 100), draw.randint(0, 40))
     ]
     given = list(trials)
@@ -48,12 +44,12 @@ def test_the_front_is_what_nothing_beats(objectives, seed):
 
 def test_values_come_in_the_order_of_the_objectives():
     costs = {"s": {"params": 5.0, "latency_ms": 0.25}}
-    assert objective_values(trial(1, 0.5, "s"), (ACCURACY, "params", "latency_ms"), costs) == [0.5, 5.0, 0.25]
-    assert objective_values(trial(1, 0.5, "s"), ("latency_ms", ACCURACY), costs) == [0.25, 0.5]
-    assert objective_values(trial(1, 0.5, "s"), (ACCURACY,), {}) == [0.5]
+    assert objective_values(a_trial(1, 0.5, pair="t/s"), (ACCURACY, "params", "latency_ms"), costs) == [0.5, 5.0, 0.25]
+    assert objective_values(a_trial(1, 0.5, pair="t/s"), ("latency_ms", ACCURACY), costs) == [0.25, 0.5]
+    assert objective_values(a_trial(1, 0.5, pair="t/s"), (ACCURACY,), {}) == [0.5]
 
 
 def test_of_accuracy_alone_the_front_is_the_best_trial():
-    trials = [trial(3, 0.5, "s"), trial(2, 0.7, "s"), trial(1, 0.6, "s"), trial(4, 0.7, "s")]
+    trials = [a_trial(3, 0.5), a_trial(2, 0.7), a_trial(1, 0.6), a_trial(4, 0.7)]
     assert [one.number for one in front(trials, (ACCURACY,), {})] == [2]
     assert front([], (ACCURACY,), {}) == []

@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 from scipy import stats
-from support.trials import repetitions, trial
+from support.factories import a_trial, repetitions
 
 from ctkd_search.analysis.intervals import Family, estimate
 from ctkd_search.analysis.standing import (
@@ -21,7 +21,7 @@ from ctkd_search.analysis.standing import (
     winner,
 )
 from ctkd_search.errors import UserError
-from ctkd_search.records.store import BASELINE, DIVERGED, FAILED, FINISHED, RUNNING, STOPPED, TrialRecord
+from ctkd_search.records.store import BASELINE, DIVERGED, FAILED, RUNNING, STOPPED
 
 
 @pytest.mark.parametrize(
@@ -91,16 +91,16 @@ def test_seeds_that_only_one_has_tell_no_difference(seeds, n):
 
 def test_what_is_confirmed_is_what_finished_again_best_mean_first():
     trials = [
-        trial(1, 0.9),
-        trial(2, 0.8),
-        trial(3, 0.7, kind=BASELINE, baseline="kd"),
-        trial(4, 0.6),
+        a_trial(1, 0.9),
+        a_trial(2, 0.8),
+        a_trial(3, 0.7, kind=BASELINE, baseline="kd"),
+        a_trial(4, 0.6),
         *repetitions(1, [0.5, 0.7]),
         *repetitions(2, [0.65, None, 0.75], 200),
         *repetitions(3, [0.6, 0.6], 300, "kd"),
-        trial(400, 0.99, STOPPED, repeats=4, seed=1),
-        trial(401, 0.99, RUNNING, repeats=4, seed=2),
-        trial(402, 0.99, repeats=77, seed=1),  # of a trial that there is not
+        a_trial(400, 0.99, status=STOPPED, repeats=4, seed=1),
+        a_trial(401, 0.99, status=RUNNING, repeats=4, seed=2),
+        a_trial(402, 0.99, repeats=77, seed=1),  # of a trial that there is not
     ]
     found = confirmed(trials)
     assert [(config.trial.number, dict(config.values)) for config in found] == [
@@ -114,7 +114,12 @@ def test_what_is_confirmed_is_what_finished_again_best_mean_first():
     assert confirmed(trials[:4]) == []
 
 
-BEFORE = [trial(1, 0.9), trial(2, 0.8), trial(3, 0.95, STOPPED), trial(4, 0.99, kind=BASELINE, baseline="kd")]
+BEFORE = [
+    a_trial(1, 0.9),
+    a_trial(2, 0.8),
+    a_trial(3, 0.95, status=STOPPED),
+    a_trial(4, 0.99, kind=BASELINE, baseline="kd"),
+]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +145,7 @@ def test_the_winner_has_the_best_mean_of_fresh_seeds(again, number):
     assert winner([*again, *reversed(BEFORE)]).number == number
 
 
-@pytest.mark.parametrize("trials", [[], [trial(1, status=RUNNING)], [trial(1, 0.5, DIVERGED)], BEFORE[3:]])
+@pytest.mark.parametrize("trials", [[], [a_trial(1, status=RUNNING)], [a_trial(1, 0.5, status=DIVERGED)], BEFORE[3:]])
 def test_there_is_no_winner_before_an_explored_trial_has_an_epoch(trials):
     assert winner(trials) is None
     with pytest.raises(UserError, match="no trial has finished an epoch yet; ctkd-search show lists the trials"):
@@ -208,28 +213,26 @@ def test_a_gap_is_paired_where_both_were_confirmed_and_plain_where_they_were_not
     assert gap_to(trials, leader, stopped).mean == pytest.approx(0.05)
     assert gap_to(BEFORE, leader, baseline).mean == pytest.approx(0.09)
     assert gap_to(BEFORE, leader, baseline).n == 1
-    assert gap_to(BEFORE, leader, trial(9)) is None
+    assert gap_to(BEFORE, leader, a_trial(9)) is None
 
 
-def ended(number, accuracies, at, status=FINISHED, **more):
-    epochs = [
-        {"epoch": epoch, "validation_accuracy": accuracy, "at": at - len(accuracies) + epoch}
-        for epoch, accuracy in enumerate(accuracies, start=1)
-    ]
-    return TrialRecord(number, {"pair": "a/b"}, {}, 0, status=status, epochs=epochs, optuna=number, **more)
+def ended(number, *accuracies, at, **more):
+    """A trial whose last epoch ended at that moment, an epoch a millisecond."""
+    first = at - len(accuracies)
+    return a_trial(number, *accuracies, measured=lambda epoch: {"at": first + epoch}, optuna=number, **more)
 
 
 def test_the_best_so_far_rises_in_the_order_in_which_trials_ended():
     trials = [
-        ended(1, [0.1, 0.4], 300),
-        ended(2, [0.9], 100, STOPPED),  # stopped early: it counts as ended, and not as the best
-        ended(3, [0.2, 0.6], 200),
-        ended(4, [0.1, 0.5], 400),
-        ended(5, [0.3, 0.7], 500),
-        ended(6, [0.99, 0.99], 250, kind=BASELINE, baseline="kd"),
-        ended(7, [0.99, 0.99], 250, repeats=3),
-        ended(8, [0.8], 150, RUNNING),
-        trial(9, None, FAILED),
+        ended(1, 0.1, 0.4, at=300),
+        ended(2, 0.9, at=100, status=STOPPED),  # stopped early: it counts as ended, and not as the best
+        ended(3, 0.2, 0.6, at=200),
+        ended(4, 0.1, 0.5, at=400),
+        ended(5, 0.3, 0.7, at=500),
+        ended(6, 0.99, 0.99, at=250, kind=BASELINE, baseline="kd"),
+        ended(7, 0.99, 0.99, at=250, repeats=3),
+        ended(8, 0.8, at=150, status=RUNNING),
+        a_trial(9, status=FAILED),
     ]
     assert best_so_far(trials) == [
         Standing(200, 2, 3, 0.6),

@@ -8,15 +8,21 @@ from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from support.factories import a_trial
 
 from ctkd_search.analysis.stopping import Span
 from ctkd_search.analysis.time_left import Later, TimeLeft
 from ctkd_search.display.progress import Progress
-from ctkd_search.records.store import BASELINE, FINISHED, RUNNING, STOPPED, TrialRecord
+from ctkd_search.records.store import BASELINE, FINISHED, RUNNING, STOPPED, WAITING
 
 PAIR = "wrn-16-1/resnet8"
 EPOCHS, RUNGS, ETA = 12, (1, 3, 9), 3
 OWN, PASS = 10.0, 30.0  # a trial that records takes four times as long
+
+
+def record(number, status, *epochs, method="at", **more):
+    values = {"method": method}
+    return a_trial(number, status=status, pair=PAIR, values=values, epochs=list(epochs), **more)
 
 
 class Search:
@@ -35,10 +41,7 @@ class Search:
         self.draw = random.Random(seed)
         self.concurrent, self.stops = concurrent, stops
         self.expected = trials + baselines
-        self.records = [
-            TrialRecord(n, {"pair": PAIR, "method": "at"}, {}, 0, kind=BASELINE, baseline="at")
-            for n in range(1, baselines + 1)
-        ]
+        self.records = [record(n, WAITING, kind=BASELINE, baseline="at") for n in range(1, baselines + 1)]
         self.kept = set(range(kept))
         self.going = {}  # epochs of the expert that are being recorded, and when that ends
         self.reached = {rung: [] for rung in RUNGS}
@@ -68,14 +71,14 @@ class Search:
 
     def begin(self, waiting, events):
         if waiting:
-            record = waiting.pop(0)
+            begun = waiting.pop(0)
         elif len(self.records) < self.expected:
-            record = TrialRecord(len(self.records) + 1, {"pair": PAIR, "method": "at"}, {}, 0)
-            self.records.append(record)
+            begun = record(len(self.records) + 1, WAITING)
+            self.records.append(begun)
         else:
             return
-        record.status = RUNNING
-        self.epoch(record, events)
+        begun.status = RUNNING
+        self.epoch(begun, events)
 
     def epoch(self, record, events):
         """Begins the next epoch, which is recorded, waited for, or there."""
@@ -160,12 +163,6 @@ def test_until_two_trials_have_ended_both_ends_are_told_and_the_truth_is_between
                 assert estimate.low < estimate.high
                 inside.append(estimate.low < truth * 1.1 and truth < estimate.high * 1.1)
     assert sum(inside) > 0.9 * len(inside)
-
-
-def record(number, status, *epochs, **more):
-    return TrialRecord(
-        number, {"pair": PAIR, "method": more.pop("method", "at")}, {}, 0, status=status, epochs=list(epochs), **more
-    )
 
 
 def test_nothing_is_told_before_there_is_anything_to_tell_by():

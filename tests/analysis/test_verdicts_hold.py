@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
-from support.trials import repetitions, trial
+from support.factories import a_trial, repetitions
 
 from ctkd_search.analysis.intervals import Family, critical, estimate
 from ctkd_search.analysis.standing import confirmed, gap_to, verdicts, winner
 from ctkd_search.final import results as final
 from ctkd_search.metrics import ACCURACY, LOSS
-from ctkd_search.records.store import BASELINE, FINISHED, TrialRecord
+from ctkd_search.records.store import BASELINE
 
 SEARCHES = 120
 
@@ -38,12 +38,12 @@ def test_of_a_config_fixed_beforehand_the_quantile_is_dunnetts(baselines, df):
     assert inside == pytest.approx(0.95, abs=3e-3)
 
 
-def a_search(values, images, searched):
+def confirmed_trials(values, images, searched):
     """Records of a search whose configs reached these values, shape (configs, seeds); the last are baselines."""
     trials = []
     for number, own in enumerate(values, start=1):
         name = {} if number <= searched else {"kind": BASELINE, "baseline": f"b{number}"}
-        trials.append(trial(number, 0.5, **name))
+        trials.append(a_trial(number, 0.5, **name))
         trials += repetitions(number, own.tolist(), 1000 * number, name.get("baseline"))
     for one in trials:
         one.epochs[-1]["validation_images"] = images
@@ -86,7 +86,7 @@ def test_at_most_one_search_in_twenty_tells_equal_configs_apart(searched, baseli
     searches = SEARCHES if searched + baselines < 10 else SEARCHES // 3
     for _ in range(searches):
         said, shown = told_apart(
-            a_search(draws(generator, searched + baselines, seeds, images, shared), images, searched)
+            confirmed_trials(draws(generator, searched + baselines, seeds, images, shared), images, searched)
         )
         assert len(said) <= shown, "a verdict without its interval"
         false += shown > 0
@@ -100,7 +100,7 @@ def test_configs_that_vary_unequally_are_not_told_apart_more_often(deviations, s
     false = 0
     for _ in range(SEARCHES // 2):
         values = draws(generator, 6, seeds, 2000, 0.0, deviations)
-        false += told_apart(a_search(values, 2000, 1))[1] > 0
+        false += told_apart(confirmed_trials(values, 2000, 1))[1] > 0
     assert false <= allowed(SEARCHES // 2)
 
 
@@ -109,19 +109,19 @@ def test_a_difference_of_two_deviations_is_found_in_most_comparisons_with_five_s
     for _ in range(SEARCHES):
         values = draws(generator, 2, 5, 2000, 0.0)
         values[0] += 0.03
-        found += len(told_apart(a_search(values, 2000, 1))[0])
+        found += len(told_apart(confirmed_trials(values, 2000, 1))[0])
     assert found / SEARCHES > 0.55
 
 
 def test_less_spread_than_one_image_tells_nothing():
     equal = np.array([[180 / 216] * 3, [180 / 216] * 3])
-    assert told_apart(a_search(equal, 216, 2)) == ([], 0)
+    assert told_apart(confirmed_trials(equal, 216, 2)) == ([], 0)
     one_image = np.array([[181 / 216] * 3, [180 / 216] * 3])
-    assert told_apart(a_search(one_image, 216, 2)) == ([], 0)
-    (sentence,) = verdicts(a_search(one_image, 216, 2))
+    assert told_apart(confirmed_trials(one_image, 216, 2)) == ([], 0)
+    (sentence,) = verdicts(confirmed_trials(one_image, 216, 2))
     assert sentence == "trial 1 and trial 2 cannot be told apart (+0.46 points, 95 % interval ±1.15, n = 3 seeds)"
     # Forty images are more than one image's worth.
-    assert told_apart(a_search(np.array([[180 / 216] * 3, [140 / 216] * 3]), 216, 2))[1] == 1
+    assert told_apart(confirmed_trials(np.array([[180 / 216] * 3, [140 / 216] * 3]), 216, 2))[1] == 1
 
 
 def test_values_that_never_vary_have_no_interval_where_no_image_gives_one():
@@ -135,7 +135,7 @@ def test_values_that_never_vary_have_no_interval_where_no_image_gives_one():
 def test_the_winners_own_mean_allows_for_the_choice():
     generator, missed, believed = np.random.default_rng(1), 0, 0
     for _ in range(SEARCHES):
-        trials = a_search(draws(generator, 6, 3, 10_000, 0.0), 10_000, 6)
+        trials = confirmed_trials(draws(generator, 6, 3, 10_000, 0.0), 10_000, 6)
         first = confirmed(trials)[0]
         missed += first.estimate.excludes(0.9)
         believed += estimate(list(first.values.values())).excludes(0.9)
@@ -145,7 +145,7 @@ def test_the_winners_own_mean_allows_for_the_choice():
 
 def test_a_lost_seed_and_a_value_that_is_no_number_are_left_out():
     values = np.array([[0.5, 0.6, 0.7], [0.4, math.nan, 0.6], [0.45, 0.5, 0.65]])
-    trials = a_search(values, 1000, 2)
+    trials = confirmed_trials(values, 1000, 2)
     by_number = {config.trial.number: config for config in confirmed(trials)}
     assert by_number[2].values.keys() == {1, 3}
     assert winner(trials).number == 1
@@ -159,16 +159,7 @@ def test_final_trainings_of_equal_configs_are_told_apart_in_one_of_twenty():
     for _ in range(SEARCHES // 2):
         values = draws(generator, len(names), 5, 359, 0.0)
         trials = [
-            TrialRecord(
-                0,
-                {},
-                {},
-                0,
-                baseline=name,
-                student_seed=seed,
-                status=FINISHED,
-                test={"accuracy": value, "loss": 1.0, "images": 359},
-            )
+            a_trial(0, baseline=name, student_seed=seed, test={"accuracy": value, "loss": 1.0, "images": 359})
             for name, own in zip(names, values.tolist(), strict=True)
             for seed, value in enumerate(own)
         ]

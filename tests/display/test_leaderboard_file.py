@@ -4,47 +4,37 @@ import csv
 import io
 
 import pytest
+from support.factories import a_search_record, a_space, a_trial
 
 from ctkd_search.analysis.standing import winner
 from ctkd_search.display.leaderboard_file import leaderboard_csv, leaderboard_text, summary
-from ctkd_search.records.store import BASELINE, FINISHED, STOPPED, SearchRecord, TrialRecord
-from ctkd_search.space.reader import space_of
+from ctkd_search.records.store import BASELINE, STOPPED
 
-SPACE = {
-    "name": "s",
-    "dataset": {"name": "digits"},
-    "search": {"pair": "wrn-16-1/resnet8", "alpha": {"float": [0.1, 1]}, "attention_layers": {"subsets": [1, 2, 3]}},
-}
 PAIR = "wrn-16-1/resnet8"
+SEARCH = {"pair": PAIR, "alpha": {"float": [0.1, 1]}, "attention_layers": {"subsets": [1, 2, 3]}}
 
 
-def trial(number, accuracies, status=FINISHED, values=None, **more):
-    epochs = [
-        {"epoch": epoch, "validation_accuracy": accuracy, "seconds": 1.5}
-        for epoch, accuracy in enumerate(accuracies, start=1)
-    ]
-    return TrialRecord(
-        number, {"pair": PAIR, **(values or {})}, {}, more.pop("seed", 0), status=status, epochs=epochs, **more
-    )
+def trial(number, *accuracies, **more):
+    return a_trial(number, *accuracies, pair=PAIR, measured={"seconds": 1.5}, **more)
 
 
 @pytest.fixture
 def space():
-    return space_of(SPACE)
+    return a_space(search=SEARCH)
 
 
 @pytest.fixture
 def trials():
     chosen = {"alpha": 0.123456789, "attention_layers": [1, 3]}
     return [
-        trial(1, [0.5, 0.6], kind=BASELINE, baseline="student-alone"),
-        trial(2, [0.4], STOPPED, {"alpha": 0.5, "attention_layers": [2]}, optuna=0),
-        trial(3, [0.7, 0.8], values=chosen, optuna=1),
-        trial(4, [0.1, 0.75], values=chosen, repeats=3, seed=1),
-        trial(5, [0.1, 0.71], values=chosen, repeats=3, seed=2),
-        trial(6, [0.1, 0.7], kind=BASELINE, baseline="student-alone", repeats=1, seed=1),
-        trial(7, [0.1, 0.68], kind=BASELINE, baseline="student-alone", repeats=1, seed=2),
-        trial(8, [], "failed", {"alpha": 0.2, "attention_layers": [2]}, optuna=2),
+        trial(1, 0.5, 0.6, kind=BASELINE, baseline="student-alone"),
+        trial(2, 0.4, status=STOPPED, values={"alpha": 0.5, "attention_layers": [2]}, optuna=0),
+        trial(3, 0.7, 0.8, values=chosen, optuna=1),
+        trial(4, 0.1, 0.75, values=chosen, repeats=3, seed=1),
+        trial(5, 0.1, 0.71, values=chosen, repeats=3, seed=2),
+        trial(6, 0.1, 0.7, kind=BASELINE, baseline="student-alone", repeats=1, seed=1),
+        trial(7, 0.1, 0.68, kind=BASELINE, baseline="student-alone", repeats=1, seed=2),
+        trial(8, status="failed", values={"alpha": 0.2, "attention_layers": [2]}, optuna=2),
     ]
 
 
@@ -76,7 +66,7 @@ def test_the_table_has_every_trial_with_all_digits(space, trials):
 
 
 def test_the_text_is_what_show_prints(space, trials):
-    search = SearchRecord("s", "1", SPACE, "", "today", {}, "", [], "")
+    search = a_search_record(space, name="s", started="today")
     text = leaderboard_text(space, search, trials)
     for words in ("search s, begun today", "80.00 %", "student-alone", "with fresh seeds", "73.00 %"):
         assert words in text

@@ -6,15 +6,15 @@ import dataclasses
 import re
 
 import pytest
+from support.factories import a_search_record, a_trial, repetitions
 from support.kept_students import SMALL, a_student
-from support.trials import repetitions, trial
 
 from ctkd_search.geometry import Geometry
-from ctkd_search.records.store import BASELINE, DIVERGED, SearchRecord
+from ctkd_search.records.store import BASELINE, DIVERGED
 from ctkd_search.students.card import Card, card_text, description, search_evidence, search_limits
 
 CONFIG = "name: digits\npair: wrn-16-2/resnet8\nepochs: 6\n"
-SEARCH = SearchRecord("first", "x", {}, "", "2026-01-02T03:04:05+00:00", {}, "f" * 64, ["a", "b"], "")
+SEARCH = a_search_record(name="first")
 
 
 def a_card(geometry=SMALL, **changes):
@@ -43,7 +43,7 @@ def section(text, heading):
 
 def baseline(number, name, accuracy, **more):
     """A baseline's trial."""
-    return trial(number, accuracy, kind=BASELINE, baseline=name, **more)
+    return a_trial(number, accuracy, pair="a/b", kind=BASELINE, baseline=name, **more)
 
 
 def test_a_card_says_what_the_student_is_and_how_it_is_used():
@@ -95,7 +95,7 @@ def test_the_registry_has_room_for_its_description():
 
 
 def test_a_search_shows_its_accuracy_and_that_it_was_chosen_for_it():
-    trials = [trial(1, 0.5), trial(2, 0.75), trial(3, 0.9, DIVERGED)]
+    trials = [a_trial(1, 0.5), a_trial(2, 0.75), a_trial(3, 0.9, status=DIVERGED)]
     (found,) = search_evidence(trials, trials[1], 216)
     assert found.startswith("Validation accuracy **75.00 %** on 216 images, after 1 epoch. It was chosen from 3 trials")
     limits = "\n".join(search_limits(SEARCH, trials, trials[1]))
@@ -106,7 +106,7 @@ def test_a_search_shows_its_accuracy_and_that_it_was_chosen_for_it():
 
 
 def test_a_search_shows_what_its_confirmation_found():
-    trials = [trial(1, 0.9), *repetitions(1, [0.5, 0.6, 0.7]), baseline(2, "kd", 0.8)]
+    trials = [a_trial(1, 0.9), *repetitions(1, [0.5, 0.6, 0.7]), baseline(2, "kd", 0.8)]
     trials += repetitions(2, [0.4, 0.501, 0.6], first=200, baseline="kd")
     first, verdict, table = search_evidence(trials, trials[0], 100)
     # The 97.5 % quantile of Student's t with two degrees of freedom is 4.30265; the deviation is 0.1.
@@ -120,13 +120,13 @@ def test_a_search_shows_what_its_confirmation_found():
 
 
 def test_one_fresh_seed_gives_no_interval():
-    trials = [trial(1, 0.9), *repetitions(1, [0.5])]
+    trials = [a_trial(1, 0.9), *repetitions(1, [0.5])]
     assert "mean **50.00 %** (n = 1 fresh seed)." in search_evidence(trials, trials[0], 100)[0]
     assert "From one fresh seed" in "\n".join(search_limits(SEARCH, trials, trials[0]))
 
 
 @pytest.mark.parametrize("status", ["failed", "running"])
 def test_a_baseline_that_did_not_finish_is_not_compared_with(status):
-    trials = [trial(1, 0.9), baseline(2, "kd", 0.95, status=status)]
+    trials = [a_trial(1, 0.9), baseline(2, "kd", 0.95, status=status)]
     assert len(search_evidence(trials, trials[0], 100)) == 1
     assert "compared with no baseline" in "\n".join(search_limits(SEARCH, trials, trials[0]))
