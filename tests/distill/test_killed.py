@@ -11,7 +11,7 @@ from support.processes import PIPE, Process
 from ctkd_search.distill.cache import TeacherCache
 
 pytestmark = pytest.mark.slow
-KILLS = 20
+KILLS = 8
 # Prepares the teachers and trains two students, one after the other, and prints what came of it.
 WORK = """
 import hashlib, json, sys
@@ -22,9 +22,9 @@ from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
 
 torch.set_num_threads(1)
-splits = tiny_splits(train=400)
+splits = tiny_splits(train=160)
 cache = TeacherCache(Path(sys.argv[1]), "work")
-base = changed(changed(TINY, "teachers.mode", "recorded"), "epochs", 6)
+base = changed(changed(TINY, "teachers.mode", "recorded"), "epochs", 4)
 print("ready", flush=True)
 sys.stdin.readline()
 results = []

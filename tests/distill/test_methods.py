@@ -1,6 +1,7 @@
 """The contract of every method. One that is new in the registry inherits it by its declarations."""
 
 import dataclasses
+import functools
 import io
 import subprocess
 import sys
@@ -29,6 +30,7 @@ GEOMETRY = Geometry(10, 1, 8)
 # Every method can teach one of them. Those that can do with widths that disagree are held to it.
 PAIRS = (("wrn-10-2", "resnet8"), ("wrn-10-1", "resnet8"), ("wrn-16-1", "wrn-10-1"), ("resnet14", "resnet8"))
 EPOCHS = 4
+EXPERT_SEED = 1
 METHODS = pytest.mark.parametrize("name", methods())
 PARAMETERS = [(name, parameter.name) for name, method in methods().items() for parameter in method.parameters]
 WEIGHTS = [(name, item.name) for name, method in methods().items() for item in method.parameters if item.term]
@@ -81,6 +83,28 @@ def other_values(parameter, value):
     return [number for number in other if parameter.fault(number) is None][:2]
 
 
+def expert_from(seed, teacher, geometry):
+    return build(teacher, geometry, seed=seed).eval().requires_grad_(False)
+
+
+@functools.lru_cache(maxsize=256)
+def said_by_expert(seed, teacher, geometry, number):
+    """What a frozen expert makes of a lesson's images: its logits and its maps."""
+    return _expert(seed, teacher, geometry)(images_of(number, geometry)[0])
+
+
+@functools.lru_cache(maxsize=64)
+def _expert(seed, teacher, geometry):
+    return expert_from(seed, teacher, geometry)
+
+
+def images_of(number, geometry):
+    """A lesson's images, and the generator that has drawn them."""
+    generator = torch.Generator().manual_seed(number)
+    _, channels, size = geometry
+    return torch.randn(12, channels, size, size, generator=generator), generator
+
+
 class Classroom:
     """A method with its training network, and a lesson that holds what it needs and nothing else."""
 
@@ -90,25 +114,27 @@ class Classroom:
         pairs = [(describe(teacher), describe(student)) for teacher, student in pairs]
         teacher, student = next(pair for pair in pairs if self.method.fault(*pair) is None)
         self.teacher, self.architecture = teacher.name, student.name
-        self.expert = build(teacher.name, geometry, seed=1).eval().requires_grad_(False)
         self.student = place(build(student.name, geometry, seed=seed), CPU)
         context = Context(teacher, student, geometry, seed, lambda: self.expert)
         self.network = place(self.method.training_network(self.student, context), CPU)
         self.recipe = Recipe(batch_size=12, lr=0.01, precision="float32")
 
-    def expert_of(self, epoch):
-        """The expert that teaches in an epoch: another one for each anchor."""
+    @functools.cached_property
+    def expert(self):
+        """The expert of this room alone, which no other test has had in its hands."""
+        return expert_from(EXPERT_SEED, self.teacher, self.geometry)
+
+    def expert_seed(self, epoch):
+        """The seed of the expert that teaches in an epoch: another one for each anchor."""
         anchors = self.method.needs.anchors
-        if not anchors:
-            return self.expert
-        share = anchors[epoch * len(anchors) // self.epochs]
-        return build(self.teacher, self.geometry, seed=round(1000 * share)).eval().requires_grad_(False)
+        return round(1000 * anchors[epoch * len(anchors) // self.epochs]) if anchors else EXPERT_SEED
 
     def lesson(self, number=0, epoch=0):
-        generator = torch.Generator().manual_seed(number)
-        classes, channels, size = self.geometry
-        images = torch.randn(12, channels, size, size, generator=generator)
-        logits, maps = self.expert_of(epoch)(images)
+        classes = self.geometry[0]
+        images, generator = images_of(number, self.geometry)
+        logits, maps = said_by_expert(self.expert_seed(epoch), self.teacher, self.geometry, number)
+        # Copies, because a test may change what it is given.
+        logits, maps = logits.clone(), [features.clone() for features in maps]
         needs = self.method.needs
         scratch = torch.randn(12, classes, generator=generator) if needs.scratch else None
         said = {output: _output_of(output, logits, maps) for output in needs.expert}
@@ -124,11 +150,17 @@ class Classroom:
 
 def trajectory(values, steps=3, **where):
     """The terms at the beginning of each epoch, as numbers; nothing is trained, so that only the method acts."""
-    room = Classroom(values, **where)
+    return _trajectory(tuple(values.items()), steps, tuple(where.items()))
+
+
+@functools.cache
+def _trajectory(values, steps, where):
+    room = Classroom(dict(values), **dict(where))
     found = []
     for epoch in range(room.epochs):
         room.method.begin_epoch(epoch, room.epochs)
-        found += [{key: term.item() for key, term in room.terms(step, epoch).items()} for step in range(steps)]
+        with torch.no_grad():
+            found += [{key: term.item() for key, term in room.terms(step, epoch).items()} for step in range(steps)]
     return found
 
 
