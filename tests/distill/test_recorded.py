@@ -48,6 +48,13 @@ def kept(tmp_path_factory):
     return TeacherCache(tmp_path_factory.mktemp("kept"), "a test")
 
 
+@pytest.fixture(scope="module")
+def undamaged(splits, tmp_path_factory):
+    """Returns the outcome of a training, and the cache that it leaves."""
+    directory = tmp_path_factory.mktemp("undamaged")
+    return trained(varied(), splits, TeacherCache(directory, "a test")), directory
+
+
 # Batches that divide the images, that leave some, and that are more than a teacher's; every pair of two of the values.
 @pytest.mark.parametrize(
     ("step_loss", "layers", "batch_size"),
@@ -95,8 +102,8 @@ def test_float16_storage_rounds_the_lessons_by_no_more_than_its_precision(splits
     assert not torch.equal(rounded.scratch_logits, exact.scratch_logits)
 
 
-def test_float16_storage_changes_the_first_loss_by_less_than_a_thousandth(splits, tmp_path):
-    exact = trained(varied(), splits, TeacherCache(tmp_path / "a"))[0][0]
+def test_float16_storage_changes_the_first_loss_by_less_than_a_thousandth(splits, undamaged, tmp_path):
+    exact = undamaged[0][0][0]
     rounded = trained(varied(teachers={"storage": "float16"}), splits, TeacherCache(tmp_path / "b"))[0][0]
     assert rounded != exact
     assert rounded == pytest.approx(exact, rel=1e-3)
@@ -124,8 +131,8 @@ def test_maps_of_every_layer_are_kept_at_once(splits, cache):
     assert sorted(path.name for path in cache.directory.rglob("maps-*-[0-9].rec")) == before
 
 
-def test_beyond_the_limit_maps_are_computed_and_not_kept_and_it_is_said(splits, tmp_path):
-    unlimited = trained(varied(), splits, TeacherCache(tmp_path / "a"))
+def test_beyond_the_limit_maps_are_computed_and_not_kept_and_it_is_said(splits, undamaged, tmp_path):
+    unlimited = undamaged[0]
     limited = trained(varied(teachers={"cache_limit": "1KB"}), splits, TeacherCache(tmp_path / "b"))
     assert_same(unlimited, limited)
     assert unlimited[2] == []
@@ -134,8 +141,8 @@ def test_beyond_the_limit_maps_are_computed_and_not_kept_and_it_is_said(splits, 
     assert ["reached its limit" in note for note in limited[2]] == [True]
 
 
-def test_a_limit_of_nothing_keeps_nothing(splits, tmp_path):
-    kept = trained(varied(), splits, TeacherCache(tmp_path / "a"))
+def test_a_limit_of_nothing_keeps_nothing(splits, undamaged, tmp_path):
+    kept = undamaged[0]
     none = trained(varied(teachers={"cache_limit": 0}), splits, TeacherCache(tmp_path / "b"))
     assert_same(kept, none)
     assert not list((tmp_path / "b").rglob("maps-*"))
@@ -149,13 +156,6 @@ def flip(path):
 
 def cut(path):
     path.write_bytes(path.read_bytes()[:-100])
-
-
-@pytest.fixture(scope="module")
-def undamaged(splits, tmp_path_factory):
-    """Returns the outcome of a training, and the cache that it leaves."""
-    directory = tmp_path_factory.mktemp("undamaged")
-    return trained(varied(), splits, TeacherCache(directory, "a test")), directory
 
 
 @pytest.mark.parametrize(
@@ -288,22 +288,23 @@ def test_a_trial_that_is_resumed_equals_one_that_never_stopped(splits, cache):
         assert torch.equal(second.student.state_dict()[name], value)
 
 
-def test_an_expert_with_a_seed_of_its_own_is_another_network(splits, cache):
+def test_an_expert_with_a_seed_of_its_own_is_another_network(splits, undamaged, cache):
     config = varied(teachers={"expert": ExpertConfig(seed=5)})
     assert len(teacher_runs(config, splits.fingerprint, CPU, Needs(scratch=True, network=True), len(splits.train))) == 2
     assert expert_run(config, splits.fingerprint, CPU, len(splits.train)) != scratch_run(
         config, splits.fingerprint, CPU, len(splits.train)
     )
-    assert trained(config, splits, cache)[0] != trained(varied(), splits, cache)[0]
-    assert_same(trained(config, splits, cache), trained(live(config), splits, cache))
+    own = trained(config, splits, cache)
+    assert own[0] != undamaged[0][0]
+    assert_same(own, trained(live(config), splits, cache))
 
 
-def test_an_expert_of_the_users_own_is_used_as_it_is(splits, cache, tmp_path):
+def test_an_expert_of_the_users_own_is_used_as_it_is(splits, undamaged, cache, tmp_path):
     path = tmp_path / "own.pt"
     torch.save(build("wrn-10-1", splits.geometry, seed=9).state_dict(), path)
     config = varied(teachers={"expert": ExpertConfig(checkpoint=str(path))})
     one = trained(config, splits, cache)
-    assert one[0] != trained(varied(), splits, cache)[0]
+    assert one[0] != undamaged[0][0]
     assert_same(one, trained(live(config), splits, cache))
     torch.save(build("wrn-10-1", splits.geometry, seed=10).state_dict(), path)
     assert trained(config, splits, cache)[0] != one[0]
