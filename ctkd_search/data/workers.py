@@ -150,24 +150,31 @@ class DecodingPool:
         assert self._loader is not None
         self._run += 1
         run, self._sampler.jobs = self._run, jobs
-        with _no_main() if self.workers else _nothing():
+        # Processes that are kept answer here before they begin the run.
+        with self._deaths_told(), _no_main() if self.workers else _nothing():
             results = iter(self._loader)
         while True:
             if run != self._run:
                 raise RuntimeError("this run of the decoding processes has been ended by another one")
-            try:
-                result = next(results)
-            except StopIteration:
+            with self._deaths_told():
+                result = next(results, None)
+            if result is None:
                 return
-            except (RuntimeError, OSError, EOFError) as error:
-                self.close()
-                reason = one_line(str(error) or repr(error))
-                raise WorkFailed(
-                    f"a process that decodes images died ({reason}); if memory is short, lower dataset.workers"
-                ) from None
             if isinstance(result, str):
                 raise UserError(result)
             yield result
+
+    @contextmanager
+    def _deaths_told(self) -> Iterator[None]:
+        """Closes the pool and raises WorkFailed where DataLoader notices that a process died."""
+        try:
+            yield
+        except (RuntimeError, OSError, EOFError) as error:
+            self.close()
+            reason = one_line(str(error) or repr(error))
+            raise WorkFailed(
+                f"a process that decodes images died ({reason}); if memory is short, lower dataset.workers"
+            ) from None
 
     def close(self) -> None:
         """Ends the processes."""

@@ -183,15 +183,22 @@ def test_broken_image_is_named_in_a_line_and_the_processes_go_on(folder, tmp_pat
     assert [len(done) for done in pool.run([Job([good, good], 8, 3)])] == [2]
 
 
-def test_process_that_dies_fails_the_work_and_is_replaced(folder):
+@pytest.mark.parametrize("before", [0, 1], ids=["between runs", "within a run"])
+def test_process_that_dies_fails_the_work_and_is_replaced(folder, before):
     path = str(next((folder / "train").glob("*/*")))
-    results = decoding_pool(1, False).run(Job([path], 8, 3) for _ in range(50))
-    next(results)
-    for worker in workers_of(os.getpid()):
-        if "from multiprocessing.forkserver" in " ".join(worker.cmdline()) and not worker.children():
-            worker.kill()
+    pool = decoding_pool(1, False)
+    assert len(list(pool.run([Job([path], 8, 3)]))) == 1
+    results = pool.run(Job([path], 8, 3) for _ in range(50))
+    for _ in range(before):
+        next(results)
+    # Those of this pool alone: what else the tests' process has started is not to be disturbed.
+    killed = [psutil.Process(worker.pid) for worker in pool._loader._iterator._workers]
+    for worker in killed:
+        worker.kill()
+    assert gone(killed)
     with pytest.raises(WorkFailed, match="a process that decodes images died") as caught:
         list(results)
+    assert pool.closed
     assert "\n" not in str(caught.value)
     assert len(list(decoding_pool(1, False).run([Job([path], 8, 3)]))) == 1
 
