@@ -22,6 +22,7 @@ from ctkd_search.cli import main
 from ctkd_search.distill import losses
 from ctkd_search.distill.build import load_expert, make_trainer
 from ctkd_search.distill.weights import load_weights
+from ctkd_search.display import comparisons
 from ctkd_search.errors import UserError
 from ctkd_search.models.cost import costs
 from ctkd_search.records.states import state_path
@@ -313,12 +314,12 @@ def test_section_that_fails_is_left_out_with_its_reason(searched, tmp_path, monk
 def test_every_part_that_fails_is_left_out_by_itself(searched, tmp_path, monkeypatch):
     makers = [
         (module, name)
-        for module in (curves, figures, optuna_plots, tables)
+        for module in (curves, figures, optuna_plots, tables, comparisons)
         for name, made in vars(module).items()
         if inspect.isfunction(made) and not name.startswith("_") and made.__module__ == module.__name__
         if re.search(r"Picture|Table", str(made.__annotations__["return"]))
     ]
-    assert len(makers) > 12
+    assert len(makers) > 16
     for module, name in makers:
         monkeypatch.setattr(module, name, broken)
     said = []
