@@ -19,10 +19,10 @@ from support.small_search import CPU, EPOCHS, RUNG, SmallSearch
 
 from ctkd_search.analysis.standing import confirmed, verdicts, winner
 from ctkd_search.cli import main
+from ctkd_search.display import comparisons
 from ctkd_search.distill import losses
 from ctkd_search.distill.build import load_expert, make_trainer
 from ctkd_search.distill.weights import load_weights
-from ctkd_search.display import comparisons
 from ctkd_search.errors import UserError
 from ctkd_search.models.cost import costs
 from ctkd_search.records.states import state_path
