@@ -5,22 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from pathlib import Path
 
 import optuna
 import pytest
 import yaml
+from support.factories import DIGITS, SHIPPED, a_search_record, a_trial
 
 from ctkd_search.errors import UserError
 from ctkd_search.records.config_file import config_text, read_config, with_changes
-from ctkd_search.records.store import SearchRecord, TrialRecord
 from ctkd_search.space.reader import read_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-SPACES = sorted((Path(__file__).parents[2] / "spaces").glob("*.yaml"))
-DIGITS = next(path for path in SPACES if path.stem == "digits")
-IN_EACH_SPACE = pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+IN_EACH_SPACE = pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 # A config, and what is wrong with it, noted behind each faulty line: #! KEY, and a piece of the message.
 FAULTY = """\
 name: digits
@@ -48,25 +45,22 @@ objective: loss               #! objective must be one of validation_accuracy, v
 """
 
 
-def a_search(**changes):
-    """A search as it stands on disk."""
-    values = {field.name: None for field in dataclasses.fields(SearchRecord) if field.name != "format"}
-    values |= {"name": "first", "space": {}, "versions": {"torch": "2.9"}, "fingerprint": "f" * 64}
-    values |= {"started": "2026-01-02T03:04:05+00:00", "classes": ["0", "un"], "experts": {"wrn-16-2": 0.5}}
-    return SearchRecord(**{**values, **changes})
+def the_search(**fields):
+    """The search whose trials are written."""
+    known = {"name": "first", "versions": {"torch": "2.9"}, "classes": ["0", "un"], "experts": {"wrn-16-2": 0.5}}
+    return a_search_record(**{**known, **fields})
 
 
-def a_trial(space, stored):
+def the_trial(space, stored):
     """A trial that has finished two epochs."""
     epochs = [{"validation_accuracy": 0.25 * n, "validation_loss": 1 / n, "seconds": 1.0} for n in (1, 2)]
-    values = space.effective(space.decode(stored))
-    return TrialRecord(3, values, stored, space.seed, status="finished", epochs=epochs)
+    return a_trial(3, space=space, stored=stored, epochs=epochs)
 
 
 def written(directory, space, stored, **search):
     """The file of a config."""
     path = directory / "config.yaml"
-    path.write_text(config_text(space, a_search(**search), a_trial(space, stored)), encoding="utf-8")
+    path.write_text(config_text(space, the_search(**search), the_trial(space, stored)), encoding="utf-8")
     return path
 
 
@@ -74,7 +68,7 @@ def written(directory, space, stored, **search):
 def config(tmp_path):
     """The content of a config of the digits, and a function that writes it to a file and reads that."""
     space = read_space(DIGITS)
-    content = yaml.safe_load(config_text(space, a_search(), a_trial(space, space.paper_point())))
+    content = yaml.safe_load(config_text(space, the_search(), the_trial(space, space.paper_point())))
 
     def read_changed(change):
         change(content)

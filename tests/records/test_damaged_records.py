@@ -3,26 +3,17 @@
 import json
 
 import pytest
-from test_store import a_search, a_trial
-
-from ctkd_search.records.store import FINISHED, SearchFolder
-
-SPACE = {
-    "name": "digits",
-    "dataset": {"name": "digits"},
-    "budget": {"trials": 2, "epochs": 1},
-    "search": {"pair": "wrn-16-1/resnet8", "alpha": {"float": [0.1, 1]}},
-}
+from support.factories import a_search, a_space, a_trial
 
 
 @pytest.fixture
 def damaged(own_directory, tmp_path):
     """The directory of records of a search of two trials, of which the second is cut short."""
-    folder = SearchFolder(tmp_path / "trials", "digits")
-    folder.write(a_search(space=SPACE, teachers=None))
-    values = {"pair": "wrn-16-1/resnet8", "alpha": 0.5}
-    for number in (1, 2):
-        folder.write_trial(a_trial(number, (0.5,), FINISHED, values=values, stored=values))
+    space = a_space(budget={"trials": 2}, search={"pair": "wrn-16-1/resnet8", "alpha": {"float": [0.1, 1]}})
+    stored = {**space.paper_point(), "alpha": 0.5}
+    measured = {"validation_loss": 1.0, "seconds": 2.0}
+    trials = [a_trial(number, 0.5, space=space, stored=stored, measured=measured) for number in (1, 2)]
+    folder = a_search(tmp_path / "trials", trials, space, name="digits")
     path = folder.path / "records" / "00002.json"
     path.write_text(path.read_text()[:40])
     return path

@@ -8,6 +8,7 @@ import math
 import re
 
 import pytest
+from support.factories import a_search_record, a_trial
 
 from ctkd_search.errors import UserError
 from ctkd_search.records import store
@@ -21,7 +22,6 @@ from ctkd_search.records.store import (
     STOPPED,
     WAITING,
     SearchFolder,
-    SearchRecord,
     TrialRecord,
     best,
     contenders,
@@ -32,23 +32,27 @@ from ctkd_search.records.store import (
 NAN, INF = float("nan"), float("inf")
 
 
-def a_search(**changes):
-    """A search as it stands when its first trial begins."""
-    values = {field.name: "x" for field in dataclasses.fields(SearchRecord) if field.name != "format"}
-    values |= {"name": "digits", "space": {"search": {"alpha": {"float": [0.01, 5]}}}, "versions": {"ray": "2.60.0"}}
-    values |= {"classes": ["null", "éins", "二", "🐈"], "experts": {"wrn-16-2": 0.5, "mine": None}, "finished": False}
-    values |= {"costs": {"resnet8": {"params": 78_042, "latency_ms": 0.1 + 0.2}}, "warm_start": None}
-    return SearchRecord(**{**values, **changes})
+# Of a search as it stands when its first trial begins; its texts are in several scripts.
+RECORD = {
+    "name": "digits",
+    "hardware": "2 CPU threads",
+    "run_id": "abc",
+    "model": "models:/ctkd-digits/1",
+    "space": {"search": {"alpha": {"float": [0.01, 5]}}},
+    "versions": {"ray": "2.60.0"},
+    "classes": ["null", "éins", "二", "🐈"],
+    "experts": {"wrn-16-2": 0.5, "mine": None},
+    "costs": {"resnet8": {"params": 78_042, "latency_ms": 0.1 + 0.2}},
+    "geometry": [4, 3, 32],
+    "resize": 36,
+    "mean": [0.1 + 0.2],
+    "std": [1.0],
+    "teachers": "recorded",
+}
 
 
-def a_trial(number, accuracies=(), status=FINISHED, **changes):
-    """A trial that reached these validation accuracies, epoch after epoch."""
-    epochs = [
-        {"epoch": epoch, "validation_accuracy": accuracy, "validation_loss": 1.0, "seconds": 2.0}
-        for epoch, accuracy in enumerate(accuracies, start=1)
-    ]
-    made = {"number": number, "values": {}, "stored": {}, "seed": 0, "epochs": epochs}
-    return TrialRecord(**{**made, **changes, "status": status})
+def record(**fields):
+    return a_search_record(**{**RECORD, **fields})
 
 
 def same(one, other):
@@ -63,10 +67,10 @@ def same(one, other):
 
 def test_a_search_is_read_as_it_was_written(tmp_path):
     folder = SearchFolder(tmp_path, "digits")
-    folder.write(a_search())
-    assert folder.search() == a_search()
-    folder.write(a_search(finished=True, model="models:/ctkd-digits/1"))
-    assert folder.search() == a_search(finished=True, model="models:/ctkd-digits/1")
+    folder.write(record())
+    assert folder.search() == record()
+    folder.write(record(finished=True, model="models:/ctkd-digits/2"))
+    assert folder.search() == record(finished=True, model="models:/ctkd-digits/2")
 
 
 def test_a_trial_is_read_as_it_was_written_whatever_its_metrics(tmp_path):
@@ -90,16 +94,16 @@ def test_a_trial_is_read_as_it_was_written_whatever_its_metrics(tmp_path):
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "NaN", "null", "1e5", ""])
 def test_text_that_reads_like_a_number_stays_text(tmp_path, text):
     folder = SearchFolder(tmp_path, "digits")
-    folder.write(a_search(classes=[text, "other"], name=text))
+    folder.write(record(classes=[text, "other"], name=text))
     folder.write_trial(a_trial(1, values={"pair": text}, reason=text))
-    assert folder.search() == a_search(classes=[text, "other"], name=text)
+    assert folder.search() == record(classes=[text, "other"], name=text)
     assert folder.trials() == [a_trial(1, values={"pair": text}, reason=text)]
 
 
 def test_records_are_strict_json_in_utf8(tmp_path):
     folder = SearchFolder(tmp_path, "digits")
-    folder.write(a_search())
-    folder.write_trial(a_trial(7, [NAN]))
+    folder.write(record())
+    folder.write_trial(a_trial(7, NAN))
     for path in tmp_path.rglob("*.json"):
         assert not re.search(r"\bNaN\b|\bInfinity\b", path.read_text(encoding="utf-8"))
 
@@ -108,7 +112,7 @@ def test_trials_come_in_the_order_of_their_numbers_and_a_later_record_replaces_a
     folder = SearchFolder(tmp_path, "digits")
     for number in (10, 2, 1, 100):
         folder.write_trial(a_trial(number, status=RUNNING))
-    folder.write_trial(a_trial(2, [0.5]))
+    folder.write_trial(a_trial(2, 0.5))
     assert [(trial.number, trial.status) for trial in folder.trials()] == [
         (1, RUNNING),
         (2, FINISHED),
@@ -122,16 +126,16 @@ def test_a_search_exists_once_its_record_is_written(tmp_path):
     assert not folder.exists()
     assert folder.trials() == []
     assert store.names(folder.root) == []
-    folder.write(a_search())
+    folder.write(record())
     assert folder.exists()
-    SearchFolder(folder.root, "a").write(a_search(name="a"))
+    SearchFolder(folder.root, "a").write(record(name="a"))
     (folder.root / "teachers").mkdir()
     assert store.names(folder.root) == ["a", "digits"]
 
 
 def test_nothing_but_records_is_left_after_writing(tmp_path):
     folder = SearchFolder(tmp_path, "digits")
-    folder.write(a_search())
+    folder.write(record())
     folder.write_trial(a_trial(1))
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["00001.json", "search.json"]
 
@@ -139,7 +143,7 @@ def test_nothing_but_records_is_left_after_writing(tmp_path):
 @pytest.mark.parametrize(("there", "listed"), [((), "none yet"), (("b", "a"), "a, b")])
 def test_a_search_that_there_is_not_is_answered_with_those_there_are(tmp_path, there, listed):
     for name in there:
-        SearchFolder(tmp_path, name).write(a_search(name=name))
+        SearchFolder(tmp_path, name).write(record(name=name))
     with pytest.raises(UserError, match=f"there is no search 'digits' in .*; there are: {listed}"):
         SearchFolder(tmp_path, "digits").search()
 
@@ -147,8 +151,8 @@ def test_a_search_that_there_is_not_is_answered_with_those_there_are(tmp_path, t
 def test_everything_about_a_trial_is_kept(tmp_path):
     trial = a_trial(
         3,
-        [0.5],
-        STOPPED,
+        0.5,
+        status=STOPPED,
         values={"pair": "a/b"},
         stored={"pair": "a/b"},
         seed=7,
@@ -173,7 +177,7 @@ def test_everything_about_a_trial_is_kept(tmp_path):
 
 def test_clearing_leaves_the_search_alone_and_removes_what_its_trials_left(tmp_path):
     folder = SearchFolder(tmp_path, "digits")
-    folder.write(a_search())
+    folder.write(record())
     folder.write_trial(a_trial(1))
     folder.states.mkdir()
     (folder.states / "00001.pt").touch()
@@ -206,7 +210,7 @@ BROKEN = ["", "{", "[]", "null", '"text"', "{}", '{"name": "digits"}', '{"unknow
 @pytest.mark.parametrize("text", BROKEN)
 def test_a_broken_record_is_refused_by_its_name(tmp_path, text):
     folder = SearchFolder(tmp_path, "digits")
-    folder.write(a_search())
+    folder.write(record())
     folder.write_trial(a_trial(1))
     for name, read in [("search.json", folder.search), ("records/00001.json", folder.trials)]:
         (folder.path / name).write_text(text)
@@ -241,7 +245,7 @@ def test_a_record_that_is_no_text_is_refused_by_its_name(tmp_path):
 )
 def test_a_search_of_another_format_is_refused_with_what_reads_it(tmp_path, changes, message):
     folder = SearchFolder(tmp_path, "digits")
-    folder.write(a_search())
+    folder.write(record())
     path = folder.path / "search.json"
     content = json.loads(path.read_text())
     assert content["format"] == 1
@@ -256,18 +260,22 @@ def test_a_search_of_another_format_is_refused_with_what_reads_it(tmp_path, chan
     [
         ([], [], None),
         ([a_trial(1, status=RUNNING), a_trial(2, status=FAILED)], [1, 2], None),
-        ([a_trial(1, [0.5]), a_trial(2, [0.7]), a_trial(3, [0.6])], [2, 3, 1], 2),
-        ([a_trial(1, [0.9, 0.5]), a_trial(2, [0.1, 0.6])], [2, 1], 2),
-        ([a_trial(3, [0.5]), a_trial(1, [0.5]), a_trial(2, [0.5])], [1, 2, 3], 1),
-        ([a_trial(1, [0.9], STOPPED), a_trial(2, [0.4]), a_trial(3, [0.8], INTERRUPTED)], [1, 3, 2], 2),
-        ([a_trial(1, [0.6], STOPPED), a_trial(2, [0.8], INTERRUPTED), a_trial(3, status=FAILED)], [2, 1, 3], 2),
+        ([a_trial(1, 0.5), a_trial(2, 0.7), a_trial(3, 0.6)], [2, 3, 1], 2),
+        ([a_trial(1, 0.9, 0.5), a_trial(2, 0.1, 0.6)], [2, 1], 2),
+        ([a_trial(3, 0.5), a_trial(1, 0.5), a_trial(2, 0.5)], [1, 2, 3], 1),
+        ([a_trial(1, 0.9, status=STOPPED), a_trial(2, 0.4), a_trial(3, 0.8, status=INTERRUPTED)], [1, 3, 2], 2),
+        (
+            [a_trial(1, 0.6, status=STOPPED), a_trial(2, 0.8, status=INTERRUPTED), a_trial(3, status=FAILED)],
+            [2, 1, 3],
+            2,
+        ),
         # What diverged has no student to speak of.
-        ([a_trial(1, [0.0], DIVERGED), a_trial(2, status=RUNNING)], [1, 2], None),
-        ([a_trial(1, [0.9], DIVERGED), a_trial(2, [0.2], FAILED)], [1, 2], 2),
+        ([a_trial(1, 0.0, status=DIVERGED), a_trial(2, status=RUNNING)], [1, 2], None),
+        ([a_trial(1, 0.9, status=DIVERGED), a_trial(2, 0.2, status=FAILED)], [1, 2], 2),
         # What Optuna did not suggest is there for comparison.
-        ([a_trial(1, [0.9], kind=BASELINE), a_trial(2, [0.5]), a_trial(3, [0.8], repeats=2)], [1, 3, 2], 2),
-        ([a_trial(1, [0.9], kind=BASELINE), a_trial(2, [0.8], repeats=1)], [1, 2], None),
-        ([a_trial(1, [0.9], kind=BASELINE), a_trial(2, [0.3], STOPPED)], [1, 2], 2),
+        ([a_trial(1, 0.9, kind=BASELINE), a_trial(2, 0.5), a_trial(3, 0.8, repeats=2)], [1, 3, 2], 2),
+        ([a_trial(1, 0.9, kind=BASELINE), a_trial(2, 0.8, repeats=1)], [1, 2], None),
+        ([a_trial(1, 0.9, kind=BASELINE), a_trial(2, 0.3, status=STOPPED)], [1, 2], 2),
     ],
 )
 def test_the_best_trial_is_the_best_of_the_explored_ones_that_finished(trials, order, winner):
@@ -282,10 +290,10 @@ def test_the_best_trial_is_the_best_of_the_explored_ones_that_finished(trials, o
 def test_a_trial_counts_with_its_last_epoch_and_all_its_time():
     assert a_trial(1).accuracy < 0
     assert a_trial(1).seconds == 0
-    shared = a_trial(1, [0.1])
+    shared = a_trial(1, 0.1)
     shared.epochs[0] |= {"seconds": 9.0, "recording_seconds": 4.0, "waiting_seconds": 3.0, "recorded_epochs": 2}
     assert (shared.seconds, shared.own_seconds) == (9.0, 2.0)
-    trial = a_trial(1, [0.9, 0.3])
+    trial = a_trial(1, 0.9, 0.3, measured={"seconds": 2.0})
     assert (trial.accuracy, trial.seconds) == (0.3, 4.0)
 
 

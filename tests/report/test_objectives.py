@@ -5,6 +5,7 @@ import math
 
 import pytest
 from rich.console import Console
+from support.factories import a_search_record, a_space, a_trial
 
 from ctkd_search.analysis.pareto import front, objective_values
 from ctkd_search.analysis.standing import best_so_far, confirmed, estimate, gap_to, verdict, verdicts, winner
@@ -14,30 +15,27 @@ from ctkd_search.display.leaderboard import print_leaderboard
 from ctkd_search.display.leaderboard_file import leaderboard_csv, summary
 from ctkd_search.final import results as final
 from ctkd_search.metrics import ACCURACY, ALWAYS, ECE, LOSS, METRICS, OBJECTIVES, ON_REQUEST, TOP5, measured
-from ctkd_search.records.store import BASELINE, FINISHED, STOPPED, SearchRecord, TrialRecord, best, ranked
+from ctkd_search.records.store import BASELINE, STOPPED, best, ranked
 from ctkd_search.report import facts, series
-from ctkd_search.space.reader import space_of
 from ctkd_search.students import card
 from ctkd_search.tracking.view import view_tag
 
 PAIR = "wrn-10-1/resnet8"
+SEARCH = {"lr": {"float": [0.01, 0.1]}}
 
 
-def a_space(**more):
-    return space_of({"name": "s", "dataset": {"name": "digits"}, "search": {"lr": {"float": [0.01, 0.1]}}, **more})
+def trial(number, loss, accuracy=0.5, objective=LOSS.key, **more):
+    """A trial with these losses, one for each epoch or a single one, and the same accuracy in each."""
+    losses = loss if isinstance(loss, list) else [loss]
+
+    def measured(epoch):
+        return {"at": 100 * number + epoch, "seconds": 0.05, LOSS.key: losses[epoch - 1]}
+
+    known = {"pair": PAIR, "values": {"lr": 0.01 * number}, "stored": {"lr": 0.01}}
+    return a_trial(number, *[accuracy] * len(losses), measured=measured, objective=objective, **known, **more)
 
 
-def trial(number, loss, accuracy=0.5, status=FINISHED, objective=LOSS.key, **more):
-    epochs = [
-        {"epoch": epoch, "at": 100 * number + epoch, "seconds": 0.05, LOSS.key: value, ACCURACY.key: accuracy}
-        for epoch, value in enumerate(loss if isinstance(loss, list) else [loss], start=1)
-    ]
-    values = {"pair": PAIR, "lr": 0.01 * number}
-    seed = more.pop("seed", 0)
-    return TrialRecord(number, values, {"lr": 0.01}, seed, status=status, epochs=epochs, objective=objective, **more)
-
-
-def a_search():
+def five_trials():
     """Four trials, of which the second has the lowest loss and the fourth the highest accuracy, and a baseline."""
     return [
         trial(1, 0.4),
@@ -73,22 +71,22 @@ def test_metrics_know_which_way_is_better_and_how_they_are_written():
 
 
 def test_the_lowest_loss_leads():
-    trials = a_search()
+    trials = five_trials()
     assert [one.number for one in ranked(trials)] == [3, 2, 5, 4, 1]
     assert best(trials).number == winner(trials).number == 2
     assert (trials[1].value, trials[1].score, trials[1].reached) == (0.2, -0.2, "0.2000 nats")
-    assert TrialRecord(9, {}, {}, 0).score == -math.inf
+    assert a_trial(9).score == -math.inf
     assert best([trial(1, 0.4, objective=ACCURACY.key), trial(2, 0.5, 0.6, objective=ACCURACY.key)]).number == 2
 
 
 def test_the_best_so_far_falls():
-    trials = a_search()
+    trials = five_trials()
     assert [(one.trials, one.value) for one in best_so_far(trials)] == [(1, 0.4), (2, 0.2), (3, 0.2), (4, 0.2)]
     assert [(one.value, one.best) for one in series.finishes(trials[:4])] == [(0.4, 0.4), (0.2, 0.2), (0.3, 0.2)]
 
 
 def test_the_lowest_mean_of_fresh_seeds_wins_and_is_better_not_worse():
-    trials = a_search()
+    trials = five_trials()
     trials += again(trials, 2, [0.5, 0.52, 0.51]) + again(trials, 4, [0.2, 0.21, 0.22]) + again(trials, 5, [0.4] * 3)
     assert [config.trial.number for config in confirmed(trials)] == [4, 5, 2]
     assert winner(trials).number == 4
@@ -101,16 +99,16 @@ def test_the_lowest_mean_of_fresh_seeds_wins_and_is_better_not_worse():
 
 
 def test_a_front_of_two_metrics():
-    trials = a_search()
+    trials = five_trials()
     assert objective_values(trials[3], [LOSS.key, ACCURACY.key], {}) == [0.3, 0.9]
     found = front([trials[0], trials[1], trials[3]], [LOSS.key, ACCURACY.key], {})
     assert [one.number for one in found] == [2, 4]
 
 
 def test_tables_and_summaries_are_of_the_loss():
-    space, trials = a_space(objectives=[LOSS.key], baselines=["kd"], metrics=["ece"]), a_search()
+    space, trials = a_space(search=SEARCH, objectives=[LOSS.key], baselines=["kd"], metrics=["ece"]), five_trials()
     text = io.StringIO()
-    record = SearchRecord("s", "id", {}, "", "2026-01-01T00:00:00+00:00", {}, "", [], "")
+    record = a_search_record()
     print_leaderboard(space, record, trials, 9, Console(file=text, width=160))
     rows = [line.split() for line in text.getvalue().splitlines() if line.split()[:1] and line.split()[0].isdigit()]
     assert [row[0] for row in rows] == ["2", "3", "4", "1", "5"]
@@ -126,8 +124,8 @@ def test_tables_and_summaries_are_of_the_loss():
 
 
 def test_the_report_is_of_the_loss():
-    space, trials = a_space(objectives=[LOSS.key], baselines=["kd"]), a_search()
-    record = SearchRecord("s", "id", {}, "", "2026-01-01T00:00:00+00:00", {}, "", [], "")
+    space, trials = a_space(search=SEARCH, objectives=[LOSS.key], baselines=["kd"]), five_trials()
+    record = a_search_record()
     summary = facts.summary_of(space, record, trials)
     assert summary.winner.number == 2
     assert "reaches a validation loss of 0.2000 nats in trial 2" in facts.headline(summary)
@@ -147,31 +145,31 @@ def test_the_report_is_of_the_loss():
 
 def test_the_view_in_mlflow_is_sorted_the_right_way():
     for objective, ascending in ((LOSS.key, "true"), (ACCURACY.key, "false")):
-        _, value = view_tag(a_space(objectives=[objective], metrics=["top5"]), "s", "run")
+        _, value = view_tag(a_space(search=SEARCH, objectives=[objective], metrics=["top5"]), "s", "run")
         assert f'"orderByKey": "metrics.`{objective}`", "orderByAsc": {ascending}' in value
         assert "metrics.`validation_top5`" in value
 
 
 def test_the_card_says_what_the_student_was_chosen_for():
-    trials = a_search()
+    trials = five_trials()
     shown = "\n".join(card.search_evidence(trials, trials[1], 30))
     assert "Validation loss **0.2000 nats** on 30 images" in shown
     assert "On the same images: accuracy 60.00 %." in shown
     assert "| kd | wrn-10-1/resnet8 | 0.2500 nats |  | +0.0500 |" in shown
     assert "above 0 where the baseline is worse" in shown
-    record = SearchRecord("s", "id", {}, "", "", {}, "", [], "")
+    record = a_search_record()
     assert card.UNCALIBRATED in card.search_limits(record, trials, trials[1])
     trials[1].epochs[-1][ECE.key] = 0.1
     assert card.UNCALIBRATED not in card.search_limits(record, trials, trials[1])
 
 
 def test_a_space_measures_what_it_judges_by():
-    assert a_space().strategy.metrics == ()
-    assert a_space(metrics=["ece", "top5"]).strategy.metrics == ("top5", "ece")
-    strategy = a_space(objectives=[ECE.key, LOSS.key], metrics=["top5"]).strategy
+    assert a_space(search=SEARCH).strategy.metrics == ()
+    assert a_space(search=SEARCH, metrics=["ece", "top5"]).strategy.metrics == ("top5", "ece")
+    strategy = a_space(search=SEARCH, objectives=[ECE.key, LOSS.key], metrics=["top5"]).strategy
     assert strategy.metrics == ("top5", "ece")
     assert (strategy.judge, strategy.directions) == (ECE, ["minimize", "minimize"])
-    config = a_space(objectives=[ECE.key], metrics=["top5"]).pair_configs()[0]
+    config = a_space(search=SEARCH, objectives=[ECE.key], metrics=["top5"]).pair_configs()[0]
     assert (config.metrics, config.objective) == (("top5", "ece"), ECE.key)
     assert set(OBJECTIVES) == {f"validation_{name}" for name in METRICS}
 
@@ -192,7 +190,9 @@ def test_a_final_training_tells_by_what_the_config_was_chosen_for():
     metrics = final.parent_metrics([config, kd])
     assert metrics["test_loss_minus_kd"] == pytest.approx(-0.62 / 3)
     assert metrics["test_ece"] == pytest.approx(0.021)
-    plan = final.FinalPlan("x", a_space(objectives=[LOSS.key], metrics=["ece"]).pair_configs()[0], 3, baselines=("kd",))
+    plan = final.FinalPlan(
+        "x", a_space(search=SEARCH, objectives=[LOSS.key], metrics=["ece"]).pair_configs()[0], 3, baselines=("kd",)
+    )
     assert final.sentences(plan, [config, kd])[0].startswith("the config is better than kd (loss -0.2067 nats")
     text = final.as_text(plan, [config, kd])
     assert [text.count(f"final training (test {metric.label} over") for metric in config.metrics] == [1, 1, 1]

@@ -6,8 +6,9 @@ import random
 
 import numpy as np
 import pytest
+from support.factories import a_trial
 
-from ctkd_search.records.store import FAILED, FINISHED, RUNNING, STOPPED, TrialRecord
+from ctkd_search.records.store import FAILED, RUNNING, STOPPED
 from ctkd_search.report.attention import one_of_each_class
 from ctkd_search.report.series import (
     elapsed,
@@ -21,13 +22,13 @@ from ctkd_search.report.series import (
 from ctkd_search.report.spending import FORWARD_SHARE, Spending, Use, live_teachers, per_epoch, summed
 
 
-def trial(number, accuracies, status=FINISHED, begun=0.0, seconds=10.0, **more):
-    """A trial that trained one epoch after the other from a moment on."""
-    epochs = [
-        {"epoch": n, "validation_accuracy": value, "seconds": seconds, "at": round(1000 * (begun + n * seconds))}
-        for n, value in enumerate(accuracies, start=1)
-    ]
-    return TrialRecord(number, {"pair": "a/b"}, {}, 0, status=status, epochs=epochs, **more)
+def trial(number, *accuracies, begun=0.0, **more):
+    """A trial that trained one epoch of ten seconds after the other from a moment on."""
+
+    def measured(epoch):
+        return {"seconds": 10.0, "at": round(1000 * (begun + 10.0 * epoch))}
+
+    return a_trial(number, *accuracies, measured=measured, **more)
 
 
 @pytest.mark.parametrize(
@@ -59,11 +60,11 @@ def test_elapsed_time_is_what_counting_seconds_gives():
 
 def test_the_best_so_far_is_that_of_finished_trials_in_the_order_in_which_they_finished():
     trials = [
-        trial(1, [0.1, 0.5], begun=0),  # ends at 20
-        trial(2, [0.2, 0.3, 0.9], STOPPED, begun=0),  # ends at 30, and shows nothing
-        trial(3, [0.2, 0.8], begun=100),  # ends at 120, after a pause
-        trial(4, [0.6], FAILED, begun=110),
-        trial(5, [0.6, 0.7], begun=112),  # ends at 132
+        trial(1, 0.1, 0.5, begun=0),  # ends at 20
+        trial(2, 0.2, 0.3, 0.9, status=STOPPED, begun=0),  # ends at 30, and shows nothing
+        trial(3, 0.2, 0.8, begun=100),  # ends at 120, after a pause
+        trial(4, 0.6, status=FAILED, begun=110),
+        trial(5, 0.6, 0.7, begun=112),  # ends at 132
     ]
     found = [(step.trial, step.value, step.best, step.seconds, step.epochs) for step in finishes(trials)]
     assert found == [(1, 0.5, 0.5, 20.0, 4), (3, 0.8, 0.8, 50.0, 8), (5, 0.7, 0.8, 62.0, 10)]
@@ -73,7 +74,7 @@ def test_the_best_so_far_is_that_of_finished_trials_in_the_order_in_which_they_f
 
 def test_the_best_so_far_never_falls_and_ends_at_the_maximum():
     draw = random.Random(1)
-    trials = [trial(n, [draw.random()], begun=draw.uniform(0, 500)) for n in range(1, 40)]
+    trials = [trial(n, draw.random(), begun=draw.uniform(0, 500)) for n in range(1, 40)]
     steps = finishes(trials)
     bests = [step.best for step in steps]
     assert bests == sorted(bests)
@@ -82,21 +83,21 @@ def test_the_best_so_far_never_falls_and_ends_at_the_maximum():
 
 
 def test_epochs_of_records_without_dates_are_found_out():
-    dated = trial(1, [0.5])
-    bare = TrialRecord(2, {}, {}, 0, epochs=[{"epoch": 1, "validation_accuracy": 0.5, "seconds": 1.0}])
+    dated = trial(1, 0.5)
+    bare = a_trial(2, 0.5, measured={"seconds": 1.0})
     assert is_dated([dated])
     assert not is_dated([dated, bare])
 
 
 def test_a_rung_counts_who_came_there_and_who_was_stopped_there():
     trials = [
-        trial(1, [0.1] * 9),
-        trial(2, [0.1], STOPPED),
-        trial(3, [0.1], STOPPED),
-        trial(4, [0.1] * 3, STOPPED),
-        trial(5, [0.1] * 3, RUNNING),
-        trial(6, [0.1] * 2, FAILED),
-        trial(7, []),
+        trial(1, *[0.1] * 9),
+        trial(2, 0.1, status=STOPPED),
+        trial(3, 0.1, status=STOPPED),
+        trial(4, *[0.1] * 3, status=STOPPED),
+        trial(5, *[0.1] * 3, status=RUNNING),
+        trial(6, *[0.1] * 2, status=FAILED),
+        trial(7),
     ]
     found = [(rung.epoch, rung.reached, rung.stopped) for rung in rungs_of(trials, [1, 3])]
     assert found == [(1, 6, 2), (3, 3, 1)]

@@ -4,12 +4,13 @@ import dataclasses
 import time
 
 import pytest
+from support.factories import a_search_record, a_trial
 
-from ctkd_search.records.store import FINISHED, INTERRUPTED, RUNNING, STOPPED, WAITING, SearchRecord, TrialRecord
+from ctkd_search.records.store import FINISHED, INTERRUPTED, RUNNING, STOPPED, WAITING
 from ctkd_search.tracking.store import Mlflow
 from ctkd_search.tracking.tracker import Parent, Tracker
 
-SEARCH = SearchRecord("s", "id-1", {}, "", "", {}, "", [], "")
+SEARCH = a_search_record(id="id-1")
 VALUES = {"pair": "a/b", "lr": 0.1, "attention_layers": [1, 2]}
 
 
@@ -18,9 +19,8 @@ def epoch(number):
 
 
 def trial(number, epochs=0, status=RUNNING, **more):
-    return TrialRecord(
-        number, VALUES, {}, 0, status=status, epochs=[epoch(n) for n in range(1, epochs + 1)], optuna=number, **more
-    )
+    done = [epoch(n) for n in range(1, epochs + 1)]
+    return a_trial(number, status=status, values=VALUES, epochs=done, optuna=number, **more)
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from support.factories import a_space
 
-from ctkd_search.space.reader import space_of
 from ctkd_search.tracking.view import view_link, view_tag
 
 SEARCH = {
@@ -18,7 +18,7 @@ SEARCH = {
 
 
 def view(search):
-    key, value = view_tag(space_of({"name": "s", "dataset": {"name": "digits"}, "search": search}), "mine", "run-1")
+    key, value = view_tag(a_space(search=search), "mine", "run-1")
     assert key == "mlflow.sharedViewState.mine"
     assert len(value) <= 5000
     return json.loads(value)
