@@ -4,20 +4,18 @@ import dataclasses
 
 import pytest
 import torch
+from support.factories import a_space
 
 from ctkd_search.analysis.stopping import Span, early_stopping
 from ctkd_search.check.estimate import Load, estimate, measured_configs, total
 from ctkd_search.check.measure import Speed, Speeds, learner, measure
 from ctkd_search.check.networks import all_facts
 from ctkd_search.geometry import Geometry
-from ctkd_search.space.reader import space_of
 from ctkd_search.space.sections import Budget
 
 CPU = torch.device("cpu")
 GEOMETRY = Geometry(10, 1, 8)
-SPACE = {
-    "name": "s",
-    "dataset": {"name": "digits"},
+SECTIONS = {
     "budget": {"trials": 9, "epochs": 4, "grace_period": 2, "reduction_factor": 3},
     "search": {"pair": "wrn-10-1/resnet8", "lr": {"float": [0.01, 0.1]}},
 }
@@ -30,7 +28,7 @@ SPEEDS = Speeds(
 
 
 def parts(concurrent=1, beyond=0.0, **changes):
-    return estimate(space_of({**SPACE, **changes}), SPEEDS, Load(1000, 200, concurrent, beyond))
+    return estimate(a_space(**{**SECTIONS, **changes}), SPEEDS, Load(1000, 200, concurrent, beyond))
 
 
 def close(span, low, high):
@@ -93,24 +91,24 @@ def test_the_time_budget_ends_it():
 
 
 def test_each_method_takes_its_own_time():
-    methods = {**SPACE["search"], "method": {"choice": ["none", "fitnets"]}}
+    methods = {**SECTIONS["search"], "method": {"choice": ["none", "fitnets"]}}
     found = parts(search=methods, scheduler="none", budget={"trials": 8, "epochs": 4})["trials"]
     # FitNets' expert computes in every epoch of its trials, and nothing that is asked of it is recorded.
     alone, hints = 1000 * 1.0 + 200 * 0.5, 1000 * (5.0 + 10_000.0) + 200 * 0.5
     assert close(found, 16 * alone + 16 * hints, 16 * alone + 16 * hints)
-    kept = measured_configs(space_of({**SPACE, "search": methods, "baselines": ["at", "student-alone"]}))
+    kept = measured_configs(a_space(search=methods, baselines=["at", "student-alone"]))
     assert {learner(config) for config in kept} == {("resnet8", method) for method in ("none", "fitnets", "at")}
 
 
 def configs_of(**changes):
-    space = space_of({**SPACE, **changes})
+    space = a_space(**{**SECTIONS, **changes})
     pairs = space.pairs()
     known, _ = all_facts({name for pair in pairs for name in pair.split("/")}, GEOMETRY)
     return measured_configs(space), known
 
 
 def test_what_is_measured_is_real_work():
-    configs, known = configs_of(search={**SPACE["search"], "pair": "wrn-16-2/resnet8"})
+    configs, known = configs_of(search={**SECTIONS["search"], "pair": "wrn-16-2/resnet8"})
     threads = torch.get_num_threads()
     found = measure(configs, known, GEOMETRY, CPU, (1, 1), 3.0)
     teacher, student = found.teachers["wrn-16-2"], found.students["resnet8", "ctkd"]
@@ -123,7 +121,7 @@ def test_what_is_measured_is_real_work():
 
 def test_networks_that_there_was_no_time_for_are_reckoned_by_their_multiply_adds():
     pairs = {"choice": ["wrn-10-1/resnet8", "wrn-16-2/resnet8", "wrn-10-1/resnet20"]}
-    configs, known = configs_of(search={**SPACE["search"], "pair": pairs})
+    configs, known = configs_of(search={**SECTIONS["search"], "pair": pairs})
     found = measure(configs, known, GEOMETRY, CPU, (1, 1), 0.0)
     assert found.estimated == ["wrn-16-2", "resnet20 by ctkd"]
     students = {name: speed for (name, _), speed in found.students.items()}

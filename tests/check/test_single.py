@@ -4,28 +4,17 @@ import dataclasses
 
 import pytest
 import torch
+from support.factories import a_space
 
 from ctkd_search.check.refusals import refuse_config
 from ctkd_search.check.single import config_fault, learns_from_one, single_image_faults
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build
-from ctkd_search.space.reader import space_of
 
 TINY, SMALL = Geometry(10, 3, 8), Geometry(10, 3, 32)
 DEEP = "mobilenetv2-0.5"
-
-
-def a_space(batch_size=None, recipe=None, searched=None):
-    search = {"pair": f"wrn-10-1/{DEEP}", "lr": {"float": [0.01, 0.1]}}
-    if searched:
-        search["batch_size"] = searched
-    content = {"name": "s", "dataset": {"name": "digits"}, "budget": {"trials": 2, "epochs": 1}, "search": search}
-    if batch_size:
-        content["train"] = {"batch_size": batch_size}
-    if recipe:
-        content["teachers"] = {"recipe": {"batch_size": recipe}}
-    return space_of(content)
+SEARCH = {"pair": f"wrn-10-1/{DEEP}", "lr": {"float": [0.01, 0.1]}}
 
 
 @pytest.mark.parametrize("name", ["resnet8", "wrn-10-1", "vgg8", DEEP, "shufflenetv1"])
@@ -41,24 +30,24 @@ def test_it_is_told_without_numbers_what_a_step_with_one_image_does(name, geomet
 
 
 def test_a_student_with_maps_of_one_position_is_refused_one_image_at_a_time():
-    ((place, said),) = single_image_faults(a_space(batch_size=1), TINY)
+    ((place, said),) = single_image_faults(a_space(search=SEARCH, train={"batch_size": 1}), TINY)
     assert place == ("train", "batch_size")
     assert said.startswith(f"must be at least 2 for {DEEP}, but got 1: with images of 8x8 pixels")
     for searched in ({"choice": [1, 64]}, {"int": [1, 8]}):
-        ((place, _),) = single_image_faults(a_space(searched=searched), TINY)
+        ((place, _),) = single_image_faults(a_space(search={**SEARCH, "batch_size": searched}), TINY)
         assert place == ("search", "batch_size")
-    assert single_image_faults(a_space(batch_size=2), TINY) == []
-    assert single_image_faults(a_space(batch_size=1), SMALL) == []
+    assert single_image_faults(a_space(search=SEARCH, train={"batch_size": 2}), TINY) == []
+    assert single_image_faults(a_space(search=SEARCH, train={"batch_size": 1}), SMALL) == []
     # The teacher here has larger maps.
-    assert single_image_faults(a_space(recipe=1), TINY) == []
+    assert single_image_faults(a_space(search=SEARCH, teachers={"recipe": {"batch_size": 1}}), TINY) == []
 
 
 def test_a_teacher_is_refused_likewise_and_so_is_a_final_training(tmp_path):
-    (config,) = a_space(batch_size=1).pair_configs()
+    (config,) = a_space(search=SEARCH, train={"batch_size": 1}).pair_configs()
     assert config_fault(config, TINY).startswith("train.batch_size must be at least 2")
     with pytest.raises(UserError, match="at least 2"):
         refuse_config(config, 1, TINY, 100, tmp_path)
-    (config,) = a_space(recipe=1).pair_configs()
+    (config,) = a_space(search=SEARCH, teachers={"recipe": {"batch_size": 1}}).pair_configs()
     config = dataclasses.replace(config, teacher=DEEP)
     assert config_fault(config, TINY).startswith("teachers.recipe.batch_size must be at least 2")
     assert config_fault(config, SMALL) is None

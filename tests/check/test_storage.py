@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from support.factories import a_space
 
 from ctkd_search.check.networks import all_facts
 from ctkd_search.check.storage import Room, free_bytes, room, room_faults
@@ -16,16 +17,15 @@ from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import prepare
 from ctkd_search.geometry import Geometry
-from ctkd_search.space.reader import space_of
 
 CPU = torch.device("cpu")
 DIGITS = Geometry(10, 1, 8)
-SPACE = {
-    "name": "s",
-    "dataset": {"name": "digits", "validation": 0.15},
-    "budget": {"trials": 2, "epochs": 2},
-    "search": {"pair": {"choice": ["wrn-10-1/resnet8", "wrn-16-1/resnet8"]}, "lr": {"float": [0.01, 0.1]}},
-}
+SEARCH = {"pair": {"choice": ["wrn-10-1/resnet8", "wrn-16-1/resnet8"]}, "lr": {"float": [0.01, 0.1]}}
+
+
+def two_epochs(**sections):
+    """A space of two pairs and two epochs."""
+    return a_space(**{"search": SEARCH, "budget": {"epochs": 2}, **sections})
 
 
 def known():
@@ -35,7 +35,7 @@ def known():
 @pytest.mark.usefixtures("single_thread")
 @pytest.mark.parametrize("storage", ["float16", "float32"])
 def test_what_is_foretold_is_what_is_recorded(tmp_path, storage):
-    space = space_of({**SPACE, "teachers": {"storage": storage, "recipe": {"batch_size": 64}}})
+    space = two_epochs(teachers={"storage": storage, "recipe": {"batch_size": 64}})
     splits = load_train(space.dataset)
     few = np.arange(40)
     splits = dataclasses.replace(splits, train=splits.train[few], validation=splits.validation[few])
@@ -64,7 +64,7 @@ def test_what_is_foretold_is_what_is_recorded(tmp_path, storage):
 
 
 def test_what_the_confirmation_records_is_counted():
-    space = space_of({**SPACE, "confirm": {"best": 5, "seeds": 3}})
+    space = two_epochs(confirm={"best": 5, "seeds": 3})
     needed = room(space, 100, 10, known())
     once = 2 * 2 * 100 * 10
     # Three streams, of one teacher or of both.
@@ -85,21 +85,21 @@ def test_what_the_confirmation_records_is_counted():
 )
 def test_what_is_counted_is_what_the_methods_ask_the_expert_for(method, said):
     chosen = {"choice": yaml.safe_load(method)} if "," in method else method
-    space = space_of({**SPACE, "search": {**SPACE["search"], "method": chosen}})
+    space = two_epochs(search={**SEARCH, "method": chosen})
     needed = room(space, 100, 10, known())
     assert (needed.trajectory, needed.maps_epoch) == (0, 2 * 100 * said)
 
 
 def test_nothing_is_recorded_of_teachers_that_nobody_listens_to():
-    search = {**SPACE["search"], "alpha": 0, "beta": 0}
-    assert room(space_of({**SPACE, "search": search}), 100, 10, known()) == Room()
-    assert room(space_of({**SPACE, "teachers": {"mode": "live"}}), 100, 10, known()) == Room()
-    heard = room(space_of({**SPACE, "search": search, "baselines": ["scratch-only"]}), 100, 10, known())
+    search = {**SEARCH, "alpha": 0, "beta": 0}
+    assert room(two_epochs(search=search), 100, 10, known()) == Room()
+    assert room(two_epochs(teachers={"mode": "live"}), 100, 10, known()) == Room()
+    heard = room(two_epochs(search=search, baselines=["scratch-only"]), 100, 10, known())
     assert heard.trajectory > 0 == heard.maps
 
 
 def test_what_does_not_fit_is_refused_by_the_key_that_can_be_changed():
-    space = space_of({**SPACE, "teachers": {"cache_limit": "300"}})
+    space = two_epochs(teachers={"cache_limit": "300"})
     needed = Room(trajectory=100, trajectories=200, confirmed=(100, 400), maps_epoch=50, maps=1000)
     place = Path("trials")
     assert room_faults(space, needed, 600, place) == []

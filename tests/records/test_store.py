@@ -35,14 +35,14 @@ NAN, INF = float("nan"), float("inf")
 # Of a search as it stands when its first trial begins; its texts are in several scripts.
 RECORD = {
     "name": "digits",
-    "hardware": "2 CPU threads",
-    "run_id": "abc",
-    "model": "models:/ctkd-digits/1",
     "space": {"search": {"alpha": {"float": [0.01, 5]}}},
     "versions": {"ray": "2.60.0"},
     "classes": ["null", "éins", "二", "🐈"],
     "experts": {"wrn-16-2": 0.5, "mine": None},
     "costs": {"resnet8": {"params": 78_042, "latency_ms": 0.1 + 0.2}},
+    "hardware": "2 CPU threads",
+    "run_id": "abc",
+    "model": "models:/ctkd-digits/1",
     "geometry": [4, 3, 32],
     "resize": 36,
     "mean": [0.1 + 0.2],

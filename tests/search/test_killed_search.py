@@ -10,6 +10,7 @@ import optuna
 import pytest
 import yaml
 from mlflow import MlflowClient
+from support.factories import space_content
 from support.here import command, fresh_store
 from support.processes import SEARCH, Process
 
@@ -19,15 +20,15 @@ from ctkd_search.records.store import SearchFolder
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 KILLS = 5
-SPACE = {
-    "name": "small",
-    "dataset": {"name": "digits", "validation": 0.15},
-    "budget": {"trials": 7, "epochs": 4, "grace_period": 1, "reduction_factor": 2},
-    "baselines": ["student-alone", "kd"],
-    "confirm": {"best": 2, "seeds": 2},
-    "teachers": {"recipe": {"batch_size": 64, "lr": 0.05}},
-    "train": {"batch_size": 64, "precision": "float32"},
-    "search": {
+SPACE = space_content(
+    name="small",
+    dataset={"name": "digits", "validation": 0.15},
+    budget={"trials": 7, "epochs": 4, "grace_period": 1, "reduction_factor": 2},
+    baselines=["student-alone", "kd"],
+    confirm={"best": 2, "seeds": 2},
+    teachers={"recipe": {"batch_size": 64, "lr": 0.05}},
+    train={"batch_size": 64, "precision": "float32"},
+    search={
         "pair": "wrn-10-1/resnet8",
         "step_loss": {"choice": ["kl", "mse"]},
         "temperature": {"float": [1, 20], "log": True, "when": {"step_loss": "kl"}},
@@ -37,9 +38,9 @@ SPACE = {
         "lr": {"float": [0.005, 0.1], "log": True},
     },
     # One at a time: what Optuna knows when it suggests is then the same in every run.
-    "resources": {"concurrent_trials": 1},
-    "sampler": {"name": "tpe", "startup_trials": 3},
-}
+    resources={"concurrent_trials": 1},
+    sampler={"name": "tpe", "startup_trials": 3},
+)
 # What differs from run to run of the same computation.
 CLOCKS = ("at", *metrics.CLOCKS)
 

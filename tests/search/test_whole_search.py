@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
+from support.factories import space_content
 from support.here import command, fresh_store
 from support.live import descendants
 from support.processes import PIPE, SEARCH, STDOUT, Process
@@ -30,13 +31,13 @@ from ctkd_search.records.store import SearchFolder
 pytestmark = pytest.mark.slow
 
 TRIALS, EPOCHS = 8, 4
-SPACE = {
-    "name": "small",
-    "dataset": {"name": "digits", "validation": 0.15},
-    "budget": {"trials": TRIALS, "epochs": EPOCHS, "grace_period": 1, "reduction_factor": 2},
-    "teachers": {"recipe": {"batch_size": 64, "lr": 0.05}},
-    "train": {"batch_size": 64},
-    "search": {
+SPACE = space_content(
+    name="small",
+    dataset={"name": "digits", "validation": 0.15},
+    budget={"trials": TRIALS, "epochs": EPOCHS, "grace_period": 1, "reduction_factor": 2},
+    teachers={"recipe": {"batch_size": 64, "lr": 0.05}},
+    train={"batch_size": 64},
+    search={
         "pair": {"choice": ["wrn-10-1/resnet8", "wrn-16-1/resnet8"]},
         "step_loss": {"choice": ["kl", "mse"]},
         "temperature": {"float": [1, 20], "log": True, "when": {"step_loss": "kl"}},
@@ -45,7 +46,7 @@ SPACE = {
         "attention_layers": {"subsets": [1, 2, 3]},
         "lr": {"float": [0.005, 0.1], "log": True},
     },
-}
+)
 
 
 # Where it does not matter how well the students do.

@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from support.factories import a_space, a_trial
 
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError
-from ctkd_search.records.store import TrialRecord
 from ctkd_search.records.trial_configs import config_of, label_of, with_seed
 from ctkd_search.search.prepare import need_of
 from ctkd_search.space.baselines import BASELINES, baseline_pairs
 from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.definition import shown_values
-from ctkd_search.space.reader import space_of
 
 A, B, C = "wrn-16-2/resnet8", "wrn-16-1/resnet8", "wrn-16-2/wrn-16-1"
 SEARCH = {
@@ -29,7 +28,7 @@ SEARCH = {
 
 
 def space(search=SEARCH, **sections):
-    return space_of({"name": "x", "dataset": {"name": "digits"}, "search": search, **sections})
+    return a_space(search=search, **sections)
 
 
 @pytest.mark.parametrize(
@@ -136,8 +135,8 @@ def test_a_record_gives_its_config_again_with_its_own_seed(name):
     stored = {} if name else chosen.paper_point() | {"pair": C, "lr": 0.02}
     config = baseline_config(chosen, name, C) if name else chosen.config(chosen.decode(stored))
     values = shown_values(config)
-    first = TrialRecord(1, values, stored, 3, baseline=name)
-    again = TrialRecord(2, values, stored, 5, baseline=name, repeats=1)
+    first = a_trial(1, values=values, stored=stored, seed=3, baseline=name)
+    again = a_trial(2, values=values, stored=stored, seed=5, baseline=name, repeats=1)
     assert config_of(chosen, first) == config
     fresh = config_of(chosen, again)
     assert (fresh.seed, fresh.teachers.seed, fresh.teachers.expert.seed) == (5, 12, 6)

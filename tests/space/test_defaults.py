@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from support.factories import a_space, a_trial
 
 from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.methods.base import make_method, methods
@@ -16,14 +17,13 @@ from ctkd_search.geometry import Geometry
 from ctkd_search.models import build
 from ctkd_search.pairs import Pair
 from ctkd_search.records.config_file import read_config
-from ctkd_search.records.store import TrialRecord
 from ctkd_search.records.trial_configs import config_of
 from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.defaults import default_of
 from ctkd_search.space.definition import shown_values
-from ctkd_search.space.reader import space_of
 
 FOUR, THREE = "vgg13/vgg8", "wrn-16-1/resnet8"
+TINY = {"name": "tiny-imagenet"}
 RESNETS = "torchvision/resnet34 -> torchvision/resnet18"
 
 
@@ -92,7 +92,7 @@ def test_a_pair_that_cannot_be_has_no_defaults():
 
 def searched(pair, **sections):
     search = {"pair": pair, "alpha": {"float": [0.01, 5]}, "lr": {"float": [0.01, 0.3]}}
-    return space_of({"name": "x", "dataset": {"name": "tiny-imagenet"}, "search": search, **sections})
+    return a_space(dataset=TINY, search=search, **sections)
 
 
 @pytest.mark.parametrize(("pair", "layers"), [(FOUR, (1, 2, 3, 4)), (THREE, (1, 2, 3))])
@@ -114,7 +114,7 @@ def test_what_is_not_said_is_the_same_in_trials_baselines_final_training_and_con
             assert _config_of(alone, "ctkd-paper").method == papers.method
         assert FinalPlan("x", config).config.method == config.method
         # A record gives what it says, and a config file what it leaves out.
-        record = TrialRecord(1, shown_values(config), {}, 0)
+        record = a_trial(1, values=shown_values(config))
         assert config_of(chosen, record).method == config.method
         content = {
             "name": "x",
@@ -132,18 +132,14 @@ def test_the_first_trial_has_each_pair_s_own_defaults_or_the_nearest_there_are()
     for pair, layers in ((THREE, (1, 2, 3)), (FOUR, (1, 2, 3, 4))):
         assert both.decode(both.paper_point(pair=pair))["attention_layers"] == layers
     search = {"pair": FOUR, "beta": {"float": [1, 100]}, "attention_layers": {"subsets": [2, 3, 4]}}
-    point = space_of({"name": "x", "dataset": {"name": "tiny-imagenet"}, "search": search}).paper_point()
+    point = a_space(dataset=TINY, search=search).paper_point()
     assert (point["beta"], point["attention_layers"]) == (100.0, "2,3,4")
 
 
 def test_a_record_keeps_what_it_trained_whatever_the_default_has_become():
     chosen = searched(FOUR)
-    values = {
-        **chosen.effective(chosen.decode({"alpha": 1.0, "lr": 0.1})),
-        "beta": 1000.0,
-        "attention_layers": [1, 2, 3],
-    }
-    method = config_of(chosen, TrialRecord(1, values, {"alpha": 1.0, "lr": 0.1}, 0)).method
+    values = {"beta": 1000.0, "attention_layers": [1, 2, 3]}
+    method = config_of(chosen, a_trial(1, space=chosen, stored={"alpha": 1.0, "lr": 0.1}, values=values)).method
     assert (method["beta"], method["attention_layers"], method["alpha"]) == (1000.0, (1, 2, 3), 1.0)
 
 
@@ -153,7 +149,7 @@ def test_a_condition_may_name_the_default_layers_of_a_pair():
         "alpha": {"float": [0.01, 5]},
         "lr": {"float": [0.01, 0.3], "when": {"attention_layers": "1,2,3,4"}},
     }
-    chosen = space_of({"name": "x", "dataset": {"name": "tiny-imagenet"}, "search": search})
+    chosen = a_space(dataset=TINY, search=search)
     assert [name for name, _ in chosen.ordered].index("lr") > 1
     assert set(chosen.paper_point(pair=FOUR)) == {"pair", "alpha", "lr"}
     assert set(chosen.paper_point(pair=THREE)) == {"pair", "alpha"}

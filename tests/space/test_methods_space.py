@@ -6,11 +6,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from support.factories import a_trial
 from support.space_texts import draws, space
 
 from ctkd_search.distill.methods.base import make_method, methods
 from ctkd_search.distill.requests import LOGITS, Needs, TeacherOutput
-from ctkd_search.records.store import FINISHED, SEARCHED, TrialRecord
+from ctkd_search.records.store import RUNNING, TrialRecord
 from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.study import Study
 from ctkd_search.space.definition import Space
@@ -40,15 +41,6 @@ OWN = {
     "at": {"at.beta", "at.attention_layers"},
     "none": set(),
 }
-
-
-def a_record(chosen, number, stored, values=(), **more):
-    epochs = [
-        {"epoch": epoch, "validation_accuracy": value, "seconds": 1.0, "at": 1000 * number + epoch}
-        for epoch, value in enumerate(values, start=1)
-    ]
-    effective = chosen.effective(chosen.decode(stored))
-    return TrialRecord(number, effective, stored, chosen.seed, SEARCHED, epochs=epochs, **more)
 
 
 def test_a_trial_draws_what_its_method_varies_and_nothing_else():
@@ -133,7 +125,7 @@ def asked(chosen: Space, count: int, path=None):
     records: list[TrialRecord] = []
     for number in range(1, count + 1):
         optuna_number, stored, _ = study.ask(number, [record.optuna for record in records])
-        record = a_record(chosen, number, stored, [0.1 * (number % 7)], optuna=optuna_number, status=FINISHED)
+        record = a_trial(number, 0.1 * (number % 7), space=chosen, stored=stored, optuna=optuna_number)
         study.trial_ended(record)
         records.append(record)
     return records
@@ -168,7 +160,7 @@ def test_what_is_asked_after_an_interruption_is_what_would_have_been():
             study = Study(chosen, Path("study.db"), "x", lambda record: [record.value])
             study.begin()
         optuna_number, stored, _ = study.ask(number, [record.optuna for record in records])
-        record = a_record(chosen, number, stored, [0.1 * (number % 7)], optuna=optuna_number, status=FINISHED)
+        record = a_trial(number, 0.1 * (number % 7), space=chosen, stored=stored, optuna=optuna_number)
         study.trial_ended(record)
         records.append(record)
     assert [record.stored for record in records] == [record.stored for record in whole]
@@ -179,8 +171,7 @@ def test_methods_are_not_stopped_for_what_others_learn():
     trials = {}
     for number, (method, value) in enumerate([("kd", 0.9), ("kd", 0.8), ("none", 0.3), ("none", 0.2)], start=1):
         stored = {**chosen.paper_point(method), "method": method}
-        trials[number] = a_record(chosen, number, stored, [])
-        trials[number].epochs.append({"epoch": 1, "validation_accuracy": value})
+        trials[number] = a_trial(number, value, status=RUNNING, space=chosen, stored=stored)
     scheduler = GroupedAsha(chosen, {})
     decisions = {}
     for number, record in trials.items():

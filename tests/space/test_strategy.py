@@ -9,11 +9,13 @@ from types import SimpleNamespace
 import optuna
 import pytest
 import yaml
+from support.factories import a_trial
 from support.faulty_strategies import ACCURACY, FAULTY_STRATEGIES, NUMBERS, OUT_OF_PLACE, SAMPLERS
+from support.space_texts import space as space_of_text
 
 from ctkd_search.config import plain
 from ctkd_search.errors import UserError
-from ctkd_search.records.store import FINISHED, TrialRecord
+from ctkd_search.records.store import FINISHED, RUNNING
 from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.study import Study
 from ctkd_search.space.baselines import BASELINES
@@ -26,8 +28,7 @@ pytestmark = pytest.mark.usefixtures("own_directory")
 
 def space(*overrides, search=NUMBERS):
     """A space of the digits with these keys."""
-    Path("space.yaml").write_text(f"name: x\ndataset: {{name: digits}}\nsearch: {search}\n")
-    return read_space(Path("space.yaml"), overrides)
+    return space_of_text(f"search: {search}\n", *overrides)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def suggestions(*overrides, count=14):
     found = []
     for number in range(1, count + 1):
         asked, stored, _ = study.ask(number, range(number - 1))
-        record = TrialRecord(number, chosen.decode(stored), stored, 0, optuna=asked, status=FINISHED)
+        record = a_trial(number, space=chosen, stored=stored, optuna=asked)
         accuracy = 1 - abs(stored["alpha"] - 0.4) - abs(stored["lr"] - 0.1)
         record.epochs = [{"epoch": 1, ACCURACY: accuracy}]
         study.trial_reported(record)
@@ -219,7 +220,7 @@ def test_what_is_to_be_low_is_minimized_and_so_are_its_epochs():
     assert study.study.direction is optuna.study.StudyDirection.MINIMIZE
     for number, losses in enumerate(([0.5, 0.3], [0.9, 0.8], [0.4, 0.35]), start=1):
         asked, stored, _ = study.ask(number, range(number - 1))
-        record = TrialRecord(number, chosen.decode(stored), stored, 0, optuna=asked, objective="validation_loss")
+        record = a_trial(number, status=RUNNING, space=chosen, stored=stored, optuna=asked, objective="validation_loss")
         record.epochs = [{"epoch": n, "validation_loss": loss, ACCURACY: 0.5} for n, loss in enumerate(losses, start=1)]
         study.trial_reported(record)
         record.status = FINISHED
@@ -239,7 +240,7 @@ def test_the_scheduler_stops_what_is_worse_in_either_direction(objective, sign):
             known = {}
             scheduler = GroupedAsha(chosen, known)
             for number in range(1, 10):
-                known[number] = TrialRecord(number, {"pair": "wrn-16-2/resnet8"}, {}, 0, objective=objective)
+                known[number] = a_trial(number, status=RUNNING, objective=objective)
                 value = 0.5 + (-sign if better else sign) * number / 100
                 result = {"training_iteration": 1, f"metrics/{objective}": value, "metrics/other": 0.0}
                 decision = scheduler.on_trial_result(None, SimpleNamespace(config={"number": number}), result)
@@ -251,13 +252,11 @@ def test_the_scheduler_stops_what_is_worse_in_either_direction(objective, sign):
     assert [found[False, number] for number in range(1, 4)][1:] == [True, True]
     # The same from the records of a search that goes on.
     records = {
-        number: TrialRecord(number, {"pair": "wrn-16-2/resnet8"}, {}, 0, status=FINISHED, objective=objective)
+        number: a_trial(number, objective=objective, epochs=[{"epoch": 1, objective: 0.5 + sign * number / 100}])
         for number in range(1, 10)
     }
-    for number, record in records.items():
-        record.epochs = [{"epoch": 1, objective: 0.5 + sign * number / 100}]
     scheduler = GroupedAsha(chosen, records)
-    records[10] = TrialRecord(10, {"pair": "wrn-16-2/resnet8"}, {}, 0, objective=objective)
+    records[10] = a_trial(10, status=RUNNING, objective=objective)
     for value, decision in ((0.5 + sign * 0.2, "STOP"), (0.5 - sign * 0.2, "CONTINUE")):
         result = {"training_iteration": 1, f"metrics/{objective}": value}
         assert scheduler.on_trial_result(None, SimpleNamespace(config={"number": 10}), result) == decision
@@ -268,7 +267,7 @@ def first_stops(*overrides):
     chosen, known, found = space(*overrides), {}, set()
     scheduler = GroupedAsha(chosen, known)
     for number in range(1, 40):
-        known[number] = TrialRecord(number, {"pair": "wrn-16-2/resnet8"}, {}, 0)
+        known[number] = a_trial(number, status=RUNNING)
         trial = SimpleNamespace(config={"number": number})
         for epoch in range(1, 9):
             result = {"training_iteration": epoch, f"metrics/{ACCURACY}": 1 / number}

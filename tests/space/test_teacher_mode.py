@@ -3,13 +3,12 @@
 import dataclasses
 
 import pytest
+from support.factories import a_space, space_content
 
-from ctkd_search.space.reader import kept_space, space_of
+from ctkd_search.space.reader import kept_space
 from ctkd_search.space.teacher_mode import trajectories, with_mode
 
-SPACE = {
-    "name": "s",
-    "dataset": {"name": "digits"},
+SECTIONS = {
     "budget": {"trials": 2, "epochs": 7},
     "search": {"pair": {"choice": ["wrn-10-1/resnet8", "wrn-16-1/resnet8"]}, "lr": {"float": [0.01, 0.1]}},
 }
@@ -17,7 +16,7 @@ CONFIRM = {"best": 5, "seeds": 3}
 
 
 def space(teachers=None, **sections):
-    return space_of({**SPACE, **sections, **({"teachers": teachers} if teachers else {})})
+    return a_space(**{**SECTIONS, **sections}, teachers=teachers)
 
 
 def chosen(images=100, before=None, teachers=None, **sections):
@@ -67,13 +66,13 @@ def test_what_goes_on_keeps_its_mode_whatever_was_added_to_it():
     for before in ("recorded", "live"):
         for images in (1, 10**10):
             assert chosen(images, before) == (before, f"teachers: {before}, as when this began")
-        assert kept_space(SPACE, before).teachers.mode == before
-    assert kept_space(SPACE, None).teachers.mode == "recorded"
-    assert kept_space({**SPACE, "teachers": {"mode": "live"}}, "recorded").teachers.mode == "live"
+        assert kept_space(space_content(**SECTIONS), before).teachers.mode == before
+    assert kept_space(space_content(**SECTIONS), None).teachers.mode == "recorded"
+    assert kept_space(space_content(**SECTIONS, teachers={"mode": "live"}), "recorded").teachers.mode == "live"
 
 
 def test_a_scratch_teacher_that_nobody_listens_to_takes_nothing():
-    unheard = {"search": {**SPACE["search"], "alpha": 0, "beta": {"float": [1, 2]}}, "confirm": CONFIRM}
+    unheard = {"search": {**SECTIONS["search"], "alpha": 0, "beta": {"float": [1, 2]}}, "confirm": CONFIRM}
     assert trajectories(space(**unheard), 100, 10).most == 0
     assert chosen(10**10, **unheard) == ("recorded", None)
     assert chosen(10**10, **unheard, baselines=["scratch-only"])[0] == "live"
