@@ -12,12 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.factories import DIGITS, a_search, a_trial, digits_space
 
 import ctkd_search
 
 PACKAGE = Path(ctkd_search.__file__).parent
-REPOSITORY = Path(__file__).resolve().parents[1]
-DIGITS = str(REPOSITORY / "spaces" / "digits.yaml")
 HEAVY = {"torch", "torchvision", "ray", "mlflow", "sklearn", "pandas"}
 CORE = ("distill", "models", "data")
 # Single files that any room may import; they import no room.
@@ -41,22 +40,6 @@ for words in json.loads(sys.argv[1]):
         code = end.code
     assert code == 0, (words, code)
 print(*sys.modules, sep="\\n", file=sys.stderr)
-"""
-# A search as it stands on disk, without a trial library having been near it.
-A_SEARCH = """
-import dataclasses, sys
-from pathlib import Path
-from ctkd_search.config import plain
-from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord
-from ctkd_search.space.reader import read_space
-space = read_space(Path(sys.argv[1]))
-values = {field.name: "x" for field in dataclasses.fields(SearchRecord) if field.name != "format"}
-values |= {"space": plain(dict(space.raw)), "versions": {}, "classes": [], "experts": {}, "finished": True}
-folder = SearchFolder(Path("trials"), "digits")
-folder.write(SearchRecord(**values))
-stored = space.paper_point()
-epochs = [{"validation_accuracy": 0.5, "validation_loss": 1.0, "seconds": 1.0}]
-folder.write_trial(TrialRecord(1, space.decode(stored), stored, 0, status="finished", epochs=epochs))
 """
 
 
@@ -97,7 +80,10 @@ IN_EACH_FILE = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(pat
 @pytest.mark.parametrize("words", ["--help", "run --help", "schema", "show", "show digits", "export digits"])
 def test_a_command_that_only_looks_imports_nothing_heavy(tmp_path, words):
     if words.startswith(("show", "export")):
-        python("-c", A_SEARCH, DIGITS, cwd=tmp_path)
+        space = digits_space()
+        measured = {"validation_loss": 1.0, "seconds": 1.0}
+        trial = a_trial(1, 0.5, space=space, stored=space.paper_point(), measured=measured)
+        a_search(tmp_path / "trials", [trial], space, name="digits", finished=True)
     command = [{"DIGITS": DIGITS}.get(word, word) for word in words.split()]
     told = python("-c", COMMANDS, json.dumps([command]), cwd=tmp_path).stderr
     names = set(told.split())

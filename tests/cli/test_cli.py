@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.cli import AGAIN, a_search, process
+from support.cli import AGAIN, digits_search, process
 from support.factories import DIGITS
 
 from ctkd_search import __version__
@@ -30,9 +30,9 @@ def test_set_wins_over_an_option_and_the_last_set_over_the_first(call):
 
 
 def test_show_lists_the_searches_with_their_best_finished_trial(call):
-    a_search("digits", accuracies=(0.9, 0.75))
-    a_search("none-yet", accuracies=())
-    a_search("done", finished=True)
+    digits_search("digits", accuracies=(0.9, 0.75))
+    digits_search("none-yet", accuracies=())
+    digits_search("done", finished=True)
     code, out, err = call("show")
     assert (code, err) == (0, "")
     rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
@@ -42,7 +42,7 @@ def test_show_lists_the_searches_with_their_best_finished_trial(call):
 
 
 def test_show_ranks_the_trials_and_says_how_to_go_on(call):
-    a_search("digits", accuracies=(0.9, 0.75, 0.8))
+    digits_search("digits", accuracies=(0.9, 0.75, 0.8))
     code, out, err = call("show", "digits")
     assert (code, err) == (0, "")
     rows = [line.split() for line in out.splitlines() if "%" in line and not line.startswith("expert")]
@@ -57,13 +57,13 @@ def test_show_ranks_the_trials_and_says_how_to_go_on(call):
     assert "the best 1 of 3.\n" in limited
     assert "80.00 %" in limited
     assert "75.00 %" not in limited
-    a_search("digits", finished=True)
+    digits_search("digits", finished=True)
     assert "not finished" not in call("show", "digits")[1]
 
 
 @pytest.mark.parametrize(("words", "trial"), [([], 2), (["--trial", "1"], 1), (["--trial", "2"], 2)])
 def test_export_writes_the_config_of_a_trial_to_a_file_or_to_the_terminal(call, words, trial):
-    a_search("digits")
+    digits_search("digits")
     code, out, err = call("export", "digits", *words)
     assert (code, err) == (0, "")
     code, said, err = call("export", "digits", "-o", "new/best.yaml", *words)
@@ -76,7 +76,7 @@ def test_export_writes_the_config_of_a_trial_to_a_file_or_to_the_terminal(call, 
 
 @pytest.mark.parametrize("words", [["show", "digits"], ["show"], ["export", "digits"], ["check", DIGITS], ["--help"]])
 def test_a_reader_that_goes_away_is_no_failure(words):
-    a_search("digits", accuracies=[0.5] * 30)
+    digits_search("digits", accuracies=[0.5] * 30)
     command = [sys.executable, "-m", "ctkd_search", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         running.stdout.close()

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.cli import a_search, process
+from support.cli import digits_search, process
 from support.factories import DIGITS
 from support.layouts import BROKEN_IMAGE
 
@@ -40,8 +40,8 @@ def mistakes(own_directory, _mistaken):
 
 
 def make_mistakes():
-    a_search("digits")
-    a_search("done", finished=True, accuracies=[0.5] * 24)
+    digits_search("digits")
+    digits_search("done", finished=True, accuracies=[0.5] * 24)
     for name, text in {
         "tab.yaml": "name: x\nsearch:\n\tlr: 0.1\n",
         "empty.yaml": "",
@@ -54,7 +54,7 @@ def make_mistakes():
     }.items():
         Path(name).write_text(text)
     for name in ("broken", "older"):
-        a_search(name)
+        digits_search(name)
     Path("trials/broken/records/00001.json").write_text("{")
     Path("trials/older/search.json").write_text('{"name": "older"}')
     Path("folder").mkdir()
@@ -178,7 +178,7 @@ def test_a_gpu_that_there_is_not_is_refused_for_the_final_training(call):
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    a_search("digits")
+    digits_search("digits")
     assert call("export", "digits", "-o", "best.yaml")[0] == 0
     code, out, err = call("train", "best.yaml", "--device", "cuda")
     assert (code, out) == (2, "")
@@ -187,7 +187,7 @@ def test_a_gpu_that_there_is_not_is_refused_for_the_final_training(call):
 
 
 def test_a_final_training_that_no_disk_holds_is_refused_before_it_begins(call):
-    a_search("digits")
+    digits_search("digits")
     assert call("export", "digits", "-o", "best.yaml")[0] == 0
     code, _, err = call("train", "best.yaml", "--epochs", "1000000000000")
     assert code == 2

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.factories import a_trial
 from support.page import Page
 from support.small_search import CPU, EPOCHS, RUNG, SmallSearch
 
@@ -26,7 +27,7 @@ from ctkd_search.distill.weights import load_weights
 from ctkd_search.errors import UserError
 from ctkd_search.models.cost import costs
 from ctkd_search.records.states import state_path
-from ctkd_search.records.store import RUNNING, TEACHERS, SearchFolder, TrialRecord
+from ctkd_search.records.store import RUNNING, TEACHERS, SearchFolder
 from ctkd_search.records.trial_configs import config_of
 from ctkd_search.report import curves, facts, figures, optuna_plots, sections, tables
 from ctkd_search.report.attention import AFTER, BEFORE, EXPERT, looks
@@ -208,7 +209,7 @@ def test_the_spending_is_that_of_the_records(searched):
 def test_a_search_that_is_not_finished_says_so(searched, taken):
     folder = SearchFolder(taken, "small")
     folder.write(replace(searched.record, finished=False))
-    folder.write_trial(TrialRecord(99, winner(searched.trials).values, {}, 0, status=RUNNING))
+    folder.write_trial(a_trial(99, status=RUNNING, values=winner(searched.trials).values))
     found = Page(write_report(taken, "small"))
     assert found.path == taken / "small" / "report" / "index.html"
     assert "This search is not finished. 1 trial has not ended." in found.said

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import yaml
+from support.factories import a_search
 from support.live import CONFIG, SPACE
 
+from ctkd_search.final.plan import make_plan
 from ctkd_search.leases.lease import acquire
+from ctkd_search.records.config_file import read_config
 from ctkd_search.search.ownership import OWNER, owned
 
 
@@ -50,25 +54,13 @@ def test_a_final_training_that_another_process_works_on_cannot_be_resumed(tmp_pa
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     folder = tmp_path / "trials" / "small" / "final-1"
     folder.mkdir(parents=True)
-    _begun(folder)
+    read = read_config(Path("config.yaml"))
+    plan, _ = make_plan(read.name, read.config, 1, False, None)
+    a_search(tmp_path / "trials", space=plan.content(), name="small/final-1")
     with acquire(folder, OWNER, "ctkd-search train", what="it"):
         code, _, err = call("train", "config.yaml", "--resume")
     assert code == 2
     assert "final-1 is in use by ctkd-search train (process" in err
-
-
-def _begun(folder):
-    """A final training of `CONFIG` that has just begun, as another process writes it."""
-    from pathlib import Path
-
-    from ctkd_search.final.plan import make_plan
-    from ctkd_search.records.config_file import read_config
-    from ctkd_search.records.store import SearchFolder, SearchRecord
-
-    read = read_config(Path("config.yaml"))
-    plan, _ = make_plan(read.name, read.config, 1, False, None)
-    record = SearchRecord("small/final-1", "id", plan.content(), "", "", {}, "", [], "")
-    SearchFolder(folder.parent, folder.name).write(record)
 
 
 def test_what_nothing_came_of_leaves_no_directory(tmp_path):

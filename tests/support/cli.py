@@ -7,13 +7,12 @@ import sys
 from pathlib import Path
 
 from ctkd_search.records.store import FINISHED, STOPPED
-from support import factories
-from support.factories import a_trial, digits_space
+from support.factories import a_search, a_trial, digits_space
 
 AGAIN = "ctkd-search run 'spaces[1]/digits.yaml' --set 'search.step_loss={choice: [kl, mse]}' --name :x: --resume"
 
 
-def a_search(name, finished=False, accuracies=(0.5, 0.75)):
+def digits_search(name, finished=False, accuracies=(0.5, 0.75)):
     """Writes a search of the digits into ./trials, as if it had run."""
     space = digits_space()
     trials = [
@@ -28,7 +27,7 @@ def a_search(name, finished=False, accuracies=(0.5, 0.75)):
         for number, accuracy in enumerate(accuracies, start=1)
     ]
     experts = {"wrn-16-2": 0.875}
-    return factories.a_search(Path("trials"), trials, space, name=name, finished=finished, again=AGAIN, experts=experts)
+    return a_search(Path("trials"), trials, space, name=name, finished=finished, again=AGAIN, experts=experts)
 
 
 def process(*words, **options):
