@@ -47,7 +47,7 @@ CONFIRMATIONS = [
 ]
 
 
-def test_the_best_of_each_method_and_what_it_has_spent(trials):
+def test_each_method_has_its_best_trial_and_the_trials_and_epochs_it_took(trials):
     found = by_method(trials)
     assert [(each.method, each.best.number, each.trials, each.epochs) for each in found] == [
         ("ctkd", 1, 2, 3),

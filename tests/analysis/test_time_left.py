@@ -188,7 +188,7 @@ def test_each_method_takes_its_own_time_and_baselines_are_trained_to_the_end():
     assert left.high == pytest.approx(3 * 20 + 2 * 10)
 
 
-def test_the_confirmation_that_follows_is_part_of_it():
+def test_the_time_left_includes_the_confirmation():
     trials = [record(1, FINISHED, *[{"epoch": 1, "seconds": 10.0}] * EPOCHS)]
     recorded = {"epoch": 1, "seconds": 40.0, "recording_seconds": 30.0, "recorded_epochs": 1}
     trials.append(record(2, FINISHED, *[recorded] * EPOCHS))
@@ -209,7 +209,7 @@ def test_the_confirmation_that_follows_is_part_of_it():
         (None, None, "0 s so far"),
     ],
 )
-def test_what_is_left_in_words(left, limit, words):
+def test_the_time_left_is_told_as_a_time_a_span_or_an_upper_limit(left, limit, words):
     told = SimpleNamespace(estimate=lambda *_: left)
     progress = Progress(Console(file=io.StringIO()), EPOCHS, str, lambda: limit, told)
     assert progress._summary().endswith(words)

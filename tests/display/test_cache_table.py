@@ -84,20 +84,20 @@ def test_the_list_shows_kind_size_and_last_user_the_largest_first(call, teachers
     assert call("list")[1] == out
 
 
-def test_what_is_named_is_removed_and_the_rest_stays(call, teachers):
+def test_remove_deletes_the_entries_named_and_keeps_the_rest(call, teachers):
     code, out, _ = call("remove", MAPS)
     assert code == 0
     assert "removed 1 of 2, 5 MB" in out
     assert [path.name for path in teachers.iterdir()] == [TEACHER]
 
 
-def test_what_was_long_unused_is_removed(call, teachers):
+def test_remove_unused_for_deletes_what_was_not_used_that_long(call, teachers):
     assert "removed 0 of 2" in call("remove", "--unused-for", "41d")[1]
     assert "removed 1 of 2" in call("remove", "--unused-for", "30d")[1]
     assert [path.name for path in teachers.iterdir()] == [TEACHER]
 
 
-def test_everything_is_removed(call, teachers):
+def test_remove_all_empties_the_cache(call, teachers):
     assert "removed 2 of 2" in call("remove", "--all")[1]
     assert list(teachers.iterdir()) == []
 
@@ -112,7 +112,7 @@ def test_everything_is_removed(call, teachers):
         (["--all"], "ctkd-search cache remove"),
     ],
 )
-def test_mistakes_remove_nothing(call, teachers, words, message):
+def test_remove_refuses_mistaken_words_and_removes_nothing(call, teachers, words, message):
     code, _, err = call(*words)
     assert code == 2
     assert message in err

@@ -71,7 +71,7 @@ def test_a_terminal_gets_a_bar_that_goes_when_it_is_done_or_broken_off(clock):
         assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
 
 
-def test_nothing_is_reported_outside(caplog):
+def test_elsewhere_progress_is_silent_and_notes_are_logged(caplog):
     with reading.shown_on(shown(terminal=False)):
         pass
     watcher().progress("decoding", 1, 2)

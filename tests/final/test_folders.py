@@ -31,7 +31,7 @@ def begun(tmp_path):
     return begin
 
 
-def test_new_ones_are_numbered_after_the_last(tmp_path):
+def test_final_trainings_are_numbered_after_the_last(tmp_path):
     assert [new_folder(tmp_path).name for _ in range(3)] == ["final-1", "final-2", "final-3"]
     (tmp_path / "final-10").mkdir()
     (tmp_path / "final-x").mkdir()
@@ -39,14 +39,14 @@ def test_new_ones_are_numbered_after_the_last(tmp_path):
     assert [folder.name for folder in final_folders(tmp_path)] == [f"final-{n}" for n in (1, 2, 3, 10, 11)]
 
 
-def test_the_newest_unfinished_one_goes_on(tmp_path, begun):
+def test_resume_takes_the_newest_unfinished_final_training(tmp_path, begun):
     for number, finished in ((1, False), (2, True), (9, False), (10, False), (11, True)):
         begun(number, finished=finished)
     (tmp_path / "final-12").mkdir()  # of an earlier version, without a record
     assert earlier_training(tmp_path, PLAN, True, print).name == "final-10"
 
 
-def test_what_has_changed_is_refused_with_the_differences(tmp_path, begun):
+def test_resume_refuses_a_changed_plan_with_the_differences(tmp_path, begun):
     begun(1)
     config = dataclasses.replace(PLAN.config, epochs=3, train=dataclasses.replace(PLAN.config.train, lr=0.05))
     changed = FinalPlan("x", config, 5, new_streams=True, baselines=("kd", "at"))
@@ -63,14 +63,14 @@ def test_what_has_changed_is_refused_with_the_differences(tmp_path, begun):
 
 
 @pytest.mark.parametrize("finished", [True, None])
-def test_nothing_to_go_on_with_is_reported(tmp_path, begun, finished):
+def test_resume_without_an_unfinished_final_training_is_refused(tmp_path, begun, finished):
     if finished:
         begun(1, finished=True)
     with pytest.raises(UserError, match="there is no unfinished final training in "):
         earlier_training(tmp_path, PLAN, True, print)
 
 
-def test_a_new_one_says_that_the_same_could_go_on(tmp_path, begun):
+def test_a_new_final_training_names_an_unfinished_one_with_the_same_plan(tmp_path, begun):
     said = []
     begun(1, dataclasses.replace(PLAN, seeds=3))
     begun(2, finished=True)

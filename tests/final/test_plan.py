@@ -123,7 +123,7 @@ def test_a_baseline_differs_in_its_method_alone(name):
         ),
     ],
 )
-def test_the_method_of_a_baseline(name, method):
+def test_a_baseline_trains_the_method_and_the_values_it_is_named_for(name, method):
     found = configs(FinalPlan("x", a_config(), baselines=(name,)))
     assert found[name, 4].method["name"] == method["name"]
     assert make_method(found[name, 4].method).values == make_method(method).values
@@ -222,7 +222,7 @@ def test_a_baseline_whose_maps_cannot_be_compared_is_left_out():
         ("kd,kd", "--baselines: kd is duplicated"),
     ],
 )
-def test_baselines_that_there_are_not(asked, said):
+def test_unknown_and_duplicated_baselines_are_refused(asked, said):
     with pytest.raises(UserError) as caught:
         choose_baselines(asked, a_config(), 2)
     assert str(caught.value).startswith(said)

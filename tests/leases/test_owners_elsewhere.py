@@ -53,7 +53,7 @@ def test_an_owner_elsewhere_whose_heart_stands_still_is_gone(tmp_path):
         assert files(tmp_path) == [".it.lease-00000002"]
 
 
-def test_no_clock_decides(tmp_path, monkeypatch):
+def test_no_clock_or_file_time_ends_a_lease(tmp_path, monkeypatch):
     """An hour back, and an hour ahead: neither makes an owner die nor live."""
     past, now = time.time() - 3600, time.time
     with acquire(tmp_path, "here", "a search", what="it"):
@@ -126,7 +126,7 @@ def test_temporary_files_of_killed_processes_are_removed_an_hour_later(tmp_path)
     assert files(tmp_path) == [".it.lease-00000001.young.tmp"]
 
 
-def test_a_place_that_is_no_directory_is_said(tmp_path):
+def test_a_lease_in_a_place_that_is_no_directory_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file"):
         try_acquire(tmp_path / "file", "it", "a search")

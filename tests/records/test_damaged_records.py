@@ -22,7 +22,7 @@ def damaged(own_directory, tmp_path):
 @pytest.mark.parametrize(
     "words", [["show"], ["show", "digits"], ["export", "digits"], ["export", "digits", "--trial", "1"]]
 )
-def test_the_rest_is_shown_and_the_record_named(call, damaged, words):
+def test_show_and_export_leave_out_a_damaged_record_and_name_it(call, damaged, words):
     code, out, err = call(*words)
     assert code == 0
     assert out

@@ -42,7 +42,7 @@ def test_an_intact_state_is_read_as_it_was_written(path):
     assert [found.name for found in path.parent.iterdir()] == ["00007.pt"]
 
 
-def test_a_state_that_there_is_not_is_none(path):
+def test_a_missing_state_is_read_as_none(path):
     assert read_state(path.with_name("00008.pt")) is None
     assert read_state(path.parent.parent / "nowhere" / "00007.pt") is None
 

@@ -65,7 +65,7 @@ def test_a_search_that_has_not_finished_goes_on_when_asked_to(tmp_path):
 
 
 @pytest.mark.parametrize("answer", [True, False])
-def test_somebody_who_is_there_is_asked(tmp_path, answer):
+def test_at_a_terminal_the_user_is_asked_whether_to_resume(tmp_path, answer):
     folder, asked = begun(tmp_path, [*ENDED, a_trial(3, 0.1, status=INTERRUPTED)]), []
 
     def ask(question):
@@ -176,7 +176,7 @@ def test_a_search_whose_time_was_over_goes_on_with_what_had_not_ended(tmp_path):
     assert goes_on(begun(tmp_path, [*ENDED, a_trial(3, 0.5, status=INTERRUPTED)], finished=True), space())
 
 
-def test_a_warm_start_is_for_the_beginning(tmp_path):
+def test_a_warm_start_is_refused_once_a_search_has_begun(tmp_path):
     folder = begun(tmp_path)
     assert refusal(folder, space(), warm_start="y") == (
         "--warm-start applies only to a new search, but 'x' has begun; leave it out, or choose another --name"
@@ -195,7 +195,7 @@ def test_a_search_without_trials_may_begin_again_from_another_one(tmp_path):
     assert not goes_on(begun(tmp_path, [], name="other"), space(), resume=False, warm_start="z")
 
 
-def test_a_search_lends_its_results_with_its_own_space(tmp_path):
+def test_a_warm_start_reads_the_trials_of_a_search_with_its_own_space(tmp_path):
     folder = begun(tmp_path, name="old", space={"budget": {"trials": 50}})
     name, earlier, trials = lends(folder, space(), "f")
     assert (name, earlier.budget.trials, trials) == ("old", 50, ENDED)

@@ -154,7 +154,7 @@ def test_the_exception_of_a_traceback_is_the_reason(frame, text, failure):
 @pytest.mark.parametrize(
     ("detail", "hint"), [(KILLED, ""), (SHORT, " (the machine was short of memory)")], ids=["killed", "short of memory"]
 )
-def test_a_process_that_died_is_no_traceback(detail, hint):
+def test_a_worker_process_that_died_is_told_from_an_exception(detail, hint):
     assert read_failure(DIED % detail) == Failure(f"its worker process died{hint}", **MACHINE)
     assert read_failure(STEP % "ZeroDivisionError: an earlier one" + DIED % detail).reason == (
         f"its worker process died{hint}"

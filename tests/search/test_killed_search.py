@@ -106,7 +106,7 @@ def undisturbed(tmp_path_factory):
     return directory
 
 
-def test_killed_at_random_moments_it_comes_to_the_same(undisturbed, tmp_path):
+def test_a_search_killed_at_random_moments_gives_the_same_trials(undisturbed, tmp_path):
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE))
     fresh_store(tmp_path / "trials" / "mlflow.db")
     dice = random.Random(os.environ.get("CTKD_KILL_SEED", 7))

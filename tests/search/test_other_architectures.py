@@ -52,7 +52,7 @@ def searched(directory, command=command, **space):
     return trials
 
 
-def test_photographs_with_a_student_of_timm_under_a_teacher_of_torchvision(cifar_jpeg, tmp_path):
+def test_a_student_of_timm_learns_photographs_from_a_teacher_of_torchvision(cifar_jpeg, tmp_path):
     pair = "torchvision/resnet18 -> timm/mobilenetv3_small_050"
     searched(
         tmp_path,

@@ -22,7 +22,7 @@ SEARCH = {
 }
 
 
-def test_three_methods_in_one_search(tmp_path):
+def test_a_search_of_three_methods_survives_a_kill_and_confirms_the_best_of_each(tmp_path):
     live = Live(
         tmp_path,
         budget={"trials": 6, "epochs": 4, "grace_period": 1, "reduction_factor": 2},

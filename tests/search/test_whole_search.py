@@ -87,7 +87,7 @@ def finished(tmp_path_factory):
     }
 
 
-def test_it_says_what_came_of_it_and_nothing_else(finished):
+def test_run_prints_the_trials_and_the_registered_student_and_no_error(finished):
     assert f"{TRIALS} trials, " in finished["output"]
     assert "student registered in MLflow as models:/ctkd-small/1" in finished["output"]
     assert finished["errors"] == ""
@@ -134,7 +134,7 @@ def test_the_first_trial_has_the_papers_settings(finished):
     }
 
 
-def test_the_later_trials_explore(finished):
+def test_no_two_trials_have_the_same_values(finished):
     drawn = {json.dumps(trial.values) for trial in finished["trials"]}
     assert len(drawn) == TRIALS
     assert any("temperature" not in trial.values for trial in finished["trials"])
@@ -202,7 +202,7 @@ def test_the_registered_student_is_the_winner_and_takes_any_batch_size(finished)
     assert model.metadata.saved_input_example_info is not None
 
 
-def test_the_registered_student_has_a_card(finished):
+def test_the_registered_student_is_described_with_its_trial_and_accuracy(finished):
     client, parent = finished["client"], finished["parent"]
     version = client.get_model_version_by_alias("ctkd-small", "champion")
     best = next(trial for trial in finished["trials"] if str(trial.number) == parent.data.tags["ctkd.best_trial"])
@@ -243,7 +243,7 @@ def test_the_winner_trains_to_the_end_and_is_tested_once(finished):
     assert float((served.argmax(axis=1) == test.labels).mean()) == pytest.approx(kept["test_accuracy"], abs=1e-9)
 
 
-def test_a_name_is_used_once(finished):
+def test_a_finished_search_is_not_begun_again_under_its_name(finished):
     result = command("run", "space.yaml", directory=finished["directory"])
     assert result.code == 2
     assert "search 'small' has finished" in result.err
@@ -286,7 +286,7 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on_with_the_same_runs(tmp_path):
         assert [point.step for point in history] == list(range(1, len(trial.epochs) + 1))
 
 
-def test_the_time_budget_ends_a_search(tmp_path):
+def test_the_time_budget_interrupts_the_trials_that_still_run(tmp_path):
     write_space(tmp_path)
     started = time.monotonic()
     once = command("run", "space.yaml", "--trials", "1", "--epochs", "8", directory=tmp_path, whole=False)

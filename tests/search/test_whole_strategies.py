@@ -20,7 +20,7 @@ def show(directory, name="small"):
     return shown.out
 
 
-def test_several_objectives_within_limits(tmp_path):
+def test_two_objectives_are_searched_among_the_pairs_within_the_limits(tmp_path):
     live = Live(
         tmp_path,
         dataset=FEW,
@@ -95,7 +95,7 @@ def test_a_finished_search_is_extended_and_lends_its_results_to_another(tmp_path
 
 
 @pytest.mark.parametrize("sampler", ["gp", "cmaes", "qmc"])
-def test_every_sampler_searches(tmp_path, sampler, recwarn):
+def test_every_sampler_finishes_its_trials_without_a_warning(tmp_path, sampler, recwarn):
     space = {"pair": SMALL, "lr": {"float": [0.01, 0.1], "log": True}, "beta": {"float": [0.1, 60], "log": True}}
     space |= {"attention_layers": {"subsets": [1, 2, 3]}}
     words = ("--concurrent", "1", "--epochs", "1", "--trials", "14")

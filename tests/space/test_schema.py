@@ -184,7 +184,7 @@ def test_the_schema_that_is_shipped_is_the_one_that_the_code_generates():
     assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_text(), renew
 
 
-def test_it_is_a_schema_and_its_text_holds_all_of_it():
+def test_the_schema_is_valid_and_its_text_is_read_back_whole():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     assert json.loads(schema_text()) == SCHEMA
     nested = {"long": ["x" * 70, "y" * 70], "none": [], "deep": {"a": {"b": ["z" * 119]}}, "ä": "\n"}
@@ -248,7 +248,7 @@ def test_every_fault_of_the_tables_is_found_but_those_that_it_cannot_express():
         ("dataset={name: 'my-code:make'}", "dataset.name"),
     ],
 )
-def test_what_both_refuse_beside_the_tables(override, place):
+def test_schema_and_reader_both_refuse_what_is_in_no_table_of_faults(override, place):
     content = Document("", HEAD + "search: {alpha: {float: [1, 2]}}", [override]).data
     assert any(fault.startswith(place) for fault in said(content))
     assert found(content, place.split("."))
@@ -262,7 +262,7 @@ def test_what_both_refuse_beside_the_tables(override, place):
         for section in SCHEMA["properties"]
     ],
 )
-def test_whatever_stands_there_it_refuses_nothing_that_is_right_and_all_that_it_can(section):
+def test_the_schema_refuses_no_right_value_and_every_fault_that_it_can_express(section):
     whole = Document("", FULL).data
     # Without what has nothing to do with it, which would only take time.
     apart = {"name", "dataset", "search", section} | ({"budget"} if section == "scheduler" else set())
@@ -304,7 +304,7 @@ def mappings(schema):
     return [branch["properties"] for branch in branches if branch.get("additionalProperties") is False]
 
 
-def test_it_knows_every_key_that_the_reader_knows_and_no_others():
+def test_the_schema_knows_exactly_the_keys_that_the_reader_knows():
     waiting, counted = [((), SCHEMA)], 0
     while waiting:
         place, schema = waiting.pop()
@@ -319,7 +319,7 @@ def test_it_knows_every_key_that_the_reader_knows_and_no_others():
 
 
 @pytest.mark.parametrize("name", parameters(Recipe()))
-def test_it_knows_every_form_of_a_parameter_with_its_keys(name):
+def test_the_schema_knows_every_form_of_a_parameter_with_its_keys(name):
     values = {"float": [1, 2], "int": [1, 2], "choice": ["a", "b"], "subsets": [1, 2]}
     schema = SCHEMA["properties"]["search"]["properties"][name]
     known = {branch["required"][0]: set(branch["properties"]) for branch in mappings_of_forms(schema)}
@@ -360,7 +360,7 @@ def reached(chosen, place):
     return plain(value)
 
 
-def test_what_it_says_is_the_default_is_what_the_reader_takes():
+def test_a_default_of_the_schema_is_what_the_reader_takes():
     chosen = space("confirm: {}\nsearch: {alpha: {float: [1, 2]}}\n")
     found = {place: value for place, value in defaults(SCHEMA) if place[0] != "search"}
     assert len(found) > 40

@@ -191,7 +191,7 @@ OFF = {"alpha_share", "beta_share", "expert_temperature"}
         ({"alpha_schedule": "first", "expert_kd": 0.1}, {"beta_share"}),
     ],
 )
-def test_exactly_what_has_no_effect_is_hidden(changes, hidden):
+def test_a_value_is_hidden_exactly_where_it_has_no_effect(changes, hidden):
     chosen = space(EVERY_FORM)
     values = {**chosen.decode({}), "alpha": 1.0, **changes}
     assert chosen.effective(values) == {name: value for name, value in values.items() if name not in hidden}
@@ -229,12 +229,12 @@ def test_trials_are_compared_at_rungs_below_the_last_epoch(epochs, grace, factor
 
 
 @pytest.mark.parametrize("name", ["a", "A-1_b.c", "9", "x" * 63])
-def test_good_names(name):
+def test_a_name_of_letters_digits_dots_and_dashes_is_taken(name):
     assert check_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["", ".a", "a/b", "..", "a b", "é", "x" * 64, "a\n", "-a"])
-def test_bad_names(name):
+def test_any_other_name_is_refused_with_the_rule(name):
     with pytest.raises(UserError, match="--name must be letters, digits"):
         check_name(name)
 

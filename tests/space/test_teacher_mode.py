@@ -27,7 +27,7 @@ def chosen(images=100, before=None, teachers=None, **sections):
 
 @pytest.mark.parametrize(("storage", "width"), [("float16", 2), ("float32", 4)])
 @pytest.mark.parametrize(("sections", "count"), [({}, 2), ({"confirm": CONFIRM}, 2 + 2 * 3)])
-def test_recorded_up_to_the_limit_and_live_beyond_it(storage, width, sections, count):
+def test_teachers_are_recorded_up_to_the_limit_and_live_beyond_it(storage, width, sections, count):
     needed = count * 7 * 100 * 10 * width
     for limit, mode in ((needed, "recorded"), (needed - 1, "live")):
         assert chosen(teachers={"storage": storage, "trajectory_limit": limit}, **sections)[0] == mode
@@ -44,7 +44,7 @@ def test_nothing_but_the_mode_is_changed_and_what_is_said_explicitly_is_not():
     )
 
 
-def test_it_is_said_in_one_line_with_the_sizes():
+def test_the_mode_is_told_in_one_line_with_the_sizes():
     product = "7 epochs x {} images x 10 classes x 2 bytes x 2 trajectories"
     assert chosen()[1] == (
         f"teachers: recorded, once for all trials; their logits take 28 kB ({product.format(100)}), within "
@@ -62,7 +62,7 @@ def test_it_is_said_in_one_line_with_the_sizes():
     assert chosen(10**8, teachers={"mode": "live"})[1] is None
 
 
-def test_what_goes_on_keeps_its_mode_whatever_was_added_to_it():
+def test_a_resumed_search_keeps_its_mode_whatever_was_added_to_it():
     for before in ("recorded", "live"):
         for images in (1, 10**10):
             assert chosen(images, before) == (before, f"teachers: {before}, as when this began")

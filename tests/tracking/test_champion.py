@@ -51,7 +51,7 @@ def test_only_a_student_that_is_better_by_the_same_evidence_replaces_it(champion
 
 
 @pytest.mark.parametrize(("objective", "pair"), itertools.product(OBJECTIVES, [(0.3, 0.4), (0.4, 0.3)]))
-def test_every_objective_goes_its_own_way(objective, pair):
+def test_a_champion_is_replaced_in_the_direction_of_its_objective(objective, pair):
     old, new = (evidence(value, objective=objective) for value in pair)
     assert replaces(old, new)[0] is (OBJECTIVES[objective].sign * (pair[1] - pair[0]) > 0)
 

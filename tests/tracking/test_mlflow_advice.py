@@ -61,7 +61,7 @@ def test_a_file_that_is_no_data_base_is_named_as_such(tmp_path):
         ("something else altogether", "check the tracking URI"),
     ],
 )
-def test_every_cause_has_its_advice(message, what):
+def test_each_cause_of_a_failure_is_answered_with_what_to_do(message, what):
     assert what in advice(Exception(message))
     wrapped = RuntimeError("outer")
     wrapped.__cause__ = Exception(message)

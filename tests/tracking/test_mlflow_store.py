@@ -53,7 +53,7 @@ def test_a_uri_with_a_password_is_refused_and_never_shown(uri, tmp_path, monkeyp
         assert "secret" not in said.err + said.out
 
 
-def test_the_environment_says_where_unless_something_else_does(monkeypatch):
+def test_the_store_is_that_of_the_environment_or_else_a_file_among_the_searches(monkeypatch):
     directory = Path("trials")
     assert store_uri(None, directory) == f"sqlite:///{directory.resolve()}/mlflow.db"
     # What only the environment holds may have a password in it.
