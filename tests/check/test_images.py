@@ -3,6 +3,7 @@
 import pytest
 import yaml
 from PIL import Image
+from support.factories import write_space
 from support.layouts import write_folder
 
 from ctkd_search.check.images import small_data
@@ -15,13 +16,13 @@ pytestmark = pytest.mark.usefixtures("own_directory")
 def folder(tmp_path):
     """Writes a space on a folder of images; gives the command that checks it."""
     write_folder(tmp_path / "images", splits=("train", "val"), images=30)
-    content = {
-        "name": "mine",
-        "dataset": {"name": "folder", "root": "images"},
-        "budget": {"trials": 2, "epochs": 2},
-        "search": {"pair": "wrn-10-1/resnet8", "lr": {"float": [0.01, 0.3], "log": True}},
-    }
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    write_space(
+        tmp_path / "mine.yaml",
+        name="mine",
+        dataset={"name": "folder", "root": "images"},
+        budget={"trials": 2, "epochs": 2},
+        search={"pair": "wrn-10-1/resnet8", "lr": {"float": [0.01, 0.3], "log": True}},
+    )
     return tmp_path / "images"
 
 
@@ -99,8 +100,7 @@ def test_batches_larger_than_the_data_are_reported(folder, tmp_path, batches, ex
     content = yaml.safe_load((tmp_path / "mine.yaml").read_text())
     for section, values in batches.items():
         content[section] = {**content.get(section, {}), **values}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
-    assert small_data(read_space(tmp_path / "mine.yaml"), 90) == [
+    assert small_data(read_space(write_space(tmp_path / "mine.yaml", **content)), 90) == [
         f"warning: {key} is more than the 90 training images: every epoch is one step" for key in expected
     ]
 

@@ -1,9 +1,8 @@
 """The shipped space searches real CIFAR-10 photographs in torchvision's own layout."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from support.factories import SPACES
 from support.here import command, fresh_store
 from support.layouts import write_cifar10
 
@@ -14,7 +13,6 @@ from ctkd_search.records.store import SearchFolder
 from ctkd_search.space.baselines import USUAL
 
 pytestmark = pytest.mark.slow
-SPACES = Path(__file__).resolve().parents[2] / "spaces"
 
 
 def folder_config(root):

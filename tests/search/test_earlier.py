@@ -19,11 +19,11 @@ from ctkd_search.search.earlier import earlier_search, overlapping
 from ctkd_search.space.teacher_mode import with_mode
 
 ENDED = [a_trial(1, 0.5), a_trial(2, 0.6)]
-BUDGET = {"trials": 2}
+BUDGET = {"trials": 2, "grace_period": 1}
 
 
 def space(**sections):
-    return a_space(**{"budget": BUDGET, **sections})
+    return a_space(**{**sections, "budget": {**BUDGET, **sections.get("budget", {})}})
 
 
 def begun(tmp_path, trials=ENDED, name="x", finished=False, **sections):

@@ -8,9 +8,8 @@ import time
 
 import optuna
 import pytest
-import yaml
 from mlflow import MlflowClient
-from support.factories import space_content
+from support.factories import space_content, write_space
 from support.here import command, fresh_store
 from support.processes import SEARCH, Process
 
@@ -99,7 +98,7 @@ def outcome(directory):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     directory = tmp_path_factory.mktemp("undisturbed")
-    (directory / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    write_space(directory / "space.yaml", **SPACE)
     fresh_store(directory / "trials" / "mlflow.db")
     ended = command("run", "space.yaml", directory=directory, whole=False)
     assert ended.code == 0, ended.said
@@ -107,7 +106,7 @@ def undisturbed(tmp_path_factory):
 
 
 def test_a_search_killed_at_random_moments_gives_the_same_trials(undisturbed, tmp_path):
-    (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    write_space(tmp_path / "space.yaml", **SPACE)
     fresh_store(tmp_path / "trials" / "mlflow.db")
     dice = random.Random(os.environ.get("CTKD_KILL_SEED", 7))
     total = epochs_done(undisturbed)

@@ -1,8 +1,8 @@
 """Searches with networks that were made elsewhere: of torchvision and timm on photographs, and a user's own."""
 
 import pytest
-import yaml
 from support import here
+from support.factories import write_space
 from support.processes import PIPE, STDOUT, Process, run_alone
 
 from ctkd_search.records.store import SearchFolder
@@ -43,7 +43,7 @@ def searched(directory, command=command, **space):
         "resources": {"concurrent_trials": 1},
         **space,
     }
-    (directory / "space.yaml").write_text(yaml.safe_dump({"name": "other", **space}))
+    write_space(directory / "space.yaml", name="other", **space)
     here.fresh_store(directory / "trials" / "mlflow.db")
     command("run", "space.yaml", cwd=directory)
     trials = SearchFolder(directory / "trials", "other").trials()

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from support import here
+from support import factories, here
 from support.layouts import random_pixels
 from support.live import Live, running_with_epochs
 from support.processes import run_alone
@@ -40,8 +40,9 @@ def command_alone(*words, cwd, code=0):
 
 
 def write_space(root, name, dataset, **searched):
-    space = {"name": name, "dataset": dataset, **SHORT, "search": {**SHORT["search"], **searched}}
-    (root / "space.yaml").write_text(yaml.safe_dump(space))
+    factories.write_space(
+        root / "space.yaml", name=name, dataset=dataset, **{**SHORT, "search": {**SHORT["search"], **searched}}
+    )
     here.fresh_store(root / "trials" / "mlflow.db")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.factories import a_search
+from support.factories import a_search, write_space
 from support.live import CONFIG, SPACE
 
 from ctkd_search.final.plan import make_plan
@@ -23,9 +23,7 @@ def content(directory):
 @pytest.fixture
 def space(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / "space.yaml"
-    path.write_text(yaml.safe_dump(SPACE))
-    return path
+    return write_space(tmp_path / "space.yaml", **SPACE)
 
 
 @pytest.mark.parametrize("more", [[], ["--resume"], ["--trials", "8"]])

@@ -14,9 +14,8 @@ import optuna
 import psutil
 import pytest
 import torch
-import yaml
 from mlflow import MlflowClient
-from support.factories import space_content
+from support import factories
 from support.here import command, fresh_store
 from support.live import descendants
 from support.processes import PIPE, SEARCH, STDOUT, Process
@@ -31,7 +30,7 @@ from ctkd_search.records.store import SearchFolder
 pytestmark = pytest.mark.slow
 
 TRIALS, EPOCHS = 8, 4
-SPACE = space_content(
+SPACE = factories.space_content(
     name="small",
     dataset={"name": "digits", "validation": 0.15},
     budget={"trials": TRIALS, "epochs": EPOCHS, "grace_period": 1, "reduction_factor": 2},
@@ -56,7 +55,7 @@ ONE = {"concurrent_trials": 1}
 
 
 def write_space(directory, **changes):
-    (directory / "space.yaml").write_text(yaml.safe_dump({**SPACE, "dataset": FEW, "resources": ONE, **changes}))
+    factories.write_space(directory / "space.yaml", **{**SPACE, "dataset": FEW, "resources": ONE, **changes})
     fresh_store(directory / "trials" / "mlflow.db")
 
 
@@ -68,7 +67,7 @@ def children(client, experiment, parent):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     directory = tmp_path_factory.mktemp("whole")
-    (directory / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    factories.write_space(directory / "space.yaml", **SPACE)
     # As in a shell: a Python and a Ray of its own, and a store that MLflow makes.
     words = [sys.executable, "-m", "ctkd_search", "run", "space.yaml"]
     result = subprocess.run(words, cwd=directory, capture_output=True, text=True, timeout=500)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ctkd_search.config import plain
 from ctkd_search.records.store import BASELINE, FAILED, FINISHED, SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.space.definition import Space
@@ -23,28 +25,30 @@ SEARCH = {
     "alpha": {"float": [0.1, 5], "log": True},
     "lr": {"float": [0.01, 0.3], "log": True},
 }
-# Rungs after epochs 1 and 3.
-NINE_EPOCHS = {"epochs": 9, "grace_period": 1, "reduction_factor": 3}
 
 
 def space_content(**sections: Any) -> dict[str, Any]:
-    """Returns the content of a space's file: the digits, `SEARCH` and `NINE_EPOCHS`, unless told otherwise.
+    """Returns the content of a space's file: the digits, `SEARCH` and nine epochs, unless told otherwise.
 
     Args:
-        sections: Sections of the file, each in place of the default one; None leaves a section out. A budget is added
-            to `NINE_EPOCHS`, of which the keys of early stopping go where there is no scheduler.
+        sections: Sections of the file, each in place of the default one; a budget without epochs has nine, with rungs
+            after epochs 1 and 3. None leaves a section out.
     """
     content = {"name": "x", "dataset": {"name": "digits"}, "search": SEARCH, "budget": {}, **sections}
     if content["budget"] is not None:
-        stops = sections.get("scheduler") != "none"
-        kept = NINE_EPOCHS if stops else {"epochs": NINE_EPOCHS["epochs"]}
-        content["budget"] = {**kept, **content["budget"]}
+        content["budget"] = {"epochs": 9, **content["budget"]}
     return {key: section for key, section in content.items() if section is not None}
 
 
 def a_space(**sections: Any) -> Space:
     """Returns the space of `space_content`."""
     return space_of(space_content(**sections))
+
+
+def write_space(path: Path, **sections: Any) -> Path:
+    """Writes `space_content` to a file; returns its path."""
+    path.write_text(yaml.safe_dump(space_content(**sections)), encoding="utf-8")
+    return path
 
 
 @functools.cache
