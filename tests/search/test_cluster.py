@@ -4,7 +4,8 @@ import signal
 
 import pytest
 from ray.cluster_utils import Cluster
-from support.live import Live, descendants, running_with_epochs
+from support import here
+from support.live import Live, descendants, few_images, running_with_epochs
 
 from ctkd_search.distill.cache_index import CacheIndex
 from ctkd_search.records.store import SearchFolder
@@ -24,6 +25,8 @@ def working_on(node):
 
 @pytest.fixture
 def cluster():
+    # A process has one Ray.
+    here.stop_ray()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     cluster.second = cluster.add_node(num_cpus=1)
     yield cluster
@@ -32,8 +35,7 @@ def cluster():
 
 @pytest.fixture
 def live(tmp_path, cluster):
-    # Few images: it does not matter how well the students do.
-    live = Live(tmp_path, "--address", cluster.address, dataset={"name": "digits", "validation": 0.8})
+    live = Live(tmp_path, "--address", cluster.address, dataset=few_images(tmp_path))
     yield live
     live.stop()
 
@@ -60,7 +62,7 @@ def test_the_trials_of_a_lost_machine_go_on_elsewhere(live, cluster):
     assert sum(trial.retries for trial in trials) >= 1
     assert before
     for trial in trials:
-        assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, 61))
+        assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, 121))
     assert "going on from its last epoch" in live.said()
     assert "Traceback" not in live.said()
 

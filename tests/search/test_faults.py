@@ -11,7 +11,7 @@ import time
 import optuna
 import pytest
 from mlflow import MlflowClient
-from support.live import Live, running_with_epochs, workers
+from support.live import Live, few_images, running_with_epochs, workers
 
 from ctkd_search.records.store import SearchFolder
 
@@ -23,8 +23,7 @@ def search(tmp_path):
     begun = []
 
     def make(*words, **changes):
-        # It does not matter how well the students do: few images, so that epochs are short.
-        begun.append(Live(tmp_path, *words, dataset={"name": "digits", "validation": 0.8}, **changes))
+        begun.append(Live(tmp_path, *words, dataset=few_images(tmp_path), **changes))
         return begun[-1]
 
     yield make

@@ -54,6 +54,8 @@ def stop_ray():
     """Stops the Ray of this process, if there is one."""
     if "ray" in sys.modules:
         sys.modules["ray"].shutdown()
+        # What the next one is told is to be as if there had been none.
+        os.environ.pop("RAY_AUTH_MODE", None)
 
 
 def fresh_store(path):
