@@ -96,6 +96,7 @@ def test_help_does_not_even_import_the_reader_of_spaces():
     assert within(names, {"pydantic", "yaml", "optuna", "rich", "numpy", "ctkd_search.space.definition"}) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", CORE)
 def test_the_core_runs_without_the_orchestration_and_the_reader_of_spaces(room):
     code = f"import sys\nimport {', '.join(modules(room))}\nprint(*sys.modules, sep='\\n')"

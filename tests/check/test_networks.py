@@ -28,6 +28,7 @@ def test_what_is_reported_of_a_network_is_what_it_is(name):
     assert found.maps == tuple(tuple(one.shape[1:]) for one in maps)
 
 
+@pytest.mark.slow
 def test_every_network_can_be_looked_at():
     known, faults = all_facts(NAMES, Geometry(10, 3, 64))
     assert set(known) == set(NAMES)

@@ -226,6 +226,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
 def test_killed_it_leaves_no_processes(folder, number):
     process = Process((str(folder),), READING, stdin=PIPE, stdout=PIPE)

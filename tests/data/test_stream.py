@@ -75,6 +75,7 @@ def test_batches_of_any_size_cut_the_same_sequence(batch_size):
         assert torch.equal(found, expected)
 
 
+@pytest.mark.slow
 def test_stream_is_the_same_in_another_process():
     script = "import torch, test_stream as t; torch.manual_seed(9); print(t.fingerprint(t.digits_stream()))"
     said = subprocess.run(

@@ -265,6 +265,7 @@ print(json.dumps([passes, [epoch["loss"] for epoch in history]]), flush=True)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_record_each_epoch_once(base, tmp_path):
     epochs = 4
     changes = {

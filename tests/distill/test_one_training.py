@@ -93,6 +93,7 @@ def test_a_second_process_takes_over_from_one_that_was_killed(tmp_path, splits, 
     assert is_prepared(run, cache, WANTED)
 
 
+@pytest.mark.slow
 def test_of_three_processes_that_begin_at_once_one_trains_each_epoch(tmp_path, splits):
     together = [start(tmp_path / "cache") for _ in range(3)]
     for process in together:

@@ -64,6 +64,7 @@ def test_recorded_equals_live_bit_for_bit(folder, augment, tmp_path):
     assert_same_bits(*found)
 
 
+@pytest.mark.slow
 def test_a_process_that_decodes_and_images_in_memory_train_the_same_student(folder, tmp_path):
     made = config(CROP, "recorded")
     here, there, resident = (

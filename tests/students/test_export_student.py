@@ -35,6 +35,7 @@ def gives_what(path, network, mean=MEAN, std=STD):
     return np.abs(runner(Path(path))(images) - expected).max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "file"), [("onnx", "digits.onnx"), ("torch", "digits.pt2")])
 def test_the_winners_student_is_written_under_the_name_of_the_search_without_a_warning(call, form, file):
     networks = a_search_with_students(TRIALS, trials=(1, 2, 3), kept=(2, 3))
@@ -51,6 +52,7 @@ def test_the_winners_student_is_written_under_the_name_of_the_search_without_a_w
     assert not gives_what(file, networks[2])
 
 
+@pytest.mark.slow
 def test_a_trials_student_goes_where_it_is_asked_and_the_name_says_the_format(call):
     networks = a_search_with_students(TRIALS, trials=(1, 2, 3), kept=(2, 3))
     assert call("export", "digits", "--trial", "2", "-o", "new/second.onnx")[0] == 0
@@ -61,6 +63,7 @@ def test_a_trials_student_goes_where_it_is_asked_and_the_name_says_the_format(ca
     assert json.loads(classes) == list("0123456789")
 
 
+@pytest.mark.slow
 def test_the_student_of_the_newest_final_training_is_written(call):
     networks = {number: a_final_student(TRIALS, "mine", number) for number in (2, 9, 10)}
     (TRIALS / "mine" / "final-11").mkdir()

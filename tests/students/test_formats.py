@@ -46,6 +46,7 @@ def files(tmp_path_factory):
     return directory, metadata
 
 
+@pytest.mark.slow
 @FORMATS
 @NETWORKS
 def test_a_file_gives_the_students_probabilities_for_any_batch(tmp_path, capfd, write, suffix, architecture, geometry):
@@ -66,6 +67,7 @@ def test_a_file_gives_the_students_probabilities_for_any_batch(tmp_path, capfd, 
         np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_onnx_says_what_goes_in_and_out_and_what_it_is(files):
     directory, metadata = files
     model = onnx.load(directory / "student.onnx")
@@ -82,6 +84,7 @@ def test_onnx_says_what_goes_in_and_out_and_what_it_is(files):
     assert json.loads(properties["versions"])["torch"] == metadata.versions["torch"]
 
 
+@pytest.mark.slow
 def test_a_graph_says_what_it_is(files):
     directory, metadata = files
     noted = {"metadata.json": ""}
@@ -90,6 +93,7 @@ def test_a_graph_says_what_it_is(files):
     assert metadata.as_dict()["classes"] == list(metadata.classes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["student.pt2", "student.onnx"])
 def test_a_file_does_not_say_where_on_this_machine_its_code_was(files, name):
     content = (files[0] / name).read_bytes()
@@ -97,6 +101,7 @@ def test_a_file_does_not_say_where_on_this_machine_its_code_was(files, name):
     assert b"network.py" not in content
 
 
+@pytest.mark.slow
 @FORMATS
 def test_a_student_that_is_laid_out_for_a_gpu_is_exported_too(tmp_path, write, suffix):
     served, metadata = a_student("wrn-10-1", Geometry(4, 3, 12))
@@ -107,6 +112,7 @@ def test_a_student_that_is_laid_out_for_a_gpu_is_exported_too(tmp_path, write, s
     np.testing.assert_allclose(runner(path)(images), probabilities(served, images), atol=1e-5)
 
 
+@pytest.mark.slow
 @FORMATS
 def test_a_student_whose_probabilities_are_no_numbers_is_not_written(tmp_path, write, suffix):
     served, metadata = a_student()
@@ -140,6 +146,7 @@ def test_what_differs_from_the_student_is_refused(wrong, reason):
     assert reason in str(caught.value)
 
 
+@pytest.mark.slow
 @FORMATS
 def test_a_place_that_cannot_be_written_to_is_said(tmp_path, write, suffix):
     (tmp_path / "file").touch()
@@ -147,6 +154,7 @@ def test_a_place_that_cannot_be_written_to_is_said(tmp_path, write, suffix):
         write(*a_student(), tmp_path / "file" / f"student{suffix}")
 
 
+@pytest.mark.slow
 def test_the_student_in_a_file_is_not_the_one_that_another_file_has(files, tmp_path):
     write_torch(*a_student(seed=1), tmp_path / "other.pt2")
     images = some_images(7)

@@ -25,6 +25,7 @@ def test_a_file_store_is_answered_with_sqlite_and_the_variable_that_allows_it(tm
     assert "server" not in said
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_is_to_be_started(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

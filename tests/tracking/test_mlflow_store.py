@@ -86,6 +86,7 @@ Mlflow(sys.argv[1], "digits", Path(sys.argv[2]) / "artifacts")
 """
 
 
+@pytest.mark.slow
 def test_two_processes_may_make_one_store_at_once_for_two_directories_of_searches(tmp_path):
     started = []
     for name in ("one", "other"):
