@@ -1,5 +1,7 @@
 """The contract of every architecture: those of the families by the examples they name, and some made elsewhere."""
 
+import copy
+import functools
 import io
 import math
 import random
@@ -48,6 +50,16 @@ def smallest(name):
     return SMALLEST if name in OWN else Geometry(10, 3, 32)
 
 
+@functools.cache
+def _built(name, seed):
+    return build(name, smallest(name), seed=seed)
+
+
+def fresh(name, seed=0):
+    """A network for the smallest images that has just been built, or a copy of one."""
+    return copy.deepcopy(_built(name, seed))
+
+
 def random_images(geometry, count=2):
     generator = torch.Generator().manual_seed(0)
     return torch.randn(count, geometry.channels, geometry.image_size, geometry.image_size, generator=generator)
@@ -81,14 +93,14 @@ def test_logits_and_maps_have_the_shapes_that_were_described(name, geometry):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_network_starts_in_training_mode_on_the_cpu(name):
-    network = build(name, smallest(name), seed=0)
+    network = fresh(name)
     assert all(module.training for module in network.modules())
     assert {parameter.device.type for parameter in network.parameters()} == {"cpu"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_reaches_every_parameter(name):
-    network = build(name, smallest(name), seed=0)
+    network = fresh(name)
     with torch.no_grad():
         for parameter in network.parameters():
             if not parameter.any():
@@ -103,7 +115,7 @@ def test_gradient_reaches_every_parameter(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_maps_are_part_of_the_graph(name):
-    network = build(name, smallest(name), seed=0)
+    network = fresh(name)
     _, maps = network(random_images(smallest(name)))
     for layer in maps:
         network.zero_grad()
@@ -113,7 +125,7 @@ def test_maps_are_part_of_the_graph(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_evaluation_does_not_depend_on_the_rest_of_the_batch(name):
-    network = build(name, smallest(name), seed=0)
+    network = fresh(name)
     images = random_images(smallest(name), count=4)
     network(images)
     together = logits_of(network, images)
@@ -123,7 +135,7 @@ def test_evaluation_does_not_depend_on_the_rest_of_the_batch(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_state_survives_saving_and_loading(name):
-    network, other = build(name, smallest(name), seed=0), build(name, smallest(name), seed=1)
+    network, other = fresh(name), fresh(name, seed=1)
     images = random_images(smallest(name), count=4)
     network(images)  # moves the running statistics away from where they start
     kept = io.BytesIO()
@@ -136,7 +148,7 @@ def test_state_survives_saving_and_loading(name):
 
 @pytest.mark.parametrize("name", OWN)
 def test_what_precedes_the_classifier_can_be_had_from_the_last_map(name):
-    network = build(name, smallest(name), seed=0).eval()
+    network = fresh(name).eval()
     with torch.no_grad():
         logits, maps = network(random_images(smallest(name)))
         assert torch.equal(network.classifier(network.embed(maps[-1])), logits)
@@ -144,7 +156,7 @@ def test_what_precedes_the_classifier_can_be_had_from_the_last_map(name):
 
 @pytest.mark.parametrize("name", OWN)
 def test_stages_are_sequences_of_blocks(name):
-    network = build(name, smallest(name), seed=0).eval()
+    network = fresh(name).eval()
     with torch.no_grad():
         _, maps = network(random_images(smallest(name)))
         features = network.stem(random_images(smallest(name)))
@@ -176,7 +188,7 @@ def test_weights_depend_on_the_seed_alone_and_no_random_state_is_touched(name):
 
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_multiply_adds_and_parameters_are_counted(name):
-    network = build(name, smallest(name), seed=0)
+    network = fresh(name)
     counted = multiply_adds(network, smallest(name))
     # Every convolution at least once at every position of its output, every linear layer once; nothing else is known.
     assert counted >= sum(p.numel() for n, p in network.named_parameters() if p.dim() in (2, 4)) * 0.5
