@@ -23,7 +23,7 @@ import torch
 from cifar_search import link_subset
 from common import header, spread
 
-from ctkd_search.config import Augment, DatasetConfig, ExpertConfig, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.config import Augment, DatasetConfig, ExpertConfig, MethodConfig, Recipe, TeachersConfig, TrialConfig
 from ctkd_search.data import Splits, load_train
 from ctkd_search.distill.asked import asked_of_experts
 from ctkd_search.distill.build import make_trainer
@@ -45,7 +45,7 @@ def config(root: Path, pair: str, method: str) -> TrialConfig:
         epochs=_EPOCHS,
         teacher=teacher,
         student=student,
-        method={"name": method},
+        method=MethodConfig(method),
         augment=Augment(crop=4, flip=True),
         train=recipe,
         teachers=TeachersConfig(

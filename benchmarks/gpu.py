@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch.multiprocessing as multiprocessing
 from common import header
-from step_cost import BATCH, CTKD, config, images
+from step_cost import ALONE, BATCH, FULL, config, images
 
 from ctkd_search.data import Splits
 from ctkd_search.distill.build import make_trainer, teacher_runs
@@ -28,10 +28,10 @@ from ctkd_search.distill.requests import Needs
 from ctkd_search.distill.step import CapturedStep
 
 VARIANTS = {
-    "student alone": ({**CTKD, "alpha": 0.0, "beta": 0.0, "attention_layers": ()}, True),
-    "student alone, no graph": ({**CTKD, "alpha": 0.0, "beta": 0.0, "attention_layers": ()}, False),
-    "recorded": ({**CTKD, "attention_layers": (1, 2, 3)}, True),
-    "recorded, no graph": ({**CTKD, "attention_layers": (1, 2, 3)}, False),
+    "student alone": (ALONE, True),
+    "student alone, no graph": (ALONE, False),
+    "recorded": (FULL, True),
+    "recorded, no graph": (FULL, False),
 }
 
 

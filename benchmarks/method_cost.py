@@ -14,12 +14,12 @@ import argparse
 import statistics
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from common import header
 from step_cost import BATCH, config, images, prepared
 
+from ctkd_search.config import MethodConfig
 from ctkd_search.data import Splits
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.methods.base import make_method, methods
@@ -30,9 +30,9 @@ from ctkd_search.pairs import split_pair
 ALONE = "none"
 
 
-def kind(values: dict[str, Any]) -> str:
+def kind(config: MethodConfig) -> str:
     """What the teachers of a trial do while it runs."""
-    method = make_method(values)
+    method = make_method(config)
     needs = method.needs
     computed = [output for output in needs.expert if output.kind in COMPUTED]
     parts = []
@@ -57,11 +57,13 @@ def main() -> None:
     header(f"a step of {BATCH} images, {options.pair}, {options.threads} threads, on {device}, float32")
     splits = Splits(images(4 * BATCH, 0), images(0, 1), tuple("0123456789"), (127.0,) * 3, (64.0,) * 3, "random")
     teacher, student = map(describe, split_pair(options.pair))
-    left_out = {name: reason for name in methods() if (reason := make_method({"name": name}).fault(teacher, student))}
+    left_out = {
+        name: reason for name in methods() if (reason := make_method(MethodConfig(name)).fault(teacher, student))
+    }
     names = [ALONE, *(name for name in methods() if name != ALONE and name not in left_out)]
     with tempfile.TemporaryDirectory() as directory:
         cache = TeacherCache(Path(directory))
-        made = {name: config(options.pair, "recorded", "float32", {"name": name}) for name in names}
+        made = {name: config(options.pair, "recorded", "float32", MethodConfig(name)) for name in names}
         sources = {name: prepared(made[name], splits, cache, device) for name in names}
         for _ in range(2):  # warm up
             for source in sources.values():
@@ -74,7 +76,7 @@ def main() -> None:
         ratio = sum(one[name] for one in rounds) / sum(one[ALONE] for one in rounds)
         called = "`none` (the student alone)" if name == ALONE else f"`{name}`"
         took = f"{statistics.median(taken):.0f} ({min(taken):.0f} to {max(taken):.0f})"
-        print(f"| {called} | {kind({'name': name})} | {took} | {ratio:.2f} |")
+        print(f"| {called} | {kind(MethodConfig(name))} | {took} | {ratio:.2f} |")
     for name, reason in left_out.items():
         print(f"# left out: {name}: {reason}")
 

@@ -15,13 +15,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from common import header, spread
 
-from ctkd_search.config import Augment, DatasetConfig, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.config import Augment, DatasetConfig, MethodConfig, Recipe, TeachersConfig, TrialConfig
 from ctkd_search.data import Images, Splits
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
@@ -32,7 +31,10 @@ from ctkd_search.pairs import split_pair
 
 BATCH = 128
 PAIRS = ("wrn-40-1/wrn-16-1", "wrn-40-2/wrn-16-1", "wrn-40-2/wrn-16-2")
-CTKD = {"name": "ctkd", "step_loss": "kl", "temperature": 4.0, "alpha": 1.0, "beta": 1000.0}
+FULL = MethodConfig(
+    "ctkd", {"step_loss": "kl", "temperature": 4.0, "alpha": 1.0, "beta": 1000.0, "attention_layers": (1, 2, 3)}
+)
+ALONE = MethodConfig("ctkd", {**FULL.values, "alpha": 0.0, "beta": 0.0, "attention_layers": ()})
 
 
 def images(count: int, seed: int) -> Images:
@@ -42,7 +44,7 @@ def images(count: int, seed: int) -> Images:
     return Images(pixels, generator.integers(0, 10, count))
 
 
-def config(pair: str, mode: str, precision: str, method: dict[str, Any]) -> TrialConfig:
+def config(pair: str, mode: str, precision: str, method: MethodConfig) -> TrialConfig:
     """The config of one variant."""
     teacher, student = split_pair(pair)
     recipe = Recipe(batch_size=BATCH, lr=0.01, precision=precision)  # type: ignore[arg-type]
@@ -89,9 +91,7 @@ def prepared(made: TrialConfig, splits: Splits, cache: TeacherCache, device: tor
 def measure(pair: str, precision: str, count: int, device: torch.device) -> dict[str, list[float]]:
     """Seconds of each step of each variant."""
     splits = Splits(images(4 * BATCH, 0), images(0, 1), tuple("0123456789"), (127.0,) * 3, (64.0,) * 3, "random")
-    alone = {**CTKD, "alpha": 0.0, "beta": 0.0, "attention_layers": ()}
-    full = {**CTKD, "attention_layers": (1, 2, 3)}
-    variants = {"alone": ("recorded", alone), "recorded": ("recorded", full), "live": ("live", full)}
+    variants = {"alone": ("recorded", ALONE), "recorded": ("recorded", FULL), "live": ("live", FULL)}
     with tempfile.TemporaryDirectory() as directory:
         cache = TeacherCache(Path(directory))
         going = {}

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import yaml
 from common import header
-from step_cost import CTKD, config, images
+from step_cost import FULL, config, images
 
 from ctkd_search.data import Splits
 from ctkd_search.distill.build import make_trainer, teacher_runs
@@ -126,7 +126,7 @@ def main() -> None:
         (64.0,) * 3,
         "random",
     )
-    made = config(options.pair, "recorded", "auto", {**CTKD, "attention_layers": (1, 2, 3)})
+    made = config(options.pair, "recorded", "auto", FULL)
     with tempfile.TemporaryDirectory() as directory:
         cache = TeacherCache(Path(directory))
         for run, storage in teacher_runs(

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.paths import expanded
+from ctkd_search.units import DURATION, SIZE, duration, size_in_bytes
 
 
 @dataclass(frozen=True)
@@ -131,36 +132,6 @@ def as_schema_pattern(pattern: re.Pattern[str]) -> str:
     return f"^(?:{re.sub(r'[(][?]P<[^>]+>', '(', pattern.pattern)})$"
 
 
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?) ?([KMGTkmgt]?)[iI]?[bB]?\s*")
-_DURATION = re.compile(r"\s*(?=\d)(?:(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?|(\d+(?:\.\d+)?))\s*")
-
-
-def size_in_bytes(text: str | int) -> int:
-    """Returns the bytes of a size such as ``500MB``, ``20GB`` or ``1.5TB``.
-
-    Raises:
-        ValueError: It is not a size.
-    """
-    match = _SIZE.fullmatch(str(text))
-    if match is None:
-        raise ValueError(f"must be a size such as 500MB or 20GB, but got {text!r}")
-    return round(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
-
-
-def duration(text: str | float) -> float:
-    """Returns the seconds of a duration such as ``90``, ``45s``, ``90m`` or ``1h30m``.
-
-    Raises:
-        ValueError: It is not a duration, or zero.
-    """
-    match = _DURATION.fullmatch(str(text))
-    units = (86400, 3600, 60, 1, 1)
-    seconds = sum(float(part) * unit for part, unit in zip(match.groups(), units, strict=True) if part) if match else 0
-    if not seconds:
-        raise ValueError(f"must be a duration such as 90s, 45m or 1h30m, but got {text!r}")
-    return seconds
-
-
 def _low_and_high(shares: tuple[float, ...]) -> None:
     if len(shares) != 2 or shares[0] > shares[1]:
         raise ValueError(f"must be the smallest and the largest share, as in [0.08, 1.0], but got {list(shares)}")
@@ -185,13 +156,11 @@ LARGEST_SEED = 2**53 - 1
 Seed = Annotated[int, Range(0, LARGEST_SEED)]
 Channels = Annotated[int, Checked(_grey_or_colour, {"enum": [1, 3]})]
 Size = Annotated[
-    str | int, Checked(size_in_bytes, {"pattern": as_schema_pattern(_SIZE), "minimum": 0, "examples": ["20GB"]})
+    str | int, Checked(size_in_bytes, {"pattern": as_schema_pattern(SIZE), "minimum": 0, "examples": ["20GB"]})
 ]
 Duration = Annotated[
     str | float,
-    Checked(
-        duration, {"pattern": as_schema_pattern(_DURATION), "exclusiveMinimum": 0, "examples": ["2h", "1h30m", 90]}
-    ),
+    Checked(duration, {"pattern": as_schema_pattern(DURATION), "exclusiveMinimum": 0, "examples": ["2h", "1h30m", 90]}),
 ]
 
 
@@ -347,6 +316,23 @@ class TeachersConfig:
 
 
 @dataclass(frozen=True)
+class MethodConfig:
+    """The method of a trial.
+
+    Attributes:
+        name: Name of the method.
+        values: Values of its parameters, by their names; those left out take their defaults.
+    """
+
+    name: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the name and, beside it, the values, as files and MLflow have them."""
+        return {"name": self.name, **self.values}
+
+
+@dataclass(frozen=True)
 class TrialConfig:
     """Everything that determines one distillation, every value resolved.
 
@@ -356,7 +342,7 @@ class TrialConfig:
         epochs: Passes over the training images.
         teacher: Architecture of the scratch teacher and the expert.
         student: Architecture of the student.
-        method: Name of the method and the values of its parameters.
+        method: Method and the values of its parameters.
         train: Training recipe of the student.
         teachers: Training and recording of the teachers.
         seed: Seed of the stream and, unless there is a `student_seed`, of the student's initial weights.
@@ -369,7 +355,7 @@ class TrialConfig:
     epochs: int
     teacher: str
     student: str
-    method: dict[str, Any]
+    method: MethodConfig
     augment: Augment = Augment()
     train: Recipe = Recipe()
     teachers: TeachersConfig = field(default_factory=TeachersConfig)
@@ -383,9 +369,13 @@ class TrialConfig:
         """Returns the seed of the student's initial weights."""
         return self.seed if self.student_seed is None else self.student_seed
 
+    def nested(self) -> dict[str, Any]:
+        """Returns the config as nested dictionaries."""
+        return {**dataclasses.asdict(self), "method": self.method.as_dict()}
+
     def as_dict(self) -> dict[str, Any]:
         """Returns the config as plain values for YAML and JSON."""
-        return plain(dataclasses.asdict(self))
+        return plain(self.nested())
 
 
 def plain(value: Any) -> Any:

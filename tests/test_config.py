@@ -1,21 +1,11 @@
-"""Durations."""
+"""The config of a trial as plain values."""
 
-import pytest
-
-from ctkd_search.config import duration
+from ctkd_search.config import DatasetConfig, MethodConfig, TrialConfig
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("90", 90), (90, 90), (0.5, 0.5), ("1.5", 1.5), ("45s", 45), ("90m", 5400), ("2h", 7200), ("1h30m", 5400),
-        ("1h0m5s", 3605), (" 10s ", 10), ("", None), ("0", None), ("0h0m", None), ("-5", None), ("soon", None),
-        ("30m1h", None), ("1.5h", None), ("1h30", None), ("2 h", None), (True, None), (float("nan"), None),
-    ],
-)  # fmt: skip
-def test_durations(text, seconds):
-    if seconds is not None:
-        assert duration(text) == seconds
-    else:
-        with pytest.raises(ValueError, match="must be a duration such as 90s, 45m or 1h30m, but got"):
-            duration(text)
+def test_the_name_of_a_method_and_its_values_are_beside_each_other():
+    method = MethodConfig("at", {"beta": 60.0, "attention_layers": (1, 2)})
+    config = TrialConfig(DatasetConfig("digits"), 2, "wrn-16-1", "resnet8", method)
+    assert config.nested()["method"] == {"name": "at", "beta": 60.0, "attention_layers": (1, 2)}
+    assert config.as_dict()["method"] == {"name": "at", "beta": 60.0, "attention_layers": [1, 2]}
+    assert list(config.as_dict()["method"]) == ["name", "beta", "attention_layers"]

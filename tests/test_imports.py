@@ -22,7 +22,7 @@ CORE = ("distill", "models", "data")
 # Single files that any room may import; they import no room.
 GROUND = {
     *("config", "cores", "discovery", "errors", "files", "geometry", "metrics", "names"),
-    *("pairs", "paths", "plugins", "text", "uris", "versions"),
+    *("pairs", "paths", "plugins", "text", "units", "uris", "versions"),
 }
 # Each imports the ground, and those before it.
 ROOMS = [

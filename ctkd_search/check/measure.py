@@ -21,7 +21,7 @@ from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.lesson import Lesson
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import make_stream
-from ctkd_search.distill.requests import TeacherOutput
+from ctkd_search.distill.requests import Needs, TeacherOutput
 from ctkd_search.distill.teachers import Expert, LiveTeachers, ScratchTeacher, expert_batch
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build
@@ -75,7 +75,7 @@ class Speeds:
 
 def learner(config: TrialConfig) -> tuple[str, str]:
     """Returns the key of the speed of a trial's epochs: its student and its method."""
-    return config.student, config.method["name"]
+    return config.student, config.method.name
 
 
 def measure(
@@ -171,20 +171,19 @@ def _student(
     batch = _fitting(config.train.batch_size, _BACKWARD * heavier, device)
     splits = random_splits(geometry, batch)
     stream = make_stream(splits, _in_memory(config.augment), config.seed, device)
+    method = make_method(config.method)
     recipe = dataclasses.replace(config.train, precision=resolve_precision(config.train.precision, device))
-    step = new_step(
-        dataclasses.replace(config, train=recipe), geometry, device, lambda: _frozen(config, geometry, device)
-    )
-    plan, lesson = stream.plan(0), _lesson(config, stream, splits, device)
+    config = dataclasses.replace(config, train=recipe)
+    step = new_step(config, method, geometry, device, lambda: _frozen(config, geometry, device))
+    plan, lesson = stream.plan(0), _lesson(config, method.needs, stream, splits, device)
     training = _seconds(lambda: step(lesson), device, seconds / 2)
     training += _seconds(lambda: stream.views(plan, 0, batch), device, seconds / 4)
     seen = random_splits(geometry, _fitting(_EVALUATION_BATCH, adds, device))
     return Speed(training / batch, _forward(step.student, seen, stream.normalise, device, seconds / 4))
 
 
-def _lesson(config: TrialConfig, stream: Stream, splits: Splits, device: torch.device) -> Lesson:
-    """Returns a lesson with all outputs that the method needs, from untrained teachers."""
-    needs = make_method(config.method).needs
+def _lesson(config: TrialConfig, needs: Needs, stream: Stream, splits: Splits, device: torch.device) -> Lesson:
+    """Returns a lesson with all needed outputs, from untrained teachers."""
     scratch = _scratch(config, splits.geometry, device) if needs.scratch else None
 
     def expert(_: int) -> Expert:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ctkd_search import data
 from ctkd_search.analysis.stopping import early_stopping
 from ctkd_search.display.tables import plain_table
-from ctkd_search.distill.methods.base import Parameter, make_method, methods
+from ctkd_search.distill.methods.base import Method, Parameter, make_method, methods
 from ctkd_search.metrics import METRICS
 from ctkd_search.space.baselines import baseline_pairs
 from ctkd_search.space.comparisons import baseline_config
@@ -131,11 +131,14 @@ def _budget_lines(space: Space) -> list[str]:
     return lines
 
 
-def _weight_lines(space: Space, runs: Iterable[tuple[str, str]]) -> list[str]:
-    """Returns lines about the weights of baselines that depend on the size of the images."""
+def _weight_lines(runs: Iterable[tuple[str, str, Method]]) -> list[str]:
+    """Returns lines about the weights of baselines that depend on the size of the images.
+
+    Args:
+        runs: Name, pair and method of each baseline.
+    """
     found: dict[str, list[str]] = {}
-    for name, pair in runs:
-        method = make_method(baseline_config(space, name, pair).method)
+    for name, _, method in runs:
         for item in method.effective_parameters():
             if item.side is not None:
                 shown = f"{name} {show(method.values[item.name])}"
@@ -143,13 +146,11 @@ def _weight_lines(space: Space, runs: Iterable[tuple[str, str]]) -> list[str]:
     return [f"{what} of baselines: {', '.join(dict.fromkeys(shown))}" for what, shown in found.items()]
 
 
-def _idle_lines(space: Space, runs: Iterable[tuple[str, str]]) -> list[str]:
+def _idle_lines(space: Space, runs: Iterable[tuple[str, str, Method]]) -> list[str]:
     """Returns lines about the weights of baselines that have no effect with their pair and the images."""
     found: dict[str, None] = {}
-    for name, pair in runs:
-        config = baseline_config(space, name, pair)
-        method = make_method(config.method)
-        idle = method.idle(setting_of(pair, data.geometry(space.dataset), config.epochs))
+    for name, pair, method in runs:
+        idle = method.idle(setting_of(pair, data.geometry(space.dataset), space.budget.epochs))
         weights = [item.name for item in method.effective_parameters() if item.term and item.name in idle]
         found |= {f"baseline {name}: {weight} has no effect with {pair}; {idle[weight]}": None for weight in weights}
     return list(found)
@@ -164,7 +165,8 @@ def _comparison_lines(space: Space) -> list[str]:
         lines.append(
             f"baselines: {', '.join(strategy.baselines)}; {len(runs)} trainings of {epochs} epochs, never stopped early"
         )
-        lines += [*_weight_lines(space, runs), *_idle_lines(space, runs)]
+        made = [(name, pair, make_method(baseline_config(space, name, pair).method)) for name, pair in runs]
+        lines += [*_weight_lines(made), *_idle_lines(space, made)]
     confirm = strategy.confirm
     if confirm:
         lines.append(

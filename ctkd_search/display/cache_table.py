@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctkd_search.config import duration
 from ctkd_search.display.tables import plain_table
 from ctkd_search.distill.cache_index import CacheIndex
 from ctkd_search.errors import UserError
 from ctkd_search.leases.lease import holder
 from ctkd_search.records.store import TEACHERS
 from ctkd_search.text import size
+from ctkd_search.units import duration
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -98,7 +98,7 @@ def load_expert(
     if run is None:
         if anchor is not None:
             raise UserError(
-                f"method {config.method['name']} needs the expert's weights at several epochs of its training, and "
+                f"method {config.method.name} needs the expert's weights at several epochs of its training, and "
                 f"{own} contains one set of weights; leave out teachers.expert.checkpoint, or the method"
             )
         network = load_own_expert(str(own), config.teacher, splits.geometry).network
@@ -135,7 +135,9 @@ def make_trainer(
 
     def fresh() -> StudentStep:
         memory = steps.memory if steps else None
-        return new_step(config, splits.geometry, device, lambda: experts.load(config.epochs - 1).network, memory)
+        return new_step(
+            config, method, splits.geometry, device, lambda: experts.load(config.epochs - 1).network, memory
+        )
 
     if steps is None:
         step = fresh()
@@ -154,6 +156,7 @@ def make_trainer(
 
 def new_step(
     config: TrialConfig,
+    method: Method,
     geometry: Geometry,
     device: torch.device,
     expert: Callable[[], TappedNetwork],
@@ -163,6 +166,7 @@ def new_step(
 
     Args:
         config: The config.
+        method: The config's method, which belongs to the step from now on: training changes its numbers.
         geometry: Classes, channels and size of the images.
         device: Device to compute on.
         expert: Returns the expert's network, for methods whose training network contains it.
@@ -170,7 +174,6 @@ def new_step(
     """
     seed = config.seed_of_student
     student = place(build(config.student, geometry, derived_seed("student", seed)), device)
-    method = make_method(config.method)
     teacher, own = (describe(name, geometry) for name in (config.teacher, config.student))
     context = Context(teacher, own, geometry, seed, expert)
     return make_step(place(method.training_network(student, context), device), method, config.train, device, memory)

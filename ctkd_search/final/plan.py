@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from dataclasses import dataclass
 from typing import Any
 
 from ctkd_search import data
 from ctkd_search.config import TrialConfig, plain
-from ctkd_search.distill.methods.base import Parameter, make_method, methods, same_meaning
-from ctkd_search.distill.requests import COMPUTED
+from ctkd_search.distill.methods.base import Method, Parameter, make_method, methods, same_meaning
+from ctkd_search.distill.requests import COMPUTED, Needs
 from ctkd_search.errors import UserError
 from ctkd_search.pairs import Pair
 from ctkd_search.records.store import BASELINE, FINAL, TrialRecord
@@ -110,6 +111,12 @@ class FinalPlan:
         config = with_seed(_config_of(config, trial.baseline), trial.seed, config.seed)
         return dataclasses.replace(config, student_seed=trial.student_seed)
 
+    @functools.cached_property
+    def _needs(self) -> list[Needs]:
+        """The needs of the config, and of each baseline."""
+        configs = [_config_of(self.config, baseline) for baseline in (None, *self.baselines)]
+        return [make_method(config.method).needs for config in configs]
+
     @property
     def streams(self) -> int:
         """The number of streams, each with its own teachers."""
@@ -122,8 +129,7 @@ class FinalPlan:
             images: Number of training images.
             classes: Number of classes.
         """
-        configs = [_config_of(self.config, baseline) for baseline in (None, *self.baselines)]
-        recorded = any(make_method(config.method).needs.scratch for config in configs)
+        recorded = any(each.scratch for each in self._needs)
         storage = self.config.teachers.storage
         return Trajectories(self.config.epochs, images, classes, storage, self.streams if recorded else 0)
 
@@ -132,9 +138,7 @@ class FinalPlan:
 
         They need not request the same outputs: all of them are recorded in one pass.
         """
-        configs = [_config_of(self.config, baseline) for baseline in (None, *self.baselines)]
-        needs = [make_method(config.method).needs for config in configs]
-        asking = sum(any(request.kind not in COMPUTED for request in each.expert) for each in needs)
+        asking = sum(any(request.kind not in COMPUTED for request in each.expert) for each in self._needs)
         return asking * (1 if self.new_streams else self.seeds) > 1
 
 
@@ -186,7 +190,8 @@ def choose_baselines(asked: str | None, config: TrialConfig, seeds: int) -> tupl
             raise UserError(f"--baselines: unknown baseline {name!r}; {known}")
         if name in names[:number]:
             raise UserError(f"--baselines: {name} is duplicated; name it once")
-    faults = {name: fault for name in names if (fault := _fault(config, name))}
+    own = make_method(config.method)
+    faults = {name: fault for name in names if (fault := _fault(config, own, name))}
     if asked is not None:
         for name, fault in faults.items():
             raise UserError(f"--baselines: {name} {fault}; leave it out")
@@ -210,22 +215,22 @@ def _config_of(config: TrialConfig, baseline: str | None) -> TrialConfig:
 
     def own(parameter: Parameter) -> Any:
         if not is_papers(baseline):
-            for other in methods()[config.method["name"]].parameters:
-                if same_meaning(parameter, other) and config.method.get(other.name):
-                    return config.method[other.name]
+            for other in methods()[config.method.name].parameters:
+                if same_meaning(parameter, other) and config.method.values.get(other.name):
+                    return config.method.values[other.name]
         return None
 
     method = baseline_method(baseline, own, lambda parameter: default_of(parameter, pair, geometry))
     return dataclasses.replace(config, method=method)
 
 
-def _fault(config: TrialConfig, name: str) -> str | None:
-    """Returns the reason why a baseline makes no sense for a config, or None."""
+def _fault(config: TrialConfig, own: Method, name: str) -> str | None:
+    """Returns the reason why a baseline makes no sense for a config and its method, or None."""
     baseline = _config_of(config, name)
     made = make_method(baseline.method)
-    if made.canonical() == make_method(config.method).canonical():
+    if made.canonical() == own.canonical():
         return "is the same as the config itself"
-    fault = anchors_fault(baseline)
+    fault = anchors_fault(baseline, made.needs)
     if fault:
         return f"cannot be used with the expert ({fault})"
     pair, geometry = _pair(config), data.geometry(config.dataset)

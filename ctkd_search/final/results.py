@@ -331,7 +331,7 @@ def flat(config: TrialConfig) -> dict[str, Any]:
         parts = (walk(f"{prefix}.{key}".lstrip("."), inner) for key, inner in value.items())
         return {name: inner for part in parts for name, inner in part.items() if inner is not None}
 
-    return walk("", dataclasses.asdict(config))
+    return walk("", config.nested())
 
 
 def keep_student(path: Path, served: ServedStudent, architecture: str, splits: data.Splits) -> None:

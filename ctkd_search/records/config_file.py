@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctkd_search import data
-from ctkd_search.config import Count, DatasetConfig, Recipe, Seed, TeachersConfig, TrialConfig, plain
+from ctkd_search.config import Count, DatasetConfig, MethodConfig, Recipe, Seed, TeachersConfig, TrialConfig, plain
 from ctkd_search.distill.methods.base import make_method, methods
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
@@ -146,7 +146,7 @@ def read_config(path: Path) -> ConfigFile:
     geometry = data.geometry(data.resolved(dataset)) if right else None
     fault = PAIR.fault(pair) or pair_fault(pair, [], geometry)
     known_pair = PAIR.default if fault else pair
-    method = _method(document, raw["method"], known_pair, geometry) if "method" in raw else {}
+    method = _method(document, raw["method"], known_pair, geometry) if "method" in raw else None
     # The faults of a method are reported already; the pair is then checked without its needs.
     taught = [make_method(method)] if method and len(document.problems) == before else []
     fault = fault or pair_fault(pair, taught, geometry)
@@ -161,6 +161,7 @@ def read_config(path: Path) -> ConfigFile:
             if fault := class_fault(metric, classes):
                 document.fault(("metrics",), f"{metric} {fault}")
     document.raise_problems()
+    assert method is not None  # a missing method is a problem
     teacher, student = split_pair(pair)
     dataset = data.resolved(dataset)
     config = TrialConfig(
@@ -208,8 +209,8 @@ def _with_absolute_checkpoint(teachers: TeachersConfig) -> TeachersConfig:
     return dataclasses.replace(teachers, expert=dataclasses.replace(teachers.expert, checkpoint=absolute))
 
 
-def _method(document: Any, raw: Any, pair: str, geometry: Geometry | None) -> dict[str, Any]:
-    """Returns the method's name and the values of its parameters, each checked.
+def _method(document: Any, raw: Any, pair: str, geometry: Geometry | None) -> MethodConfig | None:
+    """Returns the method and the values of its parameters, each checked; None if there is no such method.
 
     Args:
         document: The file.
@@ -219,11 +220,11 @@ def _method(document: Any, raw: Any, pair: str, geometry: Geometry | None) -> di
     """
     if not isinstance(raw, dict):
         document.fault(("method",), "must be a mapping with the method's name and its parameters")
-        return {}
+        return None
     chosen = methods().get(str(raw.get("name")))
     if chosen is None:
         document.fault(("method", "name"), f"must be one of {', '.join(methods())}, but got {raw.get('name')!r}")
-        return {}
+        return None
     known = {parameter.name: parameter for parameter in chosen.parameters}
     document.unknown_keys(("method",), raw, ("name", *known))
     for name, parameter in known.items():
@@ -231,8 +232,9 @@ def _method(document: Any, raw: Any, pair: str, geometry: Geometry | None) -> di
         if fault:
             document.fault(("method", name), fault)
     left_out = {name: default_of(item, pair, geometry) for name, item in known.items() if name not in raw}
-    complete = {"name": chosen.name, **{name: raw.get(name, left_out.get(name)) for name in known}}
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in complete.items()}
+    complete = {name: raw.get(name, left_out.get(name)) for name in known}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in complete.items()}
+    return MethodConfig(chosen.name, values)
 
 
 def _without_none(section: dict[str, Any]) -> dict[str, Any]:
@@ -251,7 +253,7 @@ def with_changes(config: TrialConfig, epochs: int | None, seed: int | None) -> T
     """
     changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
     if epochs is not None and (fault := make_method(config.method).epochs_fault(epochs)):
-        raise UserError(f"--epochs {epochs} is too few for method {config.method['name']}: {fault}")
+        raise UserError(f"--epochs {epochs} is too few for method {config.method.name}: {fault}")
     if seed is not None:
         changes |= {"seed": seed, "student_seed": None}
     return dataclasses.replace(config, **changes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ctkd_search.config import TrialConfig
+from ctkd_search.config import MethodConfig, TrialConfig
 from ctkd_search.distill.methods.base import methods
 from ctkd_search.records.store import TrialRecord
 from ctkd_search.space.definition import Space
@@ -21,7 +21,7 @@ def config_of(space: Space, trial: TrialRecord) -> TrialConfig:
     varied = methods()[trial.method].parameters
     method = {item.name: values.get(key_of(trial.method, item.name), item.default) for item in varied}
     recipe = {item.name: values[item.name] for item in TRAINING if item.name in values}
-    config = space.config_with(str(values["pair"]), {"name": trial.method, **method}, recipe)
+    config = space.config_with(str(values["pair"]), MethodConfig(trial.method, method), recipe)
     return with_seed(config, trial.seed, space.seed)
 
 

@@ -67,7 +67,7 @@ class Session:
         self.tracker = Tracker(
             mlflow,
             lambda trial: label_of(self.space, trial),
-            lambda trial: str(self.config_of(trial).method["name"]),
+            lambda trial: self.config_of(trial).method.name,
             say,
         )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ctkd_search.config import TrialConfig
-from ctkd_search.distill.methods.base import Baseline, Method, Parameter, make_method, methods
+from ctkd_search.config import MethodConfig, TrialConfig
+from ctkd_search.distill.methods.base import Baseline, Method, Parameter, methods
+from ctkd_search.distill.requests import Needs
 from ctkd_search.pairs import split_pair
 
 # The baseline that figures show together with the taught student.
@@ -47,7 +48,7 @@ def is_teacherless(name: str) -> bool:
     return _DECLARED[name][0].teacherless
 
 
-def baseline_method(name: str, own: Callable[[Parameter], Any], default: Callable[[Parameter], Any]) -> dict[str, Any]:
+def baseline_method(name: str, own: Callable[[Parameter], Any], default: Callable[[Parameter], Any]) -> MethodConfig:
     """Returns the method of a baseline with the values of its parameters.
 
     Args:
@@ -61,11 +62,16 @@ def baseline_method(name: str, own: Callable[[Parameter], Any], default: Callabl
         item.name: baseline.values[item.name] if item.name in baseline.values else own(item) or default(item)
         for item in method.parameters
     }
-    return {"name": method.name, **values}
+    return MethodConfig(method.name, values)
 
 
-def anchors_fault(config: TrialConfig) -> str | None:
-    """Returns why a config's method cannot have the expert's weights at several epochs of its training, or None."""
-    if make_method(config.method).needs.anchors and config.teachers.expert.checkpoint_of(config.teacher):
+def anchors_fault(config: TrialConfig, needs: Needs) -> str | None:
+    """Returns why a config's method cannot have the expert's weights at several epochs of its training, or None.
+
+    Args:
+        config: The config.
+        needs: The needs of its method.
+    """
+    if needs.anchors and config.teachers.expert.checkpoint_of(config.teacher):
         return "it needs the expert's weights at several epochs of its training, and your checkpoint contains one set"
     return None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ctkd_search.config import (
     Augment,
     DatasetConfig,
+    MethodConfig,
     Recipe,
     Seed,
     TeachersConfig,
@@ -232,14 +233,14 @@ class Space:
         name = values[METHOD.name]
         own = {item.name: values[key_of(name, item.name)] for item in methods()[name].parameters}
         recipe = {item.name: values[item.name] for item in TRAINING}
-        return self.config_with(values["pair"], {"name": name, **own}, recipe)
+        return self.config_with(values["pair"], MethodConfig(name, own), recipe)
 
-    def config_with(self, pair: str, method: dict[str, Any], recipe: Mapping[str, Any]) -> TrialConfig:
+    def config_with(self, pair: str, method: MethodConfig, recipe: Mapping[str, Any]) -> TrialConfig:
         """Returns the config of a trial, with all settings that are the same for all trials.
 
         Args:
             pair: Teacher and student.
-            method: The method's name and the value of each of its parameters.
+            method: The method and the value of each of its parameters.
             recipe: The searched values of the student's recipe.
         """
         teacher, student = split_pair(pair)

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ctkd_search.config import Range, Recipe
+from ctkd_search.config import MethodConfig, Range, Recipe
 from ctkd_search.distill.methods.base import Method, Parameter, make_method, methods
 from ctkd_search.distill.methods.parameter import allows
 from ctkd_search.geometry import Geometry
@@ -110,7 +110,7 @@ def possible_methods(name: str, entries: Mapping[str, Entry], pair: str, geometr
     own = methods()[name].parameters
     choices = [_values_with(entries.get(key_of(name, item.name)), item, name, pair, geometry) for item in own]
     for values in itertools.product(*choices):
-        yield make_method({"name": name, **{item.name: value for item, value in zip(own, values, strict=True)}})
+        yield make_method(MethodConfig(name, {item.name: value for item, value in zip(own, values, strict=True)}))
 
 
 def _values_with(

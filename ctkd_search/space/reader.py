@@ -237,7 +237,7 @@ class _Reader:
                 if self.geometry and (fault := baseline_fault(made, pair, self.geometry, config.epochs)):
                     self.fault(("baselines", number), f"{name} {fault}")
                     break
-                if fault := anchors_fault(config):
+                if fault := anchors_fault(config, made.needs):
                     self.fault(("baselines", number), f"{name} cannot be used with teachers.expert.checkpoint: {fault}")
                     break
         self.document.raise_problems()

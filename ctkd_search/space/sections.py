@@ -6,7 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from ctkd_search.config import Checked, Count, Duration, Positive, Range, duration
+from ctkd_search.config import Checked, Count, Duration, Positive, Range
+from ctkd_search.units import duration
 
 # Costs of a student, with the key of `limits` that bounds each.
 COSTS = {"params": "max_params", "multiply_adds": "max_multiply_adds", "latency_ms": "max_latency_ms"}

@@ -70,7 +70,7 @@ def test_export_writes_the_config_of_a_trial_to_a_file_or_to_the_terminal(call, 
     assert (code, err) == (0, "")
     assert said == "wrote new/best.yaml; train it with: ctkd-search train new/best.yaml\n"
     assert Path("new/best.yaml").read_text(encoding="utf-8") == out
-    assert read_config(Path("new/best.yaml")).config.method["alpha"] == trial / 2
+    assert read_config(Path("new/best.yaml")).config.method.values["alpha"] == trial / 2
     assert yaml.safe_load(out)["reached"]["trial"] == trial
 
 

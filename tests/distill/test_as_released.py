@@ -5,11 +5,12 @@ import torch.nn.functional as F
 from support.oracles import numpy_attention
 from test_methods import Classroom
 
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.models import describe
 
 pytestmark = pytest.mark.usefixtures("single_thread")
-METHOD = {"name": "ctkd-as-released", "alpha": 0.3, "beta": 7.0, "attention_layers": (1, 3)}
+METHOD = MethodConfig("ctkd-as-released", {"alpha": 0.3, "beta": 7.0, "attention_layers": (1, 3)})
 
 
 def test_the_loss_is_that_of_two_networks_over_one_convolution():

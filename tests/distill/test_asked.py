@@ -12,6 +12,7 @@ import torch
 from support.processes import PIPE, Process
 from support.tiny import CPU, TINY, changed, prepare_teachers, tiny_splits
 
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.asked import ExpertKey, Passes, asked_of_experts, passes_of_teachers
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
@@ -55,7 +56,7 @@ def passes(monkeypatch):
 
 
 def by(config, name, **values):
-    return dataclasses.replace(config, method={"name": name, **values})
+    return dataclasses.replace(config, method=MethodConfig(name, values))
 
 
 def union(*configs):

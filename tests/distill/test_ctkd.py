@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from support.methods import with_values
 from support.oracles import draw, numpy_attention, numpy_attention_map, numpy_kl
 from support.tiny import CTKD
 
@@ -32,7 +33,7 @@ def full_lesson():
 
 def terms(lesson=None, **values):
     output = StudentOutput(tensor(LOGITS), [tensor(features) for features in MAPS])
-    found = make_method(CTKD | values).terms(output, lesson or full_lesson())
+    found = make_method(with_values(CTKD, **values)).terms(output, lesson or full_lesson())
     return {key: term.item() for key, term in found.items()}
 
 
@@ -63,7 +64,7 @@ def test_student_that_already_follows_both_teachers_pays_for_its_mistakes_alone(
 
 def test_without_alpha_no_scratch_teacher_is_needed_and_there_is_no_step_term():
     assert make_method(CTKD).needs.scratch
-    assert not make_method(CTKD | {"alpha": 0.0}).needs.scratch
+    assert not make_method(with_values(CTKD, alpha=0.0)).needs.scratch
     assert set(terms(alpha=0.0)) == {"loss_ce", "loss_attention"}
     assert set(terms(dataclasses.replace(full_lesson(), scratch_logits=None), alpha=0.0)) == {
         "loss_ce",
@@ -73,7 +74,7 @@ def test_without_alpha_no_scratch_teacher_is_needed_and_there_is_no_step_term():
 
 def test_without_beta_no_expert_is_needed_and_there_is_no_attention_term():
     assert make_method(CTKD).needs.attention == (1, 2, 3)
-    assert make_method(CTKD | {"beta": 0.0}).needs.expert == ()
+    assert make_method(with_values(CTKD, beta=0.0)).needs.expert == ()
     assert set(terms(beta=0.0)) == {"loss_ce", "loss_step"}
     assert set(terms(dataclasses.replace(full_lesson(), expert_outputs={}), beta=0.0)) == {"loss_ce", "loss_step"}
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from support.oracles import draw, numpy_kl, softmax
 
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.losses import decoupled_divergences, softened_divergence
 from ctkd_search.distill.methods.base import make_method
@@ -80,7 +81,7 @@ def test_an_expert_that_is_sure_gives_finite_parts_and_gradients():
 def test_terms_are_weighed_and_grow_over_the_first_epochs():
     student, expert, labels = room(10)
     values = {"temperature": 3.0, "alpha": 0.5, "beta": 6.0, "warmup_share": 0.5}
-    method = make_method({"name": "dkd", **values})
+    method = make_method(MethodConfig("dkd", values))
     lesson = Lesson(torch.zeros(7, 1, 8, 8), torch.tensor(labels), None, {LOGITS: torch.tensor(expert)})
     target, others = (9.0 * part.mean() for part in numpy_parts(student, expert, labels, 3.0))
     for epoch, warmth in enumerate([0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0]):
@@ -99,13 +100,13 @@ def test_terms_are_weighed_and_grow_over_the_first_epochs():
 
 
 def test_the_defaults_are_the_paper_s_and_nothing_is_asked_for_without_weights():
-    assert make_method({"name": "dkd"}).values == {
+    assert make_method(MethodConfig("dkd")).values == {
         "temperature": 4.0,
         "alpha": 1.0,
         "beta": 8.0,
         "warmup_share": pytest.approx(20 / 240),
     }
-    assert not make_method({"name": "dkd", "alpha": 0.0, "beta": 0.0}).needs.any_expert
-    cold = make_method({"name": "dkd", "warmup_share": 0.0})
+    assert not make_method(MethodConfig("dkd", {"alpha": 0.0, "beta": 0.0})).needs.any_expert
+    cold = make_method(MethodConfig("dkd", {"warmup_share": 0.0}))
     cold.begin_epoch(0, 10)
     assert cold.warmth == 1.0

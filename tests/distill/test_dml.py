@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from support.methods import with_values
 from support.oracles import draw, numpy_kl, softmax
 from support.plain_training import PlainSGD, cross_entropy, kl
 from support.tiny import CPU, TINY, assert_same_bits, copied, prepared_trainer
 
+from ctkd_search.config import MethodConfig
 from ctkd_search.data.stream import Normalise, Stream, derived_seed
 from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.methods.base import make_method, methods
@@ -17,7 +19,7 @@ from ctkd_search.models.network import TappedNetwork
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
-CONFIG = dataclasses.replace(TINY, method={"name": "dml", "weight": 0.7, "peer": "teacher"})
+CONFIG = dataclasses.replace(TINY, method=MethodConfig("dml", {"weight": 0.7, "peer": "teacher"}))
 
 
 def test_the_terms_are_the_paper_s_for_both_networks():
@@ -50,7 +52,7 @@ def test_neither_network_s_gradient_comes_from_the_other_s_loss():
 
 @pytest.mark.parametrize("peer", ["teacher", "student"])
 def test_both_networks_are_those_of_a_training_written_out(peer, splits):
-    config = dataclasses.replace(CONFIG, method={**CONFIG.method, "peer": peer})
+    config = dataclasses.replace(CONFIG, method=with_values(CONFIG.method, peer=peer))
     trainer = prepared_trainer(config, splits, None)
     found = [trainer.run_epoch()["loss"] for _ in range(config.epochs)]
 
@@ -92,7 +94,7 @@ def test_the_student_alone_is_deployed_and_the_peer_is_kept_with_the_trial(split
 
 
 def test_a_peer_of_the_student_s_architecture_has_weights_of_its_own(splits):
-    config = dataclasses.replace(CONFIG, method={**CONFIG.method, "peer": "student"})
+    config = dataclasses.replace(CONFIG, method=with_values(CONFIG.method, peer="student"))
     network = prepared_trainer(config, splits, None).step.network
     assert not torch.equal(network.peer.classifier.weight, network.student.classifier.weight)
     assert not make_method(CONFIG.method).needs.any_expert

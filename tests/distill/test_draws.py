@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from support.methods import with_values
 from support.tiny import CPU, TINY, changed, prepared_trainer, tiny_splits
 
 from ctkd_search.distill.build import make_trainer
@@ -21,7 +22,7 @@ def make(classes, channels, image_size):
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes),
     )
 """
-METHOD = {**TINY.method, "attention_layers": (1, 2)}
+METHOD = with_values(TINY.method, attention_layers=(1, 2))
 CONFIG = dataclasses.replace(TINY, teacher="noisy_nets:make", student="noisy_nets:make", method=METHOD)
 
 pytestmark = pytest.mark.usefixtures("single_thread")

@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from support.methods import with_values
 
-from ctkd_search.config import Augment, DatasetConfig, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.config import Augment, DatasetConfig, MethodConfig, Recipe, TeachersConfig, TrialConfig
 from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
@@ -19,14 +20,9 @@ BASE = TrialConfig(
     epochs=2,
     teacher="wrn-10-1",
     student="resnet8",
-    method={
-        "name": "ctkd",
-        "step_loss": "kl",
-        "temperature": 4.0,
-        "alpha": 1.0,
-        "beta": 5.0,
-        "attention_layers": (1, 2),
-    },
+    method=MethodConfig(
+        "ctkd", {"step_loss": "kl", "temperature": 4.0, "alpha": 1.0, "beta": 5.0, "attention_layers": (1, 2)}
+    ),
     augment=Augment(crop=1, flip=False),
     # A milestone in the middle and momentum that both forms can take, so that each key has something to change.
     train=Recipe(batch_size=16, lr=0.02, milestones=(0.5,), precision="float32"),
@@ -91,9 +87,11 @@ ELSEWHERE = {
 
 def changed(config, key, value):
     first, _, rest = key.partition(".")
-    old = config[first] if isinstance(config, dict) else getattr(config, first)
+    if isinstance(config, MethodConfig):
+        return with_values(config, **{first: value})
+    old = getattr(config, first)
     new = changed(old, rest, value) if rest else value
-    return {**config, first: new} if isinstance(config, dict) else dataclasses.replace(config, **{first: new})
+    return dataclasses.replace(config, **{first: new})
 
 
 def keys(value, prefix=""):
@@ -122,7 +120,7 @@ def base(tmp_path_factory):
 
 
 def test_every_key_is_covered():
-    assert keys(dataclasses.asdict(BASE)) == set(CHANGES) | ELSEWHERE
+    assert keys(BASE.nested()) == set(CHANGES) | ELSEWHERE
 
 
 def test_the_outcome_repeats(base, tmp_path):

@@ -22,7 +22,7 @@ from test_methods import METHODS, PAIRS
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from ctkd_search.config import Recipe
+from ctkd_search.config import MethodConfig, Recipe
 from ctkd_search.data import file_stream
 from ctkd_search.data.images import ImageFiles
 from ctkd_search.distill import losses, teachers, trainer
@@ -129,29 +129,30 @@ def fake_cuda(monkeypatch):
             yield mode
 
 
-def config_of(values, mode, epochs=2):
-    method = make_method(values)
-    teacher, student = next(pair for pair in PAIRS if method.fault(*map(describe, pair)) is None)
-    config = dataclasses.replace(TINY, teacher=teacher, student=student, method=values, epochs=epochs, train=RECIPE)
+def config_of(method, mode, epochs=2):
+    made = make_method(method)
+    teacher, student = next(pair for pair in PAIRS if made.fault(*map(describe, pair)) is None)
+    config = dataclasses.replace(TINY, teacher=teacher, student=student, method=method, epochs=epochs, train=RECIPE)
     config = dataclasses.replace(config, metrics=tuple(ON_REQUEST))
     return changed(changed(config, "teachers.mode", mode), "teachers.recipe", RECIPE)
 
 
 def defaults(name):
-    return {"name": name, **{item.name: item.default for item in methods()[name].parameters}}
+    return MethodConfig(name, {item.name: item.default for item in methods()[name].parameters})
 
 
 def variants(name):
     """A method's defaults, and whatever builds something else: every choice, and terms that are off by default."""
-    values = defaults(name) | ({"anchors": 2} if "anchors" in defaults(name) else {})
-    yield values
+    values = defaults(name).values
+    values = values | ({"anchors": 2} if "anchors" in values else {})
+    yield MethodConfig(name, values)
     everything = dict(values)
     for item in methods()[name].parameters:
         if item.kind == "choice":
             everything[item.name] = next(choice for choice in reversed(item.choices) if choice != item.default)
         elif item.kind == "float" and not item.default:
             everything[item.name] = 0.5
-    yield everything
+    yield MethodConfig(name, everything)
 
 
 def devices(state):

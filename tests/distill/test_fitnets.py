@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from support.methods import with_values
 from support.oracles import draw, numpy_kl, softmax
 from support.tiny import TINY, assert_same_bits, copied, prepared_trainer
 
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.losses import hint
 from ctkd_search.distill.methods.base import make_method
@@ -19,8 +21,8 @@ from ctkd_search.models import build, describe
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 GEOMETRY = Geometry(10, 1, 8)
-VALUES = {"name": "fitnets", "hint_weight": 7.0, "hint_layers": (1, 3)}
-STAGES = {**VALUES, "training": "stages", "hint_share": 0.5, "temperature": 3.0, "weight": 0.7}
+VALUES = MethodConfig("fitnets", {"hint_weight": 7.0, "hint_layers": (1, 3)})
+STAGES = with_values(VALUES, training="stages", hint_share=0.5, temperature=3.0, weight=0.7)
 
 
 def training_network(values, teacher="wrn-10-2"):
@@ -94,7 +96,7 @@ def test_in_two_stages_hints_come_first_and_kd_after_them():
 
 
 def test_the_stage_of_hints_moves_nothing_behind_the_hint_layer_and_the_next_nothing_of_the_regressor():
-    values = {**STAGES, "hint_layers": (2,)}
+    values = with_values(STAGES, hint_layers=(2,))
     network, lesson = training_network(values), lesson_for(values)
     for epoch, moved in ((0, ("stem", "stages.0", "stages.1", "bridges")), (3, ("stem", "stages", "classifier"))):
         network.zero_grad()
@@ -134,7 +136,7 @@ def test_the_larger_map_is_averaged_down_to_the_other_s_size(own, given):
 def test_trainings_differ_and_two_stages_end_on_labels(splits, cache):
     ends = {}
     for training in ("joint", "stages"):
-        config = dataclasses.replace(TINY, method={**STAGES, "hint_layers": (2,), "training": training})
+        config = dataclasses.replace(TINY, method=with_values(STAGES, hint_layers=(2,), training=training))
         trainer = prepared_trainer(config, splits, cache)
         ends[training] = [trainer.run_epoch() for _ in range(2)]
     assert ends["stages"][0]["loss_ce"] == 0

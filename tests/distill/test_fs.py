@@ -5,6 +5,7 @@ import pytest
 import torch
 from support.oracles import draw
 
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.losses import F, channel_statistics, statistics
 from ctkd_search.distill.methods.base import make_method
@@ -44,7 +45,7 @@ def test_terms_are_cross_entropy_and_the_weighed_distances_of_the_layers():
     student = [draw(3, 4, 8, 8), draw(3, 6, 4, 4), draw(3, 8, 2, 2)]
     expert = [draw(3, 4, 8, 8, seed=1), draw(3, 6, 4, 4, seed=2), draw(3, 8, 2, 2, seed=3)]
     said = {TeacherOutput("statistics", layer): channel_statistics(torch.tensor(expert[layer - 1])) for layer in (1, 3)}
-    method = make_method({"name": "fs", "weight": 0.5, "statistics_layers": (1, 3)})
+    method = make_method(MethodConfig("fs", {"weight": 0.5, "statistics_layers": (1, 3)}))
     assert method.needs.expert == tuple(said)
     logits = torch.tensor(draw(3, 5))
     maps = [torch.tensor(features) for features in student]
@@ -56,7 +57,7 @@ def test_terms_are_cross_entropy_and_the_weighed_distances_of_the_layers():
 
 def test_bridged_statistics_are_those_after_the_convolution():
     geometry = Geometry(10, 1, 8)
-    values = {"name": "fs", "weight": 0.5, "statistics_layers": (2, 3), "bridge": True}
+    values = MethodConfig("fs", {"weight": 0.5, "statistics_layers": (2, 3), "bridge": True})
     method, student = make_method(values), build("resnet8", geometry, seed=0)
     context = Context(describe("wrn-10-2"), describe("resnet8"), geometry, 3, lambda: None)
     network, images = method.training_network(student, context), torch.tensor(draw(3, 1, 8, 8)).float()
@@ -88,5 +89,5 @@ def test_bridged_statistics_are_those_after_the_convolution():
     ],
 )
 def test_channels_that_differ_are_refused_unless_they_are_bridged(pair, more, fault):
-    found = make_method({"name": "fs", **more}).fault(*(describe(name) for name in pair))
+    found = make_method(MethodConfig("fs", more)).fault(*(describe(name) for name in pair))
     assert found is None if fault is None else fault in found

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support.methods import with_values
 from support.tiny import CPU, TINY, assert_same_bits, changed, copied, prepared_trainer
 
-from ctkd_search.config import Recipe
+from ctkd_search.config import MethodConfig, Recipe
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.engine import place
 from ctkd_search.distill.hybrid import Hybrid, segments
@@ -25,7 +26,7 @@ from ctkd_search.models import build, describe
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 GEOMETRY = Geometry(10, 1, 8)
-IAKD = {"name": "iakd", "schedule": "constant", "start_probability": 0.5, "stages": (1, 2, 3), "bridge": False}
+IAKD = MethodConfig("iakd", {"schedule": "constant", "start_probability": 0.5, "stages": (1, 2, 3), "bridge": False})
 RECIPE = Recipe(batch_size=12, lr=0.05, precision="float32")
 # By hand: which of the teacher's blocks stand in for each block of the student.
 CUTS = {
@@ -43,7 +44,7 @@ def networks(teacher, student):
 
 def taught(teacher="resnet20", student="resnet8", seed=0, **values):
     """A method, its training network, and the expert whose blocks it swaps."""
-    method = make_method(IAKD | values)
+    method = make_method(with_values(IAKD, **values))
     assert method.fault(describe(teacher), describe(student)) is None
     expert, network = networks(teacher, student)
     context = Context(describe(teacher), describe(student), GEOMETRY, seed, lambda: expert)
@@ -133,7 +134,7 @@ def test_segments_are_consecutive_and_as_even_as_can_be(blocks, parts):
     ids=["constant", "growing", "falling", "one-epoch", "review", "review-falling", "more-cycles-than-epochs"],
 )
 def test_probability_goes_on_over_the_epochs_as_its_schedule_says(values, epochs, expected):
-    method = make_method(IAKD | values)
+    method = make_method(with_values(IAKD, **values))
     assert method.probability_now == values["start_probability"]
     found = []
     for epoch in range(epochs):
@@ -222,15 +223,18 @@ def test_probability_zero_is_the_student_alone_bit_for_bit(schedule):
     assert isinstance(network, Hybrid) == (schedule == "linear")
     assert method.needs == Needs(network=schedule == "linear")
     assert_same_bits(
-        trained(network, method), trained(networks("resnet20", "resnet8")[1], make_method({"name": "none"}))
+        trained(network, method), trained(networks("resnet20", "resnet8")[1], make_method(MethodConfig("none")))
     )
 
 
 def test_what_never_swaps_is_the_student_alone_and_what_never_changes_is_constant():
-    assert make_method(IAKD | {"start_probability": 0.0}).canonical() == {"name": "none"}
+    assert make_method(with_values(IAKD, start_probability=0.0)).canonical() == MethodConfig("none")
     same = {"schedule": "review", "start_probability": 0.4, "end_probability": 0.4}
-    assert make_method(IAKD | same).canonical() == make_method(IAKD | {"start_probability": 0.4}).canonical()
-    assert make_method(IAKD | same | {"end_probability": 0.3}).canonical()["schedule"] == "review"
+    assert (
+        make_method(with_values(IAKD, **same)).canonical()
+        == make_method(with_values(IAKD, start_probability=0.4)).canonical()
+    )
+    assert make_method(with_values(IAKD, **same | {"end_probability": 0.3})).canonical().values["schedule"] == "review"
 
 
 def test_student_s_own_blocks_are_back_after_every_step_and_alone_in_evaluation():
@@ -314,10 +318,10 @@ def test_widths_that_agree_get_no_bridge():
     ids=["width", "blocks", "stride", "stage-of-teacher", "stage-of-student", "stem"],
 )
 def test_pairs_whose_blocks_do_not_fit_are_refused(pair, values, words):
-    fault = make_method(IAKD | values).fault(*map(describe, pair))
+    fault = make_method(with_values(IAKD, **values)).fault(*map(describe, pair))
     assert all(word in fault for word in words), fault
     assert "\n" not in fault
-    assert make_method(IAKD | values | {"start_probability": 0.0}).fault(*map(describe, pair)) is None
+    assert make_method(with_values(IAKD, **values | {"start_probability": 0.0})).fault(*map(describe, pair)) is None
 
 
 def test_networks_that_are_not_cut_into_blocks_are_refused():
@@ -354,7 +358,7 @@ def test_what_the_names_do_not_tell_is_refused_when_the_hybrid_is_built(pair, va
 
 
 TRIAL = dataclasses.replace(
-    TINY, teacher="resnet14", student="resnet8", method=IAKD | {"schedule": "linear", "end_probability": 0.9}
+    TINY, teacher="resnet14", student="resnet8", method=with_values(IAKD, schedule="linear", end_probability=0.9)
 )
 
 

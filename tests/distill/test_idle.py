@@ -1,8 +1,10 @@
 """Every parameter of every method changes the loss for a pair, images and epochs, or says why it does not."""
 
 import pytest
+from support.methods import with_values
 from test_methods import PAIRS, PARAMETERS, other_values, parameter_of, trajectory, with_effect
 
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import describe
@@ -31,48 +33,50 @@ ONLY = {
 CASES = [(where, name, key) for where in WHERE for name, key in PARAMETERS if name in ONLY.get(where, {name})]
 
 
-def setting(where, values):
-    made = make_method(values)
+def setting(where, config):
+    made = make_method(config)
     fitting = [pair for pair in where["pairs"] if made.fault(*map(describe, pair)) is None]
     return setting_of("/".join(fitting[0]), where["geometry"], where["epochs"]) if fitting else None
 
 
 @pytest.mark.parametrize(("place", "name", "key"), CASES)
 def test_a_parameter_changes_the_loss_or_says_why_it_does_not(place, name, key):
-    where, values, parameter = WHERE[place], with_effect(name, key), parameter_of(name, key)
-    others = other_values(parameter, values[key])
+    where, config, parameter = WHERE[place], with_effect(name, key), parameter_of(name, key)
+    others = other_values(parameter, config.values[key])
     if parameter.kind == "layers" and where["pairs"] == SINGLE:
-        values, others = {**values, key: (1,)}, [(1, 3), (1, 2), (4, 1)]
-    others = [value for value in others if not make_method({**values, key: value}).epochs_fault(where["epochs"])]
-    if make_method(values).epochs_fault(where["epochs"]):
+        config, others = with_values(config, **{key: (1,)}), [(1, 3), (1, 2), (4, 1)]
+    others = [
+        value for value in others if not make_method(with_values(config, **{key: value})).epochs_fault(where["epochs"])
+    ]
+    if make_method(config).epochs_fault(where["epochs"]):
         return  # refused for so few epochs
     # Of values that are as far apart as so few epochs can tell, some give another loss; or none has an effect.
-    here = setting(where, values)
-    compared = [changed for value in others if setting(where, changed := {**values, key: value}) == here]
+    here = setting(where, config)
+    compared = [changed for value in others if setting(where, changed := with_values(config, **{key: value})) == here]
     if here is None or not compared:
         return  # for another pair, or for none
     # Where blocks are drawn, a few steps.
     steps = 3 if name == "iakd" else 1
-    expected = trajectory(values, steps, **where)
+    expected = trajectory(config, steps, **where)
     has_effect = any(trajectory(changed, steps, **where) != expected for changed in compared)
     idle = all(key in make_method(changed).idle(here) for changed in compared)
     assert has_effect != idle
 
 
 @pytest.mark.parametrize(
-    ("place", "values", "idle"),
+    ("place", "config", "idle"),
     [
-        ("two classes", {"name": "dkd"}, {"beta", "warmup_share"}),
-        ("one epoch", {"name": "dkd", "warmup_share": 0.0}, set()),
-        ("one epoch", {"name": "ctkd"}, {"alpha_schedule", "alpha_share", "beta_schedule", "beta_share"}),
-        ("one epoch", {"name": "fitnets", "training": "stages"}, {"hint_share", "temperature", "weight"}),
-        ("two epochs", {"name": "iakd", "schedule": "review"}, {"schedule", "cycles", "end_probability"}),
-        ("two epochs", {"name": "iakd", "schedule": "linear"}, set()),
-        ("maps of one position", {"name": "at", "attention_layers": (1, 2)}, set()),
-        ("maps of one position", {"name": "at", "attention_layers": (2, 3, 4)}, {"attention_layers"}),
-        ("one architecture", {"name": "dml"}, {"peer"}),
-        ("one architecture", {"name": "iakd", "bridge": True}, {"bridge"}),
+        ("two classes", MethodConfig("dkd"), {"beta", "warmup_share"}),
+        ("one epoch", MethodConfig("dkd", {"warmup_share": 0.0}), set()),
+        ("one epoch", MethodConfig("ctkd"), {"alpha_schedule", "alpha_share", "beta_schedule", "beta_share"}),
+        ("one epoch", MethodConfig("fitnets", {"training": "stages"}), {"hint_share", "temperature", "weight"}),
+        ("two epochs", MethodConfig("iakd", {"schedule": "review"}), {"schedule", "cycles", "end_probability"}),
+        ("two epochs", MethodConfig("iakd", {"schedule": "linear"}), set()),
+        ("maps of one position", MethodConfig("at", {"attention_layers": (1, 2)}), set()),
+        ("maps of one position", MethodConfig("at", {"attention_layers": (2, 3, 4)}), {"attention_layers"}),
+        ("one architecture", MethodConfig("dml"), {"peer"}),
+        ("one architecture", MethodConfig("iakd", {"bridge": True}), {"bridge"}),
     ],
 )
-def test_what_has_no_effect_is_known(place, values, idle):
-    assert set(make_method(values).idle(setting(WHERE[place], values))) == idle
+def test_what_has_no_effect_is_known(place, config, idle):
+    assert set(make_method(config).idle(setting(WHERE[place], config))) == idle

@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from support.methods import with_values
 from support.tiny import assert_same_bits, prepared_trainer
 from test_recorded import BASE, live
 
+from ctkd_search.config import MethodConfig
 from ctkd_search.data import load_train
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.lesson import Lesson, StudentOutput
@@ -16,7 +18,7 @@ from ctkd_search.distill.requests import LOGITS
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
-KD = dataclasses.replace(BASE, method={"name": "kd", "temperature": 3.0, "weight": 0.7})
+KD = dataclasses.replace(BASE, method=MethodConfig("kd", {"temperature": 3.0, "weight": 0.7}))
 RANDOM = np.random.default_rng(0)
 STUDENT, EXPERT = RANDOM.normal(size=(5, 4)), RANDOM.normal(size=(5, 4))
 LABELS = np.array([0, 3, 1, 1, 2])
@@ -35,7 +37,7 @@ def softmax(logits):
 
 def terms(**values):
     lesson = Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(LABELS), None, {LOGITS: torch.tensor(EXPERT)})
-    found = make_method({"name": "kd", "temperature": 3.0, "weight": 0.7} | values).terms(
+    found = make_method(with_values(MethodConfig("kd", {"temperature": 3.0, "weight": 0.7}), **values)).terms(
         StudentOutput(torch.tensor(STUDENT), []), lesson
     )
     return {name: term.item() for name, term in found.items()}
@@ -51,7 +53,7 @@ def test_the_loss_is_hintons():
 
 
 def test_without_weight_it_is_the_student_alone_and_needs_no_expert():
-    method = make_method({"name": "kd", "temperature": 3.0, "weight": 0.0})
+    method = make_method(MethodConfig("kd", {"temperature": 3.0, "weight": 0.0}))
     assert method.needs.expert == ()
     assert terms(weight=0.0) == {
         "loss_ce": pytest.approx(-np.log(softmax(STUDENT)[np.arange(5), LABELS]).mean(), rel=1e-12)

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 import torch
+from support.methods import with_values
 from support.tiny import CPU, assert_same_bits, copied
 
-from ctkd_search.config import Range, Recipe
+from ctkd_search.config import MethodConfig, Range, Recipe
 from ctkd_search.distill import losses
 from ctkd_search.distill.engine import place
 from ctkd_search.distill.lesson import Lesson, StudentOutput
@@ -42,19 +43,19 @@ def parameter_of(name, key) -> Parameter:
 
 
 def defaults(name):
-    return {"name": name, **{parameter.name: parameter.default for parameter in methods()[name].parameters}}
+    return MethodConfig(name, {parameter.name: parameter.default for parameter in methods()[name].parameters})
 
 
 def with_effect(name, key):
     """The defaults, changed so far that a parameter has an effect."""
-    values = defaults(name)
+    values = dict(defaults(name).values)
     for other, allowed in parameter_of(name, key).only_with.items():
         if values[other] not in allowed:
             values[other] = inside(allowed)
     # A number of 0 switches something off, and that is a structure of its own.
     if parameter_of(name, key).kind == "float" and not values[key]:
         values[key] = 0.5
-    return values
+    return MethodConfig(name, values)
 
 
 def inside(allowed):
@@ -108,8 +109,8 @@ def images_of(number, geometry):
 class Classroom:
     """A method with its training network, and a lesson that holds what it needs and nothing else."""
 
-    def __init__(self, values, seed=0, geometry=GEOMETRY, pairs=PAIRS, epochs=EPOCHS):
-        self.method = make_method(values)
+    def __init__(self, config, seed=0, geometry=GEOMETRY, pairs=PAIRS, epochs=EPOCHS):
+        self.method = make_method(config)
         self.geometry, self.epochs = geometry, epochs
         pairs = [(describe(teacher), describe(student)) for teacher, student in pairs]
         teacher, student = next(pair for pair in pairs if self.method.fault(*pair) is None)
@@ -148,14 +149,14 @@ class Classroom:
         return StudentStep(self.network, self.method, self.recipe, CPU)
 
 
-def trajectory(values, steps=3, **where):
+def trajectory(config, steps=3, **where):
     """The terms at the beginning of each epoch, as numbers; nothing is trained, so that only the method acts."""
-    return _trajectory(tuple(values.items()), steps, tuple(where.items()))
+    return _trajectory(config.name, tuple(config.values.items()), steps, tuple(where.items()))
 
 
 @functools.cache
-def _trajectory(values, steps, where):
-    room = Classroom(dict(values), **dict(where))
+def _trajectory(name, values, steps, where):
+    room = Classroom(MethodConfig(name, dict(values)), **dict(where))
     found = []
     for epoch in range(room.epochs):
         room.method.begin_epoch(epoch, room.epochs)
@@ -294,24 +295,25 @@ def test_only_what_was_asked_for_is_looked_at(name):
 
 @pytest.mark.parametrize(("name", "key"), WEIGHTS)
 def test_a_weight_of_zero_switches_its_term_off(name, key):
-    parameter, values = parameter_of(name, key), with_effect(name, key)
-    on, half, off = (Classroom(values | {key: weight}).terms() for weight in (values[key], values[key] / 2, 0.0))
+    parameter, config = parameter_of(name, key), with_effect(name, key)
+    own = config.values[key]
+    on, half, off = (Classroom(with_values(config, **{key: weight})).terms() for weight in (own, own / 2, 0.0))
     assert parameter.term not in off
     assert on[parameter.term].item() != 0
     assert half[parameter.term].item() == pytest.approx(on[parameter.term].item() / 2, rel=1e-4)
-    before, after = (make_method(values | {key: weight}).needs for weight in (values[key], 0.0))
+    before, after = (make_method(with_values(config, **{key: weight})).needs for weight in (own, 0.0))
     assert (after | before) == before
 
 
 @pytest.mark.parametrize(("name", "key"), PARAMETERS)
 def test_every_declared_parameter_changes_the_loss(name, key):
-    values, parameter = with_effect(name, key), parameter_of(name, key)
-    expected = trajectory(values)
-    others = other_values(parameter, values[key])
+    config, parameter = with_effect(name, key), parameter_of(name, key)
+    expected = trajectory(config)
+    others = other_values(parameter, config.values[key])
     assert others
     for value in others:
         assert parameter.fault(value) is None
-        found = trajectory(values | {key: value})
+        found = trajectory(with_values(config, **{key: value}))
         assert [sum(terms.values()) for terms in found] != pytest.approx(
             [sum(terms.values()) for terms in expected], rel=1e-6
         ), value
@@ -321,10 +323,12 @@ def test_every_declared_parameter_changes_the_loss(name, key):
 def test_parameter_has_no_effect_exactly_where_it_is_declared_to_have_none(name, key):
     parameter = parameter_of(name, key)
     for other, allowed in parameter.only_with.items():
-        values = with_effect(name, key)
-        values[other] = outside(allowed, parameter_of(name, other))
-        expected = trajectory(values)
-        assert all(trajectory(values | {key: value}) == expected for value in other_values(parameter, values[key]))
+        config = with_values(with_effect(name, key), **{other: outside(allowed, parameter_of(name, other))})
+        expected = trajectory(config)
+        assert all(
+            trajectory(with_values(config, **{key: value})) == expected
+            for value in other_values(parameter, config.values[key])
+        )
 
 
 @pytest.mark.parametrize(("name", "key"), PARAMETERS)
@@ -338,10 +342,10 @@ def test_default_keeps_the_parameter_s_own_rule(name, key):
 
 @pytest.mark.parametrize(("name", "key"), PARAMETERS)
 def test_methods_of_the_same_structure_differ_in_numbers_alone(name, key):
-    values, parameter = with_effect(name, key), parameter_of(name, key)
-    one = make_method(values)
-    for value in other_values(parameter, values[key]):
-        other = make_method(values | {key: value})
+    config, parameter = with_effect(name, key), parameter_of(name, key)
+    one = make_method(config)
+    for value in other_values(parameter, config.values[key]):
+        other = make_method(with_values(config, **{key: value}))
         assert (one.structure() == other.structure()) == (parameter.kind == "float")
         if parameter.kind == "float":
             one.take_numbers(other)
@@ -354,9 +358,9 @@ def test_a_method_says_what_it_is(name):
     assert method.summary
     assert not method.summary.endswith(".")
     assert method.paper == "" or method.paper.startswith("arXiv ")
-    assert all(baseline.values.keys() <= defaults(name).keys() for baseline in method.baselines)
-    made = make_method({"name": name})
-    assert made.values == {key: value for key, value in defaults(name).items() if key != "name"}
+    assert all(baseline.values.keys() <= defaults(name).values.keys() for baseline in method.baselines)
+    made = make_method(MethodConfig(name))
+    assert made.values == defaults(name).values
     assert all(sentence.endswith(".") for sentence in made.describe())
     assert make_method(made.canonical()).canonical() == made.canonical()
 
@@ -379,9 +383,9 @@ def test_layers_that_are_no_list_of_different_numbers_are_refused(value):
 
 def test_unknown_method_is_answered_with_the_methods_there_are():
     with pytest.raises(UserError, match=f"unknown method 'magic'; there are: {', '.join(methods())}"):
-        make_method({"name": "magic"})
+        make_method(MethodConfig("magic"))
     with pytest.raises(TypeError, match="kd takes temperature, weight, but got magic"):
-        make_method({"name": "kd", "magic": 1})
+        make_method(MethodConfig("kd", {"magic": 1}))
 
 
 def test_what_either_of_two_methods_needs():
@@ -417,8 +421,9 @@ def test_what_the_expert_is_asked_for_has_the_shape_that_is_promised():
 
 def test_parameters_and_needs_are_known_without_torch():
     script = (
-        "import sys; from ctkd_search.distill.methods.base import make_method, methods; "
-        "[(make_method({'name': n}).needs, m.parameters) for n, m in methods().items()]; "
+        "import sys; from ctkd_search.config import MethodConfig; "
+        "from ctkd_search.distill.methods.base import make_method, methods; "
+        "[(make_method(MethodConfig(n)).needs, m.parameters) for n, m in methods().items()]; "
         "print(sorted({'torch', 'numpy'} & set(sys.modules)))"
     )
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

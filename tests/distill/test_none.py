@@ -5,6 +5,7 @@ import pytest
 import torch
 from support.oracles import draw, softmax
 
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.losses import F, smoothed_cross_entropy
 from ctkd_search.distill.methods.base import make_method
@@ -16,7 +17,7 @@ LOGITS, LABELS = draw(5, 4), np.array([0, 3, 1, 1, 2])
 
 
 def loss(smoothing):
-    method = make_method({"name": "none", "label_smoothing": smoothing})
+    method = make_method(MethodConfig("none", {"label_smoothing": smoothing}))
     assert method.needs == Needs()
     lesson = Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(LABELS))
     return {key: term.item() for key, term in method.terms(StudentOutput(torch.tensor(LOGITS), []), lesson).items()}
@@ -43,6 +44,8 @@ def test_loss_and_gradient_are_those_of_torch_s_own(smoothing):
 
 
 def test_without_smoothing_it_is_what_every_method_is_without_its_weights():
-    assert make_method({"name": "none", "label_smoothing": 0.0}).canonical() == {"name": "none"}
-    assert make_method({"name": "ctkd", "alpha": 0.0, "beta": 0.0}).canonical() == {"name": "none"}
-    assert make_method({"name": "none", "label_smoothing": 0.1}).canonical() == {"name": "none", "label_smoothing": 0.1}
+    assert make_method(MethodConfig("none", {"label_smoothing": 0.0})).canonical() == MethodConfig("none")
+    assert make_method(MethodConfig("ctkd", {"alpha": 0.0, "beta": 0.0})).canonical() == MethodConfig("none")
+    assert make_method(MethodConfig("none", {"label_smoothing": 0.1})).canonical() == MethodConfig(
+        "none", {"label_smoothing": 0.1}
+    )

@@ -6,9 +6,11 @@ import re
 import numpy as np
 import pytest
 import torch
+from support.methods import with_values
 from support.oracles import draw, numpy_kl, softmax
 from support.tiny import CPU, TINY, assert_same_bits, copied, prepared_trainer
 
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.build import anchor_epoch, anchor_of, make_trainer
 from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.methods.base import make_method
@@ -21,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("single_thread")
 CONFIG = dataclasses.replace(
     TINY,
     epochs=6,
-    method={"name": "rco", "temperature": 3.0, "weight": 0.7, "anchors": 3},
+    method=MethodConfig("rco", {"temperature": 3.0, "weight": 0.7, "anchors": 3}),
     teachers=dataclasses.replace(TINY.teachers, mode="recorded", storage="float32"),
 )
 
@@ -43,10 +45,10 @@ def test_the_loss_is_kd_s_with_what_the_lesson_s_expert_says():
     ("anchors", "epochs"), [(2, [30, 60]), (4, [15, 30, 45, 60]), (7, [9, 17, 26, 34, 43, 51, 60])]
 )
 def test_anchors_stand_at_equal_distances_to_the_end(anchors, epochs):
-    needs = make_method({"name": "rco", "anchors": anchors}).needs
+    needs = make_method(MethodConfig("rco", {"anchors": anchors})).needs
     assert [anchor_epoch(share, 60) for share in needs.anchors] == epochs
     assert needs.expert == (LOGITS,)
-    assert make_method({"name": "rco", "weight": 0.0}).needs.anchors == ()
+    assert make_method(MethodConfig("rco", {"weight": 0.0})).needs.anchors == ()
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_anchors_stand_at_equal_distances_to_the_end(anchors, epochs):
     ],
 )
 def test_each_epoch_hears_one_anchor_and_the_last_hears_the_end(anchors, epochs, heard):
-    method = make_method({"name": "rco", "anchors": anchors})
+    method = make_method(MethodConfig("rco", {"anchors": anchors}))
     assert method.epochs_fault(epochs) is None
     found = [anchor_of(epoch, epochs, method.needs.anchors, epochs) for epoch in range(epochs)]
     assert found == heard
@@ -70,7 +72,7 @@ def test_each_epoch_hears_one_anchor_and_the_last_hears_the_end(anchors, epochs,
 def test_whatever_the_numbers_no_anchor_is_left_out_and_none_comes_twice():
     for epochs in range(2, 40):
         for anchors in range(2, epochs + 1):
-            shares = make_method({"name": "rco", "anchors": anchors}).needs.anchors
+            shares = make_method(MethodConfig("rco", {"anchors": anchors})).needs.anchors
             found = [anchor_of(epoch, epochs, shares, epochs) for epoch in range(epochs)]
             assert found == sorted(found)
             assert (len(set(found)), found[-1]) == (anchors, epochs)
@@ -78,10 +80,10 @@ def test_whatever_the_numbers_no_anchor_is_left_out_and_none_comes_twice():
 
 @pytest.mark.parametrize(("anchors", "epochs"), [(4, 3), (3, 2), (10, 9)])
 def test_more_anchors_than_epochs_are_refused(anchors, epochs, splits, cache):
-    method = {"name": "rco", "anchors": anchors, "temperature": 3.0, "weight": 0.7}
+    method = MethodConfig("rco", {"anchors": anchors, "temperature": 3.0, "weight": 0.7})
     said = f"anchors must be at most the epochs {epochs}, .* but got {anchors}"
     assert re.match(said, make_method(method).epochs_fault(epochs))
-    assert make_method({**method, "weight": 0.0}).epochs_fault(epochs) is None
+    assert make_method(with_values(method, weight=0.0)).epochs_fault(epochs) is None
     with pytest.raises(
         UserError, match=f"each teaches for one epoch at least, but got {anchors} anchors and epochs {epochs}"
     ):
@@ -130,6 +132,6 @@ def test_a_trial_that_goes_on_hears_the_anchor_of_its_epoch(splits, cache):
 
 
 def test_anchors_are_not_the_expert_at_its_end(splits, cache):
-    kd = dataclasses.replace(CONFIG, method={"name": "kd", "temperature": 3.0, "weight": 0.7})
+    kd = dataclasses.replace(CONFIG, method=MethodConfig("kd", {"temperature": 3.0, "weight": 0.7}))
     losses = [prepared_trainer(config, splits, cache).run_epoch()["loss"] for config in (CONFIG, kd)]
     assert losses[0] != pytest.approx(losses[1], rel=1e-3)

@@ -3,14 +3,16 @@
 import dataclasses
 
 import pytest
+from support.methods import with_values
 from support.tiny import TINY, assert_same_bits, copied, prepared_trainer
 
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.methods.base import make_method, methods
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 REPLAYED = [
-    name for name in methods() if not methods()[name].auxiliary and make_method({"name": name}).needs.any_expert
+    name for name in methods() if not methods()[name].auxiliary and make_method(MethodConfig(name)).needs.any_expert
 ]
 # Those whose loss without weights is cross-entropy, and that leave the student as it is.
 WEIGHED = ["dml"] + [
@@ -28,7 +30,7 @@ def ended(method, splits, cache, mode="recorded"):
 def defaults(name):
     values = {item.name: item.default for item in methods()[name].parameters}
     # Each of rco's anchors teaches in an epoch of its own.
-    return {"name": name, **values, **({"anchors": TINY.epochs} if "anchors" in values else {})}
+    return MethodConfig(name, values | ({"anchors": TINY.epochs} if "anchors" in values else {}))
 
 
 @pytest.mark.parametrize("name", REPLAYED)
@@ -39,6 +41,6 @@ def test_replayed_teachers_teach_what_live_ones_do(name, splits, cache):
 @pytest.mark.parametrize("name", WEIGHED)
 def test_without_weights_a_student_is_the_student_alone(name, splits, cache):
     weights = {item.name: 0.0 for item in methods()[name].parameters if item.term}
-    values = defaults(name) | weights
-    assert not make_method(values).needs.any_expert
-    assert_same_bits(ended(values, splits, cache), ended({"name": "none", "label_smoothing": 0.0}, splits, cache))
+    method = with_values(defaults(name), **weights)
+    assert not make_method(method).needs.any_expert
+    assert_same_bits(ended(method, splits, cache), ended(MethodConfig("none", {"label_smoothing": 0.0}), splits, cache))

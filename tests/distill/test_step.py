@@ -4,8 +4,10 @@ import dataclasses
 
 import pytest
 import torch
+from support.methods import with_values
 from support.tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers
 
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.lesson import StudentOutput
 from ctkd_search.distill.methods.base import make_method
@@ -67,7 +69,8 @@ def test_a_trial_of_another_structure_has_a_step_of_its_own(key, splits, cache):
 def test_what_is_built_around_a_student_for_one_teacher_serves_no_other(name, splits, cache):
     pool = StepPool()
     wide, narrow = (
-        changed(changed(RECORDED, "method", {"name": name}), "teacher", teacher) for teacher in ("wrn-10-2", "wrn-10-1")
+        changed(changed(RECORDED, "method", MethodConfig(name)), "teacher", teacher)
+        for teacher in ("wrn-10-2", "wrn-10-1")
     )
     first = trained(wide, splits, cache, pool)
     second = trained(narrow, splits, cache, pool)
@@ -95,7 +98,7 @@ def test_numbers_in_tensors_give_the_same_terms(splits, cache):
     assert all(isinstance(getattr(tensors, name), torch.Tensor) for name in ("temperature", "alpha", "beta"))
     for name, value in plain.terms(output, lesson).items():
         torch.testing.assert_close(tensors.terms(output, lesson)[name], value, rtol=1e-6, atol=0)
-    other = make_method({**RECORDED.method, "alpha": 0.25, "temperature": 2.0, "beta": 7.0})
+    other = make_method(with_values(RECORDED.method, alpha=0.25, temperature=2.0, beta=7.0))
     memory = tensors.alpha
     tensors.take_numbers(other)
     assert tensors.alpha is memory

@@ -6,10 +6,11 @@ import io
 import numpy as np
 import pytest
 import torch
+from support.methods import with_values
 from support.oracles import numpy_kl, softmax
 from support.tiny import CPU, TINY, assert_same_bits, copied, tiny_splits
 
-from ctkd_search.config import Recipe
+from ctkd_search.config import MethodConfig, Recipe
 from ctkd_search.distill.branches import Branched, Branches
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
@@ -26,7 +27,7 @@ from ctkd_search.models.architecture import Architecture, Tap
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 WEIGHTS = {"label_weight": 0.3, "branch_weight": 0.6, "distill_weight": 0.7, "feature_weight": 0.01}
-TESKD = {"name": "teskd", "temperature": 3.0, **WEIGHTS}
+TESKD = MethodConfig("teskd", {"temperature": 3.0, **WEIGHTS})
 WITHOUT = {"branch_weight": 0.0, "distill_weight": 0.0, "feature_weight": 0.0}
 RECIPE = Recipe(batch_size=12, lr=0.05, precision="float32")
 RANDOM = np.random.default_rng(0)
@@ -35,7 +36,7 @@ LABELS = np.array([0, 3, 1, 1, 2])
 
 def taught(name, geometry, seed=0, **values):
     """A method, and its training network."""
-    method = make_method(TESKD | values)
+    method = make_method(with_values(TESKD, **values))
     student = place(build(name, geometry, seed=0), CPU)
     context = Context(describe("resnet8"), describe(name), geometry, seed, lambda: pytest.fail("no expert"))
     return method, place(method.training_network(student, context), CPU)
@@ -127,7 +128,7 @@ def test_published_sizes_of_backbone_and_branches():
     with torch.device("meta"):
         student = build("resnet18", geometry, seed=0)
         context = Context(backbone, backbone, geometry, 0, lambda: student)
-        network = make_method({"name": "teskd"}).training_network(student, context)
+        network = make_method(MethodConfig("teskd")).training_network(student, context)
     counts = {"backbone": 0, "branches": 0}
     for key, parameter in network.named_parameters():
         counts["backbone" if key.startswith("student.") else "branches"] += parameter.numel()
@@ -160,7 +161,9 @@ def terms(**values):
         [torch.tensor(value, requires_grad=True) for value in made] for made in (BRANCH_LOGITS, BRANCH_FEATURES)
     )
     output = StudentOutput(own, [], Branched(said, features, pooled))
-    found = make_method(TESKD | values).terms(output, Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(LABELS)))
+    found = make_method(with_values(TESKD, **values)).terms(
+        output, Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(LABELS))
+    )
     return found, own, pooled, said, features
 
 
@@ -192,7 +195,7 @@ def test_the_loss_is_the_published_one():
 
 
 def test_defaults_are_the_published_weights():
-    values = make_method({"name": "teskd"}).values
+    values = make_method(MethodConfig("teskd")).values
     assert values == {
         "label_weight": 0.2,
         "branch_weight": 0.2,
@@ -260,8 +263,8 @@ def test_without_the_branches_weights_it_is_the_backbone_alone_bit_for_bit(name)
     method, network = taught(name, Geometry(10, 1, 8), **WITHOUT, label_weight=1.0)
     alone = place(build(name, Geometry(10, 1, 8), seed=0), CPU)
     assert network.state_dict().keys() == alone.state_dict().keys()
-    assert method.canonical() == {"name": "none"}
-    assert_same_bits(trained(network, method), trained(alone, make_method({"name": "none"})))
+    assert method.canonical() == MethodConfig("none")
+    assert_same_bits(trained(network, method), trained(alone, make_method(MethodConfig("none"))))
 
 
 def test_branches_that_nothing_asks_of_the_backbone_leave_it_alone_bit_for_bit():
@@ -269,14 +272,14 @@ def test_branches_that_nothing_asks_of_the_backbone_leave_it_alone_bit_for_bit()
     method, network = taught("wrn-10-1", Geometry(10, 1, 8), **WITHOUT | {"feature_weight": 1e-30}, label_weight=1.0)
     assert isinstance(network, Branches)
     alone = place(build("wrn-10-1", Geometry(10, 1, 8), seed=0), CPU)
-    found, expected = trained(network, method), trained(alone, make_method({"name": "none"}))
+    found, expected = trained(network, method), trained(alone, make_method(MethodConfig("none")))
     # Running statistics too: the last map is pooled once.
     assert_same_bits(found[1], expected[1])
 
 
 def test_another_weight_of_the_labels_is_another_method_than_none():
-    told = make_method(TESKD | WITHOUT).canonical()
-    assert told == {"name": "teskd", "label_weight": 0.3, **WITHOUT}
+    told = make_method(with_values(TESKD, **WITHOUT)).canonical()
+    assert told == MethodConfig("teskd", {"label_weight": 0.3, **WITHOUT})
     assert make_method(told).canonical() == told
 
 

@@ -19,7 +19,7 @@ from support.tiny import (
     tiny_splits,
 )
 
-from ctkd_search.config import Augment, DatasetConfig, Recipe
+from ctkd_search.config import Augment, DatasetConfig, MethodConfig, Recipe
 from ctkd_search.data import load_train
 from ctkd_search.data.stream import Normalise
 from ctkd_search.distill.build import load_expert, make_trainer
@@ -217,6 +217,6 @@ def test_a_last_batch_of_one_image_does_not_stop_networks_whose_maps_are_one_pos
     config = changed(config, "epochs", 1)
     config = changed(config, "teachers.mode", mode)
     if name != "ctkd":
-        config = dataclasses.replace(config, method=make_method({"name": name}).values | {"name": name})
+        config = dataclasses.replace(config, method=MethodConfig(name, make_method(MethodConfig(name)).values))
     metrics = prepared_trainer(config, splits, cache).run_epoch()
     assert math.isfinite(metrics["loss"])

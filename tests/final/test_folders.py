@@ -7,13 +7,15 @@ import dataclasses
 import pytest
 
 from ctkd_search import data
-from ctkd_search.config import DatasetConfig, TrialConfig
+from ctkd_search.config import DatasetConfig, MethodConfig, TrialConfig
 from ctkd_search.errors import UserError
 from ctkd_search.final.folders import earlier_training, final_folders, new_folder
 from ctkd_search.final.plan import FinalPlan
 from ctkd_search.records.store import SearchFolder, new_record
 
-METHOD = {"name": "ctkd", "step_loss": "kl", "temperature": 6.0, "alpha": 0.5, "beta": 30.0, "attention_layers": (2, 3)}
+METHOD = MethodConfig(
+    "ctkd", {"step_loss": "kl", "temperature": 6.0, "alpha": 0.5, "beta": 30.0, "attention_layers": (2, 3)}
+)
 PLAN = FinalPlan("x", TrialConfig(DatasetConfig("digits"), 2, "wrn-10-1", "resnet8", METHOD), 2, baselines=("kd",))
 
 

@@ -6,8 +6,9 @@ import dataclasses
 
 import pytest
 import torch
+from support.methods import with_values
 
-from ctkd_search.config import DatasetConfig, ExpertConfig, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.config import DatasetConfig, ExpertConfig, MethodConfig, Recipe, TeachersConfig, TrialConfig
 from ctkd_search.distill.build import teacher_runs
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.requests import Needs
@@ -18,15 +19,10 @@ from ctkd_search.space.baselines import BASELINES, USUAL
 from ctkd_search.space.definition import shown_values
 from ctkd_search.space.sections import Resources, Tracking
 
-METHOD = {
-    "name": "ctkd",
-    "step_loss": "kl",
-    "temperature": 6.0,
-    "alpha": 0.5,
-    "beta": 30.0,
-    "attention_layers": (2, 3),
-}
-KD = {"name": "kd", "temperature": 4.0, "weight": 0.9}
+METHOD = MethodConfig(
+    "ctkd", {"step_loss": "kl", "temperature": 6.0, "alpha": 0.5, "beta": 30.0, "attention_layers": (2, 3)}
+)
+KD = MethodConfig("kd", {"temperature": 4.0, "weight": 0.9})
 ALL = ",".join(BASELINES)
 CPU = torch.device("cpu")
 
@@ -105,36 +101,34 @@ def test_a_baseline_differs_in_its_method_alone(name):
 @pytest.mark.parametrize(
     ("name", "method"),
     [
-        ("student-alone", {"name": "none"}),
-        ("at", {"name": "at", "beta": 30.0, "attention_layers": (2, 3)}),
-        ("scratch-only", {"name": "scratch-only", "step_loss": "kl", "temperature": 6.0, "alpha": 0.5}),
+        ("student-alone", MethodConfig("none")),
+        ("at", MethodConfig("at", {"beta": 30.0, "attention_layers": (2, 3)})),
+        ("scratch-only", MethodConfig("scratch-only", {"step_loss": "kl", "temperature": 6.0, "alpha": 0.5})),
         ("kd", KD),
         # The attention loss is a mean over positions, of which 8x8 images have a 16th of those of 32x32.
         (
             "ctkd-paper",
-            {
-                "name": "ctkd",
-                "step_loss": "kl",
-                "temperature": 4.0,
-                "alpha": 1.0,
-                "beta": 62.5,
-                "attention_layers": (1, 2, 3),
-            },
+            MethodConfig(
+                "ctkd",
+                {"step_loss": "kl", "temperature": 4.0, "alpha": 1.0, "beta": 62.5, "attention_layers": (1, 2, 3)},
+            ),
         ),
     ],
 )
 def test_a_baseline_trains_the_method_and_the_values_it_is_named_for(name, method):
     found = configs(FinalPlan("x", a_config(), baselines=(name,)))
-    assert found[name, 4].method["name"] == method["name"]
+    assert found[name, 4].method.name == method.name
     assert make_method(found[name, 4].method).values == make_method(method).values
 
 
 def test_a_weight_that_the_config_does_without_is_the_papers_in_a_baseline_that_is_about_it():
-    found = configs(FinalPlan("x", a_config({**METHOD, "alpha": 0.0, "beta": 0.0}), baselines=("at", "scratch-only")))
-    assert (found["at", 4].method["beta"], found["scratch-only", 4].method["alpha"]) == (62.5, 1.0)
+    found = configs(
+        FinalPlan("x", a_config(with_values(METHOD, alpha=0.0, beta=0.0)), baselines=("at", "scratch-only"))
+    )
+    assert (found["at", 4].method.values["beta"], found["scratch-only", 4].method.values["alpha"]) == (62.5, 1.0)
     found = configs(FinalPlan("x", a_config(KD), baselines=("at",)))
     assert found[None, 4].method == KD
-    assert found["at", 4].method["beta"] == 62.5
+    assert found["at", 4].method.values["beta"] == 62.5
 
 
 @pytest.mark.parametrize("name", [None, *BASELINES])
@@ -145,7 +139,7 @@ def test_what_is_shown_of_a_training_is_what_has_an_effect(name):
     recipe = {"lr": 0.03, "momentum": 0.8, "weight_decay": 1e-3, "batch_size": 32}
     assert {key: trial.values[key] for key in recipe} == recipe
     assert trial.values["pair"] == "wrn-10-1/resnet8"
-    assert trial.values["method"] == config.method["name"]
+    assert trial.values["method"] == config.method.name
     made = make_method(config.method)
     own = {key: value for key, value in shown_values(config).items() if key not in {*recipe, "pair", "method"}}
     assert {key.rpartition(".")[2]: value for key, value in own.items()} == {
@@ -167,11 +161,11 @@ def test_the_usual_baselines_are_trained_by_default_where_there_are_several_seed
     ("method", "left_out"),
     [
         (KD, "kd"),
-        ({**METHOD, "alpha": 0.0, "beta": 0.0}, "student-alone"),
-        ({**METHOD, "alpha": 0.0}, "at"),
-        ({**METHOD, "beta": 0.0}, "scratch-only"),
+        (with_values(METHOD, alpha=0.0, beta=0.0), "student-alone"),
+        (with_values(METHOD, alpha=0.0), "at"),
+        (with_values(METHOD, beta=0.0), "scratch-only"),
         (
-            {**METHOD, "temperature": 4.0, "alpha": 1.0, "beta": 62.5, "attention_layers": (1, 2, 3)},
+            with_values(METHOD, temperature=4.0, alpha=1.0, beta=62.5, attention_layers=(1, 2, 3)),
             "ctkd-paper",
         ),
     ],
@@ -203,7 +197,7 @@ def test_a_baseline_that_the_teachers_of_a_config_cannot_give_is_refused(changes
 
 def test_a_baseline_whose_maps_cannot_be_compared_is_left_out():
     # Without attention, the layers that a config names need not be there.
-    method = {**METHOD, "beta": 0.0, "attention_layers": (4,)}
+    method = with_values(METHOD, beta=0.0, attention_layers=(4,))
     chosen, notes = choose_baselines(None, a_config(method), 2)
     assert "at" not in chosen
     assert any("at is left out: it cannot be used with the pair" in note and "no layer 4" in note for note in notes)

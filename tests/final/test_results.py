@@ -14,7 +14,7 @@ from scipy import stats
 
 import ctkd_search
 from ctkd_search import data
-from ctkd_search.config import DatasetConfig, TrialConfig
+from ctkd_search.config import DatasetConfig, MethodConfig, TrialConfig
 from ctkd_search.errors import UserError
 from ctkd_search.final import results as final
 from ctkd_search.final.plan import FinalPlan
@@ -25,7 +25,9 @@ from ctkd_search.students.model import ServedStudent
 from ctkd_search.students.served import load_student
 
 PACKAGE = Path(ctkd_search.__file__).parent
-METHOD = {"name": "ctkd", "step_loss": "kl", "temperature": 6.0, "alpha": 0.5, "beta": 30.0, "attention_layers": (2, 3)}
+METHOD = MethodConfig(
+    "ctkd", {"step_loss": "kl", "temperature": 6.0, "alpha": 0.5, "beta": 30.0, "attention_layers": (2, 3)}
+)
 CONFIG = TrialConfig(DatasetConfig("digits"), 2, "wrn-10-1", "resnet8", METHOD)
 OURS, THEIRS = [0.91, 0.94, 0.92, 0.95], [0.90, 0.92, 0.93, 0.91]
 

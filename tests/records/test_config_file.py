@@ -221,7 +221,7 @@ def test_one_fault_is_one_error(config, change, fragment):
 
 
 def test_layers_that_are_not_compared_may_be_anything(config):
-    assert config(lambda c: c["method"].update(attention_layers=[4], beta=0)).config.method["beta"] == 0
+    assert config(lambda c: c["method"].update(attention_layers=[4], beta=0)).config.method.values["beta"] == 0
 
 
 def test_what_a_config_leaves_out_is_what_a_space_would_leave_out(config):

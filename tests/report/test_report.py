@@ -166,7 +166,7 @@ def test_the_attention_maps_are_those_of_the_networks(searched):
     teachers = KeptTeachers(searched.root / TEACHERS, searched.splits.fingerprint)
     state = state_path(searched.folder.states, chosen.number)
     found = looks(config, state, searched.splits, teachers)
-    assert found.layers == tuple(config.method["attention_layers"])
+    assert found.layers == tuple(config.method.values["attention_layers"])
     assert found.compared == min(1000, len(searched.splits.validation))
     networks = {
         EXPERT: load_expert(config, searched.splits, searched.cache, CPU).network,

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 from support.factories import a_space, a_trial
 
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError
 from ctkd_search.records.trial_configs import config_of, label_of, with_seed
@@ -49,11 +50,11 @@ def test_a_baseline_is_run_for_each_pair_or_student(names, pairs, expected):
 
 # Of each, what is not its method's default: the search's own, where it has no such value.
 METHODS = {
-    "student-alone": {"name": "none"},
-    "kd": {"name": "kd", "temperature": 4.0, "weight": 0.9},
-    "at": {"name": "at", "beta": 60.0, "attention_layers": (1, 2, 3)},
-    "scratch-only": {"name": "scratch-only", "step_loss": "kl", "temperature": 4.0, "alpha": 1.0},
-    "ctkd-paper": {"name": "ctkd", "step_loss": "kl", "temperature": 4.0, "alpha": 1.0, "beta": 60.0},
+    "student-alone": MethodConfig("none"),
+    "kd": MethodConfig("kd", {"temperature": 4.0, "weight": 0.9}),
+    "at": MethodConfig("at", {"beta": 60.0, "attention_layers": (1, 2, 3)}),
+    "scratch-only": MethodConfig("scratch-only", {"step_loss": "kl", "temperature": 4.0, "alpha": 1.0}),
+    "ctkd-paper": MethodConfig("ctkd", {"step_loss": "kl", "temperature": 4.0, "alpha": 1.0, "beta": 60.0}),
 }
 
 
@@ -64,7 +65,7 @@ def test_a_baseline_differs_in_its_method_and_shares_everything_else(name, pair)
     config = baseline_config(chosen, name, pair)
     assert f"{config.teacher}/{config.student}" == pair
     assert make_method(config.method).values == make_method(METHODS[name]).values
-    assert config.method["name"] == METHODS[name]["name"]
+    assert config.method.name == METHODS[name].name
     searched = chosen.config(chosen.decode(chosen.paper_point()))
     same = {"method": searched.method, "teacher": searched.teacher, "student": searched.student}
     assert dataclasses.replace(config, **same) == searched
@@ -90,7 +91,7 @@ def test_a_baseline_needs_the_teachers_it_is_named_for_and_no_others(name, needs
 def test_a_weight_that_the_search_does_without_is_the_papers_where_a_baseline_is_about_it():
     without = {key: entry for key, entry in SEARCH.items() if key not in ("step_loss", "temperature", "alpha", "beta")}
     chosen = space({**without, "alpha": 0, "beta": {"float": [0, 60]}})
-    weights = {name: baseline_config(chosen, name, A).method for name in ("at", "scratch-only", "ctkd-paper")}
+    weights = {name: baseline_config(chosen, name, A).method.values for name in ("at", "scratch-only", "ctkd-paper")}
     assert {name: (values.get("alpha"), values.get("beta")) for name, values in weights.items()} == {
         "at": (None, 60.0),
         "scratch-only": (1.0, None),
@@ -124,8 +125,8 @@ def test_what_is_shown_of_a_baseline_is_what_has_an_effect(name, shown):
     values = shown_values(config)
     recipe = {"lr", "momentum", "weight_decay", "batch_size"}
     assert values.keys() == shown | recipe | {"pair", "method"}
-    assert (values["pair"], values["method"]) == (C, config.method["name"])
-    assert {key: config.method[key.rpartition(".")[2]] for key in shown} == {key: values[key] for key in shown}
+    assert (values["pair"], values["method"]) == (C, config.method.name)
+    assert {key: config.method.values[key.rpartition(".")[2]] for key in shown} == {key: values[key] for key in shown}
     assert {key: getattr(config.train, key) for key in recipe} == {key: values[key] for key in recipe}
 
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 import yaml
 from support.factories import a_space, a_trial
+from support.methods import with_values
 
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.methods.base import make_method, methods
 from ctkd_search.distill.requests import TeacherOutput
@@ -104,11 +106,11 @@ def test_what_is_not_said_is_the_same_in_trials_baselines_final_training_and_con
         at = baseline_config(chosen, "at", pair)
         papers = baseline_config(chosen, "ctkd-paper", pair)
         for found in (config, at, papers, baseline_config(chosen, "ctkd-as-released", THREE)):
-            assert found.method["beta"] == 4000.0
+            assert found.method.values["beta"] == 4000.0
         for found in (config, at, papers):
-            assert found.method["attention_layers"] == layers
+            assert found.method.values["attention_layers"] == layers
         # Beside a config that knows nothing of attention, and one whose weight is 0.
-        for method in ({"name": "none", "label_smoothing": 0.0}, {**config.method, "beta": 0.0}):
+        for method in (MethodConfig("none", {"label_smoothing": 0.0}), with_values(config.method, beta=0.0)):
             alone = dataclasses.replace(config, method=method)
             assert _config_of(alone, "at").method == at.method
             assert _config_of(alone, "ctkd-paper").method == papers.method
@@ -140,7 +142,11 @@ def test_a_record_keeps_what_it_trained_whatever_the_default_has_become():
     chosen = searched(FOUR)
     values = {"beta": 1000.0, "attention_layers": [1, 2, 3]}
     method = config_of(chosen, a_trial(1, space=chosen, stored={"alpha": 1.0, "lr": 0.1}, values=values)).method
-    assert (method["beta"], method["attention_layers"], method["alpha"]) == (1000.0, (1, 2, 3), 1.0)
+    assert (method.values["beta"], method.values["attention_layers"], method.values["alpha"]) == (
+        1000.0,
+        (1, 2, 3),
+        1.0,
+    )
 
 
 def test_a_condition_may_name_the_default_layers_of_a_pair():

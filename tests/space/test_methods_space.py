@@ -9,6 +9,7 @@ import pytest
 from support.factories import a_trial
 from support.space_texts import draws, space
 
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.methods.base import make_method, methods
 from ctkd_search.distill.requests import LOGITS, Needs, TeacherOutput
 from ctkd_search.records.store import RUNNING, TrialRecord
@@ -66,7 +67,7 @@ def test_a_config_has_the_values_of_its_own_method():
     chosen = space(SEVERAL)
     stored = {"pair": "wrn-16-2/resnet8", "method": "kd", "kd.temperature": 3.0, "kd.weight": 0.25, "lr": 0.1}
     config = chosen.config(chosen.decode({**stored, "momentum": 0.5}))
-    assert config.method == {"name": "kd", "temperature": 3.0, "weight": 0.25}
+    assert config.method == MethodConfig("kd", {"temperature": 3.0, "weight": 0.25})
     assert chosen.label(chosen.effective(chosen.decode(stored))) == "resnet8 kd T=3 w=0.25 lr=0.1 m=0.9"
 
 
@@ -87,7 +88,7 @@ def test_one_method_alone_is_a_constant():
     }
     assert chosen.needs("wrn-16-2/resnet8") == Needs(expert=(LOGITS,))
     assert chosen.entries["kd.temperature"].when == {}
-    assert {config.method["name"] for config in chosen.pair_configs()} == {"kd"}
+    assert {config.method.name for config in chosen.pair_configs()} == {"kd"}
 
 
 def test_without_a_word_on_methods_the_same_is_drawn_as_with_ctkd_alone():

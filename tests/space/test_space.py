@@ -10,7 +10,7 @@ import pytest
 from support.factories import SHIPPED
 from support.space_texts import ANY_SPACE, EVERY_FORM, SEARCH, any_space, draws, space
 
-from ctkd_search.config import TrialConfig, plain
+from ctkd_search.config import MethodConfig, TrialConfig, plain
 from ctkd_search.distill.methods.base import methods
 from ctkd_search.distill.requests import LOGITS, Needs, TeacherOutput
 from ctkd_search.errors import UserError
@@ -113,7 +113,7 @@ def test_every_value_is_resolved_into_the_config(source):
         config = chosen.config(values)
         method = [parameter.name for parameter in methods()["ctkd"].parameters]
         assert str(Pair(config.teacher, config.student)) == values["pair"]
-        assert config.method == {"name": "ctkd", **{name: values[name] for name in method}}
+        assert config.method == MethodConfig("ctkd", {name: values[name] for name in method})
         recipe = {name: values[name] for name in ("lr", "momentum", "weight_decay", "batch_size")}
         assert config.train == dataclasses.replace(chosen.train, **recipe)
         assert set(values) == {"pair", "method", *method, *recipe}

@@ -25,7 +25,7 @@ from support.kept_students import probabilities
 from support.servers import answered
 
 from ctkd_search import cli
-from ctkd_search.config import Augment, DatasetConfig, Recipe, TrialConfig
+from ctkd_search.config import Augment, DatasetConfig, MethodConfig, Recipe, TrialConfig
 from ctkd_search.data import load_test, load_train
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
@@ -40,7 +40,9 @@ NAME = "ctkd-digits"
 CHAMPION = f"models:/{NAME}@champion"
 CLASSES = list("0123456789")
 EPOCHS = 6
-ALONE = {"name": "ctkd", "step_loss": "mse", "temperature": 4.0, "alpha": 0.0, "beta": 0.0, "attention_layers": (1,)}
+ALONE = MethodConfig(
+    "ctkd", {"step_loss": "mse", "temperature": 4.0, "alpha": 0.0, "beta": 0.0, "attention_layers": (1,)}
+)
 
 # What the clean environment does: it must not find ctkd-search, and classify images from a file.
 CONSUMER = """

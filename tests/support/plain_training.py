@@ -46,7 +46,7 @@ def plain_training(config, splits, expert=None):
         Both networks, the scratch teacher's logits of every epoch by position, and the mean over the images of
         the student's loss in every epoch.
     """
-    recipe, method = config.train, config.method
+    recipe, method = config.train, config.method.values
     normalise = Normalise(splits.mean, splits.std)
     stream = Stream(splits.train, normalise, config.augment, derived_seed("stream", config.seed), torch.device("cpu"))
     scratch = build(config.teacher, splits.geometry, derived_seed("teacher", config.teachers.seed))

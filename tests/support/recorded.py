@@ -4,10 +4,11 @@ import dataclasses
 
 import torch
 
-from ctkd_search.config import Augment, DatasetConfig, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.config import Augment, DatasetConfig, MethodConfig, Recipe, TeachersConfig, TrialConfig
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.recording import prepare
 from ctkd_search.distill.requests import Needs
+from support.methods import with_values
 
 CPU = torch.device("cpu")
 
@@ -20,14 +21,9 @@ BASE = TrialConfig(
     epochs=EPOCHS,
     teacher="wrn-10-1",
     student="resnet8",
-    method={
-        "name": "ctkd",
-        "step_loss": "kl",
-        "temperature": 4.0,
-        "alpha": 0.5,
-        "beta": 5.0,
-        "attention_layers": (1, 2, 3),
-    },
+    method=MethodConfig(
+        "ctkd", {"step_loss": "kl", "temperature": 4.0, "alpha": 0.5, "beta": 5.0, "attention_layers": (1, 2, 3)}
+    ),
     augment=Augment(crop=1, flip=False),
     train=Recipe(batch_size=24, lr=0.05, precision="float32"),
     teachers=TeachersConfig(recipe=TEACHER_RECIPE, storage="float32"),
@@ -37,7 +33,7 @@ BASE = TrialConfig(
 def varied(batch_size=24, teachers=None, **method):
     return dataclasses.replace(
         BASE,
-        method={**BASE.method, **method},
+        method=with_values(BASE.method, **method),
         train=dataclasses.replace(BASE.train, batch_size=batch_size),
         teachers=dataclasses.replace(BASE.teachers, **(teachers or {})),
     )

@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import torch
 
-from ctkd_search.config import Augment, DatasetConfig, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.config import Augment, DatasetConfig, MethodConfig, Recipe, TeachersConfig, TrialConfig
 from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import prepare
+from support.methods import with_values
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(batch_size=16, milestones=(0.5,), precision="float32")
@@ -18,14 +19,9 @@ RECIPE = Recipe(batch_size=16, milestones=(0.5,), precision="float32")
 OTHER_RECIPE = Recipe(
     12, lr=0.02, momentum=0.5, nesterov=True, weight_decay=0.02, milestones=(0.5,), gamma=0.5, precision="float32"
 )
-CTKD = {
-    "name": "ctkd",
-    "step_loss": "kl",
-    "temperature": 4.0,
-    "alpha": 1.0,
-    "beta": 100.0,
-    "attention_layers": (1, 2, 3),
-}
+CTKD = MethodConfig(
+    "ctkd", {"step_loss": "kl", "temperature": 4.0, "alpha": 1.0, "beta": 100.0, "attention_layers": (1, 2, 3)}
+)
 TINY = TrialConfig(
     dataset=DatasetConfig("digits"),
     epochs=2,
@@ -49,9 +45,11 @@ def tiny_splits(train=40, validation=30):
 def changed(config, path, value):
     """The config with one value changed; the path's parts are joined by dots."""
     first, _, rest = path.partition(".")
-    old = config[first] if isinstance(config, dict) else getattr(config, first)
+    if isinstance(config, MethodConfig):
+        return with_values(config, **{first: value})
+    old = getattr(config, first)
     new = changed(old, rest, value) if rest else value
-    return {**config, first: new} if isinstance(config, dict) else dataclasses.replace(config, **{first: new})
+    return dataclasses.replace(config, **{first: new})
 
 
 def both_trained_by(recipe, config=TINY):

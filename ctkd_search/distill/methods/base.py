@@ -34,7 +34,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ctkd_search.config import Range
+from ctkd_search.config import MethodConfig, Range
 from ctkd_search.discovery import entries
 from ctkd_search.distill.methods.parameter import Parameter, allows
 from ctkd_search.distill.requests import LOGITS, Needs
@@ -194,9 +194,9 @@ class Method(ABC):
             if all(allows(allowed, self.values[other]) for other, allowed in parameter.only_with.items())
         ]
 
-    def canonical(self) -> dict[str, Any]:
+    def canonical(self) -> MethodConfig:
         """Returns the simplest config of a method that trains alike: a name, and the values that have an effect."""
-        return {"name": self.name, **{item.name: self.values[item.name] for item in self.effective_parameters()}}
+        return MethodConfig(self.name, {item.name: self.values[item.name] for item in self.effective_parameters()})
 
     @classmethod
     def sources(cls) -> dict[str, list[str]]:
@@ -253,16 +253,16 @@ def methods() -> dict[str, type[Method]]:
     return {method.name: method for method in sorted(found, key=lambda method: method.paper)}
 
 
-def make_method(values: Mapping[str, Any]) -> Method:
-    """Makes a method from its name and the values of its parameters, as a config holds them.
+def make_method(config: MethodConfig) -> Method:
+    """Makes the method of a config: a new one at each call, because training changes its numbers.
 
     Raises:
         UserError: There is no such method.
     """
-    chosen = methods().get(values["name"])
+    chosen = methods().get(config.name)
     if chosen is None:
-        raise UserError(f"unknown method {values['name']!r}; there are: {', '.join(methods())}")
-    return chosen(**{name: value for name, value in values.items() if name != "name"})
+        raise UserError(f"unknown method {config.name!r}; there are: {', '.join(methods())}")
+    return chosen(**config.values)
 
 
 def only(parameters: Iterable[Parameter], *names: str) -> tuple[Parameter, ...]:

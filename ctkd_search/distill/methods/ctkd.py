@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from ctkd_search.config import Range
+from ctkd_search.config import MethodConfig, Range
 from ctkd_search.distill.lesson import StudentOutput
 from ctkd_search.distill.methods.base import ABOVE_ZERO, Baseline, Method, Parameter
 from ctkd_search.distill.methods.parameter import CODE, OURS, PAPER
@@ -166,7 +166,7 @@ class CTKD(Method):
             found |= {name: _ONE_EPOCH for name in scheduled if name in self.values}
         return found
 
-    def canonical(self) -> dict[str, Any]:
+    def canonical(self) -> MethodConfig:
         """Returns the config of the method without an expert or scratch teacher if they have no weight here."""
         of_effect = {item.name: self.values[item.name] for item in self.effective_parameters()}
         constant = self.values.get("beta_schedule", "constant") == "constant"
@@ -180,7 +180,7 @@ class CTKD(Method):
         }.get(frozenset(on), "ctkd")
         # The name implies weights of 0, and a constant schedule has no effect.
         implied = {key for key, value in of_effect.items() if value in (0.0, "constant")}
-        return {"name": name, **{key: value for key, value in of_effect.items() if key not in implied}}
+        return MethodConfig(name, {key: value for key, value in of_effect.items() if key not in implied})
 
     def describe(self) -> list[str]:
         """Returns a description of the method, teacher by teacher."""

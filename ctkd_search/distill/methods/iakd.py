@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from ctkd_search.config import Range
+from ctkd_search.config import MethodConfig, Range
 from ctkd_search.distill.lesson import StudentOutput
 from ctkd_search.distill.methods.base import Baseline, Method, Parameter
 from ctkd_search.distill.methods.parameter import OURS, PAPER
@@ -129,16 +129,15 @@ class IAKD(Method):
     def _changes(self) -> bool:
         return self.values["schedule"] in _CHANGING
 
-    def canonical(self) -> dict[str, Any]:
+    def canonical(self) -> MethodConfig:
         """Returns the student alone if no block is ever swapped, and schedule constant if the probability stays."""
         if not self.swaps:
-            return {"name": "none"}
+            return MethodConfig("none")
         config = super().canonical()
-        if self._changes and config["start_probability"] == config["end_probability"]:
-            return {
-                **{key: config[key] for key in config if key not in {"end_probability", "cycles"}},
-                "schedule": "constant",
-            }
+        values = config.values
+        if self._changes and values["start_probability"] == values["end_probability"]:
+            kept = {key: value for key, value in values.items() if key not in {"end_probability", "cycles"}}
+            return MethodConfig(config.name, {**kept, "schedule": "constant"})
         return config
 
     def idle(self, setting: Setting) -> dict[str, str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from ctkd_search.config import Range
+from ctkd_search.config import MethodConfig, Range
 from ctkd_search.distill.lesson import StudentOutput
 from ctkd_search.distill.methods.base import Baseline, Method, Parameter
 from ctkd_search.distill.methods.parameter import OURS
@@ -46,9 +46,9 @@ class Alone(Method):
         """Returns nothing."""
         return Needs()
 
-    def canonical(self) -> dict[str, Any]:
+    def canonical(self) -> MethodConfig:
         """Returns the smoothing if there is any."""
-        return super().canonical() if self.values["label_smoothing"] else {"name": self.name}
+        return super().canonical() if self.values["label_smoothing"] else MethodConfig(self.name)
 
     def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Returns the cross-entropy."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from ctkd_search.config import Range
+from ctkd_search.config import MethodConfig, Range
 from ctkd_search.distill.lesson import StudentOutput
 from ctkd_search.distill.methods.base import ABOVE_ZERO, Baseline, Method, Parameter
 from ctkd_search.distill.methods.parameter import CODE
@@ -104,12 +104,14 @@ class TESKD(Method):
         """Returns nothing."""
         return Needs()
 
-    def canonical(self) -> dict[str, Any]:
+    def canonical(self) -> MethodConfig:
         """Returns the student alone if the branches have no weight and the labels one of 1."""
         if not self.branched and self.values["label_weight"] == 1:
-            return {"name": "none"}
+            return MethodConfig("none")
         config = super().canonical()
-        return config if self.branched else {key: value for key, value in config.items() if key != "branch_width"}
+        if self.branched:
+            return config
+        return MethodConfig(config.name, {key: value for key, value in config.values.items() if key != "branch_width"})
 
     def training_network(self, student: TappedNetwork, context: Context) -> TappedNetwork | TrainingNetwork:
         """Returns the student with its branches."""
