@@ -11,6 +11,8 @@ Attention maps are recorded beforehand; what cannot be replayed is computed in t
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import itertools
 import statistics
 import tempfile
 from pathlib import Path
@@ -19,7 +21,7 @@ import torch
 from common import header
 from step_cost import BATCH, config, images, prepared
 
-from ctkd_search.config import MethodConfig
+from ctkd_search.config import MethodConfig, TrialConfig
 from ctkd_search.data import Splits
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.methods.base import make_method, methods
@@ -45,6 +47,12 @@ def kind(config: MethodConfig) -> str:
     return ", ".join(parts) or "none"
 
 
+def shortest(pair: str, method: MethodConfig) -> TrialConfig:
+    """The config of a trial of as few epochs as a method can do with."""
+    least = next(epochs for epochs in itertools.count(1) if make_method(method).epochs_fault(epochs) is None)
+    return dataclasses.replace(config(pair, "recorded", "float32", method), epochs=least)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=12)
@@ -63,7 +71,7 @@ def main() -> None:
     names = [ALONE, *(name for name in methods() if name != ALONE and name not in left_out)]
     with tempfile.TemporaryDirectory() as directory:
         cache = TeacherCache(Path(directory))
-        made = {name: config(options.pair, "recorded", "float32", MethodConfig(name)) for name in names}
+        made = {name: shortest(options.pair, MethodConfig(name)) for name in names}
         sources = {name: prepared(made[name], splits, cache, device) for name in names}
         for _ in range(2):  # warm up
             for source in sources.values():
