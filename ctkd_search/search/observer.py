@@ -27,6 +27,8 @@ from ctkd_search.search.failures import Failure, failure_of, is_full_disk
 from ctkd_search.search.stop_signal import StopReason, StopSignal
 from ctkd_search.search.trainable import NUMBER
 
+_STOPPING = "stopping; all results so far are kept ..."
+
 
 class Observer(DriverOnly, tune.Callback):
     """Turns Ray's events into trial records, and calls the listeners after each of them.
@@ -76,10 +78,14 @@ class Observer(DriverOnly, tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Called by Ray after each epoch of a trial."""
-        for note in set(result["notes"]) - self._printed:
-            self._say(note)
-            self._printed.add(note)
+        for note in result["notes"]:
+            self._say_once(note)
         self._report(self.records[trial.config[NUMBER]], result["metrics"])
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._printed:
+            self._printed.add(text)
+            self._say(text)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called by Ray when a trial has ended, by itself or because it was stopped."""
@@ -119,6 +125,8 @@ class Observer(DriverOnly, tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Called by Ray many times a second."""
+        if self.stop_signal.reason is StopReason.INTERRUPTED:
+            self._say_once(_STOPPING)
         records = list(self.records.values())
         for listener in self.listeners:
             listener.tick(records)

@@ -105,7 +105,7 @@ class Session:
         now = time.monotonic()
         if self._interrupted_at is None:
             self._interrupted_at = now
-            self.say("stopping; all results so far are kept ...")
+            # Not said here: the signal may have come in the middle of a print, inside of which Python refuses another.
             self.stop_signal.set(StopReason.INTERRUPTED)
         # One keystroke may arrive twice, from the terminal and from a parent process.
         elif now - self._interrupted_at > _SAME_KEYSTROKE_SECONDS:

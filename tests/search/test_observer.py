@@ -345,3 +345,12 @@ def test_what_is_raised_again_further_on_is_tried_again(tmp_path):
         ray.report(1, *range(1, epoch + 1))
         ray.fail(1, "package.Mishap: once more")
         assert ray.records[1].status == WAITING
+
+
+def test_an_interruption_is_said_once_at_the_next_step(ray):
+    ray.observer.on_step_end(0, [])
+    assert ray.said == []
+    ray.stop_signal.set(StopReason.INTERRUPTED)
+    ray.observer.on_step_end(1, [])
+    ray.observer.on_step_end(2, [])
+    assert ray.said == ["stopping; all results so far are kept ..."]
