@@ -2,8 +2,8 @@
 
 import pytest
 import torch.nn.functional as F
+from support.classroom import Classroom
 from support.oracles import numpy_attention
-from test_methods import Classroom
 
 from ctkd_search.config import MethodConfig
 from ctkd_search.distill.methods.base import make_method

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from support.classroom import METHODS
 from support.tiny import CPU, changed, prepare_teachers, tiny_splits
 from test_fake_cuda import config_of, variants
-from test_methods import METHODS
 
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache

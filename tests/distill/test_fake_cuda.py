@@ -17,8 +17,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from support.classroom import METHODS, PAIRS
 from support.tiny import CPU, TINY, changed, prepare_teachers, tiny_splits
-from test_methods import METHODS, PAIRS
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 

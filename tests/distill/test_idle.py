@@ -1,8 +1,8 @@
 """Every parameter of every method changes the loss for a pair, images and epochs, or says why it does not."""
 
 import pytest
+from support.classroom import PAIRS, PARAMETERS, other_values, parameter_of, trajectory, with_effect
 from support.methods import with_values
-from test_methods import PAIRS, PARAMETERS, other_values, parameter_of, trajectory, with_effect
 
 from ctkd_search.config import MethodConfig
 from ctkd_search.distill.methods.base import make_method

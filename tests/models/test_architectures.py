@@ -215,6 +215,7 @@ for path in sys.argv[1:]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_student_is_exported_as_a_graph_that_needs_no_code_of_its_maker(tmp_path):
     paths = []
     for number, name in enumerate(EXPORTED):

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from support.factories import space_content, write_space
 from support.here import command, fresh_store
-from support.processes import SEARCH, Process
+from support.processes import Process
 
 from ctkd_search import metrics
 from ctkd_search.records.store import SearchFolder
@@ -46,7 +46,7 @@ CLOCKS = ("at", *metrics.CLOCKS)
 
 def start(directory, *words):
     with open(directory / "log.txt", "a") as log:
-        return Process(("run", "space.yaml", *words), directory=directory, imported=SEARCH, stdout=log, stderr=log)
+        return Process(("run", "space.yaml", *words), directory=directory, stdout=log, stderr=log)
 
 
 def epochs_done(directory):

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from support import factories
 from support.here import command, fresh_store
 from support.live import descendants
-from support.processes import PIPE, SEARCH, STDOUT, Process
+from support.processes import PIPE, STDOUT, Process
 from support.servers import answered
 
 from ctkd_search.config import DatasetConfig
@@ -254,7 +254,7 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on_with_the_same_runs(tmp_path):
     # Of some length, so that most of it is left when it is interrupted.
     write_space(tmp_path, dataset=SPACE["dataset"])
     words = ("run", "space.yaml", "--concurrent", "1")
-    process = Process(words, directory=tmp_path, imported=SEARCH, stdout=PIPE, stderr=STDOUT)
+    process = Process(words, directory=tmp_path, stdout=PIPE, stderr=STDOUT)
     said = []
     for line in process.stdout:
         said.append(line)

@@ -261,7 +261,7 @@ def serving(clean):
             start_new_session=True,
         )
     try:
-        answered(f"http://127.0.0.1:{port}/ping", server)
+        answered(f"http://127.0.0.1:{port}/ping", server, said)
         yield f"http://127.0.0.1:{port}/invocations"
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -43,8 +43,6 @@ def shared_ray():
             logging_level=logging.CRITICAL,
             log_to_driver=False,
             _node_ip_address="127.0.0.1",
-            # Processes that have trained a teacher are kept for the trials of the searches that follow.
-            _system_config={"idle_worker_killing_time_threshold_ms": 3_600_000, "worker_niceness": 0},
         )
         signal.signal(signal.SIGTERM, before)
     return ray

@@ -13,8 +13,8 @@ import yaml
 from support.factories import space_content
 from support.here import command, fresh_store
 from support.layouts import write_folder
-from support.processes import SEARCH, Process
-from support.ray_workers import begun_by
+from support.processes import Process
+from support.ray_workers import parent_of
 
 SPACE = space_content(
     name="small",
@@ -92,7 +92,6 @@ class Live:
                 (*self.command, *self.words, *words),
                 directory=self.directory,
                 environment=os.environ | self.environment,
-                imported=SEARCH,
                 stdout=log,
                 stderr=log,
             )
@@ -148,12 +147,11 @@ def descendants(pid):
     """Processes below a process, by id, with their command lines; those of Ray stand below its raylet."""
     found = {}
     parents = {}
-    forked = begun_by()
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with contextlib.suppress(OSError, IndexError):
                 stat = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-                parents[int(entry)] = forked.get(int(entry), int(stat[1]))
+                parents[int(entry)] = parent_of(int(entry), int(stat[1]))
     below = {pid}
     grown = True
     while grown:

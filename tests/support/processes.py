@@ -12,11 +12,10 @@ from pathlib import Path
 from support.ray_worker import ADDRESS
 from support.ray_workers import fork_ray_workers
 
-# What any of the tests' programs needs, and what a search needs beside it.
+# What any of the tests' programs needs, and what a command needs beside it.
 CORE = ("torch", "ctkd_search.distill.build", "ctkd_search.distill.recording", "ctkd_search.data")
-SEARCH = (
+COMMAND = (
     *CORE,
-    "support.ray_workers",
     *("ctkd_search.cli.parser", "ctkd_search.search.search_runner", "ctkd_search.search.run", "ctkd_search.final.run"),
     *("ctkd_search.students.registration", "mlflow", "optuna"),
 )
@@ -54,12 +53,12 @@ class Process:
         code: The code; None for the command that the words are.
         directory: Where it works; the tests' own directory if it is None.
         environment: Its environment; the tests' own if it is None.
-        imported: Modules that are imported already when it begins.
+        imported: Modules that are imported already when it begins; None for what a command, or a program, needs.
         stdin, stdout, stderr: As `subprocess.Popen` takes them; text.
     """
 
     def __init__(
-        self, words, code=None, directory=None, environment=None, imported=CORE, stdin=None, stdout=None, stderr=None
+        self, words, code=None, directory=None, environment=None, imported=None, stdin=None, stdout=None, stderr=None
     ):
         self.args = list(words)
         self.returncode = None
@@ -80,14 +79,14 @@ class Process:
         environment = dict(os.environ if environment is None else environment)
         # A Ray that this process has started sets how its processes prove who they are; others start their own.
         environment.pop("RAY_AUTH_MODE", None)
-        if imported == SEARCH:
+        if code is None:
             environment[ADDRESS] = fork_ray_workers()
         request = {
             "words": self.args,
             "code": code,
             "directory": str(directory or os.getcwd()),
             "environment": environment,
-            "imported": list(imported),
+            "imported": list(imported or (COMMAND if code is None else CORE)),
         }
         self.pid = _zygote.ask(request, given)
         for file in given:
@@ -124,6 +123,6 @@ class Process:
 
 def run_alone(*words, directory):
     """Runs a command of ctkd-search in a process of its own; its exit code and all that it wrote."""
-    process = Process(list(map(str, words)), directory=directory, imported=SEARCH, stdout=PIPE, stderr=STDOUT)
+    process = Process(list(map(str, words)), directory=directory, stdout=PIPE, stderr=STDOUT)
     said, _ = process.communicate()
     return process.returncode, said

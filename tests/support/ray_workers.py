@@ -55,14 +55,12 @@ def _begin_zygote():
 _zygotes: list[subprocess.Popen] = []
 
 
-def begun_by():
-    """The raylet that asked for each process that has been forked, by the process's id."""
-    if ADDRESS not in os.environ:
-        return {}
-    directory = Path(os.environ[ADDRESS]).parent
-    forked = {}
-    for path in directory.iterdir():
-        if path.name.isdigit():
-            with contextlib.suppress(ValueError):  # just being written
-                forked[int(path.name)] = int(path.read_text())
-    return forked
+def parent_of(process, parent):
+    """The raylet that a process is of if it has been forked for one; for any other, its own parent."""
+    if ADDRESS in os.environ:
+        directory = Path(os.environ[ADDRESS]).parent
+        # An id is used again after its process has ended, by a process of somebody else.
+        with contextlib.suppress(OSError, ValueError):  # just being forked, or none of them
+            if parent == int((directory / "zygote").read_text()):
+                return int((directory / str(process)).read_text())
+    return parent

@@ -12,6 +12,7 @@ import os
 import random
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import sys
@@ -40,6 +41,7 @@ def main():
     while True:
         for key, _ in selector.select():
             if key.fileobj is sys.stdin:
+                shutil.rmtree(directory)
                 return
             if key.fileobj is asked:
                 raylet, pid = answer(asked, selector, directory)
@@ -98,8 +100,8 @@ def become(request, files):
         sys.modules["ray._raylet"].Config.initialize("")
         runpy.run_path(sys.argv[0], run_name="__main__")
         code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -23,15 +23,23 @@ from support.live import descendants, free_port
 _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "content-encoding"}
 
 
-def answered(url, process, seconds=240):
-    """The first answer of a server that a process begins."""
-    end = time.monotonic() + seconds
+# Seconds until a server must answer: on a busy machine its imports alone may take one or two minutes.
+_PATIENCE = 240
+
+
+def answered(url, process, log=None):
+    """The first answer of a server that a process begins; `log` is the file that it writes to."""
+
+    def said():
+        return f"{url} does not answer: {log.read_text() if log else process.args}"
+
+    end = time.monotonic() + _PATIENCE
     while True:
         try:
             return urllib.request.urlopen(url, timeout=5)
         except OSError:
-            assert process.poll() is None, f"{process.args} ended"
-            assert time.monotonic() < end, f"{url} does not answer"
+            assert process.poll() is None, said()
+            assert time.monotonic() < end, said()
             time.sleep(0.25)
 
 
@@ -59,7 +67,7 @@ class Server:
                 # Without the processes that run MLflow's own jobs.
                 env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             )
-        answered(f"{self.uri}/health", self.process)
+        answered(f"{self.uri}/health", self.process, self.directory / "server.txt")
         return self
 
     def stop(self):

@@ -79,9 +79,10 @@ def run(request, files):
     # What begins processes in turn looks into the main module, and is not to find this script.
     sys.modules["__main__"] = types.ModuleType("__main__")
     if request["code"] is None:
-        if "support.ray_workers" in sys.modules:
-            sys.modules["support.ray_workers"].fork_ray_workers()
         from ctkd_search import cli
+        from support.ray_workers import fork_ray_workers
+
+        fork_ray_workers()
 
         sys.argv = ["ctkd-search", *request["words"]]
         return cli.main(request["words"])
