@@ -9,8 +9,9 @@ import time
 import optuna
 import pytest
 from mlflow import MlflowClient
-from support.factories import space_content, write_space
+from support.factories import write_space
 from support.here import command, fresh_store
+from support.live import few_images
 from support.processes import Process
 
 from ctkd_search import metrics
@@ -19,15 +20,14 @@ from ctkd_search.records.store import SearchFolder
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 KILLS = 5
-SPACE = space_content(
-    name="small",
-    dataset={"name": "digits", "validation": 0.15},
-    budget={"trials": 7, "epochs": 4, "grace_period": 1, "reduction_factor": 2},
-    baselines=["student-alone", "kd"],
-    confirm={"best": 2, "seeds": 2},
-    teachers={"recipe": {"batch_size": 64, "lr": 0.05}},
-    train={"batch_size": 64, "precision": "float32"},
-    search={
+SPACE = {
+    "name": "small",
+    "budget": {"trials": 7, "epochs": 4, "grace_period": 1, "reduction_factor": 2},
+    "baselines": ["student-alone", "kd"],
+    "confirm": {"best": 2, "seeds": 2},
+    "teachers": {"recipe": {"batch_size": 64, "lr": 0.05}},
+    "train": {"batch_size": 64, "precision": "float32"},
+    "search": {
         "pair": "wrn-10-1/resnet8",
         "step_loss": {"choice": ["kl", "mse"]},
         "temperature": {"float": [1, 20], "log": True, "when": {"step_loss": "kl"}},
@@ -37,9 +37,9 @@ SPACE = space_content(
         "lr": {"float": [0.005, 0.1], "log": True},
     },
     # One at a time: what Optuna knows when it suggests is then the same in every run.
-    resources={"concurrent_trials": 1},
-    sampler={"name": "tpe", "startup_trials": 3},
-)
+    "resources": {"concurrent_trials": 1},
+    "sampler": {"name": "tpe", "startup_trials": 3},
+}
 # What differs from run to run of the same computation.
 CLOCKS = ("at", *metrics.CLOCKS)
 
@@ -98,7 +98,7 @@ def outcome(directory):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     directory = tmp_path_factory.mktemp("undisturbed")
-    write_space(directory / "space.yaml", **SPACE)
+    write_space(directory / "space.yaml", **SPACE, dataset=few_images(directory))
     fresh_store(directory / "trials" / "mlflow.db")
     ended = command("run", "space.yaml", directory=directory, whole=False)
     assert ended.code == 0, ended.said
@@ -106,7 +106,8 @@ def undisturbed(tmp_path_factory):
 
 
 def test_a_search_killed_at_random_moments_gives_the_same_trials(undisturbed, tmp_path):
-    write_space(tmp_path / "space.yaml", **SPACE)
+    # The same files: a data set is known by where it is.
+    write_space(tmp_path / "space.yaml", **SPACE, dataset=few_images(undisturbed))
     fresh_store(tmp_path / "trials" / "mlflow.db")
     dice = random.Random(os.environ.get("CTKD_KILL_SEED", 7))
     total = epochs_done(undisturbed)

@@ -4,9 +4,8 @@ import json
 
 import mlflow
 import pytest
-from PIL import Image
 from support.here import command
-from support.live import Live
+from support.live import Live, few_images
 from support.servers import Postgres, Server, TokenGate
 
 from ctkd_search.config import DatasetConfig
@@ -32,12 +31,11 @@ def gate(tmp_path_factory):
 
 def test_everything_works_against_a_remote_server_and_the_token_is_kept_nowhere(gate, tmp_path, monkeypatch):
     environment = {"MLFLOW_TRACKING_URI": gate.uri, "MLFLOW_TRACKING_TOKEN": TOKEN}
-    confirm = {"best": 1, "seeds": 2}
     words = ["--trials", "2", "--epochs", "4", "--set", "budget.grace_period=2"]
-    live = Live(tmp_path, *words, environment=environment, baselines=["student-alone"], confirm=confirm)
+    more = {"dataset": few_images(tmp_path), "baselines": ["student-alone"], "confirm": {"best": 1, "seeds": 2}}
+    live = Live(tmp_path, *words, environment=environment, **more)
     assert live.run(whole=True) == 0, live.said()
-    images = load_test(DatasetConfig("digits")).pixels[:5]
-    Image.fromarray(images[0, :, :, 0]).save(tmp_path / "zero.png")
+    (picture, *_) = sorted((tmp_path / "images" / "test").rglob("*.png"))
     for words in (
         ["export", "small", "-o", "best.yaml"],
         ["train", "best.yaml", "--epochs", "2"],
@@ -45,7 +43,7 @@ def test_everything_works_against_a_remote_server_and_the_token_is_kept_nowhere(
         ["ui"],
         ["report", "small"],
         ["export", "small", "--format", "onnx"],
-        ["predict", "models:/ctkd-small@champion", "zero.png"],
+        ["predict", "models:/ctkd-small@champion", picture],
     ):
         ended = command(*words, directory=tmp_path, environment=environment)
         (tmp_path / f"{words[0]}.txt").write_text(ended.said)
@@ -65,7 +63,8 @@ def test_everything_works_against_a_remote_server_and_the_token_is_kept_nowhere(
     children = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{search.run_id}'")
     trials = SearchFolder(tmp_path / "trials", "small").trials()
     assert {int(run.data.tags["ctkd.trial"]) for run in children} == {trial.number for trial in trials}
-    assert len(mlflow.pyfunc.load_model("models:/ctkd-small@champion").predict(images)) == 5
+    images = load_test(DatasetConfig(**more["dataset"])).pixels
+    assert len(mlflow.pyfunc.load_model("models:/ctkd-small@champion").predict(images)) == 30
 
     everything = [json.dumps([run.to_dictionary() for run in client.search_runs([parent.info.experiment_id])])]
     for directory in (tmp_path, *gate.directories):

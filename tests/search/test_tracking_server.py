@@ -2,7 +2,7 @@
 
 import pytest
 from mlflow import MlflowClient
-from support.live import Live, running_with_epochs
+from support.live import Live, few_images, running_with_epochs
 from support.servers import Server
 
 from ctkd_search.records.store import SearchFolder
@@ -21,7 +21,7 @@ def server(tmp_path):
 @pytest.fixture
 def live(tmp_path, server):
     words = ["--tracking-uri", server.uri, "--epochs", str(EPOCHS), "--set", f"budget.grace_period={EPOCHS}"]
-    live = Live(tmp_path, *words, "--concurrent", "1", "--trials", "3")
+    live = Live(tmp_path, *words, "--concurrent", "1", "--trials", "3", dataset=few_images(tmp_path))
     yield live
     live.stop()
 
@@ -44,7 +44,8 @@ def all_is_there(live, server):
 
 
 def test_a_server_that_dies_and_comes_back_gets_everything(live, server):
-    live.start()
+    # So many, and so patient at the end, that the server is back in time on a slow machine too.
+    live.start("--trials", "12", "--set", "tracking.patience=200")
     live.wait_for(running_with_epochs(5))
     server.stop()
     live.wait_for(lambda now: "does not answer" in now.said())

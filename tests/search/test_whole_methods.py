@@ -5,7 +5,7 @@ from collections import Counter
 
 import mlflow
 import pytest
-from support.live import Live, running_with_epochs
+from support.live import Live, few_images, running_with_epochs
 
 from ctkd_search.analysis.by_method import by_method
 from ctkd_search.records.store import FINISHED, SearchFolder
@@ -25,6 +25,7 @@ SEARCH = {
 def test_a_search_of_three_methods_survives_a_kill_and_confirms_the_best_of_each(tmp_path):
     live = Live(
         tmp_path,
+        dataset=few_images(tmp_path),
         budget={"trials": 6, "epochs": 4, "grace_period": 1, "reduction_factor": 2},
         confirm={"best": 1, "seeds": 2, "per_method": True},
         search=SEARCH,
