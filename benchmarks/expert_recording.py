@@ -23,7 +23,7 @@ import torch
 from cifar_search import link_subset
 from common import header, spread
 
-from ctkd_search.config import Augment, DatasetConfig, ExpertConfig, MethodConfig, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.config import Augment, DatasetConfig, ExpertConfig, MethodConfig, TeachersConfig, TrialConfig
 from ctkd_search.data import Splits, load_train
 from ctkd_search.distill.asked import asked_of_experts
 from ctkd_search.distill.build import make_trainer
@@ -31,6 +31,7 @@ from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.models import build
 from ctkd_search.pairs import split_pair
+from ctkd_search.recipe import Recipe
 
 _EPOCHS = 2
 _CPU = torch.device("cpu")

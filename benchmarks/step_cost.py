@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from common import header, spread
 
-from ctkd_search.config import Augment, DatasetConfig, MethodConfig, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.config import Augment, DatasetConfig, MethodConfig, TeachersConfig, TrialConfig
 from ctkd_search.data import Images, Splits
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
@@ -28,6 +28,7 @@ from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import prepare
 from ctkd_search.distill.trainer import Trainer
 from ctkd_search.pairs import split_pair
+from ctkd_search.recipe import Recipe
 
 BATCH = 128
 PAIRS = ("wrn-40-1/wrn-16-1", "wrn-40-2/wrn-16-1", "wrn-40-2/wrn-16-2")

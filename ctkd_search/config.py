@@ -8,193 +8,15 @@ field is declared once.
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from ctkd_search.fields import Channels, Fraction, Range, Seed, Shares, Size
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.paths import expanded
-from ctkd_search.units import DURATION, SIZE, duration, size_in_bytes
-
-
-@dataclass(frozen=True)
-class Range:
-    """An interval that a number must lie in; the annotation of a dataclass field.
-
-    Args:
-        low: Lower end.
-        high: Upper end, or None for no upper end.
-        open_low: Whether `low` itself is excluded.
-        open_high: Whether `high` itself is excluded.
-    """
-
-    low: float
-    high: float | None = None
-    open_low: bool = False
-    open_high: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        """Returns whether `value` lies in the interval; NaN and infinities never do."""
-        if not abs(value) <= sys.float_info.max:
-            return False
-        above = value > self.low if self.open_low else value >= self.low
-        if self.high is None:
-            return above
-        return above and (value < self.high if self.open_high else value <= self.high)
-
-    def __str__(self) -> str:
-        """Returns the interval in mathematical notation."""
-        if self.high is None:
-            return f"{'greater than' if self.open_low else 'at least'} {_digits(self.low)}"
-        opening, closing = "(" if self.open_low else "[", ")" if self.open_high else "]"
-        return f"in {opening}{_digits(self.low)}, {_digits(self.high)}{closing}"
-
-    def check(self, value: float) -> float:
-        """Returns `value`, or raises ValueError with the rule and the value."""
-        if fault := self.fault(value):
-            raise ValueError(fault)
-        return value
-
-    def fault(self, value: float) -> str | None:
-        """Returns the rule and the value if `value` does not lie in the interval, or None."""
-        if value in self:
-            return None
-        endless = isinstance(value, float) and not math.isfinite(value)
-        return f"must be {'finite and ' * endless}{self}, but got {value!r}"
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """Lets pydantic enforce the range. Not called if pydantic is not used."""
-        from pydantic_core import core_schema
-
-        return core_schema.no_info_after_validator_function(self.check, handler(source))
-
-    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
-        """Lets pydantic describe the range."""
-        return {**handler(core), **self.as_schema()}
-
-    def as_schema(self) -> dict[str, float]:
-        """Returns the range as keywords of JSON Schema."""
-        schema = {"exclusiveMinimum" if self.open_low else "minimum": self.low}
-        if self.high is not None:
-            schema["exclusiveMaximum" if self.open_high else "maximum"] = self.high
-        return schema
-
-
-def _digits(end: float) -> str:
-    """Returns an end of an interval as text; of a whole number every digit."""
-    return str(end) if isinstance(end, int) else f"{end:g}"
-
-
-class FromList:
-    """Lets a YAML list fill a tuple field under strict validation."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """Converts a list to a tuple before pydantic's own check."""
-        from pydantic_core import core_schema
-
-        return core_schema.no_info_before_validator_function(
-            lambda value: tuple(value) if isinstance(value, list) else value, handler(source)
-        )
-
-
-@dataclass(frozen=True)
-class Checked:
-    """Lets a function validate a field: it raises ValueError with the rule and the value.
-
-    Args:
-        check: The function; its result is not used.
-        schema: The part of the rule that JSON Schema can express.
-    """
-
-    check: Callable[[Any], Any]
-    schema: Mapping[str, Any] = field(hash=False)
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """Calls the function after pydantic's own check."""
-        from pydantic_core import core_schema
-
-        def judged(value: Any) -> Any:
-            self.check(value)
-            return value
-
-        return core_schema.no_info_after_validator_function(judged, handler(source))
-
-    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
-        """Lets pydantic describe the rule."""
-        return {**handler(core), **self.schema}
-
-
-def as_schema_pattern(pattern: re.Pattern[str]) -> str:
-    """Returns a pattern that a whole text must match for JSON Schema, which has no named groups."""
-    return f"^(?:{re.sub(r'[(][?]P<[^>]+>', '(', pattern.pattern)})$"
-
-
-def _low_and_high(shares: tuple[float, ...]) -> None:
-    if len(shares) != 2 or shares[0] > shares[1]:
-        raise ValueError(f"must be the smallest and the largest share, as in [0.08, 1.0], but got {list(shares)}")
-
-
-def _grey_or_colour(channels: int) -> None:
-    # Not a Literal, for which True equals 1.
-    if channels not in (1, 3):
-        raise ValueError(f"must be 1 or 3, but got {channels!r}")
-
-
-Fraction = Annotated[float, Range(0, 1, open_low=True, open_high=True)]
-Positive = Annotated[float, Range(0, open_low=True)]
-Shares = Annotated[
-    tuple[Annotated[float, Range(0, 1, open_low=True)], ...],
-    FromList(),
-    Checked(_low_and_high, {"minItems": 2, "maxItems": 2, "examples": [[0.08, 1.0]]}),
-]
-Count = Annotated[int, Range(1)]
-# The largest whole number that JSON readers keep exactly. Seeds that are derived from it stay within 64 bits.
-LARGEST_SEED = 2**53 - 1
-Seed = Annotated[int, Range(0, LARGEST_SEED)]
-Channels = Annotated[int, Checked(_grey_or_colour, {"enum": [1, 3]})]
-Size = Annotated[
-    str | int, Checked(size_in_bytes, {"pattern": as_schema_pattern(SIZE), "minimum": 0, "examples": ["20GB"]})
-]
-Duration = Annotated[
-    str | float,
-    Checked(duration, {"pattern": as_schema_pattern(DURATION), "exclusiveMinimum": 0, "examples": ["2h", "1h30m", 90]}),
-]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A training recipe: SGD with a step schedule.
-
-    The defaults are the CTKD authors' (arXiv 1907.09643 and its released code): learning rate times 0.2 at
-    epochs 60, 120 and 160 of 200, which are fractions here so that a shorter budget keeps the shape.
-
-    Attributes:
-        batch_size: Images in a step.
-        lr: Initial learning rate.
-        momentum: SGD momentum.
-        nesterov: Whether the momentum is Nesterov's.
-        weight_decay: L2 penalty on every parameter.
-        milestones: Shares of the epochs after which the learning rate drops.
-        gamma: Factor of the learning rate at each milestone.
-        precision: ``float32``, ``bfloat16`` (forward passes under autocast; weights and losses stay in float32), or
-            ``auto``: bfloat16 if the hardware computes in it.
-    """
-
-    batch_size: Count = 128
-    lr: Positive = 0.1
-    momentum: Annotated[float, Range(0, 1, open_high=True)] = 0.9
-    nesterov: bool = False
-    weight_decay: Annotated[float, Range(0)] = 5e-4
-    milestones: Annotated[tuple[Fraction, ...], FromList()] = (0.3, 0.6, 0.8)
-    gamma: Annotated[float, Range(0, 1, open_low=True)] = 0.2
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-
-    def lr_at(self, epoch: int, epochs: int) -> float:
-        """Returns the learning rate of `epoch` (counted from 0) in a training of `epochs` epochs."""
-        return self.lr * self.gamma ** sum(epoch >= max(1, round(share * epochs)) for share in self.milestones)
+from ctkd_search.recipe import Recipe
+from ctkd_search.units import size_in_bytes
 
 
 @dataclass(frozen=True)
@@ -301,7 +123,7 @@ class TeachersConfig:
     mode: Literal["auto", "recorded", "live"] = "auto"
     seed: Seed = 0
     expert: ExpertConfig = ExpertConfig()
-    recipe: Recipe = Recipe()
+    recipe: Recipe = field(default_factory=Recipe)
     storage: Literal["float16", "float32"] = "float16"
     cache_limit: Size = "20GB"
     trajectory_limit: Size = "20GB"
@@ -357,7 +179,7 @@ class TrialConfig:
     student: str
     method: MethodConfig
     augment: Augment = Augment()
-    train: Recipe = Recipe()
+    train: Recipe = field(default_factory=Recipe)
     teachers: TeachersConfig = field(default_factory=TeachersConfig)
     seed: int = 0
     student_seed: int | None = None

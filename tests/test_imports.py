@@ -21,8 +21,8 @@ HEAVY = {"torch", "torchvision", "ray", "mlflow", "sklearn", "pandas"}
 CORE = ("distill", "models", "data")
 # Single files that any room may import; they import no room.
 GROUND = {
-    *("config", "cores", "discovery", "errors", "files", "geometry", "metrics", "names"),
-    *("pairs", "paths", "plugins", "text", "units", "uris", "versions"),
+    *("config", "cores", "discovery", "errors", "fields", "files", "geometry", "metrics"),
+    *("names", "pairs", "paths", "plugins", "recipe", "text", "units", "uris", "versions"),
 }
 # Each imports the ground, and those before it.
 ROOMS = [

@@ -12,8 +12,8 @@ from pathlib import Path
 from ctkd_search import __version__
 from ctkd_search.cli import commands
 from ctkd_search.cli import help as cli_help
-from ctkd_search.config import LARGEST_SEED
 from ctkd_search.errors import UserError, WorkFailed
+from ctkd_search.fields import LARGEST_SEED
 from ctkd_search.paths import user_path
 
 _LAST_PORT = 65535

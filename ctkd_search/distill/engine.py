@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import nn
 
-from ctkd_search.config import Recipe
+from ctkd_search.recipe import Recipe
 
 Precision = Literal["float32", "bfloat16"]
 Network = TypeVar("Network", bound=nn.Module)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ctkd_search.config import Augment, Recipe, TrialConfig
+from ctkd_search.config import Augment, TrialConfig
 from ctkd_search.data.dataset import Splits
 from ctkd_search.data.file_stream import stream_of
 from ctkd_search.data.stream import STREAM_VERSION, Normalise, Stream, derived_seed, joins_last
@@ -29,6 +29,7 @@ from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.leases.lease import holder, try_acquire
 from ctkd_search.models import build, code_of
 from ctkd_search.models.network import TappedNetwork
+from ctkd_search.recipe import Recipe
 
 _TEACHER = "teacher"
 TRAINING = "training"

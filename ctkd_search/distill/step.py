@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctkd_search.config import Recipe
 from ctkd_search.distill import losses
 from ctkd_search.distill.engine import autocast, make_optimizer, set_lr
 from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.methods.base import Method
 from ctkd_search.distill.training_network import TrainingNetwork, load_own_state, own_state
 from ctkd_search.models.network import TappedNetwork
+from ctkd_search.recipe import Recipe
 from ctkd_search.text import one_line
 
 _WARM_UP = 3

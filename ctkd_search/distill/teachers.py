@@ -8,13 +8,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ctkd_search.config import Recipe
 from ctkd_search.data.stream import Plan, Stream, derived_seed
 from ctkd_search.distill import losses
 from ctkd_search.distill.engine import autocast, drawing, make_optimizer, set_lr
 from ctkd_search.distill.lesson import Lesson
 from ctkd_search.distill.requests import TeacherOutput
 from ctkd_search.models.network import TappedNetwork
+from ctkd_search.recipe import Recipe
 
 # The expert's batch size, independent of the student's: so its outputs are equal to the last bit for every student,
 # live and recorded.

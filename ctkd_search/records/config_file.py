@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctkd_search import data
-from ctkd_search.config import Count, DatasetConfig, MethodConfig, Recipe, Seed, TeachersConfig, TrialConfig, plain
+from ctkd_search.config import DatasetConfig, MethodConfig, TeachersConfig, TrialConfig, plain
 from ctkd_search.distill.methods.base import make_method, methods
 from ctkd_search.errors import UserError
+from ctkd_search.fields import Count, Seed
 from ctkd_search.geometry import Geometry
 from ctkd_search.metrics import ACCURACY, ALWAYS, METRICS, OBJECTIVES, ON_REQUEST, class_fault
 from ctkd_search.names import name_fault
 from ctkd_search.pairs import Pair, split_pair
 from ctkd_search.paths import expanded
+from ctkd_search.recipe import Recipe
 from ctkd_search.records.store import SearchRecord, TrialRecord
 from ctkd_search.records.trial_configs import config_of
 from ctkd_search.space.defaults import default_of

@@ -12,21 +12,14 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ctkd_search.config import (
-    Augment,
-    DatasetConfig,
-    MethodConfig,
-    Recipe,
-    Seed,
-    TeachersConfig,
-    TrialConfig,
-    plain,
-)
+from ctkd_search.config import Augment, DatasetConfig, MethodConfig, TeachersConfig, TrialConfig, plain
 from ctkd_search.distill.methods.base import Parameter, make_method, methods
 from ctkd_search.distill.methods.parameter import allows
 from ctkd_search.distill.requests import Needs
+from ctkd_search.fields import Seed
 from ctkd_search.geometry import Geometry
 from ctkd_search.pairs import Pair, short_name, split_pair
+from ctkd_search.recipe import Recipe
 from ctkd_search.space.defaults import default_of
 from ctkd_search.space.distributions import Choice, Constant, Entry, Number, show
 from ctkd_search.space.parameters import (

@@ -8,10 +8,12 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ctkd_search.config import MethodConfig, Range, Recipe
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.methods.base import Method, Parameter, make_method, methods
 from ctkd_search.distill.methods.parameter import allows
+from ctkd_search.fields import Range
 from ctkd_search.geometry import Geometry
+from ctkd_search.recipe import Recipe
 from ctkd_search.space.defaults import default_of, depends_on_pair
 from ctkd_search.space.distributions import Constant, Entry, Number
 

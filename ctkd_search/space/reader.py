@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from ctkd_search import data
-from ctkd_search.config import Augment, DatasetConfig, Recipe, Seed, TeachersConfig
+from ctkd_search.config import Augment, DatasetConfig, TeachersConfig
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.requests import Needs
 from ctkd_search.errors import UserError
+from ctkd_search.fields import Seed
 from ctkd_search.geometry import Geometry
 from ctkd_search.names import name_fault
 from ctkd_search.pairs import split_pair
 from ctkd_search.paths import expanded
 from ctkd_search.plugins import is_reference
+from ctkd_search.recipe import Recipe
 from ctkd_search.space.baselines import anchors_fault
 from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.conflicts import note_conflicts

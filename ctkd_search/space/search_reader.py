@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ctkd_search import models
-from ctkd_search.config import Recipe
 from ctkd_search.distill.methods.base import Method, Parameter
 from ctkd_search.distill.methods.parameter import allows
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.pairs import split_pair
+from ctkd_search.recipe import Recipe
 from ctkd_search.space.defaults import default_of
 from ctkd_search.space.distributions import Constant, Entry, parse, show
 from ctkd_search.space.document import Document

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ctkd_search.config import Recipe
 from ctkd_search.distill.methods.base import methods
+from ctkd_search.recipe import Recipe
 from ctkd_search.space.distributions import Constant, Entry, Report
 from ctkd_search.space.document import Document, Place, unknown
 from ctkd_search.space.parameters import CTKD, METHOD, key_of, owner_of, parameters

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from ctkd_search.config import Checked, Count, Duration, Positive, Range
+from ctkd_search.fields import Checked, Count, Duration, Positive, Range
 from ctkd_search.units import duration
 
 # Costs of a student, with the key of `limits` that bounds each.

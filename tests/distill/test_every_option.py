@@ -7,13 +7,14 @@ import pytest
 import torch
 from support.methods import with_values
 
-from ctkd_search.config import Augment, DatasetConfig, MethodConfig, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.config import Augment, DatasetConfig, MethodConfig, TeachersConfig, TrialConfig
 from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.recording import prepare
 from ctkd_search.distill.requests import Needs
 from ctkd_search.metrics import CLOCKS
+from ctkd_search.recipe import Recipe
 
 BASE = TrialConfig(
     dataset=DatasetConfig("digits", validation=0.15),

@@ -22,7 +22,7 @@ from support.tiny import CPU, TINY, changed, prepare_teachers, tiny_splits
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from ctkd_search.config import MethodConfig, Recipe
+from ctkd_search.config import MethodConfig
 from ctkd_search.data import file_stream
 from ctkd_search.data.images import ImageFiles
 from ctkd_search.distill import losses, teachers, trainer
@@ -33,6 +33,7 @@ from ctkd_search.distill.recording import Wanted, prepare, scratch_run
 from ctkd_search.distill.step import CapturedStep, StudentStep
 from ctkd_search.metrics import ON_REQUEST
 from ctkd_search.models import describe
+from ctkd_search.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 

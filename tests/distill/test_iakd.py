@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from support.methods import with_values
 from support.tiny import CPU, TINY, assert_same_bits, changed, copied, prepared_trainer
 
-from ctkd_search.config import MethodConfig, Recipe
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.engine import place
 from ctkd_search.distill.hybrid import Hybrid, segments
@@ -22,6 +22,7 @@ from ctkd_search.distill.training_network import Context
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build, describe
+from ctkd_search.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 

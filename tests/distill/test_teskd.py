@@ -10,7 +10,7 @@ from support.methods import with_values
 from support.oracles import numpy_kl, softmax
 from support.tiny import CPU, TINY, assert_same_bits, copied, tiny_splits
 
-from ctkd_search.config import MethodConfig, Recipe
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.branches import Branched, Branches
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
@@ -23,6 +23,7 @@ from ctkd_search.distill.training_network import Context
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build, describe
 from ctkd_search.models.architecture import Architecture, Tap
+from ctkd_search.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 

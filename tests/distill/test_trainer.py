@@ -19,7 +19,7 @@ from support.tiny import (
     tiny_splits,
 )
 
-from ctkd_search.config import Augment, DatasetConfig, MethodConfig, Recipe
+from ctkd_search.config import Augment, DatasetConfig, MethodConfig
 from ctkd_search.data import load_train
 from ctkd_search.data.stream import Normalise
 from ctkd_search.distill.build import load_expert, make_trainer
@@ -29,6 +29,7 @@ from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.trainer import diverged
 from ctkd_search.metrics import CLOCKS
 from ctkd_search.models import build
+from ctkd_search.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 

@@ -8,12 +8,13 @@ import pytest
 import torch
 from support.methods import with_values
 
-from ctkd_search.config import DatasetConfig, ExpertConfig, MethodConfig, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.config import DatasetConfig, ExpertConfig, MethodConfig, TeachersConfig, TrialConfig
 from ctkd_search.distill.build import teacher_runs
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.requests import Needs
 from ctkd_search.errors import UserError
 from ctkd_search.final.plan import FinalPlan, choose_baselines, make_plan
+from ctkd_search.recipe import Recipe
 from ctkd_search.search.session import with_precision
 from ctkd_search.space.baselines import BASELINES, USUAL
 from ctkd_search.space.definition import shown_values

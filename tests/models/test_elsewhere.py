@@ -241,7 +241,8 @@ def test_what_names_the_cache_changes_with_the_user_s_code_and_with_nothing_else
 
 
 def test_cache_entries_of_our_own_families_keep_their_names():
-    from ctkd_search.config import Augment, Recipe
+    from ctkd_search.config import Augment
+    from ctkd_search.recipe import Recipe
 
     run = TeacherRun("wrn-16-1", Recipe(), 3, 0, 0, Augment(), "data")
     assert "code" not in run.content()
@@ -253,7 +254,8 @@ def test_cache_entries_of_our_own_families_keep_their_names():
 def test_a_cache_entry_keeps_its_name_unless_a_single_last_image_joins_the_batch_before():
     import dataclasses
 
-    from ctkd_search.config import Augment, Recipe
+    from ctkd_search.config import Augment
+    from ctkd_search.recipe import Recipe
 
     recipe = dataclasses.replace(Recipe(), precision="float32", batch_size=128)
     run = TeacherRun("wrn-16-1", recipe, 3, 0, 0, Augment(), "data")

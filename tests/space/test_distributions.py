@@ -10,8 +10,8 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from ctkd_search.config import Range
 from ctkd_search.distill.methods.base import Parameter
+from ctkd_search.fields import Range
 from ctkd_search.space.distributions import Choice, Constant, Number, parse, show
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import pytest
 
-from ctkd_search.config import Count, Fraction, FromList, Range
 from ctkd_search.errors import UserError
+from ctkd_search.fields import Count, Fraction, FromList, Range
 from ctkd_search.space.document import Document, read
 
 DOCUMENT = """\

@@ -16,9 +16,10 @@ from support.faulty_strategies import FAULTY_STRATEGIES, NUMBERS, OUT_OF_PLACE
 from support.layouts import BROKEN_IMAGE
 from support.space_texts import EVERY_FORM, HEAD, space
 
-from ctkd_search.config import Recipe, plain
+from ctkd_search.config import plain
 from ctkd_search.distill.methods.base import methods
 from ctkd_search.errors import UserError
+from ctkd_search.recipe import Recipe
 from ctkd_search.space.document import Document, read
 from ctkd_search.space.parameters import parameters
 from ctkd_search.space.reader import space_of

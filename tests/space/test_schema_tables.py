@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ctkd_search import cli, data
-from ctkd_search.config import Recipe
 from ctkd_search.models.registry import families
+from ctkd_search.recipe import Recipe
 from ctkd_search.space.distributions import FORMS
 from ctkd_search.space.parameters import parameters
 from ctkd_search.space.schema.document import space_schema

@@ -13,8 +13,9 @@ from support.factories import SHIPPED
 from support.layouts import BROKEN_IMAGE
 from support.space_texts import HEAD, SEARCH, draws, space
 
-from ctkd_search.config import Augment, DatasetConfig, ExpertConfig, Recipe, TeachersConfig, plain
+from ctkd_search.config import Augment, DatasetConfig, ExpertConfig, TeachersConfig, plain
 from ctkd_search.errors import UserError
+from ctkd_search.recipe import Recipe
 from ctkd_search.space.document import read
 from ctkd_search.space.reader import read_space, space_of
 from ctkd_search.space.sections import Budget, Confirm, Resources, Tracking

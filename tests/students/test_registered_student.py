@@ -25,10 +25,11 @@ from support.kept_students import probabilities
 from support.servers import answered
 
 from ctkd_search import cli
-from ctkd_search.config import Augment, DatasetConfig, MethodConfig, Recipe, TrialConfig
+from ctkd_search.config import Augment, DatasetConfig, MethodConfig, TrialConfig
 from ctkd_search.data import load_test, load_train
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.recipe import Recipe
 from ctkd_search.students.model import log_student
 from ctkd_search.students.served import ServedStudent
 from ctkd_search.tracking.champion import update_champion

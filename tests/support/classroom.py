@@ -5,15 +5,17 @@ import functools
 import pytest
 import torch
 
-from ctkd_search.config import MethodConfig, Range, Recipe
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.engine import place
 from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.methods.base import Parameter, make_method, methods
 from ctkd_search.distill.step import StudentStep
 from ctkd_search.distill.teachers import _output_of
 from ctkd_search.distill.training_network import Context
+from ctkd_search.fields import Range
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build, describe
+from ctkd_search.recipe import Recipe
 from support.tiny import CPU
 
 GEOMETRY = Geometry(10, 1, 8)

@@ -4,10 +4,11 @@ import dataclasses
 
 import torch
 
-from ctkd_search.config import Augment, DatasetConfig, MethodConfig, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.config import Augment, DatasetConfig, MethodConfig, TeachersConfig, TrialConfig
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.recording import prepare
 from ctkd_search.distill.requests import Needs
+from ctkd_search.recipe import Recipe
 from support.methods import with_values
 
 CPU = torch.device("cpu")

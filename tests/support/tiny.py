@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import torch
 
-from ctkd_search.config import Augment, DatasetConfig, MethodConfig, Recipe, TeachersConfig, TrialConfig
+from ctkd_search.config import Augment, DatasetConfig, MethodConfig, TeachersConfig, TrialConfig
 from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import prepare
+from ctkd_search.recipe import Recipe
 from support.methods import with_values
 
 CPU = torch.device("cpu")

@@ -34,11 +34,12 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ctkd_search.config import MethodConfig, Range
+from ctkd_search.config import MethodConfig
 from ctkd_search.discovery import entries
 from ctkd_search.distill.methods.parameter import Parameter, allows
 from ctkd_search.distill.requests import LOGITS, Needs
 from ctkd_search.errors import UserError
+from ctkd_search.fields import Range
 
 if TYPE_CHECKING:
     import torch

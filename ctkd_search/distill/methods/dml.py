@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ctkd_search.config import Range
 from ctkd_search.distill.lesson import StudentOutput
 from ctkd_search.distill.methods.base import Baseline, Method, Parameter
 from ctkd_search.distill.methods.parameter import OURS, PAPER
 from ctkd_search.distill.requests import Needs
+from ctkd_search.fields import Range
 
 if TYPE_CHECKING:
     from torch import Tensor

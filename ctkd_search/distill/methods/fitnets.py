@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
-from ctkd_search.config import Range
 from ctkd_search.distill.lesson import StudentOutput
 from ctkd_search.distill.methods.base import ABOVE_ZERO, Baseline, Parameter
 from ctkd_search.distill.methods.kd import KD
 from ctkd_search.distill.methods.parameter import COMPARISONS, OURS
 from ctkd_search.distill.requests import Needs, TeacherOutput
+from ctkd_search.fields import Range
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from ctkd_search.config import MethodConfig, Range
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.lesson import StudentOutput
 from ctkd_search.distill.methods.base import Baseline, Method, Parameter
 from ctkd_search.distill.methods.parameter import OURS, PAPER
 from ctkd_search.distill.requests import Needs
+from ctkd_search.fields import Range
 
 if TYPE_CHECKING:
     from torch import Tensor

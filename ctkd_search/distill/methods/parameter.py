@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ctkd_search import pairs
-from ctkd_search.config import Range
+from ctkd_search.fields import Range
 
 # Sources of defaults.
 PAPER = "the paper"

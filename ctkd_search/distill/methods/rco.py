@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from ctkd_search.config import Range
 from ctkd_search.distill.methods.base import Baseline, Parameter
 from ctkd_search.distill.methods.kd import KD
 from ctkd_search.distill.methods.parameter import OURS
 from ctkd_search.distill.requests import Needs
+from ctkd_search.fields import Range
 
 
 class RCO(KD):

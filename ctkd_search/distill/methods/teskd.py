@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
-from ctkd_search.config import MethodConfig, Range
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.lesson import StudentOutput
 from ctkd_search.distill.methods.base import ABOVE_ZERO, Baseline, Method, Parameter
 from ctkd_search.distill.methods.parameter import CODE
 from ctkd_search.distill.requests import Needs
+from ctkd_search.fields import Range
 
 if TYPE_CHECKING:
     from torch import Tensor

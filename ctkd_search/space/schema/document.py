@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
 from ctkd_search import data
-from ctkd_search.config import Augment, DatasetConfig, Seed, as_schema_pattern
+from ctkd_search.config import Augment, DatasetConfig
+from ctkd_search.fields import Seed, as_schema_pattern
 from ctkd_search.metrics import METRICS, OBJECTIVES, ON_REQUEST
 from ctkd_search.names import NAME, TAKEN_NAMES
 from ctkd_search.plugins import REFERENCE

@@ -6,11 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ctkd_search.config import Range, Recipe, as_schema_pattern, plain
+from ctkd_search.config import plain
 from ctkd_search.distill.methods.base import Parameter, methods
+from ctkd_search.fields import Range, as_schema_pattern
 from ctkd_search.models.names import OWN_CODE_PATTERN, PATTERN
 from ctkd_search.models.registry import families, forms
 from ctkd_search.pairs import ARROW
+from ctkd_search.recipe import Recipe
 from ctkd_search.space.distributions import FORMS, FORMS_OF_KIND, OPTIONS
 from ctkd_search.space.parameters import CTKD, METHOD, PAIR, key_of, parameters
 from ctkd_search.space.schema.forms import Schema, described, mapping, optional
