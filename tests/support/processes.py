@@ -16,6 +16,7 @@ from support.ray_workers import fork_ray_workers
 CORE = ("torch", "ctkd_search.distill.build", "ctkd_search.distill.recording", "ctkd_search.data")
 COMMAND = (
     *CORE,
+    "support.ray_names",
     *("ctkd_search.cli.parser", "ctkd_search.search.search_runner", "ctkd_search.search.run", "ctkd_search.final.run"),
     *("ctkd_search.students.registration", "mlflow", "optuna"),
 )

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from zygote import receive
 
-IMPORTED = ("torch", "ray", "ray.tune", "ctkd_search.search.trainable", "ctkd_search.search.prepare")
+IMPORTED = ("torch", "support.ray_names", "ray.tune", "ctkd_search.search.trainable", "ctkd_search.search.prepare")
 
 
 def main():
@@ -30,6 +30,7 @@ def main():
         importlib.import_module(name)
     # Those that end are nobody's to wait for.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    assert draws() != draws(), "what was imported has drawn Ray's random numbers: processes would all draw the same"
     asked = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     asked.bind(str(directory / "unfinished"))
     asked.listen(64)
@@ -53,6 +54,19 @@ def main():
                 selector.unregister(key.fileobj)
                 os.close(key.fileobj)
                 end(forked.pop(key.data))
+
+
+def draws():
+    """What a process that is forked now draws first."""
+    import ray
+
+    reading, writing = os.pipe()
+    if not os.fork():
+        os.write(writing, ray.ObjectRef.from_random().binary())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as drawn:
+        return drawn.read()
 
 
 def answer(asked, selector, directory):
