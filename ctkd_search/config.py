@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from ctkd_search.fields import Channels, Fraction, Range, Seed, Shares, Size
+from ctkd_search.fields import Channels, Count, Fraction, Parts, Range, Seed, Share, Shares, Size
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.paths import expanded
 from ctkd_search.recipe import Recipe
@@ -20,23 +20,76 @@ from ctkd_search.units import size_in_bytes
 
 
 @dataclass(frozen=True)
+class RandAugment:
+    """RandAugment (arXiv 1909.13719): each image goes through random operations of one magnitude.
+
+    Attributes:
+        operations: Operations that an image goes through, one after the other.
+        magnitude: Magnitude of all of them, from 0 to 30.
+    """
+
+    operations: Count = 2
+    magnitude: Annotated[int, Range(0, 30)] = 9
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Colour jitter: each image's brightness, contrast, saturation and hue change at random, in random order.
+
+    Attributes:
+        brightness: Largest distance from 1 of the factor of the brightness.
+        contrast: Largest distance from 1 of the factor of the contrast.
+        saturation: Largest distance from 1 of the factor of the saturation, for images in colour.
+        hue: Largest turn of the hue, as a share of the circle of hues, for images in colour.
+    """
+
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    hue: Annotated[float, Range(0, 0.5)] = 0.0
+
+
+@dataclass(frozen=True)
+class Erasing:
+    """Random erasing (arXiv 1708.04896): a random rectangle of an image becomes the mean colour.
+
+    Attributes:
+        probability: Share of the images that are erased.
+        area: Smallest and largest share of an image's area that a rectangle has.
+    """
+
+    probability: Annotated[float, Range(0, 1, open_low=True)]
+    area: Parts = (0.02, 0.33)
+
+
+@dataclass(frozen=True)
 class Augment:
-    """The augmentation of the training images.
+    """The augmentation of the training images, in the order in which it is applied.
 
     Attributes:
         crop: Pixels of reflected border from which a random crop of the original size is cut; 0 switches it off.
         flip: Whether images are mirrored left to right with probability one half.
         resized_crop: Smallest and largest share of a picture's area that a random part has, which is resized to the
             image's size, as in ``[0.08, 1.0]``; for images that are streamed from their files. It replaces `crop`.
+        randaugment: RandAugment: random operations of one magnitude; left out, there is none.
+        trivialaugment: Whether each image goes through one random operation of random magnitude (TrivialAugment, arXiv
+            2103.10158). It replaces `randaugment`.
+        jitter: Colour jitter; left out, there is none.
+        erasing: Random erasing, or its probability alone; left out, there is none.
     """
 
     crop: Annotated[int, Range(0)] = 4
     flip: bool = True
     resized_crop: Shares | None = None
+    randaugment: RandAugment | None = None
+    trivialaugment: bool | None = None
+    jitter: Jitter | None = None
+    erasing: Erasing | None = None
 
     def given(self) -> dict[str, Any]:
-        """Returns the settings by name, without those that are None."""
-        return {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
+        """Returns the settings by name, without those that are None or, like None, switch something off."""
+        settings = {**dataclasses.asdict(self), "trivialaugment": self.trivialaugment or None}
+        return {key: value for key, value in settings.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -136,11 +136,16 @@ def _grey_or_colour(channels: int) -> None:
 
 
 Fraction = Annotated[float, Range(0, 1, open_low=True, open_high=True)]
+Share = Annotated[float, Range(0, 1)]
 Positive = Annotated[float, Range(0, open_low=True)]
 Shares = Annotated[
     tuple[Annotated[float, Range(0, 1, open_low=True)], ...],
     FromList(),
     Checked(_low_and_high, {"minItems": 2, "maxItems": 2, "examples": [[0.08, 1.0]]}),
+]
+# Shares of less than all.
+Parts = Annotated[
+    tuple[Fraction, ...], FromList(), Checked(_low_and_high, {"minItems": 2, "maxItems": 2, "examples": [[0.02, 0.33]]})
 ]
 Count = Annotated[int, Range(1)]
 # The largest whole number that JSON readers keep exactly. Seeds that are derived from it stay within 64 bits.

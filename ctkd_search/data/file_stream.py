@@ -70,7 +70,7 @@ class FileStream(Stream):
     Args:
         images: The training images.
         normalise: Normalisation of the pixels; on `device`.
-        augment: Crops and flips.
+        augment: Augmentation of the images.
         seed: Seed of the order and the views.
         device: Device of the batches.
     """
@@ -94,8 +94,8 @@ class FileStream(Stream):
         return self._batch(plan, start, stop, self._job(plan, start, stop).done().to(self.device))
 
     def _batch(self, plan: Plan, start: int, stop: int, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        labels = self.labels[plan.order[start:stop]].to(self.device, non_blocking=True)
-        return self._seen(pixels, None, plan, start, stop), labels
+        part = plan.at(start, stop)
+        return self._seen(pixels, None, part), self.labels[part.order].to(self.device, non_blocking=True)
 
     def _decode(self, plan: Plan) -> Iterator[Tensor]:
         jobs = (self._job(plan, start, stop) for start, stop in self.spans(_piece(self.images)))

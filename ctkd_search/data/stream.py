@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,10 @@ import torch
 from torch import Tensor
 
 from ctkd_search.config import Augment
+from ctkd_search.data.erasing import draw_erasing, erase
 from ctkd_search.data.images import Images
+from ctkd_search.data.jitter import apply_jitter, draw_jitter
+from ctkd_search.data.policies import apply_policy, draw_policy
 
 # Part of the name of everything that is recorded along the stream: raise it when the stream changes.
 STREAM_VERSION = 1
@@ -32,6 +36,11 @@ class Plan:
         right: Columns, likewise.
         flipped: Whether the image is mirrored, bool, shape (images,).
         crops: Seed of the random resized crop at each position, int64, shape (images,); None without such crops.
+        operations: Numbers of the operations of RandAugment or TrivialAugment, and `magnitudes` theirs, on the CPU; see
+            `draw_policy`.
+        jitters: Numbers of the operations of colour jitter, and `strengths` their magnitudes, on the CPU; see
+            `draw_jitter`.
+        erased: Rectangles that are erased; see `draw_erasing`.
     """
 
     order: Tensor
@@ -39,6 +48,16 @@ class Plan:
     right: Tensor
     flipped: Tensor
     crops: Tensor | None = None
+    operations: Tensor | None = None
+    magnitudes: Tensor | None = None
+    jitters: Tensor | None = None
+    strengths: Tensor | None = None
+    erased: Tensor | None = None
+
+    def at(self, start: int, stop: int) -> Plan:
+        """Returns the plan of the positions from `start` to `stop` (exclusive)."""
+        parts = {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
+        return Plan(**{name: part[start:stop] for name, part in parts.items() if part is not None})
 
 
 class Normalise(torch.nn.Module):
@@ -78,10 +97,13 @@ def joins_last(count: int, batch_size: int) -> bool:
 class Stream:
     """Augmented batches of the training images, the same in every process and on every device.
 
+    An image is cropped and mirrored, goes through the operations of RandAugment or TrivialAugment and through colour
+    jitter, is normalised, and erased.
+
     Args:
         images: The training images; they are copied to `device` once and stay there as uint8.
         normalise: Normalisation of the pixels; on the same device.
-        augment: Crops and flips.
+        augment: Augmentation of the images.
         seed: Seed of the order and the views.
         device: Device that the images are kept on.
     """
@@ -118,17 +140,27 @@ class Stream:
         def generator(purpose: str) -> torch.Generator:
             return torch.Generator().manual_seed(derived_seed(self.seed, epoch, purpose))
 
-        count, shifts = len(self), 2 * self.augment.crop + 1
-        flips = torch.randint(0, 2, (count,), generator=generator("flip")) if self.augment.flip else torch.zeros(count)
-        crops = None
-        if self.augment.resized_crop:
+        augment, count, shifts = self.augment, len(self), 2 * self.augment.crop + 1
+        flips = torch.randint(0, 2, (count,), generator=generator("flip")) if augment.flip else torch.zeros(count)
+        crops = jitters = strengths = erased = None
+        if augment.resized_crop:
             crops = torch.randint(0, 2**62, (count,), generator=generator("resized crop"))
+        operations, magnitudes = draw_policy(augment, count, self.size, generator)
+        if augment.jitter:
+            jitters, strengths = draw_jitter(augment.jitter, count, generator)
+        if augment.erasing:
+            erased = draw_erasing(augment.erasing, count, self.size, generator).to(self.device)
         return Plan(
             order=torch.randperm(count, generator=generator("order")).to(self.labels.device),
             down=torch.randint(0, shifts, (count,), generator=generator("down")).to(self.device),
             right=torch.randint(0, shifts, (count,), generator=generator("right")).to(self.device),
             flipped=flips.bool().to(self.device),
             crops=crops,
+            operations=operations,
+            magnitudes=magnitudes,
+            jitters=jitters,
+            strengths=strengths,
+            erased=erased,
         )
 
     def spans(self, batch_size: int) -> Iterator[tuple[int, int]]:
@@ -158,21 +190,30 @@ class Stream:
         Returns:
             Normalised images, float32 of shape (batch, channels, height, width), and labels, int64.
         """
-        index = plan.order[start:stop]
-        return self._seen(self.pixels, index, plan, start, stop), self.labels[index]
+        part = plan.at(start, stop)
+        return self._seen(self.pixels, part.order, part), self.labels[part.order]
 
-    def _seen(self, pixels: Tensor, index: Tensor | None, plan: Plan, start: int, stop: int) -> Tensor:
-        """The images at `index` of `pixels`, cut and mirrored as the plan has it at positions `start` to `stop`.
+    def _seen(self, pixels: Tensor, index: Tensor | None, plan: Plan) -> Tensor:
+        """Returns the images at `index` of `pixels` as they are seen at the positions of a plan.
 
         Without an index, `pixels` are the images themselves.
         """
+        seen = self._cut(pixels, index, plan)
+        if plan.operations is not None and plan.magnitudes is not None:
+            seen = apply_policy(seen, plan.operations, plan.magnitudes)
+        if plan.jitters is not None and plan.strengths is not None:
+            seen = apply_jitter(seen, plan.jitters, plan.strengths)
+        images: Tensor = self.normalise(seen)
+        return images if plan.erased is None else erase(images, plan.erased)
+
+    def _cut(self, pixels: Tensor, index: Tensor | None, plan: Plan) -> Tensor:
+        """Returns the images at `index` of `pixels` cut and mirrored, as bytes."""
         if not self.augment.crop:
             whole = pixels if index is None else pixels[index]
-            mirrored = plan.flipped[start:stop, None, None, None]
-            return self.normalise(torch.where(mirrored, whole.flip(2), whole) if self.augment.flip else whole)
+            return torch.where(plan.flipped[:, None, None, None], whole.flip(2), whole) if self.augment.flip else whole
         if index is None:
             index = torch.arange(len(pixels), device=pixels.device)
-        rows = self._mirror[plan.down[start:stop, None] + self._span]
-        columns = self._mirror[plan.right[start:stop, None] + self._span]
-        columns = torch.where(plan.flipped[start:stop, None], columns.flip(1), columns)
-        return self.normalise(pixels[index[:, None, None], rows[:, :, None], columns[:, None, :]])
+        rows = self._mirror[plan.down[:, None] + self._span]
+        columns = self._mirror[plan.right[:, None] + self._span]
+        columns = torch.where(plan.flipped[:, None], columns.flip(1), columns)
+        return pixels[index[:, None, None], rows[:, :, None], columns[:, None, :]]

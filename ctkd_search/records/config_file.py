@@ -21,11 +21,12 @@ from ctkd_search.paths import expanded
 from ctkd_search.recipe import Recipe
 from ctkd_search.records.store import SearchRecord, TrialRecord
 from ctkd_search.records.trial_configs import config_of
+from ctkd_search.space.augment_reader import read_augment
 from ctkd_search.space.defaults import default_of
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document, dump, read, refuse_record
 from ctkd_search.space.parameters import PAIR
-from ctkd_search.space.reader import nesterov_fault, read_augment
+from ctkd_search.space.reader import nesterov_fault
 from ctkd_search.space.search_reader import pair_fault
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 
@@ -215,6 +215,10 @@ class Document:
                 taken strictly: no text passes for a number, and no number for a truth value.
             default: Returned if there is a problem.
         """
+        if optional := _optional(form):
+            if raw is None:
+                return None
+            form = optional
         if dataclasses.is_dataclass(form):
             return self._filled(place, raw, form, default)
         from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -269,6 +273,13 @@ class Document:
         count = len(lines)
         heading = f"{self.source} has {count} error{'s' * (count != 1)}:"
         raise UserError("\n".join([heading, *(line for _, line in sorted(lines, key=lambda item: item[0]))]))
+
+
+def _optional(form: Any) -> type | None:
+    """Returns the dataclass that a type unites with None; None for other types."""
+    parts = get_args(form)
+    inner = [part for part in parts if isinstance(part, type) and dataclasses.is_dataclass(part)]
+    return inner[0] if inner and type(None) in parts else None
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Document:

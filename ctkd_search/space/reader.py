@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ctkd_search import data
-from ctkd_search.config import Augment, DatasetConfig, TeachersConfig
+from ctkd_search.config import DatasetConfig, TeachersConfig
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.requests import Needs
 from ctkd_search.errors import UserError
@@ -22,6 +22,7 @@ from ctkd_search.pairs import split_pair
 from ctkd_search.paths import expanded
 from ctkd_search.plugins import is_reference
 from ctkd_search.recipe import Recipe
+from ctkd_search.space.augment_reader import read_augment
 from ctkd_search.space.baselines import anchors_fault
 from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.conflicts import note_conflicts
@@ -130,47 +131,6 @@ def _tracking(document: Document) -> Tracking:
     if tracking.uri is not None and (fault := uri_fault(tracking.uri)):
         document.fault(("tracking", "uri"), fault)
     return tracking
-
-
-def read_augment(document: Document, dataset: DatasetConfig | None, ask_images: bool = True) -> Augment:
-    """The section ``augment``, where what is not given is the data set's own; None: a data set that cannot be read.
-
-    Args:
-        document: The file.
-        dataset: The data set.
-        ask_images: Whether the images may be asked how large they are.
-    """
-    raw = document.data.get("augment")
-    if dataset is None or (not ask_images and is_reference(dataset.name)):
-        return document.section("augment", Augment, Augment())
-    described = data.find(dataset)
-    own = described.augment
-    if raw is None:
-        raw = {}
-    merged = _merged(own, raw) if isinstance(raw, dict) else raw
-    augment: Augment = document.validated(("augment",), merged, Augment, own)
-    if not ask_images:
-        return augment
-    size = data.geometry(dataset).image_size
-    if augment.crop >= size:
-        document.fault(("augment", "crop"), f"must be less than the image size {size}, but got {augment.crop}")
-    if augment.resized_crop:
-        place = ("augment", "resized_crop")
-        if augment.crop:
-            document.fault(place, "replaces crop; leave one of the two out")
-        if "loading" not in described.options:
-            document.fault(place, f"has no meaning for the data set {dataset.name!r}, whose images are not files")
-        elif dataset.loading == "resident":
-            document.fault(place, "cuts parts out of the original pictures, which must be streamed; leave loading out")
-    return augment
-
-
-def _merged(own: Augment, given: dict[str, Any]) -> dict[str, Any]:
-    """Returns the augmentation with the data set's defaults; one kind of crop replaces the other."""
-    displaced: dict[str, Any] = {"crop": 0} if given.get("resized_crop") and "crop" not in given else {}
-    if given.get("crop") and "resized_crop" not in given:
-        displaced["resized_crop"] = None
-    return {**dataclasses.asdict(own), **displaced, **given}
 
 
 class _Reader:

@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 import torch
+from support.augmented import AUGMENTED
 from support.layouts import folder_config, write_folder
 from support.tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers, prepared_trainer
 
@@ -18,7 +19,9 @@ from ctkd_search.metrics import CLOCKS
 
 pytestmark = pytest.mark.usefixtures("single_thread", "_small_pieces")
 CROP, RESIZED = Augment(crop=3), Augment(crop=0, resized_crop=(0.2, 1.0))
-VIEWS = pytest.mark.parametrize("augment", [CROP, RESIZED], ids=["crop", "resized crop"])
+VIEWS = pytest.mark.parametrize(
+    "augment", [CROP, RESIZED, AUGMENTED["everything"]], ids=["crop", "resized crop", "everything"]
+)
 MODES = pytest.mark.parametrize("mode", ["live", "recorded"])
 
 

@@ -85,8 +85,15 @@ def _dataset() -> Schema:
 def _augment() -> Schema:
     schema = optional(section(Augment))
     for item in schema["properties"].values():
-        del item["default"]
-    return schema
+        item.pop("default", None)
+    erasing = schema["properties"]["erasing"]
+    alone = {key: value for key, value in erasing["properties"]["probability"].items() if key != "description"}
+    schema["properties"]["erasing"] = {
+        "description": erasing.pop("description"),
+        "anyOf": [alone, erasing],
+    }
+    trivial: Schema = {"properties": {"trivialaugment": {"const": True}}, "required": ["trivialaugment"]}
+    return {**schema, "if": trivial, "then": {"properties": {"randaugment": {"const": None}}}}
 
 
 def _named(form: type, options: Mapping[str, tuple[str, ...]]) -> Schema:

@@ -54,6 +54,8 @@ def section(form: type) -> Schema:
     for item in dataclasses.fields(form):
         inner = dataclass_in(hints[item.name])
         schema = section(inner) if inner else _value(hints[item.name])
+        if inner and type(None) in get_args(hints[item.name]):
+            schema = optional(schema)
         if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
             required.append(item.name)
         elif not inner:
