@@ -58,7 +58,7 @@ def read_augment(document: Document, dataset: DatasetConfig | None, ask_images: 
 def _faults(augment: Augment, geometry: Geometry) -> Iterator[tuple[Place, str]]:
     """Yields the operations that cannot be combined, or have no effect on such images, each with its message."""
     if augment.randaugment and augment.trivialaugment:
-        yield ("trivialaugment",), "replaces randaugment; leave one of the two out"
+        yield ("randaugment",), "is replaced by trivialaugment; leave one of the two out"
     if augment.jitter:
         strengths = dataclasses.asdict(augment.jitter)
         if not any(strengths.values()):

@@ -7,7 +7,16 @@ import pytest
 import torch
 from support.methods import with_values
 
-from ctkd_search.config import Augment, DatasetConfig, MethodConfig, TeachersConfig, TrialConfig
+from ctkd_search.config import (
+    Augment,
+    DatasetConfig,
+    Erasing,
+    Jitter,
+    MethodConfig,
+    RandAugment,
+    TeachersConfig,
+    TrialConfig,
+)
 from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
@@ -53,6 +62,10 @@ CHANGES = {
     "method.attention_layers": (1, 3),
     "augment.crop": 2,
     "augment.flip": True,
+    "augment.randaugment": RandAugment(1, 9),
+    "augment.trivialaugment": True,
+    "augment.jitter": Jitter(brightness=0.4),
+    "augment.erasing": Erasing(0.5),
     "seed": 1,
     "student_seed": 1,
     "teachers.seed": 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -16,7 +17,7 @@ from support.faulty_strategies import FAULTY_STRATEGIES, NUMBERS, OUT_OF_PLACE
 from support.layouts import BROKEN_IMAGE
 from support.space_texts import EVERY_FORM, HEAD, space
 
-from ctkd_search.config import plain
+from ctkd_search.config import Jitter, plain
 from ctkd_search.distill.methods.base import methods
 from ctkd_search.errors import UserError
 from ctkd_search.recipe import Recipe
@@ -72,6 +73,11 @@ INEXPRESSIBLE = {
         "whose images are not files",
         "the smallest and the largest share",
     ],
+    "what an operation does to the images": [
+        "because the images are grey",
+        "because brightness, contrast",
+        "is less than one pixel",
+    ],
     "of how many methods there are": ["because one method alone is searched"],
     "that nothing listens to a teacher": ["teachers has no effect", "teachers.expert has no effect"],
     "that Nesterov's momentum is none": ["where nesterov is true"],
@@ -80,7 +86,13 @@ FULL = """\
 name: x
 seed: 1
 dataset: {name: folder, root: images, image_size: 32, channels: 3, skip_broken: true, validation: 0.2, split_seed: 1}
-augment: {crop: 2, flip: true}
+augment:
+  crop: 2
+  flip: true
+  randaugment: {operations: 3, magnitude: 9}
+  trivialaugment: false
+  jitter: {brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1}
+  erasing: {probability: 0.25, area: [0.02, 0.3]}
 budget: {trials: 3, epochs: 30, grace_period: 2, reduction_factor: 3, time_budget: 2h}
 sampler: {name: tpe, startup_trials: 3, candidates: 5}
 scheduler: {name: hyperband, brackets: 2}
@@ -362,7 +374,9 @@ def reached(chosen, place):
 
 
 def test_a_default_of_the_schema_is_what_the_reader_takes():
-    chosen = space("confirm: {}\nsearch: {alpha: {float: [1, 2]}}\n")
+    chosen = space("confirm: {}\naugment: {randaugment: {}, erasing: 0.5}\nsearch: {alpha: {float: [1, 2]}}\n")
+    # Without any strength it would be refused.
+    chosen = dataclasses.replace(chosen, augment=dataclasses.replace(chosen.augment, jitter=Jitter()))
     found = {place: value for place, value in defaults(SCHEMA) if place[0] != "search"}
     assert len(found) > 40
     for place, value in found.items():
@@ -381,7 +395,8 @@ def test_a_key_has_a_default_where_the_reader_can_do_without_it():
         for properties in mappings(SCHEMA["properties"][section]):
             without = {key for key, inner in properties.items() if "default" not in inner and "properties" not in inner}
             # What augment leaves out is the data set's own.
-            assert without == ({"crop", "flip", "resized_crop"} if section == "augment" else set())
+            own = {"crop", "flip", "resized_crop", "trivialaugment", "erasing"}
+            assert without == (own if section == "augment" else set())
 
 
 def test_every_key_is_described():

@@ -83,6 +83,37 @@ search: {alpha: {float: [1, 2]}}
 augment: {resized_crop: [1, 0.5]}  #! augment.resized_crop must be the smallest and the largest share, as in [0.08, 1.0]
 search: {alpha: {float: [1, 2]}}
 """,
+    "operations that are too strong, or two of one kind": """\
+augment:
+  randaugment:
+    operations: 0             #! augment.randaugment.operations must be at least 1, but got 0
+    magnitude: 31             #! augment.randaugment.magnitude must be in [0, 30], but got 31
+  jitter: {hue: 0.6}          #! augment.jitter.hue must be in [0, 0.5], but got 0.6
+  erasing: {area: [0.1, 1]}   #! augment.erasing.probability is missing #! augment.erasing.area.1 must be in (0, 1)
+search: {alpha: {float: [1, 2]}}
+""",
+    "operations without effect": """\
+augment:
+  randaugment: {}             #! augment.randaugment is replaced by trivialaugment; leave one of the two out
+  trivialaugment: true
+  jitter:
+    brightness: 0.1
+    saturation: 0.1           #! augment.jitter.saturation has no effect, because the images are grey; leave it out
+    hue: 0.1                  #! augment.jitter.hue has no effect, because the images are grey; leave it out
+  erasing:
+    probability: 1
+    area: [0.001, 0.015]      #! augment.erasing.area is less than one pixel of images of size 8; raise it, or leave
+search: {alpha: {float: [1, 2]}}
+""",
+    "a jitter of nothing": """\
+augment:
+  jitter: {}                  #! augment.jitter has no effect, because brightness, contrast, saturation, hue are all 0
+search: {alpha: {float: [1, 2]}}
+""",
+    "erasing of more than all": """\
+augment: {erasing: 1.5}       #! augment.erasing.probability must be in (0, 1], but got 1.5
+search: {alpha: {float: [1, 2]}}
+""",
     "keys that fit each other badly": """\
 name: x
 dataset:
