@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from ctkd_search.fields import Channels, Count, Fraction, Parts, Range, Seed, Share, Shares, Size
+from ctkd_search.fields import Channels, Count, Fraction, Parts, Positive, Range, Seed, Share, Shares, Size
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.paths import expanded
 from ctkd_search.recipe import Recipe
@@ -76,6 +76,12 @@ class Augment:
             2103.10158). It replaces `randaugment`.
         jitter: Colour jitter; left out, there is none.
         erasing: Random erasing, or its probability alone; left out, there is none.
+        mixup: Alpha of mixup (arXiv 1710.09412): an image is blended with another one; its share is drawn from
+            Beta(alpha, alpha). Left out, there is none.
+        cutmix: Alpha of cutmix (arXiv 1905.04899): a rectangle of an image shows another one; the share of the rest is
+            drawn from Beta(alpha, alpha). With `mixup` too, each image goes through one of the two. Left out, there is
+            none.
+        mix_probability: Share of the images that are mixed; left out, it is 1.
     """
 
     crop: Annotated[int, Range(0)] = 4
@@ -85,6 +91,14 @@ class Augment:
     trivialaugment: bool | None = None
     jitter: Jitter | None = None
     erasing: Erasing | None = None
+    mixup: Positive | None = None
+    cutmix: Positive | None = None
+    mix_probability: Annotated[float, Range(0, 1, open_low=True)] | None = None
+
+    @property
+    def mixes(self) -> bool:
+        """Returns whether images are mixed with each other."""
+        return bool(self.mixup or self.cutmix)
 
     def given(self) -> dict[str, Any]:
         """Returns the settings by name, without those that are None or, like None, switch something off."""

@@ -18,7 +18,7 @@ from ctkd_search.data.stream import Normalise, Stream
 from ctkd_search.distill.build import new_step
 from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.evaluation import evaluate
-from ctkd_search.distill.lesson import Lesson
+from ctkd_search.distill.lesson import Lesson, plain_lessons
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import make_stream
 from ctkd_search.distill.requests import Needs, TeacherOutput
@@ -151,7 +151,7 @@ def _teacher(
     teacher = _scratch(config, geometry, device)
     plan = stream.plan(0)
     # An epoch of one step.
-    training = _seconds(lambda: list(teacher.train(stream.batches(plan, batch), 0)), device, seconds / 2) / batch
+    training = _seconds(lambda: list(teacher.train(plain_lessons(stream, plan, batch), 0)), device, seconds / 2) / batch
     seen = random_splits(geometry, _fitting(expert_batch(geometry.image_size), adds, device))
     along = make_stream(seen, _in_memory(config.augment), config.seed, device)
     forward = _forward(teacher.network, seen, along.normalise, device, seconds / 4)

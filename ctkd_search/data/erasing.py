@@ -55,7 +55,18 @@ def erase(images: Tensor, rectangles: Tensor) -> Tensor:
         images: The images, shape (images, channels, height, width).
         rectangles: One for each, as `draw_erasing` returns them, on the same device.
     """
-    top, left, height, width = (part.view(-1, 1) for part in rectangles.unbind(1))
-    rows, columns = (torch.arange(side, device=images.device) for side in images.shape[2:])
-    down, right = (rows >= top) & (rows < top + height), (columns >= left) & (columns < left + width)
-    return images.masked_fill_((down[:, :, None] & right[:, None, :]).unsqueeze(1), 0)
+    return images.masked_fill_(within(rectangles, *images.shape[2:]), 0)
+
+
+def within(rectangles: Tensor, height: int, width: int) -> Tensor:
+    """Returns which pixels lie in rectangles, bool of shape (images, 1, height, width).
+
+    Args:
+        rectangles: First row, first column, height and width of each, shape (images, 4).
+        height: Height of the images.
+        width: Their width.
+    """
+    top, left, tall, wide = (part.view(-1, 1) for part in rectangles.unbind(1))
+    rows, columns = (torch.arange(side, device=rectangles.device) for side in (height, width))
+    down, right = (rows >= top) & (rows < top + tall), (columns >= left) & (columns < left + wide)
+    return (down[:, :, None] & right[:, None, :]).unsqueeze(1)

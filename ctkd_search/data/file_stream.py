@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ctkd_search.config import Augment
 from ctkd_search.data.images import ImageFiles, Images, Pictures
+from ctkd_search.data.mixing import mix
 from ctkd_search.data.stream import Normalise, Plan, Stream
 from ctkd_search.data.workers import Job, decoding_pool
 
@@ -24,7 +25,8 @@ class Decoded:
     A piece is kept until the last of them has passed it.
 
     Args:
-        pieces: The images, piece by piece, uint8 of shape (images, height, width, channels).
+        pieces: The images, piece by piece, uint8 of shape (images, height, width, channels), or with a dimension for
+            each image's partner.
         device: Device that they are moved to.
     """
 
@@ -95,20 +97,29 @@ class FileStream(Stream):
 
     def _batch(self, plan: Plan, start: int, stop: int, pixels: Tensor) -> tuple[Tensor, Tensor]:
         part = plan.at(start, stop)
-        return self._seen(pixels, None, part), self.labels[part.order].to(self.device, non_blocking=True)
+        images = self._seen(pixels if part.mixing is None else pixels[:, 0], None, part)
+        if part.mixing is not None:
+            rows = part.mixing.rows()
+            theirs = self._seen(pixels[rows.to(self.device), 1], None, plan.of(part.mixing.partners[rows]))
+            mix(images, theirs, rows, part.mixing)
+        return images, self.labels[part.order].to(self.device, non_blocking=True)
 
     def _decode(self, plan: Plan) -> Iterator[Tensor]:
-        jobs = (self._job(plan, start, stop) for start, stop in self.spans(_piece(self.images)))
+        piece = max(1, _piece(self.images) // (1 if plan.mixing is None else 2))
+        jobs = (self._job(plan, start, stop) for start, stop in self.spans(piece))
         return decoding_pool(self.images.workers, self.device.type == "cuda").run(jobs)
 
     def _job(self, plan: Plan, start: int, stop: int) -> Job:
-        images = self.images
-        paths = images.paths(plan.order[start:stop].numpy())
+        images, positions, each = self.images, torch.arange(start, stop), 1
+        if plan.mixing is not None:
+            # Of each position its own image and its partner's, side by side.
+            positions, each = torch.stack([positions, plan.mixing.partners[start:stop]], dim=1).flatten(), 2
+        paths = images.paths(plan.order[positions].numpy())
         scale, crops = self.augment.resized_crop, plan.crops
         if scale is None or crops is None:
-            return Job(paths, images.size, images.channels, images.resize)
-        seeds = tuple(crops[start:stop].tolist())
-        return Job(paths, images.size, images.channels, scale=(scale[0], scale[1]), crops=seeds)
+            return Job(paths, images.size, images.channels, images.resize, each=each)
+        seeds = tuple(crops[positions].tolist())
+        return Job(paths, images.size, images.channels, scale=(scale[0], scale[1]), crops=seeds, each=each)
 
 
 def stream_of(images: Pictures, normalise: Normalise, augment: Augment, seed: int, device: torch.device) -> Stream:

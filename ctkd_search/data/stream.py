@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from ctkd_search.config import Augment
 from ctkd_search.data.erasing import draw_erasing, erase
 from ctkd_search.data.images import Images
 from ctkd_search.data.jitter import apply_jitter, draw_jitter
+from ctkd_search.data.mixing import Mixing, Mixture, draw_mixing, mix
 from ctkd_search.data.policies import apply_policy, draw_policy
 
 # Part of the name of everything that is recorded along the stream: raise it when the stream changes.
@@ -41,6 +42,7 @@ class Plan:
         jitters: Numbers of the operations of colour jitter, and `strengths` their magnitudes, on the CPU; see
             `draw_jitter`.
         erased: Rectangles that are erased; see `draw_erasing`.
+        mixing: Partners of mixed images; None without mixing.
     """
 
     order: Tensor
@@ -53,11 +55,21 @@ class Plan:
     jitters: Tensor | None = None
     strengths: Tensor | None = None
     erased: Tensor | None = None
+    mixing: Mixing | None = None
 
     def at(self, start: int, stop: int) -> Plan:
         """Returns the plan of the positions from `start` to `stop` (exclusive)."""
-        parts = {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
-        return Plan(**{name: part[start:stop] for name, part in parts.items() if part is not None})
+        parts = self._parts(lambda part: part[start:stop])
+        return Plan(**parts, mixing=self.mixing and self.mixing.at(start, stop))
+
+    def of(self, positions: Tensor) -> Plan:
+        """Returns the plan of some positions, without their mixing."""
+        return Plan(**self._parts(lambda part: part[positions.to(part.device)]))
+
+    def _parts(self, chosen: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        """Returns a part of every tensor, by name."""
+        tensors = {name: part for name, part in vars(self).items() if isinstance(part, Tensor)}
+        return {name: chosen(part) for name, part in tensors.items()}
 
 
 class Normalise(torch.nn.Module):
@@ -98,7 +110,7 @@ class Stream:
     """Augmented batches of the training images, the same in every process and on every device.
 
     An image is cropped and mirrored, goes through the operations of RandAugment or TrivialAugment and through colour
-    jitter, is normalised, and erased.
+    jitter, is normalised, and erased. Then it is mixed with the image of another position, which has come the same way.
 
     Args:
         images: The training images; they are copied to `device` once and stay there as uint8.
@@ -161,6 +173,7 @@ class Stream:
             jitters=jitters,
             strengths=strengths,
             erased=erased,
+            mixing=draw_mixing(augment, count, self.size, generator),
         )
 
     def spans(self, batch_size: int) -> Iterator[tuple[int, int]]:
@@ -188,10 +201,24 @@ class Stream:
         A view depends on its position alone, so that batches of any size cut the same sequence.
 
         Returns:
-            Normalised images, float32 of shape (batch, channels, height, width), and labels, int64.
+            Normalised images, float32 of shape (batch, channels, height, width), and labels, int64; `mixture` has the
+            other labels of mixed images.
         """
         part = plan.at(start, stop)
-        return self._seen(self.pixels, part.order, part), self.labels[part.order]
+        images = self._seen(self.pixels, part.order, part)
+        if part.mixing is not None:
+            rows = part.mixing.rows()
+            others = plan.of(part.mixing.partners[rows])
+            mix(images, self._seen(self.pixels, others.order, others), rows, part.mixing)
+        return images, self.labels[part.order]
+
+    def mixture(self, plan: Plan, start: int, stop: int) -> Mixture | None:
+        """Returns the classes that are mixed into the labels of some positions, and the shares; None without mixing."""
+        if plan.mixing is None:
+            return None
+        part = plan.mixing.at(start, stop)
+        partners = self.labels[plan.order[part.partners.to(plan.order.device)]]
+        return Mixture(partners.to(self.device), part.shares.to(self.device))
 
     def _seen(self, pixels: Tensor, index: Tensor | None, plan: Plan) -> Tensor:
         """Returns the images at `index` of `pixels` as they are seen at the positions of a plan.

@@ -36,6 +36,7 @@ class Job:
         resize: See `decode_image`.
         scale: Smallest and largest share of the area of a random resized crop; None for the centred square.
         crops: Seed of the crop of each file.
+        each: Files for each image of the result; those that occur twice are decoded once.
     """
 
     paths: list[str]
@@ -44,21 +45,23 @@ class Job:
     resize: int | None = None
     scale: tuple[float, float] | None = None
     crops: tuple[int, ...] = ()
+    each: int = 1
 
     def done(self) -> Tensor:
-        """The images, uint8 of shape (files, size, size, channels).
+        """The images, uint8 of shape (files, size, size, channels), or (files / each, each, size, size, channels).
 
         Raises:
             UserError: A file is not an image, or damaged.
         """
+        views = list(zip(self.paths, self.crops or [0] * len(self.paths), strict=True))
+        decoded = {view: self._decoded(*view) for view in dict.fromkeys(views)}
+        images = torch.from_numpy(np.stack([decoded[view] for view in views]))
+        return images if self.each == 1 else images.unflatten(0, (-1, self.each))
+
+    def _decoded(self, path: str, seed: int) -> np.ndarray:
         if self.scale is None:
-            decoded = [decode_image(path, self.size, self.channels, self.resize) for path in self.paths]
-        else:
-            decoded = [
-                decode_random_crop(path, self.size, self.channels, self.scale, seed)
-                for path, seed in zip(self.paths, self.crops, strict=True)
-            ]
-        return torch.from_numpy(np.stack(decoded))
+            return decode_image(path, self.size, self.channels, self.resize)
+        return decode_random_crop(path, self.size, self.channels, self.scale, seed)
 
 
 class _Decoder(Dataset[Any]):

@@ -143,11 +143,12 @@ def make_trainer(
         step = fresh()
     else:
         # The learning rate is set each epoch. A graph has captured the rest of the recipe, the training network, which
-        # may depend on the teacher, and an expert that is part of it.
+        # may depend on the teacher, an expert that is part of it, and the form of the labels.
         recipe = dataclasses.replace(config.train, lr=1.0)
         teacher = config.teacher if type(method).training_network is not Method.training_network else None
         inside = experts.identity(config.epochs - 1) if method.needs.network else None
-        step = steps.take((config.student, splits.geometry, recipe, teacher, inside, method.structure()), fresh)
+        structure = (config.student, splits.geometry, recipe, teacher, inside, config.augment.mixes, method.structure())
+        step = steps.take(structure, fresh)
         step.recipe = config.train
     return Trainer(
         step, teachers, config.epochs, splits.validation, stream.normalise, config.metrics, config.seed_of_student

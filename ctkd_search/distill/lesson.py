@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +11,8 @@ from ctkd_search.distill.requests import TeacherOutput
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ctkd_search.data.stream import Plan, Stream
+
 
 @dataclass(frozen=True)
 class Lesson:
@@ -18,15 +20,19 @@ class Lesson:
 
     Attributes:
         images: Normalised images, shape (batch, channels, height, width).
-        labels: Classes, shape (batch,).
+        labels: Classes, shape (batch,); of mixed images, those of the images themselves.
         scratch_logits: The scratch teacher's logits at this step of its training, shape (batch, classes), or None.
         expert_outputs: Outputs of the expert; see `TeacherOutput` for the shapes.
+        partners: Classes of the images that are mixed in, shape (batch,); None if images are not mixed.
+        shares: Share of the image's own class in its label, float32, shape (batch,); the rest is the partner's.
     """
 
     images: Tensor
     labels: Tensor
     scratch_logits: Tensor | None = None
     expert_outputs: Mapping[TeacherOutput, Tensor] = field(default_factory=dict)
+    partners: Tensor | None = None
+    shares: Tensor | None = None
 
     @property
     def scratch(self) -> Tensor:
@@ -34,6 +40,24 @@ class Lesson:
         if self.scratch_logits is None:
             raise TypeError("the lesson lacks the scratch teacher's logits")
         return self.scratch_logits
+
+
+def plain_lessons(stream: Stream, plan: Plan, batch_size: int) -> Iterator[Lesson]:
+    """Returns the lessons of an epoch without any teacher.
+
+    Args:
+        stream: The stream.
+        plan: Plan of the epoch.
+        batch_size: Images in a lesson.
+    """
+    batches = stream.batches(plan, batch_size)  # before one is taken: readers of one plan share what is decoded
+
+    def lessons() -> Iterator[Lesson]:
+        for (start, stop), (images, labels) in zip(stream.spans(batch_size), batches, strict=True):
+            partners, shares = stream.mixture(plan, start, stop) or (None, None)
+            yield Lesson(images, labels, partners=partners, shares=shares)
+
+    return lessons()
 
 
 class StudentOutput(NamedTuple):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+if TYPE_CHECKING:
+    from ctkd_search.distill.lesson import Lesson
 
 
 def step_mse(student: Tensor, scratch: Tensor) -> Tensor:
@@ -191,32 +195,53 @@ def statistics(student: Tensor, expert: Tensor) -> Tensor:
     return (channel_statistics(student) - expert.detach()).pow(2).sum(dim=1).mean()
 
 
-def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float | Tensor) -> Tensor:
-    """Cross-entropy with labels of which a share is spread evenly over all classes (arXiv 1512.00567, section 7).
+def cross_entropy(logits: Tensor, lesson: Lesson, smoothing: float | Tensor = 0.0) -> Tensor:
+    """Cross-entropy with the labels of a lesson, which may be mixed and smoothed.
 
-    Torch's own takes no tensor for the share, which a captured step must read from one.
+    A mixed label is one class to the share of the image itself, and its partner's to the rest (arXiv 1710.09412). Of a
+    smoothed one, a share is spread evenly over all classes (arXiv 1512.00567, section 7); torch's own function takes no
+    tensor for it, which a captured step must read from one.
 
     Args:
         logits: Logits, shape (batch, classes).
-        labels: Classes, shape (batch,).
-        smoothing: The share, in [0, 1).
+        lesson: The lesson.
+        smoothing: The share that is spread, in [0, 1).
 
     Returns:
         Mean over the batch, in nats; a scalar.
     """
+    if lesson.partners is None and isinstance(smoothing, float | int) and not smoothing:
+        return F.cross_entropy(logits, lesson.labels)
     predicted = F.log_softmax(logits, dim=1)
-    return (1 - smoothing) * F.nll_loss(predicted, labels) - smoothing * predicted.mean()
+    sharp = by_share(lambda labels: F.nll_loss(predicted, labels, reduction="none"), lesson).mean()
+    return (1 - smoothing) * sharp - smoothing * predicted.mean()
+
+
+def by_share(loss: Callable[[Tensor], Tensor], lesson: Lesson) -> Tensor:
+    """Returns the loss of each image for its label: of a mixed one, its losses for both classes by their shares.
+
+    Args:
+        loss: Returns the loss of each image for its class, shape (batch,), given classes of shape (batch,).
+        lesson: The lesson.
+    """
+    own = loss(lesson.labels)
+    if lesson.partners is None or lesson.shares is None:
+        return own
+    return lesson.shares * own + (1 - lesson.shares) * loss(lesson.partners)
 
 
 def decoupled_divergences(
-    student: Tensor, teacher: Tensor, labels: Tensor, temperature: float | Tensor
+    student: Tensor, teacher: Tensor, lesson: Lesson, temperature: float | Tensor
 ) -> tuple[Tensor, Tensor]:
     """The divergence of softened predictions in two parts (arXiv 2203.08679, section 3.1).
+
+    The paper has no mixed labels. Of a mixed image each part is that of both its classes, weighed by their shares, as
+    mixup weighs the cross-entropy.
 
     Args:
         student: Logits of the student, shape (batch, classes).
         teacher: Logits of a teacher, same shape; no gradient flows to them.
-        labels: The right classes, shape (batch,).
+        lesson: The lesson, which has the right classes.
         temperature: Divisor of the logits, greater than 0.
 
     Returns:
@@ -224,20 +249,24 @@ def decoupled_divergences(
         themselves; both teacher ‖ student, means over the batch, scalars.
     """
     own, given = student / temperature, teacher.detach() / temperature
-    right = labels.unsqueeze(1)
-    # Indices rather than a mask, whose result would have no shape that a captured step knows.
-    others = torch.arange(student.shape[1] - 1, device=labels.device).expand(len(labels), -1)
-    others = others + (others >= right)
 
-    def parts(logits: Tensor) -> tuple[Tensor, Tensor]:
-        rest = logits.gather(1, others)
-        binary = torch.cat([logits.gather(1, right), rest.logsumexp(dim=1, keepdim=True)], dim=1)
-        return F.log_softmax(binary, dim=1), F.log_softmax(rest, dim=1)
+    def divergences(labels: Tensor) -> Tensor:
+        right = labels.unsqueeze(1)
+        # Indices rather than a mask, whose result would have no shape that a captured step knows.
+        others = torch.arange(student.shape[1] - 1, device=labels.device).expand(len(labels), -1)
+        others = others + (others >= right)
 
-    target, among = (
-        temperature**2 * F.kl_div(ours, theirs, log_target=True, reduction="batchmean")
-        for ours, theirs in zip(parts(own), parts(given), strict=True)
-    )
+        def parts(logits: Tensor) -> tuple[Tensor, Tensor]:
+            rest = logits.gather(1, others)
+            binary = torch.cat([logits.gather(1, right), rest.logsumexp(dim=1, keepdim=True)], dim=1)
+            return F.log_softmax(binary, dim=1), F.log_softmax(rest, dim=1)
+
+        found = zip(parts(own), parts(given), strict=True)
+        return torch.stack(
+            [F.kl_div(ours, theirs, log_target=True, reduction="none").sum(dim=1) for ours, theirs in found]
+        )
+
+    target, among = temperature**2 * by_share(divergences, lesson).mean(dim=1)
     return target, among
 
 

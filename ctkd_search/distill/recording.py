@@ -24,6 +24,7 @@ from ctkd_search.data.stream import STREAM_VERSION, Normalise, Stream, derived_s
 from ctkd_search.distill.cache import TeacherCache, content_hash
 from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.evaluation import evaluate
+from ctkd_search.distill.lesson import plain_lessons
 from ctkd_search.distill.teachers import ScratchTeacher
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.leases.lease import holder, try_acquire
@@ -236,8 +237,8 @@ def _train(
     accuracies = _resume(run, cache, wanted, teacher)
     for epoch in range(len(accuracies), run.epochs):
         started = time.perf_counter()
-        batches = stream.batches(stream.plan(epoch), run.recipe.batch_size)
-        logits = torch.cat(list(teacher.train(batches, epoch)))
+        lessons = plain_lessons(stream, stream.plan(epoch), run.recipe.batch_size)
+        logits = torch.cat(list(teacher.train(lessons, epoch)))
         if not logits.isfinite().all():
             raise WorkFailed(
                 f"the teacher {run.architecture} diverged in epoch {epoch + 1} of its training; lower "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
@@ -19,6 +20,8 @@ from ctkd_search.recipe import Recipe
 from ctkd_search.text import one_line
 
 _WARM_UP = 3
+# All of a lesson but the expert's outputs.
+_TENSORS = tuple(item.name for item in dataclasses.fields(Lesson) if item.name != "expert_outputs")
 
 
 class StudentStep:
@@ -246,19 +249,17 @@ class StepPool:
 
 def clone_lesson(lesson: Lesson) -> Lesson:
     """Returns a copy of a lesson in the same memory layout."""
-    return Lesson(
-        lesson.images.clone(),
-        lesson.labels.clone(),
-        None if lesson.scratch_logits is None else lesson.scratch_logits.clone(),
-        {output: values.clone() for output, values in lesson.expert_outputs.items()},
-    )
+    outputs = {output: values.clone() for output, values in lesson.expert_outputs.items()}
+    tensors = {name: getattr(lesson, name) for name in _TENSORS}
+    copies: dict[str, Any] = {name: None if tensor is None else tensor.clone() for name, tensor in tensors.items()}
+    return Lesson(**copies, expert_outputs=outputs)
 
 
 def copy_lesson(lesson: Lesson, into: Lesson) -> None:
     """Copies a lesson into the memory of another of the same shape."""
-    into.images.copy_(lesson.images)
-    into.labels.copy_(lesson.labels)
-    if into.scratch_logits is not None and lesson.scratch_logits is not None:
-        into.scratch_logits.copy_(lesson.scratch_logits)
+    for name in _TENSORS:
+        own, other = getattr(into, name), getattr(lesson, name)
+        if own is not None and other is not None:
+            own.copy_(other)
     for output, values in into.expert_outputs.items():
         values.copy_(lesson.expert_outputs[output])

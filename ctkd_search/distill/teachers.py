@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from ctkd_search.data.stream import Plan, Stream, derived_seed
 from ctkd_search.distill import losses
 from ctkd_search.distill.engine import autocast, drawing, make_optimizer, set_lr
-from ctkd_search.distill.lesson import Lesson
+from ctkd_search.distill.lesson import Lesson, plain_lessons
 from ctkd_search.distill.requests import TeacherOutput
 from ctkd_search.models.network import TappedNetwork
 from ctkd_search.recipe import Recipe
@@ -71,11 +72,11 @@ class ScratchTeacher:
         self.seed = seed
         self.optimizer = make_optimizer(network, recipe)
 
-    def train(self, batches: Iterable[tuple[Tensor, Tensor]], epoch: int) -> Iterator[Tensor]:
+    def train(self, lessons: Iterable[Lesson], epoch: int) -> Iterator[Tensor]:
         """Trains one epoch, one step for each item that is taken.
 
         Args:
-            batches: Images and labels of the epoch, in batches of its recipe's size.
+            lessons: Lessons of the epoch with images and labels, in batches of its recipe's size.
             epoch: The epoch from 0, for the learning rate.
 
         Yields:
@@ -84,14 +85,15 @@ class ScratchTeacher:
         """
         set_lr(self.optimizer, self.recipe.lr_at(epoch, self.epochs))
         self.network.train()
-        for number, (images, labels) in enumerate(batches):
+        for number, lesson in enumerate(lessons):
             # A seed for each step: a student that draws random numbers between two steps must not change the teacher's.
             seed = derived_seed("teacher draws", self.seed, epoch, number)
-            with drawing(images.device, seed), autocast(self.recipe.precision, images.device):
-                logits, _ = self.network(images)
+            device = lesson.images.device
+            with drawing(device, seed), autocast(self.recipe.precision, device):
+                logits, _ = self.network(lesson.images)
             logits = logits.float()
             self.optimizer.zero_grad(set_to_none=True)
-            losses.F.cross_entropy(logits, labels).backward()
+            losses.cross_entropy(logits, lesson).backward()
             self.optimizer.step()
             yield logits.detach()
 
@@ -182,17 +184,17 @@ class LiveTeachers:
         stream, plan = self.stream, self.stream.plan(epoch)
         scratch = expert = None
         if self.scratch:
-            batches = stream.batches(plan, self.scratch.recipe.batch_size)
-            scratch = Rechunked([logits] for logits in self.scratch.train(batches, epoch))
+            own = plain_lessons(stream, plan, self.scratch.recipe.batch_size)
+            scratch = Rechunked([logits] for logits in self.scratch.train(own, epoch))
         if self.expert:
             batches = stream.batches(plan, expert_batch(stream.size))
             expert = Rechunked(self.expert(epoch).outputs(batches, self.outputs))
-        for images, labels in stream.batches(plan, self.batch_size):
-            yield Lesson(
-                images,
-                labels,
-                scratch_logits=scratch.take(len(labels))[0] if scratch else None,
-                expert_outputs=dict(zip(self.outputs, expert.take(len(labels)), strict=True)) if expert else {},
+        for lesson in plain_lessons(stream, plan, self.batch_size):
+            count = len(lesson.labels)
+            yield dataclasses.replace(
+                lesson,
+                scratch_logits=scratch.take(count)[0] if scratch else None,
+                expert_outputs=dict(zip(self.outputs, expert.take(count), strict=True)) if expert else {},
             )
 
     def spent(self) -> dict[str, float]:
@@ -256,12 +258,13 @@ class RecordedTeachers:
         kept = self.recording.expert_outputs(epoch, plan) if self.outputs else {}
         computed = None if isinstance(kept, Mapping) else Rechunked(kept)
         spans = self.stream.spans(self.batch_size)
-        for (start, stop), (images, labels) in zip(spans, self.stream.batches(plan, self.batch_size), strict=True):
+        for (start, stop), lesson in zip(spans, plain_lessons(self.stream, plan, self.batch_size), strict=True):
             if computed:
                 expert = dict(zip(self.outputs, computed.take(stop - start), strict=True))
             else:
                 expert = {output: kept[output][start:stop].float() for output in self.outputs}  # type: ignore[index]
-            yield Lesson(images, labels, None if logits is None else logits[start:stop].float(), expert)
+            scratch = None if logits is None else logits[start:stop].float()
+            yield dataclasses.replace(lesson, scratch_logits=scratch, expert_outputs=expert)
 
     def spent(self) -> dict[str, float]:
         """Returns the seconds of recording, and of waiting for another process that records."""

@@ -66,6 +66,8 @@ def _faults(augment: Augment, geometry: Geometry) -> Iterator[tuple[Place, str]]
         for key in ("saturation", "hue"):
             if geometry.channels == 1 and strengths[key]:
                 yield ("jitter", key), "has no effect, because the images are grey; leave it out"
+    if augment.mix_probability and not augment.mixes:
+        yield ("mix_probability",), "has no effect without mixup or cutmix; leave it out"
     if augment.erasing and augment.erasing.area[-1] * geometry.image_size**2 < 1:
         yield (
             ("erasing", "area"),

@@ -15,6 +15,7 @@ from ctkd_search.data import ImageFiles, Images, load_train
 from ctkd_search.data.erasing import draw_erasing
 from ctkd_search.data.file_stream import stream_of
 from ctkd_search.data.jitter import apply_jitter, draw_jitter
+from ctkd_search.data.mixing import Mixing, draw_mixing
 from ctkd_search.data.policies import BINS, OPERATIONS, policy_levels
 from ctkd_search.data.stream import Normalise, Plan, Stream
 
@@ -41,7 +42,10 @@ def epoch_of(stream, batch_size=16, epoch=1):
 
 
 def parts(plan):
-    return {part.name: getattr(plan, part.name) for part in dataclasses.fields(Plan)}
+    """All that is drawn for a plan, by name."""
+    found = {part.name: getattr(plan, part.name) for part in dataclasses.fields(Plan) if part.name != "mixing"}
+    mixing = plan.mixing and plan.mixing._asdict()
+    return {**found, **(mixing or dict.fromkeys(Mixing._fields))}
 
 
 def drawn(count):
@@ -82,7 +86,8 @@ def test_a_plan_is_a_function_of_seed_and_epoch_and_leaves_what_was_drawn_before
     for name, part in once.items():
         if name in own:
             assert torch.equal(part, again[name])
-            assert not any(torch.equal(part, other[name]) for other in others)
+            # Mixup alone has no rectangles.
+            assert not part.any() or not any(torch.equal(part, other[name]) for other in others)
         elif part is not None:
             assert torch.equal(part, plain[name])
 
@@ -204,6 +209,52 @@ def test_erasing_sets_a_rectangle_to_the_mean_colour_and_leaves_the_rest():
     ):
         view[:, top : top + height, left : left + width] = 0
         assert torch.equal(found, view)
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix", "either"])
+def test_mixed_views_are_those_of_two_positions_and_labels_have_their_shares(name):
+    stream, plain = make_stream(AUGMENTED[name]), epoch_of(make_stream(Augment(2)))
+    plan = stream.plan(1)
+    partners, shares, rectangles = plan.mixing
+    kinds = set()
+    for position, found in enumerate(epoch_of(stream)):
+        partner, share = int(partners[position]), shares[position]
+        top, left, height, width = rectangles[position].tolist()
+        expected = plain[position].clone()
+        if height:
+            inner = (slice(None), slice(top, top + height), slice(left, left + width))
+            expected[inner] = plain[partner][inner]
+            assert share == pytest.approx(1 - height * width / 144)
+        elif share < 1:
+            expected = share * plain[position] + (1 - share) * plain[partner]
+        kinds.add("cut" if height else "whole" if share < 1 else "neither")
+        torch.testing.assert_close(found, expected)
+        assert (share < 1) == (partner != position)
+    mixture = stream.mixture(plan, 3, 17)
+    assert torch.equal(mixture.partners, stream.labels[plan.order][partners[3:17]])
+    assert torch.equal(mixture.shares, shares[3:17])
+    assert stream.mixture(make_stream(Augment()).plan(0), 0, 4) is None
+    assert kinds >= {"mixup": {"whole"}, "cutmix": {"cut"}, "either": {"whole", "cut", "neither"}}[name]
+
+
+@pytest.mark.parametrize(("alpha", "middle"), [(0.2, 0.17), (1.0, 0.5), (8.0, 0.97)])
+def test_shares_are_drawn_from_the_beta_distribution(alpha, middle):
+    mixup = draw_mixing(Augment(mixup=alpha), 5000, 32, drawn(4))
+    cutmix = draw_mixing(Augment(cutmix=alpha), 5000, 32, drawn(4))
+    assert mixup.shares.mean() == pytest.approx(0.5, abs=0.03)
+    # Rectangles are cut off at the borders.
+    assert cutmix.shares.mean() > mixup.shares.mean()
+    share = ((mixup.shares > 0.25) & (mixup.shares < 0.75)).float().mean()
+    assert share == pytest.approx(middle, abs=0.03)
+
+
+def test_as_many_are_mixed_as_the_probability_says_by_either_at_even_chances():
+    augment = Augment(mixup=1.0, cutmix=1.0, mix_probability=0.3)
+    mixing = draw_mixing(augment, 5000, 32, drawn(5))
+    mixed = mixing.shares < 1
+    assert mixed.float().mean() == pytest.approx(0.3, abs=0.03)
+    assert (mixing.rectangles[mixed][:, 2] > 0).float().mean() == pytest.approx(0.5, abs=0.05)
+    assert len(set(mixing.partners[mixed].tolist())) == mixed.sum()
 
 
 def test_what_is_not_given_is_no_part_of_an_augmentations_name():

@@ -34,8 +34,12 @@ def numpy_parts(student, expert, labels, temperature):
     return np.array(target), np.array(others)
 
 
+def labelled(labels):
+    return Lesson(torch.zeros(len(labels)), torch.tensor(labels))
+
+
 def found(student, expert, labels, temperature):
-    parts = decoupled_divergences(torch.tensor(student), torch.tensor(expert), torch.tensor(labels), temperature)
+    parts = decoupled_divergences(torch.tensor(student), torch.tensor(expert), labelled(labels), temperature)
     return [part.item() for part in parts]
 
 
@@ -64,16 +68,14 @@ def test_gradient_of_both_parts_is_that_of_finite_differences():
     student, expert, labels = room(5)
     for part in (0, 1):
         assert torch.autograd.gradcheck(
-            lambda logits, part=part: decoupled_divergences(logits, torch.tensor(expert), torch.tensor(labels), 4.0)[
-                part
-            ],
+            lambda logits, part=part: decoupled_divergences(logits, torch.tensor(expert), labelled(labels), 4.0)[part],
             torch.tensor(student, requires_grad=True),
         )
 
 
 def test_an_expert_that_is_sure_gives_finite_parts_and_gradients():
     student = torch.tensor([[0.0, 200.0, -200.0], [300.0, 0.0, 1.0]], requires_grad=True)
-    expert, labels = torch.tensor([[500.0, 0.0, 0.0], [-500.0, 500.0, 0.0]]), torch.tensor([0, 1])
+    expert, labels = torch.tensor([[500.0, 0.0, 0.0], [-500.0, 500.0, 0.0]]), labelled([0, 1])
     sum(decoupled_divergences(student, expert, labels, 1.0)).backward()
     assert torch.isfinite(student.grad).all()
 

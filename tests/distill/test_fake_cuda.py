@@ -17,6 +17,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from support.augmented import AUGMENTED
 from support.classroom import METHODS, PAIRS
 from support.tiny import CPU, TINY, changed, prepare_teachers, tiny_splits
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -111,6 +112,13 @@ def fake_cuda(monkeypatch):
     monkeypatch.setattr(FakeTensor, "__bool__", lambda tensor: bool(_value(tensor)), raising=False)
     monkeypatch.setattr(
         FakeTensor, "tolist", lambda tensor: np.full(tuple(tensor.shape), _value(tensor)).tolist(), raising=False
+    )
+    # Without numbers, every place is one that is looked for.
+    monkeypatch.setattr(
+        FakeTensor,
+        "nonzero",
+        lambda tensor: torch.arange(len(tensor), device=tensor.device).unsqueeze(1),
+        raising=False,
     )
     monkeypatch.setattr(torch, "_fused_sgd_", _fused_sgd)
     monkeypatch.setattr(FakeTensor, "backward", _backward, raising=False)
@@ -207,16 +215,17 @@ def test_a_teacher_is_trained_and_recorded_on_its_device(images, tmp_path, fake_
     assert config.teachers.mode == "recorded"
 
 
-def test_streamed_images_come_to_the_device(tmp_path, fake_cuda):
+@pytest.mark.parametrize("augment", [TINY.augment, AUGMENTED["everything"]], ids=["plain", "everything"])
+def test_streamed_images_come_to_the_device(tmp_path, fake_cuda, augment):
     from PIL import Image
 
     for number in range(6):
         Image.fromarray(np.full((8, 8), number, dtype=np.uint8)).save(tmp_path / f"{number}.png")
     paths = [tmp_path / f"{number}.png" for number in range(6)]
-    said = {"classes": ("a", "b"), "what": "images", "size": 8, "channels": 1, "workers": 0}
+    said = {"classes": ("a", "b"), "what": "images", "size": 8, "channels": 3, "workers": 0}
     files = ImageFiles.at(tmp_path, paths, [0, 1] * 3, **said)
-    normalise = file_stream.Normalise((127.0,), (64.0,)).to(CUDA)
-    stream = file_stream.stream_of(files, normalise, TINY.augment, 0, CUDA)
+    normalise = file_stream.Normalise((127.0,) * 3, (64.0,) * 3).to(CUDA)
+    stream = file_stream.stream_of(files, normalise, augment, 0, CUDA)
     for seen, labels in [stream.views(stream.plan(0), 0, 4)]:
         assert (seen.device, labels.device) == (CUDA, CUDA)
 

@@ -7,20 +7,20 @@ from support.oracles import draw, softmax
 
 from ctkd_search.config import MethodConfig
 from ctkd_search.distill.lesson import Lesson, StudentOutput
-from ctkd_search.distill.losses import F, smoothed_cross_entropy
+from ctkd_search.distill.losses import F, cross_entropy
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.requests import Needs
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 LOGITS, LABELS = draw(5, 4), np.array([0, 3, 1, 1, 2])
+LESSON = Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(LABELS))
 
 
 def loss(smoothing):
     method = make_method(MethodConfig("none", {"label_smoothing": smoothing}))
     assert method.needs == Needs()
-    lesson = Lesson(torch.zeros(5, 1, 8, 8), torch.tensor(LABELS))
-    return {key: term.item() for key, term in method.terms(StudentOutput(torch.tensor(LOGITS), []), lesson).items()}
+    return {key: term.item() for key, term in method.terms(StudentOutput(torch.tensor(LOGITS), []), LESSON).items()}
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.6])
@@ -34,7 +34,7 @@ def test_the_labels_are_smoothed_as_the_paper_says(smoothing):
 def test_loss_and_gradient_are_those_of_torch_s_own(smoothing):
     gradients = []
     for of in (
-        lambda logits: smoothed_cross_entropy(logits, torch.tensor(LABELS), torch.tensor(smoothing)),
+        lambda logits: cross_entropy(logits, LESSON, torch.tensor(smoothing)),
         lambda logits: F.cross_entropy(logits, torch.tensor(LABELS), label_smoothing=smoothing),
     ):
         logits = torch.tensor(LOGITS, requires_grad=True)

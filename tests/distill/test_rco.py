@@ -12,7 +12,7 @@ from support.tiny import CPU, TINY, assert_same_bits, copied, prepared_trainer
 
 from ctkd_search.config import MethodConfig
 from ctkd_search.distill.build import anchor_epoch, anchor_of, make_trainer
-from ctkd_search.distill.lesson import Lesson, StudentOutput
+from ctkd_search.distill.lesson import Lesson, StudentOutput, plain_lessons
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import make_stream, scratch_run, start_teacher
 from ctkd_search.distill.requests import LOGITS
@@ -96,7 +96,7 @@ def teacher_after(epochs, splits):
     stream = make_stream(splits, CONFIG.augment, CONFIG.seed, CPU)
     teacher = start_teacher(run, splits, CPU)
     for epoch in range(epochs):
-        for _ in teacher.train(stream.batches(stream.plan(epoch), run.recipe.batch_size), epoch):
+        for _ in teacher.train(plain_lessons(stream, stream.plan(epoch), run.recipe.batch_size), epoch):
             pass
     return teacher.network.eval()
 

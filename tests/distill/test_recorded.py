@@ -25,6 +25,7 @@ from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.evaluation import evaluate
+from ctkd_search.distill.lesson import plain_lessons
 from ctkd_search.distill.recording import Wanted, expert_run, make_stream, prepare, scratch_run, start_teacher
 from ctkd_search.distill.requests import Needs
 from ctkd_search.errors import UserError
@@ -228,7 +229,7 @@ def test_a_teachers_accuracy_is_noted_after_every_epoch(splits, cache):
     teacher, stream = start_teacher(run, splits, CPU), make_stream(splits, run.augment, run.stream_seed, CPU)
     expected = []
     for epoch in range(run.epochs):
-        for _ in teacher.train(stream.batches(stream.plan(epoch), run.recipe.batch_size), epoch):
+        for _ in teacher.train(plain_lessons(stream, stream.plan(epoch), run.recipe.batch_size), epoch):
             pass
         expected.append(evaluate(teacher.network, splits.validation, stream.normalise, CPU)["accuracy"])
     about = prepared(run, splits, cache)

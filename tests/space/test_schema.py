@@ -77,6 +77,7 @@ INEXPRESSIBLE = {
         "because the images are grey",
         "because brightness, contrast",
         "is less than one pixel",
+        "has no effect without mixup or cutmix",
     ],
     "of how many methods there are": ["because one method alone is searched"],
     "that nothing listens to a teacher": ["teachers has no effect", "teachers.expert has no effect"],
@@ -93,6 +94,9 @@ augment:
   trivialaugment: false
   jitter: {brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1}
   erasing: {probability: 0.25, area: [0.02, 0.3]}
+  mixup: 0.2
+  cutmix: 1.0
+  mix_probability: 0.5
 budget: {trials: 3, epochs: 30, grace_period: 2, reduction_factor: 3, time_budget: 2h}
 sampler: {name: tpe, startup_trials: 3, candidates: 5}
 scheduler: {name: hyperband, brackets: 2}
@@ -395,7 +399,7 @@ def test_a_key_has_a_default_where_the_reader_can_do_without_it():
         for properties in mappings(SCHEMA["properties"][section]):
             without = {key for key, inner in properties.items() if "default" not in inner and "properties" not in inner}
             # What augment leaves out is the data set's own.
-            own = {"crop", "flip", "resized_crop", "trivialaugment", "erasing"}
+            own = {"crop", "flip", "resized_crop", "trivialaugment", "erasing", "mixup", "cutmix", "mix_probability"}
             assert without == (own if section == "augment" else set())
 
 

@@ -79,6 +79,9 @@ OTHER = {
     "trivialaugment": True,
     "jitter": {"brightness": 0.1},
     "erasing": 0.1,
+    "mixup": 0.2,
+    "cutmix": 1.0,
+    "mix_probability": 0.5,
     "dataset.test": 0.4,
     "checkpoint": "space.yaml",
     "milestones": [0.5],
@@ -95,6 +98,7 @@ BESIDE = {
     "alpha_share": "search.alpha_schedule=first",
     "beta_share": "search.beta_schedule=first",
     "expert_temperature": "search.expert_kd=0.3",
+    "mix_probability": "augment.mixup=0.2",
     "per_method": "search.method={choice: [ctkd, kd]}",
 }
 

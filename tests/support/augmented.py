@@ -8,5 +8,16 @@ AUGMENTED = {
     "trivialaugment": Augment(2, trivialaugment=True),
     "jitter": Augment(2, jitter=FULL_JITTER),
     "erasing": Augment(2, erasing=Erasing(0.7)),
-    "everything": Augment(2, randaugment=RandAugment(3, 20), jitter=FULL_JITTER, erasing=Erasing(0.5, (0.1, 0.5))),
+    "mixup": Augment(2, mixup=0.4),
+    "cutmix": Augment(2, cutmix=1.0),
+    "either": Augment(2, mixup=0.4, cutmix=1.0, mix_probability=0.8),
+    "everything": Augment(
+        2,
+        randaugment=RandAugment(3, 20),
+        jitter=FULL_JITTER,
+        erasing=Erasing(0.5, (0.1, 0.5)),
+        mixup=0.2,
+        cutmix=1.0,
+        mix_probability=0.9,
+    ),
 }

@@ -105,6 +105,17 @@ augment:
     area: [0.001, 0.015]      #! augment.erasing.area is less than one pixel of images of size 8; raise it, or leave
 search: {alpha: {float: [1, 2]}}
 """,
+    "mixing of nothing": """\
+augment:
+  mixup: 0                    #! augment.mixup must be greater than 0, but got 0
+  cutmix: -1                  #! augment.cutmix must be greater than 0, but got -1
+  mix_probability: 2          #! augment.mix_probability must be in (0, 1], but got 2
+search: {alpha: {float: [1, 2]}}
+""",
+    "a probability of mixing without any": """\
+augment: {mix_probability: 0.5}  #! augment.mix_probability has no effect without mixup or cutmix; leave it out
+search: {alpha: {float: [1, 2]}}
+""",
     "a jitter of nothing": """\
 augment:
   jitter: {}                  #! augment.jitter has no effect, because brightness, contrast, saturation, hue are all 0

@@ -71,8 +71,8 @@ class AsReleased(Method):
         logits, maps = output.more
         logits = logits.float()
         terms = {
-            "loss_ce": losses.F.cross_entropy(output.logits, lesson.labels),
-            "loss_scratch": losses.F.cross_entropy(logits, lesson.labels),
+            "loss_ce": losses.cross_entropy(output.logits, lesson),
+            "loss_scratch": losses.cross_entropy(logits, lesson),
         }
         if self.values["alpha"] > 0:
             terms["loss_step"] = self.alpha * losses.step_mse(output.logits, logits)

@@ -225,7 +225,7 @@ class CTKD(Method):
         """Returns cross-entropy, step loss, attention loss and divergence from the expert, each with its weight."""
         from ctkd_search.distill import losses
 
-        terms = {"loss_ce": losses.F.cross_entropy(output.logits, lesson.labels)}
+        terms = {"loss_ce": losses.cross_entropy(output.logits, lesson)}
         if self.weighs("alpha"):
             terms["loss_step"] = self.alpha_now * self.alpha * self.step(output.logits, lesson.scratch)
         if self.weighs("beta"):

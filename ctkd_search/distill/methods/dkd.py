@@ -98,10 +98,10 @@ class DKD(Method):
         """Returns cross-entropy and the two parts, each with its weight."""
         from ctkd_search.distill import losses
 
-        terms = {"loss_ce": losses.F.cross_entropy(output.logits, lesson.labels)}
+        terms = {"loss_ce": losses.cross_entropy(output.logits, lesson)}
         if self.needs.any_expert:
             expert = lesson.expert_outputs[LOGITS]
-            target, others = losses.decoupled_divergences(output.logits, expert, lesson.labels, self.temperature)
+            target, others = losses.decoupled_divergences(output.logits, expert, lesson, self.temperature)
             if self.values["alpha"] > 0:
                 terms["loss_target"] = self.warmth * self.alpha * target
             if self.values["beta"] > 0:

@@ -76,11 +76,11 @@ class DML(Method):
         """Returns cross-entropy and divergence of the student, then of its peer."""
         from ctkd_search.distill import losses
 
-        terms = {"loss_ce": losses.F.cross_entropy(output.logits, lesson.labels)}
+        terms = {"loss_ce": losses.cross_entropy(output.logits, lesson)}
         if self.values["weight"] > 0:
             peer = output.more.float()
             terms["loss_mutual"] = self.weight * losses.softened_divergence(output.logits, peer, 1.0)
-            terms["loss_peer"] = losses.F.cross_entropy(peer, lesson.labels)
+            terms["loss_peer"] = losses.cross_entropy(peer, lesson)
             terms["loss_peer_mutual"] = self.weight * losses.softened_divergence(peer, output.logits, 1.0)
         return terms
 

@@ -127,7 +127,7 @@ class FitNets(KD):
         if self.in_stages:
             terms = {name: self.labels_now * term for name, term in super().terms(output, lesson).items()}
         else:
-            terms = {"loss_ce": losses.F.cross_entropy(output.logits, lesson.labels)}
+            terms = {"loss_ce": losses.cross_entropy(output.logits, lesson)}
         if self.layers:
             hints = [lesson.expert_outputs[TeacherOutput("features", layer)] for layer in self.layers]
             missed = [losses.hint(bridged, hint) for bridged, hint in zip(output.more, hints, strict=True)]

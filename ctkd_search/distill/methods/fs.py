@@ -97,7 +97,7 @@ class FeatureStatistics(Method):
         """Returns cross-entropy and the distance of the statistics."""
         from ctkd_search.distill import losses
 
-        terms = {"loss_ce": losses.F.cross_entropy(output.logits, lesson.labels)}
+        terms = {"loss_ce": losses.cross_entropy(output.logits, lesson)}
         if self.layers:
             maps = output.more if self.values["bridge"] else [output.maps[layer - 1] for layer in self.layers]
             experts = [lesson.expert_outputs[TeacherOutput("statistics", layer)] for layer in self.layers]

@@ -200,7 +200,7 @@ class IAKD(Method):
         """Returns the cross-entropy of the hybrid."""
         from ctkd_search.distill import losses
 
-        return {"loss_ce": losses.F.cross_entropy(output.logits, lesson.labels)}
+        return {"loss_ce": losses.cross_entropy(output.logits, lesson)}
 
     def fault(self, teacher: Architecture, student: Architecture) -> str | None:
         """Returns why this method cannot teach that student by that teacher, or None.

@@ -60,7 +60,7 @@ class KD(Method):
         """Returns cross-entropy and divergence, each with its share."""
         from ctkd_search.distill import losses
 
-        terms = {"loss_ce": (1 - self.weight) * losses.F.cross_entropy(output.logits, lesson.labels)}
+        terms = {"loss_ce": (1 - self.weight) * losses.cross_entropy(output.logits, lesson)}
         if self.values["weight"] > 0:
             divergence = losses.softened_divergence(output.logits, lesson.expert_outputs[LOGITS], self.temperature)
             terms["loss_kd"] = self.weight * divergence

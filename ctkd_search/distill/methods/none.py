@@ -55,9 +55,8 @@ class Alone(Method):
         """Returns the cross-entropy."""
         from ctkd_search.distill import losses
 
-        if not self.values["label_smoothing"]:
-            return {"loss_ce": losses.F.cross_entropy(output.logits, lesson.labels)}
-        return {"loss_ce": losses.smoothed_cross_entropy(output.logits, lesson.labels, self.label_smoothing)}
+        smoothing = self.label_smoothing if self.values["label_smoothing"] else 0.0
+        return {"loss_ce": losses.cross_entropy(output.logits, lesson, smoothing)}
 
 
 METHOD = Alone

@@ -130,14 +130,13 @@ class TESKD(Method):
         """Returns the cross-entropy of network and branches, their divergence, and the distance of their features."""
         from ctkd_search.distill import losses
 
-        cross_entropy = losses.F.cross_entropy
-        terms = {"loss_ce": self.label_weight * cross_entropy(output.logits, lesson.labels)}
+        terms = {"loss_ce": self.label_weight * losses.cross_entropy(output.logits, lesson)}
         if not self.branched:
             return terms
         logits = [branch.float() for branch in output.more.logits]
         if self.values["branch_weight"] > 0:
             terms["loss_branches"] = self.branch_weight * _sum(
-                cross_entropy(branch, lesson.labels) for branch in logits
+                losses.cross_entropy(branch, lesson) for branch in logits
             )
         if self.values["distill_weight"] > 0:
             terms["loss_distill"] = self.distill_weight * _sum(
