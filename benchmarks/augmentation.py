@@ -38,7 +38,12 @@ AUGMENTATIONS = {
     "TrivialAugment": Augment(trivialaugment=True),
     "jitter": Augment(jitter=JITTER),
     "erasing": Augment(erasing=ERASING),
-    "RandAugment(2, 9), jitter, erasing": Augment(randaugment=RandAugment(2, 9), jitter=JITTER, erasing=ERASING),
+    "mixup": Augment(mixup=0.2),
+    "mixup or cutmix": Augment(mixup=0.2, cutmix=1.0),
+    "RandAugment(2, 9), erasing, mixing": Augment(
+        randaugment=RandAugment(2, 9), erasing=ERASING, mixup=0.2, cutmix=1.0
+    ),
+    "all of them": Augment(randaugment=RandAugment(2, 9), jitter=JITTER, erasing=ERASING, mixup=0.2, cutmix=1.0),
 }
 
 

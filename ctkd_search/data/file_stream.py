@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ctkd_search.config import Augment
 from ctkd_search.data.images import ImageFiles, Images, Pictures
-from ctkd_search.data.mixing import mix
 from ctkd_search.data.stream import Normalise, Plan, Stream
 from ctkd_search.data.workers import Job, decoding_pool
 
@@ -96,13 +95,10 @@ class FileStream(Stream):
         return self._batch(plan, start, stop, self._job(plan, start, stop).done().to(self.device))
 
     def _batch(self, plan: Plan, start: int, stop: int, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        part = plan.at(start, stop)
-        images = self._seen(pixels if part.mixing is None else pixels[:, 0], None, part)
-        if part.mixing is not None:
-            rows = part.mixing.rows()
-            theirs = self._seen(pixels[rows.to(self.device), 1], None, plan.of(part.mixing.partners[rows]))
-            mix(images, theirs, rows, part.mixing)
-        return images, self.labels[part.order].to(self.device, non_blocking=True)
+        if plan.mixing is not None:
+            rows = plan.mixing.at(start, stop).rows()
+            pixels = torch.cat([pixels[:, 0], pixels[rows.to(self.device), 1]])
+        return self._mixed(self._seen(pixels, None, plan.with_partners(start, stop)), plan, start, stop)
 
     def _decode(self, plan: Plan) -> Iterator[Tensor]:
         piece = max(1, _piece(self.images) // (1 if plan.mixing is None else 2))

@@ -141,21 +141,20 @@ def equalised(pixels: Tensor, magnitudes: Tensor) -> Tensor:
 
 def hue_turned(pixels: Tensor, turns: Tensor) -> Tensor:
     """Returns images in colour whose hues are turned by a share of the circle."""
-    image = pixels.float()
-    red, green, blue = image.unbind(-1)
-    top, low = image.amax(-1), image.amin(-1)
+    red, green, blue = planes = _planes(pixels)
+    top, low = (extreme(extreme(red, green), blue) for extreme in (torch.maximum, torch.minimum))
     chroma = top - low
     # Whole numbers: where it is 0, the image is grey and its hue has no effect.
     divisor = chroma.clamp(min=1)
     of_green = torch.where(top == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor)
     hue = torch.where(top == red, (green - blue) / divisor, of_green) + _numbers(6 * turns, pixels).squeeze(-1)
-    parts = []
-    for sixth in (5, 3, 1):
+    turned = torch.empty_like(planes)
+    for plane, sixth in zip(turned, (5, 3, 1), strict=True):
         place = hue + sixth
-        place = place - 6 * (place * (1 / 6)).floor()
-        parts.append(top - chroma * torch.minimum(place, 4 - place).clamp_(0, 1))
+        place.sub_((place * (1 / 6)).floor_().mul_(6))
+        torch.sub(top, torch.minimum(place, 4 - place).clamp_(0, 1).mul_(chroma), out=plane)
     # As torchvision rounds numbers in [0, 1].
-    return _bytes(torch.stack(parts, dim=-1) * (255.999 / 255))
+    return _bytes(turned.mul_(255.999 / 255)).permute(1, 2, 3, 0)
 
 
 def _places(pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -178,20 +177,27 @@ def _sampled(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         columns: Its column, likewise.
     """
     count, height, width, channels = pixels.shape
-    row, column = ((places + (0.5 + _TIE)).floor_().long() for places in (rows, columns))
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    row, column = ((places + (0.5 + _TIE)).floor_() for places in (rows, columns))
+    near_row, near_column = row.clamp(0, height - 1), column.clamp(0, width - 1)
     first = torch.arange(count, device=pixels.device).view(-1, 1, 1) * (height * width)
-    index = first + row.clamp_(0, height - 1) * width + column.clamp_(0, width - 1)
-    return pixels.reshape(-1, channels)[index].mul_(inside.unsqueeze(-1))
+    index = (near_row * width + near_column + first).long()
+    # Behind the last pixel there is a black one.
+    index.masked_fill_((near_row != row) | (near_column != column), count * height * width)
+    flat = torch.cat([pixels.reshape(-1, channels), pixels.new_zeros(1, channels)])
+    return flat.index_select(0, index.flatten()).view(pixels.shape)
 
 
 def _grey(pixels: Tensor) -> Tensor:
     """Returns the grey values of images, whole numbers in float32, with one channel."""
-    image = pixels.float()
     if pixels.shape[-1] == 1:
-        return image
-    red, green, blue = (image[..., channel : channel + 1] * weight for channel, weight in enumerate(_LUMA))
-    return red.add_(green).add_(blue).floor_()
+        return pixels.float()
+    red, green, blue = (plane.mul_(weight) for plane, weight in zip(_planes(pixels), _LUMA, strict=True))
+    return red.add_(green).add_(blue).floor_().unsqueeze(-1)
+
+
+def _planes(pixels: Tensor) -> Tensor:
+    """Returns the channels of images, float32 of shape (channels, images, height, width), each one piece of memory."""
+    return pixels.permute(3, 0, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
 
 
 def _blended(pixels: Tensor, other: Tensor, factors: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,19 +57,17 @@ class Plan:
     erased: Tensor | None = None
     mixing: Mixing | None = None
 
-    def at(self, start: int, stop: int) -> Plan:
-        """Returns the plan of the positions from `start` to `stop` (exclusive)."""
-        parts = self._parts(lambda part: part[start:stop])
-        return Plan(**parts, mixing=self.mixing and self.mixing.at(start, stop))
+    def with_partners(self, start: int, stop: int) -> Plan:
+        """Returns the plan of the positions from `start` to `stop` (exclusive), and of what is mixed into them.
 
-    def of(self, positions: Tensor) -> Plan:
-        """Returns the plan of some positions, without their mixing."""
-        return Plan(**self._parts(lambda part: part[positions.to(part.device)]))
-
-    def _parts(self, chosen: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-        """Returns a part of every tensor, by name."""
-        tensors = {name: part for name, part in vars(self).items() if isinstance(part, Tensor)}
-        return {name: chosen(part) for name, part in tensors.items()}
+        The partners of the positions that are mixed come behind all of the positions.
+        """
+        parts: dict[str, Any] = {name: part for name, part in vars(self).items() if isinstance(part, Tensor)}
+        if self.mixing is None:
+            return Plan(**{name: part[start:stop] for name, part in parts.items()})
+        mixing = self.mixing.at(start, stop)
+        chosen = torch.cat([torch.arange(start, stop), mixing.partners[mixing.rows()]])
+        return Plan(**{name: part[chosen.to(part.device)] for name, part in parts.items()})
 
 
 class Normalise(torch.nn.Module):
@@ -204,13 +202,16 @@ class Stream:
             Normalised images, float32 of shape (batch, channels, height, width), and labels, int64; `mixture` has the
             other labels of mixed images.
         """
-        part = plan.at(start, stop)
-        images = self._seen(self.pixels, part.order, part)
-        if part.mixing is not None:
-            rows = part.mixing.rows()
-            others = plan.of(part.mixing.partners[rows])
-            mix(images, self._seen(self.pixels, others.order, others), rows, part.mixing)
-        return images, self.labels[part.order]
+        part = plan.with_partners(start, stop)
+        return self._mixed(self._seen(self.pixels, part.order, part), plan, start, stop)
+
+    def _mixed(self, seen: Tensor, plan: Plan, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Returns the images at some positions, mixed with those of their partners behind them, and their labels."""
+        images = seen[: stop - start]
+        if plan.mixing is not None:
+            mixing = plan.mixing.at(start, stop)
+            mix(images, seen[stop - start :], mixing.rows(), mixing)
+        return images, self.labels[plan.order[start:stop]].to(self.device, non_blocking=True)
 
     def mixture(self, plan: Plan, start: int, stop: int) -> Mixture | None:
         """Returns the classes that are mixed into the labels of some positions, and the shares; None without mixing."""
@@ -221,7 +222,7 @@ class Stream:
         return Mixture(partners.to(self.device), part.shares.to(self.device))
 
     def _seen(self, pixels: Tensor, index: Tensor | None, plan: Plan) -> Tensor:
-        """Returns the images at `index` of `pixels` as they are seen at the positions of a plan.
+        """Returns the images at `index` of `pixels` as they are seen at the positions of a plan, before they are mixed.
 
         Without an index, `pixels` are the images themselves.
         """
