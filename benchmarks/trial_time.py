@@ -49,7 +49,7 @@ def taken_apart(trainer: Trainer, epoch: int, checkpoint: Path) -> Spent:
     """One epoch as `Trainer.run_epoch` does it, with a clock around each part."""
     spent: Spent = defaultdict(float)
     step = trainer.step
-    step.begin_epoch(epoch, trainer.epochs)
+    step.begin_epoch(epoch, trainer.epochs, trainer.teachers.steps)
     lessons = trainer.teachers.lessons(epoch)
     while True:
         with clock(spent, "lessons"):

@@ -259,8 +259,12 @@ class TrialConfig:
         return self.seed if self.student_seed is None else self.student_seed
 
     def nested(self) -> dict[str, Any]:
-        """Returns the config as nested dictionaries."""
-        return {**dataclasses.asdict(self), "method": self.method.as_dict()}
+        """Returns the config as nested dictionaries, without settings of recipes that have no effect."""
+        whole = {**dataclasses.asdict(self), "method": self.method.as_dict(), "train": self.train.effective()}
+        # The teachers' weights are not averaged.
+        recipe = self.teachers.recipe.effective()
+        whole["teachers"]["recipe"] = {key: value for key, value in recipe.items() if key != "average"}
+        return whole
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the config as plain values for YAML and JSON."""

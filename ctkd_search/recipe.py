@@ -1,41 +1,145 @@
-"""The recipe of a training: optimizer, schedule, precision."""
+"""The recipe of a training: optimizer, schedule of the learning rate, averaging of weights, precision."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
-from ctkd_search.fields import Count, Fraction, FromList, Positive, Range
+from ctkd_search.fields import Checked, Count, Fraction, FromList, Positive, Range
+
+SGD = "sgd"
+# Optimizers with a momentum. Besides SGD they are timm's, by timm's names.
+WITH_MOMENTUM = (
+    *(SGD, "sgdw", "sgdp", "csgdw", "csgdp", "lars", "larc", "nlars", "nlarc", "rmsprop", "rmsproptf", "rmsproptfw"),
+    *("crmsproptf", "madgrad", "madgradw", "muon", "nmuon", "adamuon", "nadamuon", "adafactorbv", "cadafactorbv"),
+)
+OPTIMIZERS = (
+    *WITH_MOMENTUM,
+    *("adam", "adamw", "cadamw", "adamp", "cadamp", "adamax", "nadam", "nadamw", "cnadamw", "radam", "radamw"),
+    *("adabelief", "radabelief", "adan", "adanw", "cadan", "cadanw", "adopt", "adoptw", "cadopt", "cadoptw"),
+    *("lamb", "lambw", "clamb", "clambw", "laprop", "claprop", "lion", "clion", "mars", "cmars"),
+    *("novograd", "novogradw", "adafactor", "cadafactor", "adagrad", "adadelta"),
+)
+MILESTONES, COSINE, LINEAR, CONSTANT = "milestones", "cosine", "linear", "constant"
+SCHEDULES = (MILESTONES, COSINE, LINEAR, CONSTANT)
+
+
+def _known_optimizer(name: str) -> None:
+    if name not in OPTIMIZERS:
+        raise ValueError(f"must be one of {', '.join(OPTIMIZERS)}, but got {name!r}")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training recipe: SGD with a step schedule.
+    """A training recipe; the defaults are SGD with a step schedule.
 
-    The defaults are the CTKD authors' (arXiv 1907.09643 and its released code): learning rate times 0.2 at
+    They are the CTKD authors' (arXiv 1907.09643 and its released code): learning rate times 0.2 at
     epochs 60, 120 and 160 of 200, which are fractions here so that a shorter budget keeps the shape.
 
     Attributes:
         batch_size: Images in a step.
-        lr: Initial learning rate.
-        momentum: SGD momentum.
-        nesterov: Whether the momentum is Nesterov's.
-        weight_decay: L2 penalty on every parameter.
+        optimizer: Name of the optimizer: ``sgd``, ``adamw``, ``lion``, ``muon`` or another one of timm's.
+        lr: Peak of the learning rate.
+        momentum: Momentum of SGD and of other optimizers that have one.
+        nesterov: Whether the momentum of SGD is Nesterov's.
+        optimizer_options: Further arguments of the optimizer by name, as in ``{betas: [0.9, 0.95]}``.
+        weight_decay: L2 penalty on the parameters, or the decoupled decay of optimizers that have one.
+        decay: Parameters that decay: ``all``, or ``weights`` alone, without biases and the parameters of norms.
+        clip: Largest norm of a step's gradient, to which a larger one is scaled down; 0 switches it off.
+        schedule: Course of the learning rate after the warm-up: ``milestones`` drops it after shares of the epochs,
+            ``cosine`` and ``linear`` lower it to 0 step by step, ``constant`` keeps it until the cooldown.
+        warmup: Epochs in which the learning rate grows linearly to its peak, step by step.
         milestones: Shares of the epochs after which the learning rate drops.
         gamma: Factor of the learning rate at each milestone.
+        cooldown: Share of the epochs at the end of a constant schedule in which the learning rate falls to 0, as
+            1 - sqrt of the share of it that is over (arXiv 2405.18392).
+        average: Epochs that a running average of the weights looks back on, which is evaluated and exported in place of
+            the last weights; 0 switches it off.
         precision: ``float32``, ``bfloat16`` (forward passes under autocast; weights and losses stay in float32), or
             ``auto``: bfloat16 if the hardware computes in it.
     """
 
     batch_size: Count = 128
+    optimizer: Annotated[str, Checked(_known_optimizer, {"enum": list(OPTIMIZERS)})] = SGD
     lr: Positive = 0.1
     momentum: Annotated[float, Range(0, 1, open_high=True)] = 0.9
     nesterov: bool = False
+    optimizer_options: dict[str, Any] | None = field(default=None, hash=False)
     weight_decay: Annotated[float, Range(0)] = 5e-4
+    decay: Literal["all", "weights"] = "all"
+    clip: Annotated[float, Range(0)] = 0.0
+    schedule: Literal["milestones", "cosine", "linear", "constant"] = "milestones"
+    warmup: Annotated[float, Range(0)] = 0.0
     milestones: Annotated[tuple[Fraction, ...], FromList()] = (0.3, 0.6, 0.8)
     gamma: Annotated[float, Range(0, 1, open_low=True)] = 0.2
+    cooldown: Annotated[float, Range(0, 1, open_low=True)] = 0.2
+    average: Annotated[float, Range(0)] = 0.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
-    def lr_at(self, epoch: int, epochs: int) -> float:
-        """Returns the learning rate of `epoch` (counted from 0) in a training of `epochs` epochs."""
-        return self.lr * self.gamma ** sum(epoch >= max(1, round(share * epochs)) for share in self.milestones)
+    def lr_at(self, epoch: int, epochs: int, step: int = 0, steps: int = 1) -> float:
+        """Returns the learning rate of a step.
+
+        Args:
+            epoch: Its epoch, from 0.
+            epochs: Epochs of the training.
+            step: Its number in the epoch, from 0.
+            steps: Steps of an epoch.
+        """
+        done = epoch + step / steps
+        if done < self.warmup:
+            # The first step is not lost: it ends where the ramp has come to after it.
+            return self.lr * min(1.0, (done + 1 / steps) / self.warmup)
+        return self.lr * self._factor(epoch, done, epochs)
+
+    def _factor(self, epoch: int, done: float, epochs: int) -> float:
+        """Returns the share of the peak after the warm-up, where `done` epochs are over."""
+        if self.schedule == MILESTONES:
+            return self.gamma ** sum(epoch >= max(1, round(share * epochs)) for share in self.milestones)
+        over = (done - self.warmup) / (epochs - self.warmup)
+        if self.schedule == COSINE:
+            return 0.5 * (1 + math.cos(math.pi * over))
+        if self.schedule == LINEAR:
+            return 1 - over
+        cooling = self.cooldown * epochs
+        return 1 - math.sqrt(max(0.0, done - (epochs - cooling)) / cooling)
+
+    def idle(self) -> set[str]:
+        """Returns the names of the settings that have no effect beside the others."""
+        without = {
+            "momentum": self.optimizer not in WITH_MOMENTUM,
+            "nesterov": self.optimizer != SGD,
+            "optimizer_options": not self.optimizer_options,
+            "decay": not self.weight_decay,
+            "milestones": self.schedule != MILESTONES,
+            "gamma": self.schedule != MILESTONES,
+            "cooldown": self.schedule != CONSTANT,
+        }
+        return {name for name, idle in without.items() if idle}
+
+    def effective(self) -> dict[str, Any]:
+        """Returns the settings that have an effect, by name."""
+        idle = self.idle()
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in idle}
+
+    def described(self) -> dict[str, Any]:
+        """Returns all settings by name, without those of `_LATER` that have their defaults.
+
+        So what is named by its recipe keeps its name when a setting is added.
+        """
+        return {
+            key: value
+            for key, value in dataclasses.asdict(self).items()
+            if key not in _LATER or value != getattr(_PLAIN, key)
+        }
+
+    def structure(self) -> Recipe:
+        """Returns the recipe without what is set from step to step: recipes with equal ones share a captured step."""
+        return dataclasses.replace(self, **{name: getattr(_PLAIN, name) for name in _BY_STEP})
+
+
+_PLAIN = Recipe()
+_BY_STEP = ("lr", "schedule", "warmup", "milestones", "gamma", "cooldown")
+# Settings that did not exist in the first version.
+_LATER = ("optimizer", "optimizer_options", "decay", "clip", "schedule", "warmup", "cooldown", "average")

@@ -151,7 +151,9 @@ def _teacher(
     teacher = _scratch(config, geometry, device)
     plan = stream.plan(0)
     # An epoch of one step.
-    training = _seconds(lambda: list(teacher.train(plain_lessons(stream, plan, batch), 0)), device, seconds / 2) / batch
+    training = (
+        _seconds(lambda: list(teacher.train(plain_lessons(stream, plan, batch), 0, 1)), device, seconds / 2) / batch
+    )
     seen = random_splits(geometry, _fitting(expert_batch(geometry.image_size), adds, device))
     along = make_stream(seen, _in_memory(config.augment), config.seed, device)
     forward = _forward(teacher.network, seen, along.normalise, device, seconds / 4)

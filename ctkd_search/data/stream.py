@@ -185,6 +185,10 @@ class Stream:
         stops = [*range(batch_size, count - joined, batch_size), count]
         yield from zip([0, *stops], stops, strict=False)
 
+    def steps(self, batch_size: int) -> int:
+        """Number of batches of an epoch."""
+        return sum(1 for _ in self.spans(batch_size))
+
     def batches(self, plan: Plan, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The views of an epoch in batches, as `views` gives them.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -142,14 +141,13 @@ def make_trainer(
     if steps is None:
         step = fresh()
     else:
-        # The learning rate is set each epoch. A graph has captured the rest of the recipe, the training network, which
-        # may depend on the teacher, an expert that is part of it, and the form of the labels.
-        recipe = dataclasses.replace(config.train, lr=1.0)
+        # The learning rate is set in each step. A graph has captured the rest of the recipe, the training network,
+        # which may depend on the teacher, an expert that is part of it, and the form of the labels.
+        recipe = config.train.structure()
         teacher = config.teacher if type(method).training_network is not Method.training_network else None
         inside = experts.identity(config.epochs - 1) if method.needs.network else None
         structure = (config.student, splits.geometry, recipe, teacher, inside, config.augment.mixes, method.structure())
         step = steps.take(structure, fresh)
-        step.recipe = config.train
     return Trainer(
         step, teachers, config.epochs, splits.validation, stream.normalise, config.metrics, config.seed_of_student
     )

@@ -1,4 +1,4 @@
-"""Computation of networks: precision, memory layout, random numbers and optimizer."""
+"""Computation of networks: precision, memory layout and random numbers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Literal, TypeVar
 
 import torch
 from torch import nn
-
-from ctkd_search.recipe import Recipe
 
 Precision = Literal["float32", "bfloat16"]
 Network = TypeVar("Network", bound=nn.Module)
@@ -63,28 +61,3 @@ def drawing(device: torch.device, seed: int) -> Iterator[None]:
 def place(network: Network, device: torch.device) -> Network:
     """Moves a network to a device, its convolutions in the channels-last layout that the images have."""
     return network.to(device).to(memory_format=torch.channels_last)
-
-
-def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Returns SGD by a recipe, over every parameter of a network that requires a gradient.
-
-    On CUDA the learning rate is a tensor, so that a captured step reads its current value.
-    """
-    device = next(network.parameters()).device
-    return torch.optim.SGD(
-        [parameter for parameter in network.parameters() if parameter.requires_grad],
-        lr=torch.tensor(recipe.lr, device=device) if device.type == "cuda" else recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.nesterov,
-        fused=True,
-    )
-
-
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Sets the learning rate and keeps the momentum."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], torch.Tensor):
-            group["lr"].fill_(lr)
-        else:
-            group["lr"] = lr

@@ -77,7 +77,8 @@ class TeacherRun:
         left_out = {"code"} if self.code is None else set()
         if not self.joined:
             left_out.add("joined")
-        return {key: value for key, value in dataclasses.asdict(self).items() if key not in left_out}
+        known = {**dataclasses.asdict(self), "recipe": self.recipe.described()}
+        return {key: value for key, value in known.items() if key not in left_out}
 
     def expert(self) -> str:
         """Returns the name of the record of its last weights."""
@@ -237,8 +238,9 @@ def _train(
     accuracies = _resume(run, cache, wanted, teacher)
     for epoch in range(len(accuracies), run.epochs):
         started = time.perf_counter()
-        lessons = plain_lessons(stream, stream.plan(epoch), run.recipe.batch_size)
-        logits = torch.cat(list(teacher.train(lessons, epoch)))
+        size = run.recipe.batch_size
+        lessons = plain_lessons(stream, stream.plan(epoch), size)
+        logits = torch.cat(list(teacher.train(lessons, epoch, stream.steps(size))))
         if not logits.isfinite().all():
             raise WorkFailed(
                 f"the teacher {run.architecture} diverged in epoch {epoch + 1} of its training; lower "

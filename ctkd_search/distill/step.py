@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ctkd_search.distill import losses
-from ctkd_search.distill.engine import autocast, make_optimizer, set_lr
+from ctkd_search.distill import losses, optimizers
+from ctkd_search.distill.average import Average
+from ctkd_search.distill.engine import autocast
 from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.methods.base import Method
 from ctkd_search.distill.training_network import TrainingNetwork, load_own_state, own_state
 from ctkd_search.models.network import TappedNetwork
-from ctkd_search.recipe import Recipe
+from ctkd_search.recipe import SGD, Recipe
 from ctkd_search.text import one_line
 
 _WARM_UP = 3
@@ -32,29 +34,49 @@ class StudentStep:
         method: Method that computes the loss of a lesson.
         recipe: Training recipe.
         device: Device to compute on.
+        notes: Notes for the user.
     """
 
     def __init__(
-        self, network: TappedNetwork | TrainingNetwork, method: Method, recipe: Recipe, device: torch.device
+        self,
+        network: TappedNetwork | TrainingNetwork,
+        method: Method,
+        recipe: Recipe,
+        device: torch.device,
+        notes: Sequence[str] = (),
     ) -> None:
         self.network = network
         self.student = network.student if isinstance(network, TrainingNetwork) else network
         self.method = method
         self.recipe = recipe
         self.device = device
-        self.optimizer = make_optimizer(network, recipe)
-        if not method.captured:
-            # Such a step may leave some parameters out, and fused SGD cannot begin the momentum of one after another's.
-            for parameter in self._parameters():
-                self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        self.optimizer = self._new_optimizer()
+        self.average = Average(self.student, recipe.average) if recipe.average else None
+        self._schedule: Iterator[float] = iter(())
+        self._steps = 1
+        self._notes = list(notes)
 
-    def begin_epoch(self, epoch: int, epochs: int) -> float:
-        """Prepares for an epoch (from 0) of `epochs`, and returns its learning rate."""
-        lr = self.recipe.lr_at(epoch, epochs)
+    def judged(self) -> contextlib.AbstractContextManager[None]:
+        """Returns a context in which the student has the weights that it is judged by: its own, or their average."""
+        return self.average.in_place() if self.average else contextlib.nullcontext()
+
+    def begin_epoch(self, epoch: int, epochs: int, steps: int = 1) -> None:
+        """Prepares for an epoch.
+
+        Args:
+            epoch: The epoch, from 0.
+            epochs: Epochs that the learning-rate schedule spans.
+            steps: Steps of the epoch.
+        """
         self.network.train()
-        self.set_lr(lr)
+        self._steps = steps
+        self._schedule = (self.recipe.lr_at(epoch, epochs, step, steps) for step in range(steps))
         self.method.begin_epoch(epoch, epochs)
-        return lr
+
+    @property
+    def lr(self) -> float:
+        """Returns the learning rate of the last step."""
+        return self._lr
 
     def __call__(self, lesson: Lesson) -> dict[str, Tensor]:
         """Learns from one lesson.
@@ -63,6 +85,15 @@ class StudentStep:
             Sums over the batch of the loss, of its terms, and of the right predictions, left on the device so
             that nothing waits for them. The next call may write over them.
         """
+        lr = next(self._schedule, self._lr)
+        if lr != self._lr:
+            self.set_lr(lr)
+        sums = self._learn(lesson)
+        if self.average:
+            self.average.follow(self._steps)
+        return sums
+
+    def _learn(self, lesson: Lesson) -> dict[str, Tensor]:
         with autocast(self.recipe.precision, self.device):
             output = StudentOutput(*self.network(lesson.images))
         output = output._replace(logits=output.logits.float())
@@ -70,50 +101,65 @@ class StudentStep:
         loss = sum(terms.values(), torch.zeros((), device=self.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimizer.step()
+        optimizers.step(self.optimizer, self.recipe.clip)
         count = len(lesson.labels)
         summed = {name: value.detach() * count for name, value in {"loss": loss, **terms}.items()}
         return {**summed, "train_accuracy": losses.correct(output.logits.detach(), lesson.labels)}
 
     def set_lr(self, lr: float) -> None:
-        """Sets the learning rate and keeps the momentum."""
-        set_lr(self.optimizer, lr)
+        """Sets the learning rate and keeps the rest of the optimizer's state."""
+        optimizers.set_lr(self.optimizer, lr)
+        self._lr = lr
 
     def notes(self) -> list[str]:
-        """Returns notes for the user, a sentence each."""
-        return []
+        """Returns notes for the user, a sentence each, once."""
+        notes, self._notes = self._notes, []
+        return notes
 
     def restart(self, other: StudentStep) -> None:
         """Begins another trial in the same memory, with the weights and numbers of a step that has not begun."""
         self.network.load_state_dict(other.network.state_dict())
-        self.load_momentum([None] * len(self._parameters()))
+        self.recipe = other.recipe
+        if optimizers.is_captured(self.recipe):
+            optimizers.put_state(self.optimizer, {})
+        else:
+            self.optimizer = self._new_optimizer()
+        self.average = Average(self.student, self.recipe.average) if self.recipe.average else None
+        self.set_lr(self.recipe.lr)
         self.method.take_numbers(other.method)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns weights and momentum; ``around`` is the state of the training network without its student's."""
-        momentum = [self.optimizer.state[parameter].get("momentum_buffer") for parameter in self._parameters()]
+        """Returns weights and the optimizer's state.
+
+        ``student`` are the weights that the student is judged by; where they are a running average, ``trained`` are
+        those that the training goes on with. ``around`` is the state of the training network without its student's.
+        """
+        trained = self.student.state_dict()
+        state: dict[str, Any] = {"student": trained, "optimizer": self.optimizer.state_dict()}
+        if self.average:
+            state |= {"student": self.average.weights, "trained": trained, "averaged": self.average.count}
         own = own_state(self.network, self.student)
-        return {"student": self.student.state_dict(), "momentum": momentum, **({"around": own} if own else {})}
+        return {**state, **({"around": own} if own else {})}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Loads weights and momentum into the memory that they are in."""
-        self.student.load_state_dict(state["student"])
+        """Loads weights and the optimizer's state into the memory that they are in."""
+        self.student.load_state_dict(state.get("trained", state["student"]))
+        if self.average:
+            self.average.load(state["student"], state["averaged"])
         load_own_state(self.network, self.student, state.get("around", {}))
-        self.load_momentum(state["momentum"])
+        if optimizers.is_captured(self.recipe):
+            optimizers.put_state(self.optimizer, state["optimizer"])
+        else:
+            self.optimizer.load_state_dict(state["optimizer"])
 
-    def load_momentum(self, momentum: list[Tensor | None]) -> None:
-        """Sets the optimizer's momentum; None is that of an optimizer before its first step."""
-        for parameter, kept in zip(self._parameters(), momentum, strict=True):
-            state = self.optimizer.state[parameter]
-            buffer = state.get("momentum_buffer")
-            if buffer is not None:
-                # To the first step, no momentum is a momentum of zero.
-                buffer.zero_() if kept is None else buffer.copy_(kept)
-            elif kept is not None:
-                state["momentum_buffer"] = torch.empty_like(parameter).copy_(kept)
-
-    def _parameters(self) -> list[torch.nn.Parameter]:
-        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        made = optimizers.make_optimizer(self.network, self.recipe)
+        self._lr = self.recipe.lr
+        if self.recipe.optimizer == SGD and self.recipe.momentum and not self.method.captured:
+            # Such a step may leave some parameters out, and fused SGD cannot begin the momentum of one after another's.
+            for parameter in optimizers.all_parameters(made):
+                made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return made
 
 
 class GraphMemory:
@@ -160,47 +206,40 @@ class CapturedStep(StudentStep):
         self._inputs: Lesson | None = None
         self._outputs: dict[str, Tensor] = {}
         self._refused: str | None = None
-        self._notes: list[str] = []
 
-    def __call__(self, lesson: Lesson) -> dict[str, Tensor]:
-        """Learns from one lesson."""
+    def _learn(self, lesson: Lesson) -> dict[str, Tensor]:
         if self._inputs is None and self._refused is None:
             self._capture(lesson)
         if self._graph is None or self._inputs is None or lesson.labels.shape != self._inputs.labels.shape:
-            return super().__call__(lesson)
+            return super()._learn(lesson)
         copy_lesson(lesson, self._inputs)
         self._graph.replay()
         return self._outputs
 
-    def notes(self) -> list[str]:
-        """Returns why there is no graph, once, if there is none."""
-        notes, self._notes = self._notes, []
-        return notes
-
     def _capture(self, lesson: Lesson) -> None:
         self._inputs = clone_lesson(lesson)
         before = {name: value.clone() for name, value in self.network.state_dict().items()}
-        momentum = [None if kept is None else kept.clone() for kept in self.state_dict()["momentum"]]
+        optimizer = optimizers.copied_state(self.optimizer)
         try:
             aside = torch.cuda.Stream()
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside):
                 # Libraries choose their kernels and the optimizer makes its buffers before anything is captured.
                 for _ in range(_WARM_UP):
-                    super().__call__(self._inputs)
+                    super()._learn(self._inputs)
             torch.cuda.current_stream().wait_stream(aside)
             self.optimizer.zero_grad(set_to_none=True)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=self._memory.handle()):
-                self._outputs = super().__call__(self._inputs)
+                self._outputs = super()._learn(self._inputs)
             self._graph = graph
         except RuntimeError as error:
             self._inputs, self._graph = None, None
             self._refused = one_line(str(error), 120)
             self._notes.append(f"the student's step could not be captured as a CUDA graph ({self._refused})")
-        # The warm-up has changed weights and momentum; they are restored.
+        # The warm-up has changed weights and the optimizer's state; they are restored.
         self.network.load_state_dict(before)
-        self.load_momentum(momentum)
+        optimizers.put_state(self.optimizer, optimizer)
 
 
 def make_step(
@@ -210,9 +249,12 @@ def make_step(
     device: torch.device,
     memory: GraphMemory | None = None,
 ) -> StudentStep:
-    """Returns the training step for a device and a method: captured on CUDA if the method can be, plain elsewhere."""
+    """Returns the training step: captured on CUDA if the method and the optimizer can be, plain elsewhere."""
     if device.type == "cuda" and method.captured:
-        return CapturedStep(network, method, recipe, device, memory or GraphMemory())
+        if optimizers.is_captured(recipe):
+            return CapturedStep(network, method, recipe, device, memory or GraphMemory())
+        note = f"steps of optimizer {recipe.optimizer} are not captured as a CUDA graph, and take longer"
+        return StudentStep(network, method, recipe, device, [note])
     return StudentStep(network, method, recipe, device)
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ctkd_search.data.stream import Plan, Stream, derived_seed
-from ctkd_search.distill import losses
-from ctkd_search.distill.engine import autocast, drawing, make_optimizer, set_lr
+from ctkd_search.distill import losses, optimizers
+from ctkd_search.distill.engine import autocast, drawing
 from ctkd_search.distill.lesson import Lesson, plain_lessons
 from ctkd_search.distill.requests import TeacherOutput
 from ctkd_search.models.network import TappedNetwork
@@ -31,6 +31,11 @@ def expert_batch(size: int) -> int:
 
 class Teachers(Protocol):
     """A source of lessons: teachers that are live or recorded."""
+
+    @property
+    def steps(self) -> int:
+        """Number of lessons of an epoch."""
+        ...
 
     def lessons(self, epoch: int) -> Iterator[Lesson]:
         """Yields the lessons of an epoch (from 0), in the order of the stream."""
@@ -70,22 +75,23 @@ class ScratchTeacher:
         self.recipe = recipe
         self.epochs = epochs
         self.seed = seed
-        self.optimizer = make_optimizer(network, recipe)
+        self.optimizer = optimizers.make_optimizer(network, recipe)
 
-    def train(self, lessons: Iterable[Lesson], epoch: int) -> Iterator[Tensor]:
+    def train(self, lessons: Iterable[Lesson], epoch: int, steps: int) -> Iterator[Tensor]:
         """Trains one epoch, one step for each item that is taken.
 
         Args:
             lessons: Lessons of the epoch with images and labels, in batches of its recipe's size.
             epoch: The epoch from 0, for the learning rate.
+            steps: Batches of the epoch.
 
         Yields:
             Logits of the next positions of the stream, as they were before the step that learns from them, in
             float32 and detached.
         """
-        set_lr(self.optimizer, self.recipe.lr_at(epoch, self.epochs))
         self.network.train()
         for number, lesson in enumerate(lessons):
+            optimizers.set_lr(self.optimizer, self.recipe.lr_at(epoch, self.epochs, number, steps))
             # A seed for each step: a student that draws random numbers between two steps must not change the teacher's.
             seed = derived_seed("teacher draws", self.seed, epoch, number)
             device = lesson.images.device
@@ -94,7 +100,7 @@ class ScratchTeacher:
             logits = logits.float()
             self.optimizer.zero_grad(set_to_none=True)
             losses.cross_entropy(logits, lesson).backward()
-            self.optimizer.step()
+            optimizers.step(self.optimizer, self.recipe.clip)
             yield logits.detach()
 
     def state_dict(self) -> dict[str, Any]:
@@ -179,13 +185,19 @@ class LiveTeachers:
         self.expert = expert
         self.outputs = tuple(outputs)
 
+    @property
+    def steps(self) -> int:
+        """Number of lessons of an epoch."""
+        return self.stream.steps(self.batch_size)
+
     def lessons(self, epoch: int) -> Iterator[Lesson]:
         """Yields the lessons of an epoch; taking them trains the scratch teacher."""
         stream, plan = self.stream, self.stream.plan(epoch)
         scratch = expert = None
         if self.scratch:
-            own = plain_lessons(stream, plan, self.scratch.recipe.batch_size)
-            scratch = Rechunked([logits] for logits in self.scratch.train(own, epoch))
+            size = self.scratch.recipe.batch_size
+            taught = self.scratch.train(plain_lessons(stream, plan, size), epoch, stream.steps(size))
+            scratch = Rechunked([logits] for logits in taught)
         if self.expert:
             batches = stream.batches(plan, expert_batch(stream.size))
             expert = Rechunked(self.expert(epoch).outputs(batches, self.outputs))
@@ -250,6 +262,11 @@ class RecordedTeachers:
         self.batch_size = batch_size
         self.recording = recording
         self.outputs = tuple(outputs)
+
+    @property
+    def steps(self) -> int:
+        """Number of lessons of an epoch."""
+        return self.stream.steps(self.batch_size)
 
     def lessons(self, epoch: int) -> Iterator[Lesson]:
         """Yields the lessons of an epoch."""

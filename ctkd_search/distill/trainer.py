@@ -56,7 +56,7 @@ class Trainer:
 
     @property
     def student(self) -> TappedNetwork:
-        """Returns the student."""
+        """Returns the student, as it is trained."""
         return self.step.student
 
     def run_epoch(self) -> dict[str, float]:
@@ -64,13 +64,13 @@ class Trainer:
 
         Returns:
             The epoch's number (from 1), the means of the loss and of its terms, training accuracy, the metrics of the
-            validation images (``validation_accuracy`` and others), learning rate, seconds, and images per second. Terms
-            are NaN or infinite if the training diverged. If the expert was recorded in the epoch, or waited for, also
-            the seconds of that, which are part of all seconds (``recording_seconds``, ``waiting_seconds``), and the
-            number of epochs recorded (``recorded_epochs``).
+            validation images (``validation_accuracy`` and others), the last step's learning rate, seconds, and images
+            per second. Terms are NaN or infinite if the training diverged. If the expert was recorded in the epoch, or
+            waited for, also the seconds of that, which are part of all seconds (``recording_seconds``,
+            ``waiting_seconds``), and the number of epochs recorded (``recorded_epochs``).
         """
         started = time.perf_counter()
-        lr = self.step.begin_epoch(self.epoch, self.epochs)
+        self.step.begin_epoch(self.epoch, self.epochs, self.teachers.steps)
         sums: dict[str, Tensor] = {}
         seen = 0
         with drawing(self.device, derived_seed("student draws", self.seed, self.epoch)):
@@ -88,9 +88,10 @@ class Trainer:
         self.epoch += 1
         spent = self.teachers.spent()
         own = trained - started - spent.get(RECORDING_SECONDS, 0.0) - spent.get(WAITING_SECONDS, 0.0)
-        metrics = {"epoch": self.epoch, **means, "lr": lr, "images_per_second": seen / own, **spent}
+        metrics = {"epoch": self.epoch, **means, "lr": self.step.lr, "images_per_second": seen / own, **spent}
         if len(self.validation):
-            measured = evaluate(self.student, self.validation, self.normalise, self.device, self.metrics)
+            with self.step.judged():
+                measured = evaluate(self.student, self.validation, self.normalise, self.device, self.metrics)
             metrics |= {f"validation_{name}": value for name, value in measured.items()}
             metrics["validation_images"] = len(self.validation)
         metrics["seconds"] = time.perf_counter() - started

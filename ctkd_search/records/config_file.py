@@ -26,7 +26,8 @@ from ctkd_search.space.defaults import default_of
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document, dump, read, refuse_record
 from ctkd_search.space.parameters import PAIR
-from ctkd_search.space.reader import nesterov_fault
+from ctkd_search.space.reader import note_recipe_faults, note_teachers_recipe
+from ctkd_search.space.recipes import recipe_faults
 from ctkd_search.space.search_reader import pair_fault
 
 if TYPE_CHECKING:
@@ -134,9 +135,8 @@ def read_config(path: Path) -> ConfigFile:
     metrics, objective = _metrics(document)
     train = document.section("train", Recipe, Recipe())
     teachers = document.section("teachers", TeachersConfig, TeachersConfig())
-    for place, recipe in ((("train",), train), (("teachers", "recipe"), teachers.recipe)):
-        if fault := nesterov_fault(recipe):
-            document.fault((*place, "momentum"), fault)
+    note_recipe_faults(document, ("train",), train, epochs)
+    note_teachers_recipe(document, teachers.recipe, epochs)
     before = len(document.problems)
     dataset = document.section("dataset", DatasetConfig, DatasetConfig(""))
     if len(document.problems) == before and "dataset" in raw:
@@ -252,11 +252,14 @@ def with_changes(config: TrialConfig, epochs: int | None, seed: int | None) -> T
     """Returns a config with another number of epochs or another seed, of the stream and of the student.
 
     Raises:
-        UserError: The config's method needs more epochs.
+        UserError: The config's method, or one of its recipes, needs more epochs.
     """
     changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
     if epochs is not None and (fault := make_method(config.method).epochs_fault(epochs)):
         raise UserError(f"--epochs {epochs} is too few for method {config.method.name}: {fault}")
+    for recipe in (config.train, config.teachers.recipe):
+        if epochs is not None and (found := next(recipe_faults(recipe, (), epochs), None)):
+            raise UserError(f"--epochs {epochs} is too few for the config's {found[0]}: it {found[1]}")
     if seed is not None:
         changes |= {"seed": seed, "student_seed": None}
     return dataclasses.replace(config, **changes)

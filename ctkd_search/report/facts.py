@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import math
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from ctkd_search.metrics import Metric
 from ctkd_search.models import build
 from ctkd_search.models.cost import multiply_adds, parameters
 from ctkd_search.pairs import split_pair
+from ctkd_search.recipe import CONSTANT, COSINE, LINEAR, MILESTONES, Recipe
 from ctkd_search.records.store import FINISHED, SearchRecord, TrialRecord, ranked
 from ctkd_search.space.definition import Space
 from ctkd_search.text import digits, percent
@@ -110,12 +110,12 @@ def key_numbers(summary: SearchSummary, splits_size: int | None) -> list[KeyNumb
     baseline = summary.baseline
     gap = gap_to(summary.trials, baseline, trial) if baseline else None
     if baseline and gap:
-        certain = "significantly different" if gap.excludes(0.0) else "not significantly different"
+        apart = "told apart" if gap.excludes(0.0) else "cannot be told apart"
         made.append(
             KeyNumber(
                 "against the best baseline",
                 points(gap, judge),
-                f"{judge.difference_unit}; {certain} from {baseline.baseline}",
+                f"{judge.difference_unit}; {apart} from {baseline.baseline}",
             )
         )
     for metric in measured_of(summary.space)[1:]:
@@ -152,11 +152,28 @@ def describe(config: TrialConfig) -> list[str]:
     train = config.train
     sentences = [f"{config.teacher} teaches {config.student} for {config.epochs} epochs."]
     sentences += make_method(config.method).describe()
-    numbers = {name: cell(dataclasses.asdict(train), name) for name in ("lr", "momentum", "weight_decay")}
-    sentences.append(
-        f"Its learning rate begins at {numbers['lr']}, in batches of {train.batch_size}, with momentum "
-        f"{numbers['momentum']} and weight decay {numbers['weight_decay']}."
-    )
+    return [*sentences, *_recipe(train)]
+
+
+def _recipe(train: Recipe) -> list[str]:
+    """Returns the description of a student's recipe in sentences."""
+    settings = train.effective()
+    numbers = {name: cell(settings, name) for name in settings}
+    momentum = f"momentum {numbers['momentum']} and " if "momentum" in settings else ""
+    course = {
+        MILESTONES: "drops at milestones",
+        COSINE: "falls to 0 as a cosine",
+        LINEAR: "falls to 0 in a straight line",
+        CONSTANT: f"stays, and falls to 0 in the last {100 * train.cooldown:.3g} % of the epochs",
+    }[train.schedule]
+    before = f"after a warm-up of {numbers['warmup']} epochs, " if train.warmup else ""
+    sentences = [
+        f"Its optimizer is {train.optimizer}, in batches of {train.batch_size}, with {momentum}weight decay "
+        f"{numbers['weight_decay']}.",
+        f"Its learning rate has its peak at {numbers['lr']}; {before}it {course}.",
+    ]
+    if train.average:
+        sentences.append(f"Its weights are averaged over about {numbers['average']} epochs.")
     return sentences
 
 

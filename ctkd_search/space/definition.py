@@ -304,12 +304,12 @@ class Space:
 
 def shown_values(config: TrialConfig) -> dict[str, Any]:
     """Returns a config's values of pair, method and recipe that have an effect, by their keys in tables and MLflow."""
-    method = make_method(config.method)
+    method, recipe = make_method(config.method), config.train.effective()
     return {
         "pair": str(Pair(config.teacher, config.student)),
         "method": method.name,
         **{key_of(method.name, item.name): method.values[item.name] for item in method.effective_parameters()},
-        **{item.name: getattr(config.train, item.name) for item in TRAINING},
+        **{item.name: recipe[item.name] for item in TRAINING if item.name in recipe},
     }
 
 

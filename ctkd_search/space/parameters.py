@@ -13,7 +13,7 @@ from ctkd_search.distill.methods.base import Method, Parameter, make_method, met
 from ctkd_search.distill.methods.parameter import allows
 from ctkd_search.fields import Range
 from ctkd_search.geometry import Geometry
-from ctkd_search.recipe import Recipe
+from ctkd_search.recipe import CONSTANT, OPTIMIZERS, SCHEDULES, WITH_MOMENTUM, Recipe
 from ctkd_search.space.defaults import default_of, depends_on_pair
 from ctkd_search.space.distributions import Constant, Entry, Number
 
@@ -36,10 +36,36 @@ METHOD = Parameter(
 _MOST_LISTED = 1000
 # Parameters of the student's recipe that may be searched; their defaults are the space's `train` section.
 TRAINING = (
-    Parameter("lr", None, "initial learning rate of the student", "lr=", range=Range(0, open_low=True)),
-    Parameter("momentum", None, "SGD momentum of the student", "m=", range=Range(0, 1, open_high=True)),
-    Parameter("weight_decay", None, "L2 penalty on the student's weights", "wd=", range=Range(0)),
+    Parameter("optimizer", None, "optimizer of the student", kind="choice", choices=OPTIMIZERS),
+    Parameter("lr", None, "peak of the student's learning rate", "lr=", range=Range(0, open_low=True)),
+    Parameter(
+        "momentum",
+        None,
+        "momentum of the student's optimizer",
+        "m=",
+        range=Range(0, 1, open_high=True),
+        only_with={"optimizer": WITH_MOMENTUM},
+    ),
+    Parameter("weight_decay", None, "weight decay of the student", "wd=", range=Range(0)),
+    Parameter("clip", None, "largest norm of a step's gradient; 0 for none", "clip=", range=Range(0)),
     Parameter("batch_size", None, "images in a step of the student", "n=", kind="int", range=Range(1)),
+    Parameter("schedule", None, "course of the learning rate after the warm-up", kind="choice", choices=SCHEDULES),
+    Parameter("warmup", None, "epochs in which the rate grows to its peak", "warmup=", range=Range(0)),
+    Parameter(
+        "cooldown",
+        None,
+        "share of the epochs in which the rate falls at the end",
+        "cooldown=",
+        range=Range(0, 1, open_low=True),
+        only_with={"schedule": (CONSTANT,)},
+    ),
+    Parameter(
+        "average",
+        None,
+        "epochs that an average of the weights looks back on",
+        "average=",
+        range=Range(0),
+    ),
 )
 
 

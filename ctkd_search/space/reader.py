@@ -12,7 +12,7 @@ from typing import Any
 
 from ctkd_search import data
 from ctkd_search.config import DatasetConfig, TeachersConfig
-from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.methods.base import Parameter, make_method
 from ctkd_search.distill.requests import Needs
 from ctkd_search.errors import UserError
 from ctkd_search.fields import Seed
@@ -28,15 +28,17 @@ from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.conflicts import note_conflicts
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Entry, Number
-from ctkd_search.space.document import Document, dump, read, refuse_record
+from ctkd_search.space.document import Document, Place, dump, read, refuse_record
 from ctkd_search.space.effects import baseline_fault, trial_faults
 from ctkd_search.space.parameters import (
     PAIR,
+    TRAINING,
     chosen_methods,
     parameters,
     possible_methods,
     possible_values,
 )
+from ctkd_search.space.recipes import recipe_faults
 from ctkd_search.space.search_reader import SearchReader, pair_fault
 from ctkd_search.space.search_section import place_of
 from ctkd_search.space.sections import Budget, Resources, Tracking
@@ -157,11 +159,11 @@ class _Reader:
         entries = search.entries(train)
         self.faulty = search.faulty
         budget = self._budget(entries)
-        self._check_nesterov(train, entries)
+        self._check_recipe(train, entries, budget.epochs)
         if self.geometry and not document.problems:
             for key, message in trial_faults(entries, self.geometry, budget.epochs).items():
                 self.fault(place_of(key), message)
-        teachers = self._teachers(entries)
+        teachers = self._teachers(entries, budget.epochs)
         pairs = possible_values(entries.get("pair"), PAIR) if "pair" not in self.faulty else ()
         students = [split_pair(pair).student for pair in pairs]
         classes = self.geometry.classes if self.geometry else None
@@ -244,11 +246,10 @@ class _Reader:
             )
         return budget
 
-    def _teachers(self, entries: Mapping[str, Entry]) -> TeachersConfig:
+    def _teachers(self, entries: Mapping[str, Entry], epochs: int) -> TeachersConfig:
         teachers = self.document.section("teachers", TeachersConfig, TeachersConfig())
         self._check_teachers_matter(entries)
-        if fault := nesterov_fault(teachers.recipe):
-            self.fault(("teachers", "recipe", "momentum"), fault)
+        note_teachers_recipe(self.document, teachers.recipe, epochs)
         place = ("teachers", "expert", "checkpoint")
         checkpoint = teachers.expert.checkpoint
         if checkpoint is None or "pair" in self.faulty:
@@ -294,18 +295,48 @@ class _Reader:
         elif isinstance(given, dict) and "expert" in given and not needs.any_expert:
             self.fault(("teachers", "expert"), "has no effect, because no trial uses the expert; leave it out")
 
-    def _check_nesterov(self, train: Recipe, entries: Mapping[str, Entry]) -> None:
-        momentum = entries.get("momentum")
-        searched = momentum is not None
-        possible = possible_values(momentum, parameters(train)["momentum"])
-        lowest = [momentum.low] if isinstance(momentum, Number) else list(possible)
-        fault = nesterov_fault(dataclasses.replace(train, momentum=min(lowest)))
-        if fault:
-            self.fault(("search" if searched else "train", "momentum"), fault)
+    def _check_recipe(self, train: Recipe, entries: Mapping[str, Entry], epochs: int) -> None:
+        known = parameters(train)
+        possible = {
+            item.name: _extremes(entries[item.name], known[item.name]) for item in TRAINING if item.name in entries
+        }
+        note_recipe_faults(self.document, ("train",), train, epochs, possible)
 
 
-def nesterov_fault(recipe: Recipe) -> str | None:
-    """Returns why a recipe's momentum cannot be Nesterov's, or None."""
-    if recipe.nesterov and not recipe.momentum:
-        return "must be greater than 0 where nesterov is true, but got 0"
-    return None
+def _extremes(entry: Entry, parameter: Parameter) -> tuple[Any, ...]:
+    """Returns the possible values of a parameter; of a range, its ends, and the default if it has a condition."""
+    if isinstance(entry, Number):
+        return (entry.low, entry.high, *([parameter.default] if entry.when else []))
+    return possible_values(entry, parameter)
+
+
+def note_recipe_faults(
+    document: Document,
+    place: Place,
+    recipe: Recipe,
+    epochs: int,
+    possible: Mapping[str, Sequence[Any]] | None = None,
+) -> None:
+    """Notes the faults of a recipe.
+
+    Args:
+        document: The file.
+        place: The recipe's place in it.
+        recipe: The recipe.
+        epochs: Epochs of the training.
+        possible: For each setting that is searched, its possible values, or the ends of its range.
+    """
+    given = document.data
+    for key in place:
+        given = given.get(key) if isinstance(given, dict) else None
+    for name, message in recipe_faults(recipe, set(given) if isinstance(given, dict) else set(), epochs, possible):
+        at = ("search",) if possible and name in possible else place
+        document.fault((*at, *name.split(".")), message)
+
+
+def note_teachers_recipe(document: Document, recipe: Recipe, epochs: int) -> None:
+    """Notes the faults of the teachers' recipe; their weights are not averaged."""
+    place = ("teachers", "recipe")
+    note_recipe_faults(document, place, recipe, epochs)
+    if recipe.average:
+        document.fault((*place, "average"), "is for the student alone; leave it out")

@@ -47,6 +47,11 @@ OTHER_RECIPE = {
     "milestones": (),
     "gamma": 0.5,
     "precision": "bfloat16",
+    "optimizer": "adamw",
+    "decay": "weights",
+    "clip": 0.01,
+    "schedule": "cosine",
+    "warmup": 1.0,
 }
 CHANGES = {
     "dataset.validation": 0.4,
@@ -75,6 +80,7 @@ CHANGES = {
     "teachers.storage": "float32",
     "teachers.expert.seed": 1,
     **{f"train.{key}": value for key, value in OTHER_RECIPE.items()},
+    "train.average": 1.0,
     **{f"teachers.recipe.{key}": value for key, value in OTHER_RECIPE.items()},
 }
 # Chosen by the data set's own tests: where the images come from, not what is done with them. An expert of the user's

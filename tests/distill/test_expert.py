@@ -22,6 +22,14 @@ OTHER_RECIPE = {
     "milestones": (0.4,),
     "gamma": 0.5,
     "precision": "bfloat16",
+    "optimizer": "adamw",
+    "optimizer_options": {"betas": (0.8, 0.9)},
+    "decay": "weights",
+    "clip": 0.01,
+    "schedule": "cosine",
+    "warmup": 1.0,
+    "cooldown": 0.5,
+    "average": 1.0,
 }
 DETERMINES = {
     "teacher": "wrn-16-1",

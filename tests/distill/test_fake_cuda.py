@@ -195,9 +195,9 @@ def test_an_epoch_of_every_method_stays_on_its_device(name, images, kept, reques
         told = found.run_epoch()
         assert {"loss", "train_accuracy", *(f"validation_{key}" for key in ON_REQUEST)} <= told.keys()
         state = found.state_dict()
-        assert devices(state["student"]) == devices(state["momentum"]) == {"cuda:0"}
+        assert devices(state["student"]) == devices(state["optimizer"]["state"]) == {"cuda:0"}
         found.step.load_state_dict(state)
-        assert devices(found.state_dict()["momentum"]) == {"cuda:0"}
+        assert devices(found.state_dict()["optimizer"]["state"]) == {"cuda:0"}
 
 
 def test_a_teacher_is_trained_and_recorded_on_its_device(images, tmp_path, fake_cuda, monkeypatch):

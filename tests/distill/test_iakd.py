@@ -214,7 +214,7 @@ def trained(network, method, steps=5):
     step = StudentStep(network, method, RECIPE, CPU)
     losses = [step(lesson(number))["loss"].item() for number in range(steps)]
     kept = step.state_dict()
-    return [losses, kept["student"], kept["momentum"]]
+    return [losses, kept["student"], kept["optimizer"]]
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear"])

@@ -117,8 +117,8 @@ def test_a_teacher_learns_from_the_mixed_labels():
     first, second, *_ = mixed_lessons()
     plain = dataclasses.replace(first, partners=None, shares=None)
     mixed, unmixed, wanted = (start_teacher(run, splits, CPU) for _ in range(3))
-    found = list(mixed.train([first, second], 0))[1]
-    assert not torch.equal(list(unmixed.train([plain, second], 0))[1], found)
+    found = list(mixed.train([first, second], 0, 2))[1]
+    assert not torch.equal(list(unmixed.train([plain, second], 0, 2))[1], found)
     wanted.network.train()
     cross_entropy(wanted.network(first.images)[0].float(), first).backward()
     wanted.optimizer.step()

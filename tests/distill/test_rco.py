@@ -96,7 +96,7 @@ def teacher_after(epochs, splits):
     stream = make_stream(splits, CONFIG.augment, CONFIG.seed, CPU)
     teacher = start_teacher(run, splits, CPU)
     for epoch in range(epochs):
-        for _ in teacher.train(plain_lessons(stream, stream.plan(epoch), run.recipe.batch_size), epoch):
+        for _ in teacher.train(plain_lessons(stream, stream.plan(epoch), run.recipe.batch_size), epoch, 1):
             pass
     return teacher.network.eval()
 

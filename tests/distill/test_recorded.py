@@ -229,7 +229,7 @@ def test_a_teachers_accuracy_is_noted_after_every_epoch(splits, cache):
     teacher, stream = start_teacher(run, splits, CPU), make_stream(splits, run.augment, run.stream_seed, CPU)
     expected = []
     for epoch in range(run.epochs):
-        for _ in teacher.train(plain_lessons(stream, stream.plan(epoch), run.recipe.batch_size), epoch):
+        for _ in teacher.train(plain_lessons(stream, stream.plan(epoch), run.recipe.batch_size), epoch, 1):
             pass
         expected.append(evaluate(teacher.network, splits.validation, stream.normalise, CPU)["accuracy"])
     about = prepared(run, splits, cache)

@@ -1,5 +1,6 @@
 """Steps that are used again from trial to trial, and the capture of a step where there is a GPU."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -8,6 +9,7 @@ from support.methods import with_values
 from support.tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers
 
 from ctkd_search.config import MethodConfig
+from ctkd_search.distill import optimizers
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.lesson import StudentOutput
 from ctkd_search.distill.methods.base import make_method
@@ -119,17 +121,21 @@ def test_a_lesson_is_copied_into_the_memory_of_another(splits, cache):
 
 
 def test_momentum_is_taken_up_in_place(splits, cache):
-    trainer = trained(RECORDED, splits, cache)[2]
-    state = trainer.step.state_dict()
-    expected = [buffer.clone() for buffer in state["momentum"]]
-    memory = [buffer.data_ptr() for buffer in state["momentum"]]
-    trainer.step.load_momentum([torch.ones_like(buffer) for buffer in expected])
-    trainer.step.load_momentum(expected)
-    found = trainer.step.state_dict()["momentum"]
-    assert [buffer.data_ptr() for buffer in found] == memory
-    assert_same_bits(found, expected)
-    trainer.step.load_momentum([None] * len(expected))
-    assert not any(buffer.any() for buffer in trainer.step.state_dict()["momentum"])
+    step = trained(RECORDED, splits, cache)[2].step
+    state = copy.deepcopy(step.state_dict()["optimizer"])
+    memory = [buffer.data_ptr() for buffer in momentum(step)]
+    expected = [buffer.clone() for buffer in momentum(step)]
+    for buffer in momentum(step):
+        buffer.fill_(1)
+    optimizers.put_state(step.optimizer, state)
+    assert [buffer.data_ptr() for buffer in momentum(step)] == memory
+    assert_same_bits(momentum(step), expected)
+    optimizers.put_state(step.optimizer, {})
+    assert not any(buffer.any() for buffer in momentum(step))
+
+
+def momentum(step):
+    return [kept["momentum_buffer"] for kept in step.optimizer.state_dict()["state"].values()]
 
 
 def test_a_step_is_plain_without_a_gpu(splits, cache):

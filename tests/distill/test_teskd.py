@@ -256,7 +256,7 @@ def trained(network, method, steps=4):
     step = StudentStep(network, method, RECIPE, CPU)
     losses = [step(lesson_of(number))["loss"].item() for number in range(steps)]
     kept = step.state_dict()
-    return [losses, kept["student"], kept["momentum"]]
+    return [losses, kept["student"], kept["optimizer"]]
 
 
 @pytest.mark.parametrize("name", ["wrn-10-1", "resnet8"])

@@ -18,6 +18,7 @@ from ctkd_search.recipe import Recipe
 from ctkd_search.search.session import with_precision
 from ctkd_search.space.baselines import BASELINES, USUAL
 from ctkd_search.space.definition import shown_values
+from ctkd_search.space.parameters import TRAINING
 from ctkd_search.space.sections import Resources, Tracking
 
 METHOD = MethodConfig(
@@ -142,7 +143,11 @@ def test_what_is_shown_of_a_training_is_what_has_an_effect(name):
     assert trial.values["pair"] == "wrn-10-1/resnet8"
     assert trial.values["method"] == config.method.name
     made = make_method(config.method)
-    own = {key: value for key, value in shown_values(config).items() if key not in {*recipe, "pair", "method"}}
+    own = {
+        key: value
+        for key, value in shown_values(config).items()
+        if key not in {*(item.name for item in TRAINING), "pair", "method"}
+    }
     assert {key.rpartition(".")[2]: value for key, value in own.items()} == {
         item.name: made.values[item.name] for item in made.effective_parameters()
     }

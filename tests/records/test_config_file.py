@@ -93,7 +93,7 @@ def test_a_config_is_read_exactly_as_the_trial_had_it(tmp_path, path):
     for _ in range(50):
         trial = study.ask()
         values = space.suggest(trial)
-        assert read_config(written(tmp_path, space, trial.params)).config == space.config(values)
+        assert read_config(written(tmp_path, space, trial.params)).config.as_dict() == space.config(values).as_dict()
 
 
 def test_every_setting_of_a_space_reaches_the_config(tmp_path):

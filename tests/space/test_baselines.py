@@ -15,6 +15,7 @@ from ctkd_search.search.prepare import need_of
 from ctkd_search.space.baselines import BASELINES, baseline_pairs
 from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.definition import shown_values
+from ctkd_search.space.parameters import TRAINING
 
 A, B, C = "wrn-16-2/resnet8", "wrn-16-1/resnet8", "wrn-16-2/wrn-16-1"
 SEARCH = {
@@ -123,7 +124,7 @@ def test_a_parameter_that_is_not_searched_beside_the_papers_settings_has_its_def
 def test_what_is_shown_of_a_baseline_is_what_has_an_effect(name, shown):
     config = baseline_config(space(), name, C)
     values = shown_values(config)
-    recipe = {"lr", "momentum", "weight_decay", "batch_size"}
+    recipe = {item.name for item in TRAINING} - {"cooldown"}
     assert values.keys() == shown | recipe | {"pair", "method"}
     assert (values["pair"], values["method"]) == (C, config.method.name)
     assert {key: config.method.values[key.rpartition(".")[2]] for key in shown} == {key: values[key] for key in shown}

@@ -16,6 +16,7 @@ from ctkd_search.records.store import RUNNING, TrialRecord
 from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.study import Study
 from ctkd_search.space.definition import Space
+from ctkd_search.space.parameters import TRAINING
 
 pytestmark = pytest.mark.usefixtures("own_directory")
 
@@ -81,10 +82,7 @@ def test_one_method_alone_is_a_constant():
         "method",
         "kd.temperature",
         "kd.weight",
-        "lr",
-        "momentum",
-        "weight_decay",
-        "batch_size",
+        *(item.name for item in TRAINING),
     }
     assert chosen.needs("wrn-16-2/resnet8") == Needs(expert=(LOGITS,))
     assert chosen.entries["kd.temperature"].when == {}

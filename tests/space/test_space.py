@@ -16,6 +16,7 @@ from ctkd_search.distill.requests import LOGITS, Needs, TeacherOutput
 from ctkd_search.errors import UserError
 from ctkd_search.names import check_name
 from ctkd_search.pairs import Pair
+from ctkd_search.space.parameters import TRAINING
 from ctkd_search.space.reader import read_space, space_of
 from ctkd_search.space.sections import Budget
 
@@ -53,6 +54,7 @@ SMALL = "search: {pair: {choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]}, alpha: {
 OF_SMALL = {"pair": "wrn-16-2/resnet8", "alpha": 1.5, "step_loss": "kl", "temperature": 4.0, "beta": 62.5}
 OF_SMALL |= {"attention_layers": [1, 2, 3], "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 128}
 OF_SMALL |= {"alpha_schedule": "constant", "beta_schedule": "constant", "expert_kd": 0.0}
+OF_SMALL |= {"optimizer": "sgd", "clip": 0.0, "schedule": "milestones", "warmup": 0.0, "average": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_every_value_is_resolved_into_the_config(source):
         method = [parameter.name for parameter in methods()["ctkd"].parameters]
         assert str(Pair(config.teacher, config.student)) == values["pair"]
         assert config.method == MethodConfig("ctkd", {name: values[name] for name in method})
-        recipe = {name: values[name] for name in ("lr", "momentum", "weight_decay", "batch_size")}
+        recipe = {item.name: values[item.name] for item in TRAINING}
         assert config.train == dataclasses.replace(chosen.train, **recipe)
         assert set(values) == {"pair", "method", *method, *recipe}
 
@@ -177,7 +179,7 @@ def test_the_papers_point_leaves_out_what_is_not_searched_beside_the_rest_of_it(
 
 
 # Without effect unless a space says otherwise.
-OFF = {"alpha_share", "beta_share", "expert_temperature"}
+OFF = {"alpha_share", "beta_share", "expert_temperature", "cooldown"}
 
 
 @pytest.mark.parametrize(
@@ -188,7 +190,9 @@ OFF = {"alpha_share", "beta_share", "expert_temperature"}
         ({"alpha": 0.0}, {"step_loss", "temperature", "alpha_schedule", *OFF}),
         ({"beta": 0.0}, {"attention_layers", "beta_schedule", *OFF}),
         ({"alpha": 1e-9, "beta": 1e-9}, OFF),
-        ({"alpha_schedule": "first", "expert_kd": 0.1}, {"beta_share"}),
+        ({"optimizer": "adamw"}, {"momentum", *OFF}),
+        ({"schedule": "constant"}, OFF - {"cooldown"}),
+        ({"alpha_schedule": "first", "expert_kd": 0.1}, {"beta_share", "cooldown"}),
     ],
 )
 def test_a_value_is_hidden_exactly_where_it_has_no_effect(changes, hidden):

@@ -92,6 +92,14 @@ OTHER = {
     "beta_schedule": "first",
     "expert_kd": 0.3,
     "method": {"choice": ["ctkd", "kd"]},
+    "schedule.choice": ["milestones", "cosine"],
+    "optimizer": "nadamw",
+    "optimizer_options": {"dampening": 0.1},
+    "decay": "weights",
+    "schedule": "cosine",
+    "clip": 1.0,
+    "warmup": 1.0,
+    "average": 1.0,
 }
 # What else a parameter needs to have an effect.
 BESIDE = {
@@ -100,6 +108,11 @@ BESIDE = {
     "expert_temperature": "search.expert_kd=0.3",
     "mix_probability": "augment.mixup=0.2",
     "per_method": "search.method={choice: [ctkd, kd]}",
+}
+BESIDE_IN = {
+    ("train", "cooldown"): "train.schedule=constant",
+    ("search", "cooldown"): "train.schedule=constant",
+    ("teachers", "recipe", "cooldown"): "teachers.recipe.schedule=constant",
 }
 
 
@@ -163,7 +176,12 @@ def test_no_key_that_a_space_may_have_is_ignored(place, value):
     if place[-1] == "options":
         base += ["dataset={name: 'support.layouts:own_data', options: {root: images}}"]
     base += [BESIDE[place[-1]]] if place[-1] in BESIDE else []
+    base += [BESIDE_IN[place]] if place in BESIDE_IN else []
     space(SEARCH)
+    if place == ("teachers", "recipe", "average"):
+        with pytest.raises(UserError, match="is for the student alone"):
+            read_space(Path("space.yaml"), [*base, changed(place, value)])
+        return
     with_it = handed_over(read_space(Path("space.yaml"), [*base, changed(place, value)]))
     assert with_it != handed_over(read_space(Path("space.yaml"), base))
 

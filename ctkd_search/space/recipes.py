@@ -1,0 +1,71 @@
+"""Faults of recipes: settings without effect beside the others, and those that are impossible."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from ctkd_search.recipe import CONSTANT, MILESTONES, SGD, WITH_MOMENTUM, Recipe
+
+# The settings that belong to one schedule alone.
+_OF_SCHEDULE = {"milestones": MILESTONES, "gamma": MILESTONES, "cooldown": CONSTANT}
+
+
+def recipe_faults(
+    recipe: Recipe, given: Collection[str], epochs: int, possible: Mapping[str, Sequence[Any]] | None = None
+) -> Iterator[tuple[str, str]]:
+    """Yields the faults of a recipe.
+
+    Args:
+        recipe: The recipe.
+        given: Names of the settings that the user has given for it.
+        epochs: Epochs of the training.
+        possible: For each setting that is searched, its possible values, or the ends of its range.
+
+    Yields:
+        The setting, and what is wrong with it and what to do.
+    """
+    possible = possible or {}
+    # What is searched is judged with the other parameters.
+    given = set(given) - possible.keys()
+
+    def values(name: str) -> Sequence[Any]:
+        return possible.get(name, (getattr(recipe, name),))
+
+    chosen, schedules = values("optimizer"), values("schedule")
+    if "momentum" in given and not any(name in WITH_MOMENTUM for name in chosen):
+        yield "momentum", f"has no effect where optimizer is {_list(chosen)}; leave it out"
+    if recipe.nesterov and SGD not in chosen:
+        options = "leave it out (others have it among their optimizer_options)"
+        yield "nesterov", f"has no effect where optimizer is {_list(chosen)}; {options}"
+    elif recipe.nesterov and not all(values("momentum")):
+        yield "momentum", "must be greater than 0 where nesterov is true, but got 0"
+    for name, schedule in _OF_SCHEDULE.items():
+        if name in given and schedule not in schedules:
+            yield name, f"has no effect where schedule is {_list(schedules)}; leave it out"
+    if recipe.decay != "all" and not any(values("weight_decay")):
+        yield "decay", "has no effect where weight_decay is 0; leave it out"
+    longest = max(values("warmup"))
+    if longest >= epochs:
+        yield "warmup", f"must be less than the epochs {epochs}, but got {longest:g}"
+    elif CONSTANT in schedules and longest + max(values("cooldown")) * epochs > epochs:
+        yield (
+            "cooldown",
+            f"must begin after the warm-up: at most {1 - longest / epochs:.3g}, but got {max(values('cooldown')):g}",
+        )
+    if recipe.optimizer_options:
+        yield from _options_faults(recipe, chosen)
+
+
+def _options_faults(recipe: Recipe, chosen: Sequence[str]) -> Iterator[tuple[str, str]]:
+    from ctkd_search.distill.optimizers import options_fault
+
+    for name in chosen:
+        if fault := options_fault(dataclasses.replace(recipe, optimizer=name)):
+            option, message = fault
+            yield "optimizer_options" if option is None else f"optimizer_options.{option}", message
+
+
+def _list(values: Sequence[Any]) -> str:
+    return ", ".join(map(str, values))
