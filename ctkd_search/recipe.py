@@ -57,6 +57,7 @@ class Recipe:
             1 - sqrt of the share of it that is over (arXiv 2405.18392).
         average: Epochs that a running average of the weights looks back on, which is evaluated and exported in place of
             the last weights; 0 switches it off.
+        label_smoothing: Share of each label that is spread evenly over all classes (arXiv 1512.00567).
         precision: ``float32``, ``bfloat16`` (forward passes under autocast; weights and losses stay in float32), or
             ``auto``: bfloat16 if the hardware computes in it.
     """
@@ -76,6 +77,7 @@ class Recipe:
     gamma: Annotated[float, Range(0, 1, open_low=True)] = 0.2
     cooldown: Annotated[float, Range(0, 1, open_low=True)] = 0.2
     average: Annotated[float, Range(0)] = 0.0
+    label_smoothing: Annotated[float, Range(0, 1, open_high=True)] = 0.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def lr_at(self, epoch: int, epochs: int, step: int = 0, steps: int = 1) -> float:
@@ -142,4 +144,14 @@ class Recipe:
 _PLAIN = Recipe()
 _BY_STEP = ("lr", "schedule", "warmup", "milestones", "gamma", "cooldown")
 # Settings that did not exist in the first version.
-_LATER = ("optimizer", "optimizer_options", "decay", "clip", "schedule", "warmup", "cooldown", "average")
+_LATER = (
+    "optimizer",
+    "optimizer_options",
+    "decay",
+    "clip",
+    "schedule",
+    "warmup",
+    "cooldown",
+    "average",
+    "label_smoothing",
+)

@@ -25,6 +25,7 @@ class Lesson:
         expert_outputs: Outputs of the expert; see `TeacherOutput` for the shapes.
         partners: Classes of the images that are mixed in, shape (batch,); None if images are not mixed.
         shares: Share of the image's own class in its label, float32, shape (batch,); the rest is the partner's.
+        smoothing: Share of each label that is spread evenly over all classes, in [0, 1).
     """
 
     images: Tensor
@@ -33,6 +34,7 @@ class Lesson:
     expert_outputs: Mapping[TeacherOutput, Tensor] = field(default_factory=dict)
     partners: Tensor | None = None
     shares: Tensor | None = None
+    smoothing: float | Tensor = 0.0
 
     @property
     def scratch(self) -> Tensor:

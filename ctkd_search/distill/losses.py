@@ -195,7 +195,7 @@ def statistics(student: Tensor, expert: Tensor) -> Tensor:
     return (channel_statistics(student) - expert.detach()).pow(2).sum(dim=1).mean()
 
 
-def cross_entropy(logits: Tensor, lesson: Lesson, smoothing: float | Tensor = 0.0) -> Tensor:
+def cross_entropy(logits: Tensor, lesson: Lesson) -> Tensor:
     """Cross-entropy with the labels of a lesson, which may be mixed and smoothed.
 
     A mixed label is one class to the share of the image itself, and its partner's to the rest (arXiv 1710.09412). Of a
@@ -205,11 +205,11 @@ def cross_entropy(logits: Tensor, lesson: Lesson, smoothing: float | Tensor = 0.
     Args:
         logits: Logits, shape (batch, classes).
         lesson: The lesson.
-        smoothing: The share that is spread, in [0, 1).
 
     Returns:
         Mean over the batch, in nats; a scalar.
     """
+    smoothing = lesson.smoothing
     if lesson.partners is None and isinstance(smoothing, float | int) and not smoothing:
         return F.cross_entropy(logits, lesson.labels)
     predicted = F.log_softmax(logits, dim=1)

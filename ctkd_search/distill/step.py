@@ -22,8 +22,8 @@ from ctkd_search.recipe import SGD, Recipe
 from ctkd_search.text import one_line
 
 _WARM_UP = 3
-# All of a lesson but the expert's outputs.
-_TENSORS = tuple(item.name for item in dataclasses.fields(Lesson) if item.name != "expert_outputs")
+# Tensors of a lesson, besides the expert's outputs.
+_TENSORS = ("images", "labels", "scratch_logits", "partners", "shares")
 
 
 class StudentStep:
@@ -97,6 +97,8 @@ class StudentStep:
         with autocast(self.recipe.precision, self.device):
             output = StudentOutput(*self.network(lesson.images))
         output = output._replace(logits=output.logits.float())
+        if self.recipe.label_smoothing:
+            lesson = dataclasses.replace(lesson, smoothing=self.recipe.label_smoothing)
         terms = self.method.terms(output, lesson)
         loss = sum(terms.values(), torch.zeros((), device=self.device))
         self.optimizer.zero_grad(set_to_none=True)

@@ -99,7 +99,8 @@ class ScratchTeacher:
                 logits, _ = self.network(lesson.images)
             logits = logits.float()
             self.optimizer.zero_grad(set_to_none=True)
-            losses.cross_entropy(logits, lesson).backward()
+            smoothed = dataclasses.replace(lesson, smoothing=self.recipe.label_smoothing)
+            losses.cross_entropy(logits, smoothed).backward()
             optimizers.step(self.optimizer, self.recipe.clip)
             yield logits.detach()
 

@@ -158,6 +158,8 @@ def read_config(path: Path) -> ConfigFile:
     for made in taught:
         if fault := made.epochs_fault(epochs):
             document.fault(("method",), fault)
+        if train.label_smoothing and not made.learns_labels:
+            document.fault(("train", "label_smoothing"), "has no effect, because the loss has no labels; leave it out")
     if len(document.problems) == 0:
         classes = data.geometry(dataset).classes
         for metric in metrics:

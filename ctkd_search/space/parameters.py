@@ -48,6 +48,13 @@ TRAINING = (
     ),
     Parameter("weight_decay", None, "weight decay of the student", "wd=", range=Range(0)),
     Parameter("clip", None, "largest norm of a step's gradient; 0 for none", "clip=", range=Range(0)),
+    Parameter(
+        "label_smoothing",
+        None,
+        "share of each of the student's labels that is spread over all classes",
+        "smooth=",
+        range=Range(0, 1, open_high=True),
+    ),
     Parameter("batch_size", None, "images in a step of the student", "n=", kind="int", range=Range(1)),
     Parameter("schedule", None, "course of the learning rate after the warm-up", kind="choice", choices=SCHEDULES),
     Parameter("warmup", None, "epochs in which the rate grows to its peak", "warmup=", range=Range(0)),

@@ -42,6 +42,7 @@ from ctkd_search.space.recipes import recipe_faults
 from ctkd_search.space.search_reader import SearchReader, pair_fault
 from ctkd_search.space.search_section import place_of
 from ctkd_search.space.sections import Budget, Resources, Tracking
+from ctkd_search.space.smoothing import smoothing_faults
 from ctkd_search.space.strategy_reader import read_strategy
 from ctkd_search.uris import uri_fault
 
@@ -160,6 +161,7 @@ class _Reader:
         self.faulty = search.faulty
         budget = self._budget(entries)
         self._check_recipe(train, entries, budget.epochs)
+        self._check_smoothing(train, entries)
         if self.geometry and not document.problems:
             for key, message in trial_faults(entries, self.geometry, budget.epochs).items():
                 self.fault(place_of(key), message)
@@ -301,6 +303,17 @@ class _Reader:
             item.name: _extremes(entries[item.name], known[item.name]) for item in TRAINING if item.name in entries
         }
         note_recipe_faults(self.document, ("train",), train, epochs, possible)
+
+    def _check_smoothing(self, train: Recipe, entries: Mapping[str, Entry]) -> None:
+        if self.faulty or not self.ask_images:
+            return
+        baselines = bool(self.document.data.get("baselines"))
+        try:
+            found = list(smoothing_faults(train, entries, self.geometry, baselines))
+        except UserError:
+            return  # a pair that cannot be has been refused
+        for place, message in found:
+            self.fault(place, message)
 
 
 def _extremes(entry: Entry, parameter: Parameter) -> tuple[Any, ...]:

@@ -46,6 +46,7 @@ OTHER_RECIPE = {
     "weight_decay": 0.05,
     "milestones": (),
     "gamma": 0.5,
+    "label_smoothing": 0.2,
     "precision": "bfloat16",
     "optimizer": "adamw",
     "decay": "weights",

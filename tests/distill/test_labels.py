@@ -7,13 +7,14 @@ import pytest
 import torch
 from support.classroom import METHODS, Classroom, defaults
 from support.oracles import draw, softmax
-from support.tiny import CPU, TINY, tiny_splits
+from support.tiny import CPU, TINY, changed, tiny_splits
 
-from ctkd_search.config import Augment
+from ctkd_search.config import Augment, MethodConfig
 from ctkd_search.distill.lesson import Lesson, StudentOutput, plain_lessons
 from ctkd_search.distill.losses import F, cross_entropy, decoupled_divergences
+from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import make_stream, scratch_run, start_teacher
-from ctkd_search.distill.step import clone_lesson, copy_lesson
+from ctkd_search.distill.step import StudentStep, clone_lesson, copy_lesson
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -21,13 +22,13 @@ LABELS, PARTNERS, SHARES = [0, 3, 1, 1, 2], [2, 2, 1, 0, 3], [0.3, 1.0, 0.5, 0.0
 SMOOTHING = pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.6])
 
 
-def lesson_of(labels=LABELS, partners=None, shares=None):
+def lesson_of(labels=LABELS, partners=None, shares=None, smoothing=0.0):
     mixed = (
         {}
         if partners is None
         else {"partners": torch.tensor(partners), "shares": torch.tensor(shares, dtype=torch.float64)}
     )
-    return Lesson(torch.zeros(len(labels)), torch.tensor(labels), **mixed)
+    return Lesson(torch.zeros(len(labels)), torch.tensor(labels), smoothing=smoothing, **mixed)
 
 
 def plain_loss(logits, smoothing):
@@ -48,7 +49,7 @@ def plain_loss(logits, smoothing):
 def test_cross_entropy_with_mixed_labels_and_its_gradient_are_those_of_a_plain_loop(smoothing):
     expected, gradient = plain_loss(draw(5, 4), smoothing)
     logits = torch.tensor(draw(5, 4), requires_grad=True)
-    found = cross_entropy(logits, lesson_of(LABELS, PARTNERS, SHARES), smoothing)
+    found = cross_entropy(logits, lesson_of(LABELS, PARTNERS, SHARES, smoothing))
     found.backward()
     assert found.item() == pytest.approx(expected, rel=1e-12)
     np.testing.assert_allclose(logits.grad, gradient, rtol=1e-9, atol=1e-12)
@@ -58,8 +59,8 @@ def test_cross_entropy_with_mixed_labels_and_its_gradient_are_those_of_a_plain_l
 def test_without_mixing_it_is_torch_s_own(smoothing):
     logits = torch.tensor(draw(5, 4))
     expected = F.cross_entropy(logits, torch.tensor(LABELS), label_smoothing=smoothing)
-    torch.testing.assert_close(cross_entropy(logits, lesson_of(), smoothing), expected)
-    torch.testing.assert_close(cross_entropy(logits, lesson_of(), torch.tensor(smoothing)), expected)
+    torch.testing.assert_close(cross_entropy(logits, lesson_of(smoothing=smoothing)), expected)
+    torch.testing.assert_close(cross_entropy(logits, lesson_of(smoothing=torch.tensor(smoothing))), expected)
     assert torch.equal(cross_entropy(logits, lesson_of()), F.cross_entropy(logits, torch.tensor(LABELS)))
 
 
@@ -145,3 +146,70 @@ def test_training_accuracy_counts_the_class_of_the_image_itself():
         lesson, labels=predicted, partners=(predicted + 1) % room.geometry[0], shares=torch.zeros(12)
     )
     assert room.step()(mixed)["train_accuracy"] == 12
+
+
+@METHODS
+def test_the_recipe_s_smoothing_reaches_the_loss_of_every_method(name):
+    room = Classroom(defaults(name))
+    lesson = room.lesson()
+    output = StudentOutput(*room.network(lesson.images))
+    plain, smoothed = (
+        room.method.terms(output, dataclasses.replace(lesson, smoothing=smoothing)) for smoothing in (0.0, 0.2)
+    )
+    assert room.method.learns_labels
+    moved = {key for key in plain if not torch.equal(plain[key], smoothed[key])}
+    assert "loss_ce" in moved
+    # A fresh room, because a step of some methods draws what it computes.
+    room = Classroom(defaults(name))
+    step = StudentStep(room.network, room.method, dataclasses.replace(room.recipe, label_smoothing=0.2), CPU)
+    expected = Classroom(defaults(name))
+    output = StudentOutput(*expected.network(lesson.images))
+    terms = expected.method.terms(output, dataclasses.replace(lesson, smoothing=0.2))
+    assert step(lesson)["loss"].item() == pytest.approx(12 * sum(terms.values()).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MethodConfig("kd", {"weight": 1.0}),
+        MethodConfig("rco", {"weight": 1.0}),
+        MethodConfig("fitnets", {"training": "stages", "weight": 1.0, "hint_layers": (1,)}),
+    ],
+    ids=lambda config: config.name,
+)
+def test_a_method_without_labels_in_its_loss_says_so(config):
+    room = Classroom(config)
+    lesson = room.lesson()
+    output = StudentOutput(*room.network(lesson.images))
+    terms = room.method.terms(output, lesson)
+    others = room.method.terms(output, dataclasses.replace(lesson, labels=lesson.labels.roll(1), smoothing=0.3))
+    assert not room.method.learns_labels
+    torch.testing.assert_close(terms, others, rtol=0, atol=0)
+
+
+def test_the_smoothing_of_the_method_none_takes_the_place_of_the_recipe_s():
+    lesson = dataclasses.replace(lesson_of(), smoothing=0.5)
+    output = StudentOutput(torch.tensor(draw(5, 4)), [])
+    own = make_method(MethodConfig("none", {"label_smoothing": 0.1})).terms(output, lesson)
+    assert own == {"loss_ce": cross_entropy(output.logits, lesson_of(smoothing=0.1))}
+    without = make_method(MethodConfig("none", {"label_smoothing": 0.0})).terms(output, lesson)
+    assert without == {"loss_ce": cross_entropy(output.logits, lesson)}
+
+
+def test_a_teacher_learns_from_smoothed_labels():
+    smoothed = dataclasses.replace(TINY.teachers.recipe, label_smoothing=0.3)
+    config, splits = changed(TINY, "teachers.recipe", smoothed), tiny_splits()
+    lessons = mixed_lessons()[:2]
+    found = [
+        list(start_teacher(scratch_run(one, "data", CPU, 40), splits, CPU).train(lessons, 0)) for one in (TINY, config)
+    ]
+    assert torch.equal(found[0][0], found[1][0])
+    assert not torch.equal(found[0][1], found[1][1])
+
+
+def test_a_recipe_without_smoothing_has_the_name_that_it_had_before():
+    run = scratch_run(TINY, "data", CPU, 40)
+    assert "label_smoothing" not in run.content()["recipe"]
+    smoothed = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, label_smoothing=0.1))
+    assert smoothed.content()["recipe"]["label_smoothing"] == 0.1
+    assert smoothed.entry != run.entry

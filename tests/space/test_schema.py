@@ -79,6 +79,7 @@ INEXPRESSIBLE = {
         "is less than one pixel",
         "has no effect without mixup or cutmix",
     ],
+    "which losses have labels": ["because no trial's loss has the labels"],
     "of how many methods there are": ["because one method alone is searched"],
     "that nothing listens to a teacher": ["teachers has no effect", "teachers.expert has no effect"],
     "that Nesterov's momentum is none": ["where nesterov is true"],
@@ -110,7 +111,7 @@ teachers:
   seed: 1
   expert: {checkpoint: {wrn-16-2: expert.pt}}
   recipe: {batch_size: 16, lr: 0.1, momentum: 0.9, nesterov: true, weight_decay: 0.1, milestones: [0.3, 0.5],
-           gamma: 0.5, precision: float32}
+           gamma: 0.5, label_smoothing: 0.1, precision: float32}
   storage: float32
   cache_limit: 1GB
   trajectory_limit: 1GB
@@ -128,6 +129,7 @@ search:
   lr: {float: [0.1, 0.2]}
   momentum: 0.5
   weight_decay: {choice: [0, 0.1]}
+  label_smoothing: {float: [0, 0.2]}
   batch_size: {int: [8, 64], step: 8}
 resources: {gpus_per_trial: 0.5, cpus_per_trial: 1, concurrent_trials: 2, retries: 1, address: auto}
 tracking: {uri: "sqlite:///x.db", experiment: e, patience: 5, system_metrics: true}

@@ -127,6 +127,11 @@ class Method(ABC):
     def needs(self) -> Needs:
         """Returns what the lessons must contain; a weight of 0 needs nothing."""
 
+    @property
+    def learns_labels(self) -> bool:
+        """Returns whether the labels are part of the loss, so that smoothing them has an effect."""
+        return True
+
     @abstractmethod
     def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Returns the terms of the loss, by the names under which they are logged; they add up to the loss.

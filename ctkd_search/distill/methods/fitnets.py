@@ -94,6 +94,11 @@ class FitNets(KD):
         return bool(self.layers) and self.values["training"] == "stages"
 
     @property
+    def learns_labels(self) -> bool:
+        """Returns whether the cross-entropy has a weight, which is always so beside the hints."""
+        return not self.in_stages or super().learns_labels
+
+    @property
     def needs(self) -> Needs:
         """Returns the maps that are hints; in two stages the expert's logits too."""
         hints = Needs(expert=tuple(TeacherOutput("features", layer) for layer in self.layers))

@@ -56,6 +56,11 @@ class KD(Method):
         """Returns the expert's logits; nothing if the weight is 0."""
         return Needs(expert=(LOGITS,) if self.values["weight"] > 0 else ())
 
+    @property
+    def learns_labels(self) -> bool:
+        """Returns whether the cross-entropy has a weight."""
+        return bool(self.values["weight"] < 1)
+
     def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Returns cross-entropy and divergence, each with its share."""
         from ctkd_search.distill import losses

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
 from ctkd_search.config import MethodConfig
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class Alone(Method):
-    """L = CE(z_s, q), where q is the label, or (1 - label_smoothing) · label + label_smoothing / classes."""
+    """L = CE(z_s, q), where q is the label, or (1 - label_smoothing) · label + label_smoothing / classes.
+
+    Its own smoothing takes the place of the recipe's.
+    """
 
     name: ClassVar[str] = "none"
     summary: ClassVar[str] = "the labels alone, without any teacher"
@@ -55,8 +59,9 @@ class Alone(Method):
         """Returns the cross-entropy."""
         from ctkd_search.distill import losses
 
-        smoothing = self.label_smoothing if self.values["label_smoothing"] else 0.0
-        return {"loss_ce": losses.cross_entropy(output.logits, lesson, smoothing)}
+        if self.values["label_smoothing"]:
+            lesson = dataclasses.replace(lesson, smoothing=self.label_smoothing)
+        return {"loss_ce": losses.cross_entropy(output.logits, lesson)}
 
 
 METHOD = Alone
