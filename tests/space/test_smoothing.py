@@ -78,5 +78,5 @@ def test_a_config_whose_loss_has_no_labels_refuses_smoothing():
         "train": {"label_smoothing": 0.1},
     }
     Path("config.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(UserError, match="train.label_smoothing has no effect, because the loss has no labels"):
+    with pytest.raises(UserError, match=r"train\.label_smoothing has no effect, because the loss has no labels"):
         read_config(Path("config.yaml"))
