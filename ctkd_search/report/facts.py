@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ctkd_search import data
 from ctkd_search.analysis.intervals import Estimate
 from ctkd_search.analysis.standing import Confirmed, confirmed, gap_to, verdicts, winner
-from ctkd_search.config import TrialConfig
+from ctkd_search.config import Augment, TrialConfig
 from ctkd_search.display.comparisons import cell, measured_of, points
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError
@@ -152,7 +152,22 @@ def describe(config: TrialConfig) -> list[str]:
     train = config.train
     sentences = [f"{config.teacher} teaches {config.student} for {config.epochs} epochs."]
     sentences += make_method(config.method).describe()
-    return [*sentences, *_recipe(train)]
+    return [*sentences, *_recipe(train), *_augmentation(config.augment)]
+
+
+def _augmentation(augment: Augment) -> list[str]:
+    """Returns the description of what the training images go through, besides crops and flips, in a sentence."""
+    words = {
+        "randaugment": "RandAugment",
+        "trivialaugment": "TrivialAugment",
+        "jitter": "colour jitter",
+        "erasing": "random erasing",
+        "mixup": "mixup",
+        "cutmix": "cutmix",
+    }
+    given = augment.given()
+    named = [word for key, word in words.items() if key in given]
+    return [f"Its training images go through {', '.join(named)}."] if named else []
 
 
 def _recipe(train: Recipe) -> list[str]:
@@ -172,6 +187,8 @@ def _recipe(train: Recipe) -> list[str]:
         f"{numbers['weight_decay']}.",
         f"Its learning rate has its peak at {numbers['lr']}; {before}it {course}.",
     ]
+    if train.label_smoothing:
+        sentences.append(f"A share of {numbers['label_smoothing']} of each label is spread over all classes.")
     if train.average:
         sentences.append(f"Its weights are averaged over about {numbers['average']} epochs.")
     return sentences

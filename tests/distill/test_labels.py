@@ -10,6 +10,7 @@ from support.oracles import draw, softmax
 from support.tiny import CPU, TINY, changed, tiny_splits
 
 from ctkd_search.config import Augment, MethodConfig
+from ctkd_search.distill import optimizers
 from ctkd_search.distill.lesson import Lesson, StudentOutput, plain_lessons
 from ctkd_search.distill.losses import F, cross_entropy, decoupled_divergences
 from ctkd_search.distill.methods.base import make_method
@@ -121,6 +122,7 @@ def test_a_teacher_learns_from_the_mixed_labels():
     found = list(mixed.train([first, second], 0, 2))[1]
     assert not torch.equal(list(unmixed.train([plain, second], 0, 2))[1], found)
     wanted.network.train()
+    optimizers.set_lr(wanted.optimizer, run.recipe.lr)
     cross_entropy(wanted.network(first.images)[0].float(), first).backward()
     wanted.optimizer.step()
     with torch.no_grad():
@@ -201,7 +203,8 @@ def test_a_teacher_learns_from_smoothed_labels():
     config, splits = changed(TINY, "teachers.recipe", smoothed), tiny_splits()
     lessons = mixed_lessons()[:2]
     found = [
-        list(start_teacher(scratch_run(one, "data", CPU, 40), splits, CPU).train(lessons, 0)) for one in (TINY, config)
+        list(start_teacher(scratch_run(one, "data", CPU, 40), splits, CPU).train(lessons, 0, 2))
+        for one in (TINY, config)
     ]
     assert torch.equal(found[0][0], found[1][0])
     assert not torch.equal(found[0][1], found[1][1])

@@ -55,6 +55,7 @@ OF_SMALL = {"pair": "wrn-16-2/resnet8", "alpha": 1.5, "step_loss": "kl", "temper
 OF_SMALL |= {"attention_layers": [1, 2, 3], "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 128}
 OF_SMALL |= {"alpha_schedule": "constant", "beta_schedule": "constant", "expert_kd": 0.0}
 OF_SMALL |= {"optimizer": "sgd", "clip": 0.0, "schedule": "milestones", "warmup": 0.0, "average": 0.0}
+OF_SMALL |= {"label_smoothing": 0.0}
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,7 @@ OTHER = {
     "clip": 1.0,
     "warmup": 1.0,
     "average": 1.0,
+    "label_smoothing": 0.1,
 }
 # What else a parameter needs to have an effect.
 BESIDE = {
