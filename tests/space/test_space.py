@@ -16,7 +16,7 @@ from ctkd_search.distill.requests import LOGITS, Needs, TeacherOutput
 from ctkd_search.errors import UserError
 from ctkd_search.names import check_name
 from ctkd_search.pairs import Pair
-from ctkd_search.space.parameters import TRAINING
+from ctkd_search.space.parameters import TRAINING, key_of
 from ctkd_search.space.reader import read_space, space_of
 from ctkd_search.space.sections import Budget
 
@@ -114,12 +114,14 @@ def test_every_value_is_resolved_into_the_config(source):
     chosen = any_space(source)
     for _, values in draws(chosen, 50):
         config = chosen.config(values)
-        method = [parameter.name for parameter in methods()["ctkd"].parameters]
+        name = values["method"]
+        method = {item.name: key_of(name, item.name) for item in methods()[name].parameters}
         assert str(Pair(config.teacher, config.student)) == values["pair"]
-        assert config.method == MethodConfig("ctkd", {name: values[name] for name in method})
+        assert config.method == MethodConfig(name, {own: values[key] for own, key in method.items()})
         recipe = {item.name: values[item.name] for item in TRAINING}
         assert config.train == dataclasses.replace(chosen.train, **recipe)
-        assert set(values) == {"pair", "method", *method, *recipe}
+        keys = {key_of(own, item.name) for own in chosen.methods() for item in methods()[own].parameters}
+        assert set(values) == {"pair", "method", *keys, *recipe}
 
 
 def test_a_parameter_is_drawn_where_its_condition_holds_and_takes_its_default_elsewhere():

@@ -93,9 +93,11 @@ OTHER = {
     "expert_kd": 0.3,
     "method": {"choice": ["ctkd", "kd"]},
     "schedule.choice": ["milestones", "cosine"],
+    "recipe.schedule": "linear",
+    "method.choice": ["kd", "ctkd", "none"],
+    "weight.float": [0.6, 0.9],
     "optimizer": "nadamw",
     "optimizer_options": {"dampening": 0.1},
-    "decay": "weights",
     "schedule": "cosine",
     "clip": 1.0,
     "warmup": 1.0,
@@ -121,6 +123,8 @@ def another(place, value):
     """Another value of a key."""
     if place == ("dataset", "name"):
         return {"cifar10": "digits", "imagenet": "tiny-imagenet"}.get(value, "cifar10")
+    if place[-1] == "decay":
+        return {"all": "weights", "weights": "all"}[value]
     known = [OTHER[dotted] for length in (2, 1) if (dotted := ".".join(place[-length:])) in OTHER]
     if known:
         return known[0]
