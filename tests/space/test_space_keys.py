@@ -123,7 +123,7 @@ def another(place, value):
     """Another value of a key."""
     if place == ("dataset", "name"):
         return {"cifar10": "digits", "imagenet": "tiny-imagenet"}.get(value, "cifar10")
-    if place[-1] == "decay":
+    if place[-1:] == ("decay",):
         return {"all": "weights", "weights": "all"}[value]
     known = [OTHER[dotted] for length in (2, 1) if (dotted := ".".join(place[-length:])) in OTHER]
     if known:
