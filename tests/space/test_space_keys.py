@@ -103,6 +103,7 @@ OTHER = {
     "warmup": 1.0,
     "average": 1.0,
     "label_smoothing": 0.1,
+    "label_smoothing.float": [0.05, 0.2],
 }
 # What else a parameter needs to have an effect.
 BESIDE = {
