@@ -126,10 +126,16 @@ def test_the_first_trial_has_the_papers_settings(finished):
         "beta_schedule": "constant",
         "attention_layers": [1, 2, 3],
         "expert_kd": 0.0,
+        "optimizer": "sgd",
         "lr": 0.1,
         "momentum": 0.9,
         "weight_decay": 0.0005,
+        "clip": 0.0,
         "batch_size": 64,
+        "schedule": "milestones",
+        "warmup": 0.0,
+        "average": 0.0,
+        "label_smoothing": 0.0,
     }
 
 
