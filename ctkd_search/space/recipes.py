@@ -48,7 +48,7 @@ def recipe_faults(
         yield "decay", "has no effect where weight_decay is 0; leave it out"
     longest = max(values("warmup"))
     if longest >= epochs:
-        yield "warmup", f"must be less than the epochs {epochs}, but got {longest:g}"
+        yield "warmup", f"must be less than the epochs {epochs}, but got {longest:g}; lower it, or raise the epochs"
     elif CONSTANT in schedules and longest + max(values("cooldown")) * epochs > epochs:
         yield (
             "cooldown",

@@ -30,6 +30,7 @@ OTHER_RECIPE = {
     "warmup": 1.0,
     "cooldown": 0.5,
     "average": 1.0,
+    "label_smoothing": 0.2,
 }
 DETERMINES = {
     "teacher": "wrn-16-1",

@@ -31,6 +31,7 @@ def test_the_shipped_space_runs_on_torchvisions_layout(cifar_jpeg, tmp_path):
         "--trials=3",
         "--epochs=2",
         "--set=budget.grace_period=2",
+        "--set=search.warmup={float: [0, 1]}",
         # The smallest of its pairs.
         "--set=search.pair=wrn-40-1/wrn-16-1",
     ]
