@@ -57,8 +57,8 @@ METHODS = {
 def config(schedule: str, method: str, epochs: int, seed: int, dataset: DatasetConfig) -> TrialConfig:
     """The config of a training."""
     recipe = SCHEDULES[schedule]
-    recipe = dataclasses.replace(recipe, warmup=recipe.warmup * epochs, precision="bfloat16")
-    teachers = Recipe(schedule="cosine", nesterov=True, precision="bfloat16")
+    recipe = dataclasses.replace(recipe, warmup=recipe.warmup * epochs)
+    teachers = Recipe(schedule="cosine", nesterov=True)
     return TrialConfig(
         dataset=dataset,
         epochs=epochs,
