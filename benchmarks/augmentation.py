@@ -1,4 +1,4 @@
-"""What each augmentation costs, as a share of a training step.
+"""The cost of each augmentation, as a share of a training step.
 
     python benchmarks/augmentation.py [--steps 40] [--threads 2] [--device cpu]
 

@@ -1,4 +1,4 @@
-"""What a step costs with each optimizer, and with clipping and averaging, beside one of SGD.
+"""The cost of a step with each optimizer, and with clipping and averaging, beside one of SGD.
 
     python benchmarks/optimizers.py [--steps 20] [--threads 2] [--device cpu] [--optimizers adamw lion ...]
 

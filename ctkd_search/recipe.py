@@ -24,6 +24,8 @@ OPTIMIZERS = (
 )
 MILESTONES, COSINE, LINEAR, CONSTANT = "milestones", "cosine", "linear", "constant"
 SCHEDULES = (MILESTONES, COSINE, LINEAR, CONSTANT)
+# The settings that belong to one schedule alone.
+OF_SCHEDULE = {"milestones": MILESTONES, "gamma": MILESTONES, "cooldown": CONSTANT}
 
 
 def _known_optimizer(name: str) -> None:
@@ -114,9 +116,7 @@ class Recipe:
             "nesterov": self.optimizer != SGD,
             "optimizer_options": not self.optimizer_options,
             "decay": not self.weight_decay,
-            "milestones": self.schedule != MILESTONES,
-            "gamma": self.schedule != MILESTONES,
-            "cooldown": self.schedule != CONSTANT,
+            **{name: self.schedule != schedule for name, schedule in OF_SCHEDULE.items()},
         }
         return {name for name, idle in without.items() if idle}
 

@@ -132,6 +132,13 @@ def step(optimizer: torch.optim.Optimizer, clip: float) -> None:
     optimizer.step()
 
 
+def begin_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Begins the momentum of every parameter at once, because fused SGD cannot begin that of one after another's."""
+    if isinstance(optimizer, torch.optim.SGD) and optimizer.defaults["momentum"]:
+        for parameter in all_parameters(optimizer):
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
 def all_parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     """Returns the parameters of an optimizer, in its order."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -18,7 +18,7 @@ from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.methods.base import Method
 from ctkd_search.distill.training_network import TrainingNetwork, load_own_state, own_state
 from ctkd_search.models.network import TappedNetwork
-from ctkd_search.recipe import SGD, Recipe
+from ctkd_search.recipe import Recipe
 from ctkd_search.text import one_line
 
 _WARM_UP = 3
@@ -157,10 +157,9 @@ class StudentStep:
     def _new_optimizer(self) -> torch.optim.Optimizer:
         made = optimizers.make_optimizer(self.network, self.recipe)
         self._lr = self.recipe.lr
-        if self.recipe.optimizer == SGD and self.recipe.momentum and not self.method.captured:
-            # Such a step may leave some parameters out, and fused SGD cannot begin the momentum of one after another's.
-            for parameter in optimizers.all_parameters(made):
-                made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        if not self.method.captured:
+            # Such a step may leave some parameters out.
+            optimizers.begin_momentum(made)
         return made
 
 

@@ -6,10 +6,7 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from ctkd_search.recipe import CONSTANT, MILESTONES, SGD, WITH_MOMENTUM, Recipe
-
-# The settings that belong to one schedule alone.
-_OF_SCHEDULE = {"milestones": MILESTONES, "gamma": MILESTONES, "cooldown": CONSTANT}
+from ctkd_search.recipe import CONSTANT, OF_SCHEDULE, SGD, WITH_MOMENTUM, Recipe
 
 
 def recipe_faults(
@@ -41,7 +38,7 @@ def recipe_faults(
         yield "nesterov", f"has no effect where optimizer is {_list(chosen)}; {options}"
     elif recipe.nesterov and not all(values("momentum")):
         yield "momentum", "must be greater than 0 where nesterov is true, but got 0"
-    for name, schedule in _OF_SCHEDULE.items():
+    for name, schedule in OF_SCHEDULE.items():
         if name in given and schedule not in schedules:
             yield name, f"has no effect where schedule is {_list(schedules)}; leave it out"
     if recipe.decay != "all" and not any(values("weight_decay")):

@@ -82,7 +82,7 @@ def test_a_step_that_is_used_again_begins_as_a_new_one(recipe, splits, cache):
 
 
 def told(trainer):
-    """What an epoch comes to, without what it took."""
+    """The metrics of an epoch, without those that differ from run to run."""
     return {name: value for name, value in trainer.run_epoch().items() if name not in CLOCKS}
 
 

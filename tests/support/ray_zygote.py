@@ -57,7 +57,7 @@ def main():
 
 
 def draws():
-    """What a process that is forked now draws first."""
+    """The first random number of a process that is forked now."""
     import ray
 
     reading, writing = os.pipe()
