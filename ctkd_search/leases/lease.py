@@ -174,12 +174,13 @@ class Lease:
         return mine is not None and mine.owner is not None and mine.token != self.owner.token
 
     def _lose(self) -> None:
-        """Notes that it is lost, and takes away the file that this process may have written after it was."""
-        self._lost = True
+        """Takes away the file that this process may have written after it lost the lease, and then notes the loss."""
+        # In this order: a process that ends as soon as it knows would leave a file that looks alive.
         with contextlib.suppress(OSError):
             mine = read_claim(self._path, str(self._generation))
             if mine is not None and mine.token == self.owner.token:
                 self._path.unlink()
+        self._lost = True
 
     def _later(self) -> list[Claim]:
         """The claims of later generations."""

@@ -100,6 +100,17 @@ def test_a_lease_that_was_taken_over_is_lost_and_its_new_owner_is_left_alone(tmp
     assert path.exists()
 
 
+def test_a_lost_lease_has_left_no_file_when_its_process_learns_of_it(tmp_path, monkeypatch):
+    lease = try_acquire(tmp_path, "it", "a search", beat_every=0.02)
+    read, known = leases.read_claim, []
+    monkeypatch.setattr(leases, "read_claim", lambda *words: known.append(lease.lost) or read(*words))
+    elsewhere(tmp_path, 2)
+    while not lease.lost:
+        time.sleep(0.001)
+    assert files(tmp_path) == [".it.lease-00000002"]
+    assert known and not any(known)
+
+
 def test_a_contender_that_gives_up_again_takes_nothing_away(tmp_path):
     with try_acquire(tmp_path, "it", "a search", beat_every=0.05) as lease:
         for generation in range(2, 6):

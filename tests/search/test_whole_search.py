@@ -166,7 +166,8 @@ def test_mlflow_has_every_metric_of_every_epoch(finished):
             assert [point.value for point in history] == [epoch[name] for epoch in trial.epochs]
             assert [point.timestamp for point in history] == [epoch["at"] for epoch in trial.epochs]
         logged = finished["client"].get_run(trial.run_id).data.metrics
-        assert logged.keys() == trial.epochs[-1].keys() - {"at"}
+        # MLflow keeps the last value of each; how long a recording took stands in the epochs that recorded alone.
+        assert logged.keys() == set().union(*trial.epochs) - {"at"}
 
 
 def test_optuna_received_every_epoch_and_how_each_trial_ended(finished):
