@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
 from ctkd_search import data
-from ctkd_search.config import Augment, DatasetConfig
+from ctkd_search.config import Augment, DatasetConfig, Erasing
 from ctkd_search.geometry import Geometry
 from ctkd_search.plugins import is_reference
 from ctkd_search.space.document import Document, Place
 
 # Of two keys with the same purpose, the one that is given replaces the other one of the data set's own augmentation.
 _RIVALS = (("crop", "resized_crop"), ("randaugment", "trivialaugment"))
+# A side of a whole number and this much more is rounded up.
+_ROUNDED = 0.5
 
 
 def read_augment(document: Document, dataset: DatasetConfig | None, ask_images: bool = True) -> Augment:
@@ -68,11 +71,31 @@ def _faults(augment: Augment, geometry: Geometry) -> Iterator[tuple[Place, str]]
                 yield ("jitter", key), "has no effect, because the images are grey; leave it out"
     if augment.mix_probability and not augment.mixes:
         yield ("mix_probability",), "has no effect without mixup or cutmix; leave it out"
-    if augment.erasing and augment.erasing.area[-1] * geometry.image_size**2 < 1:
-        yield (
-            ("erasing", "area"),
-            f"is less than one pixel of images of size {geometry.image_size}; raise it, or leave erasing out",
+    if augment.cutmix and geometry.image_size == 1:
+        yield ("cutmix",), "has no rectangle between none and all of images of a single pixel; leave it out"
+    if augment.erasing and (fault := _erasing_fault(augment.erasing, geometry.image_size)):
+        yield ("erasing", "area"), fault
+
+
+def _erasing_fault(erasing: Erasing, size: int) -> str | None:
+    """Returns why erasing has no effect on images of a size, or leaves too little of every one of them; or None.
+
+    A rectangle of the smallest area fits best as a square; its side is rounded, and is less than that of the images.
+    """
+    smallest, largest = erasing.area
+    side = size * math.sqrt(smallest)
+    if largest * size**2 < 1:
+        return f"is less than one pixel of images of size {size}; raise it, or leave erasing out"
+    if side >= size - _ROUNDED:
+        return (
+            f"has no effect, because no such rectangle fits into images of size {size}; lower it, or leave erasing out"
         )
+    if erasing.probability == 1 and side >= size - 1 - _ROUNDED:
+        return (
+            f"leaves no more than a row and a column of any image of size {size}, because the probability is 1; lower "
+            "one of the two"
+        )
+    return None
 
 
 def _expanded(raw: Any) -> Any:

@@ -1,8 +1,11 @@
 """Settings of recipes that have no effect, or that are impossible, are refused with their place and what to do."""
 
 import pytest
+import torch
 from support.factories import a_space
 
+from ctkd_search.config import Erasing
+from ctkd_search.data.erasing import draw_erasing
 from ctkd_search.errors import UserError
 
 
@@ -120,3 +123,20 @@ def test_the_first_trial_has_the_papers_recipe_and_every_searched_setting_reache
     )
     assert "momentum" in space.effective(first)
     assert "momentum" not in space.effective(other)
+
+
+@pytest.mark.parametrize("smallest", [0.01, 0.5, 0.6, 0.7, 0.8, 0.87, 0.89])
+def test_an_erasing_is_refused_if_it_leaves_next_to_nothing_of_every_image_or_erases_none(smallest):
+    """Of 64 pixels, a square of seven a side leaves 15."""
+    area = (smallest, smallest + 0.01)
+    drawn = draw_erasing(Erasing(1, area), 2000, 8, lambda purpose: torch.Generator().manual_seed(len(purpose)))
+    erased = drawn[:, 2] * drawn[:, 3]
+    message = ""
+    try:
+        a_space(augment={"erasing": {"probability": 1, "area": list(area)}})
+    except UserError as error:
+        message = str(error)
+    assert ("augment.erasing.area leaves no more than a row and a column" in message) == (int(erased.max()) == 49)
+    assert ("augment.erasing.area has no effect" in message) == (int(erased.max()) == 0)
+    if erased.max() == 49:
+        a_space(augment={"erasing": {"probability": 0.9, "area": list(area)}})

@@ -125,6 +125,21 @@ search: {alpha: {float: [1, 2]}}
 augment: {erasing: 1.5}       #! augment.erasing.probability must be in (0, 1], but got 1.5
 search: {alpha: {float: [1, 2]}}
 """,
+    "mixing and erasing of everything": """\
+augment:
+  cutmix: 1
+  erasing:
+    probability: 1
+    area: [0.7, 0.9]          #! augment.erasing.area leaves no more than a row and a column of any image of size 8
+search: {alpha: {float: [1, 2]}}
+""",
+    "rectangles that never fit": """\
+augment:
+  erasing:
+    probability: 0.5
+    area: [0.9, 0.99]         #! augment.erasing.area has no effect, because no such rectangle fits into images of size
+search: {alpha: {float: [1, 2]}}
+""",
     "keys that fit each other badly": """\
 name: x
 dataset:

@@ -46,6 +46,8 @@ INEXPRESSIBLE = {
         "because brightness, contrast",
         "is less than one pixel",
         "has no effect without mixup or cutmix",
+        "leaves no more than a row",
+        "no such rectangle fits",
     ],
     "which losses have labels": ["because no trial's loss has the labels"],
     "of how many methods there are": ["because one method alone is searched"],
