@@ -108,7 +108,8 @@ def test_a_lost_lease_has_left_no_file_when_its_process_learns_of_it(tmp_path, m
     while not lease.lost:
         time.sleep(0.001)
     assert files(tmp_path) == [".it.lease-00000002"]
-    assert known and not any(known)
+    assert known
+    assert not any(known)
 
 
 def test_a_contender_that_gives_up_again_takes_nothing_away(tmp_path):
