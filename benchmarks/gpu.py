@@ -1,8 +1,9 @@
 """On a GPU: images a second of one trial and of packed ones, with and without the CUDA graph, beside the student alone.
 
-    python benchmarks/gpu.py [--pair wrn-40-2/wrn-16-1] [--images 25600] [--packed 1 2 4 8]
+    python benchmarks/gpu.py [--pair wrn-40-2/wrn-16-1] [--images 25600] [--packed 1 2 4 8] [--variants recorded]
 
-Packed trials are processes of their own on the same GPU, as Ray runs them; all begin at the same moment.
+Packed trials are processes of their own on the same GPU, as Ray runs them; all begin at the same moment. Begun once
+more under NVIDIA's MPS (`nvidia-cuda-mps-control -d`), it says what that is worth.
 """
 
 from __future__ import annotations
@@ -83,13 +84,16 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200 * BATCH)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--packed", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--teachers", help="directory in which the teacher is kept from run to run")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("this benchmark needs a CUDA device, and torch finds none")
     header(f"images a second of {options.pair} at batch {BATCH}, medians of {options.epochs} epochs")
     device = torch.device("cuda")
     splits = random_splits(options.images)
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = options.teachers or scratch
         cache = TeacherCache(Path(directory))
         made = config(options.pair, "recorded", "auto", VARIANTS["recorded"][0])
         for run, storage in teacher_runs(
@@ -104,10 +108,13 @@ def main() -> None:
         for packed in options.packed:
             speeds = {
                 name: measure(options.pair, name, packed, options.images, options.epochs, directory)
-                for name in VARIANTS
+                for name in options.variants
             }
-            listed = ", ".join(f"{name} {speed:,.0f}" for name, speed in speeds.items())
-            print(f"{packed} at once: {listed}; recorded/alone {speeds['student alone'] / speeds['recorded']:.2f}")
+            print(
+                f"{packed} at once: {', '.join(f'{name} {speed:,.0f}' for name, speed in speeds.items())}", flush=True
+            )
+            if {"student alone", "recorded"} <= speeds.keys():
+                print(f"    student alone / recorded {speeds['student alone'] / speeds['recorded']:.2f}", flush=True)
 
 
 if __name__ == "__main__":
