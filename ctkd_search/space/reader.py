@@ -30,6 +30,7 @@ from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Entry, Number
 from ctkd_search.space.document import Document, Place, dump, read, refuse_record
 from ctkd_search.space.effects import baseline_fault, trial_faults
+from ctkd_search.space.label_settings import smoothing_faults
 from ctkd_search.space.parameters import (
     PAIR,
     TRAINING,
@@ -42,7 +43,6 @@ from ctkd_search.space.recipes import recipe_faults
 from ctkd_search.space.search_reader import SearchReader, pair_fault
 from ctkd_search.space.search_section import place_of
 from ctkd_search.space.sections import Budget, Resources, Tracking
-from ctkd_search.space.smoothing import smoothing_faults
 from ctkd_search.space.strategy_reader import read_strategy
 from ctkd_search.uris import uri_fault
 
