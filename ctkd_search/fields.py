@@ -119,6 +119,29 @@ class Checked:
         return {**handler(core), **self.schema}
 
 
+@dataclass(frozen=True)
+class Read:
+    """Lets a function read a field of several forms: it returns the value, or raises ValueError with the rule.
+
+    Args:
+        read: The function.
+        schema: The rule as JSON Schema.
+    """
+
+    read: Callable[[Any], Any]
+    schema: Mapping[str, Any] = field(hash=False)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Calls the function in place of pydantic's own check."""
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_plain_validator_function(self.read)
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        """Lets pydantic describe the rule."""
+        return dict(self.schema)
+
+
 def as_schema_pattern(pattern: re.Pattern[str]) -> str:
     """Returns a pattern that a whole text must match for JSON Schema, which has no named groups."""
     return f"^(?:{re.sub(r'[(][?]P<[^>]+>', '(', pattern.pattern)})$"

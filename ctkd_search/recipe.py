@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from ctkd_search.fields import Checked, Count, Fraction, FromList, Positive, Range
+from ctkd_search.fields import Checked, Count, Fraction, FromList, Positive, Range, Read
 
 SGD = "sgd"
 # Optimizers with a momentum. Besides SGD they are timm's, by timm's names.
@@ -26,11 +26,34 @@ MILESTONES, COSINE, LINEAR, CONSTANT = "milestones", "cosine", "linear", "consta
 SCHEDULES = (MILESTONES, COSINE, LINEAR, CONSTANT)
 # The settings that belong to one schedule alone.
 OF_SCHEDULE = {"milestones": MILESTONES, "gamma": MILESTONES, "cooldown": CONSTANT}
+UNWEIGHTED, BALANCED, EFFECTIVE = "none", "balanced", "effective"
+CLASS_WEIGHTS = (UNWEIGHTED, BALANCED, EFFECTIVE)
 
 
 def _known_optimizer(name: str) -> None:
     if name not in OPTIMIZERS:
         raise ValueError(f"must be one of {', '.join(OPTIMIZERS)}, but got {name!r}")
+
+
+def _class_weights(value: Any) -> str | tuple[float, ...]:
+    if isinstance(value, str) and value in CLASS_WEIGHTS:
+        return value
+    if isinstance(value, list | tuple) and value and all(map(_is_weight, value)):
+        return tuple(map(float, value))
+    wanted = f"must be one of {', '.join(CLASS_WEIGHTS)}, or a list of a number greater than 0 for each class"
+    raise ValueError(f"{wanted}, but got {value!r}")
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value in Range(0, open_low=True)
+
+
+_WEIGHTS_SCHEMA = {
+    "oneOf": [
+        {"enum": list(CLASS_WEIGHTS)},
+        {"type": "array", "items": {"type": "number", "exclusiveMinimum": 0}, "minItems": 1},
+    ]
+}
 
 
 @dataclass(frozen=True)
@@ -60,6 +83,11 @@ class Recipe:
         average: Epochs that a running average of the weights looks back on, which is evaluated and exported in place of
             the last weights; 0 switches it off.
         label_smoothing: Share of each label that is spread evenly over all classes (arXiv 1512.00567).
+        class_weights: Weights of the images in the cross-entropy, by class: ``none``, ``balanced`` (the inverse of the
+            number of the class's images) or ``effective`` (the inverse of its effective number, arXiv 1901.05555), both
+            with a mean of 1 over the images; or a list of one weight for each class.
+        effective_beta: Beta of the effective number of n images, (1 - beta^n) / (1 - beta): near 0 the classes have
+            nearly equal weights, near 1 the balanced ones.
         precision: ``float32``, ``bfloat16`` (forward passes under autocast; weights and losses stay in float32), or
             ``auto``: bfloat16 if the hardware computes in it.
     """
@@ -80,6 +108,8 @@ class Recipe:
     cooldown: Annotated[float, Range(0, 1, open_low=True)] = 0.2
     average: Annotated[float, Range(0)] = 0.0
     label_smoothing: Annotated[float, Range(0, 1, open_high=True)] = 0.0
+    class_weights: Annotated[str | tuple[float, ...], Read(_class_weights, _WEIGHTS_SCHEMA)] = UNWEIGHTED
+    effective_beta: Fraction = 0.999
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def lr_at(self, epoch: int, epochs: int, step: int = 0, steps: int = 1) -> float:
@@ -116,6 +146,7 @@ class Recipe:
             "nesterov": self.optimizer != SGD,
             "optimizer_options": not self.optimizer_options,
             "decay": not self.weight_decay,
+            "effective_beta": self.class_weights != EFFECTIVE,
             **{name: self.schedule != schedule for name, schedule in OF_SCHEDULE.items()},
         }
         return {name for name, idle in without.items() if idle}
@@ -142,7 +173,8 @@ class Recipe:
 
 
 _PLAIN = Recipe()
-_BY_STEP = ("lr", "schedule", "warmup", "milestones", "gamma", "cooldown")
+# Of the weights of classes, a step reads the tensor.
+_BY_STEP = ("lr", "schedule", "warmup", "milestones", "gamma", "cooldown", "effective_beta")
 # Settings that did not exist in the first version.
 _LATER = (
     "optimizer",
@@ -154,4 +186,6 @@ _LATER = (
     "cooldown",
     "average",
     "label_smoothing",
+    "class_weights",
+    "effective_beta",
 )

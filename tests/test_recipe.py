@@ -47,9 +47,10 @@ def test_a_warm_up_of_less_than_a_step_changes_nothing():
 
 def test_settings_without_effect_are_left_out():
     left_out = set(Recipe.__dataclass_fields__) - set(Recipe(optimizer="adamw", schedule="constant").effective())
-    assert left_out == {"momentum", "nesterov", "optimizer_options", "milestones", "gamma"}
+    assert left_out == {"momentum", "nesterov", "optimizer_options", "milestones", "gamma", "effective_beta"}
     assert "decay" not in Recipe(weight_decay=0.0).effective()
-    assert "cooldown" not in Recipe().effective()
+    assert not {"cooldown", "effective_beta"} & Recipe().effective().keys()
+    assert "effective_beta" in Recipe(class_weights="effective").effective()
     assert Recipe(optimizer_options={"eps": 1e-6}).effective()["optimizer_options"] == {"eps": 1e-6}
 
 
@@ -62,6 +63,12 @@ def test_a_recipe_is_described_as_before_unless_a_later_setting_is_used():
 def test_recipes_that_differ_from_step_to_step_alone_share_a_structure():
     one = Recipe(lr=0.3, schedule="cosine", warmup=2.0)
     assert one.structure() == Recipe(lr=0.1, milestones=(0.5,)).structure()
-    for other in (Recipe(clip=1.0), Recipe(momentum=0.5), Recipe(optimizer="adamw"), Recipe(decay="weights")):
+    for other in (
+        Recipe(clip=1.0),
+        Recipe(momentum=0.5),
+        Recipe(optimizer="adamw"),
+        Recipe(decay="weights"),
+        Recipe(class_weights=(1.0,)),
+    ):
         assert one.structure() != other.structure()
         assert hash(one.structure()) != hash(other.structure())

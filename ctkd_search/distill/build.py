@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ctkd_search.config import TrialConfig
 from ctkd_search.data.dataset import Splits
 from ctkd_search.data.stream import Stream, derived_seed
 from ctkd_search.distill.asked import Asked, ExpertKey, anchor_epoch
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.class_weights import class_weights
 from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.methods.base import Method, make_method
 from ctkd_search.distill.recorded import Source, TeacherRecording
@@ -134,8 +136,9 @@ def make_trainer(
 
     def fresh() -> StudentStep:
         memory = steps.memory if steps else None
+        weights = class_weights(config.train, splits, device)
         return new_step(
-            config, method, splits.geometry, device, lambda: experts.load(config.epochs - 1).network, memory
+            config, method, splits.geometry, device, lambda: experts.load(config.epochs - 1).network, memory, weights
         )
 
     if steps is None:
@@ -160,6 +163,7 @@ def new_step(
     device: torch.device,
     expert: Callable[[], TappedNetwork],
     memory: GraphMemory | None = None,
+    weights: Tensor | None = None,
 ) -> StudentStep:
     """Returns the training step of a config's student with its initial weights, in its method's training network.
 
@@ -170,12 +174,14 @@ def new_step(
         device: Device to compute on.
         expert: Returns the expert's network, for methods whose training network contains it.
         memory: Memory that captured steps share.
+        weights: Weight of each class in the cross-entropy, on the device; None for 1.
     """
     seed = config.seed_of_student
     student = place(build(config.student, geometry, derived_seed("student", seed)), device)
     teacher, own = (describe(name, geometry) for name in (config.teacher, config.student))
     context = Context(teacher, own, geometry, seed, expert)
-    return make_step(place(method.training_network(student, context), device), method, config.train, device, memory)
+    network = place(method.training_network(student, context), device)
+    return make_step(network, method, config.train, device, memory, weights)
 
 
 def _teachers(

@@ -26,6 +26,7 @@ class Lesson:
         partners: Classes of the images that are mixed in, shape (batch,); None if images are not mixed.
         shares: Share of the image's own class in its label, float32, shape (batch,); the rest is the partner's.
         smoothing: Share of each label that is spread evenly over all classes, in [0, 1).
+        class_weights: Weight of each class in the cross-entropy, float32, shape (classes,); None for 1.
     """
 
     images: Tensor
@@ -35,6 +36,7 @@ class Lesson:
     partners: Tensor | None = None
     shares: Tensor | None = None
     smoothing: float | Tensor = 0.0
+    class_weights: Tensor | None = None
 
     @property
     def scratch(self) -> Tensor:

@@ -196,11 +196,17 @@ def statistics(student: Tensor, expert: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, lesson: Lesson) -> Tensor:
-    """Cross-entropy with the labels of a lesson, which may be mixed and smoothed.
+    """Cross-entropy with the labels of a lesson, which may be mixed, smoothed and weighted.
 
     A mixed label is one class to the share of the image itself, and its partner's to the rest (arXiv 1710.09412). Of a
     smoothed one, a share is spread evenly over all classes (arXiv 1512.00567, section 7); torch's own function takes no
     tensor for it, which a captured step must read from one.
+
+    A weight is that of the image: of a class's whole smoothed label, and of each class of a mixed label by its share.
+    So weights act as if images were shown that many times. The sum is divided by the number of images, as torch's
+    cross-entropy divides it for probabilities; for classes it divides by the sum of a batch's weights, with which the
+    images of one class would count for more or less with each batch. Of smoothed labels torch weighs each class's share
+    by that class's weight, which moves what is predicted of every image towards the heavy classes.
 
     Args:
         logits: Logits, shape (batch, classes).
@@ -209,12 +215,18 @@ def cross_entropy(logits: Tensor, lesson: Lesson) -> Tensor:
     Returns:
         Mean over the batch, in nats; a scalar.
     """
-    smoothing = lesson.smoothing
-    if lesson.partners is None and isinstance(smoothing, float | int) and not smoothing:
+    smoothing, weights = lesson.smoothing, lesson.class_weights
+    sharp = isinstance(smoothing, float | int) and not smoothing
+    if lesson.partners is None and weights is None and sharp:
         return F.cross_entropy(logits, lesson.labels)
     predicted = F.log_softmax(logits, dim=1)
-    sharp = by_share(lambda labels: F.nll_loss(predicted, labels, reduction="none"), lesson).mean()
-    return (1 - smoothing) * sharp - smoothing * predicted.mean()
+
+    def loss(labels: Tensor) -> Tensor:
+        own = F.nll_loss(predicted, labels, reduction="none")
+        smoothed = own if sharp else (1 - smoothing) * own - smoothing * predicted.mean(dim=1)
+        return smoothed if weights is None else weights[labels] * smoothed
+
+    return by_share(loss, lesson).mean()
 
 
 def by_share(loss: Callable[[Tensor], Tensor], lesson: Lesson) -> Tensor:

@@ -22,6 +22,7 @@ from ctkd_search.data.dataset import Splits
 from ctkd_search.data.file_stream import stream_of
 from ctkd_search.data.stream import STREAM_VERSION, Normalise, Stream, derived_seed, joins_last
 from ctkd_search.distill.cache import TeacherCache, content_hash
+from ctkd_search.distill.class_weights import class_weights
 from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.lesson import plain_lessons
@@ -181,7 +182,8 @@ def make_stream(splits: Splits, augment: Augment, seed: int, device: torch.devic
 def start_teacher(run: TeacherRun, splits: Splits, device: torch.device) -> ScratchTeacher:
     """Returns a run's teacher before its first step."""
     network = build(run.architecture, splits.geometry, derived_seed("teacher", run.seed))
-    return ScratchTeacher(place(network, device), run.recipe, run.epochs, run.seed)
+    weights = class_weights(run.recipe, splits, device)
+    return ScratchTeacher(place(network, device), run.recipe, run.epochs, run.seed, weights)
 
 
 def is_prepared(run: TeacherRun, cache: TeacherCache, wanted: Wanted) -> bool:

@@ -35,6 +35,7 @@ class StudentStep:
         recipe: Training recipe.
         device: Device to compute on.
         notes: Notes for the user.
+        class_weights: Weight of each class in the cross-entropy, shape (classes,), on `device`; None for 1.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class StudentStep:
         recipe: Recipe,
         device: torch.device,
         notes: Sequence[str] = (),
+        class_weights: Tensor | None = None,
     ) -> None:
         self.network = network
         self.student = network.student if isinstance(network, TrainingNetwork) else network
         self.method = method
         self.recipe = recipe
         self.device = device
+        self.class_weights = class_weights
         self.optimizer = self._new_optimizer()
         self.average = Average(self.student, recipe.average) if recipe.average else None
         self._schedule: Iterator[float] = iter(())
@@ -97,8 +100,8 @@ class StudentStep:
         with autocast(self.recipe.precision, self.device):
             output = StudentOutput(*self.network(lesson.images))
         output = output._replace(logits=output.logits.float())
-        if self.recipe.label_smoothing:
-            lesson = dataclasses.replace(lesson, smoothing=self.recipe.label_smoothing)
+        smoothing = self.recipe.label_smoothing
+        lesson = dataclasses.replace(lesson, smoothing=smoothing, class_weights=self.class_weights)
         terms = self.method.terms(output, lesson)
         loss = sum(terms.values(), torch.zeros((), device=self.device))
         self.optimizer.zero_grad(set_to_none=True)
@@ -129,6 +132,8 @@ class StudentStep:
         self.average = Average(self.student, self.recipe.average) if self.recipe.average else None
         self.set_lr(self.recipe.lr)
         self.method.take_numbers(other.method)
+        if self.class_weights is not None and other.class_weights is not None:
+            self.class_weights.copy_(other.class_weights)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns weights and the optimizer's state.
@@ -190,6 +195,7 @@ class CapturedStep(StudentStep):
         device: Device to compute on.
         memory: Memory for the activations and gradients of graphs. Those of one process can share it, because they are
             never replayed at the same time and write all that they read.
+        class_weights: Weight of each class in the cross-entropy, shape (classes,), on `device`; None for 1.
     """
 
     def __init__(
@@ -199,8 +205,9 @@ class CapturedStep(StudentStep):
         recipe: Recipe,
         device: torch.device,
         memory: GraphMemory,
+        class_weights: Tensor | None = None,
     ) -> None:
-        super().__init__(network, method, recipe, device)
+        super().__init__(network, method, recipe, device, class_weights=class_weights)
         method.numbers_to(device)
         self._memory = memory
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -249,14 +256,15 @@ def make_step(
     recipe: Recipe,
     device: torch.device,
     memory: GraphMemory | None = None,
+    class_weights: Tensor | None = None,
 ) -> StudentStep:
     """Returns the training step: captured on CUDA if the method and the optimizer can be, plain elsewhere."""
+    notes = []
     if device.type == "cuda" and method.captured:
         if optimizers.is_captured(recipe):
-            return CapturedStep(network, method, recipe, device, memory or GraphMemory())
-        note = f"steps of optimizer {recipe.optimizer} are not captured as a CUDA graph, and take longer"
-        return StudentStep(network, method, recipe, device, [note])
-    return StudentStep(network, method, recipe, device)
+            return CapturedStep(network, method, recipe, device, memory or GraphMemory(), class_weights)
+        notes = [f"steps of optimizer {recipe.optimizer} are not captured as a CUDA graph, and take longer"]
+    return StudentStep(network, method, recipe, device, notes, class_weights)
 
 
 class StepPool:

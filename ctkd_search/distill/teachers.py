@@ -68,13 +68,22 @@ class ScratchTeacher:
         recipe: Its training recipe.
         epochs: Epochs that its learning-rate schedule spans.
         seed: Seed of the random numbers that the network draws in training, as for dropout.
+        class_weights: Weight of each class in the cross-entropy, shape (classes,), on the device; None for 1.
     """
 
-    def __init__(self, network: TappedNetwork, recipe: Recipe, epochs: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        network: TappedNetwork,
+        recipe: Recipe,
+        epochs: int,
+        seed: int = 0,
+        class_weights: Tensor | None = None,
+    ) -> None:
         self.network = network
         self.recipe = recipe
         self.epochs = epochs
         self.seed = seed
+        self.class_weights = class_weights
         self.optimizer = optimizers.make_optimizer(network, recipe)
 
     def train(self, lessons: Iterable[Lesson], epoch: int, steps: int) -> Iterator[Tensor]:
@@ -99,8 +108,9 @@ class ScratchTeacher:
                 logits, _ = self.network(lesson.images)
             logits = logits.float()
             self.optimizer.zero_grad(set_to_none=True)
-            smoothed = dataclasses.replace(lesson, smoothing=self.recipe.label_smoothing)
-            losses.cross_entropy(logits, smoothed).backward()
+            smoothing = self.recipe.label_smoothing
+            lesson = dataclasses.replace(lesson, smoothing=smoothing, class_weights=self.class_weights)
+            losses.cross_entropy(logits, lesson).backward()
             optimizers.step(self.optimizer, self.recipe.clip)
             yield logits.detach()
 

@@ -25,6 +25,7 @@ from ctkd_search.space.augment_reader import read_augment
 from ctkd_search.space.defaults import default_of
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document, dump, read, refuse_record
+from ctkd_search.space.label_settings import given_of_labels
 from ctkd_search.space.parameters import PAIR
 from ctkd_search.space.reader import note_recipe_faults, note_teachers_recipe
 from ctkd_search.space.recipes import recipe_faults
@@ -135,8 +136,6 @@ def read_config(path: Path) -> ConfigFile:
     metrics, objective = _metrics(document)
     train = document.section("train", Recipe, Recipe())
     teachers = document.section("teachers", TeachersConfig, TeachersConfig())
-    note_recipe_faults(document, ("train",), train, epochs)
-    note_teachers_recipe(document, teachers.recipe, epochs)
     before = len(document.problems)
     dataset = document.section("dataset", DatasetConfig, DatasetConfig(""))
     if len(document.problems) == before and "dataset" in raw:
@@ -144,9 +143,12 @@ def read_config(path: Path) -> ConfigFile:
             document.fault(("dataset", key), message)
     right = len(document.problems) == before and bool(dataset.name)
     augment = read_augment(document, dataset if right else None)
+    geometry = data.geometry(data.resolved(dataset)) if right else None
+    classes = geometry.classes if geometry else None
+    note_recipe_faults(document, ("train",), train, epochs, classes)
+    note_teachers_recipe(document, teachers.recipe, epochs, classes)
     before = len(document.problems)
     pair = raw.get("pair", PAIR.default)
-    geometry = data.geometry(data.resolved(dataset)) if right else None
     fault = PAIR.fault(pair) or pair_fault(pair, [], geometry)
     known_pair = PAIR.default if fault else pair
     method = _method(document, raw["method"], known_pair, geometry) if "method" in raw else None
@@ -158,8 +160,8 @@ def read_config(path: Path) -> ConfigFile:
     for made in taught:
         if fault := made.epochs_fault(epochs):
             document.fault(("method",), fault)
-        if train.label_smoothing and not made.learns_labels:
-            document.fault(("train", "label_smoothing"), "has no effect, because the loss has no labels; leave it out")
+        for key in () if made.learns_labels else given_of_labels(train):
+            document.fault(("train", key), "has no effect, because the loss has no labels; leave it out")
     if len(document.problems) == 0:
         classes = data.geometry(dataset).classes
         for metric in metrics:
@@ -260,7 +262,7 @@ def with_changes(config: TrialConfig, epochs: int | None, seed: int | None) -> T
     if epochs is not None and (fault := make_method(config.method).epochs_fault(epochs)):
         raise UserError(f"--epochs {epochs} is too few for method {config.method.name}: {fault}")
     for recipe in (config.train, config.teachers.recipe):
-        if epochs is not None and (found := next(recipe_faults(recipe, (), epochs), None)):
+        if epochs is not None and (found := next(recipe_faults(recipe, (), epochs, None), None)):
             raise UserError(f"--epochs {epochs} is too few for the config's {found[0]}: it {found[1]}")
     if seed is not None:
         changes |= {"seed": seed, "student_seed": None}

@@ -19,7 +19,7 @@ from ctkd_search.metrics import Metric
 from ctkd_search.models import build
 from ctkd_search.models.cost import multiply_adds, parameters
 from ctkd_search.pairs import split_pair
-from ctkd_search.recipe import CONSTANT, COSINE, LINEAR, MILESTONES, Recipe
+from ctkd_search.recipe import BALANCED, CONSTANT, COSINE, EFFECTIVE, LINEAR, MILESTONES, UNWEIGHTED, Recipe
 from ctkd_search.records.store import FINISHED, SearchRecord, TrialRecord, ranked
 from ctkd_search.space.definition import Space
 from ctkd_search.text import digits, percent
@@ -170,6 +170,12 @@ def _augmentation(augment: Augment) -> list[str]:
     return [f"Its training images go through {', '.join(named)}."] if named else []
 
 
+_CLASS_WEIGHTS = {
+    BALANCED: "Its images are weighted so that every class weighs as much.",
+    EFFECTIVE: "Its images are weighted by the inverse of their class's effective number of images.",
+}
+
+
 def _recipe(train: Recipe) -> list[str]:
     """Returns the description of a student's recipe in sentences."""
     settings = train.effective()
@@ -189,6 +195,10 @@ def _recipe(train: Recipe) -> list[str]:
     ]
     if train.label_smoothing:
         sentences.append(f"A share of {numbers['label_smoothing']} of each label is spread over all classes.")
+    if train.class_weights != UNWEIGHTED:
+        sentences.append(
+            _CLASS_WEIGHTS.get(str(train.class_weights), "Its images are weighted by given class weights.")
+        )
     if train.average:
         sentences.append(f"Its weights are averaged over about {numbers['average']} epochs.")
     return sentences

@@ -1,23 +1,25 @@
-"""Label smoothing of the recipe beside methods: where it has no effect, or is set twice."""
+"""What recipes make of the labels, beside methods: smoothing and class weights without effect, or set twice."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from ctkd_search.geometry import Geometry
-from ctkd_search.recipe import Recipe
+from ctkd_search.recipe import UNWEIGHTED, Recipe
 from ctkd_search.space.distributions import Constant, Entry, Number
 from ctkd_search.space.document import Place
 from ctkd_search.space.parameters import PAIR, chosen_methods, method_parameters, possible_methods, possible_values
 from ctkd_search.space.search_section import place_of
 
-_KEY, _OWN = "label_smoothing", "none.label_smoothing"
+_SMOOTHING, _OWN = "label_smoothing", "none.label_smoothing"
+# Settings that act through the labels, with the value that switches each off.
+OF_LABELS = {_SMOOTHING: 0.0, "class_weights": UNWEIGHTED}
 
 
-def smoothing_faults(
+def label_faults(
     train: Recipe, entries: Mapping[str, Entry], geometry: Geometry | None, baselines: bool
 ) -> Iterator[tuple[Place, str]]:
-    """Yields the places where label smoothing has no effect or is set twice, each with its message.
+    """Yields the places of settings of labels that have no effect or are set twice, each with its message.
 
     Args:
         train: The student's recipe.
@@ -28,16 +30,22 @@ def smoothing_faults(
     Raises:
         UserError: There is no such architecture, or it does not take such images.
     """
-    searched = _KEY in entries
-    if not searched and not train.label_smoothing:
+    places: dict[str, Place] = {key: place_of(key) for key in OF_LABELS if key in entries}
+    places |= {key: ("train", key) for key in given_of_labels(train) if key not in entries}
+    if not places:
         return
-    place: Place = place_of(_KEY) if searched else ("train", _KEY)
     own = entries.get(_OWN)
-    if own is not None and not (isinstance(own, Constant) and not own.value):
-        yield place_of(_OWN), f"takes the place of {'.'.join(map(str, place))}; leave one of the two out"
+    if _SMOOTHING in places and own is not None and not (isinstance(own, Constant) and not own.value):
+        yield place_of(_OWN), f"takes the place of {'.'.join(map(str, places[_SMOOTHING]))}; leave one of the two out"
     pairs = possible_values(entries.get(PAIR.name), PAIR)
     if not baselines and not any(_learns_labels(name, entries, pairs, geometry) for name in chosen_methods(entries)):
-        yield place, "has no effect, because no trial's loss has the labels; leave it out"
+        for place in places.values():
+            yield place, "has no effect, because no trial's loss has the labels; leave it out"
+
+
+def given_of_labels(train: Recipe) -> list[str]:
+    """Returns the names of the settings of a recipe that act through the labels."""
+    return [key for key, off in OF_LABELS.items() if getattr(train, key) != off]
 
 
 def _learns_labels(name: str, entries: Mapping[str, Entry], pairs: Sequence[str], geometry: Geometry | None) -> bool:

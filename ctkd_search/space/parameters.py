@@ -13,7 +13,7 @@ from ctkd_search.distill.methods.base import Method, Parameter, make_method, met
 from ctkd_search.distill.methods.parameter import allows
 from ctkd_search.fields import Range
 from ctkd_search.geometry import Geometry
-from ctkd_search.recipe import CONSTANT, OPTIMIZERS, SCHEDULES, WITH_MOMENTUM, Recipe
+from ctkd_search.recipe import CLASS_WEIGHTS, CONSTANT, EFFECTIVE, OPTIMIZERS, SCHEDULES, WITH_MOMENTUM, Recipe
 from ctkd_search.space.defaults import default_of, depends_on_pair
 from ctkd_search.space.distributions import Constant, Entry, Number
 
@@ -54,6 +54,23 @@ TRAINING = (
         "share of each of the student's labels that is spread over all classes",
         "smooth=",
         range=Range(0, 1, open_high=True),
+    ),
+    Parameter(
+        "class_weights",
+        None,
+        "weights of the classes in the student's cross-entropy",
+        "weights=",
+        kind="choice",
+        choices=CLASS_WEIGHTS,
+        note="a list with one weight for each class is given in the section `train`",
+    ),
+    Parameter(
+        "effective_beta",
+        None,
+        "beta of the effective number of a class's images",
+        "eff=",
+        range=Range(0, 1, open_low=True, open_high=True),
+        only_with={"class_weights": (EFFECTIVE,)},
     ),
     Parameter("batch_size", None, "images in a step of the student", "n=", kind="int", range=Range(1)),
     Parameter("schedule", None, "course of the learning rate after the warm-up", kind="choice", choices=SCHEDULES),

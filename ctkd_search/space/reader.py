@@ -30,7 +30,7 @@ from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Entry, Number
 from ctkd_search.space.document import Document, Place, dump, read, refuse_record
 from ctkd_search.space.effects import baseline_fault, trial_faults
-from ctkd_search.space.label_settings import smoothing_faults
+from ctkd_search.space.label_settings import label_faults
 from ctkd_search.space.parameters import (
     PAIR,
     TRAINING,
@@ -147,6 +147,11 @@ class _Reader:
         self.faulty: set[str] = set()
         self.geometry: Geometry | None = None
 
+    @property
+    def classes(self) -> int | None:
+        """Number of classes, if the images are known."""
+        return self.geometry.classes if self.geometry else None
+
     def space(self) -> Space:
         document = self.document
         document.unknown_keys((), document.data, SECTIONS)
@@ -161,15 +166,14 @@ class _Reader:
         self.faulty = search.faulty
         budget = self._budget(entries)
         self._check_recipe(train, entries, budget.epochs)
-        self._check_smoothing(train, entries)
+        self._check_labels(train, entries)
         if self.geometry and not document.problems:
             for key, message in trial_faults(entries, self.geometry, budget.epochs).items():
                 self.fault(place_of(key), message)
         teachers = self._teachers(entries, budget.epochs)
         pairs = possible_values(entries.get("pair"), PAIR) if "pair" not in self.faulty else ()
         students = [split_pair(pair).student for pair in pairs]
-        classes = self.geometry.classes if self.geometry else None
-        strategy = read_strategy(document, budget, entries, students, classes)
+        strategy = read_strategy(document, budget, entries, students, self.classes)
         resources = document.section("resources", Resources, Resources())
         tracking = _tracking(document)
         note_conflicts(document)
@@ -251,7 +255,7 @@ class _Reader:
     def _teachers(self, entries: Mapping[str, Entry], epochs: int) -> TeachersConfig:
         teachers = self.document.section("teachers", TeachersConfig, TeachersConfig())
         self._check_teachers_matter(entries)
-        note_teachers_recipe(self.document, teachers.recipe, epochs)
+        note_teachers_recipe(self.document, teachers.recipe, epochs, self.classes)
         place = ("teachers", "expert", "checkpoint")
         checkpoint = teachers.expert.checkpoint
         if checkpoint is None or "pair" in self.faulty:
@@ -302,14 +306,14 @@ class _Reader:
         possible = {
             item.name: _extremes(entries[item.name], known[item.name]) for item in TRAINING if item.name in entries
         }
-        note_recipe_faults(self.document, ("train",), train, epochs, possible)
+        note_recipe_faults(self.document, ("train",), train, epochs, self.classes, possible)
 
-    def _check_smoothing(self, train: Recipe, entries: Mapping[str, Entry]) -> None:
+    def _check_labels(self, train: Recipe, entries: Mapping[str, Entry]) -> None:
         if self.faulty or not self.ask_images:
             return
         baselines = bool(self.document.data.get("baselines"))
         try:
-            found = list(smoothing_faults(train, entries, self.geometry, baselines))
+            found = list(label_faults(train, entries, self.geometry, baselines))
         except UserError:
             return  # a pair that cannot be has been refused
         for place, message in found:
@@ -328,6 +332,7 @@ def note_recipe_faults(
     place: Place,
     recipe: Recipe,
     epochs: int,
+    classes: int | None,
     possible: Mapping[str, Sequence[Any]] | None = None,
 ) -> None:
     """Notes the faults of a recipe.
@@ -337,19 +342,21 @@ def note_recipe_faults(
         place: The recipe's place in it.
         recipe: The recipe.
         epochs: Epochs of the training.
+        classes: Number of classes, if it is known.
         possible: For each setting that is searched, its possible values, or the ends of its range.
     """
     given = document.data
     for key in place:
         given = given.get(key) if isinstance(given, dict) else None
-    for name, message in recipe_faults(recipe, set(given) if isinstance(given, dict) else set(), epochs, possible):
+    names = set(given) if isinstance(given, dict) else set()
+    for name, message in recipe_faults(recipe, names, epochs, classes, possible):
         at = ("search",) if possible and name in possible else place
         document.fault((*at, *name.split(".")), message)
 
 
-def note_teachers_recipe(document: Document, recipe: Recipe, epochs: int) -> None:
+def note_teachers_recipe(document: Document, recipe: Recipe, epochs: int, classes: int | None) -> None:
     """Notes the faults of the teachers' recipe; their weights are not averaged."""
     place = ("teachers", "recipe")
-    note_recipe_faults(document, place, recipe, epochs)
+    note_recipe_faults(document, place, recipe, epochs, classes)
     if recipe.average:
         document.fault((*place, "average"), "is for the student alone; leave it out")

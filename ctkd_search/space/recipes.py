@@ -6,11 +6,15 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from ctkd_search.recipe import CONSTANT, OF_SCHEDULE, SGD, WITH_MOMENTUM, Recipe
+from ctkd_search.recipe import CONSTANT, EFFECTIVE, OF_SCHEDULE, SGD, WITH_MOMENTUM, Recipe
 
 
 def recipe_faults(
-    recipe: Recipe, given: Collection[str], epochs: int, possible: Mapping[str, Sequence[Any]] | None = None
+    recipe: Recipe,
+    given: Collection[str],
+    epochs: int,
+    classes: int | None,
+    possible: Mapping[str, Sequence[Any]] | None = None,
 ) -> Iterator[tuple[str, str]]:
     """Yields the faults of a recipe.
 
@@ -18,6 +22,7 @@ def recipe_faults(
         recipe: The recipe.
         given: Names of the settings that the user has given for it.
         epochs: Epochs of the training.
+        classes: Number of classes, if it is known.
         possible: For each setting that is searched, its possible values, or the ends of its range.
 
     Yields:
@@ -41,6 +46,11 @@ def recipe_faults(
     for name, schedule in OF_SCHEDULE.items():
         if name in given and schedule not in schedules:
             yield name, f"has no effect where schedule is {_list(schedules)}; leave it out"
+    if "effective_beta" in given and EFFECTIVE not in values("class_weights"):
+        yield "effective_beta", f"has no effect where class_weights is {_list(values('class_weights'))}; leave it out"
+    weights = recipe.class_weights
+    if classes is not None and not isinstance(weights, str) and len(weights) != classes:
+        yield "class_weights", f"must have one weight for each of the {classes} classes, but got {len(weights)}"
     if recipe.decay != "all" and not any(values("weight_decay")):
         yield "decay", "has no effect where weight_decay is 0; leave it out"
     longest = max(values("warmup"))

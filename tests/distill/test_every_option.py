@@ -47,6 +47,7 @@ OTHER_RECIPE = {
     "milestones": (),
     "gamma": 0.5,
     "label_smoothing": 0.2,
+    "class_weights": "balanced",
     "precision": "bfloat16",
     "optimizer": "adamw",
     "decay": "weights",

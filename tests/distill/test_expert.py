@@ -31,6 +31,8 @@ OTHER_RECIPE = {
     "cooldown": 0.5,
     "average": 1.0,
     "label_smoothing": 0.2,
+    "class_weights": "balanced",
+    "effective_beta": 0.9,
 }
 DETERMINES = {
     "teacher": "wrn-16-1",

@@ -148,7 +148,9 @@ def test_a_step_is_plain_without_a_gpu(splits, cache):
 def test_a_captured_step_trains_as_a_plain_one(splits, cache):
     device = torch.device("cuda")
     pool = StepPool()
-    for config in (RECORDED, changed(RECORDED, "method.alpha", 0.3)):
+    weights = tuple(0.5 + number for number in range(10))
+    weighted = [changed(RECORDED, "train.class_weights", given) for given in (weights, weights[::-1], "balanced")]
+    for config in (RECORDED, changed(RECORDED, "method.alpha", 0.3), *weighted):
         losses, _, trainer = trained(config, splits, cache, pool, device)
         assert isinstance(trainer.step, CapturedStep)
         assert trainer.notes() == []

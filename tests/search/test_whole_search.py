@@ -136,6 +136,7 @@ def test_the_first_trial_has_the_papers_settings(finished):
         "warmup": 0.0,
         "average": 0.0,
         "label_smoothing": 0.0,
+        "class_weights": "none",
     }
 
 

@@ -124,7 +124,7 @@ def test_a_parameter_that_is_not_searched_beside_the_papers_settings_has_its_def
 def test_what_is_shown_of_a_baseline_is_what_has_an_effect(name, shown):
     config = baseline_config(space(), name, C)
     values = shown_values(config)
-    recipe = {item.name for item in TRAINING} - {"cooldown"}
+    recipe = {item.name for item in TRAINING} - {"cooldown", "effective_beta"}
     assert values.keys() == shown | recipe | {"pair", "method"}
     assert (values["pair"], values["method"]) == (C, config.method.name)
     assert {key: config.method.values[key.rpartition(".")[2]] for key in shown} == {key: values[key] for key in shown}

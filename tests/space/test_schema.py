@@ -60,7 +60,7 @@ teachers:
   seed: 1
   expert: {checkpoint: {wrn-16-2: expert.pt}}
   recipe: {batch_size: 16, lr: 0.1, momentum: 0.9, nesterov: true, weight_decay: 0.1, milestones: [0.3, 0.5],
-           gamma: 0.5, label_smoothing: 0.1, precision: float32}
+           gamma: 0.5, label_smoothing: 0.1, class_weights: [1, 2.5], precision: float32}
   storage: float32
   cache_limit: 1GB
   trajectory_limit: 1GB
@@ -79,6 +79,8 @@ search:
   momentum: 0.5
   weight_decay: {choice: [0, 0.1]}
   label_smoothing: {float: [0, 0.2]}
+  class_weights: {choice: [none, balanced, effective]}
+  effective_beta: {choice: [0.9, 0.99], when: {class_weights: effective}}
   batch_size: {int: [8, 64], step: 8}
 resources: {gpus_per_trial: 0.5, cpus_per_trial: 1, concurrent_trials: 2, retries: 1, address: auto}
 tracking: {uri: "sqlite:///x.db", experiment: e, patience: 5, system_metrics: true}

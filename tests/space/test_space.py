@@ -55,7 +55,7 @@ OF_SMALL = {"pair": "wrn-16-2/resnet8", "alpha": 1.5, "step_loss": "kl", "temper
 OF_SMALL |= {"attention_layers": [1, 2, 3], "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 128}
 OF_SMALL |= {"alpha_schedule": "constant", "beta_schedule": "constant", "expert_kd": 0.0}
 OF_SMALL |= {"optimizer": "sgd", "clip": 0.0, "schedule": "milestones", "warmup": 0.0, "average": 0.0}
-OF_SMALL |= {"label_smoothing": 0.0}
+OF_SMALL |= {"label_smoothing": 0.0, "class_weights": "none"}
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_the_papers_point_leaves_out_what_is_not_searched_beside_the_rest_of_it(
 
 
 # Without effect unless a space says otherwise.
-OFF = {"alpha_share", "beta_share", "expert_temperature", "cooldown"}
+OFF = {"alpha_share", "beta_share", "expert_temperature", "cooldown", "effective_beta"}
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,9 @@ OFF = {"alpha_share", "beta_share", "expert_temperature", "cooldown"}
         ({"alpha": 1e-9, "beta": 1e-9}, OFF),
         ({"optimizer": "adamw"}, {"momentum", *OFF}),
         ({"schedule": "constant"}, OFF - {"cooldown"}),
-        ({"alpha_schedule": "first", "expert_kd": 0.1}, {"beta_share", "cooldown"}),
+        ({"alpha_schedule": "first", "expert_kd": 0.1}, {"beta_share", "cooldown", "effective_beta"}),
+        ({"class_weights": "effective"}, OFF - {"effective_beta"}),
+        ({"class_weights": (1.0,) * 10}, OFF),
     ],
 )
 def test_a_value_is_hidden_exactly_where_it_has_no_effect(changes, hidden):

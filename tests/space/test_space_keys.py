@@ -104,6 +104,7 @@ OTHER = {
     "average": 1.0,
     "label_smoothing": 0.1,
     "label_smoothing.float": [0.05, 0.2],
+    "class_weights": "balanced",
 }
 # What else a parameter needs to have an effect.
 BESIDE = {
@@ -117,6 +118,9 @@ BESIDE_IN = {
     ("train", "cooldown"): "train.schedule=constant",
     ("search", "cooldown"): "train.schedule=constant",
     ("teachers", "recipe", "cooldown"): "teachers.recipe.schedule=constant",
+    ("train", "effective_beta"): "train.class_weights=effective",
+    ("search", "effective_beta"): "train.class_weights=effective",
+    ("teachers", "recipe", "effective_beta"): "teachers.recipe.class_weights=effective",
 }
 
 

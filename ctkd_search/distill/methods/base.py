@@ -10,9 +10,9 @@ To add a method, add a module to this package that defines ``METHOD``, a subclas
     (`TeacherOutput`), the expert's network itself, or nothing. It is a function of the values: a weight of 0 needs
     nothing.
 3.  Write ``terms``. Import torch and the losses inside of it: the space reads parameters and needs without torch. The
-    cross-entropy with the labels is ``losses.cross_entropy``, which knows mixed and smoothed labels; a loss of another
-    kind that asks for the right class goes through ``losses.by_share``. Override ``learns_labels`` if the labels may
-    have no weight.
+    cross-entropy with the labels is ``losses.cross_entropy``, which knows mixed and smoothed labels and the weights of
+    classes; a loss of another kind that asks for the right class goes through ``losses.by_share``. Override
+    ``learns_labels`` if the labels may have no weight.
 4.  If training needs more than the student, override ``training_network``: return a `TrainingNetwork` (see
     `ctkd_search.distill.training_network`) that holds the student as ``student``, and the modules that are trained
     with it. A module that must be neither trained nor checkpointed goes into a `Frozen`. The student alone is
@@ -132,7 +132,7 @@ class Method(ABC):
 
     @property
     def learns_labels(self) -> bool:
-        """Returns whether the labels are part of the loss, so that smoothing them has an effect."""
+        """Returns whether the labels are part of the loss, so that smoothing them or weighing classes has an effect."""
         return True
 
     @abstractmethod
