@@ -90,7 +90,7 @@ def by_image(trainer: Trainer, asked: TrialConfig, splits: Splits, cache: Teache
         return logits, features
 
     network = torch.nn.Module()
-    network.forward = keep  # type: ignore[assignment]
+    network.forward = keep
     evaluate(network, splits.train, stream.normalise, stream.device)  # type: ignore[arg-type]
     trainer.teachers = ByImage(stream, asked.train.batch_size, torch.cat(found).clone())
 

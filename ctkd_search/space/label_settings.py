@@ -1,4 +1,4 @@
-"""What recipes make of the labels, beside methods: smoothing and class weights without effect, or set twice."""
+"""Settings of recipes that act through the labels, beside methods: smoothing and class weights."""
 
 from __future__ import annotations
 
