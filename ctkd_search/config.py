@@ -64,7 +64,7 @@ class Erasing:
 
 @dataclass(frozen=True)
 class Augment:
-    """The augmentation of the training images, in the order in which it is applied.
+    """The augmentation of the training images, in the order in which it is applied, and how often each is shown.
 
     Attributes:
         crop: Pixels of reflected border from which a random crop of the original size is cut; 0 switches it off.
@@ -82,6 +82,8 @@ class Augment:
             drawn from Beta(alpha, alpha). With `mixup` too, each image goes through one of the two. Left out, there is
             none.
         mix_probability: Share of the images that are mixed; left out, it is 1.
+        sampling: Frequency of the images: ``balanced`` shows every class equally often, in epochs of as many images as
+            there are; left out, every image is shown once an epoch.
     """
 
     crop: Annotated[int, Range(0)] = 4
@@ -94,6 +96,7 @@ class Augment:
     mixup: Positive | None = None
     cutmix: Positive | None = None
     mix_probability: Annotated[float, Range(0, 1, open_low=True)] | None = None
+    sampling: Literal["balanced"] | None = None
 
     @property
     def mixes(self) -> bool:

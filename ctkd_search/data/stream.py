@@ -16,6 +16,7 @@ from ctkd_search.data.images import Images
 from ctkd_search.data.jitter import apply_jitter, draw_jitter
 from ctkd_search.data.mixing import Mixing, Mixture, draw_mixing, mix
 from ctkd_search.data.policies import apply_policy, draw_policy
+from ctkd_search.data.sampling import BalancedSampling
 
 # Part of the name of everything that is recorded along the stream: raise it when the stream changes.
 STREAM_VERSION = 1
@@ -131,6 +132,9 @@ class Stream:
         self.augment = augment
         self.seed = seed
         self.device = device
+        self._sampling: BalancedSampling | None = None
+        if augment.sampling == "balanced":
+            self._sampling = BalancedSampling(labels.cpu().numpy(), lambda purpose: derived_seed(seed, purpose))
         # Row r of the bordered image shows row mirror[r] of the image: a border by reflection, without copying.
         shifted = torch.arange(-augment.crop, size + augment.crop).abs()
         self._mirror = torch.where(shifted < size, shifted, 2 * (size - 1) - shifted).to(device)
@@ -161,7 +165,7 @@ class Stream:
         if augment.erasing:
             erased = draw_erasing(augment.erasing, count, self.size, generator).to(self.device)
         return Plan(
-            order=torch.randperm(count, generator=generator("order")).to(self.labels.device),
+            order=self._order(epoch, generator("order")).to(self.labels.device),
             down=torch.randint(0, shifts, (count,), generator=generator("down")).to(self.device),
             right=torch.randint(0, shifts, (count,), generator=generator("right")).to(self.device),
             flipped=flips.bool().to(self.device),
@@ -173,6 +177,11 @@ class Stream:
             erased=erased,
             mixing=draw_mixing(augment, count, self.size, generator),
         )
+
+    def _order(self, epoch: int, generator: torch.Generator) -> Tensor:
+        """Returns the index of the image at each position of an epoch."""
+        order = torch.randperm(len(self), generator=generator)
+        return order if self._sampling is None else torch.from_numpy(self._sampling.chosen(epoch))[order]
 
     def spans(self, batch_size: int) -> Iterator[tuple[int, int]]:
         """First position of each batch of an epoch, and one past its last; the last batch may be smaller.

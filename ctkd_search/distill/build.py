@@ -136,7 +136,7 @@ def make_trainer(
 
     def fresh() -> StudentStep:
         memory = steps.memory if steps else None
-        weights = class_weights(config.train, splits, device)
+        weights = class_weights(config.train, splits, config.augment, device)
         return new_step(
             config, method, splits.geometry, device, lambda: experts.load(config.epochs - 1).network, memory, weights
         )

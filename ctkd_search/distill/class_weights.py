@@ -6,19 +6,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ctkd_search.config import Augment
 from ctkd_search.data.dataset import Splits
 from ctkd_search.recipe import EFFECTIVE, UNWEIGHTED, Recipe
 
 
-def class_weights(recipe: Recipe, splits: Splits, device: torch.device) -> Tensor | None:
+def class_weights(recipe: Recipe, splits: Splits, augment: Augment, device: torch.device) -> Tensor | None:
     """Returns the weight of each class by a recipe.
 
-    Those that follow from the numbers of images have a mean of 1 over the training images, so that the learning rate
-    keeps its meaning; given ones are used as they are.
+    Those that follow from the numbers of images have a mean of 1 over the images of an epoch, so that the learning rate
+    keeps its meaning: where every class is shown equally often, all are 1. Given ones are used as they are.
 
     Args:
         recipe: The recipe.
         splits: The images.
+        augment: Their augmentation, and how often each is shown.
         device: Device of the weights.
 
     Returns:
@@ -28,6 +30,8 @@ def class_weights(recipe: Recipe, splits: Splits, device: torch.device) -> Tenso
         return None
     if not isinstance(recipe.class_weights, str):
         return torch.tensor(recipe.class_weights, device=device)
+    if augment.sampling == "balanced":
+        return torch.ones(len(splits.classes), device=device)
     counts = np.bincount(splits.train.labels, minlength=len(splits.classes))
     # A class without images has no part in the loss.
     numbers = np.maximum(counts, 1).astype(np.float64)

@@ -182,7 +182,7 @@ def make_stream(splits: Splits, augment: Augment, seed: int, device: torch.devic
 def start_teacher(run: TeacherRun, splits: Splits, device: torch.device) -> ScratchTeacher:
     """Returns a run's teacher before its first step."""
     network = build(run.architecture, splits.geometry, derived_seed("teacher", run.seed))
-    weights = class_weights(run.recipe, splits, device)
+    weights = class_weights(run.recipe, splits, run.augment, device)
     return ScratchTeacher(place(network, device), run.recipe, run.epochs, run.seed, weights)
 
 

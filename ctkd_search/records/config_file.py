@@ -145,8 +145,8 @@ def read_config(path: Path) -> ConfigFile:
     augment = read_augment(document, dataset if right else None)
     geometry = data.geometry(data.resolved(dataset)) if right else None
     classes = geometry.classes if geometry else None
-    note_recipe_faults(document, ("train",), train, epochs, classes)
-    note_teachers_recipe(document, teachers.recipe, epochs, classes)
+    note_recipe_faults(document, ("train",), train, epochs, classes, sampling=augment.sampling)
+    note_teachers_recipe(document, teachers.recipe, epochs, classes, augment.sampling)
     before = len(document.problems)
     pair = raw.get("pair", PAIR.default)
     fault = PAIR.fault(pair) or pair_fault(pair, [], geometry)

@@ -167,7 +167,8 @@ def _augmentation(augment: Augment) -> list[str]:
     }
     given = augment.given()
     named = [word for key, word in words.items() if key in given]
-    return [f"Its training images go through {', '.join(named)}."] if named else []
+    through = [f"Its training images go through {', '.join(named)}."] if named else []
+    return [*through, *(["Every class is shown equally often."] if augment.sampling else [])]
 
 
 _CLASS_WEIGHTS = {

@@ -165,12 +165,12 @@ class _Reader:
         entries = search.entries(train)
         self.faulty = search.faulty
         budget = self._budget(entries)
-        self._check_recipe(train, entries, budget.epochs)
+        self._check_recipe(train, entries, budget.epochs, augment.sampling)
         self._check_labels(train, entries)
         if self.geometry and not document.problems:
             for key, message in trial_faults(entries, self.geometry, budget.epochs).items():
                 self.fault(place_of(key), message)
-        teachers = self._teachers(entries, budget.epochs)
+        teachers = self._teachers(entries, budget.epochs, augment.sampling)
         pairs = possible_values(entries.get("pair"), PAIR) if "pair" not in self.faulty else ()
         students = [split_pair(pair).student for pair in pairs]
         strategy = read_strategy(document, budget, entries, students, self.classes)
@@ -252,10 +252,10 @@ class _Reader:
             )
         return budget
 
-    def _teachers(self, entries: Mapping[str, Entry], epochs: int) -> TeachersConfig:
+    def _teachers(self, entries: Mapping[str, Entry], epochs: int, sampling: str | None) -> TeachersConfig:
         teachers = self.document.section("teachers", TeachersConfig, TeachersConfig())
         self._check_teachers_matter(entries)
-        note_teachers_recipe(self.document, teachers.recipe, epochs, self.classes)
+        note_teachers_recipe(self.document, teachers.recipe, epochs, self.classes, sampling)
         place = ("teachers", "expert", "checkpoint")
         checkpoint = teachers.expert.checkpoint
         if checkpoint is None or "pair" in self.faulty:
@@ -301,12 +301,12 @@ class _Reader:
         elif isinstance(given, dict) and "expert" in given and not needs.any_expert:
             self.fault(("teachers", "expert"), "has no effect, because no trial uses the expert; leave it out")
 
-    def _check_recipe(self, train: Recipe, entries: Mapping[str, Entry], epochs: int) -> None:
+    def _check_recipe(self, train: Recipe, entries: Mapping[str, Entry], epochs: int, sampling: str | None) -> None:
         known = parameters(train)
         possible = {
             item.name: _extremes(entries[item.name], known[item.name]) for item in TRAINING if item.name in entries
         }
-        note_recipe_faults(self.document, ("train",), train, epochs, self.classes, possible)
+        note_recipe_faults(self.document, ("train",), train, epochs, self.classes, possible, sampling)
 
     def _check_labels(self, train: Recipe, entries: Mapping[str, Entry]) -> None:
         if self.faulty or not self.ask_images:
@@ -334,6 +334,7 @@ def note_recipe_faults(
     epochs: int,
     classes: int | None,
     possible: Mapping[str, Sequence[Any]] | None = None,
+    sampling: str | None = None,
 ) -> None:
     """Notes the faults of a recipe.
 
@@ -344,19 +345,22 @@ def note_recipe_faults(
         epochs: Epochs of the training.
         classes: Number of classes, if it is known.
         possible: For each setting that is searched, its possible values, or the ends of its range.
+        sampling: Frequency of the images, as in `Augment`.
     """
     given = document.data
     for key in place:
         given = given.get(key) if isinstance(given, dict) else None
     names = set(given) if isinstance(given, dict) else set()
-    for name, message in recipe_faults(recipe, names, epochs, classes, possible):
+    for name, message in recipe_faults(recipe, names, epochs, classes, possible, sampling):
         at = ("search",) if possible and name in possible else place
         document.fault((*at, *name.split(".")), message)
 
 
-def note_teachers_recipe(document: Document, recipe: Recipe, epochs: int, classes: int | None) -> None:
+def note_teachers_recipe(
+    document: Document, recipe: Recipe, epochs: int, classes: int | None, sampling: str | None
+) -> None:
     """Notes the faults of the teachers' recipe; their weights are not averaged."""
     place = ("teachers", "recipe")
-    note_recipe_faults(document, place, recipe, epochs, classes)
+    note_recipe_faults(document, place, recipe, epochs, classes, sampling=sampling)
     if recipe.average:
         document.fault((*place, "average"), "is for the student alone; leave it out")

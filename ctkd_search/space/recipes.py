@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from ctkd_search.recipe import CONSTANT, EFFECTIVE, OF_SCHEDULE, SGD, WITH_MOMENTUM, Recipe
+from ctkd_search.recipe import BALANCED, CONSTANT, EFFECTIVE, OF_SCHEDULE, SGD, WITH_MOMENTUM, Recipe
 
 
 def recipe_faults(
@@ -15,6 +15,7 @@ def recipe_faults(
     epochs: int,
     classes: int | None,
     possible: Mapping[str, Sequence[Any]] | None = None,
+    sampling: str | None = None,
 ) -> Iterator[tuple[str, str]]:
     """Yields the faults of a recipe.
 
@@ -24,6 +25,7 @@ def recipe_faults(
         epochs: Epochs of the training.
         classes: Number of classes, if it is known.
         possible: For each setting that is searched, its possible values, or the ends of its range.
+        sampling: Frequency of the images, as in `Augment`.
 
     Yields:
         The setting, and what is wrong with it and what to do.
@@ -51,6 +53,8 @@ def recipe_faults(
     weights = recipe.class_weights
     if classes is not None and not isinstance(weights, str) and len(weights) != classes:
         yield "class_weights", f"must have one weight for each of the {classes} classes, but got {len(weights)}"
+    if sampling == BALANCED and not {BALANCED, EFFECTIVE}.isdisjoint(values("class_weights")):
+        yield "class_weights", "has no effect where augment.sampling is balanced; leave one of the two out"
     if recipe.decay != "all" and not any(values("weight_decay")):
         yield "decay", "has no effect where weight_decay is 0; leave it out"
     longest = max(values("warmup"))

@@ -82,8 +82,8 @@ def splits_with(*counts, classes=None):
     return dataclasses.replace(splits, train=images, classes=tuple("abcdefghij"[: classes or len(counts)]))
 
 
-def weights_of(splits, **settings):
-    return class_weights(Recipe(**settings), splits, CPU)
+def weights_of(splits, augment=TINY.augment, **settings):
+    return class_weights(Recipe(**settings), splits, augment, CPU)
 
 
 def test_balanced_weights_are_scikit_learn_s():
@@ -115,6 +115,12 @@ def test_a_class_without_images_leaves_the_weights_of_the_others_as_they_are(kin
     found = weights_of(splits_with(20, 12, 5, classes=4), class_weights=kind)
     assert found.isfinite().all()
     torch.testing.assert_close(found[:3], weights_of(splits_with(20, 12, 5), class_weights=kind))
+
+
+@pytest.mark.parametrize("kind", ["balanced", "effective"])
+def test_weights_of_classes_that_are_shown_equally_often_are_equal(kind):
+    sampled = dataclasses.replace(TINY.augment, sampling="balanced")
+    assert weights_of(splits_with(20, 12, 5, 3), sampled, class_weights=kind).tolist() == [1.0] * 4
 
 
 def test_given_weights_are_used_as_they_are_and_none_are_none():

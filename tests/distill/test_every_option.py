@@ -75,6 +75,7 @@ CHANGES = {
     "augment.erasing": Erasing(0.5),
     "augment.mixup": 0.5,
     "augment.cutmix": 1.0,
+    "augment.sampling": "balanced",
     "seed": 1,
     "student_seed": 1,
     "teachers.seed": 1,

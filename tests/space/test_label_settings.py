@@ -127,6 +127,29 @@ def test_the_teachers_take_one_weight_for_each_class_too():
         space("search: {lr: {float: [0.1, 0.2]}}\n", "teachers.recipe.class_weights=[1, 2]")
 
 
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ("train: {class_weights: balanced}\nsearch: {lr: {float: [0.1, 0.2]}}\n", "train"),
+        ("search: {class_weights: {choice: [none, effective]}}\n", "search"),
+        (
+            "teachers: {recipe: {class_weights: effective}}\nsearch: {lr: {float: [0.1, 0.2]}}\n",
+            "teachers.recipe",
+        ),
+    ],
+)
+def test_weights_by_frequency_are_refused_where_classes_are_equally_frequent(given, place):
+    assert space(given).name == "x"
+    with pytest.raises(UserError, match=r"augment\.sampling is balanced") as caught:
+        space(given, "augment.sampling=balanced")
+    assert f"{place}.class_weights has no effect where augment.sampling is balanced; leave one" in str(caught.value)
+
+
+def test_given_weights_stay_beside_balanced_sampling():
+    given = f"train: {{class_weights: {[1, 2] * 5}}}\nsearch: {{lr: {{float: [0.1, 0.2]}}}}\n"
+    assert space(given, "augment.sampling=balanced").augment.sampling == "balanced"
+
+
 def test_class_weights_are_searched():
     chosen = space(
         "search: {class_weights: {choice: [none, effective]}, "
@@ -163,6 +186,10 @@ def test_a_config_has_one_weight_for_each_class():
     content = {**yaml.safe_load(HEAD), "pair": "wrn-16-2/resnet8", "epochs": 2, "method": {"name": "kd"}}
     Path("config.yaml").write_text(yaml.safe_dump({**content, "train": {"class_weights": [1, 2]}}))
     with pytest.raises(UserError, match=r"train\.class_weights must have one weight for each of the 10 classes, but"):
+        read_config(Path("config.yaml"))
+    sampled = {**content, "augment": {"sampling": "balanced"}, "teachers": {"recipe": {"class_weights": "balanced"}}}
+    Path("config.yaml").write_text(yaml.safe_dump(sampled))
+    with pytest.raises(UserError, match=r"teachers\.recipe\.class_weights has no effect where augment\.sampling is"):
         read_config(Path("config.yaml"))
     Path("config.yaml").write_text(yaml.safe_dump({**content, "train": {"class_weights": [1] * 10}}))
     assert read_config(Path("config.yaml")).config.train.class_weights == (1.0,) * 10

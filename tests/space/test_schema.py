@@ -47,6 +47,7 @@ augment:
   mixup: 0.2
   cutmix: 1.0
   mix_probability: 0.5
+  sampling: null
 budget: {trials: 3, epochs: 30, grace_period: 2, reduction_factor: 3, time_budget: 2h}
 sampler: {name: tpe, startup_trials: 3, candidates: 5}
 scheduler: {name: hyperband, brackets: 2}
@@ -353,6 +354,7 @@ def test_a_key_has_a_default_where_the_reader_can_do_without_it():
             without = {key for key, inner in properties.items() if "default" not in inner and "properties" not in inner}
             # What augment leaves out is the data set's own.
             own = {"crop", "flip", "resized_crop", "trivialaugment", "erasing", "mixup", "cutmix", "mix_probability"}
+            own.add("sampling")
             assert without == (own if section == "augment" else set())
 
 

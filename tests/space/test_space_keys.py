@@ -82,6 +82,7 @@ OTHER = {
     "mixup": 0.2,
     "cutmix": 1.0,
     "mix_probability": 0.5,
+    "sampling": "balanced",
     "dataset.test": 0.4,
     "checkpoint": "space.yaml",
     "milestones": [0.5],

@@ -11,6 +11,7 @@ AUGMENTED = {
     "mixup": Augment(2, mixup=0.4),
     "cutmix": Augment(2, cutmix=1.0),
     "either": Augment(2, mixup=0.4, cutmix=1.0, mix_probability=0.8),
+    "balanced": Augment(2, sampling="balanced"),
     "everything": Augment(
         2,
         randaugment=RandAugment(3, 20),
@@ -19,5 +20,6 @@ AUGMENTED = {
         mixup=0.2,
         cutmix=1.0,
         mix_probability=0.9,
+        sampling="balanced",
     ),
 }

@@ -91,5 +91,6 @@ def _tidy(schema: Schema) -> Schema:
 def optional(schema: Schema) -> Schema:
     """Returns the schema extended by null."""
     types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-    listed = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
-    return {**schema, "type": [*types, "null"], **listed}
+    values = schema.get("enum", [schema["const"]] if "const" in schema else [])
+    rest = {key: value for key, value in schema.items() if key != "const"}
+    return {**rest, "type": [*types, "null"], **({"enum": [*values, None]} if values else {})}
