@@ -112,7 +112,7 @@ def main() -> None:
         root = Path(directory)
         link_subset(options.images, root / "images", options.per_class, 1)
         made = config(root, options.pair, "none")
-        splits = load_train(made.dataset, made.augment)
+        splits = load_train(made.dataset, [made.augment])
         torch.save(build(made.teacher, splits.geometry, seed=0).state_dict(), root / "expert.pt")
         print(f"# {len(splits.train):,} images an epoch; median (lowest to highest), and over the student alone\n")
         started = time.perf_counter()

@@ -88,7 +88,7 @@ def streamed(root: Path, workers: int, rounds: int) -> None:
         "folder", root=str(root), image_size=_LARGE, channels=3, workers=workers, loading="streamed", validation=0.01
     )
     augment = Augment(crop=0, flip=True, resized_crop=(0.08, 1.0))
-    splits = load_train(dataset, augment)
+    splits = load_train(dataset, [augment])
     stream = stream_of(splits.train, Normalise(splits.mean, splits.std), augment, 0, _CPU)
     mean, std = ([value / 255 for value in values] for values in (splits.mean, splits.std))
     transform = v2.Compose(
@@ -110,7 +110,7 @@ def resident(root: Path, workers: int, rounds: int) -> None:
     """Small images in memory: padded crops."""
     dataset = DatasetConfig("folder", root=str(root), image_size=32, channels=3, loading="resident", validation=0.01)
     augment = Augment(crop=4, flip=True)
-    splits = load_train(dataset, augment)
+    splits = load_train(dataset, [augment])
     images: Any = splits.train
     stream = stream_of(images, Normalise(splits.mean, splits.std), augment, 0, _CPU)
     mean, std = ([value / 255 for value in values] for values in (splits.mean, splits.std))

@@ -78,7 +78,7 @@ def stream(root: Path, workers: int) -> None:
     started = time.perf_counter()
     dataset = DatasetConfig("folder", root=str(root), image_size=_SIDE, channels=3, workers=workers, validation=0.001)
     augment = Augment(crop=0, resized_crop=(0.08, 1.0))
-    splits = load_train(dataset, augment)
+    splits = load_train(dataset, [augment])
     print(f"memory: {memory():,.0f} MB with {len(splits.train):,} files listed, {time.perf_counter() - started:.0f} s")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     images = stream_of(splits.train, Normalise(splits.mean, splits.std).to(device), augment, 0, device)

@@ -9,7 +9,7 @@ from typing import Any
 from ctkd_search.errors import UserError
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
-_NAME_RULE = "letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit"
+NAME_RULE = "letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit"
 # Directories next to those of the searches.
 TAKEN_NAMES = ("teachers", "artifacts", "published")
 # Suffix of the name under which the student of a final training is registered.
@@ -19,7 +19,7 @@ FINAL_ENDING = "-final"
 def name_fault(name: Any) -> str | None:
     """Returns what is wrong with the name of a search, or None."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        return f"must be {_NAME_RULE}, but got {name!r}"
+        return f"must be {NAME_RULE}, but got {name!r}"
     # A file system or a database may not distinguish Teachers from teachers.
     return f"must not be {name!r}, which is reserved" if name.lower() in TAKEN_NAMES else None
 

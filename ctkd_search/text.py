@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _LONGEST = 300
@@ -60,3 +62,18 @@ def size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:,.3g} TB"
+
+
+def settings(given: Mapping[str, Any]) -> str:
+    """Returns settings in short, without what is off, as ``crop 4, flip, erasing (probability 0.5)``."""
+    words = []
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            words.append(f"{name} ({settings(value)})")
+        elif isinstance(value, list | tuple):
+            words.append(f"{name} {' to '.join(f'{item:g}' for item in value)}")
+        elif isinstance(value, str):
+            words.append(f"{name} {value}")
+        elif value is not None and value is not False and value != 0:
+            words.append(name if value is True else f"{name} {value:g}")
+    return ", ".join(words) or "none"

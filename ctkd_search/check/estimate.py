@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from ctkd_search.analysis.stopping import Span, early_stopping
 from ctkd_search.check.measure import Speeds, learner
 from ctkd_search.config import TrialConfig
-from ctkd_search.distill.asked import passes_of_teachers
+from ctkd_search.distill.asked import augmented_teacher, passes_of_teachers
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.requests import COMPUTED
 from ctkd_search.space.baselines import baseline_pairs
 from ctkd_search.space.comparisons import baseline_config, each_needs_with_baselines
 from ctkd_search.space.definition import Space
+from ctkd_search.space.teacher_mode import confirmed_teachers
 
 # Fixed overheads, in seconds: the start of a worker process, the recording of an epoch, the start of a search (Ray) and
 # its end (registration of the student, report). Measured in a search of the digits on two cores; on other machines they
@@ -51,7 +52,7 @@ def estimate(space: Space, speeds: Speeds, load: Load) -> dict[str, Span]:
     configs = searched_configs(space)
     budget, strategy = space.budget, space.strategy
     found = {"Ray's start": _always(_BEGIN)}
-    teachers = list(space.teachers_by_name().values())
+    teachers = space.trained_teachers()
     found["teachers"] = _always(clock.teachers(teachers))
     epochs = early_stopping(budget, strategy.scheduler.name != "none", len(space.methods()))
     each = sum(map(clock.epoch, configs)) / len(configs)
@@ -97,7 +98,7 @@ def _confirmation(space: Space, clock: _Clock, side_by_side: Callable[[float, in
     confirm, epochs = space.strategy.confirm, space.budget.epochs
     assert confirm is not None  # the caller has checked it
     configs = space.confirmations()
-    by_pair = dict(zip(space.pairs(), space.pair_configs(), strict=True))
+    by_pair = {pair: space.augmented_configs(pair) for pair in space.pairs()}
     cost = {
         pair: epochs
         * sum(
@@ -109,12 +110,12 @@ def _confirmation(space: Space, clock: _Clock, side_by_side: Callable[[float, in
     searched = searched_configs(space)
     trials = epochs * sum(map(clock.epoch, searched)) / len(searched)
     ends = []
-    for pairs, choose in ((1, min), (min(configs, len(by_pair)), max)):
+    for pairs, most, choose in ((1, 1, min), (min(configs, len(by_pair)), confirmed_teachers(space), max)):
         chosen = sorted(by_pair, key=lambda pair: cost[pair], reverse=choose is max)[:pairs]
-        teachers = {by_pair[pair].teacher: by_pair[pair] for pair in chosen}
+        teachers = {augmented_teacher(config): config for pair in chosen for config in by_pair[pair]}
         seconds = confirm.seeds * (configs * trials + sum(cost[pair] for pair in chosen))
         count = confirm.seeds * (configs + len(chosen) * len(space.strategy.baselines))
-        many = [config for config in teachers.values() for _ in range(confirm.seeds)]
+        many = [config for config in list(teachers.values())[:most] for _ in range(confirm.seeds)]
         maps = clock.maps(many) / clock.load.concurrent if space.teachers.mode != "live" else 0.0
         ends.append(side_by_side(seconds, count) + clock.teachers(many) + maps + _ACTOR)
     return Span(min(ends), max(ends))
@@ -164,7 +165,7 @@ class _Clock:
         passes = passes_of_teachers(each_needs_with_baselines(self.space))
         share = 1.0 - self.load.beyond
         return share * sum(
-            sum(each.epochs for each in passes.get(config.teacher, []))
+            sum(each.epochs for each in passes.get(augmented_teacher(config), []))
             * self.load.images
             * self.speeds.teachers[config.teacher].expert
             for config in configs

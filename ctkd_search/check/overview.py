@@ -16,7 +16,7 @@ from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Constant, show
 from ctkd_search.space.effects import setting_of
-from ctkd_search.text import amount, clock
+from ctkd_search.text import amount, clock, settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -126,7 +126,8 @@ def _budget_lines(space: Space) -> list[str]:
     lines += _comparison_lines(space)
     if budget.seconds() is not None:
         lines.append(f"time: at most {clock(budget.seconds() or 0)}")
-    teachers = ", ".join(space.teachers_by_name())
+    lines += [f"augment {name}: {settings(augment.given())}" for name, augment in space.augments.items()]
+    teachers = ", ".join(map(space.named_teacher, space.trained_teachers()))
     lines.append(f"teachers, {_MODES[space.teachers.mode]}, {budget.epochs} epochs each: {teachers}")
     return lines
 

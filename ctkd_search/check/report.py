@@ -96,7 +96,7 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
         say(f"no time is estimated, because this machine cannot run the space{reason}")
         return
     say(f"measuring a few steps on this machine, for at most about {MEASURING:.0f} s (--no-measure leaves it out) ...")
-    threads = (teacher_threads(share, len(space.teachers_by_name())), share.cpus)
+    threads = (teacher_threads(share, len(space.trained_teachers())), share.cpus)
     speeds = measure(measured_configs(space), known, geometry, torch.device(share.device), threads, MEASURING)
     beyond = max(0.0, 1.0 - space.teachers.cache_bytes() / needed.maps) if needed.maps else 0.0
     parts = estimate(space, speeds, Load(*counted, share.concurrent, beyond))
@@ -148,7 +148,7 @@ def _room_lines(space: Space, needed: Room, images: int, trials_dir: Path) -> li
         return ["recorded: nothing, because teachers are live"]
     lines = []
     if needed.trajectory:
-        teachers = len(space.teachers_by_name())
+        teachers = len(space.trained_teachers())
         confirmed = f", up to {size(needed.confirmed[1])} more for the confirmation" if needed.confirmed[1] else ""
         lines.append(
             f"trajectory: {space.budget.epochs} epochs of {images:,} images, {size(needed.trajectory)} for each of "

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctkd_search.check.networks import Facts
-from ctkd_search.distill.asked import numbers_of, passes_of_teachers
+from ctkd_search.distill.asked import augmented_teacher, numbers_of, passes_of_teachers
 from ctkd_search.records.store import TEACHERS
 from ctkd_search.space.comparisons import each_needs_with_baselines
 from ctkd_search.space.definition import Space
-from ctkd_search.space.teacher_mode import BYTES, trajectories
+from ctkd_search.space.teacher_mode import BYTES, confirmed_teachers, trajectories
 from ctkd_search.text import size
 
 
@@ -24,8 +24,8 @@ class Room:
         trajectory: The logits of one teacher along one stream.
         trajectories: The logits of every teacher of the trials.
         confirmed: The logits of the teachers that the confirmation trains in addition, at least and at most.
-        maps_epoch: The outputs of the largest expert in one epoch (attention maps, statistics, logits: everything that
-            any trial requests, each once).
+        maps_epoch: The outputs of the largest expert in one epoch of a stream (attention maps, statistics, logits:
+            everything that any trial requests, each once).
         maps: The outputs of every expert in all epochs, along every stream, at most.
     """
 
@@ -57,17 +57,16 @@ def room(space: Space, images: int, classes: int, known: Mapping[str, Facts]) ->
         return Room()
     width = BYTES[space.teachers.storage]
     logits = trajectories(space, images, classes)
-    teachers = list(space.teachers_by_name())
     confirm = space.strategy.confirm
     passes = passes_of_teachers(each_needs_with_baselines(space))
     seeds = confirm.seeds if confirm else 0
-    most = min(space.confirmations(), len(teachers))
+    most = confirmed_teachers(space)
     recorded = {
-        name: [
-            (each.epochs, width * images * numbers_of(each, _channels_and_positions(known[name]), classes))
-            for each in passes.get(name, [])
+        key: [
+            (each.epochs, width * images * numbers_of(each, _channels_and_positions(known[key.teacher]), classes))
+            for each in passes.get(key, [])
         ]
-        for name in teachers
+        for key in map(augmented_teacher, space.trained_teachers())
     }
     largest = sorted((sum(count * each for count, each in found) for found in recorded.values()), reverse=True)
     return Room(

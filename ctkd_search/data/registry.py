@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ctkd_search.config import Augment, DatasetConfig
@@ -156,12 +156,12 @@ def test_fault(config: DatasetConfig) -> str | None:
     )
 
 
-def load_train(config: DatasetConfig, augment: Augment | None = None, like: str | None = None) -> Splits:
+def load_train(config: DatasetConfig, augments: Sequence[Augment] = (), like: str | None = None) -> Splits:
     """Loads a data set and cuts its validation split off, before anything else sees it.
 
     Args:
         config: The data set; relative directories are relative to the working directory.
-        augment: Augmentation of its images: cutting parts out of the original pictures needs their files.
+        augments: Augmentations of its images: one that cuts parts out of the original pictures needs their files.
         like: Fingerprint of images that were loaded earlier. Unless the config decides, these are kept in memory or
             streamed as those were, whatever memory is free now.
 
@@ -184,7 +184,7 @@ def load_train(config: DatasetConfig, augment: Augment | None = None, like: str 
     resize = train.resize if isinstance(train, ImageFiles) else None
     if isinstance(train, ImageFiles):
         total = train.bytes_held + (validation.bytes_held if isinstance(validation, ImageFiles) else 0)
-        streamed = _streamed(config, total, augment, like)
+        streamed = _streamed(config, total, augments, like)
         train = _settled(config, train, streamed)
         if isinstance(validation, ImageFiles):
             validation = _settled(config, validation, streamed)
@@ -209,9 +209,9 @@ def _check_shares(config: DatasetConfig, loaded: Loaded) -> None:
         raise UserError(f"dataset.{key} {message}")
 
 
-def _streamed(config: DatasetConfig, size: int, augment: Augment | None, like: str | None) -> bool:
+def _streamed(config: DatasetConfig, size: int, augments: Sequence[Augment], like: str | None) -> bool:
     """Returns whether images whose pixels take `size` bytes are streamed from their files."""
-    if augment is not None and augment.resized_crop:
+    if any(augment.resized_crop for augment in augments):
         return True
     if config.loading in ("resident", "streamed"):
         return config.loading == "streamed"
@@ -247,7 +247,7 @@ def load_test(config: DatasetConfig) -> Pictures:
         if isinstance(images, ImageFiles):
             images = dataclasses.replace(images, what="test images")
     if isinstance(images, ImageFiles):
-        return _settled(config, images, _streamed(config, images.bytes_held, None, None))
+        return _settled(config, images, _streamed(config, images.bytes_held, (), None))
     return images
 
 

@@ -13,7 +13,7 @@ from ctkd_search.distill.cache_index import CacheIndex
 from ctkd_search.errors import UserError
 from ctkd_search.leases.lease import holder
 from ctkd_search.records.store import TEACHERS
-from ctkd_search.text import size
+from ctkd_search.text import settings, size
 from ctkd_search.units import duration
 
 if TYPE_CHECKING:
@@ -79,8 +79,9 @@ def remove_from_cache(
 
 
 def _what(about: dict[str, Any]) -> str:
+    views = f"; images: {settings(about['augment'])}" if isinstance(about.get("augment"), dict) else ""
     if about.get("kind") == "teacher":
-        return f"teacher {about.get('architecture')}, {about.get('epochs')} epochs, seed {about.get('seed')}"
+        return f"teacher {about.get('architecture')}, {about.get('epochs')} epochs, seed {about.get('seed')}{views}"
     if about.get("kind") == "maps":
-        return f"attention maps of {about.get('architecture')}"
+        return f"attention maps of {about.get('architecture')}{views}"
     return "unknown"

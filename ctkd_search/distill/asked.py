@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ctkd_search.config import TrialConfig
+from ctkd_search.config import Augment, TrialConfig
 from ctkd_search.distill.requests import COMPUTED, LOGITS, Needs, TeacherOutput
 
 
@@ -61,21 +61,41 @@ class Passes(NamedTuple):
     epochs: int
 
 
-def passes_of_teachers(trials: Iterable[tuple[TrialConfig, Needs]]) -> dict[str, list[Passes]]:
-    """Returns the passes that record all outputs that trials need of the experts along one stream, by teacher.
+class AugmentedTeacher(NamedTuple):
+    """A teacher and the augmentation of the images that it sees.
+
+    Attributes:
+        teacher: Its architecture.
+        augment: The augmentation.
+    """
+
+    teacher: str
+    augment: Augment
+
+
+def augmented_teacher(config: TrialConfig) -> AugmentedTeacher:
+    """Returns the teacher of a config and the augmentation of the images that it sees."""
+    return AugmentedTeacher(config.teacher, config.augment)
+
+
+def passes_of_teachers(trials: Iterable[tuple[TrialConfig, Needs]]) -> dict[AugmentedTeacher, list[Passes]]:
+    """Returns the passes that record all outputs that trials need of the experts, for one seed of the stream.
 
     Args:
         trials: A config of each kind of trial, and the needs of its method.
+
+    Returns:
+        The passes of each teacher with each augmentation.
     """
-    asked: dict[tuple[str, tuple[float, ...]], tuple[TeacherOutput, ...]] = {}
+    asked: dict[tuple[AugmentedTeacher, tuple[float, ...]], tuple[TeacherOutput, ...]] = {}
     epochs = 0
     for config, needs in trials:
         recorded = _recorded(needs)
         if recorded:
             epochs = config.epochs
-            key = config.teacher, needs.anchors
+            key = augmented_teacher(config), needs.anchors
             asked[key] = tuple(dict.fromkeys((*asked.get(key, ()), *recorded)))
-    found: dict[str, list[Passes]] = {}
+    found: dict[AugmentedTeacher, list[Passes]] = {}
     for (teacher, anchors), outputs in asked.items():
         # The last of several anchors is the expert at its end, which other trials need too.
         shared = epochs // len(anchors) if anchors and (teacher, ()) in asked else 0

@@ -38,7 +38,7 @@ class MissingRecordings:
         asked = asked_of_experts(trials)
         seen = set()
         for config, needs in trials:
-            key = config.teacher, config.seed, needs.anchors
+            key = config.teacher, config.augment, config.seed, needs.anchors
             if config.teachers.mode == "live" or not needs.expert or key in seen:
                 continue
             seen.add(key)

@@ -96,7 +96,7 @@ def _train_owned(
     started = time.monotonic()
     plan = request.plan
     earlier = folder.search() if resumed else None
-    searched = data.load_train(plan.config.dataset, plan.config.augment, request.fingerprint)
+    searched = data.load_train(plan.config.dataset, [plan.config.augment], request.fingerprint)
     if request.fingerprint not in (None, searched.fingerprint):
         say("warning: the training images are not those that the config was found on")
         if plan.config.dataset.test is not None:

@@ -94,7 +94,9 @@ def config_text(space: Space, search: SearchRecord, trial: TrialRecord, splits: 
                 for metric in METRICS.values()
                 if metric.name in ALWAYS or metric.name in config.metrics
             },
-            "expert_validation_accuracy": search.experts.get(config.teacher),
+            "expert_validation_accuracy": search.experts.get(
+                space.named_teacher(config), search.experts.get(config.teacher)
+            ),
         },
         "data": {"fingerprint": search.fingerprint, "classes": search.classes},
         "versions": search.versions,

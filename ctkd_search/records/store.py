@@ -163,7 +163,8 @@ class SearchRecord:
         classes: Names of the classes.
         tracking_uri: MLflow's tracking URI, without secrets.
         run_id: Its parent run in MLflow.
-        experts: Validation accuracy of each expert trained for it, by architecture.
+        experts: Validation accuracy of each expert trained for it, by architecture; where several augmentations are
+            searched, by `Space.named_teacher`.
         costs: Costs of each student that are objectives or limits of the space.
         warm_start: Earlier search whose results it began from, or None.
         model: The registered model, as a ``models:`` URI.

@@ -8,7 +8,7 @@ from ctkd_search.config import MethodConfig, TrialConfig
 from ctkd_search.distill.methods.base import methods
 from ctkd_search.records.store import TrialRecord
 from ctkd_search.space.definition import Space
-from ctkd_search.space.parameters import TRAINING, key_of
+from ctkd_search.space.parameters import AUGMENT, TRAINING, key_of
 
 
 def config_of(space: Space, trial: TrialRecord) -> TrialConfig:
@@ -21,7 +21,8 @@ def config_of(space: Space, trial: TrialRecord) -> TrialConfig:
     varied = methods()[trial.method].parameters
     method = {item.name: values.get(key_of(trial.method, item.name), item.default) for item in varied}
     recipe = {item.name: values[item.name] for item in TRAINING if item.name in values}
-    config = space.config_with(str(values["pair"]), MethodConfig(trial.method, method), recipe)
+    augment = trial.values.get(AUGMENT)
+    config = space.config_with(str(values["pair"]), MethodConfig(trial.method, method), recipe, augment)
     return with_seed(config, trial.seed, space.seed)
 
 

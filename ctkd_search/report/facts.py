@@ -22,7 +22,7 @@ from ctkd_search.pairs import split_pair
 from ctkd_search.recipe import BALANCED, CONSTANT, COSINE, EFFECTIVE, LINEAR, MILESTONES, UNWEIGHTED, Recipe
 from ctkd_search.records.store import FINISHED, SearchRecord, TrialRecord, ranked
 from ctkd_search.space.definition import Space
-from ctkd_search.text import digits, percent
+from ctkd_search.text import digits, percent, settings
 
 
 @dataclass(frozen=True)
@@ -222,6 +222,7 @@ def about(summary: SearchSummary, sizes: tuple[int, int] | None) -> dict[str, st
     )
     found = {
         "data": f"{space.dataset.name}, {len(search.classes)} classes{_images(sizes)}",
+        "augment": "; ".join(f"{name}: {settings(augment.given())}" for name, augment in space.augments.items()),
         "begun": search.started,
         "hardware": search.hardware,
         "trials": f"{len(explored)} of up to {space.budget.epochs} epochs: {how}",

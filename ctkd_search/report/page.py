@@ -64,7 +64,7 @@ def write_report(
     missing = None
     if splits is None:
         try:
-            splits = data.load_train(summary.space.dataset, summary.space.augment, search.fingerprint)
+            splits = data.load_train(summary.space.dataset, summary.space.augmentations, search.fingerprint)
         except UserError as error:
             missing = f"the images cannot be loaded any more ({error})"
     if splits is not None and splits.fingerprint != search.fingerprint:

@@ -10,7 +10,7 @@ from ctkd_search.pairs import split_pair
 from ctkd_search.records.store import BASELINE, FINISHED, TrialRecord, contenders
 from ctkd_search.space.baselines import baseline_pairs, is_teacherless
 from ctkd_search.space.comparisons import baseline_config
-from ctkd_search.space.definition import Space, shown_values
+from ctkd_search.space.definition import Space
 
 
 def missing_baselines(space: Space, records: Mapping[int, TrialRecord]) -> list[TrialRecord]:
@@ -20,7 +20,7 @@ def missing_baselines(space: Space, records: Mapping[int, TrialRecord]) -> list[
     missing = []
     for name, pair in baseline_pairs(space.strategy.baselines, space.pairs()):
         if (name, pair) not in existing:
-            values = shown_values(baseline_config(space, name, pair))
+            values = space.values_of(baseline_config(space, name, pair))
             missing.append(
                 TrialRecord(
                     next(numbers),

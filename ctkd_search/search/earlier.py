@@ -10,9 +10,11 @@ from ctkd_search.config import plain
 from ctkd_search.errors import UserError
 from ctkd_search.names import new_name_fault
 from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord, differences, names
+from ctkd_search.space.alternatives import alternatives
 from ctkd_search.space.definition import Space
-from ctkd_search.space.parameters import TRAINING
+from ctkd_search.space.parameters import AUGMENT, TRAINING
 from ctkd_search.space.reader import kept_space
+from ctkd_search.text import settings
 
 # The keys of a space that may change when a search goes on: its resources, its length and its last stages, but not what
 # is searched.
@@ -55,7 +57,7 @@ def earlier_search(
             raise UserError(f"the name of the search {fault}; give it another with --name")
         return None
     record, trials = folder.search(), folder.trials()
-    changed = differences(_binding(record.space), _binding(plain(dict(space.raw))))
+    changed = differences(_binding(record.space), _binding(plain(dict(space.raw)))) or _reordered(record.space, space)
     if not any(trial.epochs or trial.ended for trial in trials):
         # It ended before its first trial: there is nothing to lose.
         other_start = warm_start not in (None, record.warm_start)
@@ -111,6 +113,12 @@ def _binding(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in kept.items() if value != {} and key not in _MAY_BE_ADDED}
 
 
+def _reordered(before: Mapping[str, Any], space: Space) -> list[str]:
+    """Returns a line if the alternatives of the augmentation are in another order: the first one is the default."""
+    old, new = list(alternatives(before.get("search"))), list(space.augments)
+    return [f"search.{AUGMENT}: {', '.join(old)} before, {', '.join(new)} now"] if old != new else []
+
+
 def overlapping(folder: SearchFolder, space: Space, fingerprint: str) -> tuple[str, Space, list[TrialRecord]]:
     """Returns an earlier search whose results another one may begin with.
 
@@ -128,6 +136,11 @@ def overlapping(folder: SearchFolder, space: Space, fingerprint: str) -> tuple[s
     record = folder.search()
     earlier = kept_space(record.space, record.teachers)
     ours, theirs = _meaning(space), _meaning(earlier)
+    if not set(space.augmentations) & set(earlier.augmentations):
+        by_key = not space.augments and not earlier.augments
+        for meaning, each in ((ours, space), (theirs, earlier)):
+            several = [settings(augment.given()) for augment in each.augmentations]
+            meaning["augment"] = dataclasses.asdict(each.augment) if by_key else several
     different = differences(theirs, ours)
     if record.fingerprint != fingerprint:
         different.insert(0, "the training images")
@@ -141,14 +154,13 @@ def overlapping(folder: SearchFolder, space: Space, fingerprint: str) -> tuple[s
 
 
 def _meaning(space: Space) -> dict[str, Any]:
-    """Returns the settings that accuracies depend on, apart from the images and the searched parameters."""
+    """Returns the settings that accuracies depend on, without the images, the augmentation and what may be searched."""
     searchable = {parameter.name for parameter in TRAINING}
     recipe = {key: value for key, value in dataclasses.asdict(space.train).items() if key not in searchable}
     # The limit has no meaning beyond the mode that was chosen by it.
     teachers = {key: value for key, value in dataclasses.asdict(space.teachers).items() if key != "trajectory_limit"}
     return {
         "budget": {"epochs": space.budget.epochs},
-        "augment": dataclasses.asdict(space.augment),
         "train": plain(recipe),
         "teachers": plain(teachers),
         "objectives": list(space.strategy.objectives),

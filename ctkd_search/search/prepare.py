@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,14 @@ import torch
 from ctkd_search.config import TrialConfig
 from ctkd_search.data import Splits
 from ctkd_search.data.stream import Normalise
-from ctkd_search.distill.asked import ExpertKey, asked_of_experts, numbers_of, passes_of_teachers
+from ctkd_search.distill.asked import (
+    AugmentedTeacher,
+    ExpertKey,
+    asked_of_experts,
+    augmented_teacher,
+    numbers_of,
+    passes_of_teachers,
+)
 from ctkd_search.distill.build import teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.evaluation import evaluate
@@ -27,6 +34,7 @@ from ctkd_search.geometry import Geometry
 from ctkd_search.models import maps
 from ctkd_search.resources import Share, teacher_threads
 from ctkd_search.search.failures import cause_of
+from ctkd_search.space.comparisons import each_needs
 from ctkd_search.space.definition import Space
 from ctkd_search.text import amount
 
@@ -48,8 +56,7 @@ class Need:
 
 def needs_of_space(space: Space) -> list[Need]:
     """Returns the needs of the trials that Optuna may suggest."""
-    searched = zip(space.pairs(), space.pair_configs(), strict=True)
-    return [Need(config, needs) for pair, config in searched for needs in space.each_needs(pair)]
+    return [Need(config, needs) for config, needs in each_needs(space)]
 
 
 def need_of(config: TrialConfig) -> Need:
@@ -59,6 +66,7 @@ def need_of(config: TrialConfig) -> Need:
 
 def prepare_teachers(
     needs: Sequence[Need],
+    named: Mapping[AugmentedTeacher, str],
     search: str,
     splits: Splits,
     splits_ref: Any,
@@ -70,6 +78,7 @@ def prepare_teachers(
 
     Args:
         needs: The needs of the trials.
+        named: Names of their teachers.
         search: Name of the search, recorded with the cache entries that it uses.
         splits: The images.
         splits_ref: The images in Ray's object store.
@@ -78,7 +87,8 @@ def prepare_teachers(
         say: Prints a line.
 
     Returns:
-        Validation accuracy of each expert by architecture; of several with different seeds, that of the first.
+        Validation accuracy of each expert by its name, or by its architecture if it is the user's own; of several with
+        different seeds, that of the first.
 
     Raises:
         UserError: The user's own checkpoint is broken or belongs to another network.
@@ -106,24 +116,25 @@ def prepare_teachers(
             runs[run] = runs.get(run, Wanted()) | wanted
         expert_training = expert_run(config, splits.fingerprint, device, len(splits.train))
         if expert_training is not None and need.needs.any_expert:
-            trained_experts.setdefault(name, expert_training)
+            trained_experts.setdefault(named[augmented_teacher(config)], expert_training)
+
+    def name_of(run: TeacherRun) -> str:
+        name = named[AugmentedTeacher(run.architecture, run.augment)]
+        return f"{name} (seed {run.seed})" if run.seed else name
+
     missing = {run: wanted for run, wanted in runs.items() if not is_prepared(run, cache, wanted)}
     for run in (run for run in runs if run not in missing):
-        say(f"teacher {_name_of(run)}: taken from the teacher cache{_reached(_accuracy(run, cache))}")
+        say(f"teacher {name_of(run)}: taken from the teacher cache{_reached(_accuracy(run, cache))}")
     threads = teacher_threads(share, len(missing))
     running = {}
     for run, wanted in missing.items():
         # A generator that streams its progress, run by Ray as a task.
         task = ray.remote(_train).options(num_cpus=threads, num_gpus=share.gpus, num_returns="streaming")
         running[task.remote(run, splits_ref, str(teachers), share.device, threads, wanted)] = run
-    _follow(running, say)
+    _follow(running, name_of, say)
     for run in runs:
         cache.note_use(run.entry)
     return own | {name: _accuracy(run, cache) for name, run in trained_experts.items()}
-
-
-def _name_of(run: TeacherRun) -> str:
-    return run.architecture if not run.seed else f"{run.architecture} (seed {run.seed})"
 
 
 def asked_of(needs: Sequence[Need]) -> dict[ExpertKey, tuple[TeacherOutput, ...]]:
@@ -175,7 +186,7 @@ def describe_recordings(needs: Sequence[Need], images: int, geometry: Geometry) 
     passes = [
         (name, each)
         for seed in streams
-        for name, found in passes_of_teachers(
+        for (name, _), found in passes_of_teachers(
             (need.config, need.needs) for need in needs if need.config.seed == seed
         ).items()
         for each in found
@@ -195,7 +206,7 @@ def describe_recordings(needs: Sequence[Need], images: int, geometry: Geometry) 
     return text
 
 
-def _follow(running: dict[Any, TeacherRun], say: Callable[[str], None]) -> None:
+def _follow(running: dict[Any, TeacherRun], name_of: Callable[[TeacherRun], str], say: Callable[[str], None]) -> None:
     """Prints the progress of the trainings until all have ended."""
     printed: dict[TeacherRun, int] = {}
     awaited: dict[TeacherRun, str] = {}
@@ -213,12 +224,12 @@ def _follow(running: dict[Any, TeacherRun], say: Callable[[str], None]) -> None:
             if progress.owner is not None:
                 if awaited.get(run) != progress.owner:
                     awaited[run] = progress.owner
-                    say(f"teacher {_name_of(run)}: waiting for {progress.owner or 'another process'} to train it")
+                    say(f"teacher {name_of(run)}: waiting for {progress.owner or 'another process'} to train it")
             elif progress.done:
-                say(f"teacher {_name_of(run)}: trained {amount(run.epochs, 'epoch')}{_reached(progress.accuracy)}")
+                say(f"teacher {name_of(run)}: trained {amount(run.epochs, 'epoch')}{_reached(progress.accuracy)}")
             elif progress.epoch >= printed.get(run, 0) + max(1, run.epochs // 4) and progress.epoch < run.epochs:
                 printed[run] = progress.epoch
-                say(f"teacher {_name_of(run)}: epoch {progress.epoch} of {run.epochs}")
+                say(f"teacher {name_of(run)}: epoch {progress.epoch} of {run.epochs}")
 
 
 def _train(

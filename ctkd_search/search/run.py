@@ -94,7 +94,8 @@ def _run_owned(
     say(f"search {request.name}: {amount(budget.trials, 'trial')} of up to {amount(budget.epochs, 'epoch')}")
     for note in data.notes(request.space.dataset):
         say(note)
-    splits = data.load_train(request.space.dataset, request.space.augment, earlier.fingerprint if earlier else None)
+    like = earlier.fingerprint if earlier else None
+    splits = data.load_train(request.space.dataset, request.space.augmentations, like)
     _, channels, size = splits.geometry
     counts = f"{len(splits.train):,} training images, {len(splits.validation):,} held out for validation"
     if splits.kept_apart:

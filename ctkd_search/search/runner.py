@@ -18,7 +18,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ctkd_search.config import TrialConfig
 from ctkd_search.data import Splits
 from ctkd_search.display.progress import Progress
-from ctkd_search.distill.asked import ExpertKey
+from ctkd_search.distill.asked import ExpertKey, augmented_teacher
 from ctkd_search.distill.missing import MissingRecordings
 from ctkd_search.distill.requests import TeacherOutput
 from ctkd_search.errors import UserError, WorkFailed
@@ -155,7 +155,8 @@ class TrialRunner(ABC):
             say(recorded)
         self.asked = asked_of(needs)
         name = self.record.name
-        experts = prepare_teachers(needs, name, self.splits, self.splits_ref, self.teachers, self.share, say)
+        named = {augmented_teacher(need.config): self.space.named_teacher(need.config) for need in needs}
+        experts = prepare_teachers(needs, named, name, self.splits, self.splits_ref, self.teachers, self.share, say)
         if self.keep_maps:
             self._missing = missing_recordings(needs, self.splits, self.teachers, self.share)
         return experts

@@ -11,7 +11,7 @@ from ctkd_search.analysis.pareto import objective_values
 from ctkd_search.analysis.time_left import Later, TimeLeft
 from ctkd_search.data import Splits
 from ctkd_search.display.progress import Progress
-from ctkd_search.distill.asked import passes_of_teachers
+from ctkd_search.distill.asked import augmented_teacher, passes_of_teachers
 from ctkd_search.records.store import WAITING, SearchFolder, SearchRecord, TrialRecord, contenders
 from ctkd_search.search.comparisons import chosen_to_confirm, missing_baselines, missing_confirmations, to_confirm
 from ctkd_search.search.costs import measure_costs, within_limits
@@ -137,16 +137,18 @@ class SearchRunner(TrialRunner):
             self._run(self.scheduler, len(self.records) - explored + self._asked)
 
     def _what_follows(self) -> Later:
-        """Returns the work of the confirmation, assuming the first pair, because the winner's is not known yet."""
+        """Returns the work of the confirmation, assuming the first pair and augmentation, before any is known."""
         space, confirm = self.space, self.space.strategy.confirm
         if confirm is None:
             return Later()
         pair, config = space.pairs()[0], space.pair_configs()[0]
         baselines = len(baseline_pairs(space.strategy.baselines, [pair]))
         needs = [
-            Need(config, needs) for other, needs in each_needs_with_baselines(space) if other.teacher == config.teacher
+            Need(config, needs)
+            for other, needs in each_needs_with_baselines(space)
+            if augmented_teacher(other) == augmented_teacher(config)
         ]
-        passes = passes_of_teachers((need.config, need.needs) for need in needs).get(config.teacher, [])
+        passes = passes_of_teachers((need.config, need.needs) for need in needs).get(augmented_teacher(config), [])
         recorded = sum(each.epochs for each in passes) if space.teachers.mode != "live" else 0
         teachers = seconds_of_teachers(needs, self.splits, self.teachers, self.share)
         return Later(

@@ -179,7 +179,7 @@ class Study(TrialListener):
         for record in there:
             # The values of the record count, not defaults that may have changed since.
             values = {**earlier.effective(earlier.decode(record.stored)), **record.values}
-            stored = self._space.encode(values)
+            stored = self._space.encode(self._space.renamed(values, earlier))
             if stored is None:
                 continue
             taken += 1

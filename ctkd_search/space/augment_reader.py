@@ -1,11 +1,11 @@
-"""Reading the section `augment`, of a space and of a config."""
+"""Reading the settings of an augmentation, of a space and of a config."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeGuard
 
 from ctkd_search import data
 from ctkd_search.config import Augment, DatasetConfig, Erasing
@@ -15,47 +15,90 @@ from ctkd_search.space.document import Document, Place
 
 # Of two keys with the same purpose, the one that is given replaces the other one of the data set's own augmentation.
 _RIVALS = (("crop", "resized_crop"), ("randaugment", "trivialaugment"))
+# Keys of what is searched elsewhere.
+_FORMS = frozenset(["float", "int", "choice", "choices", "subsets"])
+ONLY_ALTERNATIVES = (
+    "is searched as a part of named alternatives alone, because teachers are trained and recorded anew for each "
+    "augmentation; write search: {augment: {choice: {weak: {}, strong: {mixup: 0.2}}}}"
+)
 # A side of a whole number and this much more is rounded up.
 _ROUNDED = 0.5
 
 
-def read_augment(document: Document, dataset: DatasetConfig | None, ask_images: bool = True) -> Augment:
-    """The section ``augment``, where what is not given is the data set's own; None: a data set that cannot be read.
+def read_augment(
+    document: Document, dataset: DatasetConfig | None, ask_images: bool = True, shared: bool = False
+) -> Augment:
+    """Returns the section ``augment``, where what is not given is the data set's own.
 
     Args:
         document: The file.
-        dataset: The data set.
+        dataset: The data set; None for one that cannot be read.
         ask_images: Whether the images may be asked how large they are.
+        shared: Whether it is no augmentation by itself, but what alternatives have in common; they are judged instead.
     """
-    raw = _expanded(document.data.get("augment"))
-    if dataset is None or (not ask_images and is_reference(dataset.name)):
-        return Augment() if raw is None else document.validated(("augment",), raw, Augment, Augment())
-    described = data.find(dataset)
-    own = described.augment
-    if raw is None:
-        raw = {}
-    merged = _merged(own, raw) if isinstance(raw, dict) else raw
+    own = Augment() if not _is_known(dataset, ask_images) else data.find(dataset).augment
+    return read_settings(document, ("augment",), own, dataset, ask_images and not shared)
+
+
+def read_settings(
+    document: Document, place: Place, base: Augment, dataset: DatasetConfig | None, ask_images: bool
+) -> Augment:
+    """Returns the augmentation at a place, where what is not given is taken from another one; notes its faults.
+
+    Args:
+        document: The file.
+        place: Place of a mapping, which may be missing.
+        base: The other augmentation.
+        dataset: The data set; None for one that cannot be read.
+        ask_images: Whether it is judged by the images.
+    """
+    raw: Any = document.data
+    for key in place:
+        raw = raw.get(key) if isinstance(raw, dict) else None
+    raw = _expanded({} if raw is None else raw)
     before = len(document.problems)
-    augment: Augment = document.validated(("augment",), merged, Augment, own)
-    if not ask_images:
+    if isinstance(raw, dict):
+        raw = _merged(base, _without_searched(document, place, raw))
+    augment: Augment = document.validated(place, raw, Augment, base)
+    if not ask_images or dataset is None:
         return augment
     geometry = data.geometry(dataset)
     if augment.crop >= geometry.image_size:
-        document.fault(
-            ("augment", "crop"), f"must be less than the image size {geometry.image_size}, but got {augment.crop}"
-        )
+        message = f"must be less than the image size {geometry.image_size}, but got {augment.crop}"
+        document.fault((*place, "crop"), message)
     if augment.resized_crop:
-        place: Place = ("augment", "resized_crop")
+        inside = (*place, "resized_crop")
         if augment.crop:
-            document.fault(place, "replaces crop; leave one of the two out")
-        if "loading" not in described.options:
-            document.fault(place, f"has no meaning for the data set {dataset.name!r}, whose images are not files")
+            document.fault(inside, "replaces crop; leave one of the two out")
+        if "loading" not in data.find(dataset).options:
+            document.fault(inside, f"has no meaning for the data set {dataset.name!r}, whose images are not files")
         elif dataset.loading == "resident":
-            document.fault(place, "cuts parts out of the original pictures, which must be streamed; leave loading out")
+            document.fault(inside, "cuts parts out of the original pictures, which must be streamed; leave loading out")
     if len(document.problems) == before:
         for inner, message in _faults(augment, geometry):
-            document.fault(("augment", *inner), message)
+            document.fault((*place, *inner), message)
     return augment
+
+
+def is_replaced(key: str, given: Mapping[str, Any]) -> bool:
+    """Returns whether settings give a key, or another one with the same purpose."""
+    return key in given or any(given.get(other) for pair in _RIVALS if key in pair for other in pair)
+
+
+def _is_known(dataset: DatasetConfig | None, ask_images: bool) -> TypeGuard[DatasetConfig]:
+    """Returns whether a data set can be asked for its own augmentation; the code of the user's own may have gone."""
+    return dataset is not None and (ask_images or not is_reference(dataset.name))
+
+
+def _without_searched(document: Document, place: Place, raw: dict[str, Any]) -> dict[str, Any]:
+    """Returns settings without those that are written as something to be searched, which are noted."""
+    kept = {}
+    for key, value in raw.items():
+        if key in _FORMS or (isinstance(value, dict) and not _FORMS.isdisjoint(value)):
+            document.fault((*place, str(key)), ONLY_ALTERNATIVES)
+        else:
+            kept[key] = _without_searched(document, (*place, str(key)), value) if isinstance(value, dict) else value
+    return kept
 
 
 def _faults(augment: Augment, geometry: Geometry) -> Iterator[tuple[Place, str]]:

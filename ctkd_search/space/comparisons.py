@@ -40,13 +40,22 @@ def needs_with_baselines(space: Space) -> Needs:
     return functools.reduce(operator.or_, (needs for _, needs in each_needs_with_baselines(space)), Needs())
 
 
+def each_needs(space: Space) -> list[tuple[TrialConfig, Needs]]:
+    """Returns the needs of the trials of a space, each with a config of its pair and its augmentation."""
+    return [
+        (config, needs)
+        for pair in space.pairs()
+        for needs in space.each_needs(pair)
+        for config in space.augmented_configs(pair)
+    ]
+
+
 def each_needs_with_baselines(space: Space) -> list[tuple[TrialConfig, Needs]]:
     """Returns the needs of the trials and baselines of a space, each with a config of its pair."""
     configs = [
         baseline_config(space, name, pair) for name, pair in baseline_pairs(space.strategy.baselines, space.pairs())
     ]
-    searched = zip(space.pairs(), space.pair_configs(), strict=True)
     return [
-        *((config, needs) for pair, config in searched for needs in space.each_needs(pair)),
+        *each_needs(space),
         *((config, make_method(config.method).needs) for config in configs),
     ]

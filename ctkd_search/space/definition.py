@@ -23,6 +23,7 @@ from ctkd_search.recipe import Recipe
 from ctkd_search.space.defaults import default_of
 from ctkd_search.space.distributions import Choice, Constant, Entry, Number, show
 from ctkd_search.space.parameters import (
+    AUGMENT,
     CTKD,
     METHOD,
     PAIR,
@@ -64,7 +65,7 @@ class Space:
     Attributes:
         name: Name of the space, and of its searches unless they are given another.
         dataset: The images.
-        augment: Their augmentation.
+        augment: Their augmentation; if it is searched, the first of the alternatives.
         budget: Budget of the search.
         teachers: Training and recording of the teachers.
         train: The student's recipe, as far as it is not searched.
@@ -75,6 +76,7 @@ class Space:
         seed: Seed of the stream, of the students' initial weights, and of the sampler.
         raw: Content of the file, overrides included.
         geometry: Classes, channels and size of the images; None if they are not known.
+        augments: The alternatives of a searched augmentation by name; empty if it is not searched.
     """
 
     name: str
@@ -90,11 +92,17 @@ class Space:
     seed: Seed
     raw: Mapping[str, Any] = field(repr=False)
     geometry: Geometry | None = None
+    augments: Mapping[str, Augment] = field(default_factory=dict)
+
+    @property
+    def augmentations(self) -> list[Augment]:
+        """Returns the augmentations that trials may have."""
+        return list(self.augments.values()) or [self.augment]
 
     @functools.cached_property
     def parameters(self) -> Mapping[str, Parameter]:
         """Returns all parameters that may be searched, by key; see `default` for their defaults."""
-        return parameters(self.train, self.methods())
+        return parameters(self.train, self.methods(), tuple(self.augments))
 
     def default(self, parameter: Parameter, pair: str) -> Any:
         """Returns the default of a parameter in trials of a pair."""
@@ -144,6 +152,17 @@ class Space:
     def decode(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the value of every parameter, from the values that Optuna stores for the searched ones."""
         return self._walk(lambda name, entry, values: stored.get(name)).values
+
+    def renamed(self, values: Mapping[str, Any], other: Space) -> dict[str, Any]:
+        """Returns the values of a trial of another space with the name that its augmentation has in this one.
+
+        Where it has none, the name is None, and for `encode` no trial is like that.
+        """
+        augment = other.augments[values[AUGMENT]] if other.augments else other.augment
+        rest = {name: value for name, value in values.items() if name != AUGMENT}
+        if self.augments or augment != self.augment:
+            rest[AUGMENT] = self.name_of(augment)
+        return rest
 
     def encode(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
         """Returns the values of the searched parameters as Optuna stores them, the reverse of `decode`.
@@ -200,7 +219,7 @@ class Space:
             method: Method of the defaults; None for the space's first one.
             pair: Pair of the defaults; None for the default one, or the space's first.
         """
-        known = parameters(Recipe(), self.methods())
+        known = parameters(Recipe(), self.methods(), tuple(self.augments))
         chosen = {METHOD.name: method, PAIR.name: pair}
 
         def nearest(name: str, entry: Number | Choice, values: Mapping[str, Any]) -> Any:
@@ -226,20 +245,23 @@ class Space:
         name = values[METHOD.name]
         own = {item.name: values[key_of(name, item.name)] for item in methods()[name].parameters}
         recipe = {item.name: values[item.name] for item in TRAINING}
-        return self.config_with(values["pair"], MethodConfig(name, own), recipe)
+        return self.config_with(values["pair"], MethodConfig(name, own), recipe, values.get(AUGMENT))
 
-    def config_with(self, pair: str, method: MethodConfig, recipe: Mapping[str, Any]) -> TrialConfig:
+    def config_with(
+        self, pair: str, method: MethodConfig, recipe: Mapping[str, Any], augment: str | None
+    ) -> TrialConfig:
         """Returns the config of a trial, with all settings that are the same for all trials.
 
         Args:
             pair: Teacher and student.
             method: The method and the value of each of its parameters.
             recipe: The searched values of the student's recipe.
+            augment: Name of the augmentation, if it is searched.
         """
         teacher, student = split_pair(pair)
         return TrialConfig(
             dataset=self.dataset,
-            augment=self.augment,
+            augment=self.augment if augment is None else self.augments[augment],
             epochs=self.budget.epochs,
             teacher=teacher,
             student=student,
@@ -250,6 +272,10 @@ class Space:
             metrics=self.strategy.metrics,
             objective=self.strategy.judge.key,
         )
+
+    def values_of(self, config: TrialConfig) -> dict[str, Any]:
+        """Returns the values of a config that have an effect, as trials have them."""
+        return shown_values(config) | ({AUGMENT: self.name_of(config.augment)} if self.augments else {})
 
     def label(self, values: Mapping[str, Any]) -> str:
         """Returns a trial's short name: its student and the searched values, as in ``wrn-16-1 kl T=4.2 b=800 L2,3``."""
@@ -277,6 +303,13 @@ class Space:
         chosen = {METHOD.name: method} if method else {}
         return [self.config({**self.decode({**chosen, PAIR.name: pair}), PAIR.name: pair}) for pair in self.pairs()]
 
+    def augmented_configs(self, pair: str) -> list[TrialConfig]:
+        """Returns the config of some trial of a pair for each augmentation that its trials may have."""
+        entry, first = self.entries.get(AUGMENT), self.decode({PAIR.name: pair})
+        if entry is None or not allows(getattr(entry, "when", {}).get(PAIR.name, (pair,)), pair):
+            return [self.config({**first, PAIR.name: pair})]
+        return [self.config({**first, PAIR.name: pair, AUGMENT: name}) for name in self.augments]
+
     def largest_configs(self) -> list[TrialConfig]:
         """Returns for each pair and method the config of a trial with the largest batch that the space allows."""
         entry = self.entries.get("batch_size")
@@ -291,6 +324,19 @@ class Space:
     def teachers_by_name(self) -> dict[str, TrialConfig]:
         """Returns the teacher architectures that trials may have, each with the config of some trial that has it."""
         return {config.teacher: config for config in self.pair_configs()}
+
+    def trained_teachers(self) -> list[TrialConfig]:
+        """Returns the config of some trial for each teacher with each augmentation, with which it is trained anew."""
+        every = (config for pair in self.pairs() for config in self.augmented_configs(pair))
+        return list({(config.teacher, config.augment): config for config in every}.values())
+
+    def named_teacher(self, config: TrialConfig) -> str:
+        """Returns the name of a config's teacher, with that of its augmentation if this is searched."""
+        return f"{config.teacher} with {self.name_of(config.augment)}" if self.augments else config.teacher
+
+    def name_of(self, augment: Augment) -> str | None:
+        """Returns the name of an alternative; None if there is no such one."""
+        return next((name for name, own in self.augments.items() if own == augment), None)
 
     def needs(self, pair: str) -> Needs:
         """Returns the union of the needs of a pair's trials."""

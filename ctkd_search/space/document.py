@@ -85,6 +85,7 @@ class Document:
 
     def __init__(self, source: str, text: str, overrides: Sequence[str] = (), kept: bool = False) -> None:
         self.source = source
+        self.kept = kept
         self._lines: dict[Place, str] = {}
         self._written: dict[Place, str] = {}
         self.problems: list[tuple[Place, str]] = []

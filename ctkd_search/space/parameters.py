@@ -32,6 +32,8 @@ METHOD = Parameter(
     choices=tuple(methods()),
     note="the parameters of a method are under its name, as in `kd: {temperature: 4}`; CTKD's have no prefix",
 )
+AUGMENT = "augment"
+AUGMENT_HELP = "augmentation of the images, one of named alternatives; each has teachers of its own"
 # Most whole numbers of a range that are tried one by one; no method's needs depend on more.
 _MOST_LISTED = 1000
 # Parameters of the student's recipe that may be searched; their defaults are the space's `train` section.
@@ -127,19 +129,23 @@ def _keyed(method: type[Method], one_of_several: bool) -> Mapping[str, Parameter
     }
 
 
-def parameters(train: Recipe, chosen: Sequence[str] = (CTKD,)) -> dict[str, Parameter]:
+def parameters(train: Recipe, chosen: Sequence[str] = (CTKD,), augments: Sequence[str] = ()) -> dict[str, Parameter]:
     """Returns all parameters that may be searched, by key.
 
     Args:
         train: Defaults of the parameters of the student's recipe.
         chosen: The methods that trials may have.
+        augments: Names of the alternatives of a searched augmentation; without any, it is no parameter.
     """
     method = dataclasses.replace(METHOD, default=CTKD if CTKD in chosen else chosen[0])
     known = {PAIR.name: PAIR, METHOD.name: method}
     for name in chosen:
         known |= method_parameters(name, chosen)
     training = [dataclasses.replace(item, default=getattr(train, item.name)) for item in TRAINING]
-    return known | {item.name: item for item in training}
+    known |= {item.name: item for item in training}
+    if augments:
+        known[AUGMENT] = Parameter(AUGMENT, augments[0], AUGMENT_HELP, kind="choice", choices=tuple(augments))
+    return known
 
 
 def chosen_methods(entries: Mapping[str, Entry]) -> tuple[str, ...]:

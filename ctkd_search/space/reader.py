@@ -22,7 +22,7 @@ from ctkd_search.pairs import split_pair
 from ctkd_search.paths import expanded
 from ctkd_search.plugins import is_reference
 from ctkd_search.recipe import Recipe
-from ctkd_search.space.augment_reader import read_augment
+from ctkd_search.space.alternatives import read_augments
 from ctkd_search.space.baselines import anchors_fault
 from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.conflicts import note_conflicts
@@ -159,18 +159,22 @@ class _Reader:
         seed = document.validated(("seed",), document.data.get("seed", 0), Seed, 0)
         dataset = self._dataset()
         self.geometry = data.geometry(dataset) if dataset and self.ask_images else None
-        augment = read_augment(document, dataset, self.ask_images)
+        shared, augments = read_augments(document, dataset, self.ask_images)
+        augment = next(iter(augments.values()), shared)
+        # Known where it is that of every trial.
+        several = {each.sampling for each in augments.values()}
+        sampling = augment.sampling if len(several) < 2 else None
         train = document.section("train", Recipe, Recipe())
         search = SearchReader(document, self.geometry, self.ask_images)
-        entries = search.entries(train)
+        entries = search.entries(train, augments)
         self.faulty = search.faulty
         budget = self._budget(entries)
-        self._check_recipe(train, entries, budget.epochs, augment.sampling)
+        self._check_recipe(train, entries, budget.epochs, sampling)
         self._check_labels(train, entries)
         if self.geometry and not document.problems:
             for key, message in trial_faults(entries, self.geometry, budget.epochs).items():
                 self.fault(place_of(key), message)
-        teachers = self._teachers(entries, budget.epochs, augment.sampling)
+        teachers = self._teachers(entries, budget.epochs, sampling)
         pairs = possible_values(entries.get("pair"), PAIR) if "pair" not in self.faulty else ()
         students = [split_pair(pair).student for pair in pairs]
         strategy = read_strategy(document, budget, entries, students, self.classes)
@@ -185,11 +189,11 @@ class _Reader:
         raw["dataset"] = {**raw["dataset"], **{key: value for key, value in resolved.items() if value is not None}}
         if is_reference(dataset.name):
             # It is read without the user's code, which may have gone.
-            raw["augment"] = dataclasses.asdict(augment)
+            raw["augment"] = dataclasses.asdict(shared)
         if teachers.expert.checkpoint:
             raw["teachers"] = {**raw["teachers"], "expert": {"checkpoint": teachers.expert.checkpoint}}
         sections = (name, dataset, augment, budget, teachers, train, strategy, entries, resources, tracking, seed, raw)
-        space = Space(*sections, self.geometry)
+        space = Space(*sections, self.geometry, augments)
         self._check_baselines(space)
         return space
 

@@ -7,16 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ctkd_search import models
+from ctkd_search.config import Augment
 from ctkd_search.distill.methods.base import Method, Parameter
 from ctkd_search.distill.methods.parameter import allows
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.pairs import split_pair
 from ctkd_search.recipe import Recipe
+from ctkd_search.space.alternatives import entry_of_names
 from ctkd_search.space.defaults import default_of
 from ctkd_search.space.distributions import Constant, Entry, parse, show
 from ctkd_search.space.document import Document
-from ctkd_search.space.parameters import METHOD, PAIR, ordered, parameters, possible_methods, possible_values
+from ctkd_search.space.parameters import AUGMENT, METHOD, PAIR, ordered, parameters, possible_methods, possible_values
 from ctkd_search.space.search_section import chosen_among, flattened, place_of, settled_conditions
 
 
@@ -39,21 +41,27 @@ class SearchReader:
         self.fault = document.fault
         self.faulty: set[str] = set()
 
-    def entries(self, train: Recipe) -> dict[str, Entry]:
+    def entries(self, train: Recipe, augments: Mapping[str, Augment]) -> dict[str, Entry]:
         """Returns the entries of the parameters, as far as they can be read.
 
         Args:
             train: The student's recipe, whose values are the defaults of what may be searched.
+            augments: The alternatives of the augmentation by name; none if it is not searched, or is faulty.
         """
         raw = self.document.data.get("search")
         if not isinstance(raw, dict) or not raw:
-            self.fault(("search",), f"must name the searched parameters; there are: {', '.join(parameters(train))}")
+            there = ", ".join((*parameters(train), AUGMENT))
+            self.fault(("search",), f"must name the searched parameters; there are: {there}")
             return {}
         chosen = chosen_among(raw)
-        known = parameters(train, chosen)
+        known = parameters(train, chosen, tuple(augments))
         given = flattened(raw, chosen, known, self.document)
+        if augments:
+            given[AUGMENT] = entry_of_names(raw[AUGMENT], augments)
+        elif AUGMENT in raw:
+            self.faulty.add(AUGMENT)
         entries: dict[str, Entry] = {}
-        complete = True
+        complete = not self.faulty
         for name, parameter in known.items():
             if name not in given:
                 continue
@@ -82,10 +90,10 @@ class SearchReader:
         for name, entry in entries.items():
             for other, wanted in getattr(entry, "when", {}).items():
                 place = (*place_of(name), "when", other)
+                if other in self.faulty:
+                    continue
                 if other not in known:
                     self.fault(place, f"is not a parameter; there are: {', '.join(known)}")
-                    continue
-                if other in self.faulty:
                     continue
                 listed = self._possible(other, entries, known)
                 if not listed:

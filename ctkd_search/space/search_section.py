@@ -6,11 +6,15 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ctkd_search.config import Augment
 from ctkd_search.distill.methods.base import methods
 from ctkd_search.recipe import Recipe
+from ctkd_search.space.augment_reader import ONLY_ALTERNATIVES
 from ctkd_search.space.distributions import Constant, Entry, Report
 from ctkd_search.space.document import Document, Place, unknown
-from ctkd_search.space.parameters import CTKD, METHOD, key_of, owner_of, parameters
+from ctkd_search.space.parameters import AUGMENT, CTKD, METHOD, key_of, owner_of, parameters
+
+_AUGMENTS = tuple(item.name for item in dataclasses.fields(Augment))
 
 
 def place_of(key: str) -> Place:
@@ -44,14 +48,16 @@ def flattened(
         document: The document, which notes problems.
     """
     named = [name for name in nested_methods() if name in chosen]
-    allowed = [*parameters(Recipe()), *nested_methods()]
+    allowed = [*parameters(Recipe()), AUGMENT, *nested_methods()]
     given: dict[str, Any] = {}
     for key, value in raw.items():
         if key in named:
             given |= dict(_inside(str(key), value, document))
         elif key in known and "." not in str(key):
             given[key] = value
-        else:
+        elif key in _AUGMENTS:
+            document.fault(("search", str(key)), f"belongs to augment; it {ONLY_ALTERNATIVES}")
+        elif key != AUGMENT:
             document.fault(("search", str(key)), _foreign(str(key), chosen) or unknown(str(key), allowed))
     return given
 

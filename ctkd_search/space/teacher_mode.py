@@ -23,7 +23,7 @@ class Trajectories:
         images: Training images.
         classes: Number of classes.
         storage: Type in which logits are stored.
-        teachers: Teachers of the trials, each along one stream; 0 if no trial uses them.
+        teachers: Teachers of the trials, one for each architecture and augmentation; 0 if no trial uses them.
         confirmed: Least and greatest number of further ones for the confirmation.
     """
 
@@ -67,11 +67,20 @@ def trajectories(space: Space, images: int, classes: int) -> Trajectories:
         classes: Number of classes.
     """
     used = needs_with_baselines(space).scratch
-    teachers = len(space.teachers_by_name()) if used else 0
+    teachers = len(space.trained_teachers()) if used else 0
     confirm = space.strategy.confirm
     seeds = confirm.seeds if confirm and used else 0
-    most = min(space.confirmations(), teachers)
+    most = confirmed_teachers(space) if used else 0
     return Trajectories(space.budget.epochs, images, classes, space.teachers.storage, teachers, (seeds, seeds * most))
+
+
+def confirmed_teachers(space: Space) -> int:
+    """Returns the largest number of teachers that the confirmation of a space trains for each of its seeds.
+
+    Of a searched augmentation, the baselines have the first alternative, whatever those of the best trials are.
+    """
+    of_each = 2 if space.augments and space.strategy.baselines else 1
+    return min(of_each * space.confirmations(), len(space.trained_teachers()))
 
 
 def choose_mode(

@@ -15,8 +15,10 @@ from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.missing import MissingRecordings
 from ctkd_search.distill.recording import prepare
 from ctkd_search.geometry import Geometry
+from ctkd_search.space.comparisons import each_needs
 
 CPU = torch.device("cpu")
 DIGITS = Geometry(10, 1, 8)
@@ -33,14 +35,20 @@ def known():
 
 
 @pytest.mark.usefixtures("single_thread")
-@pytest.mark.parametrize("storage", ["float16", "float32"])
-def test_what_is_foretold_is_what_is_recorded(tmp_path, storage):
-    space = two_epochs(teachers={"storage": storage, "recipe": {"batch_size": 64}})
+@pytest.mark.parametrize(
+    ("storage", "augments"), [("float16", {}), ("float32", {}), ("float16", {"weak": {}, "mixed": {"mixup": 0.5}})]
+)
+def test_what_is_foretold_is_what_is_recorded(tmp_path, storage, augments):
+    search = {**SEARCH, "augment": {"choice": augments}} if augments else SEARCH
+    space = two_epochs(teachers={"storage": storage, "recipe": {"batch_size": 64}}, search=search)
     splits = load_train(space.dataset)
     few = np.arange(40)
     splits = dataclasses.replace(splits, train=splits.train[few], validation=splits.validation[few])
     cache = TeacherCache(tmp_path)
-    for config in space.pair_configs():
+    missing = MissingRecordings(each_needs(space), splits, cache, CPU)
+    streams = max(1, len(augments))
+    assert missing.count() == {"wrn-10-1": 2 * streams, "wrn-16-1": 2 * streams}
+    for config in space.trained_teachers():
         for run, kept in teacher_runs(
             config, splits.fingerprint, CPU, make_method(config.method).needs, len(splits.train)
         ).items():
@@ -48,6 +56,7 @@ def test_what_is_foretold_is_what_is_recorded(tmp_path, storage):
         trainer = make_trainer(config, splits, cache, CPU)
         for _ in range(config.epochs):
             trainer.run_epoch()
+    assert not missing.count()
     needed = room(space, len(splits.train), 10, known())
 
     def on_disk(pattern, count):
@@ -56,11 +65,13 @@ def test_what_is_foretold_is_what_is_recorded(tmp_path, storage):
         # A record has a header too.
         return sum(path.stat().st_size for path in files), 1024 * count
 
-    logits, headers = on_disk("logits-float*", 2 * 2)
+    logits, headers = on_disk("logits-float*", 2 * 2 * streams)
     assert logits - headers < needed.trajectories < logits
     # Of every layer, and the logits.
-    maps, headers = on_disk("maps-float*", 2 * 2 * 4)
+    maps, headers = on_disk("maps-float*", 2 * 2 * 4 * streams)
     assert maps - headers < needed.maps < maps
+    # Of the larger expert in an epoch of one stream.
+    assert needed.maps_epoch == needed.maps / (2 * 2 * streams)
 
 
 def test_what_the_confirmation_records_is_counted():

@@ -13,7 +13,7 @@ from support.processes import PIPE, Process
 from support.tiny import CPU, TINY, changed, prepare_teachers, tiny_splits
 
 from ctkd_search.config import MethodConfig
-from ctkd_search.distill.asked import ExpertKey, Passes, asked_of_experts, passes_of_teachers
+from ctkd_search.distill.asked import ExpertKey, Passes, asked_of_experts, augmented_teacher, passes_of_teachers
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.methods.base import make_method
@@ -144,7 +144,7 @@ def test_the_last_anchor_is_the_expert_that_others_ask(splits, cache, passes):
     asked = union(rco, kd)
     assert asked == {ExpertKey("wrn-10-1", 0, anchor): (LOGITS,) for anchor in (2, 4, None)}
     assert passes_of_teachers((each, make_method(each.method).needs) for each in (rco, kd)) == {
-        "wrn-10-1": [Passes((LOGITS,), 4), Passes((LOGITS,), 6)]
+        augmented_teacher(config): [Passes((LOGITS,), 4), Passes((LOGITS,), 6)]
     }
     for each in (rco, kd):
         prepare_teachers(each, splits, cache)

@@ -109,6 +109,10 @@ CHANGED = [
     ({"dataset": {"name": "digits", "validation": 0.2}}, "dataset.validation: None before, 0.2 now"),
     ({"search": {**SEARCH, "alpha": 1}}, "search.alpha: {'float': [0.1, 5], 'log': True} before, 1 now"),
     ({"search": {**SEARCH, "beta": {"float": [1, 2]}}}, "search.beta: None before, {'float': [1, 2]} now"),
+    (
+        {"search": {**SEARCH, "augment": {"choice": {"a": {}, "b": {"mixup": 0.2}}}}},
+        "search.augment: None before, {'choice': {'a': {}, 'b': {'mixup': 0.2}}} now",
+    ),
     ({"resources": {"trials_per_gpu": 2}}, "resources: None before, {'trials_per_gpu': 2} now"),
     ({"name": "y"}, "name: 'x' before, 'y' now"),
 ]
@@ -124,6 +128,16 @@ def test_a_changed_space_is_refused_with_what_changed(tmp_path, sections, line, 
     assert said[0] == "the space is not the one that search 'x' began with; choose another --name:"
     assert len(said) == 2
     assert said[1].startswith(f"  {line}")
+
+
+def test_the_alternatives_of_the_augmentation_keep_their_order(tmp_path):
+    first, second = ("a", {}), ("b", {"mixup": 0.2})
+    before, now = (
+        {"search": {**SEARCH, "augment": {"choice": dict(order)}}} for order in ((first, second), (second, first))
+    )
+    folder = begun(tmp_path, space=before)
+    assert goes_on(folder, space(**before))
+    assert refusal(folder, space(**now)).endswith("search.augment: a, b before, b, a now")
 
 
 def test_all_that_changed_is_shown(tmp_path):
@@ -215,6 +229,7 @@ def test_a_warm_start_reads_the_trials_of_a_search_with_its_own_space(tmp_path):
         # The parameters' values are compared trial by trial.
         {"train": {"batch_size": 32, "momentum": 0.5}},
         {"search": {**SEARCH, "alpha": {"float": [1, 2]}, "beta": {"float": [1, 2]}}},
+        {"search": {**SEARCH, "augment": {"choice": {"a": {"mixup": 0.2}, "own": {}}}}},
     ],
     ids=str,
 )
@@ -228,6 +243,10 @@ def test_what_does_not_change_the_meaning_of_an_accuracy_may_differ(tmp_path, se
     [
         ({"budget": {"epochs": 10}}, "budget.epochs: 9 before, 10 now"),
         ({"augment": {"flip": True}}, "augment.flip: False before, True now"),
+        (
+            {"search": {**SEARCH, "augment": {"choice": {"a": {"mixup": 0.2}, "b": {"mixup": 0.4}}}}},
+            "augment: ['crop 1'] before, ['crop 1, mixup 0.2', 'crop 1, mixup 0.4'] now",
+        ),
         ({"train": {"gamma": 0.5}}, "train.gamma: 0.2 before, 0.5 now"),
         ({"train": {"milestones": [0.5]}}, "train.milestones: [0.3, 0.6, 0.8] before, [0.5] now"),
         ({"train": {"nesterov": True}}, "train.nesterov: False before, True now"),

@@ -43,6 +43,9 @@ def test_what_will_be_recorded_is_reported_once_for_all_methods():
     assert (
         both == f"the experts' logits and attention maps are recorded in one pass over each epoch, up to {size:.2g} GB"
     )
+    augment = {"choice": {"weak": {}, "strong": {"mixup": 0.2}}}
+    twice = describe_recordings(needs({"method": {"choice": ["at", "kd"]}, "augment": augment}), 1_000_000, DIGITS)
+    assert twice == both.replace(f"{size:.2g}", f"{2 * size:.2g}")
     kd = describe_recordings(needs({"method": "kd"}, teachers={"cache_limit": "1MB"}), 1_000_000, DIGITS)
     assert kd.startswith("the experts' logits are recorded in one pass over each epoch, up to 0.24 GB; beyond")
     assert describe_recordings(needs({"method": "fitnets"}), 1_000_000, DIGITS) is None

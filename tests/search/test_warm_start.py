@@ -109,6 +109,34 @@ def test_a_warm_start_takes_what_could_be_a_trial_of_this_space_too(search, take
         assert trial.distributions == {key: space.entries[key].distribution() for key in trial.params}
 
 
+MIXED, CUT = {"mixup": 0.2}, {"cutmix": 1}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "taken"),
+    [
+        # The same augmentations, by whatever names, searched or fixed.
+        ({"a": {}, "b": MIXED}, {"b": {}, "c": MIXED}, {"a": "b", "b": "c"}),
+        ({"a": {}, "b": MIXED}, {"a": CUT, "b": MIXED}, {"b": "b"}),
+        ({"a": {}, "b": MIXED}, {}, {"a": None}),
+        ({}, {"b": MIXED, "c": {}}, {None: "c"}),
+        ({"a": CUT, "b": MIXED}, {"a": {}, "b": {"crop": 2}}, {}),
+    ],
+)
+def test_a_warm_start_knows_an_augmentation_by_its_settings(before, now, taken):
+    earlier, space = (
+        a_space(sampler="random", search={**SEARCH, **({"augment": {"choice": choice}} if choice else {})})
+        for choice in (before, now)
+    )
+    records = earlier_trials(earlier)[:20]
+    study = study_in(None, space)
+    expected = [record for record in records if record.values.get("augment") in taken]
+    assert study.take("old", earlier, records) == (len(expected), 20)
+    assert [trial.params.get("augment") for trial in study.study.trials] == [
+        taken[record.values.get("augment")] for record in expected
+    ]
+
+
 @pytest.mark.parametrize("searched", [{}, {"momentum": {"float": [0.5, 0.95], "when": {"step_loss": "mse"}}}], ids=str)
 def test_after_a_warm_start_the_papers_settings_come_first_unless_they_were_tried(tmp_path, searched):
     space = a_space(sampler="random", search={**SEARCH, **searched})

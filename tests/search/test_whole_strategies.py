@@ -4,9 +4,11 @@ import json
 
 import optuna
 import pytest
+import yaml
 from support.here import command
 from support.live import SPACE, Live
 
+from ctkd_search.distill.cache_index import CacheIndex
 from ctkd_search.records.store import SearchFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -68,7 +70,9 @@ def test_limits_that_leave_no_pair_are_reported_before_anything_is_trained(tmp_p
 
 def test_a_finished_search_is_extended_and_lends_its_results_to_another(tmp_path):
     words = ("--epochs", "2", "--set", "budget.grace_period=2", "--concurrent", "1")
-    live = Live(tmp_path, *words, "--trials", "3", dataset=FEW)
+    augment = {"choice": {"flat": {}, "mixed": {"mixup": 0.2, "erasing": 0.5}}}
+    search = {**SPACE["search"], "augment": augment}
+    live = Live(tmp_path, *words, "--trials", "3", dataset=FEW, search=search)
     assert live.run() == 0, live.said()
     first = SearchFolder(tmp_path / "trials", "small").trials()
     assert live.run() == 2
@@ -77,11 +81,14 @@ def test_a_finished_search_is_extended_and_lends_its_results_to_another(tmp_path
     extended = SearchFolder(tmp_path / "trials", "small").trials()
     assert len(extended) == 5
     assert extended[:3] == first
-    # The learning rate reaches further down, and the range of beta is new: only trials with its default are like that.
-    wider = {**SPACE["search"], "lr": {"float": [0.02, 0.2], "log": True}}
+    assert_augmented(tmp_path, extended)
+    # The learning rate reaches elsewhere, and one of the augmentations is new, the other under another name.
+    augment = {"choice": {"cut": {"cutmix": 1.0}, "as-before": {"mixup": 0.2, "erasing": 0.5}}}
+    wider = {**SPACE["search"], "lr": {"float": [0.02, 0.2], "log": True}, "augment": augment}
     other = Live(tmp_path, *words, "--name", "wider", dataset=FEW, search=wider)
     assert other.run("--trials", "2", "--warm-start", "small") == 0, other.said()
-    fitting = [trial for trial in extended if trial.values["lr"] >= 0.02]
+    fitting = [trial for trial in extended if trial.values["lr"] >= 0.02 and trial.values["augment"] == "mixed"]
+    assert fitting
     assert f"warm start: {len(fitting)} of the 5 trials of 'small' are in this space" in other.said()
     study = optuna.load_study(study_name="wider", storage=f"sqlite:///{tmp_path}/trials/wider/study.db")
     assert [trial.user_attrs.get("taken_from") for trial in study.trials] == [
@@ -92,6 +99,24 @@ def test_a_finished_search_is_extended_and_lends_its_results_to_another(tmp_path
     assert len(SearchFolder(tmp_path / "trials", "wider").trials()) == 2
     assert other.run("--trials", "2", "--name", "third", "--epochs", "3", "--warm-start", "small") == 2
     assert "budget.epochs: 2 before, 3 now" in other.said()
+
+
+def assert_augmented(directory, trials):
+    """Both augmentations are tried, each with an expert of its own, and the config of a trial is one of them."""
+    assert trials[0].values["augment"] == "flat"
+    assert {trial.values["augment"] for trial in trials} == {"flat", "mixed"}
+    assert set(SearchFolder(directory / "trials", "small").search().experts) == {
+        "wrn-10-1 with flat",
+        "wrn-10-1 with mixed",
+    }
+    listed = CacheIndex(directory / "trials" / "teachers").all()
+    assert sorted(entry.about["kind"] for entry in listed) == ["maps", "maps", "teacher", "teacher"]
+    assert [("mixup" in entry.about["augment"]) for entry in listed if entry.about["kind"] == "maps"].count(True) == 1
+    mixed = next(trial for trial in trials if trial.values["augment"] == "mixed")
+    exported = command("export", "small", "--trial", str(mixed.number), directory=directory)
+    config = yaml.safe_load(exported.out)
+    assert config["augment"]["mixup"] == 0.2
+    assert config["augment"]["erasing"] == {"probability": 0.5, "area": [0.02, 0.33]}
 
 
 @pytest.mark.parametrize("sampler", ["gp", "cmaes", "qmc"])

@@ -82,7 +82,11 @@ search:
   label_smoothing: {float: [0, 0.2]}
   class_weights: {choice: [none, balanced, effective]}
   effective_beta: {choice: [0.9, 0.99], when: {class_weights: effective}}
+  warmup: {choice: [0, 1.5], when: {augment: weak}}
   batch_size: {int: [8, 64], step: 8}
+  augment:
+    choice: {weak: {}, strong: {erasing: 0.5}}
+    when: {pair: wrn-16-2/resnet8}
 resources: {gpus_per_trial: 0.5, cpus_per_trial: 1, concurrent_trials: 2, retries: 1, address: auto}
 tracking: {uri: "sqlite:///x.db", experiment: e, patience: 5, system_metrics: true}
 """

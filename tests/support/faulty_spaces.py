@@ -140,6 +140,70 @@ augment:
     area: [0.9, 0.99]         #! augment.erasing.area has no effect, because no such rectangle fits into images of size
 search: {alpha: {float: [1, 2]}}
 """,
+    "an augmentation that is searched by its settings": """\
+augment:
+  mixup: {float: [0.1, 1]}    #! augment.mixup is searched as a part of named alternatives alone, because teachers are
+  randaugment: {magnitude: {choice: [1, 5]}}  #! augment.randaugment.magnitude is searched as a part of named
+search:
+  alpha: {float: [1, 2]}
+  cutmix: {choice: [0.5, 1]}  #! search.cutmix belongs to augment; it is searched as a part of named alternatives alone
+""",
+    "an augmentation that is a choice in its section": """\
+augment: {choice: {a: {}, b: {mixup: 0.2}}}  #! augment.choice is searched as a part of named alternatives alone
+search: {alpha: {float: [1, 2]}}
+""",
+    "faulty alternatives": """\
+augment: {crop: 2}
+search:
+  alpha: {float: [1, 2], when: {augment: weak}}
+  augment:
+    wen: 3
+    choice:                   #! search.augment.choice must have text as names, but got True; put it in quotes
+      weak: {}
+      two!words: {crop: 1}    #! search.augment.choice.two!words must be named with letters, digits,
+      on: {crop: 3}
+      strong:
+        mixup: x              #! search.augment.choice.strong.mixup must be a number, but got 'x'
+        crop: 8               #! search.augment.choice.strong.crop must be less than the image size 8, but got 8
+        cutmixx: 1            #! search.augment.choice.strong.cutmixx is not a known key (did you mean cutmix?)
+      searched: {mixup: {float: [0, 1]}}  #! search.augment.choice.searched.mixup is searched as a part of named
+""",
+    "alternatives that are none": """\
+augment: {mix_probability: 0.5}
+search:
+  augment:
+    choice:
+      a: {mixup: 0.1}
+      b: {mixup: 0.1}         #! search.augment.choice.b is the same augmentation as a; leave one out
+""",
+    "a setting that every alternative replaces": """\
+augment:
+  crop: 2
+  flip: true
+  mixup: 0.1                  #! augment.mixup has no effect, because every alternative under search.augment replaces it
+search: {augment: {choice: {a: {mixup: 0.2}, b: {mixup: null}}}}
+""",
+    "one alternative": """\
+augment: {crop: 2}
+search: {augment: {choice: {a: {mixup: 0.2}}}}  #! search.augment.choice must have at least 2 alternatives; write the
+""",
+    "alternatives without settings": """\
+search: {augment: {choice: [weak, strong]}}  #! search.augment.choice must be named alternatives, as in {choice: {weak:
+""",
+    "an augmentation that is a range": """\
+search: {augment: {float: [0, 1]}}  #! search.augment must be named alternatives, as in {choice: {weak: {}, strong:
+""",
+    "alternatives and more": """\
+search:
+  augment:
+    choice: {a: {}, b: {mixup: 0.2}}
+    wen: {pair: 1}            #! search.augment.wen is not a known key (did you mean when?); allowed: choice, when
+""",
+    "a condition on an alternative that there is not": """\
+search:
+  augment: {choice: {a: {}, b: {mixup: 0.2}}}
+  lr: {float: [0.1, 0.2], when: {augment: c}}  #! search.lr.when.augment is never 'c'; it may be a, b
+""",
     "keys that fit each other badly": """\
 name: x
 dataset:

@@ -49,6 +49,7 @@ INEXPRESSIBLE = {
         "leaves no more than a row",
         "no such rectangle fits",
     ],
+    "what alternatives have in common": ["is the same augmentation as", "every alternative under search.augment"],
     "which losses have labels": ["because no trial's loss has the labels"],
     "of how many methods there are": ["because one method alone is searched"],
     "that nothing listens to a teacher": ["teachers has no effect", "teachers.expert has no effect"],

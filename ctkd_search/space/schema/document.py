@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
 from ctkd_search import data
-from ctkd_search.config import Augment, DatasetConfig
+from ctkd_search.config import DatasetConfig
 from ctkd_search.fields import Seed, as_schema_pattern
 from ctkd_search.metrics import METRICS, OBJECTIVES, ON_REQUEST
 from ctkd_search.names import NAME, TAKEN_NAMES
@@ -16,6 +16,7 @@ from ctkd_search.space.conflicts import ANY, CONFLICTS
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Place
 from ctkd_search.space.reader import SECTIONS
+from ctkd_search.space.schema.augment import ALTERNATIVE, augment_schema
 from ctkd_search.space.schema.forms import (
     Schema,
     attributes,
@@ -51,7 +52,7 @@ def space_schema() -> Schema:
         "title": "A space of ctkd-search",
         "description": "Written by ctkd-search schema from the code that reads spaces",
         **mapping(properties, required=["name", "dataset", "search"], allOf=_conflicts()),
-        "$defs": {"pair": pair_schema(), **when_schemas()},
+        "$defs": {"pair": pair_schema(), ALTERNATIVE: augment_schema(), **when_schemas()},
     }
 
 
@@ -80,20 +81,6 @@ def _dataset() -> Schema:
         named = {"properties": {"name": {"const": dataset.name}}, "required": ["name"]}
         rules.append({"if": named, "then": {"properties": {**foreign, **needed}, "required": list(needed)}})
     return {**schema, "allOf": rules}
-
-
-def _augment() -> Schema:
-    schema = optional(section(Augment))
-    for item in schema["properties"].values():
-        item.pop("default", None)
-    erasing = schema["properties"]["erasing"]
-    alone = {key: value for key, value in erasing["properties"]["probability"].items() if key != "description"}
-    schema["properties"]["erasing"] = {
-        "description": erasing.pop("description"),
-        "anyOf": [alone, erasing],
-    }
-    trivial: Schema = {"properties": {"trivialaugment": {"const": True}}, "required": ["trivialaugment"]}
-    return {**schema, "if": trivial, "then": {"properties": {"randaugment": {"const": None}}}}
 
 
 def _named(form: type, options: Mapping[str, tuple[str, ...]]) -> Schema:
@@ -135,7 +122,7 @@ _OWN: dict[str, Callable[[], Schema]] = {
     "name": _name,
     "seed": _seed,
     "dataset": _dataset,
-    "augment": _augment,
+    "augment": augment_schema,
     "sampler": lambda: _named(Sampler, SAMPLER_OPTIONS),
     "scheduler": lambda: _named(Scheduler, SCHEDULER_OPTIONS),
     "baselines": _baselines,

@@ -11,10 +11,12 @@ from ctkd_search.distill.methods.base import Parameter, methods
 from ctkd_search.fields import Range, as_schema_pattern
 from ctkd_search.models.names import OWN_CODE_PATTERN, PATTERN
 from ctkd_search.models.registry import families, forms
+from ctkd_search.names import NAME
 from ctkd_search.pairs import ARROW
 from ctkd_search.recipe import Recipe
 from ctkd_search.space.distributions import FORMS, FORMS_OF_KIND, OPTIONS
-from ctkd_search.space.parameters import CTKD, METHOD, PAIR, key_of, parameters
+from ctkd_search.space.parameters import AUGMENT, CTKD, METHOD, PAIR, key_of, parameters
+from ctkd_search.space.schema.augment import alternatives_schema
 from ctkd_search.space.schema.forms import Schema, described, mapping, optional
 from ctkd_search.space.search_section import nested_methods
 
@@ -28,6 +30,8 @@ def search_schema() -> Schema:
     known = parameters(Recipe())
     properties = {name: _entry(parameter, name in _own(CTKD)) for name, parameter in known.items()}
     properties[METHOD.name] = _method()
+    condition = {"$ref": f"#/$defs/{_WHEN}", "properties": {AUGMENT: False}}
+    properties[AUGMENT] = alternatives_schema(condition)
     properties |= {name: _section(name) for name in nested_methods()}
     return mapping(properties, minProperties=1, allOf=[*_effects(known), *_chosen()])
 
@@ -40,6 +44,8 @@ def when_schemas() -> dict[str, Schema]:
         for name in nested_methods()
         for parameter in methods()[name].parameters
     }
+    # An alternative of the augmentation, where it is searched.
+    of_methods[f"^{AUGMENT}$"] = _or_several({"type": "string", "pattern": as_schema_pattern(NAME)})
     found = {_WHEN: beside, **{_when_of(name): beside | _conditions(name) for name in nested_methods()}}
     return {
         name: described(OPTIONS["when"], optional(mapping(known, patternProperties=of_methods, minProperties=1)))

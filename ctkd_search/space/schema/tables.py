@@ -12,6 +12,7 @@ from ctkd_search.models import names
 from ctkd_search.models.names import ELSEWHERE, EXAMPLES
 from ctkd_search.models.registry import families
 from ctkd_search.space.distributions import FORMS, OPTIONS
+from ctkd_search.space.parameters import AUGMENT
 from ctkd_search.space.schema.document import space_schema
 from ctkd_search.space.schema.forms import Schema
 
@@ -83,6 +84,10 @@ def _forms() -> str:
 def _searched() -> Iterator[tuple[str, str, str, str]]:
     schema = space_schema()
     for name, item in schema["properties"]["search"]["properties"].items():
+        if name == AUGMENT:
+            values = "named alternatives, each with the keys of the section `augment`"
+            yield f"`{name}`", "the first one", values, item["description"]
+            continue
         # Of a method, what it varies.
         under = {f"{name}.{key}": own for key, own in item["properties"].items()} if "properties" in item else {}
         if under:
