@@ -103,9 +103,14 @@ def _value(tensor):
     return {torch.bool: True}.get(tensor.dtype, 0.5 if tensor.is_floating_point() else 1)
 
 
+def _no_driver():
+    raise RuntimeError("Found no NVIDIA driver on your system")
+
+
 @pytest.fixture
 def fake_cuda(monkeypatch):
-    """A mode in which CUDA tensors can be computed with, without numbers."""
+    """A mode in which CUDA tensors can be computed with, without numbers; where there is a GPU, it is left alone."""
+    monkeypatch.setattr(torch.cuda, "Stream", _no_driver)
     monkeypatch.setattr(torch.nn.Module, "_apply", _move)
     monkeypatch.setattr(FakeTensor, "numpy", _numbers, raising=False)
     monkeypatch.setattr(FakeTensor, "item", _value, raising=False)
