@@ -12,13 +12,14 @@ a strong one (RandAugment, random erasing, mixup or cutmix too). Every training 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from trainings import Training, arguments, config, run, table, title
+from trainings import Training, arguments, by_key, config, run, table, title, with_interval
 
 from ctkd_search.config import Augment, Erasing, RandAugment, TrialConfig
 from ctkd_search.data import Splits
@@ -118,6 +119,13 @@ def main() -> None:
     title("the expert's predictions by view, by image and live")
     run(options, {FILE: trainings(options.epochs, options.seeds)})
     table(FILE, "test_accuracy", ("augmentation", "predictions", "epochs"))
+    found = by_key(json.loads(FILE.read_text()), "test_accuracy")
+    for name in AUGMENTATIONS:
+        view = found.get((name, "by view", options.epochs), {})
+        for arm in ("by image", "live"):
+            other = found.get((name, arm, options.epochs), {})
+            if differences := [accuracy - other[seed] for seed, accuracy in view.items() if seed in other]:
+                print(f"{name}: by view minus {arm}, of the same seeds: {with_interval(differences)} points")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ import torch.multiprocessing as multiprocessing
 from cifar_search import link_subset
 from common import hardware, header
 
+from ctkd_search.analysis.intervals import estimate
 from ctkd_search.config import Augment, DatasetConfig, MethodConfig, TeachersConfig, TrialConfig
 from ctkd_search.data import Splits, load_test, load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
@@ -139,18 +139,30 @@ def run(options: argparse.Namespace, trainings: Mapping[Path, Sequence[Training]
 
 
 def table(file: Path, metric: str, columns: Sequence[str]) -> None:
-    """Prints mean, standard deviation and number of the trainings that differ in the last part of their keys alone."""
+    """Prints mean, its 95 % interval and number of the trainings that differ in the last part of their keys alone."""
     kept = json.loads(file.read_text())
-    found: dict[tuple[Any, ...], list[float]] = {}
-    for key, result in kept["results"].items():
-        found.setdefault(tuple(json.loads(key)[:-1]), []).append(100 * result[metric])
-    print(f"# measured on {kept['hardware']}")
+    print(
+        f"# measured on {kept['hardware']}; "
+        + ", ".join(f"{name} {number}" for name, number in kept["versions"].items())
+    )
     print(f"| {' | '.join(columns)} | {metric.replace('_', ' ')}, % | n |")
     print("| " + " | ".join("---" for _ in range(len(columns) + 2)) + " |")
-    for key, values in found.items():
-        deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-        cells = " | ".join(map(str, key))
-        print(f"| {cells} | {statistics.mean(values):.2f}{deviation} | {len(values)} |")
+    for key, values in by_key(kept, metric).items():
+        print(f"| {' | '.join(map(str, key))} | {with_interval(list(values.values()))} | {len(values)} |")
+
+
+def by_key(kept: Mapping[str, Any], metric: str) -> dict[tuple[Any, ...], dict[int, float]]:
+    """The percentages by all of the key but its seed, and by seed."""
+    found: dict[tuple[Any, ...], dict[int, float]] = {}
+    for key, result in sorted((json.loads(key), result) for key, result in kept["results"].items()):
+        found.setdefault(tuple(key[:-1]), {})[key[-1]] = 100 * result[metric]
+    return found
+
+
+def with_interval(values: Sequence[float]) -> str:
+    """The mean with its 95 % interval; alone, if there is one value."""
+    found = estimate(values)
+    return f"{found.mean:.2f}" + (f" ± {found.half_width:.2f}" if len(values) > 1 else "")
 
 
 def _teachers(trainings: Sequence[Training]) -> list[Training]:
@@ -169,7 +181,7 @@ class Workers:
 
     def __init__(self, count: int, place: Place, end: float) -> None:
         context = multiprocessing.get_context("spawn")
-        self._waiting, self._done = context.SimpleQueue(), context.SimpleQueue()
+        self._waiting, self._done = context.Queue(), context.Queue()
         arguments = (self._waiting, self._done, place, end)
         self._processes = [context.Process(target=_serve, args=arguments, daemon=True) for _ in range(count)]
         for process in self._processes:
