@@ -41,6 +41,24 @@ def own_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def _own_images(tmp_path_factory):
+    """A folder of a user's own images, one class of which has fewer."""
+    from support.layouts import FOLDER_CLASSES, write_folder
+
+    root = tmp_path_factory.mktemp("my-images")
+    write_folder(root, splits=("train",), images=10)
+    for path in sorted((root / "train" / FOLDER_CLASSES[0]).iterdir())[5:]:
+        path.unlink()
+    return root
+
+
+@pytest.fixture
+def shipped(own_directory, _own_images):
+    """Works in a directory in which every shipped space can be read: it has the images that some of them name."""
+    Path("my-images").symlink_to(_own_images)
+
+
 @pytest.fixture
 def call(capsys):
     """Runs a command in this process; gives its exit code, what it printed, and its complaints."""

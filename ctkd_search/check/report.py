@@ -13,6 +13,7 @@ from ctkd_search.analysis.stopping import Span
 from ctkd_search.check.estimate import Load, estimate, measured_configs, total
 from ctkd_search.check.experts import expert_lines
 from ctkd_search.check.images import kept_apart, look_at_images, small_data
+from ctkd_search.check.imbalance import imbalance_lines
 from ctkd_search.check.measure import measure
 from ctkd_search.check.networks import Facts
 from ctkd_search.check.refusals import refuse
@@ -82,7 +83,7 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
     apart = kept_apart(space, counted)
     test = f", {apart:,} kept apart for the test of the final training" if apart else ""
     say(f"images: about {counted[0]:,} for training, {counted[1]:,} held out for validation{test}")
-    for line in small_data(space, counted[0]):
+    for line in (*imbalance_lines(space), *small_data(space, counted[0])):
         say(line)
     if chosen:
         say(chosen)

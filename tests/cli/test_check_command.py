@@ -14,6 +14,7 @@ from ctkd_search.space.reader import read_space
 pytestmark = pytest.mark.usefixtures("own_directory")
 
 
+@pytest.mark.usefixtures("shipped")
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_check_shows_every_parameter_examples_and_the_cost(call, path):
     code, out, err = call("check", path, "--no-measure")
@@ -30,7 +31,7 @@ def test_check_shows_every_parameter_examples_and_the_cost(call, path):
     assert len(drawn) == 4
     assert set(drawn) <= {space.short_pair(pair) for pair in space.pairs()}
     assert f"{space.budget.trials} trials of up to {space.budget.epochs} epochs" in out
-    assert not list(Path.cwd().iterdir())
+    assert [path.name for path in Path.cwd().iterdir()] == ["my-images"]
 
 
 def test_check_shows_conditions_and_the_papers_settings_first(call):

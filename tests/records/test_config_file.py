@@ -87,6 +87,7 @@ def refusal(path):
 
 
 @IN_EACH_SPACE
+@pytest.mark.usefixtures("shipped")
 def test_a_config_is_read_exactly_as_the_trial_had_it(tmp_path, path):
     space = read_space(path)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))

@@ -20,7 +20,7 @@ from ctkd_search.space.parameters import TRAINING, key_of
 from ctkd_search.space.reader import read_space, space_of
 from ctkd_search.space.sections import Budget
 
-pytestmark = pytest.mark.usefixtures("own_directory")
+pytestmark = pytest.mark.usefixtures("shipped")
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

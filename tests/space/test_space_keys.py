@@ -20,7 +20,7 @@ from ctkd_search.space.document import read
 from ctkd_search.space.reader import read_space, space_of
 from ctkd_search.space.sections import Budget, Confirm, Resources, Tracking
 
-pytestmark = pytest.mark.usefixtures("own_directory")
+pytestmark = pytest.mark.usefixtures("shipped")
 
 
 def handed_over(chosen):
@@ -30,7 +30,9 @@ def handed_over(chosen):
 
 
 @functools.cache
-def handed_over_as_shipped(path):
+def handed_over_as_shipped(path, directory):
+    """Everything that a search takes from a shipped space that is read in a directory."""
+    del directory
     return handed_over(read_space(path))
 
 
@@ -41,9 +43,10 @@ def leaves(value, place=()):
     return [(place, value)]
 
 
-# Where another value cannot be guessed. The first key has no other valid value: it must be refused.
+# Where another value cannot be guessed. The first keys have no other valid value: they must be refused.
 OTHER = {
     "when.step_loss": "mse",
+    "when.class_weights": "balanced",
     "mode": "live",
     "storage": "float32",
     "cache_limit": "5GB",
@@ -106,6 +109,11 @@ OTHER = {
     "label_smoothing": 0.1,
     "label_smoothing.float": [0.05, 0.2],
     "class_weights": "balanced",
+    "recipe.class_weights": "effective",
+    "class_weights.choice": ["none", "effective"],
+    "train.schedule": "linear",
+    "objectives": ["validation_loss"],
+    "metrics": ["balanced_accuracy"],
 }
 # What else a parameter needs to have an effect.
 BESIDE = {
@@ -128,7 +136,7 @@ BESIDE_IN = {
 def another(place, value):
     """Another value of a key."""
     if place == ("dataset", "name"):
-        return {"cifar10": "digits", "imagenet": "tiny-imagenet"}.get(value, "cifar10")
+        return {"cifar10": "digits", "imagenet": "tiny-imagenet", "folder": "imagenet"}.get(value, "cifar10")
     if place[-1:] == ("decay",):
         return {"all": "weights", "weights": "all"}[value]
     known = [OTHER[dotted] for length in (2, 1) if (dotted := ".".join(place[-length:])) in OTHER]
@@ -149,11 +157,16 @@ KEYS = [(path, *leaf) for path in SHIPPED for leaf in leaves(read(path).data)]
 
 @pytest.mark.parametrize(("path", "place", "value"), KEYS, ids=[f"{key[0].stem}:{'.'.join(key[1])}" for key in KEYS])
 def test_no_key_of_a_shipped_space_is_ignored(path, place, value):
-    if place[-2:] == ("when", "step_loss"):
-        with pytest.raises(UserError, match=f"--set {'.'.join(place)}|search.temperature has no effect"):
+    if place[-2:] in {("when", "step_loss"), ("when", "class_weights")}:
+        of_others = "search.(temperature|effective_beta) has no effect"
+        with pytest.raises(UserError, match=f"--set {'.'.join(place)}|{of_others}"):
             read_space(path, [changed(place, value)])
     else:
-        assert handed_over(read_space(path, [changed(place, value)])) != handed_over_as_shipped(path)
+        if place == ("dataset", "root"):
+            Path("elsewhere").symlink_to("my-images")
+        # Of a user's own images the directory is part of what is handed over.
+        directory = Path.cwd() if read(path).data["dataset"]["name"] == "folder" else None
+        assert handed_over(read_space(path, [changed(place, value)])) != handed_over_as_shipped(path, directory)
 
 
 SECTIONS = {
