@@ -1,4 +1,4 @@
-"""What `check` says of classes of different sizes: how to judge and to train students, or that nothing is gained."""
+"""Lines of `check` about classes of different sizes: how to judge and to train students, or that nothing is gained."""
 
 from __future__ import annotations
 
@@ -57,6 +57,6 @@ def _equalised(space: Space) -> dict[str, set[Any]]:
         f"train.{_WEIGHTS}": {space.train.class_weights},
         f"search.{_WEIGHTS}": set() if entry is None else set(entry.values() or ()),
         f"teachers.recipe.{_WEIGHTS}": {space.teachers.recipe.class_weights},
-        "augment.sampling": {space.augment.sampling} - {None},
+        "sampling": {each.sampling for each in space.augmentations} - {None},
     }
     return {key: values for key, values in found.items() if values - {UNWEIGHTED}}

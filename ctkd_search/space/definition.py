@@ -19,7 +19,7 @@ from ctkd_search.distill.requests import Needs
 from ctkd_search.fields import Seed
 from ctkd_search.geometry import Geometry
 from ctkd_search.pairs import Pair, short_name, split_pair
-from ctkd_search.recipe import Recipe
+from ctkd_search.recipe import BALANCED, EFFECTIVE, UNWEIGHTED, Recipe
 from ctkd_search.space.defaults import default_of
 from ctkd_search.space.distributions import Choice, Constant, Entry, Number, show
 from ctkd_search.space.parameters import (
@@ -259,15 +259,16 @@ class Space:
             augment: Name of the augmentation, if it is searched.
         """
         teacher, student = split_pair(pair)
+        seen = self.augment if augment is None else self.augments[augment]
         return TrialConfig(
             dataset=self.dataset,
-            augment=self.augment if augment is None else self.augments[augment],
+            augment=seen,
             epochs=self.budget.epochs,
             teacher=teacher,
             student=student,
             method=method,
             train=dataclasses.replace(self.train, **recipe),
-            teachers=self.teachers,
+            teachers=dataclasses.replace(self.teachers, recipe=_weighted(self.teachers.recipe, seen)),
             seed=self.seed,
             metrics=self.strategy.metrics,
             objective=self.strategy.judge.key,
@@ -357,6 +358,12 @@ def shown_values(config: TrialConfig) -> dict[str, Any]:
         **{key_of(method.name, item.name): method.values[item.name] for item in method.effective_parameters()},
         **{item.name: recipe[item.name] for item in TRAINING if item.name in recipe},
     }
+
+
+def _weighted(recipe: Recipe, augment: Augment) -> Recipe:
+    """Returns a recipe without class weights that have no effect, because every class is shown equally often."""
+    idle = augment.sampling == BALANCED and recipe.class_weights in (BALANCED, EFFECTIVE)
+    return dataclasses.replace(recipe, class_weights=UNWEIGHTED) if idle else recipe
 
 
 def _short(value: Any) -> str:

@@ -33,7 +33,7 @@ METHOD = Parameter(
     note="the parameters of a method are under its name, as in `kd: {temperature: 4}`; CTKD's have no prefix",
 )
 AUGMENT = "augment"
-AUGMENT_HELP = "augmentation of the images, one of named alternatives; each has teachers of its own"
+AUGMENT_HELP = "augmentation, one of named alternatives; each has teachers of its own"
 # Most whole numbers of a range that are tried one by one; no method's needs depend on more.
 _MOST_LISTED = 1000
 # Parameters of the student's recipe that may be searched; their defaults are the space's `train` section.

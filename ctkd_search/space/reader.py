@@ -164,12 +164,14 @@ class _Reader:
         # Known where it is that of every trial.
         several = {each.sampling for each in augments.values()}
         sampling = augment.sampling if len(several) < 2 else None
+        # Fixed weights must have an effect in every trial; searched ones are judged with their conditions.
+        of_any = next(filter(None, several), sampling)
         train = document.section("train", Recipe, Recipe())
         search = SearchReader(document, self.geometry, self.ask_images)
         entries = search.entries(train, augments)
         self.faulty = search.faulty
         budget = self._budget(entries)
-        self._check_recipe(train, entries, budget.epochs, sampling)
+        self._check_recipe(train, entries, budget.epochs, sampling if "class_weights" in entries else of_any)
         self._check_labels(train, entries)
         if self.geometry and not document.problems:
             for key, message in trial_faults(entries, self.geometry, budget.epochs).items():

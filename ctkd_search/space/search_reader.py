@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,8 @@ from ctkd_search.space.distributions import Constant, Entry, parse, show
 from ctkd_search.space.document import Document
 from ctkd_search.space.parameters import AUGMENT, METHOD, PAIR, ordered, parameters, possible_methods, possible_values
 from ctkd_search.space.search_section import chosen_among, flattened, place_of, settled_conditions
+
+_WEIGHTS = "class_weights"
 
 
 class SearchReader:
@@ -55,6 +58,8 @@ class SearchReader:
             return {}
         chosen = chosen_among(raw)
         known = parameters(train, chosen, tuple(augments))
+        if _WEIGHTS in raw and (weighted := _with_an_effect(known[_WEIGHTS], augments)):
+            known[_WEIGHTS] = weighted
         given = flattened(raw, chosen, known, self.document)
         if augments:
             given[AUGMENT] = entry_of_names(raw[AUGMENT], augments)
@@ -141,6 +146,12 @@ class SearchReader:
             taught = (made for name in chosen for made in possible_methods(name, entries, pair, self.geometry))
             if fault := pair_fault(pair, taught, self.geometry):
                 self.fault(("search", "pair"), fault)
+
+
+def _with_an_effect(weights: Parameter, augments: Mapping[str, Augment]) -> Parameter | None:
+    """Returns the parameter of class weights where some alternatives of the augmentation leave it no effect."""
+    unequal = tuple(name for name, augment in augments.items() if augment.sampling is None)
+    return dataclasses.replace(weights, only_with={AUGMENT: unequal}) if 0 < len(unequal) < len(augments) else None
 
 
 def _pairs(raw: Any, entries: Mapping[str, Entry]) -> list[str]:

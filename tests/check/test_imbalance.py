@@ -37,6 +37,7 @@ def test_imbalanced_classes_are_told_with_what_a_space_has_for_them(tmp_path):
         ({"train": {"class_weights": "balanced"}}, True, False),
         ({"train": {"class_weights": [1, 2, 3]}}, True, False),
         ({"search": {"class_weights": {"choice": ["none", "effective"]}}}, True, False),
+        ({"search": {"augment": {"choice": {"a": {}, "b": {"sampling": "balanced"}}}}}, True, False),
         ({"augment": {"sampling": "balanced"}, "objectives": ["validation_balanced_accuracy"]}, False, False),
     ],
 )
@@ -56,7 +57,7 @@ def test_settings_for_imbalanced_classes_are_noted_where_classes_are_balanced():
         "warning: search.class_weights changes little, because the classes have 139 to 146 images"
     ]
     assert imbalance_lines(a_space(dataset={"name": "cifar100"}, augment={"sampling": "balanced"})) == [
-        "warning: augment.sampling changes little, because the classes have 500 images each"
+        "warning: sampling changes little, because the classes have 500 images each"
     ]
     assert imbalance_lines(a_space()) == []
 

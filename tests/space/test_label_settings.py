@@ -145,6 +145,35 @@ def test_weights_by_frequency_are_refused_where_classes_are_equally_frequent(giv
     assert f"{place}.class_weights has no effect where augment.sampling is balanced; leave one" in str(caught.value)
 
 
+@pytest.mark.parametrize("when", ["", ", when: {augment: sampled}", ", when: {augment: [plain, sampled]}"])
+def test_weights_by_frequency_are_searched_only_with_alternatives_in_which_frequencies_differ(when):
+    def given(when):
+        entry = f"{{choice: [none, balanced]{when}}}"
+        augment = "{choice: {plain: {}, sampled: {sampling: balanced}}}"
+        return space(f"search: {{augment: {augment}, class_weights: {entry}}}\n", "train.lr=0.2")
+
+    message = r"search\.class_weights has no effect where augment is sampled; add when: \{augment: \[plain\]\}"
+    with pytest.raises(UserError, match=message):
+        given(when)
+    chosen = given(", when: {augment: plain}")
+    assert chosen.decode({"augment": "sampled"})["class_weights"] == "none"
+    assert chosen.decode({"augment": "plain", "class_weights": "balanced"})["class_weights"] == "balanced"
+
+
+def test_fixed_weights_by_frequency_are_refused_where_they_act_in_some_trials_alone():
+    given = "search: {augment: {choice: {plain: {}, sampled: {sampling: balanced}}}}\n"
+    with pytest.raises(UserError, match=r"train\.class_weights has no effect where augment\.sampling is balanced"):
+        space(given, "train.class_weights=balanced")
+
+
+def test_teachers_are_weighted_by_frequency_with_the_alternatives_in_which_frequencies_differ():
+    given = "search: {augment: {choice: {plain: {}, sampled: {sampling: balanced}}}}\n"
+    chosen = space(given, "teachers.recipe.class_weights=balanced")
+    for name, weights in (("plain", "balanced"), ("sampled", "none")):
+        config = chosen.config(chosen.decode({"augment": name}))
+        assert config.teachers.recipe.class_weights == weights
+
+
 def test_given_weights_stay_beside_balanced_sampling():
     given = f"train: {{class_weights: {[1, 2] * 5}}}\nsearch: {{lr: {{float: [0.1, 0.2]}}}}\n"
     assert space(given, "augment.sampling=balanced").augment.sampling == "balanced"

@@ -121,7 +121,7 @@ def test_every_value_is_resolved_into_the_config(source):
         recipe = {item.name: values[item.name] for item in TRAINING}
         assert config.train == dataclasses.replace(chosen.train, **recipe)
         keys = {key_of(own, item.name) for own in chosen.methods() for item in methods()[own].parameters}
-        assert set(values) == {"pair", "method", *keys, *recipe}
+        assert set(values) == {"pair", "method", *keys, *recipe, *(["augment"] if chosen.augments else [])}
 
 
 def test_a_parameter_is_drawn_where_its_condition_holds_and_takes_its_default_elsewhere():

@@ -47,6 +47,8 @@ def leaves(value, place=()):
 OTHER = {
     "when.step_loss": "mse",
     "when.class_weights": "balanced",
+    "when.augment": "equally",
+    "equally.sampling": None,
     "mode": "live",
     "storage": "float32",
     "cache_limit": "5GB",
@@ -157,8 +159,8 @@ KEYS = [(path, *leaf) for path in SHIPPED for leaf in leaves(read(path).data)]
 
 @pytest.mark.parametrize(("path", "place", "value"), KEYS, ids=[f"{key[0].stem}:{'.'.join(key[1])}" for key in KEYS])
 def test_no_key_of_a_shipped_space_is_ignored(path, place, value):
-    if place[-2:] in {("when", "step_loss"), ("when", "class_weights")}:
-        of_others = "search.(temperature|effective_beta) has no effect"
+    if ".".join(place[-2:]) in {"when.step_loss", "when.class_weights", "when.augment", "equally.sampling"}:
+        of_others = "search.(temperature|class_weights|effective_beta) has no effect|is the same augmentation"
         with pytest.raises(UserError, match=f"--set {'.'.join(place)}|{of_others}"):
             read_space(path, [changed(place, value)])
     else:
