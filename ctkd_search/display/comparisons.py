@@ -16,6 +16,7 @@ from ctkd_search.records.store import FINISHED, SearchRecord, TrialRecord, conte
 from ctkd_search.space.baselines import BASELINES
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import show
+from ctkd_search.space.parameters import AUGMENT
 from ctkd_search.text import digits
 
 # The joint coverage of the intervals of several differences; a verdict is given where one excludes 0.
@@ -178,9 +179,12 @@ def baselines_table(trials: Sequence[TrialRecord], leader: TrialRecord | None, j
         ]
         rows.append(Row(cells, BASELINE))
     heads = ["#", "baseline", "what it is", "pair", heading(judge), "against the winner", "ended"]
+    # If the augmentation is searched, all have the first alternative.
+    augment = baselines[0].values.get(AUGMENT)
+    views = f", augment {augment}," if augment else ""
     caption = (
-        f"Baselines, with the same data and budget and never stopped early. Differences in {judge.difference_unit}, "
-        "with an interval where both were confirmed with fresh seeds."
+        f"Baselines, with the same data and budget{views} and never stopped early. Differences in "
+        f"{judge.difference_unit}, with an interval where both were confirmed with fresh seeds."
     )
     return Table(caption, heads, rows, {0, 4, 5}, {2})
 

@@ -8,6 +8,8 @@ import pytest
 from support.factories import SEARCH, WRN, a_space, a_trial
 
 from ctkd_search.config import Augment, RandAugment
+from ctkd_search.display.comparisons import baselines_table
+from ctkd_search.metrics import ACCURACY
 from ctkd_search.records.trial_configs import config_of
 from ctkd_search.report.facts import about, summary_of
 from ctkd_search.search.comparisons import missing_baselines
@@ -84,7 +86,10 @@ def test_each_alternative_is_seen_by_teachers_of_its_own():
 def test_baselines_have_the_first_alternative_and_say_so():
     space = searching(baselines=["kd", "student-alone"])
     assert baseline_config(space, "kd", WRN).augment == space.augment
-    assert [trial.values["augment"] for trial in missing_baselines(space, {})] == ["weak"] * 4
+    trials = missing_baselines(space, {})
+    assert [trial.values["augment"] for trial in trials] == ["weak"] * 4
+    caption = "Baselines, with the same data and budget, augment weak, and never stopped early."
+    assert baselines_table(trials, None, ACCURACY).caption.startswith(caption)
 
 
 @pytest.mark.parametrize("read", [lambda raw: space_of(raw), lambda raw: kept_space(raw, "recorded")])
