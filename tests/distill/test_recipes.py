@@ -25,6 +25,7 @@ RECIPES = {
     "lion, constant": Recipe(lr=0.002, optimizer="lion", schedule="constant", cooldown=0.5, decay="weights"),
     "muon, milestones": Recipe(lr=0.02, optimizer="muon", milestones=(0.5,)),
     "averaged": Recipe(lr=0.05, schedule="cosine", average=0.7),
+    "weighted": Recipe(lr=0.05, label_smoothing=0.1, class_weights="effective", effective_beta=0.5),
 }
 RECIPES = {name: dataclasses.replace(recipe, batch_size=24, precision="float32") for name, recipe in RECIPES.items()}
 EACH = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)

@@ -6,10 +6,11 @@ import random
 
 import numpy as np
 import pytest
-from support.factories import a_trial
+from support.factories import a_space, a_trial
 
 from ctkd_search.records.store import FAILED, RUNNING, STOPPED
 from ctkd_search.report.attention import one_of_each_class
+from ctkd_search.report.facts import describe
 from ctkd_search.report.series import (
     elapsed,
     end_of,
@@ -139,3 +140,23 @@ def test_images_are_of_different_classes():
     labels = np.array([3, 0, 3, 1, 2, 0, 9])
     assert labels[one_of_each_class(labels, 3)].tolist() == [0, 2, 9]
     assert one_of_each_class(labels, 10).tolist() == [1, 3, 4, 0, 6]
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ({"train": {"class_weights": "balanced"}}, "Its images are weighted so that every class weighs as much."),
+        (
+            {"train": {"class_weights": "effective"}},
+            "Its images are weighted by the inverse of their class's effective number of images.",
+        ),
+        ({"train": {"class_weights": [1] * 10}}, "Its images are weighted by given class weights."),
+        ({"augment": {"sampling": "balanced"}}, "Every class is shown equally often."),
+        ({"augment": {"mixup": 0.2}}, "Its training images go through mixup."),
+        ({"train": {"label_smoothing": 0.1}}, "A share of 0.1 of each label is spread over all classes."),
+    ],
+)
+def test_a_recipe_is_described_by_what_it_has(override, sentence):
+    plain, given = (describe(space.pair_configs()[0]) for space in (a_space(), a_space(**override)))
+    assert sentence in given
+    assert sentence not in plain
