@@ -13,8 +13,15 @@ from support.layouts import random_pixels
 from support.live import Live, running_with_epochs
 from support.processes import run_alone
 
+from ctkd_search.data import load_train
 from ctkd_search.data.decode import decode_image
+from ctkd_search.distill.asked import augmented_teacher
+from ctkd_search.distill.build import make_trainer, teacher_runs
+from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.recording import prepare
 from ctkd_search.records.store import SearchFolder
+from ctkd_search.space.comparisons import each_needs
+from ctkd_search.space.reader import read_space
 
 pytestmark = pytest.mark.slow
 SHORT = {
@@ -191,3 +198,22 @@ def test_your_own_data_set_and_network_serve_every_command(tmp_path):
     for words in (("run", "space.yaml", "--trials", "3"), ("train", "best.yaml")):
         said = command_alone(*words, cwd=tmp_path, code=2)
         assert f"there is no module 'my_package' in the working directory {tmp_path}" in said
+
+
+def test_the_space_for_a_transformer_as_teacher_teaches_from_photographs(tmp_path, monkeypatch):
+    write_photographs(tmp_path / "my-images", side=60)
+    monkeypatch.chdir(tmp_path)
+    smaller = ("dataset.image_size=32", "dataset.resize=36", "dataset.workers=0", "budget.epochs=1")
+    smaller += ("budget.grace_period=1", "search.warmup=0", "teachers.recipe.warmup=0", "train.batch_size=16")
+    space = read_space(factories.SPACES / "own-images-transformer.yaml", (*smaller, "teachers.recipe.batch_size=16"))
+    splits, cache, cpu = load_train(space.dataset, space.augmentations), TeacherCache(tmp_path), torch.device("cpu")
+    assert splits.loading.startswith("streamed from their files")
+    needs = {augmented_teacher(config): need for config, need in each_needs(space) if need.attention}
+    for config in space.trained_teachers():
+        need = needs[augmented_teacher(config)]
+        for run, wanted in teacher_runs(config, splits.fingerprint, cpu, need, len(splits.train)).items():
+            list(prepare(run, splits, cache, cpu, wanted))
+        metrics = make_trainer(config, splits, cache, cpu).run_epoch()
+        assert config.method.name == "ctkd"
+        assert 0 < metrics["loss_attention"] < float("inf")
+        assert 0 < metrics["loss_step"] < float("inf")
