@@ -39,7 +39,8 @@ from ctkd_search.recipe import Recipe
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 CUDA = torch.device("cuda:0")
-RECIPE = Recipe(batch_size=16, milestones=(0.5,), precision="bfloat16")
+# With class weights, which are a tensor that a step reads.
+RECIPE = Recipe(batch_size=16, milestones=(0.5,), class_weights="balanced", precision="bfloat16")
 
 
 def _move(module, fn, recurse=True):
