@@ -22,12 +22,13 @@ from ctkd_search.recipe import Recipe
 from ctkd_search.records.store import SearchRecord, TrialRecord
 from ctkd_search.records.trial_configs import config_of
 from ctkd_search.space.augment_reader import read_augment
+from ctkd_search.space.default_recipe import completed, keys_of
 from ctkd_search.space.defaults import default_of
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document, dump, read, refuse_record
 from ctkd_search.space.label_settings import given_of_labels
 from ctkd_search.space.parameters import PAIR
-from ctkd_search.space.reader import note_recipe_faults, note_teachers_recipe
+from ctkd_search.space.reader import note_recipe_faults, note_teachers_recipe, read_teachers
 from ctkd_search.space.recipes import recipe_faults
 from ctkd_search.space.search_reader import pair_fault
 
@@ -136,8 +137,8 @@ def read_config(path: Path) -> ConfigFile:
     known = raw.get("experiment")
     experiment = None if known is None else document.validated(("experiment",), known, str, None)
     metrics, objective = _metrics(document)
-    train = document.section("train", Recipe, Recipe())
-    teachers = document.section("teachers", TeachersConfig, TeachersConfig())
+    train = completed(document.section("train", Recipe, Recipe()), keys_of(raw.get("train")), epochs)
+    teachers = read_teachers(document, epochs)
     before = len(document.problems)
     dataset = document.section("dataset", DatasetConfig, DatasetConfig(""))
     if len(document.problems) == before and "dataset" in raw:

@@ -219,7 +219,7 @@ class Space:
             method: Method of the defaults; None for the space's first one.
             pair: Pair of the defaults; None for the default one, or the space's first.
         """
-        known = parameters(Recipe(), self.methods(), tuple(self.augments))
+        known = self.parameters
         chosen = {METHOD.name: method, PAIR.name: pair}
 
         def nearest(name: str, entry: Number | Choice, values: Mapping[str, Any]) -> Any:

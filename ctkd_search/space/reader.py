@@ -26,6 +26,7 @@ from ctkd_search.space.alternatives import read_augments
 from ctkd_search.space.baselines import anchors_fault
 from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.conflicts import note_conflicts
+from ctkd_search.space.default_recipe import completed, keys_of
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Entry, Number
 from ctkd_search.space.document import Document, Place, dump, read, refuse_record
@@ -166,11 +167,13 @@ class _Reader:
         sampling = augment.sampling if len(several) < 2 else None
         # Fixed weights must have an effect in every trial; searched ones are judged with their conditions.
         of_any = next(filter(None, several), sampling)
-        train = document.section("train", Recipe, Recipe())
+        budget = document.section("budget", Budget, Budget())
+        given, searched = (keys_of(document.data.get(key)) for key in ("train", "search"))
+        train = completed(document.section("train", Recipe, Recipe()), given, budget.epochs, searched)
         search = SearchReader(document, self.geometry, self.ask_images)
         entries = search.entries(train, augments)
         self.faulty = search.faulty
-        budget = self._budget(entries)
+        self._check_budget(budget, entries)
         self._check_recipe(train, entries, budget.epochs, sampling if "class_weights" in entries else of_any)
         self._check_labels(train, entries)
         if self.geometry and not document.problems:
@@ -243,8 +246,7 @@ class _Reader:
             return None
         return data.resolved(dataset)
 
-    def _budget(self, entries: Mapping[str, Entry]) -> Budget:
-        budget = self.document.section("budget", Budget, Budget())
+    def _check_budget(self, budget: Budget, entries: Mapping[str, Entry]) -> None:
         if budget.grace_period > budget.epochs:
             self.fault(
                 ("budget", "grace_period"),
@@ -256,10 +258,9 @@ class _Reader:
                 ("budget", "trials"),
                 f"must be at least the {count} methods, of which each gets as many trials, but got {budget.trials}",
             )
-        return budget
 
     def _teachers(self, entries: Mapping[str, Entry], epochs: int, sampling: str | None) -> TeachersConfig:
-        teachers = self.document.section("teachers", TeachersConfig, TeachersConfig())
+        teachers = read_teachers(self.document, epochs)
         self._check_teachers_matter(entries)
         note_teachers_recipe(self.document, teachers.recipe, epochs, self.classes, sampling)
         place = ("teachers", "expert", "checkpoint")
@@ -331,6 +332,19 @@ def _extremes(entry: Entry, parameter: Parameter) -> tuple[Any, ...]:
     if isinstance(entry, Number):
         return (entry.low, entry.high, *([parameter.default] if entry.when else []))
     return possible_values(entry, parameter)
+
+
+def read_teachers(document: Document, epochs: int) -> TeachersConfig:
+    """Reads the section ``teachers``; what its recipe does not name is completed.
+
+    Args:
+        document: The file.
+        epochs: Epochs of the teachers' training.
+    """
+    teachers = document.section("teachers", TeachersConfig, TeachersConfig())
+    given = document.data.get("teachers")
+    own = keys_of(given.get("recipe") if isinstance(given, dict) else None)
+    return dataclasses.replace(teachers, recipe=completed(teachers.recipe, own, epochs))
 
 
 def note_recipe_faults(

@@ -37,7 +37,7 @@ def test_check_shows_every_parameter_examples_and_the_cost(call, path):
 def test_check_shows_conditions_and_the_papers_settings_first(call):
     _, out, _ = call("check", DIGITS, "--no-measure")
     assert re.search(r"^ temperature +1 to 20, log +step_loss is kl +temperature that softens", out, flags=re.MULTILINE)
-    assert "\n  1  wrn-16-2/resnet8 kl T=4 a=1 b=60 L1,2,3 lr=0.1\n" in out
+    assert "\n  1  wrn-16-2/resnet8 kl T=4 a=1 b=60 L1,2,3 lr=0.2\n" in out
 
 
 def test_check_counts_what_the_digits_would_cost(call):

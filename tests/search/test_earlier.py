@@ -32,6 +32,16 @@ def begun(tmp_path, trials=ENDED, name="x", finished=False, **sections):
     return a_search(tmp_path, trials, own, **{"name": name, "fingerprint": "f", "finished": finished, **sections})
 
 
+def papers(**sections):
+    """The sections with the paper's recipes, of which one setting can be changed alone."""
+    teachers, paper = sections.get("teachers", {}), {"schedule": "milestones"}
+    return {
+        **sections,
+        "train": {**paper, **sections.get("train", {})},
+        "teachers": {**teachers, "recipe": {**paper, **teachers.get("recipe", {})}},
+    }
+
+
 def lends(folder, now, fingerprint):
     return overlapping(folder, with_mode(now, images=100, classes=10)[0], fingerprint)
 
@@ -234,8 +244,9 @@ def test_a_warm_start_reads_the_trials_of_a_search_with_its_own_space(tmp_path):
     ids=str,
 )
 def test_what_does_not_change_the_meaning_of_an_accuracy_may_differ(tmp_path, sections):
-    assert lends(begun(tmp_path, name="old"), space(**sections), "f")[0] == "old"
-    assert lends(begun(tmp_path, name="old", space=sections), space(), "f")[0] == "old"
+    other, own = papers(**sections), papers()
+    assert lends(begun(tmp_path, name="old", space=own), space(**other), "f")[0] == "old"
+    assert lends(begun(tmp_path, name="old", space=other), space(**own), "f")[0] == "old"
 
 
 @pytest.mark.parametrize(
@@ -260,7 +271,7 @@ def test_what_does_not_change_the_meaning_of_an_accuracy_may_differ(tmp_path, se
 )
 def test_what_changes_the_meaning_of_an_accuracy_is_refused(tmp_path, sections, line):
     with pytest.raises(UserError) as caught:
-        lends(begun(tmp_path, name="old"), space(**sections), "f")
+        lends(begun(tmp_path, name="old", space=papers()), space(**papers(**sections)), "f")
     said = str(caught.value).splitlines()
     assert said[0] == (
         "the results of search 'old' cannot be used by this one, because these differ; leave --warm-start out, or "
@@ -272,7 +283,7 @@ def test_what_changes_the_meaning_of_an_accuracy_is_refused(tmp_path, sections, 
 
 def test_other_images_are_refused_beside_whatever_else_differs(tmp_path):
     with pytest.raises(UserError) as caught:
-        lends(begun(tmp_path, name="old"), space(train={"gamma": 0.5}), "g")
+        lends(begun(tmp_path, name="old", space=papers()), space(**papers(train={"gamma": 0.5})), "g")
     assert str(caught.value).splitlines()[1:] == ["  the training images", "  train.gamma: 0.2 before, 0.5 now"]
 
 

@@ -95,9 +95,11 @@ def test_a_warm_start_takes_every_explored_trial_that_ended_and_each_once(tmp_pa
     ids=lambda value: "" if callable(value) else str(value),
 )
 def test_a_warm_start_takes_what_could_be_a_trial_of_this_space_too(search, taken):
-    earlier = a_space(sampler="random")
+    # With the paper's course in both, whatever is searched of it.
+    common = {"sampler": "random", "train": {"schedule": "milestones"}}
+    earlier = a_space(**common)
     searched = {**earlier.raw["search"], **search}
-    space = a_space(sampler="random", search={key: entry for key, entry in searched.items() if entry is not None})
+    space = a_space(**common, search={key: entry for key, entry in searched.items() if entry is not None})
     records = earlier_trials(earlier)[:20]
     expected = [record for record in records if taken(record.values)]
     study = study_in(None, space)

@@ -70,7 +70,7 @@ def test_every_key_has_a_row():
         ("objectives", "`[validation_accuracy]`", None),
         ("teachers.recipe", "", "keys as under `train`"),
         ("teachers.expert.checkpoint", "", "text or mapping of names to text"),
-        ("train.nesterov", "`false`", "`true`, `false`"),
+        ("train.nesterov", "`true`", "`true`, `false`"),
         ("train.milestones", "`[0.3, 0.6, 0.8]`", "list of numbers > 0, < 1"),
         ("train.precision", "`auto`", "`auto`, `float32`, `bfloat16`"),
         ("resources.trials_per_gpu", "", "whole number ≥ 1 or `auto`"),

@@ -52,9 +52,9 @@ def test_what_has_an_effect_gives_what_was_stored_again(source):
 
 SMALL = "search: {pair: {choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]}, alpha: {float: [1, 2]}}"
 OF_SMALL = {"pair": "wrn-16-2/resnet8", "alpha": 1.5, "step_loss": "kl", "temperature": 4.0, "beta": 62.5}
-OF_SMALL |= {"attention_layers": [1, 2, 3], "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 128}
+OF_SMALL |= {"attention_layers": [1, 2, 3], "lr": 0.2, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 128}
 OF_SMALL |= {"alpha_schedule": "constant", "beta_schedule": "constant", "expert_kd": 0.0}
-OF_SMALL |= {"optimizer": "sgd", "clip": 0.0, "schedule": "milestones", "warmup": 0.0, "average": 0.0}
+OF_SMALL |= {"optimizer": "sgd", "clip": 0.0, "schedule": "linear", "warmup": 9.0, "average": 0.0}
 OF_SMALL |= {"label_smoothing": 0.0, "class_weights": "none"}
 
 
@@ -151,7 +151,7 @@ def test_conditions_decide_the_order_in_which_parameters_are_drawn():
 
 PAPER = {
     "cifar10": {"pair": "wrn-40-1/wrn-16-1", "temperature": 4.0, "alpha": 1.0, "beta": 1000.0, "lr": 0.1},
-    "digits": {"pair": "wrn-16-2/resnet8", "temperature": 4.0, "alpha": 1.0, "beta": 60.0, "lr": 0.1},
+    "digits": {"pair": "wrn-16-2/resnet8", "temperature": 4.0, "alpha": 1.0, "beta": 60.0, "lr": 0.2},
     "search: {temperature: {float: [5, 9]}, alpha: {float: [0.01, 0.5]}, lr: {float: [0.3, 1], step: 0.1}, "
     "momentum: {float: [0.1, 0.95]}, batch_size: {int: [16, 100]}, step_loss: kl}": {
         "temperature": 5.0, "alpha": 0.5, "lr": 0.3, "momentum": 0.9, "batch_size": 100,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
 from ctkd_search import data
-from ctkd_search.config import DatasetConfig
+from ctkd_search.config import DatasetConfig, TeachersConfig
 from ctkd_search.fields import Seed, as_schema_pattern
 from ctkd_search.metrics import METRICS, OBJECTIVES, ON_REQUEST
 from ctkd_search.names import NAME, TAKEN_NAMES
 from ctkd_search.plugins import REFERENCE
+from ctkd_search.recipe import Recipe
 from ctkd_search.space.baselines import BASELINES
 from ctkd_search.space.conflicts import ANY, CONFLICTS
+from ctkd_search.space.default_recipe import COURSE, WARM_UP, default_course
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Place
 from ctkd_search.space.reader import SECTIONS
@@ -28,10 +31,12 @@ from ctkd_search.space.schema.forms import (
     section,
 )
 from ctkd_search.space.schema.parameters import pair_schema, search_schema, when_schemas
-from ctkd_search.space.sections import COSTS, SAMPLER_OPTIONS, SCHEDULER_OPTIONS, Limits, Sampler, Scheduler
+from ctkd_search.space.sections import COSTS, SAMPLER_OPTIONS, SCHEDULER_OPTIONS, Budget, Limits, Sampler, Scheduler
 from ctkd_search.space.strategy import ACCURACY, Strategy
 
 _TEXTS = {
+    "train": "The student's recipe, as far as it is not searched; its course is made up of "
+    f"{', '.join(f'`{name}`' for name in COURSE)}, given here or searched",
     "search": "What is searched: for each parameter a constant, or a mapping that says how it is drawn",
     "augment": "How the stream varies the images; what is left out is the data set's own",
 }
@@ -54,6 +59,32 @@ def space_schema() -> Schema:
         **mapping(properties, required=["name", "dataset", "search"], allOf=_conflicts()),
         "$defs": {"pair": pair_schema(), ALTERNATIVE: augment_schema(), **when_schemas()},
     }
+
+
+def _with_course(recipe: Schema) -> Schema:
+    """Returns the schema of a recipe, with what is taken where no part of its course is named."""
+    course, paper = default_course(Budget().epochs), dataclasses.asdict(Recipe())
+    properties = dict(recipe["properties"])
+    for name, value in course.items():
+        taken = f"{WARM_UP} of the epochs" if name == "warmup" else None
+        beside = f"{_shown(paper[name])} where another part of the course is named"
+        text = f"{properties[name]['description']}; left out, {taken or _shown(value)}, or {beside}"
+        properties[name] = {**properties[name], "description": text, "default": value}
+    return {**recipe, "properties": properties}
+
+
+def _shown(value: Any) -> str:
+    return f"`{str(value).lower()}`" if isinstance(value, bool | str) else f"{value:g}"
+
+
+def _train() -> Schema:
+    return _with_course(optional(section(Recipe)))
+
+
+def _teachers() -> Schema:
+    schema = optional(section(TeachersConfig))
+    recipe = _with_course(schema["properties"]["recipe"])
+    return {**schema, "properties": {**schema["properties"], "recipe": recipe}}
 
 
 def _name() -> Schema:
@@ -123,6 +154,8 @@ _OWN: dict[str, Callable[[], Schema]] = {
     "seed": _seed,
     "dataset": _dataset,
     "augment": augment_schema,
+    "teachers": _teachers,
+    "train": _train,
     "sampler": lambda: _named(Sampler, SAMPLER_OPTIONS),
     "scheduler": lambda: _named(Scheduler, SCHEDULER_OPTIONS),
     "baselines": _baselines,
