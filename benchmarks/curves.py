@@ -29,8 +29,8 @@ name: digits-grid
 dataset: {name: digits, validation: 0.15}
 augment: {crop: 1, flip: false}
 budget: {epochs: 9}
-teachers: {recipe: {batch_size: 64, lr: 0.05, precision: float32}}
-train: {batch_size: 64, precision: float32}
+teachers: {recipe: {batch_size: 64, lr: 0.05, schedule: milestones, precision: float32}}
+train: {batch_size: 64, precision: float32, schedule: milestones}
 search:
   pair: wrn-16-1/resnet8
   step_loss: {choice: [kl, mse]}

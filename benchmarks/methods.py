@@ -49,8 +49,8 @@ def space(each: int, epochs: int, seeds: int, dataset: dict[str, Any], augment: 
         "augment": augment,
         "budget": {"trials": each * len(names), "epochs": epochs, "grace_period": max(1, epochs // 3)},
         "confirm": {"best": 1, "seeds": seeds, "per_method": True},
-        "teachers": {"recipe": {"batch_size": 64, "lr": 0.05}},
-        "train": {"batch_size": 64},
+        "teachers": {"recipe": {"batch_size": 64, "lr": 0.05, "schedule": "milestones"}},
+        "train": {"batch_size": 64, "schedule": "milestones"},
         "search": {
             "pair": PAIR,
             "method": {"choice": names},
