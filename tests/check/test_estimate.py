@@ -84,6 +84,18 @@ def test_the_confirmation_has_teachers_of_its_own():
     )
 
 
+def test_each_alternative_of_the_augmentation_has_teachers_of_its_own():
+    search = {**SECTIONS["search"], "augment": {"choice": {"weak": {}, "mixed": {"mixup": 0.2}}}}
+    teacher, maps = 4 * (1000 * 100 + 200 * 1000), 4 * 1000 * 10_000.0
+    confirmed = {"confirm": {"best": 1, "seeds": 3}, "baselines": ["student-alone"]}
+    found = parts(search=search, **confirmed)
+    assert close(found["teachers"], 2 * teacher, 2 * teacher)
+    assert close(found["trials"], 24 * 1100 + 2 * maps, 36 * 1100 + 2 * maps)
+    # The winner's augmentation is that of the baseline, or another one.
+    trials = 3 * 2 * 4 * 1100
+    assert close(found["confirmation"], trials + 3 * (teacher + maps), trials + 2 * 3 * (teacher + maps))
+
+
 def test_the_time_budget_ends_it():
     assert total([Span(10, 20), Span(1, 2)], None) == Span(11, 22)
     assert total([Span(100, 200)], 50).low < 100
