@@ -35,7 +35,8 @@ SPACE = factories.space_content(
     dataset={"name": "digits", "validation": 0.15},
     budget={"trials": TRIALS, "epochs": EPOCHS, "grace_period": 1, "reduction_factor": 2},
     teachers={"recipe": {"batch_size": 64, "lr": 0.05}},
-    train={"batch_size": 64},
+    # With a part of the course of the paper's recipe, which the rest then follows.
+    train={"batch_size": 64, "schedule": "milestones"},
     search={
         "pair": {"choice": ["wrn-10-1/resnet8", "wrn-16-1/resnet8"]},
         "step_loss": {"choice": ["kl", "mse"]},

@@ -6,6 +6,7 @@ from support.space_texts import space
 from ctkd_search.recipe import Recipe
 from ctkd_search.space.default_recipe import COURSE
 
+pytestmark = pytest.mark.usefixtures("own_directory")
 SILENT = "budget: {epochs: 20}\nsearch: {alpha: {float: [0.1, 1]}}"
 DEFAULT = Recipe(lr=0.2, nesterov=True, schedule="linear", warmup=3.0)
 
