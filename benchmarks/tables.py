@@ -1,0 +1,151 @@
+"""Tables of real trainings: for each config of a space, its signals after every epoch.
+
+`record_tables.py` records them into `benchmarks/tables/`, from which searches are simulated. Each trial of a space
+holds out two sets of images: one that the search sees, and one for its regret, which it never sees.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import yaml
+
+from ctkd_search.data import Images, Splits
+from ctkd_search.files import atomic
+from ctkd_search.space.definition import Space
+from ctkd_search.space.reader import space_of
+
+DIRECTORY = Path(__file__).with_name("tables")
+# Horizons of the running averages of the weights, in epochs.
+HORIZONS = (0.5, 1.0)
+# What is kept after each epoch, in this order: on the images of the search, and on those for the regret.
+SIGNALS = (
+    *("accuracy", "loss", "averaged_0.5_accuracy", "averaged_0.5_loss", "averaged_1_accuracy", "averaged_1_loss"),
+    *("regret_accuracy", "regret_averaged_1_accuracy", "seconds"),
+)
+_PHOTOGRAPHS = """
+dataset: {name: folder, root: ROOT, image_size: 32, channels: 3, validation: 0.4444}
+budget: {epochs: 18}
+teachers: {recipe: {schedule: cosine, nesterov: true, precision: float32}, storage: float16}
+train: {precision: float32}
+"""
+_RECIPE = """
+  lr: {float: [0.01, 0.5], log: true}
+  schedule: {choice: [milestones, cosine, linear]}
+  warmup: {float: [0, 4]}
+  label_smoothing: {float: [0, 0.1]}
+"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a table is recorded of.
+
+    Attributes:
+        space: The space as YAML; ROOT stands for the directory of the photographs.
+        configs: Number of configs, drawn at random.
+        repeated: Number of them that are trained with a second seed too.
+        per_class: Photographs of each class; 0 where the data set has images of its own.
+    """
+
+    space: str
+    configs: int
+    repeated: int
+    per_class: int = 0
+
+    def read(self, root: Path | None) -> Space:
+        """The space."""
+        return space_of(yaml.safe_load(self.space.replace("ROOT", str(root))))
+
+
+PLANS = {
+    "cifar": Plan(
+        f"""name: cifar{_PHOTOGRAPHS}search:
+  pair: resnet20/resnet8
+  step_loss: {{choice: [kl, mse]}}
+  temperature: {{float: [1, 20], log: true, when: {{step_loss: kl}}}}
+  alpha: {{float: [0.01, 10], log: true}}
+  beta: {{float: [10, 10000], log: true}}
+  attention_layers: {{subsets: [1, 2, 3]}}{_RECIPE}""",
+        configs=400,
+        repeated=60,
+        per_class=900,
+    ),
+    "logits": Plan(
+        f"""name: logits{_PHOTOGRAPHS}search:
+  pair: resnet20/resnet8
+  method: {{choice: [kd, dkd]}}
+  kd: {{temperature: {{float: [1, 20], log: true}}, weight: {{float: [0.1, 1]}}}}
+  dkd: {{beta: {{float: [0.5, 8], log: true}}, temperature: {{float: [1, 20], log: true}}}}{_RECIPE}""",
+        configs=300,
+        repeated=40,
+        per_class=900,
+    ),
+    "digits": Plan(
+        """name: digits-table
+dataset: {name: digits, validation: 0.4}
+augment: {crop: 1, flip: false}
+budget: {epochs: 18}
+teachers: {recipe: {batch_size: 64, lr: 0.05, schedule: milestones, precision: float32}}
+train: {batch_size: 64, precision: float32}
+search:
+  pair: wrn-16-1/resnet8
+  step_loss: {choice: [kl, mse]}
+  temperature: {float: [1, 20], log: true, when: {step_loss: kl}}
+  alpha: {float: [0.01, 5], log: true}
+  beta: {float: [0.3, 60], log: true}
+  attention_layers: {subsets: [1, 2, 3]}
+  lr: {float: [0.01, 0.5], log: true}
+  schedule: {choice: [milestones, cosine, linear]}
+  warmup: {float: [0, 4]}
+""",
+        configs=400,
+        repeated=60,
+    ),
+}
+
+
+def points(space: Space, plan: Plan) -> list[tuple[dict[str, Any], int]]:
+    """The configs, as Optuna stores their values, each with the number of its seed; the default settings first."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial(space.paper_point())
+    drawn = []
+    for _ in range(plan.configs):
+        trial = study.ask()
+        space.suggest(trial)
+        drawn.append(dict(trial.params))
+    # Those with a second seed early on, so that the noise is known as soon as a part is recorded.
+    first, rest = drawn[: plan.repeated], drawn[plan.repeated :]
+    return [(point, seed) for point in first for seed in (0, 1)] + [(point, 0) for point in rest]
+
+
+def halves(splits: Splits) -> tuple[Images, Images]:
+    """The images that are held out, in two halves of equal classes: for the search, and for its regret."""
+    images = splits.validation.held()
+    order = np.argsort(images.labels, kind="stable")
+    return images[np.sort(order[::2])], images[np.sort(order[1::2])]
+
+
+def load(name: str) -> dict[str, Any]:
+    """What is recorded of a table; empty if there is nothing yet."""
+    path = DIRECTORY / f"{name}.json.gz"
+    if not path.is_file():
+        return {}
+    content: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
+    return content
+
+
+def save(name: str, content: Mapping[str, Any]) -> None:
+    """Writes a table in one step."""
+    DIRECTORY.mkdir(exist_ok=True)
+    text = json.dumps(content, separators=(",", ":")).encode()
+    with atomic(DIRECTORY / f"{name}.json.gz") as written:
+        written.write_bytes(gzip.compress(text, 9, mtime=0))
