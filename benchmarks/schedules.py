@@ -10,10 +10,11 @@ table of what there is.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainings import METHODS, Training, arguments, config, run, table, title
+from trainings import METHODS, Training, arguments, by_key, config, run, table, title, with_interval
 
 from ctkd_search.recipe import Recipe
 
@@ -56,6 +57,13 @@ def main() -> None:
     title("schedules")
     run(options, {FILE: trainings(options.methods, options.epochs, options.seeds)})
     table(FILE, "validation_accuracy", ("schedule", "method", "epochs"))
+    found = by_key(json.loads(FILE.read_text()), "test_accuracy")
+    print("CTKD minus the student alone, of the same seeds, on the test photographs:")
+    for (name, method, length), taught in found.items():
+        alone = found.get((name, "none", length), {})
+        differences = [accuracy - alone[seed] for seed, accuracy in taught.items() if seed in alone]
+        if method == "ctkd" and differences:
+            print(f"{name}, {length} epochs: {with_interval(differences)} points")
 
 
 if __name__ == "__main__":
