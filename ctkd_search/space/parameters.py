@@ -39,7 +39,14 @@ _MOST_LISTED = 1000
 # Parameters of the student's recipe that may be searched; their defaults are the space's `train` section.
 TRAINING = (
     Parameter("optimizer", None, "optimizer of the student", kind="choice", choices=OPTIMIZERS),
-    Parameter("lr", None, "peak of the student's learning rate", "lr=", range=Range(0, open_low=True)),
+    Parameter(
+        "lr",
+        None,
+        "peak of the student's learning rate",
+        "lr=",
+        range=Range(0, open_low=True),
+        note="0.1 is the default where a part of the recipe's course is named, as a schedule or a warm-up",
+    ),
     Parameter(
         "momentum",
         None,

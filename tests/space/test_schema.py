@@ -345,7 +345,8 @@ def test_a_default_of_the_schema_is_what_the_reader_takes():
         if place in {("sampler",), ("scheduler",)}:
             place = (*place, "name")
         assert reached(chosen, place) == value, place
-    every = parameters(Recipe(), tuple(methods()))
+    # Searched by itself, the learning rate begins at that of the default recipe.
+    every = parameters(Recipe(lr=0.2), tuple(methods()))
     searched = {".".join(place[1:]): value for place, value in defaults(SCHEMA) if place[0] == "search"}
     searched = {key: value for key, value in searched.items() if key in every}
     # Which layers both networks have depends on the pair.

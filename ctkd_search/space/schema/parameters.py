@@ -14,6 +14,7 @@ from ctkd_search.models.registry import families, forms
 from ctkd_search.names import NAME
 from ctkd_search.pairs import ARROW
 from ctkd_search.recipe import Recipe
+from ctkd_search.space.default_recipe import LR
 from ctkd_search.space.distributions import FORMS, FORMS_OF_KIND, OPTIONS
 from ctkd_search.space.parameters import AUGMENT, CTKD, METHOD, PAIR, key_of, parameters
 from ctkd_search.space.schema.augment import alternatives_schema
@@ -27,7 +28,8 @@ _WHEN = "when"
 
 def search_schema() -> Schema:
     """Returns the schema of the section ``search``."""
-    known = parameters(Recipe())
+    # Searched alone, it begins at that of the default recipe; all others are parts of a course, or are in none.
+    known = parameters(Recipe(lr=LR))
     properties = {name: _entry(parameter, name in _own(CTKD)) for name, parameter in known.items()}
     properties[METHOD.name] = _method()
     condition = {"$ref": f"#/$defs/{_WHEN}", "properties": {AUGMENT: False}}
