@@ -11,7 +11,8 @@ seconds. When its process has ended, the file no longer counts:
 
 Taking a lease: (1) list the leases there are; if an owner is alive, or not yet known to be gone, give up. (2) Create
 the next generation exclusively, with its whole content (a hard link to a temporary file). (3) List again; if anything
-is there that step 1 did not see, remove one's own file and give up. (4) Remove what step 1 saw.
+is there that step 1 did not see, or one's own file is not, remove one's own file and give up. (4) Remove what step 1
+saw.
 
 Two contenders that judge the same lease gone compete for one name in step 2, and the file system lets one of them win.
 A contender that is suspended before step 2 may create a generation that is no longer the next one; the process that
@@ -226,11 +227,13 @@ def try_acquire(
         if not create(path, owner):
             return None
         known = {owner.token, *(claim.token for claim in before)}
-        if any(claim.token not in known for claim in lease_claims(directory, name)):
-            path.unlink(missing_ok=True)
+        alone = all(claim.token in known for claim in lease_claims(directory, name))
+        # Read after the list: an owner that came and went may have removed it in the place of an older one of its name.
+        if not alone or not _is_there(path, owner.token):
+            _remove(path, owner.token)
             return None
         for claim in before:
-            claim.path.unlink(missing_ok=True)
+            _remove(claim.path, claim.token)
             _seen.pop(claim.path, None)
         remove_leftovers(path, name)
     except OSError as error:
@@ -317,6 +320,18 @@ def holder(directory: Path, name: str = "*", stale_after: float = STALE_AFTER) -
     """
     owners = [claim.owner for claim in lease_claims(directory, name) if not _is_gone(claim, stale_after)]
     return next((owner for owner in owners if owner), None)
+
+
+def _is_there(path: Path, token: str) -> bool:
+    """Returns whether a lease file is there and is the one that was read or written with a token."""
+    found = read_claim(path, path.name.rpartition("-")[2])
+    return found is not None and found.token == token
+
+
+def _remove(path: Path, token: str) -> None:
+    """Removes a lease file, unless another one has its name by now."""
+    if _is_there(path, token):
+        path.unlink(missing_ok=True)
 
 
 def _is_gone(claim: Claim, stale_after: float) -> bool:

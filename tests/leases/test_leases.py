@@ -101,6 +101,37 @@ def test_of_many_contenders_one_owns_it_a_hundred_times(tmp_path):
     assert rounds_won > 80
 
 
+def test_a_contender_whose_file_was_removed_in_the_place_of_an_older_one_gives_up(tmp_path, monkeypatch):
+    # Meanwhile another one took the lease, removed what it had seen before, by its name, and released it again.
+    listed = iter([[], []])
+
+    def claims(directory, name):
+        for path in directory.glob(".it.lease-*"):
+            path.unlink()
+        return next(listed)
+
+    monkeypatch.setattr(leases, "lease_claims", claims)
+    assert try_acquire(tmp_path, "it", "a search") is None
+    assert files(tmp_path) == []
+
+
+def test_an_owner_removes_what_it_saw_and_no_new_file_of_the_same_name(tmp_path, monkeypatch):
+    _, path = elsewhere(tmp_path, 1, machine=this_machine(), pid=2**22 + 1)
+    listed = leases.lease_claims
+    calls = []
+
+    def claims(directory, name):
+        found = listed(directory, name)
+        calls.append(found)
+        if len(calls) == 2:  # between the second list and the removal
+            elsewhere(tmp_path, 1, machine=this_machine(), pid=2**22 + 1, token="another")
+        return found
+
+    monkeypatch.setattr(leases, "lease_claims", claims)
+    with try_acquire(tmp_path, "it", "a search"):
+        assert path.exists()
+
+
 def test_processes_contend_without_ever_owning_it_together(tmp_path):
     body = """
     import random
