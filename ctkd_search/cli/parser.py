@@ -30,6 +30,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        try:
+            return _run(words)
+        finally:
+            # A broken pipe is noticed when the output is written; at Python's own end nobody could catch it.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (`head`, for example) has closed the pipe; the rest of the output is discarded.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(words: list[str]) -> int:
+    """Runs the command of some words; returns the exit code."""
     options = make_parser().parse_args(words)
     options.words = words
     shown = (commands.check, commands.run, commands.train, commands.report)
@@ -45,10 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ctkd-search: interrupted", file=sys.stderr)
         return _EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader (`head`, for example) has closed the pipe; the rest of the output is discarded.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return 0
 
 

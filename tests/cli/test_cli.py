@@ -74,8 +74,10 @@ def test_export_writes_the_config_of_a_trial_to_a_file_or_to_the_terminal(call, 
     assert yaml.safe_load(out)["reached"]["trial"] == trial
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize("words", [["show", "digits"], ["show"], ["export", "digits"], ["check", DIGITS], ["--help"]])
-def test_a_reader_that_goes_away_is_no_failure(words):
+def test_a_reader_that_goes_away_is_no_failure(words, unbuffered, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     digits_search("digits", accuracies=[0.5] * 30)
     command = [sys.executable, "-m", "ctkd_search", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
