@@ -70,7 +70,7 @@ def test_streamed_and_resident_views_are_the_same_bits(augment, tmp_path):
     found = []
     for loading, form in (("streamed", ImageFiles), ("resident", Images)):
         workers = 0 if loading == "streamed" else None
-        splits = load_train(folder_config(tmp_path, validation=0.2, loading=loading, workers=workers), augment)
+        splits = load_train(folder_config(tmp_path, validation=0.2, loading=loading, workers=workers), [augment])
         assert isinstance(splits.train, form)
         found.append(epoch_of(stream_of(splits.train, Normalise(splits.mean, splits.std), augment, 3, CPU), 7))
     assert torch.equal(*found)

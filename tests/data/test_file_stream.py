@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
 
 def splits_of(folder, loading="streamed", workers=0, augment=None, **options):
     config = folder_config(folder, validation=0.2, loading=loading, workers=workers, **options)
-    return data.load_train(config, augment)
+    return data.load_train(config, [augment] if augment else [])
 
 
 def stream(splits, augment=CROP, seed=5):

@@ -67,7 +67,7 @@ def _write_devkit(made, root, val_wnids):
 
 def test_archives_are_unpacked_and_classes_are_called_by_their_words(archives, tmp_path):
     config = imagenet_config(archives, image_size=32)
-    splits = data.load_train(config, AUGMENT)
+    splits = data.load_train(config, [AUGMENT])
     assert splits.classes == ("crane (n02085620)", "Egyptian cat", "crane (n03126707)")
     assert len(splits.train) + len(splits.validation) == 18
     test = data.load_test(config).held()
@@ -75,13 +75,13 @@ def test_archives_are_unpacked_and_classes_are_called_by_their_words(archives, t
     made = data.load_test(imagenet_config(tmp_path / "made", image_size=32)).held()
     assert {image.tobytes() for image in test.pixels} == {image.tobytes() for image in made.pixels}
     assert sorted(path.name for path in archives.iterdir() if path.is_dir()) == ["train", "val"]
-    again = data.load_train(config, AUGMENT)
+    again = data.load_train(config, [AUGMENT])
     assert again.fingerprint == splits.fingerprint
 
 
 def test_unpacking_that_was_broken_off_is_done_again(archives):
     (archives / ".train.unpacking" / "n02124075").mkdir(parents=True)
-    assert len(data.load_train(imagenet_config(archives, image_size=32), AUGMENT).train) > 0
+    assert len(data.load_train(imagenet_config(archives, image_size=32), [AUGMENT]).train) > 0
     assert not (archives / ".train.unpacking").exists()
 
 
@@ -89,14 +89,14 @@ def test_archive_of_other_content_is_refused(archives):
     with open(archives / "ILSVRC2012_img_train.tar", "ab") as file:
         file.write(b"more")
     with pytest.raises(UserError, match=r"cannot unpack ImageNet in .*ILSVRC2012_img_train\.tar") as caught:
-        data.load_train(imagenet_config(archives), AUGMENT)
+        data.load_train(imagenet_config(archives), [AUGMENT])
     assert "\n" not in str(caught.value)
     assert not (archives / "train").exists()
 
 
 def test_missing_files_are_named_with_where_to_get_them(tmp_path):
     with pytest.raises(UserError) as caught:
-        data.load_train(imagenet_config(tmp_path), AUGMENT)
+        data.load_train(imagenet_config(tmp_path), [AUGMENT])
     for phrase in (str(tmp_path), "ILSVRC2012_img_train.tar", "ILSVRC2012_devkit_t12.tar.gz", "https://image-net.org"):
         assert phrase in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -124,7 +124,7 @@ def test_geometry_is_what_is_there_or_what_was_published(tmp_path):
 def test_other_counts_than_the_published_ones_are_refused_unless_told_otherwise(tmp_path, verify):
     write_imagenet(tmp_path)
     with pytest.raises(UserError, match=r"18 images of 3 classes instead of 1,281,167 of 1,000; .*dataset\.verify"):
-        data.load_train(DatasetConfig("imagenet", root=str(tmp_path), verify=verify), AUGMENT)
+        data.load_train(DatasetConfig("imagenet", root=str(tmp_path), verify=verify), [AUGMENT])
 
 
 @pytest.mark.parametrize(
@@ -162,10 +162,10 @@ def test_evaluation_view_is_the_middle_224_of_256(tmp_path):
     left, top = round((resized.width - 224) / 2), round((resized.height - 224) / 2)
     expected = np.asarray(resized.crop((left, top, left + 224, top + 224))).astype(float)
     assert abs(found - expected).mean() < 2
-    assert data.load_train(imagenet_config(tmp_path), AUGMENT).resize == 256
+    assert data.load_train(imagenet_config(tmp_path), [AUGMENT]).resize == 256
 
 
 def test_training_images_are_streamed_because_parts_are_cut_out_of_the_originals(tmp_path):
     write_imagenet(tmp_path)
     assert AUGMENT.resized_crop == (0.08, 1.0)
-    assert isinstance(data.load_train(imagenet_config(tmp_path, image_size=32), AUGMENT).train, ImageFiles)
+    assert isinstance(data.load_train(imagenet_config(tmp_path, image_size=32), [AUGMENT]).train, ImageFiles)

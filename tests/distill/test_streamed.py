@@ -41,7 +41,7 @@ def _small_pieces(monkeypatch):
 
 def loaded(folder, augment, loading="streamed", workers=0):
     """The images, in memory or streamed."""
-    splits = load_train(folder_config(folder, validation=0.2, loading=loading, workers=workers), augment)
+    splits = load_train(folder_config(folder, validation=0.2, loading=loading, workers=workers), [augment])
     assert isinstance(splits.train, ImageFiles if loading == "streamed" else Images)
     return splits
 

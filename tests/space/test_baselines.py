@@ -102,7 +102,7 @@ def test_a_weight_that_the_search_does_without_is_the_papers_where_a_baseline_is
 
 def test_a_parameter_that_is_not_searched_beside_the_papers_settings_has_its_default():
     lr = {"float": [0.2, 0.3], "when": {"step_loss": "mse"}}
-    assert baseline_config(space({**SEARCH, "lr": lr}), "ctkd-paper", A).train.lr == 0.1
+    assert baseline_config(space({**SEARCH, "lr": lr}), "ctkd-paper", A).train.lr == 0.2
     lr = {"float": [0.2, 0.3], "when": {"step_loss": "kl"}}
     assert baseline_config(space({**SEARCH, "lr": lr}), "ctkd-paper", A).train.lr == 0.2
 
