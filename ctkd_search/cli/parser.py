@@ -34,8 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _run(words)
         finally:
-            # A broken pipe is noticed when the output is written; at Python's own end nobody could catch it.
-            sys.stdout.flush()
+            # A broken pipe is noticed when the output is written; at Python's own end nobody could catch it. Unlike the
+            # file's own flush, print may be called where there is no output at all.
+            print(end="", flush=True)
     except BrokenPipeError:
         # The reader (`head`, for example) has closed the pipe; the rest of the output is discarded.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

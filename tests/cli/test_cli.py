@@ -86,6 +86,13 @@ def test_a_reader_that_goes_away_is_no_failure(words, unbuffered, monkeypatch):
         assert running.wait(60) == 0
 
 
+def test_a_command_without_any_output_ends_well():
+    digits_search("digits", accuracies=[0.5])
+    command = f"{sys.executable} -m ctkd_search show digits >&-"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_the_version_is_reported():
     ended = process("--version")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"ctkd-search {__version__}\n", "")
