@@ -25,7 +25,7 @@ def main() -> None:
     parser = arguments(__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS))
     options = parser.parse_args()
-    title(", ".join(options.only))
+    title(", ".join(options.only), options)
     chosen = [BENCHMARKS[name] for name in options.only]
     run(options, {file: trainings() for file, trainings in chosen})
 

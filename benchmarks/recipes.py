@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, nargs="+", default=[10, 30, 60])
     parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args()
-    title("recipes of students alone")
+    title("recipes of students alone", options)
     run(options, {FILE: trainings(options.epochs, options.seeds)})
     table(FILE, "validation_accuracy", ("student", "epochs", "recipe"))
 

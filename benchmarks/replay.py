@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
-    title("the expert's predictions by view, by image and live")
+    title("the expert's predictions by view, by image and live", options)
     run(options, {FILE: trainings(options.epochs, options.seeds)})
     table(FILE, "test_accuracy", ("augmentation", "predictions", "epochs"))
     found = by_key(json.loads(FILE.read_text()), "test_accuracy")

@@ -1,10 +1,10 @@
-"""Students alone, and with CTKD, under each schedule, on CIFAR-10 photographs: validation accuracy at the end.
+"""Students alone, and with CTKD, under each schedule, on CIFAR-10 photographs: accuracies at the end.
 
     python benchmarks/schedules.py IMAGES [--epochs 15 30] [--seeds 3] [--methods none ctkd] [--seconds 3600]
 
 A wrn-40-2 teaches the student, a wrn-16-1, and the first 1,200 images of each class are used, of which 200 are held
 out. Every training that has ended is kept in `benchmarks/schedules.json`; begun again, the rest is trained. Prints the
-table of what there is.
+tables of what there is, and by how much CTKD is ahead.
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["none", "ctkd"])
     options = parser.parse_args()
-    title("schedules")
+    title("schedules", options)
     run(options, {FILE: trainings(options.methods, options.epochs, options.seeds)})
-    table(FILE, "validation_accuracy", ("schedule", "method", "epochs"))
+    for metric in ("validation_accuracy", "test_accuracy"):
+        table(FILE, metric, ("schedule", "method", "epochs"))
     found = by_key(json.loads(FILE.read_text()), "test_accuracy")
     print("CTKD minus the student alone, of the same seeds, on the test photographs:")
     for (name, method, length), taught in found.items():

@@ -46,7 +46,7 @@ _RECIPE = """
 
 @dataclass(frozen=True)
 class Plan:
-    """What a table is recorded of.
+    """The space, and the numbers of configs, that a table is recorded of.
 
     Attributes:
         space: The space as YAML; ROOT stands for the directory of the photographs.
@@ -135,7 +135,7 @@ def halves(splits: Splits) -> tuple[Images, Images]:
 
 
 def load(name: str) -> dict[str, Any]:
-    """What is recorded of a table; empty if there is nothing yet."""
+    """The recorded content of a table; empty if there is none yet."""
     path = DIRECTORY / f"{name}.json.gz"
     if not path.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""Whole trainings on CIFAR-10 photographs, in several processes, each kept in a file as soon as it has ended.
+"""Trainings to their end on CIFAR-10 photographs, in several processes, each kept in a file as soon as it has ended.
 
 Shared by the benchmarks that compare accuracies. A file is added to where the last call of a benchmark stopped.
 """
@@ -69,7 +69,7 @@ Job = tuple[Callable[..., Any], Any, Training]
 
 @dataclass(frozen=True)
 class Place:
-    """Where trainings find what they read, and where their teachers are kept."""
+    """The directories and the device of trainings."""
 
     images: str
     teachers: str
@@ -256,6 +256,8 @@ def _train(each: Training, splits: Splits, test: Any, place: Place) -> dict[str,
     }
 
 
-def title(text: str) -> None:
+def title(text: str, options: argparse.Namespace) -> None:
     """Prints what was run."""
-    header(f"{text}; 10,000 CIFAR-10 photographs, 2,000 more held out, 10,000 of the test")
+    seen = 10 * options.per_class
+    held_out, tested = round(HELD_OUT * seen), 10 * options.test_per_class
+    header(f"{text}; {seen - held_out:,} CIFAR-10 photographs, {held_out:,} more held out, {tested:,} of the test")

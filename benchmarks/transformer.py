@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
-    title("transformer and mobile students under two recipes")
+    title("transformer and mobile students under two recipes", options)
     run(options, {FILE: trainings(options.epochs, options.seeds)})
     table(FILE, "test_accuracy", ("student", "recipe", "epochs"))
 

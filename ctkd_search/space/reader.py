@@ -370,8 +370,7 @@ def note_recipe_faults(
     given = document.data
     for key in place:
         given = given.get(key) if isinstance(given, dict) else None
-    names = set(given) if isinstance(given, dict) else set()
-    for name, message in recipe_faults(recipe, names, epochs, classes, possible, sampling):
+    for name, message in recipe_faults(recipe, keys_of(given), epochs, classes, possible, sampling):
         at = ("search",) if possible and name in possible else place
         document.fault((*at, *name.split(".")), message)
 
