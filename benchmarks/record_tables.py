@@ -3,7 +3,8 @@
     python benchmarks/record_tables.py cifar --images IMAGES [--processes 2] [--minutes 60] [--teachers DIRECTORY]
 
 IMAGES is a directory of photographs, IMAGES/train/<class>/*. A table is kept in `benchmarks/tables/NAME.json.gz`: for
-each config and seed, the rows of `SIGNALS`, one an epoch; a training that diverges has fewer.
+each config and seed, the rows of `SIGNALS`, one an epoch, and `ENDS`; a training that diverges has fewer rows. Students
+are evaluated in the precision that they are trained in.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from cifar_search import link_subset
 from common import hardware, header
-from tables import HORIZONS, PLANS, SIGNALS, halves, load, points, save
+from tables import ENDS, HORIZONS, PLANS, SIGNALS, halves, load, points, save
 from torch import Tensor
 
 from ctkd_search.data import Images, Splits, load_train
 from ctkd_search.distill.average import Average
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.engine import autocast
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.lesson import Lesson
 from ctkd_search.distill.methods.base import make_method
@@ -40,6 +43,10 @@ from ctkd_search.versions import versions
 CPU = torch.device("cpu")
 # Seconds between two writings of the file.
 INTERVAL = 60.0
+# Images of an evaluation's batch: more of them leave the processor's cache.
+_BATCH = 250
+# The rows of `SIGNALS`, and `ENDS`.
+Curve = tuple[list[list[float]], list[float]]
 
 
 class Followed:
@@ -81,31 +88,33 @@ class Student:
         self._splits = dataclasses.replace(splits, validation=self._searched)
         self._cache = cache
 
-    def rows(self, point: dict[str, Any], seed: int) -> list[list[float]]:
-        """The signals after each epoch."""
+    def curve(self, point: dict[str, Any], seed: int) -> Curve:
+        """The signals after each epoch, and those of the end."""
         config = self._space.config(self._space.decode(point))
         trainer = make_trainer(dataclasses.replace(config, student_seed=seed), self._splits, self._cache, CPU)
+        trainer.validation = self._searched[np.arange(0)]  # the evaluations are here
         step = Followed(trainer.step, trainer.teachers.steps)
         trainer.step = step  # type: ignore[assignment]
         rows = []
         for _ in range(trainer.epochs):
             metrics = trainer.run_epoch()
-            found = {"accuracy": metrics["validation_accuracy"], "loss": metrics["validation_loss"]}
-            found |= {"seconds": metrics["seconds"], "regret_accuracy": self._judged(trainer, self._unseen)["accuracy"]}
+            found = {**_judged(trainer, self._searched), "seconds": metrics["seconds"]}
             for horizon, average in zip(HORIZONS, step.averages, strict=True):
                 with average.in_place():
-                    judged = self._judged(trainer, self._searched)
-                    found |= {f"averaged_{horizon:g}_{name}": judged[name] for name in ("accuracy", "loss")}
-                    if horizon == HORIZONS[-1]:
-                        unseen = self._judged(trainer, self._unseen)
-                        found[f"regret_averaged_{horizon:g}_accuracy"] = unseen["accuracy"]
+                    judged = _judged(trainer, self._searched)
+                found |= {f"averaged_{horizon:g}_{name}": judged[name] for name in ("accuracy", "loss")}
             rows.append([round(found[name], 5) for name in SIGNALS])
-            if diverged(metrics):
-                break
-        return rows
+            if diverged({**metrics, "validation_loss": found["loss"]}):
+                return rows, []
+        ends = [_judged(trainer, self._unseen)["accuracy"]]
+        with step.averages[-1].in_place():
+            ends.append(_judged(trainer, self._unseen)["accuracy"])
+        return rows, [round(value, 5) for value in ends]
 
-    def _judged(self, trainer: Trainer, images: Images) -> dict[str, float]:
-        return evaluate(trainer.student, images, trainer.normalise, CPU)
+
+def _judged(trainer: Trainer, images: Images) -> dict[str, float]:
+    with autocast(trainer.step.recipe.precision, CPU):
+        return evaluate(trainer.student, images, trainer.normalise, CPU, batch=_BATCH)
 
 
 _student: Student
@@ -119,10 +128,10 @@ def begin(name: str, root: Path | None, teachers: Path) -> None:
     _student = Student(space, load_train(space.dataset), TeacherCache(teachers))
 
 
-def trained(work: tuple[int, dict[str, Any], int]) -> tuple[int, list[list[float]]]:
-    """A config's number and its rows."""
+def trained(work: tuple[int, dict[str, Any], int]) -> tuple[int, Curve]:
+    """A config's number and its curve."""
     number, point, seed = work
-    return number, _student.rows(point, seed)
+    return number, _student.curve(point, seed)
 
 
 def prepare_teachers(space: Space, teachers: Path) -> None:
@@ -145,8 +154,11 @@ def record(name: str, root: Path | None, teachers: Path, processes: int, minutes
     plan = PLANS[name]
     space = plan.read(root)
     asked = points(space, plan)
-    about = {"space": plan.space, "signals": list(SIGNALS), "points": [[point, seed] for point, seed in asked]}
-    content = load(name) or {**about, "versions": versions(), "hardware": hardware(), "rows": [None] * len(asked)}
+    kept = {"signals": list(SIGNALS), "end_signals": list(ENDS)}
+    about = {"space": plan.space, **kept, "points": [[point, seed] for point, seed in asked]}
+    nothing = [None] * len(asked)
+    found = {"versions": versions(), "hardware": hardware(), "rows": nothing, "ends": list(nothing)}
+    content = load(name) or {**about, **found}
     if {key: content[key] for key in about} != about:
         raise UserError(f"the table {name} was begun with another plan; remove it to record anew")
     missing = [(number, *asked[number]) for number, rows in enumerate(content["rows"]) if rows is None]
@@ -155,8 +167,8 @@ def record(name: str, root: Path | None, teachers: Path, processes: int, minutes
         prepare_teachers(space, teachers)
         print(f"teachers: {time.monotonic() - started:.0f} s; {len(missing)} of {len(asked)} to do", flush=True)
     with multiprocessing.get_context("spawn").Pool(processes, begin, (name, root, teachers)) as pool:
-        for done, (number, rows) in enumerate(pool.imap_unordered(trained, missing), 1):
-            content["rows"][number] = rows
+        for done, (number, (rows, ends)) in enumerate(pool.imap_unordered(trained, missing), 1):
+            content["rows"][number], content["ends"][number] = rows, ends
             over = time.monotonic() > started + 60 * minutes
             if over or done == len(missing) or time.monotonic() > written + INTERVAL:
                 save(name, content)

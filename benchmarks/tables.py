@@ -25,16 +25,18 @@ from ctkd_search.space.reader import space_of
 DIRECTORY = Path(__file__).with_name("tables")
 # Horizons of the running averages of the weights, in epochs.
 HORIZONS = (0.5, 1.0)
-# What is kept after each epoch, in this order: on the images of the search, and on those for the regret.
+# What is kept after each epoch, in this order, on the images of the search.
 SIGNALS = (
     *("accuracy", "loss", "averaged_0.5_accuracy", "averaged_0.5_loss", "averaged_1_accuracy", "averaged_1_loss"),
-    *("regret_accuracy", "regret_averaged_1_accuracy", "seconds"),
+    "seconds",
 )
+# What is kept of the end, on the images that the search never sees.
+ENDS = ("accuracy", "averaged_1_accuracy")
 _PHOTOGRAPHS = """
 dataset: {name: folder, root: ROOT, image_size: 32, channels: 3, validation: 0.4444}
 budget: {epochs: 18}
-teachers: {recipe: {schedule: cosine, nesterov: true, precision: float32}, storage: float16}
-train: {precision: float32}
+teachers: {recipe: {schedule: cosine, nesterov: true, precision: bfloat16}, storage: float16}
+train: {precision: bfloat16}
 """
 _RECIPE = """
   lr: {float: [0.01, 0.5], log: true}
@@ -122,9 +124,13 @@ def points(space: Space, plan: Plan) -> list[tuple[dict[str, Any], int]]:
         trial = study.ask()
         space.suggest(trial)
         drawn.append(dict(trial.params))
-    # Those with a second seed early on, so that the noise is known as soon as a part is recorded.
-    first, rest = drawn[: plan.repeated], drawn[plan.repeated :]
-    return [(point, seed) for point in first for seed in (0, 1)] + [(point, 0) for point in rest]
+    # After every third config a second seed of an earlier one, so that a part of the table tells the noise too.
+    order = []
+    for number, point in enumerate(drawn, 1):
+        order.append((point, 0))
+        if number % 3 == 0 and number // 3 <= plan.repeated:
+            order.append((drawn[number // 3 - 1], 1))
+    return order
 
 
 def halves(splits: Splits) -> tuple[Images, Images]:
