@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+# The suffixes of YAML files.
+YAML_SUFFIXES = (".yaml", ".yml")
 # A path in a URI of a local store: SQLAlchemy's has three slashes before it, a file's none, two or three.
 _LOCAL_URI = re.compile(r"(sqlite:///|file:(?://)?)(~.*)", re.DOTALL)
 

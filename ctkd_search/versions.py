@@ -13,6 +13,7 @@ from ctkd_search import __version__
 # cache has its own; a record with another one is made again.
 SEARCH_FORMAT = 2
 STUDENT_FORMAT = 1
+CONFIGS_FORMAT = 1
 
 
 def format_fault(kept: Any, reads: int, writer: Any = None) -> str | None:

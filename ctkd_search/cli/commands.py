@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctkd_search.errors import UserError
+from ctkd_search.paths import YAML_SUFFIXES
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 # The formats in which a student is exported, and the suffixes of their files.
 STUDENT_SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
-# The suffixes of a config's file.
-CONFIG_SUFFIXES = (".yaml", ".yml")
+
+# The format in which the best configs of a search are exported, to a YAML file too.
+BEST_CONFIGS = "configs"
 
 # Options that set keys of a space, also in commands that read no space.
 _RESOURCES = {
@@ -131,6 +133,8 @@ def export(options: argparse.Namespace) -> None:
     form = _form_of(options.output, options.format)
     if form == "yaml":
         _export_config(options)
+    elif form == BEST_CONFIGS:
+        _export_best_configs(options)
     elif options.output == Path("-"):
         raise UserError(
             f"--format {form} writes a binary file, which standard output is not for; name a file with -o FILE"
@@ -149,7 +153,7 @@ def _form_of(path: Path | None, asked: str | None) -> str:
     assert path is not None
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a directory; name a file in it, as in -o {path / 'best.yaml'}")
-    named = {**{suffix: form for form, suffix in STUDENT_SUFFIXES.items()}, **dict.fromkeys(CONFIG_SUFFIXES, "yaml")}
+    named = {**{suffix: form for form, suffix in STUDENT_SUFFIXES.items()}, **dict.fromkeys(YAML_SUFFIXES, "yaml")}
     known = ", ".join(f"{suffix} ({form})" for suffix, form in named.items())
     if path.suffix not in named:
         ending = f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
@@ -157,6 +161,8 @@ def _form_of(path: Path | None, asked: str | None) -> str:
             f"the suffix of an exported file sets its format and must be one of {known}, but {path} {ending}"
         )
     found = named[path.suffix]
+    if asked == BEST_CONFIGS and found == "yaml":
+        return BEST_CONFIGS
     if asked not in (None, found):
         raise UserError(
             f"--format {asked} and -o {path} contradict each other: {path.suffix} is for {found}; change one of the two"
@@ -176,6 +182,24 @@ def _export_config(options: argparse.Namespace) -> None:
     else:
         write_text(options.output, text)
         print(f"wrote {options.output}; train it with: {shlex.join(['ctkd-search', 'train', str(options.output)])}")
+
+
+def _export_best_configs(options: argparse.Namespace) -> None:
+    from ctkd_search.display.overview import exported_configs
+    from ctkd_search.files import write_text
+
+    if options.final or options.trial is not None:
+        raise UserError(
+            f"--format {BEST_CONFIGS} exports the best configs of a search; leave --trial and --final out, or choose "
+            "another format"
+        )
+    text = exported_configs(options.trials_dir, options.name)
+    if options.output in (None, Path("-")):
+        print(text, end="")
+    else:
+        write_text(options.output, text)
+        again = shlex.join(["--warm-start", str(options.output)])
+        print(f"wrote {options.output}; begin another search from it with: ctkd-search run SPACE --name NAME {again}")
 
 
 def predict(options: argparse.Namespace) -> None:

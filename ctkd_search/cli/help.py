@@ -46,6 +46,7 @@ A finished search is extended with a larger number of trials.
   ctkd-search run spaces/cifar10.yaml --resume
   ctkd-search run spaces/cifar10.yaml --trials 100
   ctkd-search run spaces/mine.yaml --name wider --warm-start mine
+  ctkd-search run spaces/mine.yaml --warm-start published --warm-start best-configs.yaml
 """,
         f"{_REFERENCE}\n\n{EXIT_CODES} (go on with --resume)",
     ),
@@ -61,14 +62,16 @@ statistically significant, and the next commands.
     ),
     "export": (
         """\
-Writes the result of a search: the config of a trial, every value resolved, for the final training; or its student,
-for use. A student takes any number of raw images (uint8; batch, height, width, channels) and returns probabilities;
-the file contains the names of its classes. Its outputs are compared with PyTorch's before the file is kept.
+Writes the result of a search: the config of a trial, every value resolved, for the final training; its best configs,
+for other searches to begin from; or its student, for use. A student takes any number of raw images (uint8; batch,
+height, width, channels) and returns probabilities; the file contains the names of its classes. Its outputs are compared
+with PyTorch's before the file is kept.
 
   ctkd-search export digits -o best.yaml
   ctkd-search export digits --trial 7 -o seventh.yaml
   ctkd-search export digits --format onnx
   ctkd-search export digits --format torch --final
+  ctkd-search export digits --format configs -o best-configs.yaml
 """,
         "Exit codes: 0 done, 1 the file would not return the student's probabilities, 2 there is no such search,\n"
         "trial or student, or the file cannot be written",

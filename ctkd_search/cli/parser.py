@@ -94,7 +94,13 @@ def make_parser() -> argparse.ArgumentParser:
         help="make the student the champion even if it is not better than the present one",
     )
     run.add_argument(
-        "--warm-start", metavar="NAME", help="begin with the results of an earlier search, where the spaces overlap"
+        "--warm-start",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="begin from an earlier search: with its results where they can be compared, else with its best configs as "
+        "first trials; also a FILE of export --format configs, or 'published' for those of this package; may be "
+        "repeated",
     )
     run.add_argument("--time-budget", metavar="TIME", help="stop after this long, as in 2h or 1h30m")
     _resource_arguments(run)
@@ -109,16 +115,16 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument("name", metavar="NAME", help="name of the search")
     export.add_argument(
         "--format",
-        choices=("yaml", *commands.STUDENT_SUFFIXES),
-        help="yaml writes the config; onnx or torch (a graph of torch.export) the student (default: by the suffix of "
-        "FILE, or yaml without FILE)",
+        choices=("yaml", commands.BEST_CONFIGS, *commands.STUDENT_SUFFIXES),
+        help="yaml writes the config; configs the best configs, for run --warm-start FILE; onnx or torch (a graph of "
+        "torch.export) the student (default: by the suffix of FILE, or yaml without FILE)",
     )
     export.add_argument(
         "-o",
         "--output",
         type=user_path,
         metavar="FILE",
-        help="file to write (default: standard output for yaml, NAME.onnx or NAME.pt2 for a student)",
+        help="file to write (default: standard output for yaml and configs, NAME.onnx or NAME.pt2 for a student)",
     )
     which = export.add_mutually_exclusive_group()
     which.add_argument("--trial", metavar="N", help="number of the trial (default: the best)")

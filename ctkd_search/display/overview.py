@@ -6,13 +6,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ctkd_search.analysis.best_configs import CONFIGS, best_configs
 from ctkd_search.analysis.standing import find_trial, winner
+from ctkd_search.analysis.warm_start import brought
 from ctkd_search.display.leaderboard import print_leaderboard
 from ctkd_search.display.tables import plain_table
 from ctkd_search.errors import UserError
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.records.config_file import config_text
+from ctkd_search.records.config_list import ListedConfig, list_text
 from ctkd_search.records.store import SearchFolder, TrialRecord, names
+from ctkd_search.records.trial_configs import augment_of
+from ctkd_search.space.parameters import AUGMENT
 from ctkd_search.space.reader import kept_space
 from ctkd_search.text import percent
 
@@ -59,6 +64,8 @@ def print_search(root: Path, name: str, limit: int, console: Console) -> None:
             f"expert {architecture}: {percent(-1 if accuracy is None else accuracy)} validation accuracy",
             highlight=False,
         )
+    for sentence in brought(search.warm_start, trials):
+        console.print(sentence, soft_wrap=True, highlight=False)
     if search.model:
         console.print(f"student: {search.model} in MLflow at {search.tracking_uri}", soft_wrap=True, highlight=False)
     if not search.finished:
@@ -78,3 +85,30 @@ def exported(root: Path, name: str, trial: str | None) -> str:
     folder = SearchFolder(root, name)
     search = folder.search()
     return config_text(kept_space(search.space, search.teachers), search, find_trial(folder.readable_trials(), trial))
+
+
+def exported_configs(root: Path, name: str) -> str:
+    """Returns the file of a search's best configs, from which other searches begin.
+
+    Raises:
+        UserError: There is no such search, or no trial of it has finished.
+    """
+    folder = SearchFolder(root, name)
+    search, trials = folder.search(), folder.readable_trials()
+    space = kept_space(search.space, search.teachers)
+    best = best_configs(trials, CONFIGS)
+    if not best:
+        raise UserError(
+            f"no trial of search {name!r} has finished yet; wait for the first one, or go on with: {search.again}"
+        )
+    configs = [
+        ListedConfig(
+            one.trial.number,
+            one.value,
+            one.seeds,
+            {key: value for key, value in one.trial.values.items() if key != AUGMENT},
+            augment_of(space, one.trial).given(),
+        )
+        for one in best
+    ]
+    return list_text(space, search, sum(trial.explores for trial in trials), configs)

@@ -20,6 +20,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.files import write_text
 from ctkd_search.metrics import ACCURACY, OBJECTIVES, RECORDING_SECONDS, WAITING_SECONDS, Metric
 from ctkd_search.records.json_files import as_json, make_record, read_plain, read_record
+from ctkd_search.records.warm_start import WarmStart, asked_for, kept_starts
 from ctkd_search.space.parameters import CTKD, METHOD
 from ctkd_search.versions import SEARCH_FORMAT, format_fault, versions
 
@@ -166,7 +167,7 @@ class SearchRecord:
         experts: Validation accuracy of each expert trained for it, by architecture; where several augmentations are
             searched, by `Space.named_teacher`.
         costs: Costs of each student that are objectives or limits of the space.
-        warm_start: Earlier search whose results it began from, or None.
+        warm_start: Earlier searches that it began from.
         model: The registered model, as a ``models:`` URI.
         finished: Whether every trial has ended, and MLflow has everything.
         geometry: Classes, channels and image size.
@@ -190,7 +191,7 @@ class SearchRecord:
     run_id: str | None = None
     experts: dict[str, float | None] = field(default_factory=dict)
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
-    warm_start: str | None = None
+    warm_start: list[WarmStart] = field(default_factory=list)
     model: str | None = None
     finished: bool = False
     geometry: list[int] | None = None
@@ -201,14 +202,14 @@ class SearchRecord:
     format: int = SEARCH_FORMAT
 
 
-def new_record(name: str, content: dict[str, Any], splits: Splits, warm_start: str | None = None) -> SearchRecord:
+def new_record(name: str, content: dict[str, Any], splits: Splits, warm_start: Sequence[str] = ()) -> SearchRecord:
     """Returns the record of a new search or final training; its command to resume and MLflow's URI are set later.
 
     Args:
         name: Its name.
         content: A space's content, or all that determines a final training.
         splits: The images.
-        warm_start: Earlier search whose results it begins from.
+        warm_start: Names of the earlier searches that it begins from, as the user gave them.
     """
     return SearchRecord(
         name=name,
@@ -220,7 +221,7 @@ def new_record(name: str, content: dict[str, Any], splits: Splits, warm_start: s
         fingerprint=splits.fingerprint,
         classes=list(splits.classes),
         tracking_uri="",
-        warm_start=warm_start,
+        warm_start=asked_for(list(warm_start)),
         geometry=list(splits.geometry),
         resize=splits.resize,
         mean=list(splits.mean),
@@ -297,7 +298,8 @@ class SearchFolder:
         )
         if fault:
             raise UserError(f"the search in {self.path} {fault}, or start it again under another --name")
-        return make_record(path, content, SearchRecord)
+        kept = kept_starts(path, content.get("warm_start"))
+        return make_record(path, {**content, "warm_start": kept}, SearchRecord)
 
     def trials(self) -> list[TrialRecord]:
         """Reads every trial, in the order in which they began.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ctkd_search.config import MethodConfig, TrialConfig
+from ctkd_search.config import Augment, MethodConfig, TrialConfig
 from ctkd_search.distill.methods.base import methods
 from ctkd_search.records.store import TrialRecord
 from ctkd_search.space.definition import Space
@@ -24,6 +24,12 @@ def config_of(space: Space, trial: TrialRecord) -> TrialConfig:
     augment = trial.values.get(AUGMENT)
     config = space.config_with(str(values["pair"]), MethodConfig(trial.method, method), recipe, augment)
     return with_seed(config, trial.seed, space.seed)
+
+
+def augment_of(space: Space, trial: TrialRecord) -> Augment:
+    """Returns the augmentation of a trial."""
+    name = trial.values.get(AUGMENT)
+    return space.augment if name is None else space.augments[name]
 
 
 def label_of(space: Space, trial: TrialRecord) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ctkd_search import data
 from ctkd_search.analysis.intervals import Estimate
 from ctkd_search.analysis.standing import Confirmed, confirmed, gap_to, verdicts, winner
+from ctkd_search.analysis.warm_start import brought
 from ctkd_search.config import Augment, TrialConfig
 from ctkd_search.display.comparisons import cell, measured_of, points
 from ctkd_search.distill.methods.base import make_method
@@ -229,7 +230,7 @@ def about(summary: SearchSummary, sizes: tuple[int, int] | None) -> dict[str, st
         "strategy": f"{space.strategy.sampler.name} suggests, {_stopping(space)}",
         "objectives": ", ".join(space.strategy.objectives).replace("_", " "),
         "teachers": f"{space.teachers.mode}; experts: {experts or 'none'}",
-        "warm start": f"from the search {search.warm_start}" if search.warm_start else "",
+        "warm start": "; ".join(brought(search.warm_start, summary.trials)),
         "versions": ", ".join(f"{name} {version}" for name, version in search.versions.items()),
     }
     return {name: text for name, text in found.items() if text}
@@ -269,11 +270,6 @@ def summary_of(space: Space, search: SearchRecord, trials: Sequence[TrialRecord]
             f"the first one, or go on with: {search.again}"
         )
     return SearchSummary(space, search, trials, leader)
-
-
-def join_words(words: Sequence[str]) -> str:
-    """Returns words joined for a sentence, as in ``a, b and c``."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _interval(found: Estimate, metric: Metric) -> str:

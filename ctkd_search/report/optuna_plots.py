@@ -18,13 +18,12 @@ from ctkd_search.analysis.pareto import objective_values
 from ctkd_search.metrics import OBJECTIVES, Metric
 from ctkd_search.records.store import FINISHED, TrialRecord
 from ctkd_search.report import style
-from ctkd_search.report.facts import join_words
 from ctkd_search.report.series import judged
 from ctkd_search.report.style import Picture
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Constant
 from ctkd_search.space.parameters import METHOD
-from ctkd_search.text import amount
+from ctkd_search.text import amount, join_words
 
 # With fewer trials an importance is unreliable, because Optuna compares the best tenth with the rest.
 ENOUGH = 10

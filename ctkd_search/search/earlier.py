@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ctkd_search.config import plain
 from ctkd_search.errors import UserError
 from ctkd_search.names import new_name_fault
 from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord, differences, names
+from ctkd_search.records.warm_start import IMAGES, asked_names
 from ctkd_search.space.alternatives import alternatives
 from ctkd_search.space.definition import Space
 from ctkd_search.space.parameters import AUGMENT, TRAINING
@@ -35,7 +36,7 @@ def earlier_search(
     folder: SearchFolder,
     space: Space,
     resume: bool,
-    warm_start: str | None,
+    warm_start: Sequence[str],
     ask: Callable[[str], bool] | None,
 ) -> SearchRecord | None:
     """Returns the record of the search that is to go on, after checking that it can; None for a new search.
@@ -44,7 +45,7 @@ def earlier_search(
         folder: The search's directory.
         space: The present space.
         resume: Whether the user asked to go on.
-        warm_start: The search whose results a new one begins with.
+        warm_start: The names of the earlier searches that the user wants a new one to begin from.
         ask: Asks the user a yes-or-no question; None where nobody can answer.
 
     Raises:
@@ -57,17 +58,17 @@ def earlier_search(
             raise UserError(f"the name of the search {fault}; give it another with --name")
         return None
     record, trials = folder.search(), folder.trials()
+    other_start = bool(warm_start) and list(warm_start) != asked_names(record.warm_start)
     changed = differences(_binding(record.space), _binding(plain(dict(space.raw)))) or _reordered(record.space, space)
     if not any(trial.epochs or trial.ended for trial in trials):
         # It ended before its first trial: there is nothing to lose.
-        other_start = warm_start not in (None, record.warm_start)
         return None if changed or record.finished or other_start else record
     if changed:
         lines = "\n  ".join(changed)
         raise UserError(
             f"the space is not the one that search {folder.name!r} began with; choose another --name:\n  {lines}"
         )
-    if warm_start is not None and warm_start != record.warm_start:
+    if other_start:
         raise UserError(
             f"--warm-start applies only to a new search, but {folder.name!r} has begun; leave it out, or "
             "choose another --name"
@@ -119,38 +120,50 @@ def _reordered(before: Mapping[str, Any], space: Space) -> list[str]:
     return [f"search.{AUGMENT}: {', '.join(old)} before, {', '.join(new)} now"] if old != new else []
 
 
-def overlapping(folder: SearchFolder, space: Space, fingerprint: str) -> tuple[str, Space, list[TrialRecord]]:
-    """Returns an earlier search whose results another one may begin with.
+class Earlier(NamedTuple):
+    """An earlier search from which another one may begin.
+
+    Attributes:
+        record: Its record.
+        space: Its space, ``mode: auto`` resolved.
+        trials: Its trials.
+    """
+
+    record: SearchRecord
+    space: Space
+    trials: list[TrialRecord]
+
+
+def read_earlier(folder: SearchFolder) -> Earlier:
+    """Reads an earlier search.
+
+    Raises:
+        UserError: There is no such search, it is damaged, or another version has written it.
+    """
+    record = folder.search()
+    return Earlier(record, kept_space(record.space, record.teachers), folder.trials())
+
+
+def incomparable(earlier: Earlier, space: Space, fingerprint: str) -> list[str]:
+    """Returns the differences because of which the results of an earlier search mean nothing to another one.
 
     Args:
-        folder: The earlier search.
-        space: The new search's space, its ``mode: auto`` resolved.
+        earlier: The earlier search.
+        space: The other search's space, its ``mode: auto`` resolved.
         fingerprint: Hash of its training images.
 
     Returns:
-        The earlier search's name, its space and its trials.
-
-    Raises:
-        UserError: There is no such search, or its results cannot be compared.
+        A line for each difference, which begins with the name of what differs and a colon; none if the results can be
+        compared.
     """
-    record = folder.search()
-    earlier = kept_space(record.space, record.teachers)
-    ours, theirs = _meaning(space), _meaning(earlier)
-    if not set(space.augmentations) & set(earlier.augmentations):
-        by_key = not space.augments and not earlier.augments
-        for meaning, each in ((ours, space), (theirs, earlier)):
+    ours, theirs = _meaning(space), _meaning(earlier.space)
+    if not set(space.augmentations) & set(earlier.space.augmentations):
+        by_key = not space.augments and not earlier.space.augments
+        for meaning, each in ((ours, space), (theirs, earlier.space)):
             several = [settings(augment.given()) for augment in each.augmentations]
             meaning["augment"] = dataclasses.asdict(each.augment) if by_key else several
-    different = differences(theirs, ours)
-    if record.fingerprint != fingerprint:
-        different.insert(0, "the training images")
-    if different:
-        lines = "\n  ".join(different)
-        raise UserError(
-            f"the results of search {folder.name!r} cannot be used by this one, because these differ; leave "
-            f"--warm-start out, or change them:\n  {lines}"
-        )
-    return folder.name, earlier, folder.trials()
+    images = [] if earlier.record.fingerprint == fingerprint else [IMAGES]
+    return [*images, *differences(theirs, ours)]
 
 
 def _meaning(space: Space) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +22,9 @@ from ctkd_search.metrics import ACCURACY
 from ctkd_search.records.config_file import config_text
 from ctkd_search.records.store import STOPPED, SearchFolder, SearchRecord, TrialRecord, new_record
 from ctkd_search.records.trial_configs import label_of
-from ctkd_search.search.earlier import earlier_search, overlapping
+from ctkd_search.search.earlier import earlier_search
 from ctkd_search.search.ownership import owned
+from ctkd_search.search.warm_start import compared, outstanding, read_sources
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document, dump
 from ctkd_search.space.teacher_mode import with_mode
@@ -44,7 +45,7 @@ class SearchRequest:
         name: Name of the search.
         trials_dir: Directory of all searches.
         resume: Whether to go on with a search.
-        warm_start: The earlier search to begin with, or None.
+        warm_start: The earlier searches to begin from, by the names that the user gave.
         again: The command that resumes it, for messages.
         ask: Asks the user a yes-or-no question; None where nobody can answer.
         champion: Whether the student becomes the champion even if it is not better.
@@ -56,7 +57,7 @@ class SearchRequest:
     trials_dir: Path
     resume: bool
     again: str
-    warm_start: str | None = None
+    warm_start: Sequence[str] = ()
     ask: Callable[[str], bool] | None = None
     document: Document | None = None
     champion: bool = False
@@ -90,6 +91,8 @@ def _run_owned(
     """Runs a search that no other process works on."""
     started = time.monotonic()
     earlier = earlier_search(folder, request.space, request.resume, request.warm_start, request.ask)
+    names = outstanding(earlier) if earlier else request.warm_start
+    sources = read_sources(names, request.trials_dir, request.name)
     budget = request.space.budget
     say(f"search {request.name}: {amount(budget.trials, 'trial')} of up to {amount(budget.epochs, 'epoch')}")
     for note in data.notes(request.space.dataset):
@@ -114,8 +117,7 @@ def _run_owned(
     record.teachers = space.teachers.mode
     if chosen:
         say(chosen)
-    source = record.warm_start
-    warm = overlapping(SearchFolder(request.trials_dir, source), space, splits.fingerprint) if source else None
+    sources = compared(sources, space, splits.fingerprint)
     # Ray and torch are imported only now, after all checks of the file.
     from ctkd_search.check.refusals import refuse
     from ctkd_search.search.search_runner import SearchRunner
@@ -130,7 +132,7 @@ def _run_owned(
         record.tracking_uri, record.hardware = session.tracker.mlflow.place, session.hardware
         folder.write(record)
         try:
-            records = SearchRunner(session, folder, record, splits, console, warm).run()
+            records = SearchRunner(session, folder, record, splits, console, sources).run()
             _conclude(session, folder, record, records, splits, console, request.champion)
         except KeyboardInterrupt:
             say(f"all results so far are kept; go on with: {request.again}")

@@ -20,6 +20,7 @@ from ctkd_search.search.runner import TrialRunner
 from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.searcher import OptunaSearcher
 from ctkd_search.search.study import Study
+from ctkd_search.search.warm_start import Source, begin_study
 from ctkd_search.space.baselines import baseline_pairs
 from ctkd_search.space.comparisons import each_needs_with_baselines
 from ctkd_search.space.definition import Space
@@ -28,9 +29,6 @@ from ctkd_search.tracking.view import view_tag
 
 if TYPE_CHECKING:
     from ctkd_search.search.session import Session
-
-# An earlier search to begin with: its name, its space and its trials.
-WarmStart = tuple[str, Space, list[TrialRecord]]
 
 
 class SearchRunner(TrialRunner):
@@ -42,7 +40,7 @@ class SearchRunner(TrialRunner):
         record: The search's record.
         splits: The images.
         console: The console to print to.
-        warm_start: An earlier search to begin with.
+        sources: The earlier searches to begin from, compared.
     """
 
     def __init__(
@@ -52,7 +50,7 @@ class SearchRunner(TrialRunner):
         record: SearchRecord,
         splits: Splits,
         console: Console,
-        warm_start: WarmStart | None,
+        sources: Sequence[Source],
     ) -> None:
         budget = session.space.budget
         stops = session.space.strategy.scheduler.name != "none"
@@ -65,7 +63,7 @@ class SearchRunner(TrialRunner):
         )
         progress = Progress(console, budget.epochs, self.label_of, session.stop_signal.seconds_left, left)
         super().__init__(session, folder, record, splits, progress)
-        self._warm_start = warm_start
+        self._sources = sources
         # Number of trials that Optuna suggests in all.
         self._asked = 0
         # The work that follows after the present trials.
@@ -91,11 +89,8 @@ class SearchRunner(TrialRunner):
             record.name,
             lambda trial: objective_values(trial, self.space.strategy.objectives, record.costs),
         )
-        if self._warm_start:
-            taken, there = self.study.take(*self._warm_start)
-            name = self._warm_start[0]
-            session.say(f"warm start: {taken} of the {there} trials of {name!r} are in this space")
-        self.study.begin()
+        begin_study(self.study, self.space, record, self._sources, session.say)
+        self.folder.write(record)
         self.study.catch_up(list(self.records.values()))
         self._add(missing_baselines(self.space, self.records))
         self.scheduler = GroupedAsha(self.space, self.records)

@@ -25,7 +25,7 @@ STATES = {
     DIVERGED: TrialState.FAIL,
     FAILED: TrialState.FAIL,
 }
-_TRIAL, _TAKEN_FROM = "trial", "taken_from"
+_TRIAL, _TAKEN_FROM, _OFFERED_BY = "trial", "taken_from", "offered_by"
 
 
 class Asked(NamedTuple):
@@ -81,10 +81,12 @@ class Study(TrialListener):
         for method in self._space.methods():
             self._enqueue(self._space.paper_point(method), skip_if_exists=True)
 
-    def _enqueue(self, stored: dict[str, Any], skip_if_exists: bool = False) -> None:
+    def _enqueue(
+        self, stored: dict[str, Any], skip_if_exists: bool = False, user_attrs: dict[str, Any] | None = None
+    ) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self.study.enqueue_trial(stored, skip_if_exists=skip_if_exists)
+            self.study.enqueue_trial(stored, user_attrs=user_attrs, skip_if_exists=skip_if_exists)
 
     def ask(self, number: int, known: Iterable[int]) -> Asked:
         """Draws a trial, of several methods one of that which has had the fewest.
@@ -157,6 +159,23 @@ class Study(TrialListener):
             if epoch["epoch"] > reported:
                 self._open[trial.optuna].report(epoch[self._judge], epoch["epoch"])
                 self._reported_epochs[trial.optuna] = epoch["epoch"]
+
+    def offer(self, stored: dict[str, Any], source: str) -> bool:
+        """Enqueues a config of an earlier search, unless the study has a trial of the same values.
+
+        Args:
+            stored: The values of the searched parameters, as Optuna stores them.
+            source: The earlier search and the number of its trial; what was enqueued for it before an interruption is
+                not enqueued twice.
+
+        Returns:
+            Whether it is a trial of its own, and not one that the study has for another reason.
+        """
+        trials = self.study.get_trials(deepcopy=False)
+        if any(trial.user_attrs.get(_OFFERED_BY) == source for trial in trials):
+            return True
+        self._enqueue(stored, skip_if_exists=True, user_attrs={_OFFERED_BY: source})
+        return len(self.study.get_trials(deepcopy=False)) > len(trials)
 
     def take(self, name: str, earlier: Space, records: Sequence[TrialRecord]) -> tuple[int, int]:
         """Adds the results of an earlier search to the study, as far as its trials are in this space.

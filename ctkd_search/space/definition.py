@@ -219,14 +219,20 @@ class Space:
             method: Method of the defaults; None for the space's first one.
             pair: Pair of the defaults; None for the default one, or the space's first.
         """
-        known = self.parameters
         chosen = {METHOD.name: method, PAIR.name: pair}
+        return self.nearest({name: value for name, value in chosen.items() if value is not None}).stored
 
-        def nearest(name: str, entry: Number | Choice, values: Mapping[str, Any]) -> Any:
-            wanted = chosen.get(name)
-            return entry.nearest(self._left_out(known[name], values) if wanted is None else wanted)  # type: ignore[arg-type]
+    def nearest(self, wanted: Mapping[str, Any]) -> Point:
+        """Returns the point of this space that is nearest to given values.
 
-        return self._walk(nearest).stored
+        Args:
+            wanted: Values by name; a parameter without one is as near as possible to its default.
+        """
+
+        def nearest(name: str, entry: Number | Choice, settled: Mapping[str, Any]) -> Any:
+            return entry.nearest(wanted[name] if name in wanted else self._left_out(self.parameters[name], settled))
+
+        return self._walk(nearest)
 
     def effective(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the values that have an effect, given the others; for example, no temperature without kl."""

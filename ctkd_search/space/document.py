@@ -18,6 +18,9 @@ from ctkd_search.text import one_line
 T = TypeVar("T")
 Place = tuple[str | int, ...]
 
+# The key by which a file of a search's best configs is known.
+BEST_CONFIGS_OF = "best_configs_of"
+
 
 class _Located:
     """Says where a value is that cannot be, such as the 45th of a month."""
@@ -310,10 +313,15 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Document:
 
 
 def refuse_record(path: Path, document: Document) -> None:
-    """Refuses the JSON files of searches and final trainings, which YAML reads too."""
+    """Refuses the JSON files of searches and final trainings, which YAML reads too, and files of best configs."""
     if {"space", "again"} <= document.data.keys():
         raise UserError(
             f"{path} is the record of a search; write its best config with: ctkd-search export NAME -o FILE"
+        )
+    if BEST_CONFIGS_OF in document.data:
+        raise UserError(
+            f"{path} has the best configs of a search; begin another search from it with: ctkd-search run SPACE --name "
+            f"NAME --warm-start {path}"
         )
     if {"config", "versions"} <= document.data.keys():
         raise UserError(f"{path} is the result of a final training, not a space or a config")

@@ -50,6 +50,7 @@ def make_mistakes():
         "nul.yaml": "name: \x00",
         "good.yaml": A_CONFIG.format(dataset="digits"),
         "images.yaml": A_CONFIG.format(dataset="folder, root: images, image_size: 8"),
+        "listed.yaml": "best_configs_of: x\n",
         "file": "",
     }.items():
         Path(name).write_text(text)
@@ -86,6 +87,20 @@ MISTAKES = {
     "run DIGITS --name done": "search 'done' has finished; see it with: ctkd-search show done; extend it with --trials",
     "run DIGITS --name done --warm-start digits": "--warm-start applies only to a new search, but 'done' has begun",
     "run DIGITS --name y --warm-start z": "there is no search 'z' in trials; there are: broken, digits, done, older",
+    "run DIGITS --name y --warm-start digits --warm-start digits": "--warm-start digits is given twice; name it once",
+    "run DIGITS --name y --warm-start y": "--warm-start y is the search itself; name another one, or leave it out",
+    "run DIGITS --name y --warm-start publisht": "there is no search 'publisht' in trials; did you mean published?",
+    "run DIGITS --name y --warm-start published/digit": "did you mean published/digits?",
+    "run DIGITS --name y --warm-start older": "the search in trials/older has format 0, and ctkd-search",
+    "run DIGITS --name y --warm-start none.yaml": "there is no file none.yaml",
+    "run DIGITS --name y --warm-start good.yaml": "good.yaml is not a file of a search's best configs; write one with: "
+    "ctkd-search export NAME --format configs -o FILE",
+    "run DIGITS --name y --warm-start listed.yaml": "best configs listed.yaml has format 0, and ctkd-search",
+    "run listed.yaml": "listed.yaml has the best configs of a search; begin another search from it with: ",
+    "train listed.yaml": "listed.yaml has the best configs of a search; begin another search from it with: ctkd-search",
+    "export digits --format configs --trial 1": "--format configs exports the best configs of a search; leave --trial",
+    "export digits --format configs --final": "--format configs exports the best configs of a search; leave --trial",
+    "export digits --format configs -o x.onnx": "--format configs and -o x.onnx contradict each other: .onnx is",
     "run DIGITS --name a/b": "--name must be letters, digits, '.', '_' and '-', at most 63",
     "run DIGITS --name ..": "--name must be letters, digits",
     "run DIGITS --name EMPTY": "--name must be letters, digits",

@@ -28,6 +28,7 @@ from ctkd_search.records.store import (
     differences,
     ranked,
 )
+from ctkd_search.records.warm_start import TriedConfig, WarmStart
 from ctkd_search.versions import SEARCH_FORMAT
 
 NAN, INF = float("nan"), float("inf")
@@ -72,6 +73,32 @@ def test_a_search_is_read_as_it_was_written(tmp_path):
     assert folder.search() == record()
     folder.write(record(finished=True, model="models:/ctkd-digits/2"))
     assert folder.search() == record(finished=True, model="models:/ctkd-digits/2")
+
+
+def test_the_earlier_searches_of_a_record_are_read_as_they_were_written(tmp_path):
+    config = TriedConfig(3, "50.00 %", {"lr": 0.1 + 0.2}, ["pair"], known=True)
+    starts = [
+        WarmStart("published", "published/a", True, ["the training images"], 0, 4, [config], ["trial 2 (no kd)"]),
+        WarmStart("b", "b"),
+    ]
+    folder = SearchFolder(tmp_path, "digits")
+    folder.write(record(warm_start=starts))
+    assert folder.search().warm_start == starts
+
+
+@pytest.mark.parametrize(("kept", "names"), [(None, []), ("old", ["old"]), ([], [])])
+def test_one_name_or_none_is_read_as_earlier_versions_wrote_it(tmp_path, kept, names):
+    folder = SearchFolder(tmp_path, "digits")
+    folder.write(record(warm_start=kept))
+    assert [(start.asked, start.settled) for start in folder.search().warm_start] == [(name, False) for name in names]
+
+
+@pytest.mark.parametrize("kept", [3, {"a": 1}, ["old"], [{"name": "a"}]])
+def test_earlier_searches_that_are_none_are_refused(tmp_path, kept):
+    folder = SearchFolder(tmp_path, "digits")
+    folder.write(record(warm_start=kept))
+    with pytest.raises(UserError, match=r"search\.json is not a record of ctkd-search"):
+        folder.search()
 
 
 def test_a_trial_is_read_as_it_was_written_whatever_its_metrics(tmp_path):

@@ -1,13 +1,16 @@
-"""The trials that a search begins with: the paper's settings, and what a warm start takes of an earlier search."""
+"""The trials that a search begins with: the paper's settings, and what a warm start takes of earlier searches."""
 
 from __future__ import annotations
 
 import optuna
 import pytest
 from optuna.trial import TrialState
-from support.factories import SEARCH, a_space, a_trial
+from support.factories import SEARCH, a_search, a_search_record, a_space, a_trial
 from support.simulation import study_in
 
+from ctkd_search.display.overview import exported_configs
+from ctkd_search.errors import UserError
+from ctkd_search.records.config_list import PUBLISHED, published_names, read_list
 from ctkd_search.records.store import (
     BASELINE,
     DIVERGED,
@@ -17,6 +20,10 @@ from ctkd_search.records.store import (
     STOPPED,
     WAITING,
 )
+from ctkd_search.records.warm_start import asked_for
+from ctkd_search.search.warm_start import begin_study, compared, outstanding, read_sources
+from ctkd_search.space.teacher_mode import with_mode
+from ctkd_search.versions import SEARCH_FORMAT
 
 
 def test_the_papers_settings_are_tried_first_and_once(tmp_path):
@@ -170,3 +177,198 @@ def test_a_warm_start_teaches_the_sampler(tmp_path):
         return sum(lr < 0.05 for lr in asked)
 
     assert best_lr(warm=True) > best_lr(warm=False)
+
+
+def earlier_search(root, name="old", space=None, trials=None, **fields):
+    """An earlier search on disk, of four trials that finished and differ in their learning rate."""
+    space = space or a_space(sampler="random")
+    point = space.paper_point()
+    made = [
+        a_trial(number, 0.5, accuracy, space=space, stored={**point, "lr": lr})
+        for number, (lr, accuracy) in enumerate([(0.02, 0.6), (0.03, 0.9), (0.04, 0.8), (0.05, 0.7)], start=1)
+    ]
+    return a_search(root, made if trials is None else trials, space, name=name, geometry=[10, 1, 8], **fields)
+
+
+def begun(root, names, space, path=None, fingerprint="f" * 64, own="new"):
+    """A study that has begun from earlier searches; returns it, what the record notes, and the lines said."""
+    record = a_search_record(space, name=own, fingerprint=fingerprint, warm_start=asked_for(list(names)))
+    study, said = study_in(path, space), []
+    space, _ = with_mode(space, images=100, classes=10)
+    begin_study(study, space, record, compared(read_sources(names, root, own), space, fingerprint), said.append)
+    return study, record.warm_start, said
+
+
+def enqueued(study):
+    """The values of the trials that wait, in order."""
+    waiting = study.study.get_trials(states=(TrialState.WAITING,))
+    return [trial.system_attrs["fixed_params"] for trial in waiting]
+
+
+def test_results_that_can_be_compared_are_given_to_optuna_as_before(tmp_path):
+    earlier_search(tmp_path)
+    space = a_space(sampler="random")
+    study, (start,), said = begun(tmp_path, ["old"], space)
+    assert said == ["warm start from 'old': 4 of its 4 trials are in this space, with their results"]
+    assert (start.taken, start.there, start.configs, start.settled) == (4, 4, [], True)
+    assert [trial.value for trial in study.study.get_trials(states=(TrialState.COMPLETE,))] == [0.6, 0.9, 0.8, 0.7]
+    assert enqueued(study) == [space.paper_point()]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fingerprint", "said"),
+    [
+        ({}, "g" * 64, "the training images differ; its best 3 configs are tried first; its results are left alone"),
+        (
+            {"budget": {"epochs": 12}},
+            "f" * 64,
+            "budget.epochs and teachers.recipe.warmup differ; its best 3 configs are tried first (3 with another value",
+        ),
+        (
+            {"search": {**SEARCH, "pair": "wrn-10-1/resnet8"}},
+            "f" * 64,
+            "none of its 4 results is in this space; its best 3 configs are tried first (3 with another value of pair)",
+        ),
+    ],
+    ids=["images", "epochs", "pair"],
+)
+def test_otherwise_the_best_configs_are_tried_after_the_default_settings_and_no_result_is_given(
+    tmp_path, changes, fingerprint, said
+):
+    earlier_search(tmp_path)
+    space = a_space(sampler="random", **changes)
+    study, (start,), lines = begun(tmp_path, ["old"], space, fingerprint=fingerprint)
+    assert lines[0].startswith(f"warm start from 'old': {said}")
+    assert study.study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)) == []
+    first, *others = enqueued(study)
+    assert first == space.paper_point()
+    assert [each["lr"] for each in others] == [0.03, 0.04, 0.05]
+    assert [(config.trial, config.reached) for config in start.configs] == [
+        (2, "90.00 %"),
+        (3, "80.00 %"),
+        (4, "70.00 %"),
+    ]
+    assert [config.stored for config in start.configs] == others
+    # They are the trials that a search gets, with just these values.
+    asked = [study.ask(number, range(number)).stored for number in range(1, 5)]
+    assert asked == [first, *others]
+
+
+def test_an_interrupted_start_comes_to_the_same_trials(tmp_path):
+    space, path = a_space(sampler="random"), tmp_path / "study.db"
+    earlier_search(tmp_path)
+    longer = a_space(sampler="random", budget={"epochs": 12})
+    stored = {**longer.paper_point(), "alpha": 0.3}
+    trials = [a_trial(n, n / 10, space=longer, stored={**stored, "lr": n / 100}) for n in range(1, 6)]
+    earlier_search(tmp_path, "other", longer, trials)
+    undisturbed = begun(tmp_path, ["old", "other"], space, path)
+    for number in range(1, 4):
+        # Interrupted before the record was written, once with one more trial begun each time.
+        study, starts, _ = begun(tmp_path, ["old", "other"], space, path)
+        assert starts == undisturbed[1]
+        study.ask(number, range(len(study.study.trials)))
+    assert len(study.study.trials) == 4 + 1 + 3
+    assert outstanding(a_search_record(space, warm_start=starts)) == []
+    assert outstanding(a_search_record(space, warm_start=asked_for(["old", "other"]))) == ["old", "other"]
+    # Once all is decided, the earlier searches are not read again.
+    again = study_in(path, space)
+    record = a_search_record(space, warm_start=starts)
+    begin_study(again, space, record, [], pytest.fail)
+    assert record.warm_start == starts
+    assert len(again.study.trials) == 8
+
+
+def test_a_config_of_two_names_is_tried_once(tmp_path):
+    for name in ("old", "older"):
+        earlier_search(tmp_path, name)
+    study, (_, second), said = begun(tmp_path, ["old", "older"], a_space(sampler="random"), fingerprint="g" * 64)
+    assert len(enqueued(study)) == 4
+    assert [config.known for config in second.configs] == [True] * 3
+    assert "(3 of them in any case)" in said[1]
+
+
+def test_a_config_whose_result_optuna_has_is_not_tried_again(tmp_path):
+    earlier_search(tmp_path, "same")
+    earlier_search(tmp_path, "other", fingerprint="g" * 64)
+    study, starts, _ = begun(tmp_path, ["other", "same"], a_space(sampler="random"))
+    assert len(enqueued(study)) == 1
+    assert [(start.name, start.taken, len(start.configs)) for start in starts] == [("other", 0, 3), ("same", 4, 0)]
+    assert all(config.known for config in starts[0].configs)
+
+
+def test_configs_of_methods_that_are_not_searched_here_are_left_out_and_named(tmp_path):
+    methods = {"method": {"choice": ["ctkd", "kd"]}, "pair": "wrn-16-2/resnet8", "lr": {"float": [0.01, 0.3]}}
+    there = a_space(sampler="random", search=methods)
+    trials = [
+        a_trial(number, 0.5, space=there, stored=there.paper_point(method) | {"lr": 0.02})
+        for number, method in enumerate(["kd", "ctkd"], start=1)
+    ]
+    earlier_search(tmp_path, space=there, trials=trials, fingerprint="g" * 64)
+    _, (start,), said = begun(tmp_path, ["old"], a_space(sampler="random"))
+    assert [config.trial for config in start.configs] == [2]
+    assert start.left_out == ["trial 1 (method kd is not searched here)"]
+    assert "left out: trial 1 (method kd is not searched here)" in said[0]
+    kd = a_space(sampler="random", search={"method": "dkd", "pair": "wrn-16-2/resnet8", "lr": {"float": [0.01, 0.3]}})
+    with pytest.raises(UserError, match="--warm-start old brings nothing to this search; leave it out"):
+        begun(tmp_path, ["old"], kd)
+
+
+def test_a_search_without_a_finished_trial_brings_nothing(tmp_path):
+    earlier_search(tmp_path, trials=[a_trial(1, 0.5, status=STOPPED)], fingerprint="g" * 64)
+    with pytest.raises(UserError, match="--warm-start old brings nothing to this search; leave it out"):
+        begun(tmp_path, ["old"], a_space(sampler="random"))
+
+
+def test_published_configs_are_tried_first_all_or_those_of_one_search(tmp_path):
+    space = a_space(sampler="random")
+    study, starts, said = begun(tmp_path, ["published"], space)
+    assert {start.name for start in starts} == {f"published/{name}" for name in published_names()}
+    assert {start.asked for start in starts} == {"published"}
+    assert any(start.name == "published/digits" for start in starts)
+    assert len(said) == len(starts)
+    assert len(enqueued(study)) == 1 + sum(not config.known for start in starts for config in start.configs)
+    _, (digits,), _ = begun(tmp_path, ["published/digits"], space)
+    assert [config.trial for config in digits.configs] == [
+        config.trial for config in read_list(PUBLISHED / "digits.yaml").configs
+    ]
+
+
+def test_a_file_of_best_configs_is_tried_first(tmp_path):
+    folder = earlier_search(tmp_path)
+    path = tmp_path / "mine.yaml"
+    path.write_text(exported_configs(tmp_path, folder.name))
+    study, (start,), said = begun(tmp_path / "elsewhere", [str(path)], a_space(sampler="random"))
+    assert said == [f"warm start from {str(path)!r}: its best 3 configs are tried first"]
+    assert [each["lr"] for each in enqueued(study)[1:]] == [0.03, 0.04, 0.05]
+    assert [config.reached for config in start.configs] == ["90.00 %", "80.00 %", "70.00 %"]
+
+
+REFUSED = [
+    (["older"], "there is no search 'older' in {root}; there are: old; did you mean old?"),
+    (["publishd"], "there is no search 'publishd' in {root}; did you mean published?"),
+    (
+        ["published/digts"],
+        "--warm-start published/digts: there is no published search 'digts'; there are: {published}; did you mean "
+        "published/digits?",
+    ),
+    (["none.yaml"], "there is no file none.yaml"),
+    (["old", "old"], "--warm-start old is given twice; name it once"),
+    (["published", "published/digits"], "--warm-start published/digits is given twice; name it once"),
+    (["new"], "--warm-start new is the search itself; name another one, or leave it out"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), REFUSED, ids=lambda value: str(value))
+def test_a_name_that_is_none_is_refused(tmp_path, given, said):
+    earlier_search(tmp_path)
+    with pytest.raises(UserError) as caught:
+        read_sources(given, tmp_path, "new")
+    assert str(caught.value) == said.format(root=tmp_path, published=", ".join(published_names()))
+
+
+def test_a_search_that_another_version_has_kept_is_refused(tmp_path):
+    folder = earlier_search(tmp_path)
+    path = folder.path / "search.json"
+    path.write_text(path.read_text().replace(f'"format": {SEARCH_FORMAT}', '"format": 1'))
+    with pytest.raises(UserError, match=r"has format 1, and ctkd-search .* reads format"):
+        read_sources(["old"], tmp_path, "new")

@@ -89,7 +89,8 @@ def test_a_finished_search_is_extended_and_lends_its_results_to_another(tmp_path
     assert other.run("--trials", "2", "--warm-start", "small") == 0, other.said()
     fitting = [trial for trial in extended if trial.values["lr"] >= 0.02 and trial.values["augment"] == "mixed"]
     assert fitting
-    assert f"warm start: {len(fitting)} of the 5 trials of 'small' are in this space" in other.said()
+    said = f"warm start from 'small': {len(fitting)} of its 5 trials are in this space, with their results"
+    assert said in other.said()
     study = optuna.load_study(study_name="wider", storage=f"sqlite:///{tmp_path}/trials/wider/study.db")
     assert [trial.user_attrs.get("taken_from") for trial in study.trials] == [
         *(f"small/{trial.number}" for trial in fitting),
@@ -97,8 +98,29 @@ def test_a_finished_search_is_extended_and_lends_its_results_to_another(tmp_path
         None,
     ]
     assert len(SearchFolder(tmp_path / "trials", "wider").trials()) == 2
-    assert other.run("--trials", "2", "--name", "third", "--epochs", "3", "--warm-start", "small") == 2
-    assert "budget.epochs: 2 before, 3 now" in other.said()
+    assert_begun_from_configs(tmp_path, other)
+
+
+def assert_begun_from_configs(directory, other):
+    """With another number of epochs, no result counts; the best configs are tried after the default settings."""
+    words = ("--trials", "4", "--epochs", "3", "--warm-start", "small", "--warm-start", "wider")
+    assert other.run(*words, "--name", "third") == 0, other.said()
+    assert "warm start from 'small': budget.epochs" in other.said()
+    folder = SearchFolder(directory / "trials", "third")
+    starts, trials = folder.search().warm_start, folder.trials()
+    configs = [config for start in starts for config in start.configs if not config.known]
+    assert [start.asked for start in starts] == ["small", "wider"]
+    assert len(configs) >= 3
+    assert [trial.stored for trial in trials[1:]] == [config.stored for config in configs][:3]
+    study = optuna.load_study(study_name="third", storage=f"sqlite:///{directory}/trials/third/study.db")
+    assert not any("taken_from" in trial.user_attrs for trial in study.trials)
+    shown = show(directory, "third")
+    assert f"began from 'small': trial {configs[0].trial} there ({configs[0].reached}) is trial 2 here, " in shown
+    assert "the best trial, " in shown
+    assert command("report", "third", directory=directory).code == 0
+    assert "began from &#39;small&#39;" in (folder.report / "index.html").read_text(encoding="utf-8")
+    assert other.run(*words, "--name", "third", "--resume") == 2
+    assert "has finished" in other.said()
 
 
 def assert_augmented(directory, trials):

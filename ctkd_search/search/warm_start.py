@@ -1,0 +1,199 @@
+"""The start of a search from earlier ones: their results where they can be compared, else their best configs."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctkd_search.analysis.best_configs import CONFIGS, best_configs
+from ctkd_search.analysis.warm_start import start_sentence
+from ctkd_search.errors import UserError
+from ctkd_search.geometry import Geometry
+from ctkd_search.metrics import OBJECTIVES
+from ctkd_search.paths import YAML_SUFFIXES, user_path
+from ctkd_search.records.config_list import ConfigList, published_names, read_list, read_published
+from ctkd_search.records.store import SearchFolder, SearchRecord, names
+from ctkd_search.records.trial_configs import augment_of
+from ctkd_search.records.warm_start import TriedConfig, WarmStart, asked_names
+from ctkd_search.search.earlier import Earlier, incomparable, read_earlier
+from ctkd_search.space.definition import Space
+from ctkd_search.space.transfer import Elsewhere, transfer
+
+if TYPE_CHECKING:
+    from ctkd_search.search.study import Study
+
+# The name that stands for all searches whose best configs come with the package.
+PUBLISHED = "published"
+
+
+@dataclass(frozen=True)
+class _Config:
+    """A config that may be tried first: the number of its trial, its objective value with its unit, and its values."""
+
+    trial: int
+    reached: str
+    config: Elsewhere
+
+
+@dataclass(frozen=True)
+class Source:
+    """An earlier search, as it was read.
+
+    Attributes:
+        asked: The name that the user gave.
+        name: Its name in messages.
+        configs: Its best configs.
+        earlier: The search itself, with its results; None if only its configs are known.
+        reasons: Reasons why its results cannot be used, from `compared`.
+    """
+
+    asked: str
+    name: str
+    configs: Sequence[_Config] = field(repr=False)
+    earlier: Earlier | None = field(default=None, repr=False)
+    reasons: Sequence[str] = ()
+
+
+def read_sources(given: Sequence[str], root: Path, own: str) -> list[Source]:
+    """Reads the earlier searches that a search is to begin from.
+
+    Args:
+        given: Names of searches, files of best configs, ``published`` for all those that come with the package, or
+            ``published/NAME`` for one of them.
+        root: The directory of all searches.
+        own: Name of the search that is to begin.
+
+    Raises:
+        UserError: There is no such search or file, it cannot be read, or it is named twice.
+    """
+    sources: list[Source] = []
+    for name in given:
+        for source in _sources(name, root, own):
+            if any(source.name == other.name for other in sources):
+                raise UserError(f"--warm-start {source.name} is given twice; name it once")
+            sources.append(source)
+    return sources
+
+
+def compared(sources: Sequence[Source], space: Space, fingerprint: str) -> list[Source]:
+    """Returns earlier searches with the reasons why their results cannot be used.
+
+    Args:
+        sources: The earlier searches.
+        space: The new search's space, its ``mode: auto`` resolved, and nothing else chosen from the machine.
+        fingerprint: Hash of its training images.
+    """
+    return [
+        dataclasses.replace(source, reasons=incomparable(source.earlier, space, fingerprint))
+        if source.earlier is not None
+        else source
+        for source in sources
+    ]
+
+
+def outstanding(record: SearchRecord) -> list[str]:
+    """Returns the names that a search still has to begin from: all of them, until all is decided."""
+    return [] if all(start.settled for start in record.warm_start) else asked_names(record.warm_start)
+
+
+def begin_study(
+    study: Study, space: Space, record: SearchRecord, sources: Sequence[Source], say: Callable[[str], None]
+) -> None:
+    """Gives Optuna what a search begins with: results of earlier ones, the default settings, and earlier configs.
+
+    What was given before an interruption is not given twice.
+
+    Args:
+        study: The search's study.
+        space: The search's space.
+        record: The search's record, which is told what was used.
+        sources: The earlier searches, compared; none if all was decided before an interruption.
+        say: Prints a line to the user.
+
+    Raises:
+        UserError: Nothing of an earlier search can be used.
+    """
+    starts = [_take_results(study, source) for source in sources]
+    study.begin()
+    for source, start in zip(sources, starts, strict=True):
+        if not start.taken:
+            _offer_configs(study, space, source, start)
+        say(start_sentence(start))
+    for name in asked_names(starts):
+        if not any(start.taken or start.configs for start in starts if start.asked == name):
+            raise UserError(f"--warm-start {name} brings nothing to this search; leave it out")
+    if starts:
+        record.warm_start = starts
+
+
+def _sources(name: str, root: Path, own: str) -> list[Source]:
+    """Reads what one name stands for."""
+    if name == PUBLISHED:
+        return [_published(name, each) for each in published_names()]
+    if name.startswith(f"{PUBLISHED}/") and Path(name).suffix not in YAML_SUFFIXES:
+        return [_published(name, name.removeprefix(f"{PUBLISHED}/"))]
+    if name == own:
+        raise UserError(f"--warm-start {name} is the search itself; name another one, or leave it out")
+    folder = SearchFolder(root, name)
+    if not folder.exists() and Path(name).suffix in YAML_SUFFIXES:
+        listed = read_list(user_path(name))
+        return [Source(name, name, _listed_configs(listed))]
+    if not folder.exists() and difflib.get_close_matches(name, [*names(root), PUBLISHED], n=1) == [PUBLISHED]:
+        raise UserError(f"there is no search {name!r} in {root}; did you mean {PUBLISHED}?")
+    earlier = read_earlier(folder)
+    return [Source(name, name, _best_configs(earlier), earlier)]
+
+
+def _published(asked: str, name: str) -> Source:
+    known = published_names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        raise UserError(
+            f"--warm-start {asked}: there is no published search {name!r}; there are: {', '.join(known)}"
+            f"{f'; did you mean {PUBLISHED}/{near[0]}?' if near else ''}"
+        )
+    return Source(asked, f"{PUBLISHED}/{name}", _listed_configs(read_published(name)))
+
+
+def _listed_configs(listed: ConfigList) -> list[_Config]:
+    metric = OBJECTIVES[listed.objective]
+    return [
+        _Config(one.trial, metric.show(one.value), Elsewhere(one.values, one.augment, listed.geometry, listed.epochs))
+        for one in listed.configs
+    ]
+
+
+def _best_configs(earlier: Earlier) -> list[_Config]:
+    space, sizes = earlier.space, earlier.record.geometry
+    geometry = None if sizes is None else Geometry(*sizes)
+    return [
+        _Config(
+            best.trial.number,
+            best.trial.metric.show(best.value),
+            Elsewhere(best.trial.values, augment_of(space, best.trial).given(), geometry, space.budget.epochs),
+        )
+        for best in best_configs(earlier.trials, CONFIGS)
+    ]
+
+
+def _take_results(study: Study, source: Source) -> WarmStart:
+    """Adds the results of an earlier search to the study, if they can be compared; returns what was used of it."""
+    start = WarmStart(source.asked, source.name, settled=True, reasons=list(source.reasons))
+    if source.earlier is not None and not start.reasons:
+        start.taken, start.there = study.take(source.name, source.earlier.space, source.earlier.trials)
+    return start
+
+
+def _offer_configs(study: Study, space: Space, source: Source, start: WarmStart) -> None:
+    """Enqueues the best configs of an earlier search, as far as this space has their methods."""
+    for one in source.configs:
+        point = transfer(space, one.config)
+        if point is None:
+            start.left_out.append(f"trial {one.trial} (method {one.config.method} is not searched here)")
+            continue
+        known = not study.offer(point.stored, f"{source.name}/{one.trial}")
+        start.configs.append(TriedConfig(one.trial, one.reached, point.stored, point.changed, known))
