@@ -41,7 +41,7 @@ def _tried_first(configs: Sequence[TriedConfig]) -> str:
         settings = dict.fromkeys(name for config in changed for name in config.changed)
         notes.append(f"{len(changed)} with another value of {', '.join(settings)}")
     if known := sum(config.known for config in configs):
-        notes.append(f"{known} of them in any case")
+        notes.append(f"Optuna has {known} of them already")
     return f"{text} ({'; '.join(notes)})" if notes else text
 
 

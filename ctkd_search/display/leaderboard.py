@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ctkd_search.analysis.standing import verdicts, winner
+from ctkd_search.analysis.warm_start import brought
 from ctkd_search.display.comparisons import baselines_table, confirmed_table, methods_table, pareto_table, trials_table
 from ctkd_search.display.tables import for_terminal
 from ctkd_search.records.store import SearchRecord, TrialRecord
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def print_leaderboard(
     space: Space, search: SearchRecord, trials: Sequence[TrialRecord], limit: int, console: Console
 ) -> None:
-    """Prints the trials of a search, its baselines, and the verdicts of the confirmation.
+    """Prints the trials of a search, its baselines, its verdicts, and what earlier searches brought.
 
     Args:
         space: Its space.
@@ -45,3 +46,5 @@ def print_leaderboard(
     if again is not None:
         for sentence in verdicts(trials):
             console.print(sentence, highlight=False, soft_wrap=True)
+    for sentence in brought(search.warm_start, trials):
+        console.print(sentence, highlight=False, soft_wrap=True)

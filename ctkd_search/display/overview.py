@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from ctkd_search.analysis.best_configs import CONFIGS, best_configs
 from ctkd_search.analysis.standing import find_trial, winner
-from ctkd_search.analysis.warm_start import brought
 from ctkd_search.display.leaderboard import print_leaderboard
 from ctkd_search.display.tables import plain_table
 from ctkd_search.errors import UserError
@@ -64,8 +63,6 @@ def print_search(root: Path, name: str, limit: int, console: Console) -> None:
             f"expert {architecture}: {percent(-1 if accuracy is None else accuracy)} validation accuracy",
             highlight=False,
         )
-    for sentence in brought(search.warm_start, trials):
-        console.print(sentence, soft_wrap=True, highlight=False)
     if search.model:
         console.print(f"student: {search.model} in MLflow at {search.tracking_uri}", soft_wrap=True, highlight=False)
     if not search.finished:

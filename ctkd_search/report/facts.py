@@ -208,7 +208,16 @@ def _recipe(train: Recipe) -> list[str]:
 
 def verdict_sentences(summary: SearchSummary) -> list[str]:
     """Returns the verdicts of the confirmation as sentences."""
-    return [f"{sentence[0].upper()}{sentence[1:]}." for sentence in verdicts(summary.trials)]
+    return _sentences(verdicts(summary.trials))
+
+
+def warm_start_sentences(summary: SearchSummary) -> list[str]:
+    """Returns what earlier searches brought to this one, as sentences."""
+    return _sentences(brought(summary.search.warm_start, summary.trials))
+
+
+def _sentences(lines: Sequence[str]) -> list[str]:
+    return [f"{line[0].upper()}{line[1:]}." for line in lines]
 
 
 def about(summary: SearchSummary, sizes: tuple[int, int] | None) -> dict[str, str]:
@@ -230,7 +239,7 @@ def about(summary: SearchSummary, sizes: tuple[int, int] | None) -> dict[str, st
         "strategy": f"{space.strategy.sampler.name} suggests, {_stopping(space)}",
         "objectives": ", ".join(space.strategy.objectives).replace("_", " "),
         "teachers": f"{space.teachers.mode}; experts: {experts or 'none'}",
-        "warm start": "; ".join(brought(search.warm_start, summary.trials)),
+        "warm start": f"from {', '.join(start.name for start in search.warm_start)}" if search.warm_start else "",
         "versions": ", ".join(f"{name} {version}" for name, version in search.versions.items()),
     }
     return {name: text for name, text in found.items() if text}

@@ -16,7 +16,7 @@ from ctkd_search.records.store import FINISHED, SearchFolder
 from ctkd_search.records.trial_configs import config_of
 from ctkd_search.report import curves, figures, optuna_plots, series, tables
 from ctkd_search.report.attention import looks
-from ctkd_search.report.facts import SearchSummary
+from ctkd_search.report.facts import SearchSummary, warm_start_sentences
 from ctkd_search.report.spending import FORWARD_SHARE, Spending
 from ctkd_search.report.style import BASELINE, SCRATCH, WINNER, Picture
 from ctkd_search.report.teachers import KeptTeachers, spending
@@ -168,7 +168,7 @@ def methods(summary: SearchSummary) -> Section | None:
 
 def search(summary: SearchSummary) -> Section:
     """Returns the section of early stops and of the best value over time."""
-    section = Section("How the search went")
+    section = Section("How the search went", text=warm_start_sentences(summary))
     explored, space = [trial for trial in summary.explored if trial.epochs], summary.space
     rungs = space.budget.rungs() if space.strategy.scheduler.name != "none" else []
     counted = series.rungs_of(explored, rungs)

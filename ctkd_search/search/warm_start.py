@@ -80,19 +80,41 @@ def read_sources(given: Sequence[str], root: Path, own: str) -> list[Source]:
 
 
 def compared(sources: Sequence[Source], space: Space, fingerprint: str) -> list[Source]:
-    """Returns earlier searches with the reasons why their results cannot be used.
+    """Returns earlier searches with the reasons why their results cannot be used, before anything is begun.
 
     Args:
         sources: The earlier searches.
         space: The new search's space, its ``mode: auto`` resolved, and nothing else chosen from the machine.
         fingerprint: Hash of its training images.
+
+    Raises:
+        UserError: Nothing of what a name stands for can be used.
     """
-    return [
+    found = [
         dataclasses.replace(source, reasons=incomparable(source.earlier, space, fingerprint))
         if source.earlier is not None
         else source
         for source in sources
     ]
+    for name in dict.fromkeys(source.asked for source in found):
+        if not any(_brings_something(source, space) for source in found if source.asked == name):
+            raise UserError(f"--warm-start {name} brings nothing to this search{_lacking(found, name)}; leave it out")
+    return found
+
+
+def _brings_something(source: Source, space: Space) -> bool:
+    """Returns whether a source has results that can be compared, or a config that can be tried in a space."""
+    if source.earlier is not None and not source.reasons:
+        return any(trial.explores and trial.ended for trial in source.earlier.trials)
+    return any(transfer(space, one.config) for one in source.configs)
+
+
+def _lacking(sources: Sequence[Source], name: str) -> str:
+    """Returns why a name brings nothing, for the middle of a sentence."""
+    found = dict.fromkeys(one.config.method for each in sources if each.asked == name for one in each.configs)
+    if not found:
+        return ", because no trial of it has finished"
+    return f", because the methods of its configs ({', '.join(found)}) are not searched here"
 
 
 def outstanding(record: SearchRecord) -> list[str]:
@@ -113,9 +135,6 @@ def begin_study(
         record: The search's record, which is told what was used.
         sources: The earlier searches, compared; none if all was decided before an interruption.
         say: Prints a line to the user.
-
-    Raises:
-        UserError: Nothing of an earlier search can be used.
     """
     starts = [_take_results(study, source) for source in sources]
     study.begin()
@@ -123,9 +142,6 @@ def begin_study(
         if not start.taken:
             _offer_configs(study, space, source, start)
         say(start_sentence(start))
-    for name in asked_names(starts):
-        if not any(start.taken or start.configs for start in starts if start.asked == name):
-            raise UserError(f"--warm-start {name} brings nothing to this search; leave it out")
     if starts:
         record.warm_start = starts
 

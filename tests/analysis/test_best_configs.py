@@ -71,7 +71,7 @@ def start(**fields):
                 left_out=["trial 3 (method kd is not searched here)"],
             ),
             "the training images and budget.epochs differ; its best 2 configs are tried first (2 with another value of "
-            "pair, lr; 1 of them in any case); its results are left alone; left out: trial 3 (method kd is not "
+            "pair, lr; Optuna has 1 of them already); its results are left alone; left out: trial 3 (method kd is not "
             "searched here)",
         ),
         (

@@ -19,6 +19,7 @@ from ctkd_search.distill import losses
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build
 from ctkd_search.models.cost import costs
+from ctkd_search.records.warm_start import TriedConfig, WarmStart
 from ctkd_search.report import attention
 from ctkd_search.report.attention import AFTER, EXPERT
 from ctkd_search.report.page import write_report
@@ -48,6 +49,22 @@ def test_a_search_without_baselines_confirmation_and_attention(bare):
     assert "Parameter importances are left out: 1 trial reached epoch 1" in found.said
     assert "Parallel coordinates are left out" in found.said
     assert found.files() == ["best-so-far", "cost", "learning-curves", "teaching"]
+
+
+def test_a_search_that_began_from_earlier_ones_says_what_they_brought(bare):
+    assert "Began from" not in Page(write_report(bare.root, "small")).said
+    (trial,) = (trial for trial in bare.folder.trials() if trial.explores)
+    starts = [
+        WarmStart("old", "old", settled=True, configs=[TriedConfig(7, "90.00 %", trial.stored, ["pair"])]),
+        WarmStart("more", "more", settled=True, taken=2, there=3),
+    ]
+    bare.folder.write(replace(bare.record, warm_start=starts))
+    said = Page(write_report(bare.root, "small")).said
+    became = f"is trial {trial.number} here, 1 of the 1 that finished ({trial.reached})"
+    assert f"Began from 'old': trial 7 there (90.00 %) {became}." in said
+    assert "Began from 'more': with the results of 2 of its 3 trials." in said
+    assert f"The best trial, {trial.number}, is one of these." in said
+    assert "from old, more" in said
 
 
 def test_live_teachers_are_compared_with_nothing(bare):

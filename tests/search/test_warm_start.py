@@ -284,7 +284,7 @@ def test_a_config_of_two_names_is_tried_once(tmp_path):
     study, (_, second), said = begun(tmp_path, ["old", "older"], a_space(sampler="random"), fingerprint="g" * 64)
     assert len(enqueued(study)) == 4
     assert [config.known for config in second.configs] == [True] * 3
-    assert "(3 of them in any case)" in said[1]
+    assert "(Optuna has 3 of them already)" in said[1]
 
 
 def test_a_config_whose_result_optuna_has_is_not_tried_again(tmp_path):
@@ -309,14 +309,24 @@ def test_configs_of_methods_that_are_not_searched_here_are_left_out_and_named(tm
     assert start.left_out == ["trial 1 (method kd is not searched here)"]
     assert "left out: trial 1 (method kd is not searched here)" in said[0]
     kd = a_space(sampler="random", search={"method": "dkd", "pair": "wrn-16-2/resnet8", "lr": {"float": [0.01, 0.3]}})
-    with pytest.raises(UserError, match="--warm-start old brings nothing to this search; leave it out"):
+    with pytest.raises(UserError) as caught:
         begun(tmp_path, ["old"], kd)
+    assert str(caught.value) == (
+        "--warm-start old brings nothing to this search, because the methods of its configs (kd, ctkd) are not "
+        "searched here; leave it out"
+    )
 
 
 def test_a_search_without_a_finished_trial_brings_nothing(tmp_path):
-    earlier_search(tmp_path, trials=[a_trial(1, 0.5, status=STOPPED)], fingerprint="g" * 64)
-    with pytest.raises(UserError, match="--warm-start old brings nothing to this search; leave it out"):
+    space = a_space(sampler="random")
+    stopped = a_trial(1, 0.5, status=STOPPED, space=space, stored=space.paper_point())
+    earlier_search(tmp_path, trials=[stopped], fingerprint="g" * 64)
+    nothing = "--warm-start old brings nothing to this search, because no trial of it has finished; leave it out"
+    with pytest.raises(UserError, match=nothing):
         begun(tmp_path, ["old"], a_space(sampler="random"))
+    # Of one with the same images, the results count, also those of trials that were stopped.
+    _, (start,), _ = begun(tmp_path, ["old"], a_space(sampler="random"), fingerprint="g" * 64)
+    assert start.taken == 1
 
 
 def test_published_configs_are_tried_first_all_or_those_of_one_search(tmp_path):

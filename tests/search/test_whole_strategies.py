@@ -115,10 +115,11 @@ def assert_begun_from_configs(directory, other):
     study = optuna.load_study(study_name="third", storage=f"sqlite:///{directory}/trials/third/study.db")
     assert not any("taken_from" in trial.user_attrs for trial in study.trials)
     shown = show(directory, "third")
+    assert "began from 'small': " in other.said()  # at the end of the search too
     assert f"began from 'small': trial {configs[0].trial} there ({configs[0].reached}) is trial 2 here, " in shown
     assert "the best trial, " in shown
     assert command("report", "third", directory=directory).code == 0
-    assert "began from &#39;small&#39;" in (folder.report / "index.html").read_text(encoding="utf-8")
+    assert "Began from &#39;small&#39;" in (folder.report / "index.html").read_text(encoding="utf-8")
     assert other.run(*words, "--name", "third", "--resume") == 2
     assert "has finished" in other.said()
 
