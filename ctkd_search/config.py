@@ -241,6 +241,8 @@ class TrialConfig:
         student_seed: Seed of the student's initial weights alone; None for `seed`.
         metrics: Names of the metrics of the student, besides accuracy and loss.
         objective: Name of the objective that the student is judged by.
+        ranking_horizon: Horizon, in epochs, of the running average of the student's weights that is evaluated too, for
+            the comparison with other trials; 0 for none. It does not change the training.
     """
 
     dataset: DatasetConfig
@@ -255,6 +257,7 @@ class TrialConfig:
     student_seed: int | None = None
     metrics: tuple[str, ...] = ()
     objective: str = ACCURACY.key
+    ranking_horizon: float = 0.0
 
     @property
     def seed_of_student(self) -> int:
@@ -262,8 +265,9 @@ class TrialConfig:
         return self.seed if self.student_seed is None else self.student_seed
 
     def nested(self) -> dict[str, Any]:
-        """Returns the config as nested dictionaries, without settings of recipes that have no effect."""
+        """Returns the config as nested dictionaries, without settings that have no effect on the student."""
         whole = {**dataclasses.asdict(self), "method": self.method.as_dict(), "train": self.train.effective()}
+        del whole["ranking_horizon"]
         # The teachers' weights are not averaged.
         recipe = self.teachers.recipe.effective()
         whole["teachers"]["recipe"] = {key: value for key, value in recipe.items() if key != "average"}

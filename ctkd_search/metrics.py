@@ -214,6 +214,16 @@ ECE = Metric(
     "min",
 )
 
+
+def averaged(key: str) -> str:
+    """Returns the name of a metric of the validation images that is measured with averaged weights.
+
+    Args:
+        key: Its name among the metrics of an epoch.
+    """
+    return f"averaged_{key}"
+
+
 METRICS = {metric.name: metric for metric in (ACCURACY, LOSS, TOP5, BALANCED, ECE)}
 # The metrics of every evaluation, and those that a space may add.
 ALWAYS = (ACCURACY.name, LOSS.name)

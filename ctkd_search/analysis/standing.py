@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from statistics import fmean
 from ctkd_search.analysis.intervals import Estimate, Family, estimate
 from ctkd_search.errors import UserError
 from ctkd_search.metrics import ACCURACY, Metric
-from ctkd_search.records.store import FINISHED, STOPPED, TrialRecord, best
+from ctkd_search.records.store import FINISHED, TrialRecord, best
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,12 @@ def winner(trials: Sequence[TrialRecord]) -> TrialRecord | None:
 
 @dataclass(frozen=True)
 class Standing:
-    """The state of a search when one of its trials had ended.
+    """The state of a search when a trial finished.
 
     Attributes:
-        at: Time in milliseconds since 1970.
-        trials: Number of explored trials that had ended.
-        epochs: Number of epochs that they had trained in all.
+        at: The time, in milliseconds since 1970.
+        trials: Number of explored trials that had finished.
+        epochs: Epochs that all explored trials had trained.
         value: Best objective value of those that had finished.
     """
 
@@ -87,16 +88,16 @@ class Standing:
 
 
 def best_so_far(trials: Sequence[TrialRecord]) -> list[Standing]:
-    """Returns the best value so far after each explored trial that ended, from the first finished one on."""
-    ended = [trial for trial in trials if trial.explores and trial.status in (FINISHED, STOPPED) and trial.epochs]
-    standings = []
-    best_score, epochs = -math.inf, 0
-    for count, trial in enumerate(sorted(ended, key=lambda trial: (trial.epochs[-1]["at"], trial.number)), start=1):
-        epochs += len(trial.epochs)
-        if trial.status == FINISHED:
-            best_score = max(best_score, trial.score)
-        if math.isfinite(best_score):
-            standings.append(Standing(trial.epochs[-1]["at"], count, epochs, trial.metric.sign * best_score))
+    """Returns the best value so far whenever an explored trial finished, in the order in which they did."""
+    explored = [trial for trial in trials if trial.explores and trial.epochs]
+    trained = sorted(epoch["at"] for trial in explored for epoch in trial.epochs)
+    finished = [trial for trial in explored if trial.status == FINISHED and math.isfinite(trial.score)]
+    standings: list[Standing] = []
+    best_score = -math.inf
+    for count, trial in enumerate(sorted(finished, key=lambda trial: (trial.epochs[-1]["at"], trial.number)), start=1):
+        best_score = max(best_score, trial.score)
+        at = trial.epochs[-1]["at"]
+        standings.append(Standing(at, count, bisect.bisect_right(trained, at), trial.metric.sign * best_score))
     return standings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ctkd_search.space.sections import Budget
+from ctkd_search.space.definition import Space
 
 
 @dataclass(frozen=True)
@@ -19,20 +19,28 @@ class Span:
         return Span(self.low + other.low, self.high + other.high)
 
 
-def early_stopping(budget: Budget, stops: bool, groups: int = 1) -> Span:
-    """Returns the epochs of all trials: if one in `reduction_factor` is promoted at every rung, and if all are.
+def going_on(space: Space) -> float:
+    """Returns the number of trials at a rung of which one goes on."""
+    scheduler = space.strategy.scheduler
+    if scheduler.name == "constant":
+        return max(1.0, space.budget.trials / (scheduler.finalists * len(space.methods())))
+    return float(space.budget.reduction_factor)
 
-    Args:
-        budget: The budget.
-        stops: Whether trials are stopped early at all.
-        groups: Number of groups of equally many trials, each of which is compared within itself.
+
+def early_stopping(space: Space) -> Span:
+    """Returns the epochs of all trials: if no more of them go on at the rungs than is planned, and if all do.
+
+    Methods are compared among themselves, and have equally many trials.
     """
+    budget, groups = space.budget, len(space.methods())
     most = float(budget.trials * budget.epochs)
-    if not stops:
+    if not space.rungs:
         return Span(most, most)
-    ends = [*budget.rungs(), budget.epochs]
-    least, going = 0.0, budget.trials / groups
+    ends = [*space.rungs, budget.epochs]
+    least, trials = 0.0, budget.trials / groups
     for before, after in zip([0, *ends], ends, strict=False):
-        least += going * (after - before)
-        going = max(1.0, going / budget.reduction_factor)
-    return Span(groups * least, most)
+        least += trials * (after - before)
+        trials = max(1.0, trials / going_on(space))
+    least *= groups
+    # The number that a constant number of epochs trains to their end is no estimate.
+    return Span(least, least if space.strategy.scheduler.name == "constant" else most)

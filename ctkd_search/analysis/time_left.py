@@ -47,7 +47,7 @@ class TimeLeft:
     Args:
         epochs: Epochs of a trial that is not stopped early.
         rungs: Epochs after which the scheduler compares trials; none if it stops none.
-        reduction: Reduction factor: one in so many of the trials at a rung is promoted, rounded up.
+        reduction: Reduction factor: one in so many of the trials at a rung goes on.
         missing: Returns the number of epochs still to be recorded, by the expert's architecture.
         later: Returns the work that follows when the trials have ended.
         now: Returns the time, in seconds since 1970.
@@ -57,7 +57,7 @@ class TimeLeft:
         self,
         epochs: int,
         rungs: Sequence[int] = (),
-        reduction: int = 1,
+        reduction: float = 1.0,
         missing: Callable[[], Mapping[str, int]] = dict,
         later: Callable[[], Later] = Later,
         now: Callable[[], float] = time.time,
@@ -84,7 +84,7 @@ class TimeLeft:
             return None
         explored = [trial for trial in trials if trial.explores]
         promised = self._promised(len(explored) + max(0, expected - len(trials)))
-        if not self._rungs or sum(trial.ended for trial in explored) >= _ENOUGH:
+        if not self._rungs or sum(trial.idle for trial in explored) >= _ENOUGH:
             assumptions = [self._going_on(explored, promised)]
         else:
             assumptions = [dict.fromkeys(self._rungs, 1 / self._reduction), {}]
@@ -99,8 +99,8 @@ class TimeLeft:
         coming = float(trials)
         for rung in self._rungs:
             count = max(1, round(coming))
-            # The i-th trial at a rung is promoted if it is among the best of i, so the first one always is.
-            shares[rung] = statistics.fmean(math.ceil(i / self._reduction) / i for i in range(1, count + 1))
+            # The i-th trial at a rung goes on if it is among the best of i, so the first one always does.
+            shares[rung] = statistics.fmean(max(1, i // self._reduction) / i for i in range(1, count + 1))
             coming *= shares[rung]
         return shares
 
@@ -108,7 +108,7 @@ class TimeLeft:
         """The share of explored trials that go on after an epoch, by the epoch; those not named go on always."""
         shares = {}
         for epoch in range(1, self._epochs):
-            ended = sum(trial.ended and trial.status != FINISHED and len(trial.epochs) == epoch for trial in explored)
+            ended = sum(trial.idle and trial.status != FINISHED and len(trial.epochs) == epoch for trial in explored)
             passed = sum(len(trial.epochs) > epoch for trial in explored)
             prior = _PROMISED if epoch in self._rungs else 0
             if ended or prior:
@@ -124,7 +124,7 @@ class TimeLeft:
             left[epoch] = 1 + going_on.get(epoch + 1, 1.0) * left[epoch + 1]
         jobs = []
         for trial in trials:
-            if not trial.ended:
+            if not trial.idle:
                 done = min(len(trial.epochs), self._epochs)
                 epochs = left[done] if trial.explores else self._epochs - done
                 jobs.append(max(0.0, pace.epoch(trial) * epochs - self._into_epoch(trial, pace)))

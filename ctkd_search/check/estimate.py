@@ -54,7 +54,7 @@ def estimate(space: Space, speeds: Speeds, load: Load) -> dict[str, Span]:
     found = {"Ray's start": _always(_BEGIN)}
     teachers = space.trained_teachers()
     found["teachers"] = _always(clock.teachers(teachers))
-    epochs = early_stopping(budget, strategy.scheduler.name != "none", len(space.methods()))
+    epochs = early_stopping(space)
     each = sum(map(clock.epoch, configs)) / len(configs)
     longest = budget.epochs * max(map(clock.epoch, configs))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ctkd_search import data
 from ctkd_search.analysis.stopping import early_stopping
+from ctkd_search.check.ranking import ranking_warnings
 from ctkd_search.display.tables import plain_table
 from ctkd_search.distill.methods.base import Method, Parameter, make_method, methods
 from ctkd_search.metrics import METRICS
@@ -102,9 +103,8 @@ def _samples(space: Space) -> list[dict[str, object]]:
 
 def _budget_lines(space: Space) -> list[str]:
     budget = space.budget
-    rungs = budget.rungs() if space.strategy.scheduler.name != "none" else []
     methods = space.methods()
-    epochs = early_stopping(budget, bool(rungs), len(methods))
+    epochs = early_stopping(space)
     lines = [
         f"budget: {amount(budget.trials, 'trial')} of up to {amount(budget.epochs, 'epoch')}: "
         f"{epochs.high:,.0f} epochs in all, or about {math.ceil(epochs.low):,} with early stopping",
@@ -118,11 +118,7 @@ def _budget_lines(space: Space) -> list[str]:
     if strategy.metrics:
         labels = ", ".join(METRICS[name].label for name in strategy.metrics)
         lines.append(f"measured of every student, in addition to accuracy and loss: {labels}")
-    if rungs:
-        lines.append(
-            f"{strategy.scheduler.name}: after epoch{'s' * (len(rungs) > 1)} {', '.join(map(str, rungs))} about one "
-            f"trial in {budget.reduction_factor} goes on"
-        )
+    lines += _stopping_lines(space)
     lines += _comparison_lines(space)
     if budget.seconds() is not None:
         lines.append(f"time: at most {clock(budget.seconds() or 0)}")
@@ -130,6 +126,20 @@ def _budget_lines(space: Space) -> list[str]:
     teachers = ", ".join(map(space.named_teacher, space.trained_teachers()))
     lines.append(f"teachers, {_MODES[space.teachers.mode]}, {budget.epochs} epochs each: {teachers}")
     return lines
+
+
+def _stopping_lines(space: Space) -> list[str]:
+    """Returns a line about the epochs after which trials are compared, and what they are compared by."""
+    rungs, ranking, scheduler = space.rungs, space.strategy.ranking, space.strategy.scheduler
+    if not rungs or ranking is None:
+        return ranking_warnings(space)
+    after = f"after epoch{'s' * (len(rungs) > 1)} {', '.join(map(str, rungs))}"
+    if scheduler.name == "constant":
+        goes_on = f"{after} every trial waits; then the best {scheduler.finalists} go on"
+    else:
+        later = "others wait to be promoted" if scheduler.pauses else "others are stopped for good"
+        goes_on = f"{after} about one trial in {space.budget.reduction_factor} goes on; {later}"
+    return [f"{scheduler.name}: {goes_on}; compared by the {ranking.label}", *ranking_warnings(space)]
 
 
 def _weight_lines(runs: Iterable[tuple[str, str, Method]]) -> list[str]:

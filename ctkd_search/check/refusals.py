@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ctkd_search.check.experts import open_experts
 from ctkd_search.check.networks import Facts, all_facts
+from ctkd_search.check.ranking import horizon_faults
 from ctkd_search.check.single import config_fault, single_image_faults
 from ctkd_search.check.storage import free_bytes, room, room_faults, too_large
 from ctkd_search.config import TrialConfig
@@ -53,6 +54,9 @@ def refuse(
     if images is not None and not faults:
         needed = room(space, images, geometry.classes, known)
         for place, message in room_faults(space, needed, free_bytes(trials_dir), trials_dir):
+            document.fault(place, message)
+    if images is not None:
+        for place, message in horizon_faults(space, images):
             document.fault(place, message)
     configs = [config for name, config in space.teachers_by_name().items() if name in known]
     for name, message in open_experts(configs, geometry)[1].items():

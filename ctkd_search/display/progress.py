@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ctkd_search.analysis.time_left import TimeLeft
 from ctkd_search.records.listener import TrialListener
-from ctkd_search.records.store import RUNNING, STOPPED, TrialRecord, best, ranked
+from ctkd_search.records.store import PAUSED, RUNNING, STOPPED, TrialRecord, best, ranked
 from ctkd_search.text import clock, percent
 
 _REDRAW_SECONDS = 0.25
@@ -55,6 +55,8 @@ class Progress(TrialListener):
         self._started = self._drawn = self._reported = time.monotonic()
         self._records: Sequence[TrialRecord] = ()
         self._live: Live | None = None
+        # Trials that have been paused since they last began.
+        self._paused: set[int] = set()
 
     def expect(self, trials: int, concurrent: int) -> None:
         """Sets the number of trials in all, and of trials at once."""
@@ -74,9 +76,16 @@ class Progress(TrialListener):
             self._live.stop()
             self._live = None
 
+    def trial_started(self, trial: TrialRecord) -> None:
+        """Notes that a trial is not paused any more."""
+        self._paused.discard(trial.number)
+
     def trial_ended(self, trial: TrialRecord) -> None:
-        """Prints a line where there is no live table."""
-        if not self._live:
+        """Prints a line where there is no live table; none again where a paused trial is stopped for good."""
+        paused_before = trial.number in self._paused
+        if trial.status == PAUSED:
+            self._paused.add(trial.number)
+        if not self._live and not (paused_before and trial.status == STOPPED):
             self._console.print(
                 f"{self._line(trial)}  {self._label(trial)}  {trial.status}: {trial.reason}",
                 soft_wrap=True,
@@ -108,8 +117,8 @@ class Progress(TrialListener):
 
     def _outlook(self) -> list[str]:
         """Returns the parts of a summary: counts of trials, and the best one."""
-        ended = [trial for trial in self._records if trial.ended]
-        stopped = sum(trial.status == STOPPED for trial in ended)
+        ended = [trial for trial in self._records if trial.idle]
+        stopped = sum(trial.status in (STOPPED, PAUSED) for trial in ended)
         leader = best(list(self._records))
         parts = [f"{len(ended)} of {self._trials} trials ended", f"{stopped} stopped early"]
         if leader:
@@ -134,7 +143,7 @@ class Progress(TrialListener):
         table.add_column("", no_wrap=True)
         leader = best(list(self._records))
         running = [trial for trial in self._records if trial.status == RUNNING]
-        others = ranked([trial for trial in self._records if trial.ended])
+        others = ranked([trial for trial in self._records if trial.idle])
         for trial in [*running, *others][:_ROWS]:
             table.add_row(
                 str(trial.number),

@@ -151,9 +151,8 @@ def make_trainer(
         inside = experts.identity(config.epochs - 1) if method.needs.network else None
         structure = (config.student, splits.geometry, recipe, teacher, inside, config.augment.mixes, method.structure())
         step = steps.take(structure, fresh)
-    return Trainer(
-        step, teachers, config.epochs, splits.validation, stream.normalise, config.metrics, config.seed_of_student
-    )
+    judged = (splits.validation, stream.normalise, config.metrics)
+    return Trainer(step, teachers, config.epochs, *judged, config.seed_of_student, config.ranking_horizon)
 
 
 def new_step(

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from ctkd_search.data.images import Pictures
 from ctkd_search.data.stream import Normalise, derived_seed
+from ctkd_search.distill.average import Average
 from ctkd_search.distill.engine import drawing
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.step import StudentStep
 from ctkd_search.distill.teachers import Teachers
 from ctkd_search.distill.weights import all_finite
-from ctkd_search.metrics import RECORDING_SECONDS, WAITING_SECONDS
+from ctkd_search.metrics import RECORDING_SECONDS, WAITING_SECONDS, averaged
 from ctkd_search.models.network import TappedNetwork
 
 
@@ -32,6 +33,8 @@ class Trainer:
         normalise: Normalisation of pixels, on the step's device.
         metrics: Names of the metrics measured on them, besides accuracy and loss.
         seed: Seed of the random numbers that the student draws in training, as for dropout.
+        ranking_horizon: Horizon, in epochs, of a running average of the student's weights that is evaluated beside the
+            weights that it is judged by; 0 for none.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Trainer:
         normalise: Normalise,
         metrics: Collection[str] = (),
         seed: int = 0,
+        ranking_horizon: float = 0.0,
     ) -> None:
         self.step = step
         self.teachers = teachers
@@ -53,6 +57,7 @@ class Trainer:
         self.seed = seed
         self.device = step.device
         self.epoch = 0
+        self.ranking = Average(step.student, ranking_horizon) if ranking_horizon else None
 
     @property
     def student(self) -> TappedNetwork:
@@ -64,7 +69,8 @@ class Trainer:
 
         Returns:
             The epoch's number (from 1), the means of the loss and of its terms, training accuracy, the metrics of the
-            validation images (``validation_accuracy`` and others), the last step's learning rate, seconds, and images
+            validation images (``validation_accuracy`` and others; ``averaged_validation_accuracy`` and others with the
+            weights averaged over the ranking horizon), the last step's learning rate, seconds, and images
             per second. Terms are NaN or infinite if the training diverged. If the expert was recorded in the epoch, or
             waited for, also the seconds of that, which are part of all seconds (``recording_seconds``,
             ``waiting_seconds``), and the number of epochs recorded (``recorded_epochs``).
@@ -77,6 +83,8 @@ class Trainer:
             for lesson in self.teachers.lessons(self.epoch):
                 for name, value in self.step(lesson).items():
                     sums[name] = value + sums.get(name, 0)
+                if self.ranking:
+                    self.ranking.follow(self.teachers.steps)
                 seen += len(lesson.labels)
         # The one place in an epoch where the host waits for the device.
         totals = torch.stack([total.double() for total in sums.values()]).tolist()
@@ -91,11 +99,17 @@ class Trainer:
         metrics = {"epoch": self.epoch, **means, "lr": self.step.lr, "images_per_second": seen / own, **spent}
         if len(self.validation):
             with self.step.judged():
-                measured = evaluate(self.student, self.validation, self.normalise, self.device, self.metrics)
-            metrics |= {f"validation_{name}": value for name, value in measured.items()}
+                metrics |= self._measured()
+            if self.ranking:
+                with self.ranking.in_place():
+                    metrics |= {averaged(name): value for name, value in self._measured().items()}
             metrics["validation_images"] = len(self.validation)
         metrics["seconds"] = time.perf_counter() - started
         return metrics
+
+    def _measured(self) -> dict[str, float]:
+        measured = evaluate(self.student, self.validation, self.normalise, self.device, self.metrics)
+        return {f"validation_{name}": value for name, value in measured.items()}
 
     def notes(self) -> list[str]:
         """Returns notes for the user about the last epoch, a sentence each."""
@@ -106,13 +120,18 @@ class Trainer:
 
         The stream and the random numbers of networks need no state: both are functions of a seed and the epoch.
         """
-        return {"epoch": self.epoch, **self.step.state_dict(), "teachers": self.teachers.state_dict()}
+        state = {"epoch": self.epoch, **self.step.state_dict(), "teachers": self.teachers.state_dict()}
+        if self.ranking:
+            state["ranking"] = {"weights": self.ranking.weights, "count": self.ranking.count}
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resumes from a state, bit for bit on the CPU."""
         self.epoch = state["epoch"]
         self.step.load_state_dict(state)
         self.teachers.load_state_dict(state["teachers"])
+        if self.ranking:
+            self.ranking.load(**state["ranking"])
 
 
 def diverged(metrics: dict[str, float]) -> bool:

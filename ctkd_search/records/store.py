@@ -33,6 +33,7 @@ SEARCHED, BASELINE, FINAL = "searched", "baseline", "final"
 
 WAITING = "waiting"
 RUNNING = "running"
+PAUSED = "paused"
 FINISHED = "finished"
 STOPPED = "stopped early"
 DIVERGED = "diverged"
@@ -53,7 +54,8 @@ class TrialRecord:
         baseline: Name of the baseline that it is, or None.
         repeats: Number of the trial whose config it confirms with another seed, or None.
         optuna: Its number in Optuna's study; None if Optuna did not suggest it.
-        status: ``waiting``, ``running``, ``finished``, ``stopped early``, ``diverged``, ``failed`` or ``interrupted``.
+        status: ``waiting``, ``running``, ``paused``, ``finished``, ``stopped early``, ``diverged``, ``failed`` or
+            ``interrupted``.
         reason: Reason why it ended or waits.
         retries: Number of restarts after a failure.
         epochs: Metrics of each epoch, in order.
@@ -85,6 +87,11 @@ class TrialRecord:
     def ended(self) -> bool:
         """Returns whether it has ended for good."""
         return self.status in (FINISHED, STOPPED, DIVERGED, FAILED)
+
+    @property
+    def idle(self) -> bool:
+        """Returns whether it has ended, or is paused until it is promoted."""
+        return self.ended or self.status == PAUSED
 
     @property
     def explores(self) -> bool:

@@ -23,6 +23,9 @@ def config_of(space: Space, trial: TrialRecord) -> TrialConfig:
     recipe = {item.name: values[item.name] for item in TRAINING if item.name in values}
     augment = trial.values.get(AUGMENT)
     config = space.config_with(str(values["pair"]), MethodConfig(trial.method, method), recipe, augment)
+    ranking = space.strategy.ranking
+    if trial.explores and ranking is not None:
+        config = dataclasses.replace(config, ranking_horizon=ranking.horizon)
     return with_seed(config, trial.seed, space.seed)
 
 

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ctkd_search.metrics import ACCURACY, Metric
 from ctkd_search.pairs import split_pair
-from ctkd_search.records.store import FINISHED, STOPPED, TrialRecord
+from ctkd_search.records.store import FINISHED, PAUSED, STOPPED, TrialRecord
 from ctkd_search.report import style
 from ctkd_search.report.series import Finish, Rung, judged, mean_curve
 from ctkd_search.report.style import Picture
@@ -72,7 +72,7 @@ def learning_curves(trials: Sequence[TrialRecord], winner: TrialRecord, rungs: S
         for rung in rungs:
             axis.axvline(rung.epoch, color=style.FAINT, lw=5, zorder=0)
         for trial in explored:
-            stopped = trial.status == STOPPED
+            stopped = trial.status in (STOPPED, PAUSED)
             colour = style.STOPPED if stopped else style.FINISHED
             axis.plot(_epochs(trial.epochs), judged(trial), color=colour, lw=1, zorder=2 if stopped else 3)
             if trial.status != FINISHED:

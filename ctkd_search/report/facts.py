@@ -260,10 +260,13 @@ def subtitle(summary: SearchSummary, sizes: tuple[int, int] | None) -> str:
 
 
 def _stopping(space: Space) -> str:
-    scheduler, rungs = space.strategy.scheduler.name, space.budget.rungs()
-    if scheduler == "none" or not rungs:
+    scheduler, ranking = space.strategy.scheduler, space.strategy.ranking
+    if ranking is None or not space.rungs:
         return "trials are not stopped early"
-    return f"{scheduler} compares after epochs {', '.join(map(str, rungs))} (factor {space.budget.reduction_factor})"
+    after = f"{scheduler.name} compares the {ranking.label} after epochs {', '.join(map(str, space.rungs))}"
+    if scheduler.name == "constant":
+        return f"{after}; the best {scheduler.finalists} are trained to their end"
+    return f"{after} (factor {space.budget.reduction_factor})"
 
 
 def summary_of(space: Space, search: SearchRecord, trials: Sequence[TrialRecord]) -> SearchSummary:

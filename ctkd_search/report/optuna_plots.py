@@ -61,7 +61,7 @@ def comparable(space: Space, trials: Sequence[TrialRecord]) -> Comparable | None
         space: The space.
         trials: The explored trials.
     """
-    rungs = space.budget.rungs() if space.strategy.scheduler.name != "none" else []
+    rungs = space.rungs
     stops = [space.budget.epochs, *reversed(rungs)]
     reached = {stop: [trial for trial in trials if _has(trial, stop)] for stop in stops}
     enough = min(ENOUGH, len(reached[stops[-1]]))

@@ -170,12 +170,14 @@ def search(summary: SearchSummary) -> Section:
     """Returns the section of early stops and of the best value over time."""
     section = Section("How the search went", text=warm_start_sentences(summary))
     explored, space = [trial for trial in summary.explored if trial.epochs], summary.space
-    rungs = space.budget.rungs() if space.strategy.scheduler.name != "none" else []
-    counted = series.rungs_of(explored, rungs)
+    counted = series.rungs_of(explored, space.rungs)
     section.attempt(
         "The picture of learning curves", lambda: curves.learning_curves(summary.trials, summary.winner, counted)
     )
-    section.attempt("The table of rungs", lambda: tables.rungs_table(counted, explored))
+    section.attempt(
+        "The table of rungs",
+        lambda: tables.rungs_table(counted, explored, space.strategy.ranking, space.budget.epochs),
+    )
     if not series.is_dated(explored):
         return section.add("The best value over time is left out: the records do not contain the times of epochs.")
     finishes = series.finishes(explored)

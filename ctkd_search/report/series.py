@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ctkd_search.metrics import ACCURACY
-from ctkd_search.records.store import FINISHED, STOPPED, TrialRecord
+from ctkd_search.records.store import FINISHED, PAUSED, STOPPED, TrialRecord
 
 # An interval of time in seconds: from, to.
 Interval = tuple[float, float]
@@ -111,7 +111,7 @@ def rungs_of(trials: Sequence[TrialRecord], epochs: Iterable[int]) -> list[Rung]
         Rung(
             epoch,
             sum(len(trial.epochs) >= epoch for trial in trials),
-            sum(trial.status == STOPPED and len(trial.epochs) == epoch for trial in trials),
+            sum(trial.status in (STOPPED, PAUSED) and len(trial.epochs) == epoch for trial in trials),
         )
         for epoch in epochs
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ctkd_search.records.store import (
     FAILED,
     FINISHED,
     INTERRUPTED,
+    PAUSED,
     RUNNING,
     STOPPED,
     WAITING,
@@ -24,6 +25,7 @@ from ctkd_search.records.store import (
 )
 from ctkd_search.search.driver_only import DriverOnly
 from ctkd_search.search.failures import Failure, failure_of, is_full_disk
+from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.stop_signal import StopReason, StopSignal
 from ctkd_search.search.trainable import NUMBER
 
@@ -42,6 +44,7 @@ class Observer(DriverOnly, tune.Callback):
         stop_signal: Ends all trials once it is set.
         packed: Whether several trials share a GPU, so that fewer of them may run where memory is short.
         say: Prints a line; each note of a trial is printed once.
+        scheduler: Decides which of the trials that do not go on are paused; None where no trial is stopped early.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Observer(DriverOnly, tune.Callback):
         records: Mapping[int, TrialRecord],
         stop_signal: StopSignal,
         say: Callable[[str], None] = print,
+        scheduler: GroupedAsha | None = None,
     ) -> None:
         self.epochs = epochs
         self.retries = retries
@@ -62,6 +66,7 @@ class Observer(DriverOnly, tune.Callback):
         self.stop_signal = stop_signal
         self.packed = False
         self._say = say
+        self._scheduler = scheduler
         self._printed: set[str] = set()
         # For each trial that raised an error: the error and the number of epochs before it.
         self._raised: dict[int, tuple[str, int]] = {}
@@ -97,7 +102,15 @@ class Observer(DriverOnly, tune.Callback):
         elif reached >= self.epochs:
             self._end(record, FINISHED, f"all {reached} epochs")
         else:
-            self._end(record, STOPPED, f"after epoch {reached}")
+            paused = self._scheduler is not None and self._scheduler.pauses(record)
+            self._end(record, PAUSED if paused else STOPPED, f"after epoch {reached}")
+        if self._scheduler is not None:
+            self.stop_paused(list(self._scheduler.hopeless()))
+
+    def stop_paused(self, records: Iterable[TrialRecord]) -> None:
+        """Stops paused trials, which will not be promoted any more."""
+        for record in records:
+            self._end(record, STOPPED, f"after epoch {len(record.epochs)}")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called by Ray when a trial has raised, or its process has died."""

@@ -23,7 +23,7 @@ from ctkd_search.distill.missing import MissingRecordings
 from ctkd_search.distill.requests import TeacherOutput
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.records.listener import TrialListener
-from ctkd_search.records.store import INTERRUPTED, TEACHERS, WAITING, SearchFolder, SearchRecord, TrialRecord
+from ctkd_search.records.store import INTERRUPTED, PAUSED, TEACHERS, WAITING, SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.records.trial_configs import label_of
 from ctkd_search.resources import Share
 from ctkd_search.search.failures import is_full_disk
@@ -31,6 +31,7 @@ from ctkd_search.search.observer import Observer
 from ctkd_search.search.packing import looser, pack
 from ctkd_search.search.prepare import Need, asked_of, describe_recordings, missing_recordings, prepare_teachers
 from ctkd_search.search.record_writer import RecordWriter
+from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.searcher import PendingSearcher
 from ctkd_search.search.stop_signal import StopReason, StopSignal
 from ctkd_search.search.trainable import DistillationTrial
@@ -68,7 +69,7 @@ class TrialRunner(ABC):
         self.teachers = session.trials_dir / TEACHERS
         self.records = {trial.number: trial for trial in folder.trials()}
         for trial in self.records.values():
-            if not trial.ended:
+            if not trial.ended and trial.status != PAUSED:
                 trial.status, trial.reason = WAITING, ""
         self.splits_ref = ray.put(splits)
         # Whether the experts' outputs are recorded, because more than one trial requests them.
@@ -123,7 +124,11 @@ class TrialRunner(ABC):
         """Returns the searcher that hands out the trials."""
 
     def _open(
-        self, params: Mapping[str, Any], listeners: Sequence[TrialListener] = (), parent: Parent | None = None
+        self,
+        params: Mapping[str, Any],
+        listeners: Sequence[TrialListener] = (),
+        parent: Parent | None = None,
+        scheduler: GroupedAsha | None = None,
     ) -> None:
         """Begins or resumes the parent run in MLflow, and makes the observer.
 
@@ -131,6 +136,7 @@ class TrialRunner(ABC):
             params: Parameters of the parent run.
             listeners: Further listeners of the trials.
             parent: The description of the parent run; None for that of a search.
+            scheduler: Decides which trials are paused; None where no trial is stopped early.
         """
         session = self.session
         self.record.run_id = session.tracker.begin(self.record, params, list(self.records.values()), parent)
@@ -146,6 +152,7 @@ class TrialRunner(ABC):
             self.records,
             session.stop_signal,
             session.say,
+            scheduler,
         )
 
     def _prepare_teachers(self, needs: Sequence[Need]) -> dict[str, float | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -16,8 +16,36 @@ from ctkd_search.data.stream import derived_seed
 from ctkd_search.space.distributions import Constant, Entry
 from ctkd_search.space.sections import Sampler
 
+# Returns the trials of a study as a sampler is told of them.
+Told = Callable[[Sequence[FrozenTrial]], list[FrozenTrial]]
 # Optuna's samplers accept seeds of 32 bits.
 _SEEDS = 2**32
+
+
+class StudyView:
+    """A study whose trials are shown to a sampler otherwise than they are stored.
+
+    Args:
+        study: The study.
+        told: Returns its trials as the sampler is told of them.
+    """
+
+    def __init__(self, study: Study, told: Told) -> None:
+        self._study = study
+        self._tell = told
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        """Returns the trials in some states, all if none are given, as the sampler is told of them."""
+        trials = self._tell(self._study.get_trials(deepcopy=deepcopy))
+        return [trial for trial in trials if states is None or trial.state in states]
+
+    # Optuna's samplers call this one, which may return trials that it has in memory.
+    _get_trials = get_trials
 
 
 class Repeatable(BaseSampler):
@@ -29,12 +57,16 @@ class Repeatable(BaseSampler):
     Args:
         make: Makes a sampler from a seed.
         seed: Seed of the search.
+        told: Returns the trials of a study as the sampler is told of them.
         together: The parameters that may be drawn together; None for all.
     """
 
-    def __init__(self, make: Callable[[int], BaseSampler], seed: int, together: Container[str] | None = None) -> None:
+    def __init__(
+        self, make: Callable[[int], BaseSampler], seed: int, told: Told, together: Container[str] | None = None
+    ) -> None:
         self._make = make
         self._seed = seed
+        self._told = told
         self._together = together
         self._current = self._fresh("unused")
 
@@ -47,21 +79,24 @@ class Repeatable(BaseSampler):
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Called by Optuna at the beginning of a trial."""
         self._current = self._fresh(trial.number)
-        found = self._current.infer_relative_search_space(study, trial)
+        found = self._current.infer_relative_search_space(self._view(study), trial)
         return {name: item for name, item in found.items() if self._together is None or name in self._together}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Called by Optuna after that, for the values that are drawn together."""
-        return self._current.sample_relative(study, trial, search_space)
+        return self._current.sample_relative(self._view(study), trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Called by Optuna for each value that is drawn alone."""
         sampler = self._fresh(trial.number, param_name)
-        return sampler.sample_independent(study, trial, param_name, param_distribution)
+        return sampler.sample_independent(self._view(study), trial, param_name, param_distribution)
+
+    def _view(self, study: Study) -> Study:
+        return cast(Study, StudyView(study, self._told))
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Called by Optuna before a trial."""
@@ -72,13 +107,16 @@ class Repeatable(BaseSampler):
         self._fresh(trial.number, "after").after_trial(study, trial, state, values)
 
 
-def make_sampler(chosen: Sampler, seed: int, entries: Mapping[str, Entry]) -> BaseSampler:
+def make_sampler(
+    chosen: Sampler, seed: int, entries: Mapping[str, Entry], told: Told = list[FrozenTrial]
+) -> BaseSampler:
     """Returns the sampler that a space sets.
 
     Args:
         chosen: The name and options of the sampler.
         seed: Seed of the search.
         entries: The searched parameters.
+        told: Returns the trials of a study as the sampler is told of them.
     """
     options = chosen.options()
     if chosen.name == "tpe":
@@ -87,12 +125,12 @@ def make_sampler(chosen: Sampler, seed: int, entries: Mapping[str, Entry]) -> Ba
         # Grouped, because conditional parameters make groups of their own; the constant liar takes running trials for
         # bad ones, so that trials at once do not all try the same.
         return Repeatable(
-            lambda own: TPESampler(multivariate=True, group=True, constant_liar=True, seed=own, **given), seed
+            lambda own: TPESampler(multivariate=True, group=True, constant_liar=True, seed=own, **given), seed, told
         )
     if chosen.name == "gp":
         startup = options.get("startup_trials", 10)
         return Repeatable(
-            lambda own: GPSampler(seed=own, n_startup_trials=startup, warn_independent_sampling=False), seed
+            lambda own: GPSampler(seed=own, n_startup_trials=startup, warn_independent_sampling=False), seed, told
         )
     if chosen.name == "cmaes":
         renamed = {"sigma": "sigma0", "population": "popsize"}
@@ -100,6 +138,7 @@ def make_sampler(chosen: Sampler, seed: int, entries: Mapping[str, Entry]) -> Ba
         return Repeatable(
             lambda own: CmaEsSampler(seed=own, consider_pruned_trials=True, warn_independent_sampling=False, **given),
             seed,
+            told,
             # Its dimensions must not change: a parameter that some trials lack is drawn independently.
             {name for name, entry in entries.items() if not isinstance(entry, Constant) and not entry.when},
         )
@@ -116,5 +155,6 @@ def make_sampler(chosen: Sampler, seed: int, entries: Mapping[str, Entry]) -> Ba
                 warn_independent_sampling=False,
             ),
             seed,
+            told,
         )
-    return Repeatable(lambda own: RandomSampler(seed=own), seed)
+    return Repeatable(lambda own: RandomSampler(seed=own), seed, told)

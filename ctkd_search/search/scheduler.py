@@ -1,20 +1,20 @@
-"""Early stopping: ASHA and asynchronous Hyperband, whose brackets survive an interruption."""
+"""Early stopping: ASHA, asynchronous Hyperband and a constant number of epochs, which survive an interruption."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from types import SimpleNamespace
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from ray.tune.result import TRAINING_ITERATION
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from ctkd_search.data.stream import derived_seed
 from ctkd_search.pairs import split_pair
-from ctkd_search.records.store import DIVERGED, TrialRecord
+from ctkd_search.records.store import DIVERGED, PAUSED, TrialRecord
 from ctkd_search.search.driver_only import DriverOnly
+from ctkd_search.search.rungs import Bracket, OneRung
 from ctkd_search.search.trainable import NUMBER
 from ctkd_search.space.definition import Space
 from ctkd_search.space.sections import COSTS
@@ -23,13 +23,16 @@ from ctkd_search.space.sections import COSTS
 class GroupedAsha(DriverOnly, FIFOScheduler):
     """ASHA or asynchronous Hyperband, with brackets for every group of trials that may be compared.
 
-    The brackets are Ray's (``ASHAScheduler``); when a search goes on, they are filled from the trials' records, so that
-    an earlier trial counts at every rung that it reached.
+    When a search goes on, the brackets are filled from the trials' records, so that an earlier trial counts at every
+    rung that it reached.
 
     Baselines and confirmations are in no bracket and run to the end. Only trials of the same method are compared: one
     method may learn fast and another better in the end, and each is to have its part of the budget. Where a student's
     cost is an objective, only trials with the same student are compared: a small student would lose to a large one on
     every rung.
+
+    A trial that does not go on is paused: it keeps its state, and is promoted when it is among the best of its rung
+    later, because worse trials have reached it. Once that cannot happen any more, it is stopped.
 
     Terminology: a *rung* is a number of epochs after which trials are compared and only the best go on; a *bracket* is
     a sequence of rungs. ASHA has one bracket; Hyperband's later brackets have fewer rungs and stop later.
@@ -40,64 +43,125 @@ class GroupedAsha(DriverOnly, FIFOScheduler):
     """
 
     def __init__(self, space: Space, records: Mapping[int, TrialRecord]) -> None:
-        budget, scheduler = space.budget, space.strategy.scheduler
         self._by_student = any(cost in space.strategy.objectives for cost in COSTS)
-        self._judge = space.strategy.judge
-        self._stops = scheduler.name != "none"
+        self._ranking = space.strategy.ranking
+        self._pauses = space.strategy.scheduler.pauses
+        self._budget, self._scheduler = space.budget, space.strategy.scheduler
         self._seed = space.seed
         self._records = records
-        self._options = {
-            "max_t": budget.epochs,
-            "grace_period": budget.grace_period,
-            "reduction_factor": budget.reduction_factor,
-            "brackets": 1 if scheduler.name != "hyperband" else scheduler.brackets or len(budget.rungs()),
-        }
-        self._groups: dict[tuple[str, str], Any] = {}
-        # Epochs after which a trial has already been allowed to go on, before an interruption.
+        self._groups: dict[tuple[str, str], list[Bracket]] = {}
+        # The bracket of each trial.
+        self._chosen: dict[int, Bracket] = {}
+        # Epochs after which a trial has already been allowed to go on.
         self._passed: dict[int, int] = {}
+        if self._ranking is None:
+            return
         for record in records.values():
-            if not record.ended and record.epochs:
-                # Whether it goes on after its last epoch may not have been decided yet.
-                self._passed[record.number] = len(record.epochs) - 1
-            elif record.explores:
-                # Ray does not ask about the epoch in which a trial has diverged, so that it counts at no rung.
-                for epoch in record.epochs[: -1 if record.status == DIVERGED else None]:
-                    if math.isfinite(self._score(epoch)):
-                        self._bracket(record).on_result(_stub(record), epoch["epoch"], self._score(epoch))
+            if not record.explores:
+                continue
+            # Whether a trial that goes on may do so after its last epoch has not been decided yet, and Ray does not ask
+            # about the epoch in which one has diverged, so that it counts at no rung.
+            undecided = record.status == DIVERGED or not record.idle
+            self._passed[record.number] = len(record.epochs) - undecided
+            for epoch in record.epochs[: len(record.epochs) - undecided]:
+                if math.isfinite(score := self._score(epoch)):
+                    self._bracket(record).add(record.number, epoch["epoch"], score)
 
     def _score(self, measured: Mapping[str, Any]) -> float:
-        """Returns the value that trials are compared by, negated where less is better.
+        """Returns the value that trials are compared by, negated where less is better."""
+        assert self._ranking is not None
+        return self._ranking.metric.sign * float(measured[self._ranking.key])
 
-        Brackets are called directly; Ray, which would flip the sign, is not involved.
-        """
-        return self._judge.sign * float(measured[self._judge.key])
-
-    def _bracket(self, record: TrialRecord) -> Any:
+    def _bracket(self, record: TrialRecord) -> Bracket:
         """Returns the bracket of a trial; with several, the seed and the trial's number decide which."""
-        group = record.method, split_pair(record.values["pair"]).student if self._by_student else ""
+        if record.number in self._chosen:
+            return self._chosen[record.number]
+        group = self._group(record)
         if group not in self._groups:
-            self._groups[group] = ASHAScheduler(metric=self._judge.key, mode="max", **self._options)._brackets
+            self._groups[group] = self._brackets()
         brackets = self._groups[group]
         # As Ray weighs them: the fewer rungs a bracket has, the fewer trials it gets.
-        weights = np.exp([float(len(bracket._rungs)) for bracket in brackets])
+        weights = np.exp([float(len(bracket.rungs)) for bracket in brackets])
         # The text is part of the seed: with another one, the trials of a search that goes on would change brackets.
         random = np.random.default_rng(derived_seed("ladder", self._seed, record.number))
-        return brackets[random.choice(len(brackets), p=weights / weights.sum())]
+        chosen = brackets[random.choice(len(brackets), p=weights / weights.sum())]
+        return self._chosen.setdefault(record.number, chosen)
+
+    def _group(self, record: TrialRecord) -> tuple[str, str]:
+        return record.method, split_pair(record.values["pair"]).student if self._by_student else ""
+
+    def _brackets(self) -> list[Bracket]:
+        rungs, scheduler = self._budget.rungs(), self._scheduler
+        if scheduler.name == "constant":
+            return [OneRung(rungs[0], scheduler.finalists)]
+        count = (scheduler.brackets or len(rungs)) if scheduler.name == "hyperband" else 1
+        return [Bracket(rungs[first:], self._budget.reduction_factor) for first in range(count)]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Returns whether a trial goes on; called by Ray after each of its epochs."""
         record = self._records[trial.config[NUMBER]]
         epoch = result[TRAINING_ITERATION]
-        if not record.explores or not self._stops:
+        if not record.explores or self._ranking is None:
             return TrialScheduler.CONTINUE
         # Ray flattens results before it asks.
-        score = self._score({self._judge.key: result[f"metrics/{self._judge.key}"]})
+        score = self._score({self._ranking.key: result[f"metrics/{self._ranking.key}"]})
         if not math.isfinite(score):
-            return TrialScheduler.STOP  # compared with the others it would pass every rung
-        decision: str = self._bracket(record).on_result(_stub(record), epoch, score)
-        return TrialScheduler.CONTINUE if epoch <= self._passed.get(record.number, 0) else decision
+            return TrialScheduler.STOP  # it can be compared with no other
+        bracket = self._bracket(record)
+        bracket.add(record.number, epoch, score)
+        if epoch <= self._passed.get(record.number, 0):
+            return TrialScheduler.CONTINUE
+        if epoch in bracket.rungs and not bracket.goes_on(record.number, epoch):
+            return TrialScheduler.STOP
+        self._passed[record.number] = epoch
+        return TrialScheduler.CONTINUE
 
+    def pauses(self, record: TrialRecord) -> bool:
+        """Returns whether a trial that does not go on may be promoted later."""
+        rung = len(record.epochs)
+        if self._ranking is None or not self._pauses or not record.explores:
+            return False
+        bracket = self._bracket(record)
+        if rung not in bracket.rungs or record.number not in bracket.reached(rung):
+            return False
+        return bracket.may_go_on(record.number, rung, self._most(record, rung))
 
-def _stub(record: TrialRecord) -> Any:
-    """Returns a stand-in for a Ray trial, with the one attribute that Ray's brackets read."""
-    return SimpleNamespace(trial_id=record.number)
+    def _most(self, record: TrialRecord, rung: int) -> int:
+        """Returns the largest number of trials that may be at a rung of a trial's bracket in the end."""
+        bracket, group = self._bracket(record), self._group(record)
+        explored = [other for other in self._records.values() if other.explores]
+        coming = {
+            other.number
+            for other in explored
+            if not other.ended and self._group(other) == group and self._bracket(other) is bracket
+        }
+        return len(coming.union(bracket.reached(rung))) + max(0, self._budget.trials - len(explored))
+
+    def hopeless(self) -> Iterator[TrialRecord]:
+        """Yields the paused trials that cannot be promoted any more."""
+        for record in self._paused():
+            if not self.pauses(record):
+                yield record
+
+    def promoted(self, exploring: bool) -> TrialRecord | None:
+        """Returns the paused trial that goes on next, if any may: the best one at the highest rung.
+
+        Args:
+            exploring: Whether further trials will reach the first rung.
+        """
+        waiting: dict[tuple[int, int], tuple[Bracket, list[int]]] = {}
+        for record in self._paused():
+            bracket, rung = self._bracket(record), len(record.epochs)
+            waiting.setdefault((rung, id(bracket)), (bracket, []))[1].append(record.number)
+        found = (
+            (rung, bracket.best_waiting(numbers, rung, exploring)) for (rung, _), (bracket, numbers) in waiting.items()
+        )
+        best = max(((rung, -number) for rung, number in found if number is not None), default=None)
+        if best is None:
+            return None
+        chosen = self._records[-best[1]]
+        self._passed[chosen.number] = len(chosen.epochs)
+        return chosen
+
+    def _paused(self) -> list[TrialRecord]:
+        return [record for record in self._records.values() if record.status == PAUSED]

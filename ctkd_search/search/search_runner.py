@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ctkd_search.analysis.pareto import objective_values
+from ctkd_search.analysis.stopping import going_on
 from ctkd_search.analysis.time_left import Later, TimeLeft
 from ctkd_search.data import Splits
 from ctkd_search.display.progress import Progress
 from ctkd_search.distill.asked import augmented_teacher, passes_of_teachers
-from ctkd_search.records.store import WAITING, SearchFolder, SearchRecord, TrialRecord, contenders
+from ctkd_search.records.store import PAUSED, WAITING, SearchFolder, SearchRecord, TrialRecord, contenders
 from ctkd_search.search.comparisons import chosen_to_confirm, missing_baselines, missing_confirmations, to_confirm
 from ctkd_search.search.costs import measure_costs, within_limits
 from ctkd_search.search.prepare import Need, need_of, needs_of_space, seconds_of_teachers
@@ -53,11 +54,10 @@ class SearchRunner(TrialRunner):
         sources: Sequence[Source],
     ) -> None:
         budget = session.space.budget
-        stops = session.space.strategy.scheduler.name != "none"
         left = TimeLeft(
             budget.epochs,
-            budget.rungs() if stops else (),
-            budget.reduction_factor,
+            session.space.rungs,
+            going_on(session.space),
             self.missing_recordings,
             lambda: self._later,
         )
@@ -94,7 +94,7 @@ class SearchRunner(TrialRunner):
         self.study.catch_up(list(self.records.values()))
         self._add(missing_baselines(self.space, self.records))
         self.scheduler = GroupedAsha(self.space, self.records)
-        self._open(_parent_params(self.space, record), [self.study])
+        self._open(_parent_params(self.space, record), [self.study], scheduler=self.scheduler)
         session.tracker.set_view(*view_tag(self.space, record.name, session.tracker.parent_id))
         if not self._left():
             return
@@ -107,7 +107,16 @@ class SearchRunner(TrialRunner):
 
     def _searcher(self) -> OptunaSearcher:
         concurrent = self.share.concurrent
-        return OptunaSearcher(self.space, self.folder, self.study, self.records, concurrent, self._asked, self._give_up)
+        return OptunaSearcher(
+            self.space,
+            self.folder,
+            self.study,
+            self.records,
+            concurrent,
+            self._asked,
+            self._give_up,
+            self.scheduler,
+        )
 
     def _candidates(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """Returns the trials that may still win."""
@@ -121,7 +130,7 @@ class SearchRunner(TrialRunner):
     def _left(self) -> int:
         """Returns the number of trials that are left before the confirmation."""
         explored = sum(trial.explores for trial in self.records.values())
-        waiting = sum(trial.status == WAITING for trial in self.records.values())
+        waiting = sum(trial.status in (WAITING, PAUSED) for trial in self.records.values())
         return waiting + max(0, self.space.budget.trials - explored)
 
     def _explore(self) -> None:
@@ -130,6 +139,8 @@ class SearchRunner(TrialRunner):
             explored = sum(trial.explores for trial in self.records.values())
             self._asked = max(self.space.budget.trials, explored)
             self._run(self.scheduler, len(self.records) - explored + self._asked)
+            if self.session.stop_signal.reason is None:
+                self.observer.stop_paused([trial for trial in self.records.values() if trial.status == PAUSED])
 
     def _what_follows(self) -> Later:
         """Returns the work of the confirmation, assuming the first pair and augmentation, before any is known."""

@@ -12,6 +12,7 @@ from ctkd_search.config import TrialConfig
 from ctkd_search.records.store import SEARCHED, WAITING, SearchFolder, TrialRecord
 from ctkd_search.records.trial_configs import config_of
 from ctkd_search.search.driver_only import DriverOnly
+from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.study import Study
 from ctkd_search.search.trainable import CONFIG, NUMBER
 from ctkd_search.space.definition import Space
@@ -86,7 +87,7 @@ class PendingSearcher(DriverOnly, Searcher):
 
 
 class OptunaSearcher(PendingSearcher):
-    """Hands out first the trials that wait, then new ones from Optuna until there are enough.
+    """Hands out first the trials that wait, then paused ones that are promoted, then new ones until there are enough.
 
     Args:
         space: The space.
@@ -96,6 +97,7 @@ class OptunaSearcher(PendingSearcher):
         concurrent: Maximum number of trials at once.
         trials: Number of trials that Optuna suggests in all.
         stop: Called with the error where a trial cannot be recorded.
+        scheduler: Promotes paused trials.
     """
 
     def __init__(
@@ -107,16 +109,24 @@ class OptunaSearcher(PendingSearcher):
         concurrent: int,
         trials: int,
         stop: Callable[[Exception], None],
+        scheduler: GroupedAsha,
     ) -> None:
         super().__init__(records, concurrent, functools.partial(config_of, space), stop)
         self._space = space
         self._folder = folder
         self._study = study
         self._trials = trials
+        self._scheduler = scheduler
 
     def _new(self) -> TrialRecord | None:
         explored = [record for record in self._records.values() if record.explores]
-        if len(explored) >= self._trials:
+        more = len(explored) < self._trials
+        first_rung_is_open = more or any(self._records[number].explores for number in self._live.values())
+        promoted = self._scheduler.promoted(first_rung_is_open)
+        if promoted is not None:
+            promoted.status, promoted.reason = WAITING, f"promoted after epoch {len(promoted.epochs)}"
+            return promoted
+        if not more:
             return None
         number = max(self._records, default=0) + 1
         known = [record.optuna for record in explored if record.optuna is not None]

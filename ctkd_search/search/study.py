@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -12,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ctkd_search.records.listener import TrialListener
-from ctkd_search.records.store import DIVERGED, FAILED, FINISHED, SEARCHED, STOPPED, TrialRecord
+from ctkd_search.records.store import DIVERGED, FAILED, FINISHED, PAUSED, SEARCHED, STOPPED, TrialRecord
 from ctkd_search.search.sampler import make_sampler
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Constant
@@ -67,14 +68,20 @@ class Study(TrialListener):
         self.study = optuna.create_study(
             study_name=name,
             storage=None if path is None else f"sqlite:///{path}",
-            sampler=make_sampler(space.strategy.sampler, space.seed, space.entries),
+            sampler=make_sampler(space.strategy.sampler, space.seed, space.entries, self._told),
             directions=directions,
             load_if_exists=True,
         )
         # With several objectives, Optuna neither prunes nor accepts values of single epochs.
         self._reports_epochs = len(directions) == 1
         self._open: dict[int, optuna.Trial] = {}
+        # Optuna's numbers of the trials that are paused: to Optuna they are running.
+        self._paused: set[int] = set()
         self._reported_epochs: dict[int, int] = {}
+
+    def _told(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Returns the trials as the sampler is told of them: paused ones are pruned, as stopped ones are."""
+        return [_pruned(trial) if trial.number in self._paused else trial for trial in trials]
 
     def begin(self) -> None:
         """Enqueues the default settings of each method as the first trials, unless they have been tried."""
@@ -130,6 +137,8 @@ class Study(TrialListener):
             if record.optuna is None:
                 continue
             frozen = states[record.optuna]
+            if record.status == PAUSED:
+                self._paused.add(record.optuna)
             if not frozen.state.is_finished():
                 self._open[record.optuna] = optuna.Trial(self.study, frozen._trial_id)
                 self._reported_epochs[record.optuna] = max(frozen.intermediate_values, default=0)
@@ -137,12 +146,18 @@ class Study(TrialListener):
                 if record.ended:
                     self.trial_ended(record)
 
+    def trial_started(self, trial: TrialRecord) -> None:
+        """Notes that a trial is not paused any more."""
+        self._paused.discard(-1 if trial.optuna is None else trial.optuna)
+
     def trial_reported(self, trial: TrialRecord) -> None:
         """Reports the value of the last epoch to Optuna."""
         self._report(trial)
 
     def trial_ended(self, trial: TrialRecord) -> None:
-        """Reports the end of a trial to Optuna; an interrupted trial has not ended."""
+        """Reports the end of a trial to Optuna; an interrupted or a paused trial has not ended."""
+        if trial.status == PAUSED and trial.optuna is not None:
+            self._paused.add(trial.optuna)
         if trial.optuna not in self._open or trial.status not in STATES:
             return
         state = STATES[trial.status]
@@ -218,3 +233,11 @@ class Study(TrialListener):
                 )
             )
         return taken, len(there)
+
+
+def _pruned(trial: FrozenTrial) -> FrozenTrial:
+    if trial.state.is_finished():
+        return trial  # it was stopped for good meanwhile
+    pruned = copy.copy(trial)
+    pruned.state = TrialState.PRUNED
+    return pruned

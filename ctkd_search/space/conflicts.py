@@ -50,6 +50,13 @@ CONFLICTS = (
         Conflict(("budget", key), ("scheduler", "name"), "none", "has no effect where scheduler is none; leave it out")
         for key in ("grace_period", "reduction_factor")
     ),
+    _where("budget", "reduction_factor", ("scheduler",), "constant"),
+    Conflict(
+        ("budget", "reduction_factor"),
+        ("scheduler", "name"),
+        "constant",
+        "has no effect where scheduler is constant; leave it out",
+    ),
     Conflict(("resources", "trials_per_gpu"), ("resources", "gpus_per_trial"), ANY, _COMBINED),
     *(
         Conflict(("resources", key), ("resources", "trials_per_gpu"), "auto", _CHOSEN)

@@ -99,6 +99,12 @@ class Space:
         """Returns the augmentations that trials may have."""
         return list(self.augments.values()) or [self.augment]
 
+    @property
+    def rungs(self) -> list[int]:
+        """Returns the epochs after which trials are compared; none where no trial is stopped early."""
+        rungs = self.budget.rungs()
+        return {"none": [], "constant": rungs[:1]}.get(self.strategy.scheduler.name, rungs)
+
     @functools.cached_property
     def parameters(self) -> Mapping[str, Parameter]:
         """Returns all parameters that may be searched, by key; see `default` for their defaults."""

@@ -27,6 +27,7 @@ from ctkd_search.space.baselines import anchors_fault
 from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.conflicts import note_conflicts
 from ctkd_search.space.default_recipe import completed, keys_of
+from ctkd_search.space.default_rungs import with_grace_period
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Entry, Number
 from ctkd_search.space.document import Document, Place, dump, read, refuse_record
@@ -44,7 +45,7 @@ from ctkd_search.space.recipes import recipe_faults
 from ctkd_search.space.search_reader import SearchReader, pair_fault
 from ctkd_search.space.search_section import place_of
 from ctkd_search.space.sections import Budget, Resources, Tracking
-from ctkd_search.space.strategy_reader import read_strategy
+from ctkd_search.space.strategy_reader import read_scheduler, read_strategy
 from ctkd_search.uris import uri_fault
 
 SECTIONS = (
@@ -173,6 +174,8 @@ class _Reader:
         search = SearchReader(document, self.geometry, self.ask_images)
         entries = search.entries(train, augments)
         self.faulty = search.faulty
+        scheduler = read_scheduler(document)
+        budget = with_grace_period(budget, train, entries, scheduler)
         self._check_budget(budget, entries)
         self._check_recipe(train, entries, budget.epochs, sampling if "class_weights" in entries else of_any)
         self._check_labels(train, entries)
@@ -182,7 +185,7 @@ class _Reader:
         teachers = self._teachers(entries, budget.epochs, sampling)
         pairs = possible_values(entries.get("pair"), PAIR) if "pair" not in self.faulty else ()
         students = [split_pair(pair).student for pair in pairs]
-        strategy = read_strategy(document, budget, entries, students, self.classes)
+        strategy = read_strategy(document, budget, entries, students, self.classes, scheduler)
         resources = document.section("resources", Resources, Resources())
         tracking = _tracking(document)
         note_conflicts(document)
@@ -247,7 +250,7 @@ class _Reader:
         return data.resolved(dataset)
 
     def _check_budget(self, budget: Budget, entries: Mapping[str, Entry]) -> None:
-        if budget.grace_period > budget.epochs:
+        if (budget.grace_period or 0) > budget.epochs:
             self.fault(
                 ("budget", "grace_period"),
                 f"must be at most the epochs {budget.epochs}, but got {budget.grace_period}",

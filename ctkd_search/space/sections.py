@@ -20,21 +20,23 @@ class Budget:
     Attributes:
         trials: Trials in all.
         epochs: Epochs of a trial that is not stopped early.
-        grace_period: Epochs that every trial gets before ASHA may stop it.
+        grace_period: Epochs that every trial gets before ASHA compares it with others. Left out, trials are compared
+            twice, and for the first time when the longest warm-up has been over for the horizon of the averaged
+            weights: see `ctkd_search.space.default_rungs`.
         reduction_factor: At each of ASHA's rungs one trial in this many is promoted.
         time_budget: Time limit, as in ``2h`` or ``1h30m``, or in seconds; left out, there is none.
     """
 
     trials: Count = 32
     epochs: Count = 60
-    grace_period: Count = 1
+    grace_period: Count | None = None
     reduction_factor: Annotated[int, Range(2)] = 3
     time_budget: Duration | None = None
 
     def rungs(self) -> list[int]:
         """Returns the epochs after which ASHA compares trials."""
         rungs = []
-        epoch = self.grace_period
+        epoch = self.grace_period or 1
         while epoch < self.epochs:
             rungs.append(epoch)
             epoch *= self.reduction_factor
@@ -144,19 +146,59 @@ class Scheduler:
 
     Attributes:
         name: ``asha``, ``hyperband`` (asynchronous Hyperband: several ASHA brackets, the later ones with longer grace
-            periods) or ``none``.
+            periods), ``constant`` (every trial gets the grace period alone, and then the best of all trials are trained
+            to their end) or ``none``.
         brackets: Brackets of ``hyperband``; left out, as many as the budget has rungs.
+        signal: Metric of the validation images that trials are compared by at the rungs: ``loss``, or ``objective`` for
+            the first objective. Left out, it is the loss; for the calibration error, which the loss does not rank, the
+            objective.
+        horizon: Horizon, in epochs, of the running average of a student's weights that the signal is measured with. 0
+            measures it with the weights that the student is judged by. Left out, it is 1.
+        promote: Whether a trial that does not go on at a rung is paused, and promoted once it is among the best there
+            because worse trials have come; left out, it is. Otherwise it is stopped for good.
+        best: Number of trials that ``constant`` trains to their end; left out, it is 3.
     """
 
-    name: Literal["asha", "hyperband", "none"] = "asha"
+    name: Literal["asha", "hyperband", "constant", "none"] = "asha"
     brackets: Annotated[int, Range(2)] | None = None
+    signal: Literal["loss", "objective"] | None = None
+    horizon: Annotated[float, Range(0)] | None = None
+    promote: bool | None = None
+    best: Count | None = None
+
+    @property
+    def pauses(self) -> bool:
+        """Returns whether trials that do not go on at once may be promoted later."""
+        return self.promote is not False
+
+    @property
+    def averaged_over(self) -> float:
+        """Returns the horizon, in epochs, of the averaged weights that trials are compared by; 0 for no average."""
+        if self.name == "none":
+            return 0.0
+        return DEFAULT_HORIZON if self.horizon is None else self.horizon
+
+    @property
+    def finalists(self) -> int:
+        """Returns the number of trials that ``constant`` trains to their end."""
+        return self.best or DEFAULT_BEST
 
     def options(self) -> dict[str, Any]:
         """The options that were given."""
         return _given(self)
 
 
-SCHEDULER_OPTIONS: dict[str, tuple[str, ...]] = {"asha": (), "hyperband": ("brackets",), "none": ()}
+# Horizon, in epochs, of the averaged weights that trials are compared by.
+DEFAULT_HORIZON = 1.0
+# Number of trials that ``constant`` trains to their end.
+DEFAULT_BEST = 3
+_RANKING = ("signal", "horizon")
+SCHEDULER_OPTIONS: dict[str, tuple[str, ...]] = {
+    "asha": (*_RANKING, "promote"),
+    "hyperband": ("brackets", *_RANKING, "promote"),
+    "constant": (*_RANKING, "best"),
+    "none": (),
+}
 
 
 @dataclass(frozen=True)

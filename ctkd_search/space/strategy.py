@@ -5,10 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ctkd_search.metrics import ACCURACY as _ACCURACY
-from ctkd_search.metrics import OBJECTIVES, Metric
+from ctkd_search.metrics import ECE, LOSS, OBJECTIVES, Metric, averaged
 from ctkd_search.space.sections import COSTS, Confirm, Limits, Sampler, Scheduler
 
 ACCURACY = _ACCURACY.key
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The number that trials are compared by at the rungs.
+
+    Attributes:
+        metric: The metric of the validation images.
+        horizon: Horizon of the running average of the weights that it is measured with, in epochs; 0 for the weights
+            that a student is judged by.
+    """
+
+    metric: Metric
+    horizon: float
+
+    @property
+    def key(self) -> str:
+        """Returns its name among the metrics of an epoch."""
+        return averaged(self.metric.key) if self.horizon else self.metric.key
+
+    @property
+    def label(self) -> str:
+        """Returns its name in messages."""
+        weights = f" of weights averaged over {self.horizon:g} epoch{'s' * (self.horizon != 1)}"
+        return f"validation {self.metric.label}{weights if self.horizon else ''}"
 
 
 @dataclass(frozen=True)
@@ -39,6 +64,14 @@ class Strategy:
     def judge(self) -> Metric:
         """Returns the metric that trials are judged by: the first objective."""
         return OBJECTIVES[self.objectives[0]]
+
+    @property
+    def ranking(self) -> Ranking | None:
+        """Returns the number that trials are compared by at the rungs; None where no trial is stopped early."""
+        if self.scheduler.name == "none":
+            return None
+        signal = self.scheduler.signal or ("objective" if self.judge is ECE else "loss")
+        return Ranking(self.judge if signal == "objective" else LOSS, self.scheduler.averaged_over)
 
     @property
     def directions(self) -> list[str]:

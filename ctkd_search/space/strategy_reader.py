@@ -29,8 +29,9 @@ def read_strategy(
     entries: Mapping[str, Entry],
     students: Sequence[str],
     classes: int | None,
+    scheduler: Scheduler,
 ) -> Strategy:
-    """Reads the sections of a space with the strategy of the search, noting every problem.
+    """Reads the other sections of a space with the strategy of the search, noting every problem.
 
     Args:
         document: The space.
@@ -38,14 +39,16 @@ def read_strategy(
         entries: Entries of the section search.
         students: The student architectures that trials may have.
         classes: Number of classes; None if that is not known.
+        scheduler: Its scheduler.
     """
+    _check_rungs(document, scheduler, budget)
     objectives = _objectives(document, students, classes)
     sampler = _named(document, "sampler", Sampler, SAMPLER_OPTIONS)
     if sampler.name == "cmaes":
         _check_cmaes(document, entries, objectives)
     return Strategy(
         sampler,
-        _scheduler(document, budget),
+        scheduler,
         _baselines(document),
         _confirm(document, entries),
         objectives,
@@ -86,8 +89,13 @@ def _check_cmaes(document: Document, entries: Mapping[str, Entry], objectives: S
         document.fault(("sampler",), "cmaes follows one objective; use tpe or gp for several")
 
 
-def _scheduler(document: Document, budget: Budget) -> Scheduler:
+def read_scheduler(document: Document) -> Scheduler:
+    """Reads the scheduler of a space, noting every problem."""
     scheduler: Scheduler = _named(document, "scheduler", Scheduler, SCHEDULER_OPTIONS)
+    return scheduler
+
+
+def _check_rungs(document: Document, scheduler: Scheduler, budget: Budget) -> None:
     rungs = budget.rungs()
     if scheduler.name == "hyperband":
         if len(rungs) < 2:
@@ -100,7 +108,11 @@ def _scheduler(document: Document, budget: Budget) -> Scheduler:
                 ("scheduler", "brackets"),
                 f"must be at most the {len(rungs)} rungs of this budget, but got {scheduler.brackets}",
             )
-    return scheduler
+    if scheduler.name == "constant" and not rungs:
+        document.fault(
+            ("scheduler",),
+            f"constant needs a budget.grace_period below the epochs {budget.epochs}, but got {budget.grace_period}",
+        )
 
 
 def _baselines(document: Document) -> tuple[str, ...]:

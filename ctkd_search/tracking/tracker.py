@@ -13,12 +13,12 @@ from ctkd_search.display.leaderboard_file import kind_of
 from ctkd_search.errors import UserError
 from ctkd_search.pairs import split_pair
 from ctkd_search.records.listener import TrialListener
-from ctkd_search.records.store import FAILED, INTERRUPTED, RUNNING, WAITING, SearchRecord, TrialRecord
+from ctkd_search.records.store import FAILED, FINISHED, INTERRUPTED, PAUSED, RUNNING, WAITING, SearchRecord, TrialRecord
 from ctkd_search.space.document import dump
 from ctkd_search.tracking.store import RUN_NAME, Mlflow, fitting, mlflow_error
 
 # A run's status in MLflow; every trial that ended as planned is FINISHED, whatever its result.
-_STATUS = {FAILED: "FAILED", INTERRUPTED: "KILLED", RUNNING: "RUNNING", WAITING: "RUNNING"}
+_STATUS = {FAILED: "FAILED", INTERRUPTED: "KILLED", RUNNING: "RUNNING", WAITING: "RUNNING", PAUSED: "SCHEDULED"}
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
 
 
@@ -78,7 +78,7 @@ class Tracker(TrialListener):
         self._delivered: dict[int, _Delivered] = {}
         self._due: dict[int, TrialRecord] = {}
         # Trials that have ended, and the number of standings already logged (one after each ended trial).
-        self._ended: dict[int, TrialRecord] = {}
+        self._explored: dict[int, TrialRecord] = {}
         self._standings = 0
         self._changed = threading.Condition()
         self._delivering = False
@@ -120,7 +120,7 @@ class Tracker(TrialListener):
                 f"cannot {'go on with run ' + search.run_id if search.run_id else 'begin a run'} in MLflow at "
                 f"{self.mlflow.place} ({mlflow_error(error)}); check the server, or choose another --name"
             ) from None
-        self._ended = {record.number: record for record in records if record.ended}
+        self._explored = {record.number: record for record in records if record.explores}
         for record in records:
             run = self._delivered.get(record.number)
             begun = record.status != WAITING or bool(record.epochs)
@@ -276,27 +276,27 @@ class Tracker(TrialListener):
         state = _STATUS.get(status, "FINISHED")
         if (state, reason) != (run.status, run.reason):
             self.mlflow.log(run.run_id, tags={"ctkd.status": status, "ctkd.reason": reason})
-            if state == "RUNNING":
+            if state in ("RUNNING", "SCHEDULED"):
                 self.mlflow.client.update_run(run.run_id, status=state)
             else:
                 self.mlflow.client.set_terminated(run.run_id, state)
             run.status, run.reason = state, reason
-        if trial.ended:
-            self._ended[trial.number] = trial
-            self._deliver_standings()
+        if trial.explores:
+            self._explored[trial.number] = trial
+        if status == FINISHED:
+            self._deliver_standings(trial)
 
-    def _deliver_standings(self) -> None:
+    def _deliver_standings(self, trial: TrialRecord) -> None:
         """Updates the parent run's metrics: the progress of the search, and the best value so far."""
-        ended = list(self._ended.values())
-        standings = best_so_far(ended)
+        standings = best_so_far(list(self._explored.values()))
         self.mlflow.log_points(
             self.parent_id,
             [
                 (name, value, standing.at, standing.trials)
                 for standing in standings[self._standings :]
                 for name, value in (
-                    (f"best_{ended[0].objective}", standing.value),
-                    ("trials_ended", standing.trials),
+                    (f"best_{trial.objective}", standing.value),
+                    ("trials_finished", standing.trials),
                     ("epochs_trained", standing.epochs),
                 )
             ],

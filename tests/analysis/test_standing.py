@@ -222,10 +222,10 @@ def ended(number, *accuracies, at, **more):
     return a_trial(number, *accuracies, measured=lambda epoch: {"at": first + epoch}, optuna=number, **more)
 
 
-def test_the_best_so_far_rises_in_the_order_in_which_trials_ended():
+def test_the_best_so_far_rises_in_the_order_in_which_trials_finished():
     trials = [
         ended(1, 0.1, 0.4, at=300),
-        ended(2, 0.9, at=100, status=STOPPED),  # stopped early: it counts as ended, and not as the best
+        ended(2, 0.9, at=100, status=STOPPED),  # stopped early: its epochs count, and it is not the best
         ended(3, 0.2, 0.6, at=200),
         ended(4, 0.1, 0.5, at=400),
         ended(5, 0.3, 0.7, at=500),
@@ -234,10 +234,11 @@ def test_the_best_so_far_rises_in_the_order_in_which_trials_ended():
         ended(8, 0.8, at=150, status=RUNNING),
         a_trial(9, status=FAILED),
     ]
+    # An epoch a millisecond: by then the trials that were stopped, that run and that finished later had trained too.
     assert best_so_far(trials) == [
-        Standing(200, 2, 3, 0.6),
-        Standing(300, 3, 5, 0.6),
-        Standing(400, 4, 7, 0.6),
-        Standing(500, 5, 9, 0.7),
+        Standing(200, 1, 4, 0.6),
+        Standing(300, 2, 6, 0.6),
+        Standing(400, 3, 8, 0.6),
+        Standing(500, 4, 10, 0.7),
     ]
     assert best_so_far(trials[1:2]) == best_so_far([]) == []

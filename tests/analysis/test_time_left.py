@@ -13,7 +13,7 @@ from support.factories import a_trial
 from ctkd_search.analysis.stopping import Span
 from ctkd_search.analysis.time_left import Later, TimeLeft
 from ctkd_search.display.progress import Progress
-from ctkd_search.records.store import BASELINE, FINISHED, RUNNING, STOPPED, WAITING
+from ctkd_search.records.store import BASELINE, FINISHED, PAUSED, RUNNING, WAITING
 
 PAIR = "wrn-16-1/resnet8"
 EPOCHS, RUNGS, ETA = 12, (1, 3, 9), 3
@@ -44,7 +44,7 @@ class Search:
         self.records = [record(n, WAITING, kind=BASELINE, baseline="at") for n in range(1, baselines + 1)]
         self.kept = set(range(kept))
         self.going = {}  # epochs of the expert that are being recorded, and when that ends
-        self.reached = {rung: [] for rung in RUNGS}
+        self.reached = {rung: {} for rung in RUNGS}
         self.quality = [self.draw.gauss(0, 1) for _ in range(self.expected + 1)]
         self.now = 0.0
         self.told = []
@@ -65,13 +65,15 @@ class Search:
             else:
                 self.begin(waiting, events)
             estimate = estimator.estimate(self.records, self.expected, self.concurrent)
-            ended = sum(record.ended and record.explores for record in self.records)
+            ended = sum(record.idle and record.explores for record in self.records)
             self.told.append((self.now, ended, estimate))
         return [(ended, estimate, self.now - when) for when, ended, estimate in self.told]
 
     def begin(self, waiting, events):
         if waiting:
             begun = waiting.pop(0)
+        elif (promoted := self.promoted()) is not None:
+            begun = promoted
         elif len(self.records) < self.expected:
             begun = record(len(self.records) + 1, WAITING)
             self.records.append(begun)
@@ -103,12 +105,22 @@ class Search:
         if done == EPOCHS:
             record.status = FINISHED
         elif self.stops and record.explores and done in RUNGS:
-            # What Ray's ASHA does: the best third so far, rounded up, goes on.
-            reached, value = self.reached[done], self.quality[record.number] + self.draw.gauss(0, 0.5 / done)
-            reached.append(value)
-            if sum(other > value for other in reached) > (len(reached) - 1) // ETA:
-                record.status = STOPPED
+            reached = self.reached[done]
+            reached[record.number] = self.quality[record.number] + self.draw.gauss(0, 0.5 / done)
+            if not self.is_among_the_best(record):
+                record.status = PAUSED
         return record.status == RUNNING
+
+    def is_among_the_best(self, record):
+        """Whether a trial at a rung is one of the best third so far, or the best."""
+        reached = self.reached[len(record.epochs)]
+        better = sum(value > reached[record.number] for value in reached.values())
+        return better < max(1, len(reached) // ETA)
+
+    def promoted(self):
+        """The paused trial that goes on next."""
+        may = [record for record in self.records if record.status == PAUSED and self.is_among_the_best(record)]
+        return max(may, key=lambda record: len(record.epochs), default=None)
 
     def missing(self):
         return Counter({"wrn-16-1": EPOCHS - len(self.kept)})
@@ -179,7 +191,7 @@ def test_nothing_is_told_before_there_is_anything_to_tell_by():
 
 def test_each_method_takes_its_own_time_and_baselines_are_trained_to_the_end():
     ten, twenty = {"epoch": 1, "seconds": 10.0}, {"epoch": 1, "seconds": 20.0}
-    trials = [record(1, FINISHED, *[ten] * 4), record(2, STOPPED, *[twenty] * 2, method="fitnets")]
+    trials = [record(1, FINISHED, *[ten] * 4), record(2, PAUSED, *[twenty] * 2, method="fitnets")]
     trials += [
         record(3, RUNNING, twenty, method="fitnets", kind=BASELINE, baseline="x"),
         record(4, RUNNING, *[ten] * 2),

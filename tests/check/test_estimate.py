@@ -11,7 +11,6 @@ from ctkd_search.check.estimate import Load, estimate, measured_configs, total
 from ctkd_search.check.measure import Speed, Speeds, learner, measure
 from ctkd_search.check.networks import all_facts
 from ctkd_search.geometry import Geometry
-from ctkd_search.space.sections import Budget
 
 CPU = torch.device("cpu")
 GEOMETRY = Geometry(10, 1, 8)
@@ -36,13 +35,26 @@ def close(span, low, high):
 
 
 def test_early_stopping_saves_between_nothing_and_what_the_rungs_promise():
-    budget = Budget(trials=9, epochs=4, grace_period=2, reduction_factor=3)
-    assert early_stopping(budget, stops=True) == Span(9 * 2 + 3 * 2, 36)
-    assert early_stopping(budget, stops=False) == Span(36, 36)
+    budget = {"trials": 9, "epochs": 4, "grace_period": 2, "reduction_factor": 3}
+    assert early_stopping(a_space(budget=budget)) == Span(9 * 2 + 3 * 2, 36)
+    assert early_stopping(a_space(budget={"trials": 9, "epochs": 4}, scheduler="none")) == Span(36, 36)
+
+    def of_methods(*methods):
+        search = {"pair": "wrn-16-2/wrn-10-2", "method": {"choice": list(methods)}}
+        return early_stopping(a_space(budget=budget, search=search))
+
     # Three methods of three trials each: of each, all for two epochs and one for two more.
-    assert early_stopping(budget, stops=True, groups=3) == Span(3 * (3 * 2 + 1 * 2), 36)
+    assert of_methods("kd", "at", "dkd") == Span(3 * (3 * 2 + 1 * 2), 36)
     # Of fewer than can be stopped, one still goes on.
-    assert early_stopping(budget, stops=True, groups=9) == Span(9 * (2 + 2), 36)
+    nine = ("kd", "at", "dkd", "ctkd", "fitnets", "fs", "dml", "expert-only", "scratch-only")
+    assert of_methods(*nine) == Span(9 * (2 + 2), 36)
+
+
+def test_a_constant_number_of_epochs_has_known_costs():
+    budget = {"trials": 9, "epochs": 4, "grace_period": 1}
+    assert early_stopping(a_space(budget=budget, scheduler="constant")) == Span(9 + 3 * 3, 9 + 3 * 3)
+    best = {"name": "constant", "best": 1}
+    assert early_stopping(a_space(budget=budget, scheduler=best)) == Span(9 + 3, 9 + 3)
 
 
 def test_recorded_teachers_are_paid_for_once():

@@ -260,15 +260,15 @@ def test_a_record_that_is_no_text_is_refused_by_its_name(tmp_path):
     ("changes", "message"),
     [
         (
-            {"format": 3, "versions": {"ctkd-search": "0.7.1"}},
-            "has format 3, .* reads format 2 alone; .* ctkd-search 0.7.1,",
+            {"format": 4, "versions": {"ctkd-search": "0.7.1"}},
+            "has format 4, .* reads format 3 alone; .* ctkd-search 0.7.1,",
         ),
-        ({"format": 3, "added_later": True}, "has format 3, .* reads format 2 alone"),
+        ({"format": 4, "added_later": True}, "has format 4, .* reads format 3 alone"),
         (
-            {"format": "3", "versions": "0.7.1"},
-            "has format 3, .* format 2 alone; .* the version .* that wrote it",
+            {"format": "4", "versions": "0.7.1"},
+            "has format 4, .* format 3 alone; .* the version .* that wrote it",
         ),
-        ({"format": None}, "has format 0, .* reads format 2 alone"),
+        ({"format": None}, "has format 0, .* reads format 3 alone"),
     ],
 )
 def test_a_search_of_another_format_is_refused_with_what_reads_it(tmp_path, changes, message):
@@ -276,7 +276,7 @@ def test_a_search_of_another_format_is_refused_with_what_reads_it(tmp_path, chan
     folder.write(record())
     path = folder.path / "search.json"
     content = json.loads(path.read_text())
-    assert content["format"] == SEARCH_FORMAT == 2
+    assert content["format"] == SEARCH_FORMAT == 3
     path.write_text(json.dumps({**content, **changes}))
     with pytest.raises(UserError, match=f"the search in {folder.path} {message}") as caught:
         folder.search()

@@ -8,7 +8,15 @@ from rich.console import Console
 from support.factories import a_search_record, a_space, a_trial
 
 from ctkd_search.analysis.pareto import front, objective_values
-from ctkd_search.analysis.standing import best_so_far, confirmed, estimate, gap_to, verdict, verdicts, winner
+from ctkd_search.analysis.standing import (
+    best_so_far,
+    confirmed,
+    estimate,
+    gap_to,
+    verdict,
+    verdicts,
+    winner,
+)
 from ctkd_search.display import comparisons
 from ctkd_search.display.comparisons import points, spread
 from ctkd_search.display.leaderboard import print_leaderboard
@@ -81,7 +89,11 @@ def test_the_lowest_loss_leads():
 
 def test_the_best_so_far_falls():
     trials = five_trials()
-    assert [(one.trials, one.value) for one in best_so_far(trials)] == [(1, 0.4), (2, 0.2), (3, 0.2), (4, 0.2)]
+    assert [(one.trials, one.value) for one in best_so_far(trials)] == [
+        (1, 0.4),
+        (2, 0.2),
+        (3, 0.2),
+    ]
     assert [(one.value, one.best) for one in series.finishes(trials[:4])] == [(0.4, 0.4), (0.2, 0.2), (0.3, 0.2)]
 
 

@@ -132,7 +132,7 @@ def test_it_shows_every_trial_and_every_baseline(searched, page):
             assert f" {trial.number} " in page.said
             assert f"{100 * trial.accuracy:.2f} %" in page.said
     assert "student-alone" in page.said
-    assert "after epoch reached stopped went on 2 3 1 2" in page.said
+    assert "after epoch reached stopped went on agrees with the end 2 3 1 2 -" in page.said
     assert "Where trials were stopped early: 1 of 3." in page.said
 
 

@@ -101,7 +101,7 @@ def test_a_folder_of_photographs_of_all_sizes_asks_for_a_size_and_is_searched(tm
     write_space(tmp_path, "photographs", {"name": "folder", "root": "photographs"})
     asked = command("run", "space.yaml", cwd=tmp_path, code=2)
     assert (
-        "line 4: dataset.image_size is missing: the training images have 18 sizes, from 294x323 to 338x301 pixels"
+        "line 5: dataset.image_size is missing: the training images have 18 sizes, from 294x323 to 338x301 pixels"
         in asked
     )
     assert asked.count("\n") == 2

@@ -19,6 +19,7 @@ from ctkd_search.records.store import (
     FAILED,
     FINISHED,
     INTERRUPTED,
+    PAUSED,
     STOPPED,
     WAITING,
 )
@@ -30,7 +31,11 @@ STOP, CONTINUE = "STOP", "CONTINUE"
 def grouped_asha(*records, **sections):
     """Return the scheduler of a search of nine epochs with rungs after epochs 1 and 3, and its trials."""
     known = {record.number: record for record in records}
-    return GroupedAsha(a_space(**sections), known), known
+    given = sections.pop("scheduler", "asha")
+    scheduler = {"name": given} if isinstance(given, str) else given
+    if scheduler["name"] != "none":
+        scheduler = {"signal": "objective", "horizon": 0, **scheduler}
+    return GroupedAsha(a_space(**sections, scheduler=scheduler), known), known
 
 
 def decision(found, known, number, epoch, accuracy, **more):
@@ -77,14 +82,19 @@ def test_a_trial_that_goes_on_is_not_stopped_where_it_had_passed_and_is_judged_a
 
 
 def test_what_a_trial_reports_again_counts_once():
-    found, known = grouped_asha(a_trial(1, 0.9, 0.9, status=INTERRUPTED), a_trial(2, 0.2, status=STOPPED))
-    assert [decision(found, known, 1, epoch, 0.9) for epoch in (1, 2)] == [CONTINUE, CONTINUE]
-    # Two thirds of the way from 0.2 to 0.9 is 0.667; with 0.9 twice it would be 0.9.
-    assert decision(found, known, 3, 1, 0.7) == CONTINUE
-    # It is taken up again after a failure, without an interruption.
-    assert decision(found, known, 3, 1, 0.7) == CONTINUE
-    # Of 0.2, 0.7 and 0.9 it is 0.767; with 0.7 twice it would be 0.7.
-    assert decision(found, known, 4, 1, 0.74) == STOP
+    before = a_trial(1, 0.9, status=STOPPED), a_trial(2, 0.2, 0.2, status=INTERRUPTED)
+    found, known = grouped_asha(*before, budget={"grace_period": 1, "reduction_factor": 2})
+    assert [decision(found, known, 2, epoch, 0.2) for epoch in (1, 2)] == [CONTINUE, CONTINUE]
+    # One of three goes on; with 0.2 twice it would be two of four.
+    assert decision(found, known, 3, 1, 0.5) == STOP
+
+
+def test_a_trial_that_failed_goes_on_where_it_had_passed_though_better_ones_have_come():
+    found, known = grouped_asha()
+    assert decision(found, known, 1, 1, 0.5) == CONTINUE
+    assert [decision(found, known, number, 1, 0.9) for number in (2, 3, 4)] == [CONTINUE] * 3
+    assert decision(found, known, 1, 1, 0.5) == CONTINUE
+    assert decision(found, known, 5, 1, 0.5) == STOP
 
 
 def test_what_has_diverged_is_not_judged_by_its_last_epoch():
@@ -165,7 +175,7 @@ def test_hyperband_has_as_many_brackets_as_it_is_told_or_as_there_are_rungs():
 
 
 def test_a_trial_keeps_its_bracket_after_an_interruption():
-    space = a_space(scheduler="hyperband")
+    space = a_space(scheduler={"name": "hyperband", "signal": "objective", "horizon": 0})
     known, reports = {}, []
     found, draw = GroupedAsha(space, known), random.Random(0)
     for number in range(1, 60):
@@ -228,3 +238,97 @@ def test_rays_snapshots_hold_a_placeholder_and_copies_are_the_scheduler_itself()
     scheduler = grouped_asha()[0]
     assert pickle.loads(pickle.dumps(scheduler)) == "GroupedAsha, which stays in its process"
     assert copy.deepcopy(scheduler) is scheduler
+
+
+def paused(found, known, *trials):
+    """Trials that have reached a rung and do not go on: (number, epochs, accuracy)."""
+    for number, epochs, accuracy in trials:
+        known[number] = a_trial(number, *[accuracy] * epochs, status=PAUSED)
+        found.on_trial_result(
+            None,
+            SimpleNamespace(config={"number": number}),
+            {"training_iteration": epochs, "metrics/validation_accuracy": accuracy},
+        )
+
+
+def test_a_paused_trial_is_promoted_once_its_rung_has_room_the_best_of_the_highest_rung_first():
+    found, known = grouped_asha(budget={"trials": 40})
+    assert decision(found, known, 1, 1, 0.9) == CONTINUE
+    paused(found, known, (2, 1, 0.7), (3, 1, 0.8))
+    assert found.promoted(exploring=True) is None
+    paused(found, known, (4, 1, 0.1), (5, 1, 0.2))
+    assert found.promoted(exploring=True) is None  # five have come, of which one goes on
+    paused(found, known, (6, 1, 0.3))
+    assert found.promoted(exploring=True).number == 3  # the second best of six
+    known[3].status = "running"
+    assert found.promoted(exploring=True) is None
+    # At the next rung too.
+    assert decision(found, known, 3, 3, 0.5) == CONTINUE
+    paused(found, known, (7, 3, 0.4), *((number, 3, 0.3) for number in range(8, 12)))
+    assert found.promoted(exploring=True).number == 7
+    # It passes the epochs that it reports again, though better ones have come meanwhile.
+    assert decision(found, known, 12, 3, 0.99) == decision(found, known, 13, 3, 0.99) == CONTINUE
+    known[7].status = "running"
+    assert decision(found, known, 7, 3, 0.4) == CONTINUE
+
+
+def test_a_trial_is_paused_only_as_long_as_it_may_still_be_promoted():
+    found, known = grouped_asha(budget={"trials": 6})
+    paused(found, known, (1, 1, 0.9), (2, 1, 0.5), (3, 1, 0.6))
+    # Of six trials two go on.
+    assert [found.pauses(known[number]) for number in (1, 2, 3)] == [True, False, True]
+    assert [record.number for record in found.hopeless()] == [2]
+    known[2].status = STOPPED
+    paused(found, known, (4, 1, 0.7))
+    assert [record.number for record in found.hopeless()] == [3]
+    # One that failed before the rung will not make room: of five trials one goes on.
+    known[5] = a_trial(5, status=FAILED)
+    assert [record.number for record in found.hopeless()] == [3, 4]
+
+
+def test_trials_that_are_not_to_be_promoted_are_stopped_at_once():
+    found, known = grouped_asha(scheduler={"name": "asha", "promote": False}, budget={"trials": 40})
+    paused(found, known, (1, 1, 0.9), (2, 1, 0.5))
+    assert not found.pauses(known[2])
+    never, known = grouped_asha(scheduler="none")
+    known[1] = a_trial(1, 0.5)
+    assert not never.pauses(known[1])
+
+
+def test_after_a_constant_number_of_epochs_all_wait_and_the_best_of_all_are_trained_to_their_end():
+    scheduler = {"name": "constant", "best": 2}
+    found, known = grouped_asha(scheduler=scheduler, budget={"trials": 4, "grace_period": 2})
+    for number, accuracy in ((1, 0.9), (2, 0.5), (3, 0.6), (4, 0.7)):
+        assert decision(found, known, number, 1, accuracy) == CONTINUE
+        assert decision(found, known, number, 2, accuracy) == STOP
+    for number, accuracy in ((1, 0.9), (2, 0.5), (3, 0.6), (4, 0.7)):
+        known[number] = a_trial(number, accuracy, accuracy, status=PAUSED)
+    assert [record.number for record in found.hopeless()] == [2, 3]
+    assert found.promoted(exploring=True) is None
+    first = found.promoted(exploring=False)
+    first.status = "running"
+    second = found.promoted(exploring=False)
+    second.status = "running"
+    assert (first.number, second.number) == (1, 4)
+    assert found.promoted(exploring=False) is None
+    assert [decision(found, known, 4, epoch, 0.7) for epoch in range(1, 9)] == [CONTINUE] * 8
+
+
+def test_trials_are_compared_by_the_signal_that_the_space_names():
+    def order(**scheduler):
+        """The trials in the order in which the scheduler would promote them."""
+        space = a_space(scheduler={"name": "asha", **scheduler}, budget={"trials": 40, "grace_period": 1})
+        epoch = {"epoch": 1}
+        measured = {
+            1: {"validation_accuracy": 0.9, "validation_loss": 0.5},
+            2: {"validation_accuracy": 0.8, "validation_loss": 0.4},
+        }
+        measured[1] |= {"averaged_validation_accuracy": 0.6, "averaged_validation_loss": 0.2}
+        measured[2] |= {"averaged_validation_accuracy": 0.7, "averaged_validation_loss": 0.3}
+        known = {n: a_trial(n, status=PAUSED, epochs=[{**epoch, **values}]) for n, values in measured.items()}
+        return GroupedAsha(space, known).promoted(exploring=True).number
+
+    assert order(signal="objective", horizon=0) == 1
+    assert order(signal="loss", horizon=0) == 2
+    assert order(signal="objective", horizon=0.5) == 2
+    assert order(signal="loss", horizon=2) == order(signal="loss") == 1

@@ -17,6 +17,7 @@ from ctkd_search.records.store import (
     SearchFolder,
 )
 from ctkd_search.records.trial_configs import config_of
+from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.searcher import OptunaSearcher
 
 
@@ -59,11 +60,14 @@ def test_a_searcher_that_can_note_nothing_any_more_stops_the_search(tmp_path):
     (tmp_path / "file").touch()
     space, told_why, records = a_space(sampler="random"), [], {}
     study = study_in(None, space)
-    searcher = OptunaSearcher(space, SearchFolder(tmp_path / "file", "x"), study, records, 1, 5, told_why.append)
+    scheduler = GroupedAsha(space, records)
+    folder = SearchFolder(tmp_path / "file", "x")
+    searcher = OptunaSearcher(space, folder, study, records, 1, 5, told_why.append, scheduler)
     assert searcher.suggest("a") is None
     assert "cannot write to the directory" in str(told_why[0])
     assert records == {}
     # Once it can be noted, the trial that was drawn for it is taken.
-    searcher = OptunaSearcher(space, SearchFolder(tmp_path, "x"), study, records, 1, 5, told_why.append)
+    folder = SearchFolder(tmp_path, "x")
+    searcher = OptunaSearcher(space, folder, study, records, 1, 5, told_why.append, scheduler)
     assert searcher.suggest("b")["number"] == 1
     assert (records[1].optuna, len(study.study.trials), len(told_why)) == (0, 1, 1)

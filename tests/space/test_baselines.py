@@ -10,6 +10,7 @@ from support.factories import a_space, a_trial
 from ctkd_search.config import MethodConfig
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError
+from ctkd_search.records.store import BASELINE, SEARCHED
 from ctkd_search.records.trial_configs import config_of, label_of, with_seed
 from ctkd_search.search.prepare import need_of
 from ctkd_search.space.baselines import BASELINES, baseline_pairs
@@ -137,9 +138,11 @@ def test_a_record_gives_its_config_again_with_its_own_seed(name):
     stored = {} if name else chosen.paper_point() | {"pair": C, "lr": 0.02}
     config = baseline_config(chosen, name, C) if name else chosen.config(chosen.decode(stored))
     values = shown_values(config)
-    first = a_trial(1, values=values, stored=stored, seed=3, baseline=name)
+    kind = BASELINE if name else SEARCHED
+    first = a_trial(1, values=values, stored=stored, seed=3, baseline=name, kind=kind)
     again = a_trial(2, values=values, stored=stored, seed=5, baseline=name, repeats=1)
-    assert config_of(chosen, first) == config
+    horizon = 0.0 if name else chosen.strategy.ranking.horizon
+    assert config_of(chosen, first) == dataclasses.replace(config, ranking_horizon=horizon)
     fresh = config_of(chosen, again)
     assert (fresh.seed, fresh.teachers.seed, fresh.teachers.expert.seed) == (5, 12, 6)
     assert with_seed(fresh, 3, 5) == config

@@ -175,7 +175,7 @@ def test_methods_are_not_stopped_for_what_others_learn():
     decisions = {}
     for number, record in trials.items():
         bracket = scheduler._bracket(record)
-        value = record.epochs[0]["validation_accuracy"]
-        decisions[number] = bracket.on_result(type("Stub", (), {"trial_id": number})(), 1, value)
-    # Among all four, both without a teacher would be stopped.
-    assert decisions == {1: "CONTINUE", 2: "STOP", 3: "CONTINUE", 4: "STOP"}
+        bracket.add(number, 1, record.epochs[0]["validation_accuracy"])
+        decisions[number] = bracket.goes_on(number, 1)
+    # Among all four, neither of those without a teacher would go on.
+    assert decisions == {1: True, 2: False, 3: True, 4: False}

@@ -116,6 +116,7 @@ OTHER = {
     "train.schedule": "linear",
     "objectives": ["validation_loss"],
     "metrics": ["balanced_accuracy"],
+    "grace_period": 2,
 }
 # What else a parameter needs to have an effect.
 BESIDE = {

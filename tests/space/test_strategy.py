@@ -15,7 +15,8 @@ from support.space_texts import space as space_of_text
 
 from ctkd_search.config import plain
 from ctkd_search.errors import UserError
-from ctkd_search.records.store import FINISHED, RUNNING
+from ctkd_search.records.store import BASELINE, FINISHED, RUNNING
+from ctkd_search.records.trial_configs import config_of
 from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.study import Study
 from ctkd_search.space.baselines import BASELINES
@@ -113,7 +114,10 @@ VALID = [
     (["scheduler=none", "budget.epochs=5"], Strategy(scheduler=Scheduler("none"))),
     (["scheduler=hyperband"], Strategy(scheduler=Scheduler("hyperband"))),
     (["scheduler=hyperband", "budget.epochs=4"], Strategy(scheduler=Scheduler("hyperband"))),
-    (["scheduler={name: hyperband, brackets: 4}"], Strategy(scheduler=Scheduler("hyperband", brackets=4))),
+    (["scheduler={name: hyperband, brackets: 2}"], Strategy(scheduler=Scheduler("hyperband", brackets=2))),
+    (["scheduler={signal: objective, horizon: 0}"], Strategy(scheduler=Scheduler(signal="objective", horizon=0))),
+    (["scheduler={promote: false}"], Strategy(scheduler=Scheduler(promote=False))),
+    (["scheduler={name: constant, best: 1}"], Strategy(scheduler=Scheduler("constant", best=1))),
     # In the order in which they are run, whatever the order in the file.
     (["baselines=[at, kd, student-alone]"], Strategy(baselines=("student-alone", "kd", "at"))),
     ([f"baselines=[{', '.join(GOING)}]"], Strategy(baselines=GOING)),
@@ -229,9 +233,14 @@ def test_what_is_to_be_low_is_minimized_and_so_are_its_epochs():
     assert study.study.trials[1].intermediate_values == {1: 0.9, 2: 0.8}
 
 
+# Trials are compared by the objective itself, of the weights as they are.
+OBJECTIVE = "{name: asha, signal: objective, horizon: 0}"
+
+
 @pytest.mark.parametrize(("objective", "sign"), [("validation_loss", 1), ("validation_ece", 1), (ACCURACY, -1)])
 def test_the_scheduler_stops_what_is_worse_in_either_direction(objective, sign):
-    chosen = space(f"objectives=[{objective}]", "budget={epochs: 9, grace_period: 1, reduction_factor: 3}")
+    budget = "budget={epochs: 9, grace_period: 1, reduction_factor: 3}"
+    chosen = space(f"objectives=[{objective}]", budget, f"scheduler={OBJECTIVE}")
 
     def stopped():
         """Which of nine trials stop at the first rung, where each is better or worse than all before it."""
@@ -256,10 +265,10 @@ def test_the_scheduler_stops_what_is_worse_in_either_direction(objective, sign):
         for number in range(1, 10)
     }
     scheduler = GroupedAsha(chosen, records)
-    records[10] = a_trial(10, status=RUNNING, objective=objective)
-    for value, decision in ((0.5 + sign * 0.2, "STOP"), (0.5 - sign * 0.2, "CONTINUE")):
+    for number, value, decision in ((10, 0.5 + sign * 0.2, "STOP"), (11, 0.5 - sign * 0.2, "CONTINUE")):
+        records[number] = a_trial(number, status=RUNNING, objective=objective)
         result = {"training_iteration": 1, f"metrics/{objective}": value}
-        assert scheduler.on_trial_result(None, SimpleNamespace(config={"number": 10}), result) == decision
+        assert scheduler.on_trial_result(None, SimpleNamespace(config={"number": number}), result) == decision
 
 
 def first_stops(*overrides):
@@ -279,11 +288,40 @@ def first_stops(*overrides):
 
 def test_the_scheduler_and_the_budget_decide_when_trials_are_stopped():
     for grace in (1, 2, 5):
-        assert first_stops("scheduler=asha", f"budget={{epochs: 9, grace_period: {grace}}}") == {grace}
+        assert first_stops(f"scheduler={OBJECTIVE}", f"budget={{epochs: 9, grace_period: {grace}}}") == {grace}
+        constant = OBJECTIVE.replace("asha", "constant")
+        assert first_stops(f"scheduler={constant}", f"budget={{epochs: 9, grace_period: {grace}}}") == {grace}
     budget = "budget={epochs: 9, grace_period: 2, reduction_factor: 2}"
-    assert first_stops("scheduler=hyperband", budget) == {2, 4, 8}
-    assert first_stops("scheduler={name: hyperband, brackets: 2}", budget) == {2, 4}
+    hyperband = OBJECTIVE.replace("asha", "hyperband")
+    assert first_stops(f"scheduler={hyperband}", budget) == {2, 4, 8}
+    assert first_stops(f"scheduler={hyperband}", "scheduler.brackets=2", budget) == {2, 4}
     assert first_stops("scheduler=none", "budget.epochs=9") == set()
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "objective", "key", "horizon"),
+    [
+        ("asha", "validation_accuracy", "averaged_validation_loss", 1.0),
+        ("hyperband", "validation_balanced_accuracy", "averaged_validation_loss", 1.0),
+        ("asha", "validation_ece", "averaged_validation_ece", 1.0),
+        ("{signal: objective}", "validation_balanced_accuracy", "averaged_validation_balanced_accuracy", 1.0),
+        ("{signal: objective, horizon: 0}", "validation_accuracy", "validation_accuracy", 0.0),
+        ("{horizon: 0.5}", "validation_accuracy", "averaged_validation_loss", 0.5),
+        ("{name: constant, signal: loss, horizon: 0}", "validation_accuracy", "validation_loss", 0.0),
+        ("none", "validation_accuracy", None, 0.0),
+    ],
+)
+def test_searched_trials_measure_what_they_are_compared_by_and_no_others_do(scheduler, objective, key, horizon):
+    chosen = space(f"scheduler={scheduler}", f"objectives=[{objective}]", "budget.epochs=9")
+    ranking = chosen.strategy.ranking
+    assert (ranking and ranking.key, ranking.horizon if ranking else 0.0) == (key, horizon)
+    stored = chosen.paper_point()
+    values = chosen.effective(chosen.decode(stored))
+    assert config_of(chosen, a_trial(1, values=values, stored=stored)).ranking_horizon == horizon
+    for others in ({"repeats": 1}, {"kind": BASELINE, "baseline": "kd"}):
+        other = config_of(chosen, a_trial(2, values=values, stored=stored, **others))
+        assert other.ranking_horizon == 0
+        assert other.as_dict() == config_of(chosen, a_trial(1, values=values, stored=stored)).as_dict()
 
 
 def test_the_sampler_is_told_the_directions_of_the_objectives():

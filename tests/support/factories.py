@@ -36,7 +36,9 @@ def space_content(**sections: Any) -> dict[str, Any]:
     """
     content = {"name": "x", "dataset": {"name": "digits"}, "search": SEARCH, "budget": {}, **sections}
     if content["budget"] is not None:
-        content["budget"] = {"epochs": 9, **content["budget"]}
+        scheduler = content.get("scheduler") or "asha"
+        stops = (scheduler if isinstance(scheduler, str) else scheduler.get("name")) != "none"
+        content["budget"] = {"epochs": 9, **({"grace_period": 1} if stops else {}), **content["budget"]}
     return {key: section for key, section in content.items() if section is not None}
 
 

@@ -16,7 +16,7 @@ ONE_STUDENT = (
     "{alpha: {float: [0.1, 1]}, lr: {float: [0.01, 0.3]}, pair: {choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]}}"
 )
 
-# What is wrong, where it is said, and with which words. The budget is 60 epochs with rungs after 1, 3, 9 and 27.
+# What is wrong, where it is said, and with which words. The budget is 60 epochs with two rungs.
 FAULTY_STRATEGIES = [
     ("sampler=bayes", "sampler", f"must be one of {SAMPLERS}, but got 'bayes'"),
     ("sampler=''", "sampler", f"must be one of {SAMPLERS}, but got ''"),
@@ -41,13 +41,20 @@ FAULTY_STRATEGIES = [
     ("sampler={name: qmc, population: 9}", "sampler.population", "has no effect with qmc; it belongs to cmaes"),
     ("sampler={name: random, startup_trials: 5}", "sampler.startup_trials", "belongs to tpe and gp"),
     ("sampler={name: random, scramble: true}", "sampler.scramble", "has no effect with random; it belongs to qmc"),
-    ("scheduler=median", "scheduler", "must be one of asha, hyperband, none, but got 'median'"),
-    ("scheduler=[]", "scheduler", "must be a mapping, with the keys name, brackets, but got []"),
-    ("scheduler.name=None", "scheduler.name", "must be 'asha', 'hyperband' or 'none', but got 'None'"),
+    ("scheduler=median", "scheduler", "must be one of asha, hyperband, constant, none, but got 'median'"),
+    ("scheduler=[]", "scheduler", "must be a mapping, with the keys name, brackets, signal"),
+    ("scheduler.name=None", "scheduler.name", "must be 'asha', 'hyperband', 'constant' or 'none', but got 'None'"),
     ("scheduler={brackets: 2}", "scheduler.brackets", "has no effect with asha; it belongs to hyperband"),
     ("scheduler={name: none, brackets: 2}", "scheduler.brackets", "has no effect with none; it belongs to hyperband"),
+    ("scheduler={signal: error}", "scheduler.signal", "must be 'loss' or 'objective', but got 'error'"),
+    ("scheduler={horizon: -1}", "scheduler.horizon", "must be at least 0, but got -1"),
+    ("scheduler={promote: 1.5}", "scheduler.promote", "must be"),
+    ("scheduler={best: 2}", "scheduler.best", "has no effect with asha; it belongs to constant"),
+    ("scheduler={name: constant, best: 0}", "scheduler.best", "must be at least 1, but got 0"),
+    ("scheduler={name: constant, promote: true}", "scheduler.promote", "it belongs to asha and hyperband"),
+    ("scheduler={name: none, horizon: 1}", "scheduler.horizon", "it belongs to asha and hyperband and constant"),
     ("scheduler={name: hyperband, brackets: 1}", "scheduler.brackets", "must be at least 2, but got 1"),
-    ("scheduler={name: hyperband, brackets: 5}", "scheduler.brackets", "must be at most the 4 rungs of this budget"),
+    ("scheduler={name: hyperband, brackets: 5}", "scheduler.brackets", "must be at most the 2 rungs of this budget"),
     ("scheduler={name: hyperband, grace: 1}", "scheduler.grace", "is not a known key"),
     ("baselines=kd", "baselines", f"must be a list of {', '.join(BASELINES)}, but got 'kd'"),
     ("baselines={kd: true}", "baselines", "must be a list of student-alone, label-smoothing"),
@@ -96,10 +103,23 @@ OUT_OF_PLACE = [
     (["sampler=cmaes", f"objectives=[{ACCURACY}, params]"], NUMBERS, "sampler", "cmaes follows one objective"),
     (["scheduler=none", "budget.grace_period=1"], NUMBERS, "budget.grace_period", "where scheduler is none; leave it"),
     (["scheduler=none", "budget.reduction_factor=3"], NUMBERS, "budget.reduction_factor", "where scheduler is none"),
-    (["scheduler=hyperband", "budget.epochs=2"], NUMBERS, "scheduler", "at least 2 rungs, and this budget has 1"),
+    (["scheduler=constant", "budget.reduction_factor=3"], NUMBERS, "budget.reduction_factor", "scheduler is constant"),
+    (["scheduler={name: constant}", "budget.reduction_factor=3"], NUMBERS, "budget.reduction_factor", "is constant"),
+    (
+        ["scheduler=constant", "budget={epochs: 9, grace_period: 9}"],
+        NUMBERS,
+        "scheduler",
+        "below the epochs 9, but got 9",
+    ),
+    (
+        ["scheduler=hyperband", "budget={epochs: 2, grace_period: 1}"],
+        NUMBERS,
+        "scheduler",
+        "and this budget has 1",
+    ),
     (["scheduler=hyperband", "budget={epochs: 9, grace_period: 9}"], NUMBERS, "scheduler", "and this budget has 0"),
     (
-        ["scheduler={name: hyperband, brackets: 3}", "budget.epochs=9"],
+        ["scheduler={name: hyperband, brackets: 3}", "budget={epochs: 9, grace_period: 1}"],
         NUMBERS,
         "scheduler.brackets",
         "must be at most the 2 rungs of this budget, but got 3",

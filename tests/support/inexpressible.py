@@ -8,6 +8,7 @@ INEXPRESSIBLE = {
         "larger than the range",
         "at most the epochs",
         "needs at least 2 r",
+        "grace_period below the epochs",
     ],
     "of how many rungs a budget is": ["rungs of this budget"],
     "a number that is whole, but written with a point": [r"whole number, but got \d+\.0$", r"layer numbers .*\.0\b"],

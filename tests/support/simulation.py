@@ -17,7 +17,7 @@ from ray.tune.utils import flatten_dict
 
 from ctkd_search.analysis.pareto import objective_values
 from ctkd_search.records.listener import TrialListener
-from ctkd_search.records.store import WAITING, SearchFolder
+from ctkd_search.records.store import PAUSED, WAITING, SearchFolder
 from ctkd_search.search.comparisons import missing_baselines
 from ctkd_search.search.observer import Observer
 from ctkd_search.search.record_writer import RecordWriter
@@ -118,9 +118,11 @@ class Simulation:
         self.said = []
         # Every decision that the scheduler was asked for: number, epoch, accuracy, whether it goes on.
         self.decisions = []
+        # Every trial that began or went on: how many decisions there were before, its number, and its epochs so far.
+        self.starts = []
         self.records = {trial.number: trial for trial in self.folder.trials()}
         for trial in self.records.values():
-            if not trial.ended:
+            if not trial.idle:
                 trial.status, trial.reason = WAITING, ""
         if self.durable:
             fresh_study(self.folder.study)
@@ -146,9 +148,17 @@ class Simulation:
             self.records,
             self.stop_signal,
             self.said.append,
+            self.scheduler,
         )
         self.searcher = OptunaSearcher(
-            space, self.folder, self.study, self.records, self.workers, space.budget.trials, self._give_up
+            space,
+            self.folder,
+            self.study,
+            self.records,
+            self.workers,
+            space.budget.trials,
+            self._give_up,
+            self.scheduler,
         )
 
     def _give_up(self, error: Exception) -> None:
@@ -160,10 +170,14 @@ class Simulation:
         while True:
             while not self.stop_signal.stop_all() and isinstance(answer := self.searcher.suggest(f"r{begun}"), dict):
                 trial = SimpleNamespace(trial_id=f"r{begun}", config=answer, last_result=None, error_file=None)
+                self.starts.append((len(self.decisions), answer["number"], len(self.records[answer["number"]].epochs)))
                 self.observer.on_trial_start(0, [], trial)
                 heapq.heappush(events, (clock + self._outcome(trial).ticks, begun, 1, trial))
                 begun += 1
-            if self.stop_signal.stop_all() or not events:
+            if self.stop_signal.stop_all():
+                return self
+            if not events:
+                self.observer.stop_paused([trial for trial in self.records.values() if trial.status == PAUSED])
                 return self
             clock, order, epoch, trial = heapq.heappop(events)
             if self._epoch(trial, epoch):
@@ -184,6 +198,7 @@ class Simulation:
         accuracy = outcome.accuracies[epoch - 1]
         diverged = outcome.diverges and epoch == len(outcome.accuracies)
         metrics = {"epoch": epoch, "validation_accuracy": accuracy, "seconds": 1.0}
+        metrics["averaged_validation_loss"] = 1 - accuracy
         result = {"training_iteration": epoch, "metrics": metrics, "notes": []}
         result |= {"diverged": diverged, "done": diverged or epoch >= self.space.budget.epochs}
         goes_on = not result["done"]

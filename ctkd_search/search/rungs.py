@@ -1,0 +1,96 @@
+"""Brackets of successive halving: the trials at each rung, and which of them go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class Bracket:
+    """The trials at each of some rungs, ranked by a score.
+
+    A trial goes on where it is among the best of those at its rung so far, one in `reduction` of them and at least one
+    (asynchronous successive halving, arXiv 1810.05934). Everything follows from the scores alone, so that a bracket is
+    filled from records in any order.
+
+    Args:
+        rungs: Epochs after which trials are compared, in ascending order.
+        reduction: Reduction factor.
+    """
+
+    def __init__(self, rungs: Sequence[int], reduction: int) -> None:
+        self.rungs = tuple(rungs)
+        self._reduction = reduction
+        self._scores: dict[int, dict[int, float]] = {rung: {} for rung in rungs}
+
+    def add(self, number: int, epoch: int, score: float) -> None:
+        """Adds a trial to the rung after an epoch, if there is one; what it reports again changes nothing.
+
+        Args:
+            number: The trial's number.
+            epoch: The epoch.
+            score: A finite number; higher is better.
+        """
+        if epoch in self._scores:
+            self._scores[epoch].setdefault(number, score)
+
+    def reached(self, rung: int) -> Sequence[int]:
+        """Returns the numbers of the trials that have reached a rung."""
+        return list(self._scores[rung])
+
+    def goes_on(self, number: int, rung: int) -> bool:
+        """Returns whether a trial at a rung is among those that go on."""
+        return self._place(number, rung) <= self._room(len(self._scores[rung]))
+
+    def may_go_on(self, number: int, rung: int, most: int) -> bool:
+        """Returns whether a trial may be among those that go on once at most so many have reached the rung."""
+        return self._place(number, rung) <= self._room(most)
+
+    def best_waiting(self, waiting: Sequence[int], rung: int, exploring: bool) -> int | None:
+        """Returns the best of the trials that wait at a rung, if it is among those that go on.
+
+        Args:
+            waiting: Numbers of the trials that wait there.
+            rung: The rung.
+            exploring: Whether further trials will reach the first rung.
+        """
+        best = min(waiting, key=lambda number: (self._place(number, rung), number), default=None)
+        return best if best is not None and self.goes_on(best, rung) else None
+
+    def _room(self, reached: int) -> int:
+        return max(1, reached // self._reduction)
+
+    def _place(self, number: int, rung: int) -> int:
+        """Returns a trial's place among those at a rung, from 1; equal ones share the best of their places."""
+        scores = self._scores[rung]
+        own = scores[number]
+        return 1 + sum(score > own for score in scores.values())
+
+
+class OneRung(Bracket):
+    """Stopping after a constant number of epochs: the best of all trials are trained to their end.
+
+    No trial goes on before every trial has reached the rung (arXiv 2404.04111 compares such a constant number of epochs
+    with other ways of stopping early).
+
+    Args:
+        rung: The number of epochs.
+        best: Number of trials that are trained to their end.
+    """
+
+    def __init__(self, rung: int, best: int) -> None:
+        super().__init__((rung,), 1)
+        self._best = best
+
+    def goes_on(self, number: int, rung: int) -> bool:
+        """Returns False: whether a trial goes on is known once all have reached the rung."""
+        return False
+
+    def best_waiting(self, waiting: Sequence[int], rung: int, exploring: bool) -> int | None:
+        """Returns the best trial that waits at the rung, if all have reached it and it is among the best of them."""
+        if exploring:
+            return None
+        best = min(waiting, key=lambda number: (self._place(number, rung), number), default=None)
+        return best if best is not None and self._place(best, rung) <= self._best else None
+
+    def _room(self, reached: int) -> int:
+        return self._best
