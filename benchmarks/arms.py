@@ -1,0 +1,150 @@
+"""The ways to search that are compared on the recorded tables, by name."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import optuna
+from own_search import CONSTANT, FIRST_RUNG, IGNORED, NEVER, PAUSES, PREDICTED, OwnSearch, Settings, space_for
+from peers import OptunaSearch, RaySearch, SmacSearch, SyneTuneSearch
+from simulation import Searcher
+
+Make = Callable[[str, int, int], Searcher]
+AVERAGED = "averaged_1_loss"
+RANDOM = "random search, none stopped"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to search.
+
+    Attributes:
+        make: Makes it from the name of a table, a seed and the number of trials at once.
+        group: `reference`, `own`, `ablation` or `peer`.
+        needs: The package that it is from, if it is not one of ours.
+    """
+
+    make: Make
+    group: str
+    needs: str = ""
+
+    @property
+    def available(self) -> bool:
+        """Returns whether its package is installed."""
+        return not self.needs or importlib.util.find_spec(self.needs) is not None
+
+
+def own(settings: Settings, group: str = "ablation") -> Arm:
+    """A way to search of the package."""
+    return Arm(lambda table, seed, workers: OwnSearch(table, seed, settings), group)
+
+
+def _space(table: str, seed: int) -> tuple[object, int]:
+    space = space_for(table, seed, Settings())
+    return space, space.budget.epochs
+
+
+def _optuna(pruner: Callable[[int], optuna.pruners.BasePruner]) -> Arm:
+    def make(table: str, seed: int, workers: int) -> Searcher:
+        space = space_for(table, seed, Settings())
+        return OptunaSearch(space, seed, lambda: pruner(space.budget.epochs))
+
+    return Arm(make, "peer")
+
+
+def _ray(**options: int) -> Arm:
+    def make(table: str, seed: int, workers: int) -> Searcher:
+        space = space_for(table, seed, Settings())
+        return RaySearch(space, seed, space.budget.epochs, **options)
+
+    return Arm(make, "peer")
+
+
+def _syne_tune(name: str, **options: int) -> Arm:
+    def make(table: str, seed: int, workers: int) -> Searcher:
+        space = space_for(table, seed, Settings())
+        return SyneTuneSearch(space, seed, space.budget.epochs, name, **options)
+
+    return Arm(make, "peer", "syne_tune")
+
+
+def _smac(grace: int) -> Arm:
+    def make(table: str, seed: int, workers: int) -> Searcher:
+        space = space_for(table, seed, Settings())
+        return SmacSearch(space, seed, space.budget.epochs, grace, workers)
+
+    return Arm(make, "peer", "smac")
+
+
+def _pruners() -> dict[str, Arm]:
+    pruners = optuna.pruners
+    found = {}
+    for first in (1, 2):
+        found[f"Optuna TPE, HyperbandPruner from {first}"] = _optuna(
+            lambda epochs, first=first: pruners.HyperbandPruner(first, epochs, 3)  # type: ignore[misc]
+        )
+        found[f"Optuna TPE, SuccessiveHalvingPruner from {first}"] = _optuna(
+            lambda epochs, first=first: pruners.SuccessiveHalvingPruner(first, 3)  # type: ignore[misc]
+        )
+    return found
+
+
+def _ablations() -> dict[str, Arm]:
+    base = Settings(signal=AVERAGED)
+    found: dict[str, Arm] = {}
+    for signal in ("accuracy", "averaged_0.5_accuracy", "averaged_0.5_loss", "averaged_1_accuracy", AVERAGED):
+        for grace in (1, 2, 3, 4):
+            found[f"own, random, stop, {signal}, from {grace}"] = own(
+                Settings(sampler="random", signal=signal, grace=grace)
+            )
+    for stopping in ("stop", PAUSES):
+        for grace in (2, 3, 4, 6):
+            for told in ("pruned", IGNORED, PREDICTED, FIRST_RUNG):
+                found[f"own, tpe, {stopping}, {AVERAGED}, from {grace}, {told}"] = own(
+                    replace(base, stopping=stopping, grace=grace, told=told)
+                )
+    for sampler, grace in itertools.product(("random", "tpe"), (1, 2, 3, 4, 6)):
+        told = PREDICTED if sampler == "tpe" else "pruned"
+        found[f"own, {sampler}, {PAUSES}, by predicted end, from {grace}, {told}"] = own(
+            replace(base, sampler=sampler, stopping=PAUSES, grace=grace, told=told, predicts=True)
+        )
+    for grace in (2, 3, 4):
+        found[f"own, random, {PAUSES}, {AVERAGED}, from {grace}"] = own(
+            replace(base, sampler="random", stopping=PAUSES, grace=grace)
+        )
+    for told in (IGNORED, PREDICTED, FIRST_RUNG):
+        found[f"own, gp, {PAUSES}, {AVERAGED}, from 3, {told}"] = own(
+            replace(base, sampler="gp", stopping=PAUSES, grace=3, told=told)
+        )
+    return found
+
+
+def _constants() -> dict[str, Arm]:
+    found = {}
+    for epochs in (1, 2, 3, 4):
+        for signal in ("accuracy", AVERAGED):
+            found[f"constant, random, {signal}, {epochs}"] = own(
+                Settings(sampler="random", stopping=CONSTANT, signal=signal, grace=epochs), "reference"
+            )
+    return found
+
+
+ARMS: dict[str, Arm] = {
+    RANDOM: own(Settings(sampler="random", stopping=NEVER), "reference"),
+    "TPE, none stopped": own(Settings(stopping=NEVER), "reference"),
+    **_constants(),
+    "own, today's default": own(Settings(grace=1), "own"),
+    **_ablations(),
+    "Ray ASHA (its defaults) + OptunaSearch": _ray(),
+    "Ray ASHA (rungs 2, 6) + OptunaSearch": _ray(grace_period=2, reduction_factor=3),
+    **_pruners(),
+    **{
+        f"Syne Tune {name}, from {first}": _syne_tune(name, grace_period=first)
+        for name in ("ASHA", "BOHB", "ASHABORE", "ASHACQR")
+        for first in (1, 2)
+    },
+    "SMAC3 multi-fidelity": _smac(2),
+}
