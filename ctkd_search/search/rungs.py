@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class Bracket:
@@ -41,20 +41,34 @@ class Bracket:
         """Returns whether a trial at a rung is among those that go on."""
         return self._place(number, rung) <= self._room(len(self._scores[rung]))
 
-    def may_go_on(self, number: int, rung: int, most: int) -> bool:
-        """Returns whether a trial may be among those that go on once at most so many have reached the rung."""
-        return self._place(number, rung) <= self._room(most)
-
-    def best_waiting(self, waiting: Sequence[int], rung: int, exploring: bool) -> int | None:
-        """Returns the best of the trials that wait at a rung, if it is among those that go on.
+    def hopeless(self, waiting: Iterable[int], rung: int, most: int) -> list[int]:
+        """Returns those of some trials at a rung that will not go on if at most so many trials reach it.
 
         Args:
-            waiting: Numbers of the trials that wait there.
+            waiting: Numbers of trials at the rung.
+            rung: The rung.
+            most: Number of trials that reach it at most.
+        """
+        scores, room = self._scores[rung], self._room(most)
+        if len(scores) < room:
+            return []
+        # Those that are worse now than so many others stay so, whatever the scores of trials to come.
+        bound = sorted(scores.values(), reverse=True)[room - 1]
+        return [number for number in waiting if scores[number] < bound]
+
+    def best_waiting(self, waiting: Sequence[int], rung: int, exploring: bool) -> int | None:
+        """Returns the best of the trials that wait at a rung, if it is among those that go on; of equals, the first.
+
+        Args:
+            waiting: Numbers of the trials that wait there, at least one.
             rung: The rung.
             exploring: Whether further trials will reach the first rung.
         """
-        best = min(waiting, key=lambda number: (self._place(number, rung), number), default=None)
-        return best if best is not None and self.goes_on(best, rung) else None
+        best = max(waiting, key=lambda number: (self._scores[rung][number], -number))
+        return best if self._may_go_on(best, rung, exploring) else None
+
+    def _may_go_on(self, number: int, rung: int, exploring: bool) -> bool:
+        return self.goes_on(number, rung)
 
     def _room(self, reached: int) -> int:
         return max(1, reached // self._reduction)
@@ -85,12 +99,8 @@ class OneRung(Bracket):
         """Returns False: whether a trial goes on is known once all have reached the rung."""
         return False
 
-    def best_waiting(self, waiting: Sequence[int], rung: int, exploring: bool) -> int | None:
-        """Returns the best trial that waits at the rung, if all have reached it and it is among the best of them."""
-        if exploring:
-            return None
-        best = min(waiting, key=lambda number: (self._place(number, rung), number), default=None)
-        return best if best is not None and self._place(best, rung) <= self._best else None
+    def _may_go_on(self, number: int, rung: int, exploring: bool) -> bool:
+        return not exploring and self._place(number, rung) <= self._best
 
     def _room(self, reached: int) -> int:
         return self._best

@@ -123,8 +123,8 @@ class GroupedAsha(DriverOnly, FIFOScheduler):
             return False
         bracket = self._bracket(record)
         if rung not in bracket.rungs or record.number not in bracket.reached(rung):
-            return False
-        return bracket.may_go_on(record.number, rung, self._most(record, rung))
+            return False  # it has ended elsewhere than at a rung, or cannot be compared
+        return not bracket.hopeless([record.number], rung, self._most(record, rung))
 
     def _most(self, record: TrialRecord, rung: int) -> int:
         """Returns the largest number of trials that may be at a rung of a trial's bracket in the end."""
@@ -139,29 +139,41 @@ class GroupedAsha(DriverOnly, FIFOScheduler):
 
     def hopeless(self) -> Iterator[TrialRecord]:
         """Yields the paused trials that cannot be promoted any more."""
-        for record in self._paused():
-            if not self.pauses(record):
-                yield record
+        for rung, bracket, waiting in self._waiting():
+            most = self._most(self._records[waiting[0]], rung)
+            for number in bracket.hopeless(waiting, rung, most):
+                yield self._records[number]
 
-    def promoted(self, exploring: bool) -> TrialRecord | None:
+    def promoted(self, more: bool) -> TrialRecord | None:
         """Returns the paused trial that goes on next, if any may: the best one at the highest rung.
 
         Args:
-            exploring: Whether further trials will reach the first rung.
+            more: Whether further trials will begin.
         """
-        waiting: dict[tuple[int, int], tuple[Bracket, list[int]]] = {}
-        for record in self._paused():
-            bracket, rung = self._bracket(record), len(record.epochs)
-            waiting.setdefault((rung, id(bracket)), (bracket, []))[1].append(record.number)
-        found = (
-            (rung, bracket.best_waiting(numbers, rung, exploring)) for (rung, _), (bracket, numbers) in waiting.items()
-        )
-        best = max(((rung, -number) for rung, number in found if number is not None), default=None)
-        if best is None:
+        found = []
+        for rung, bracket, waiting in self._waiting():
+            number = bracket.best_waiting(waiting, rung, more or self._some_below(rung))
+            if number is not None:
+                found.append((rung, -number))
+        if not found:
             return None
-        chosen = self._records[-best[1]]
+        chosen = self._records[-max(found)[1]]
         self._passed[chosen.number] = len(chosen.epochs)
         return chosen
+
+    def _some_below(self, rung: int) -> bool:
+        """Returns whether a trial that goes on has not reached a rung yet."""
+        return any(
+            record.explores and not record.idle and len(record.epochs) < rung for record in self._records.values()
+        )
+
+    def _waiting(self) -> list[tuple[int, Bracket, list[int]]]:
+        """Returns the rungs at which trials are paused, with their bracket and the numbers of those trials."""
+        waiting: dict[tuple[int, int], tuple[int, Bracket, list[int]]] = {}
+        for record in self._paused():
+            bracket, rung = self._bracket(record), len(record.epochs)
+            waiting.setdefault((rung, id(bracket)), (rung, bracket, []))[2].append(record.number)
+        return list(waiting.values())
 
     def _paused(self) -> list[TrialRecord]:
         return [record for record in self._records.values() if record.status == PAUSED]

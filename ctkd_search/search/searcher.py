@@ -121,8 +121,7 @@ class OptunaSearcher(PendingSearcher):
     def _new(self) -> TrialRecord | None:
         explored = [record for record in self._records.values() if record.explores]
         more = len(explored) < self._trials
-        first_rung_is_open = more or any(self._records[number].explores for number in self._live.values())
-        promoted = self._scheduler.promoted(first_rung_is_open)
+        promoted = self._scheduler.promoted(more)
         if promoted is not None:
             promoted.status, promoted.reason = WAITING, f"promoted after epoch {len(promoted.epochs)}"
             return promoted

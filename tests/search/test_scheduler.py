@@ -255,17 +255,17 @@ def test_a_paused_trial_is_promoted_once_its_rung_has_room_the_best_of_the_highe
     found, known = grouped_asha(budget={"trials": 40})
     assert decision(found, known, 1, 1, 0.9) == CONTINUE
     paused(found, known, (2, 1, 0.7), (3, 1, 0.8))
-    assert found.promoted(exploring=True) is None
+    assert found.promoted(more=True) is None
     paused(found, known, (4, 1, 0.1), (5, 1, 0.2))
-    assert found.promoted(exploring=True) is None  # five have come, of which one goes on
+    assert found.promoted(more=True) is None  # five have come, of which one goes on
     paused(found, known, (6, 1, 0.3))
-    assert found.promoted(exploring=True).number == 3  # the second best of six
+    assert found.promoted(more=True).number == 3  # the second best of six
     known[3].status = "running"
-    assert found.promoted(exploring=True) is None
+    assert found.promoted(more=True) is None
     # At the next rung too.
     assert decision(found, known, 3, 3, 0.5) == CONTINUE
     paused(found, known, (7, 3, 0.4), *((number, 3, 0.3) for number in range(8, 12)))
-    assert found.promoted(exploring=True).number == 7
+    assert found.promoted(more=True).number == 7
     # It passes the epochs that it reports again, though better ones have come meanwhile.
     assert decision(found, known, 12, 3, 0.99) == decision(found, known, 13, 3, 0.99) == CONTINUE
     known[7].status = "running"
@@ -304,13 +304,16 @@ def test_after_a_constant_number_of_epochs_all_wait_and_the_best_of_all_are_trai
     for number, accuracy in ((1, 0.9), (2, 0.5), (3, 0.6), (4, 0.7)):
         known[number] = a_trial(number, accuracy, accuracy, status=PAUSED)
     assert [record.number for record in found.hopeless()] == [2, 3]
-    assert found.promoted(exploring=True) is None
-    first = found.promoted(exploring=False)
+    assert found.promoted(more=True) is None
+    known[5] = a_trial(5, 0.1, status="running")  # one more is on its way to the rung
+    assert found.promoted(more=False) is None
+    del known[5]
+    first = found.promoted(more=False)
     first.status = "running"
-    second = found.promoted(exploring=False)
+    second = found.promoted(more=False)
     second.status = "running"
     assert (first.number, second.number) == (1, 4)
-    assert found.promoted(exploring=False) is None
+    assert found.promoted(more=False) is None
     assert [decision(found, known, 4, epoch, 0.7) for epoch in range(1, 9)] == [CONTINUE] * 8
 
 
@@ -326,7 +329,7 @@ def test_trials_are_compared_by_the_signal_that_the_space_names():
         measured[1] |= {"averaged_validation_accuracy": 0.6, "averaged_validation_loss": 0.2}
         measured[2] |= {"averaged_validation_accuracy": 0.7, "averaged_validation_loss": 0.3}
         known = {n: a_trial(n, status=PAUSED, epochs=[{**epoch, **values}]) for n, values in measured.items()}
-        return GroupedAsha(space, known).promoted(exploring=True).number
+        return GroupedAsha(space, known).promoted(more=True).number
 
     assert order(signal="objective", horizon=0) == 1
     assert order(signal="loss", horizon=0) == 2

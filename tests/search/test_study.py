@@ -149,7 +149,9 @@ SAMPLERS = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "moments"), [("tpe", 43), ("cmaes", 59), ("qmc", 67)])
 def test_a_search_whose_process_is_killed_again_and_again_comes_to_the_same(tmp_path, sampler, moments):
-    outcomes = [outcome for outcome, _, _ in STORY] + any_outcomes(1, 4, 9)
+    # The second of the first six waits at the first rung until the sixth has come.
+    outcomes = [Outcome([value] * 9) for value in (0.6, 0.5, 0.1, 0.2, 0.3, 0.15)]
+    outcomes += [outcome for outcome, _, _ in STORY] + any_outcomes(1, 4, 9)
     space = a_space(budget={"trials": len(outcomes)}, sampler=SAMPLERS[sampler], baselines=["kd"])
     # Two baselines, which come first.
     outcomes = [Outcome([0.1] * 9), Outcome([0.99] * 9), *outcomes]
@@ -162,6 +164,7 @@ def test_a_search_whose_process_is_killed_again_and_again_comes_to_the_same(tmp_
         except Killed:
             killed += 1
     assert killed >= 5
+    assert promotions(undisturbed, space.rungs, 3)
     assert the_same_search(undisturbed, resumed)
 
 

@@ -59,12 +59,12 @@ def promotions(simulation, rungs, factor):
                 assert number == right_one()
                 promoted.append(number)
                 del paused[number]
-            elif not epochs and not any(number == other for other, _ in told):
+            elif not epochs and simulation.records[number].explores and all(number != other for other, _ in told):
                 assert right_one() is None
         if count == len(simulation.decisions):
             break
         number, epoch, accuracy, goes_on = simulation.decisions[count]
-        if (number, epoch) not in told:
+        if (number, epoch) not in told and simulation.records[number].explores:
             told.add((number, epoch))
             if epoch in seen and math.isfinite(accuracy):
                 seen[epoch][number] = accuracy
