@@ -228,6 +228,20 @@ def prepare(
             if not is_prepared(run, cache, wanted):
                 yield from _train(run, splits, cache, device, wanted)
         return
+    _remove_leftover(run, cache)
+
+
+def _remove_leftover(run: TeacherRun, cache: TeacherCache) -> None:
+    """Removes the state of a finished training whose process was killed just before it did that itself."""
+    if run.state() not in cache:
+        return
+    lease = try_acquire(cache.directory / run.entry, TRAINING, f"the training of teacher {run.architecture}")
+    if lease is None:
+        return  # it is being trained again, to keep more of it
+    with lease:
+        kept = cache.read_state(run.state())
+        if kept is not None and kept["epoch"] == run.epochs:
+            cache.remove(run.state())
 
 
 def _train(

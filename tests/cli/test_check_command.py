@@ -42,8 +42,8 @@ def test_check_shows_conditions_and_the_papers_settings_first(call):
 
 def test_check_counts_what_the_digits_would_cost(call):
     _, out, _ = call("check", DIGITS, "--no-measure", "--set", "budget.time_budget=1h30m")
-    assert "24 trials of up to 12 epochs: 288 epochs in all, or about 96 with early stopping" in out
-    assert "after epochs 2, 6 about one trial in 3 goes on" in out
+    assert "24 trials of up to 12 epochs: 288 epochs in all, or about 128 with early stopping" in out
+    assert "after epochs 3, 9 about one trial in 3 goes on" in out
     assert "time: at most 1 h 30 min" in out
     assert "teachers, recorded once and replayed to every trial, 12 epochs each: wrn-16-2, wrn-16-1" in out
     _, out, _ = call("check", DIGITS, "--no-measure", "--trials", "5", "--epochs", "2")

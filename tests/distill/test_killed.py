@@ -7,8 +7,12 @@ import time
 
 import pytest
 from support.processes import PIPE, Process
+from support.tiny import CPU, TINY
 
+from ctkd_search.distill.build import teacher_runs
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.recording import prepare
 
 pytestmark = pytest.mark.slow
 KILLS = 8
@@ -113,3 +117,14 @@ def test_two_at_once_come_to_the_same(tmp_path):
     for process in together:
         assert outcome(process) == expected
     assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
+
+
+def test_a_state_that_a_finished_training_left_is_removed_and_that_of_an_unfinished_one_is_kept(cache, splits):
+    runs = teacher_runs(TINY, splits.fingerprint, CPU, make_method(TINY.method).needs, len(splits.train))
+    (run, wanted), *_ = runs.items()
+    list(prepare(run, splits, cache, CPU, wanted))
+    for epochs, kept in ((run.epochs - 1, True), (run.epochs, False)):
+        # The process was killed between its last record and the removal of its state.
+        cache.write_state(run.state(), {"epoch": epochs})
+        assert list(prepare(run, splits, cache, CPU, wanted)) == []
+        assert (run.state() in cache) == kept

@@ -9,6 +9,7 @@ from support.here import command
 from support.live import SPACE, Live
 
 from ctkd_search.distill.cache_index import CacheIndex
+from ctkd_search.metrics import CLOCKS
 from ctkd_search.records.store import SearchFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -58,6 +59,41 @@ def test_two_objectives_are_searched_among_the_pairs_within_the_limits(tmp_path)
         front,
         best,
     )
+
+
+def test_the_best_of_all_go_on_after_a_constant_number_of_epochs_as_if_they_had_never_been_paused(tmp_path):
+    sections = {"dataset": FEW, "sampler": "random", "resources": {"concurrent_trials": 1, "cpus_per_trial": 1}}
+    budget = {"trials": 3, "epochs": 4}
+    paused = Live(
+        tmp_path,
+        *("--name", "constant"),
+        **sections,
+        budget={**budget, "grace_period": 2},
+        scheduler={"name": "constant", "best": 1},
+    )
+    assert paused.run() == 0, paused.said()
+    assert paused.said().count("paused: after epoch 2") >= 1
+    trials = SearchFolder(tmp_path / "trials", "constant").trials()
+    assert sorted((trial.status, len(trial.epochs)) for trial in trials) == [
+        ("finished", 4),
+        ("stopped early", 2),
+        ("stopped early", 2),
+    ]
+    chosen = min(trials, key=lambda trial: trial.epochs[1]["averaged_validation_loss"])
+    assert chosen.status == "finished"
+    study = optuna.load_study(study_name="constant", storage=f"sqlite:///{tmp_path}/trials/constant/study.db")
+    states = {trial.number: study.trials[trial.optuna].state.name for trial in trials}
+    assert states == {trial.number: "COMPLETE" if trial is chosen else "PRUNED" for trial in trials}
+    never = Live(tmp_path, "--name", "never", **sections, budget=budget, scheduler="none")
+    assert never.run() == 0, never.said()
+    same = SearchFolder(tmp_path / "trials", "never").trials()[chosen.number - 1]
+    assert same.values == chosen.values
+    assert [trained(epoch) for epoch in same.epochs] == [trained(epoch) for epoch in chosen.epochs]
+
+
+def trained(epoch):
+    """What an epoch came to, without what the machine and the other trials decide."""
+    return {key: value for key, value in epoch.items() if key not in (*CLOCKS, "at") and "averaged" not in key}
 
 
 def test_limits_that_leave_no_pair_are_reported_before_anything_is_trained(tmp_path):
