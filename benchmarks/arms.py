@@ -6,10 +6,12 @@ import importlib.util
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import optuna
-from own_search import CONSTANT, FIRST_RUNG, IGNORED, NEVER, PAUSES, PREDICTED, OwnSearch, Settings, space_for
+from own_search import CONSTANT, FIRST_RUNG, IGNORED, PAUSES, PREDICTED, OwnSearch, Settings, space_for
 from peers import OptunaSearch, RaySearch, SmacSearch, SyneTuneSearch
+from shipped_search import ShippedSearch
 from simulation import Searcher
 
 Make = Callable[[str, int, int], Searcher]
@@ -40,6 +42,31 @@ class Arm:
 def own(settings: Settings, group: str = "ablation") -> Arm:
     """A way to search of the package."""
     return Arm(lambda table, seed, workers: OwnSearch(table, seed, settings), group)
+
+
+def shipped(sections: dict[str, Any], group: str, defaults: bool = False) -> Arm:
+    """The package's search as it ships, but for some sections of the space."""
+    return Arm(lambda table, seed, workers: ShippedSearch(table, seed, sections, defaults), group)
+
+
+def _shipped() -> dict[str, Arm]:
+    """The package's search, and each of its parts replaced by what most tools do."""
+    raw = {"signal": "objective", "horizon": 0}
+    found = {
+        RANDOM: shipped({"sampler": "random", "scheduler": "none"}, "reference"),
+        "TPE, none stopped": shipped({"scheduler": "none"}, "reference"),
+        "ctkd-search": shipped({}, "own"),
+        "ctkd-search, default settings first": shipped({}, "own", defaults=True),
+        "ctkd-search, weights of the moment, accuracy": shipped({"scheduler": raw}, "ablation"),
+        "ctkd-search, weights of the moment, loss": shipped({"scheduler": {"horizon": 0}}, "ablation"),
+        "ctkd-search, averaged over half an epoch": shipped({"scheduler": {"horizon": 0.5}}, "ablation"),
+        "ctkd-search, accuracy of averaged weights": shipped({"scheduler": {"signal": "objective"}}, "ablation"),
+        "ctkd-search, stopping for good": shipped({"scheduler": {"promote": False}}, "ablation"),
+        "ctkd-search, random sampler": shipped({"sampler": "random"}, "ablation"),
+    }
+    for grace in (1, 2, 3):
+        found[f"ctkd-search, from epoch {grace}"] = shipped({"budget": {"grace_period": grace}}, "ablation")
+    return found
 
 
 def _space(table: str, seed: int) -> tuple[object, int]:
@@ -133,10 +160,8 @@ def _constants() -> dict[str, Arm]:
 
 
 ARMS: dict[str, Arm] = {
-    RANDOM: own(Settings(sampler="random", stopping=NEVER), "reference"),
-    "TPE, none stopped": own(Settings(stopping=NEVER), "reference"),
+    **_shipped(),
     **_constants(),
-    "own, today's default": own(Settings(grace=1), "own"),
     **_ablations(),
     "Ray ASHA (its defaults) + OptunaSearch": _ray(),
     "Ray ASHA (rungs 2, 6) + OptunaSearch": _ray(grace_period=2, reduction_factor=3),
