@@ -1,4 +1,4 @@
-"""What the average of weights by which trials are compared costs: whole epochs with it beside the same epochs without.
+"""Cost of the average of weights by which trials are compared: epochs with it beside the same epochs without.
 
     python benchmarks/ranking_cost.py [--images 2000] [--epochs 7] [--threads 2] [--students resnet8 wrn-16-1]
 

@@ -16,7 +16,7 @@ ACCURACY = "accuracy"
 
 
 class Decision(Enum):
-    """What becomes of a trial after an epoch."""
+    """The decision about a trial after an epoch."""
 
     CONTINUE = "continue"
     # It ends here for good.

@@ -41,7 +41,7 @@ class StudyView:
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
         """Returns the trials in some states, all if none are given, as the sampler is told of them."""
-        trials = self._tell(self._study.get_trials(deepcopy=deepcopy))
+        trials = self._tell(self._study._get_trials(deepcopy=deepcopy, use_cache=use_cache))
         return [trial for trial in trials if states is None or trial.state in states]
 
     # Optuna's samplers call this one, which may return trials that it has in memory.

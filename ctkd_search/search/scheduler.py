@@ -46,7 +46,7 @@ class GroupedAsha(DriverOnly, FIFOScheduler):
         self._by_student = any(cost in space.strategy.objectives for cost in COSTS)
         self._ranking = space.strategy.ranking
         self._pauses = space.strategy.scheduler.pauses
-        self._budget, self._scheduler = space.budget, space.strategy.scheduler
+        self._budget, self._scheduler, self._rungs = space.budget, space.strategy.scheduler, space.rungs
         self._seed = space.seed
         self._records = records
         self._groups: dict[tuple[str, str], list[Bracket]] = {}
@@ -91,7 +91,7 @@ class GroupedAsha(DriverOnly, FIFOScheduler):
         return record.method, split_pair(record.values["pair"]).student if self._by_student else ""
 
     def _brackets(self) -> list[Bracket]:
-        rungs, scheduler = self._budget.rungs(), self._scheduler
+        rungs, scheduler = self._rungs, self._scheduler
         if scheduler.name == "constant":
             return [OneRung(rungs[0], scheduler.finalists)]
         count = (scheduler.brackets or len(rungs)) if scheduler.name == "hyperband" else 1

@@ -112,7 +112,7 @@ class Search:
         return record.status == RUNNING
 
     def is_among_the_best(self, record):
-        """Whether a trial at a rung is one of the best third so far, or the best."""
+        """Returns True for a trial at a rung that is one of the best third so far, or the best."""
         reached = self.reached[len(record.epochs)]
         better = sum(value > reached[record.number] for value in reached.values())
         return better < max(1, len(reached) // ETA)

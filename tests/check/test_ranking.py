@@ -1,4 +1,4 @@
-"""What trials are compared by is told, and refused where it cannot be."""
+"""The number that trials are compared by is told, and refused where it cannot be."""
 
 import re
 

@@ -363,7 +363,7 @@ def test_the_sampler_is_told_of_paused_trials_as_of_stopped_ones(sampler):
     space = a_space(sampler=SAMPLERS[sampler])
 
     def next_after(status):
-        """What is suggested after six trials, of which two reached no more than the first epoch."""
+        """Returns the suggestion after six trials, of which two reached no more than the first epoch."""
         study, records = opened(None, space), []
         for number in range(1, 7):
             asked, stored, _ = study.ask(number, [record.optuna for record in records])
@@ -380,7 +380,6 @@ def test_the_sampler_is_told_of_paused_trials_as_of_stopped_ones(sampler):
 
     paused, stopped = next_after(PAUSED), next_after(STOPPED)
     assert paused[0] == stopped[0]
-    # Once promoted, it runs again.
     assert paused[1:] == (TrialState.RUNNING, PRUNED, TrialState.RUNNING)
     assert stopped[1:] == (PRUNED, PRUNED, PRUNED)
 
