@@ -43,8 +43,6 @@ from ctkd_search.versions import versions
 CPU = torch.device("cpu")
 # Seconds between two writings of the file.
 INTERVAL = 60.0
-# Images of an evaluation's batch: more of them leave the processor's cache.
-_BATCH = 250
 # The rows of `SIGNALS`, and `ENDS`.
 Curve = tuple[list[list[float]], list[float]]
 
@@ -114,7 +112,7 @@ class Student:
 
 def _judged(trainer: Trainer, images: Images) -> dict[str, float]:
     with autocast(trainer.step.recipe.precision, CPU):
-        return evaluate(trainer.student, images, trainer.normalise, CPU, batch=_BATCH)
+        return evaluate(trainer.student, images, trainer.normalise, CPU)
 
 
 _student: Student
