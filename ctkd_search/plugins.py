@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
 import os
 import re
 import sys
 import traceback
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -49,6 +53,37 @@ def load_object(reference: str) -> Any:
     return found
 
 
+def code_hash(reference: str) -> str:
+    """Returns a hash of the file that defines an object, as ``sha256 0123...``.
+
+    Raises:
+        UserError: The object cannot be imported, or there is no such file.
+    """
+    load_object(reference)
+    source = inspect.getsourcefile(sys.modules[reference.partition(":")[0]])
+    if source is None:
+        raise UserError(
+            f"{reference}: source file not found, so that changes to it cannot be detected; give a module that has a "
+            ".py file"
+        )
+    return f"sha256 {hashlib.sha256(Path(source).read_bytes()).hexdigest()}"
+
+
+def code_hashes(names: Iterable[str]) -> dict[str, str]:
+    """Returns the hash of the file of each of some names that refers to the user's own code; see `code_hash`."""
+    return {name: code_hash(name) for name in names if is_reference(name)}
+
+
+def changed_code(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Returns a line for each name whose file is not the one that it was.
+
+    Args:
+        before: The hashes that were noted.
+        now: The present ones.
+    """
+    return [f"{name}: its file has changed" for name, found in now.items() if before.get(name, found) != found]
+
+
 def _module(name: str) -> ModuleType:
     directory = os.getcwd()
     if directory not in sys.path:
@@ -72,13 +107,20 @@ def _failed(name: str, error: BaseException) -> UserError:
     return UserError(f"importing {name!r} fails with {describe_error(error)}")
 
 
-def describe_error(error: BaseException) -> str:
-    """Returns an error of the user's own code in one line: type, first line of the message, and file and line."""
+def describe_error(error: BaseException, file: str | None = None) -> str:
+    """Returns an error of the user's own code in one line: type, first line of the message, and file and line.
+
+    Args:
+        error: The error.
+        file: The user's file, whose last line is named; None, or a file that is not in the traceback, for the last one
+            of any file.
+    """
     message = one_line(str(error))
     if isinstance(error, SyntaxError):
         message, where = error.msg, f"{error.filename}, line {error.lineno}"
     else:
         # The last frame that is code in a file: those of the import machinery are not.
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+        frames = [frame for frame in frames if frame.filename == file] or frames
         where = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{f': {message}' if message else ''}{f' ({where})' if where else ''}"

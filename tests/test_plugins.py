@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 from ctkd_search.errors import UserError
-from ctkd_search.plugins import is_reference, load_object
+from ctkd_search.plugins import changed_code, code_hashes, describe_error, is_reference, load_object
 
 
 @pytest.fixture
@@ -100,3 +100,21 @@ def test_names_that_come_along_are_no_references():
 def test_importing_this_is_light():
     script = "import sys, ctkd_search.plugins; print({'torch', 'numpy', 'pydantic'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_a_file_that_has_changed_has_another_hash(write):
+    path = write("plugged.py", "class Box: pass\n")
+    noted = code_hashes(["plugged:Box", "ctkd"])
+    assert list(noted) == ["plugged:Box"]
+    assert changed_code(noted, code_hashes(["plugged:Box"])) == []
+    path.write_text("class Box: pass  # another one\n")
+    assert changed_code(noted, code_hashes(["plugged:Box"])) == ["plugged:Box: its file has changed"]
+    assert changed_code({}, noted) == []
+
+
+def test_an_error_is_told_with_the_last_line_of_a_file(write):
+    path = write("plugged.py", "import json\n\n\ndef read():\n    return json.loads('{')\n")
+    with pytest.raises(ValueError, match="Expecting") as raised:
+        load_object("plugged:read")()
+    assert describe_error(raised.value, str(path)).endswith(f"({path}, line 5)")
+    assert "json/decoder.py, line" in describe_error(raised.value)

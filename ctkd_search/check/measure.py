@@ -176,26 +176,26 @@ def _student(
     method = make_method(config.method)
     recipe = dataclasses.replace(config.train, precision=resolve_precision(config.train.precision, device))
     config = dataclasses.replace(config, train=recipe)
-    step = new_step(config, method, geometry, device, lambda: _frozen(config, geometry, device))
-    plan, lesson = stream.plan(0), _lesson(config, method.needs, stream, splits, device)
+    step = new_step(config, method, geometry, device, lambda: untrained_expert(config, geometry, device))
+    plan, lesson = stream.plan(0), lesson_of(config, method.needs, stream, splits, device)
     training = _seconds(lambda: step(lesson), device, seconds / 2)
     training += _seconds(lambda: stream.views(plan, 0, batch), device, seconds / 4)
     seen = random_splits(geometry, _fitting(_EVALUATION_BATCH, adds, device))
     return Speed(training / batch, _forward(step.student, seen, stream.normalise, device, seconds / 4))
 
 
-def _lesson(config: TrialConfig, needs: Needs, stream: Stream, splits: Splits, device: torch.device) -> Lesson:
+def lesson_of(config: TrialConfig, needs: Needs, stream: Stream, splits: Splits, device: torch.device) -> Lesson:
     """Returns a lesson with all needed outputs, from untrained teachers."""
     scratch = _scratch(config, splits.geometry, device) if needs.scratch else None
 
     def expert(_: int) -> Expert:
-        return Expert(_frozen(config, splits.geometry, device), config.teachers.recipe.precision)
+        return Expert(untrained_expert(config, splits.geometry, device), config.teachers.recipe.precision)
 
     teachers = LiveTeachers(stream, len(splits.train), scratch, expert if needs.expert else None, needs.expert)
     return next(teachers.lessons(0))
 
 
-def _frozen(config: TrialConfig, geometry: Geometry, device: torch.device) -> TappedNetwork:
+def untrained_expert(config: TrialConfig, geometry: Geometry, device: torch.device) -> TappedNetwork:
     """Returns an expert's network."""
     return _network(config.teacher, geometry, device).eval().requires_grad_(False)
 

@@ -10,7 +10,7 @@ from ctkd_search import data
 from ctkd_search.analysis.stopping import early_stopping
 from ctkd_search.check.ranking import ranking_warnings
 from ctkd_search.display.tables import plain_table
-from ctkd_search.distill.methods.base import Method, Parameter, make_method, methods
+from ctkd_search.distill.methods.base import Method, Parameter, make_method, method_class
 from ctkd_search.metrics import METRICS
 from ctkd_search.space.baselines import baseline_pairs
 from ctkd_search.space.comparisons import baseline_config
@@ -83,7 +83,7 @@ def _source_lines(space: Space) -> list[str]:
     """Returns lines with the sources of each method's default settings."""
     lines = []
     for name in space.methods():
-        sources = [f"{source} ({', '.join(names)})" for source, names in methods()[name].sources().items()]
+        sources = [f"{source} ({', '.join(names)})" for source, names in method_class(name).sources().items()]
         if sources:
             lines.append(f"default settings of {name}: {'; '.join(sources)}")
     return lines

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ctkd_search.check.contract import CONTRACT, ESSENTIALS, Point, contract_faults
 from ctkd_search.check.experts import open_experts
 from ctkd_search.check.networks import Facts, all_facts
 from ctkd_search.check.ranking import horizon_faults
@@ -14,7 +15,8 @@ from ctkd_search.config import TrialConfig
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
-from ctkd_search.pairs import split_pair
+from ctkd_search.pairs import Pair, split_pair
+from ctkd_search.plugins import is_reference
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document
 from ctkd_search.space.teacher_mode import Trajectories
@@ -58,11 +60,29 @@ def refuse(
     if images is not None:
         for place, message in horizon_faults(space, images):
             document.fault(place, message)
+    if not faults and not document.problems:
+        for message in _own_methods(space, geometry):
+            document.fault(("search", "method"), message)
     configs = [config for name, config in space.teachers_by_name().items() if name in known]
     for name, message in open_experts(configs, geometry)[1].items():
         document.fault(_place_of_checkpoint(document, name), f"cannot be used: {message}")
     document.raise_problems()
     return known
+
+
+def _own_methods(space: Space, geometry: Geometry) -> Iterator[str]:
+    """Yields the faults of the user's own methods: the whole contract with one pair, its essentials with others."""
+    for name in filter(is_reference, space.methods()):
+        points = CONTRACT
+        for config in space.pair_configs(name):
+            for fault in _broken(config, geometry, points):
+                yield f"{name} cannot be used with {Pair(config.teacher, config.student)}: {fault}"
+                return
+            points = ESSENTIALS
+
+
+def _broken(config: TrialConfig, geometry: Geometry, points: Mapping[str, Point]) -> list[str]:
+    return [fault for _, faults in contract_faults(config, geometry, points) for fault in faults]
 
 
 def _place_of_checkpoint(document: Document, teacher: str) -> tuple[str, ...]:
@@ -85,8 +105,8 @@ def refuse_config(config: TrialConfig, streams: int, geometry: Geometry, images:
         trials_dir: Directory of all searches.
 
     Raises:
-        UserError: A network does not take such images, or cannot learn from one at a time; or the disk has no room for
-            the teachers' logits.
+        UserError: A network does not take such images, or cannot learn from one at a time; the user's own method is
+            faulty; or the disk has no room for the teachers' logits.
     """
     _, faults = all_facts((config.teacher, config.student), geometry)
     for fault in faults.values():
@@ -95,6 +115,9 @@ def refuse_config(config: TrialConfig, streams: int, geometry: Geometry, images:
         raise UserError(single)
     for fault in open_experts([config], geometry)[1].values():
         raise UserError(f"teachers.expert.checkpoint cannot be used: {fault}")
+    if is_reference(config.method.name):
+        for fault in _broken(config, geometry, ESSENTIALS):
+            raise UserError(f"method {config.method.name} cannot be used: {fault}")
     if config.teachers.mode == "live" or not make_method(config.method).needs.scratch:
         return
     needed = Trajectories(config.epochs, images, geometry.classes, config.teachers.storage, streams).most

@@ -86,6 +86,13 @@ def check(options: argparse.Namespace) -> None:
     print_check(space, document, options.trials_dir, not options.no_measure, console)
 
 
+def check_method(options: argparse.Namespace) -> None:
+    """Checks a method against the contract of every method."""
+    from ctkd_search.check.contract_report import DEFAULT_PAIR, print_contract
+
+    print_contract(options.method, options.pair or DEFAULT_PAIR, _console())
+
+
 def run(options: argparse.Namespace) -> None:
     """Runs a search."""
     from ctkd_search.names import check_name

@@ -34,6 +34,17 @@ Trains nothing. Every fault of the file is listed at once, with its line and the
 """,
         f"{_REFERENCE}\n\nExit codes: 0 the space is valid, 2 something in it must be changed",
     ),
+    "check-method": (
+        """\
+Checks a method of your own against the contract that every method of this package keeps: its terms are finite numbers,
+its gradient reaches the student and no teacher, it uses what it needs, each of its parameters has an effect, and an
+interrupted trial goes on as if it had not been. Uses untrained networks and images of noise, and takes a few seconds.
+
+  ctkd-search check-method my_code:MyMethod
+  ctkd-search check-method my_code:MyMethod --pair resnet20/wrn-16-1
+""",
+        "Exit codes: 0 the method keeps the contract, 2 something in it must be changed",
+    ),
     "run": (
         """\
 Searches a space: trains the experts, runs the trials (Ray Tune, ASHA, Optuna), logs every epoch to MLflow and

@@ -84,6 +84,10 @@ def make_parser() -> argparse.ArgumentParser:
     _resource_arguments(check, tracking=False)
     _trials_dir(check)
 
+    method = _command(parsers, "check-method", "check a method of your own; trains nothing", commands.check_method)
+    method.add_argument("method", metavar="METHOD", help="its module and class, as in my_code:MyMethod")
+    method.add_argument("--pair", metavar="PAIR", help="teacher and student to try it with (default: wrn-16-1/resnet8)")
+
     run = _command(parsers, "run", "search a space", commands.run)
     _space_arguments(run)
     run.add_argument("--name", help="name of the search (default: the space's name)")

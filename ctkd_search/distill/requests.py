@@ -23,6 +23,8 @@ class TeacherOutput(NamedTuple):
 
 
 LOGITS = TeacherOutput("logits")
+# Every kind of output, with whether it is that of a layer.
+KINDS = {"logits": False, "attention": True, "statistics": True, "features": True}
 # Kinds of outputs that are too large to be recorded.
 COMPUTED = ("features",)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ctkd_search import data
 from ctkd_search.config import TrialConfig, plain
-from ctkd_search.distill.methods.base import Method, Parameter, make_method, methods, same_meaning
+from ctkd_search.distill.methods.base import Method, Parameter, make_method, method_class, same_meaning
 from ctkd_search.distill.requests import COMPUTED, Needs
 from ctkd_search.errors import UserError
 from ctkd_search.pairs import Pair
@@ -215,7 +215,7 @@ def _config_of(config: TrialConfig, baseline: str | None) -> TrialConfig:
 
     def own(parameter: Parameter) -> Any:
         if not is_papers(baseline):
-            for other in methods()[config.method.name].parameters:
+            for other in method_class(config.method.name).parameters:
                 if same_meaning(parameter, other) and config.method.values.get(other.name):
                     return config.method.values[other.name]
         return None

@@ -20,6 +20,7 @@ from ctkd_search.files import make_directory
 from ctkd_search.final.folders import earlier_training, new_folder
 from ctkd_search.final.plan import FinalPlan
 from ctkd_search.leases.lease import Lease
+from ctkd_search.plugins import changed_code, code_hashes
 from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord, new_record
 from ctkd_search.search.ownership import owned
 from ctkd_search.space.sections import Resources, Tracking
@@ -113,6 +114,8 @@ def _train_owned(
             f"the images are not those that the final training in {folder.path} began with; leave "
             "--resume out to begin a new one"
         )
+    if earlier and (changed := changed_code(earlier.code, code_hashes([plan.config.method.name]))):
+        raise UserError(f"{changed[0]} since the final training in {folder.path} began; leave --resume out")
     trials = plan.trials()
     # Ray and torch are imported only now, after all checks of the options.
     from ctkd_search.check.refusals import refuse_config
@@ -128,7 +131,8 @@ def _train_owned(
     refuse_config(plan.config, plan.streams, splits.geometry, len(splits.train), request.trials_dir)
     space = plan.space(request.resources, request.tracking)
     with Session(space, request.trials_dir, say, lease, len(trials), plan.config_of) as session:
-        record = earlier or new_record(f"{plan.name}/{folder.name}", content, splits)
+        methods = [plan.config.method.name]
+        record = earlier or new_record(f"{plan.name}/{folder.name}", content, splits, methods)
         record.again, record.hardware, record.teachers = request.again, session.hardware, teachers.mode
         record.tracking_uri = session.tracker.mlflow.place
         folder.write(record)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
-import inspect
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from torch import Tensor, nn
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.models.names import Named, nearest
-from ctkd_search.plugins import describe_error, load_object
+from ctkd_search.plugins import code_hash, describe_error, load_object
 from ctkd_search.text import first_line
 
 # The images on which stages are found, whatever is learned: so that layer 2 is the same module for all.
@@ -88,15 +85,7 @@ def published(named: Named) -> str | None:
 def identity(named: Named) -> str:
     """Returns the library's version and weights, or a hash of the user's own code, as a text."""
     if named.source == "own":
-        load_object(named.base)
-        module = sys.modules[named.base.partition(":")[0]]
-        source = inspect.getsourcefile(module)
-        if source is None:
-            raise UserError(
-                f"{named.base}: source file not found, so that changes to it cannot be detected; give a module "
-                "that has a .py file"
-            )
-        return f"sha256 {hashlib.sha256(Path(source).read_bytes()).hexdigest()}"
+        return code_hash(named.base)
     version = importlib.metadata.version(named.source)
     return " ".join([named.source, version, *([published(named) or ""] if named.pretrained else [])])
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctkd_search import data
 from ctkd_search.config import DatasetConfig, MethodConfig, TeachersConfig, TrialConfig, plain
-from ctkd_search.distill.methods.base import make_method, methods
+from ctkd_search.distill.methods.base import make_method, method_class
 from ctkd_search.errors import UserError
 from ctkd_search.fields import Count, Seed
 from ctkd_search.geometry import Geometry
@@ -27,7 +27,7 @@ from ctkd_search.space.defaults import default_of
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document, dump, read, refuse_record
 from ctkd_search.space.label_settings import given_of_labels
-from ctkd_search.space.parameters import PAIR
+from ctkd_search.space.parameters import METHOD, PAIR
 from ctkd_search.space.reader import note_recipe_faults, note_teachers_recipe, read_teachers
 from ctkd_search.space.recipes import recipe_faults
 from ctkd_search.space.search_reader import pair_fault
@@ -231,10 +231,10 @@ def _method(document: Any, raw: Any, pair: str, geometry: Geometry | None) -> Me
     if not isinstance(raw, dict):
         document.fault(("method",), "must be a mapping with the method's name and its parameters")
         return None
-    chosen = methods().get(str(raw.get("name")))
-    if chosen is None:
-        document.fault(("method", "name"), f"must be one of {', '.join(methods())}, but got {raw.get('name')!r}")
+    if fault := METHOD.fault(raw.get("name")):
+        document.fault(("method", "name"), fault)
         return None
+    chosen = method_class(raw["name"])
     known = {parameter.name: parameter for parameter in chosen.parameters}
     document.unknown_keys(("method",), raw, ("name", *known))
     for name, parameter in known.items():

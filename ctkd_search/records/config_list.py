@@ -9,7 +9,6 @@ from typing import Any
 
 import ctkd_search
 from ctkd_search.config import plain
-from ctkd_search.distill.methods.base import methods
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.metrics import OBJECTIVES
@@ -197,8 +196,8 @@ def _config(document: Document, number: int, raw: Any) -> ListedConfig | None:
 def _note_faults(document: Document, place: tuple[str | int, ...], values: dict[str, Any]) -> None:
     """Notes every fault of a config's values."""
     method = values.get(METHOD.name, CTKD)
-    if method not in methods():
-        document.fault((*place, METHOD.name), f"must be one of {', '.join(methods())}, but got {method!r}")
+    if fault := METHOD.fault(method):
+        document.fault((*place, METHOD.name), fault)
         return
     if PAIR.name not in values:
         document.fault((*place, PAIR.name), "is missing")

@@ -11,7 +11,7 @@ import math
 import shutil
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ctkd_search.errors import UserError
 from ctkd_search.files import write_text
 from ctkd_search.metrics import ACCURACY, OBJECTIVES, RECORDING_SECONDS, WAITING_SECONDS, Metric
+from ctkd_search.plugins import code_hashes
 from ctkd_search.records.json_files import as_json, make_record, read_plain, read_record
 from ctkd_search.records.warm_start import WarmStart, asked_for, kept_starts
 from ctkd_search.space.parameters import CTKD, METHOD
@@ -182,6 +183,7 @@ class SearchRecord:
         mean: Mean of each channel that the images are normalised with, in pixel values.
         std: Standard deviation of each channel, in pixel values.
         teachers: ``recorded`` or ``live``; None until that is decided.
+        code: Hash of the file of each method of the user's own, by the method's name.
         format: Version of the format of its files.
     """
 
@@ -206,16 +208,20 @@ class SearchRecord:
     mean: list[float] | None = None
     std: list[float] | None = None
     teachers: str | None = None
+    code: dict[str, str] = field(default_factory=dict)
     format: int = SEARCH_FORMAT
 
 
-def new_record(name: str, content: dict[str, Any], splits: Splits, warm_start: Sequence[str] = ()) -> SearchRecord:
+def new_record(
+    name: str, content: dict[str, Any], splits: Splits, methods: Iterable[str], warm_start: Sequence[str] = ()
+) -> SearchRecord:
     """Returns the record of a new search or final training; its command to resume and MLflow's URI are set later.
 
     Args:
         name: Its name.
         content: A space's content, or all that determines a final training.
         splits: The images.
+        methods: The methods of its trials.
         warm_start: Names of the earlier searches that it begins from, as the user gave them.
     """
     return SearchRecord(
@@ -229,6 +235,7 @@ def new_record(name: str, content: dict[str, Any], splits: Splits, warm_start: S
         classes=list(splits.classes),
         tracking_uri="",
         warm_start=asked_for(list(warm_start)),
+        code=code_hashes(methods),
         geometry=list(splits.geometry),
         resize=splits.resize,
         mean=list(splits.mean),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from ctkd_search.config import Augment, MethodConfig, TrialConfig
-from ctkd_search.distill.methods.base import methods
+from ctkd_search.distill.methods.base import method_class
 from ctkd_search.records.store import TrialRecord
 from ctkd_search.space.definition import Space
 from ctkd_search.space.parameters import AUGMENT, TRAINING, key_of
@@ -18,7 +18,7 @@ def config_of(space: Space, trial: TrialRecord) -> TrialConfig:
     effect.
     """
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in trial.values.items()}
-    varied = methods()[trial.method].parameters
+    varied = method_class(trial.method).parameters
     method = {item.name: values.get(key_of(trial.method, item.name), item.default) for item in varied}
     recipe = {item.name: values[item.name] for item in TRAINING if item.name in values}
     augment = trial.values.get(AUGMENT)

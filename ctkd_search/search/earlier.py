@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ctkd_search.config import plain
 from ctkd_search.errors import UserError
 from ctkd_search.names import new_name_fault
+from ctkd_search.plugins import changed_code, code_hashes
 from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord, differences, names
 from ctkd_search.records.warm_start import IMAGES, asked_names
 from ctkd_search.space.alternatives import alternatives
@@ -60,6 +61,7 @@ def earlier_search(
     record, trials = folder.search(), folder.trials()
     other_start = bool(warm_start) and list(warm_start) != asked_names(record.warm_start)
     changed = differences(_binding(record.space), _binding(plain(dict(space.raw)))) or _reordered(record.space, space)
+    changed = changed or changed_code(record.code, code_hashes(space.methods()))
     if not any(trial.epochs or trial.ended for trial in trials):
         # It ended before its first trial: there is nothing to lose.
         return None if changed or record.finished or other_start else record

@@ -110,8 +110,9 @@ def _run_owned(
         raise UserError(
             f"the training images are not those that search {request.name!r} began with; choose another --name"
         )
-    record = earlier or new_record(request.name, plain(dict(request.space.raw)), splits, request.warm_start)
-    record.space, record.again, record.finished = plain(dict(request.space.raw)), request.again, False
+    content, methods = plain(dict(request.space.raw)), request.space.methods()
+    record = earlier or new_record(request.name, content, splits, methods, request.warm_start)
+    record.space, record.again, record.finished = content, request.again, False
     before = (earlier.teachers or "recorded") if earlier else None
     space, chosen = with_mode(request.space, len(splits.train), splits.geometry.classes, before)
     record.teachers = space.teachers.mode

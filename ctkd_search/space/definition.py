@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ctkd_search.config import Augment, DatasetConfig, MethodConfig, TeachersConfig, TrialConfig, plain
-from ctkd_search.distill.methods.base import Parameter, make_method, methods
+from ctkd_search.distill.methods.base import Parameter, make_method, method_class
 from ctkd_search.distill.methods.parameter import allows
 from ctkd_search.distill.requests import Needs
 from ctkd_search.fields import Seed
@@ -255,7 +255,7 @@ class Space:
             values: The value of every parameter, from `suggest` or `decode`.
         """
         name = values[METHOD.name]
-        own = {item.name: values[key_of(name, item.name)] for item in methods()[name].parameters}
+        own = {item.name: values[key_of(name, item.name)] for item in method_class(name).parameters}
         recipe = {item.name: values[item.name] for item in TRAINING}
         return self.config_with(values["pair"], MethodConfig(name, own), recipe, values.get(AUGMENT))
 

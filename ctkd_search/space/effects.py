@@ -6,7 +6,7 @@ import functools
 import operator
 from collections.abc import Mapping
 
-from ctkd_search.distill.methods.base import Method, methods
+from ctkd_search.distill.methods.base import Method, method_class
 from ctkd_search.distill.methods.setting import Setting
 from ctkd_search.geometry import Geometry
 from ctkd_search.models.registry import describe, maps
@@ -52,7 +52,7 @@ def trial_faults(entries: Mapping[str, Entry], geometry: Geometry, epochs: int) 
         found |= _idle_entries(name, entries, made, settings)
         every = (method.epochs_fault(epochs) for several in made.values() for method in several)
         if fault := next(filter(None, every), None):
-            given = [key for item in methods()[name].parameters if (key := key_of(name, item.name)) in entries]
+            given = [key for item in method_class(name).parameters if (key := key_of(name, item.name)) in entries]
             # At the parameter that the fault begins with, if the space has it.
             at = next((key for key in given if fault.startswith(f"{key.rpartition('.')[2]} ")), METHOD.name)
             found[at] = f"{name}: {fault}"
@@ -67,7 +67,7 @@ def _idle_entries(
         for pair, several in made.items()
     }
     found = {}
-    for parameter in methods()[name].parameters:
+    for parameter in method_class(name).parameters:
         key = key_of(name, parameter.name)
         # A condition may exclude the pairs for which it has no effect.
         wanted = getattr(entries.get(key), "when", {}).get(PAIR.name, tuple(idle))

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ctkd_search.config import MethodConfig
-from ctkd_search.distill.methods.base import Method, Parameter, make_method, methods
+from ctkd_search.distill.methods.base import Method, Parameter, make_method, method_class, methods
 from ctkd_search.distill.methods.parameter import allows
+from ctkd_search.errors import UserError
 from ctkd_search.fields import Range
 from ctkd_search.geometry import Geometry
+from ctkd_search.plugins import is_reference
 from ctkd_search.recipe import CLASS_WEIGHTS, CONSTANT, EFFECTIVE, OPTIMIZERS, SCHEDULES, WITH_MOMENTUM, Recipe
 from ctkd_search.space.defaults import default_of, depends_on_pair
 from ctkd_search.space.distributions import Constant, Entry, Number
@@ -24,13 +26,31 @@ PAIR = Parameter(
     "architectures of teacher and student, TEACHER/STUDENT or TEACHER -> STUDENT",
     kind="pair",
 )
-METHOD = Parameter(
+
+
+@dataclasses.dataclass(frozen=True)
+class _MethodParameter(Parameter):
+    """The parameter that chooses among methods, the user's own too."""
+
+    def fault(self, value: Any) -> str | None:
+        """Returns what is wrong with a value, or None."""
+        if not isinstance(value, str) or not is_reference(value):
+            return super().fault(value)
+        try:
+            method_class(value)
+        except UserError as error:
+            return f"cannot be used: {error}"
+        return None
+
+
+METHOD = _MethodParameter(
     "method",
     CTKD,
     "how the student is taught; of several methods, each gets as many trials",
     kind="choice",
     choices=tuple(methods()),
-    note="the parameters of a method are under its name, as in `kd: {temperature: 4}`; CTKD's have no prefix",
+    note="the parameters of a method are under its name, as in `kd: {temperature: 4}`; CTKD's have no prefix; "
+    "a method of your own is named as `my_code:MyMethod`",
 )
 AUGMENT = "augment"
 AUGMENT_HELP = "augmentation, one of named alternatives; each has teachers of its own"
@@ -109,7 +129,7 @@ def key_of(method: str, parameter: str) -> str:
 
 def owner_of(key: str) -> str | None:
     """Returns the method that a parameter belongs to; None for those of the pair and of the recipe."""
-    name, dot, _ = key.partition(".")
+    name, dot, _ = key.rpartition(".")
     if dot:
         return name
     return CTKD if any(item.name == key for item in methods()[CTKD].parameters) else None
@@ -122,7 +142,7 @@ def method_parameters(name: str, chosen: Sequence[str] = ()) -> dict[str, Parame
         name: The method.
         chosen: The methods that trials may have; with several, its parameters have an effect with it alone.
     """
-    return dict(_keyed(methods()[name], len(chosen) > 1))
+    return dict(_keyed(method_class(name), len(chosen) > 1))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -172,7 +192,7 @@ def possible_methods(name: str, entries: Mapping[str, Entry], pair: str, geometr
     Raises:
         UserError: There is no such architecture, or it does not take such images.
     """
-    own = methods()[name].parameters
+    own = method_class(name).parameters
     choices = [_values_with(entries.get(key_of(name, item.name)), item, name, pair, geometry) for item in own]
     for values in itertools.product(*choices):
         yield make_method(MethodConfig(name, {item.name: value for item, value in zip(own, values, strict=True)}))

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ctkd_search.config import Augment
-from ctkd_search.distill.methods.base import methods
+from ctkd_search.distill.methods.base import method_class, methods
+from ctkd_search.plugins import is_reference
 from ctkd_search.recipe import Recipe
 from ctkd_search.space.augment_reader import ONLY_ALTERNATIVES
 from ctkd_search.space.distributions import Constant, Entry, Report
@@ -19,20 +20,21 @@ _AUGMENTS = tuple(item.name for item in dataclasses.fields(Augment))
 
 def place_of(key: str) -> Place:
     """Returns the place of a parameter in a space."""
-    return ("search", *key.split("."))
+    owner, dot, name = key.rpartition(".")
+    return ("search", owner, name) if dot else ("search", name)
 
 
 def chosen_among(raw: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the methods that the section names; all methods if it names an unknown one."""
     given = raw.get(METHOD.name, CTKD)
     options = given.get("choice") if isinstance(given, dict) else [given]
-    if not isinstance(options, list) or not options or any(name not in METHOD.choices for name in options):
+    if not isinstance(options, list) or not options or any(METHOD.fault(name) for name in options):
         return METHOD.choices
     return tuple(dict.fromkeys(options))
 
 
 def nested_methods() -> list[str]:
-    """Returns the methods whose parameters are under their name."""
+    """Returns the methods of this package whose parameters are under their name."""
     return [name for name, method in methods().items() if name != CTKD and method.parameters]
 
 
@@ -47,8 +49,8 @@ def flattened(
         known: The parameters of those methods.
         document: The document, which notes problems.
     """
-    named = [name for name in nested_methods() if name in chosen]
-    allowed = [*parameters(Recipe()), AUGMENT, *nested_methods()]
+    named = [name for name in chosen if name != CTKD and method_class(name).parameters]
+    allowed = [*parameters(Recipe()), AUGMENT, *dict.fromkeys([*nested_methods(), *named])]
     given: dict[str, Any] = {}
     for key, value in raw.items():
         if key in named:
@@ -64,7 +66,7 @@ def flattened(
 
 def _inside(name: str, section: Any, document: Document) -> Iterator[tuple[str, Any]]:
     """Yields the entries under a method's name."""
-    own = [item.name for item in methods()[name].parameters]
+    own = [item.name for item in method_class(name).parameters]
     if not isinstance(section, dict) or not section:
         message = f"must be a mapping of the parameters of {name} ({', '.join(own)}), but got {section!r}"
         document.fault(("search", name), message)
@@ -79,9 +81,9 @@ def _foreign(key: str, chosen: Sequence[str]) -> str | None:
         return "is not a key: the parameters of ctkd are under search itself"
     if key in chosen:
         return f"has no effect: {key} has no parameters; leave it out"
-    if key in methods():
+    if key in methods() or is_reference(key):
         return f"is not among the methods ({', '.join(chosen)}); add it to method, or leave it out"
-    nested = [name for name in chosen if any(item.name == key for item in methods()[name].parameters)]
+    nested = [name for name in chosen if any(item.name == key for item in method_class(name).parameters)]
     instead = f"write {nested[0]}: {{{key}: ...}}" if nested else "leave it out"
     if owner_of(key) == CTKD:
         return f"belongs to ctkd, which is not among the methods ({', '.join(chosen)}); {instead}"

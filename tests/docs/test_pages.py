@@ -12,6 +12,7 @@ import test_imports
 from PIL import Image
 from support.pages import PAGES, README, REPOSITORY, blocks
 
+from ctkd_search.cli import main
 from ctkd_search.cli.parser import make_parser
 from ctkd_search.space.reader import read_space
 
@@ -80,7 +81,8 @@ def what_spaces_name(tmp_path, monkeypatch):
             path = Path("my-images", "train", name, f"{number}.png")
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (40, 40)).save(path)
-    for name, function in {"my_data.py": "def fashion", "my_code.py": "def make_net"}.items():
+    files = {"my_data.py": "def fashion", "my_code.py": "def make_net", "my_methods.py": "class SureLogits"}
+    for name, function in files.items():
         block = next(block for block in blocks("python") if function in block.text)
         Path(name).write_text(block.text, encoding="utf-8")
     for name in ("teacher.pt", "a.pt", "b.pt"):
@@ -93,6 +95,11 @@ def test_every_space_is_one_that_the_reader_takes(block, what_spaces_name):
         pytest.skip("it is a comment")
     Path("space.yaml").write_text(block.text, encoding="utf-8")
     assert read_space(Path("space.yaml")).name
+
+
+def test_the_method_of_the_guide_keeps_the_contract(what_spaces_name, capsys):
+    assert main(["check-method", "my_methods:SureLogits", "--pair", "wrn-10-1/resnet8"]) == 0
+    assert capsys.readouterr().out.count("  ok  ") == 8
 
 
 def test_every_block_of_python_compiles():

@@ -24,7 +24,7 @@ def begun(tmp_path):
     splits = data.load_train(PLAN.config.dataset)
 
     def begin(number, plan=PLAN, finished=False):
-        record = new_record(f"x/final-{number}", plan.content(), splits)
+        record = new_record(f"x/final-{number}", plan.content(), splits, ["ctkd"])
         record.finished = finished
         folder = SearchFolder(tmp_path, f"final-{number}")
         folder.write(record)

@@ -21,6 +21,31 @@ def make(classes, channels, image_size):
 """
 
 
+# A method that has the attention of CTKD and no more, so that every trial has that term.
+OWN_METHOD = """
+from ctkd_search.distill import losses
+from ctkd_search.distill.methods import Method, Needs, Parameter, Range, TeacherOutput
+
+ATTENTION = TeacherOutput("attention", 2)
+
+
+class Own(Method):
+    summary = "the expert's attention at one layer"
+    parameters = (Parameter("weight", 5.0, "weight of the attention", range=Range(0), term="loss_attention"),)
+
+    @property
+    def needs(self):
+        return Needs(expert=(ATTENTION,) if self.values["weight"] > 0 else ())
+
+    def terms(self, output, lesson):
+        terms = {"loss_ce": losses.cross_entropy(output.logits, lesson)}
+        if self.values["weight"] > 0:
+            attention = losses.attention(output.maps[1], lesson.expert_outputs[ATTENTION].detach())
+            terms["loss_attention"] = self.weight * attention
+        return terms
+"""
+
+
 def command(*words, cwd):
     ended = here.command(*words, directory=cwd, whole=False)
     assert ended.code == 0, ended.said
@@ -66,13 +91,31 @@ def test_a_student_of_timm_learns_photographs_from_a_teacher_of_torchvision(cifa
     assert "airplane" in said
 
 
-def test_ones_own_network_is_searched_trained_to_the_end_and_served_without_its_code(tmp_path):
+def test_ones_own_network_and_method_are_searched_trained_to_the_end_and_served_without_their_code(tmp_path):
     (tmp_path / "my_nets.py").write_text(OWN)
-    search = {"pair": "wrn-10-1/my_nets:make", "attention_layers": [1, 2], "lr": {"float": [0.01, 0.1]}}
-    searched(tmp_path, command_alone, dataset={"name": "digits", "validation": 0.5}, search=search)
-    command_alone("export", "other", "-o", "best.yaml", cwd=tmp_path)
-    assert "test accuracy" in command_alone("train", "best.yaml", cwd=tmp_path)
+    (tmp_path / "my_methods.py").write_text(OWN_METHOD)
+    search = {
+        "pair": "wrn-10-1/my_nets:make",
+        "method": {"choice": ["ctkd", "my_methods:Own"]},
+        "attention_layers": [1, 2],
+        "my_methods:Own": {"weight": {"float": [1, 10]}},
+        "lr": {"float": [0.01, 0.1]},
+    }
+    trials = searched(tmp_path, command_alone, dataset={"name": "digits", "validation": 0.5}, search=search)
+    assert sorted(trial.method for trial in trials) == ["ctkd", "my_methods:Own"]
+    assert list(SearchFolder(tmp_path / "trials", "other").search().code) == ["my_methods:Own"]
+    own = next(trial for trial in trials if trial.method != "ctkd")
+    command_alone("export", "other", "--trial", str(own.number), "-o", "own.yaml", cwd=tmp_path)
+    assert "my_methods:Own" in (tmp_path / "own.yaml").read_text()
+    assert "test accuracy" in command_alone("train", "own.yaml", cwd=tmp_path)
     command_alone("export", "other", "--format", "torch", "-o", "student.pt2", cwd=tmp_path)
+    # Another method would learn on under the same name.
+    (tmp_path / "my_methods.py").write_text(OWN_METHOD + "\n")
+    code, said = run_alone("run", "space.yaml", "--trials", "3", directory=tmp_path)
+    assert (code, "my_methods:Own: its file has changed" in said) == (2, True), said
+    (tmp_path / "my_methods.py").unlink()
+    code, said = run_alone("show", "other", directory=tmp_path)
+    assert (code, "there is no module 'my_methods'" in said) == (2, True), said
     (tmp_path / "my_nets.py").unlink()
     script = (
         "import torch; graph = torch.export.load('student.pt2').module(); "

@@ -12,6 +12,7 @@ from support.space_texts import draws, space
 from ctkd_search.config import MethodConfig
 from ctkd_search.distill.methods.base import make_method, methods
 from ctkd_search.distill.requests import LOGITS, Needs, TeacherOutput
+from ctkd_search.errors import UserError
 from ctkd_search.records.store import RUNNING, TrialRecord
 from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.study import Study
@@ -179,3 +180,49 @@ def test_methods_are_not_stopped_for_what_others_learn():
         decisions[number] = bracket.goes_on(number, 1)
     # Among all four, neither of those without a teacher would go on.
     assert decisions == {1: True, 2: False, 3: True, 4: False}
+
+
+OWN_METHOD = """\
+search:
+  method: {choice: [kd, "support.own_methods:Right"]}
+  support.own_methods:Right:
+    weight: {choice: [0, 2.5]}
+    norm: {choice: [l1, l2], when: {weight: 2.5}}
+  kd: {temperature: {float: [1, 9]}}
+"""
+
+
+def test_a_method_of_ones_own_is_named_by_its_reference():
+    chosen = space(OWN_METHOD)
+    name = "support.own_methods:Right"
+    assert chosen.methods() == ("kd", name)
+    seen = set()
+    for trial, values in draws(chosen, 60):
+        config = chosen.config(values)
+        assert config.method.name == values["method"]
+        assert chosen.decode(trial.params) == values
+        own = {key: value for key, value in chosen.effective(values).items() if key.startswith(name)}
+        if values["method"] == name:
+            assert config.method.values == {"weight": values[f"{name}.weight"], "norm": values[f"{name}.norm"]}
+            assert set(own) == {f"{name}.weight", *([f"{name}.norm"] if own[f"{name}.weight"] else [])}
+        else:
+            assert own == {}
+        seen.add((values["method"], *own.values()))
+    assert len(seen) == 4
+    label = chosen.label({"pair": "wrn-40-1/wrn-16-1", "method": name, f"{name}.weight": 2.5, f"{name}.norm": "l1"})
+    assert label == f"wrn-16-1 {name} w=2.5 l1"
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("search.method=nowhere:Right", "search.method cannot be used: there is no module 'nowhere'"),
+        ("search.method=support.own_methods:Absent", "has no 'Absent'"),
+        ("search.method=kd", "search.support.own_methods:Right is not among the methods (kd); add it to method"),
+        ("search.support.own_methods:Right={size: 1}", "search.support is not a known key"),
+    ],
+)
+def test_a_method_of_ones_own_that_cannot_be_is_refused(override, fault):
+    with pytest.raises(UserError) as refused:
+        space(OWN_METHOD, override)
+    assert fault in str(refused.value)

@@ -39,10 +39,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ctkd_search.config import MethodConfig
 from ctkd_search.discovery import entries
+from ctkd_search.distill.methods.own import own_class
 from ctkd_search.distill.methods.parameter import Parameter, allows
 from ctkd_search.distill.requests import LOGITS, Needs
 from ctkd_search.errors import UserError
 from ctkd_search.fields import Range
+from ctkd_search.plugins import is_reference
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
     from ctkd_search.models.network import TappedNetwork
 
 
+# The form of a reference to the user's own method.
+OWN_METHOD = "package.module:Class, derived from ctkd_search.distill.methods.Method"
 # The range of most weights and of every temperature in which they have an effect.
 ABOVE_ZERO = Range(0, open_low=True)
 
@@ -257,21 +261,32 @@ def _formatted(value: Any) -> str:
 
 @functools.cache
 def methods() -> dict[str, type[Method]]:
-    """Returns every method by name, sorted by paper; those without one come first."""
+    """Returns every method of this package by name, sorted by paper; those without one come first."""
     found = entries("ctkd_search.distill.methods", "METHOD")
     return {method.name: method for method in sorted(found, key=lambda method: method.paper)}
+
+
+def method_class(name: str) -> type[Method]:
+    """Returns a method by its name, or the user's own by its reference.
+
+    Raises:
+        UserError: There is no such method, or the user's own cannot be used.
+    """
+    if is_reference(name):
+        own: type[Method] = own_class(name, Method)  # type: ignore[type-abstract, unused-ignore]
+        return own
+    if name not in methods():
+        raise UserError(f"unknown method {name!r}; there are: {', '.join(methods())}; or your own, {OWN_METHOD}")
+    return methods()[name]
 
 
 def make_method(config: MethodConfig) -> Method:
     """Makes the method of a config: a new one at each call, because training changes its numbers.
 
     Raises:
-        UserError: There is no such method.
+        UserError: There is no such method, or the user's own cannot be used.
     """
-    chosen = methods().get(config.name)
-    if chosen is None:
-        raise UserError(f"unknown method {config.name!r}; there are: {', '.join(methods())}")
-    return chosen(**config.values)
+    return method_class(config.name)(**config.values)
 
 
 def only(parameters: Iterable[Parameter], *names: str) -> tuple[Parameter, ...]:

@@ -13,6 +13,7 @@ from ctkd_search.models.names import OWN_CODE_PATTERN, PATTERN
 from ctkd_search.models.registry import families, forms
 from ctkd_search.names import NAME
 from ctkd_search.pairs import ARROW
+from ctkd_search.plugins import REFERENCE
 from ctkd_search.recipe import Recipe
 from ctkd_search.space.default_recipe import LR
 from ctkd_search.space.distributions import FORMS, FORMS_OF_KIND, OPTIONS
@@ -23,6 +24,7 @@ from ctkd_search.space.search_section import nested_methods
 
 # Separate definitions, because they are used in many places.
 _PAIR = {"$ref": "#/$defs/pair"}
+_METHOD = {"$ref": "#/$defs/method"}
 _WHEN = "when"
 
 
@@ -35,7 +37,10 @@ def search_schema() -> Schema:
     condition = {"$ref": f"#/$defs/{_WHEN}", "properties": {AUGMENT: False}}
     properties[AUGMENT] = alternatives_schema(condition)
     properties |= {name: _section(name) for name in nested_methods()}
-    return mapping(properties, minProperties=1, allOf=[*_effects(known), *_chosen()])
+    # The parameters of a method of the user's own are known once its code is read.
+    own = {as_schema_pattern(REFERENCE): described("What a method of your own varies", {"type": "object"})}
+    rules = [*_effects(known), *_chosen()]
+    return mapping(properties, minProperties=1, allOf=rules, patternProperties=own)
 
 
 def when_schemas() -> dict[str, Schema]:
@@ -48,6 +53,7 @@ def when_schemas() -> dict[str, Schema]:
     }
     # An alternative of the augmentation, where it is searched.
     of_methods[f"^{AUGMENT}$"] = _or_several({"type": "string", "pattern": as_schema_pattern(NAME)})
+    of_methods[f"{as_schema_pattern(REFERENCE).removesuffix('$')}[.][^.]+$"] = {}
     found = {_WHEN: beside, **{_when_of(name): beside | _conditions(name) for name in nested_methods()}}
     return {
         name: described(OPTIONS["when"], optional(mapping(known, patternProperties=of_methods, minProperties=1)))
@@ -108,11 +114,19 @@ def pair_schema() -> Schema:
     return described(f"TEACHER/STUDENT or TEACHER {ARROW} STUDENT, each {'; '.join(forms())}", rule)
 
 
+def method_schema() -> Schema:
+    """Returns the schema of a method's name."""
+    own = described("A method of your own", {"type": "string", "pattern": as_schema_pattern(REFERENCE)})
+    return {"anyOf": [{"enum": list(METHOD.choices)}, own]}
+
+
 def constant(parameter: Parameter) -> Schema:
     """Returns the schema of one value of a parameter."""
     if parameter.kind in {"float", "int"}:
         bounds = parameter.range.as_schema() if parameter.range else {}
         return {"type": "number" if parameter.kind == "float" else "integer", **bounds}
+    if parameter.name == METHOD.name:
+        return _METHOD
     if parameter.kind == "choice":
         return {"enum": list(parameter.choices)}
     if parameter.kind == "pair":
