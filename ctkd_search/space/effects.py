@@ -50,7 +50,11 @@ def trial_faults(entries: Mapping[str, Entry], geometry: Geometry, epochs: int) 
     for name in chosen_methods(entries):
         made = {pair: list(possible_methods(name, entries, pair, geometry)) for pair in pairs}
         found |= _idle_entries(name, entries, made, settings)
-        every = (method.epochs_fault(epochs) for several in made.values() for method in several)
+        every = (
+            method.epochs_fault(epochs) or method.setting_fault(settings[pair])
+            for pair, several in made.items()
+            for method in several
+        )
         if fault := next(filter(None, every), None):
             given = [key for item in method_class(name).parameters if (key := key_of(name, item.name)) in entries]
             # At the parameter that the fault begins with, if the space has it.
@@ -91,7 +95,10 @@ def baseline_fault(method: Method, pair: str, geometry: Geometry, epochs: int) -
     """
     if fault := method.epochs_fault(epochs):
         return f"cannot be used with so few epochs: {fault}"
-    idle = method.idle(setting_of(pair, geometry, epochs))
+    setting = setting_of(pair, geometry, epochs)
+    if fault := method.setting_fault(setting):
+        return f"cannot be used with {pair}: {fault}"
+    idle = method.idle(setting)
     weights = [item.name for item in method.effective_parameters() if item.term and method.values[item.name]]
     if weights and all(name in idle for name in weights):
         return f"has no effect with {pair}: {idle[weights[0]]}"

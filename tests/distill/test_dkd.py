@@ -107,6 +107,7 @@ def test_the_defaults_are_the_paper_s_and_nothing_is_asked_for_without_weights()
         "alpha": 1.0,
         "beta": 8.0,
         "warmup_share": pytest.approx(20 / 240),
+        "standardised": False,
     }
     assert not make_method(MethodConfig("dkd", {"alpha": 0.0, "beta": 0.0})).needs.any_expert
     cold = make_method(MethodConfig("dkd", {"warmup_share": 0.0}))

@@ -69,7 +69,11 @@ def test_a_parameter_changes_the_loss_or_says_why_it_does_not(place, name, key):
         ("two classes", MethodConfig("dkd"), {"beta", "warmup_share"}),
         ("one epoch", MethodConfig("dkd", {"warmup_share": 0.0}), set()),
         ("one epoch", MethodConfig("ctkd"), {"alpha_schedule", "alpha_share", "beta_schedule", "beta_share"}),
-        ("one epoch", MethodConfig("fitnets", {"training": "stages"}), {"hint_share", "temperature", "weight"}),
+        (
+            "one epoch",
+            MethodConfig("fitnets", {"training": "stages"}),
+            {"hint_share", "temperature", "weight", "standardised", "standardised_factor"},
+        ),
         ("two epochs", MethodConfig("iakd", {"schedule": "review"}), {"schedule", "cycles", "end_probability"}),
         ("two epochs", MethodConfig("iakd", {"schedule": "linear"}), set()),
         ("maps of one position", MethodConfig("at", {"attention_layers": (1, 2)}), set()),

@@ -258,7 +258,9 @@ def test_layers_that_are_no_list_of_different_numbers_are_refused(value):
 def test_unknown_method_is_answered_with_the_methods_there_are():
     with pytest.raises(UserError, match=f"unknown method 'magic'; there are: {', '.join(methods())}"):
         make_method(MethodConfig("magic"))
-    with pytest.raises(TypeError, match="kd takes temperature, weight, but got magic"):
+    with pytest.raises(
+        TypeError, match="kd takes temperature, weight, standardised, standardised_factor, but got magic"
+    ):
         make_method(MethodConfig("kd", {"magic": 1}))
 
 

@@ -202,6 +202,7 @@ def test_defaults_are_the_published_weights():
         "branch_weight": 0.2,
         "distill_weight": 0.8,
         "temperature": 4.0,
+        "standardised": False,
         "feature_weight": 1e-7,
         "branch_width": 1.0,
     }

@@ -112,13 +112,16 @@ def test_a_parameter_that_is_not_searched_beside_the_papers_settings_has_its_def
     ("name", "shown"),
     [
         ("student-alone", {"none.label_smoothing"}),
-        ("kd", {"kd.temperature", "kd.weight"}),
+        ("kd", {"kd.temperature", "kd.weight", "kd.standardised"}),
         ("at", {"at.beta", "at.attention_layers"}),
-        ("scratch-only", {f"scratch-only.{key}" for key in ("alpha", "alpha_schedule", "step_loss", "temperature")}),
+        (
+            "scratch-only",
+            {f"scratch-only.{key}" for key in ("alpha", "alpha_schedule", "step_loss", "temperature", "standardised")},
+        ),
         (
             "ctkd-paper",
             {"alpha", "alpha_schedule", "beta", "beta_schedule", "expert_kd"}
-            | {"step_loss", "temperature", "attention_layers"},
+            | {"step_loss", "temperature", "standardised", "attention_layers"},
         ),
     ],
 )

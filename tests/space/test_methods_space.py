@@ -69,7 +69,9 @@ def test_a_config_has_the_values_of_its_own_method():
     chosen = space(SEVERAL)
     stored = {"pair": "wrn-16-2/resnet8", "method": "kd", "kd.temperature": 3.0, "kd.weight": 0.25, "lr": 0.1}
     config = chosen.config(chosen.decode({**stored, "momentum": 0.5}))
-    assert config.method == MethodConfig("kd", {"temperature": 3.0, "weight": 0.25})
+    assert config.method == MethodConfig(
+        "kd", {"temperature": 3.0, "weight": 0.25, "standardised": False, "standardised_factor": 10.0}
+    )
     assert chosen.label(chosen.effective(chosen.decode(stored))) == "resnet8 kd T=3 w=0.25 lr=0.1 m=0.9"
 
 
@@ -83,6 +85,8 @@ def test_one_method_alone_is_a_constant():
         "method",
         "kd.temperature",
         "kd.weight",
+        "kd.standardised",
+        "kd.standardised_factor",
         *(item.name for item in TRAINING),
     }
     assert chosen.needs("wrn-16-2/resnet8") == Needs(expert=(LOGITS,))

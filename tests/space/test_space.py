@@ -55,7 +55,7 @@ OF_SMALL = {"pair": "wrn-16-2/resnet8", "alpha": 1.5, "step_loss": "kl", "temper
 OF_SMALL |= {"attention_layers": [1, 2, 3], "lr": 0.2, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 128}
 OF_SMALL |= {"alpha_schedule": "constant", "beta_schedule": "constant", "expert_kd": 0.0}
 OF_SMALL |= {"optimizer": "sgd", "clip": 0.0, "schedule": "linear", "warmup": 9.0, "average": 0.0}
-OF_SMALL |= {"label_smoothing": 0.0, "class_weights": "none"}
+OF_SMALL |= {"label_smoothing": 0.0, "class_weights": "none", "standardised": False}
 
 
 @pytest.mark.parametrize(
@@ -182,15 +182,15 @@ def test_the_papers_point_leaves_out_what_is_not_searched_beside_the_rest_of_it(
 
 
 # Without effect unless a space says otherwise.
-OFF = {"alpha_share", "beta_share", "expert_temperature", "cooldown", "effective_beta"}
+OFF = {"alpha_share", "beta_share", "expert_temperature", "expert_standardised", "cooldown", "effective_beta"}
 
 
 @pytest.mark.parametrize(
     ("changes", "hidden"),
     [
         ({}, OFF),
-        ({"step_loss": "mse"}, {"temperature", *OFF}),
-        ({"alpha": 0.0}, {"step_loss", "temperature", "alpha_schedule", *OFF}),
+        ({"step_loss": "mse"}, {"temperature", "standardised", *OFF}),
+        ({"alpha": 0.0}, {"step_loss", "temperature", "standardised", "alpha_schedule", *OFF}),
         ({"beta": 0.0}, {"attention_layers", "beta_schedule", *OFF}),
         ({"alpha": 1e-9, "beta": 1e-9}, OFF),
         ({"optimizer": "adamw"}, {"momentum", *OFF}),

@@ -123,6 +123,7 @@ BESIDE = {
     "alpha_share": "search.alpha_schedule=first",
     "beta_share": "search.beta_schedule=first",
     "expert_temperature": "search.expert_kd=0.3",
+    "expert_standardised": "search.expert_kd=0.3",
     "mix_probability": "augment.mixup=0.2",
     "per_method": "search.method={choice: [ctkd, kd]}",
 }

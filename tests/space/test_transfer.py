@@ -44,7 +44,12 @@ def test_a_config_of_the_same_space_stays_as_it_is():
         ),
         # Not searched here: the value here.
         ({"lr": 0.07}, {"lr": 0.05}, {"lr": None}, ["lr"]),
-        ({"step_loss": "mse", "temperature": None}, {"step_loss": "kl"}, {"step_loss": None}, ["step_loss", "temper"]),
+        (
+            {"step_loss": "mse", "temperature": None},
+            {"step_loss": "kl"},
+            {"step_loss": None},
+            ["step_loss", "temper", "standard"],
+        ),
         # Searched here, and not there.
         ({"momentum": {"float": [0.5, 0.95]}}, {}, {"momentum": 0.9}, []),
         ({"momentum": {"float": [0.5, 0.8]}}, {}, {"momentum": 0.8}, ["momentum"]),

@@ -20,9 +20,10 @@ To add a method, add a module to this package that defines ``METHOD``, a subclas
 5.  Set what depends on the epoch in ``begin_epoch`` with ``set_number``, under a name listed in ``scheduled``. Draw
     random numbers from a `CheckpointedRandom` in the `TrainingNetwork`; its generator is part of the checkpoint. Set
     ``captured = False`` if the host chooses what a step computes.
-6.  ``fault`` refuses pairs that the method cannot teach, ``epochs_fault`` trials that are too short; ``idle`` returns
-    the parameters that have no effect for a pair, its images or so few epochs, so that a space that varies them is
-    refused. ``baselines`` are settings worth comparing a search with.
+6.  ``fault`` refuses pairs that the method cannot teach, ``epochs_fault`` trials that are too short, ``setting_fault``
+    values with which nothing is learned in a setting; ``idle`` returns the parameters that have no effect for a pair,
+    its images or so few epochs, so that a space that varies them is refused. ``baselines`` are settings worth comparing
+    a search with.
 
 ``tests/distill/test_methods.py`` checks every method against this by its declarations alone.
 """
@@ -180,6 +181,10 @@ class Method(ABC):
 
     def epochs_fault(self, epochs: int) -> str | None:
         """Returns why trials of so many epochs are too short for these values, or None."""
+        return None
+
+    def setting_fault(self, setting: Setting) -> str | None:
+        """Returns why these values cannot teach in a setting, or None; the text begins with a parameter's name."""
         return None
 
     def idle(self, setting: Setting) -> dict[str, str]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ctkd_search.config import MethodConfig
 from ctkd_search.distill.lesson import StudentOutput
-from ctkd_search.distill.methods.base import ABOVE_ZERO, Baseline, Method, Parameter
+from ctkd_search.distill.methods.base import ABOVE_ZERO, Baseline, Method, Parameter, methods
 from ctkd_search.distill.methods.parameter import CODE, OURS, PAPER
+from ctkd_search.distill.methods.standardising import standardised, standardised_fault
 from ctkd_search.distill.requests import LOGITS, Needs, TeacherOutput
 from ctkd_search.fields import Range
 
@@ -97,6 +98,7 @@ class CTKD(Method):
             only_with={"step_loss": ("kl",), "alpha": ABOVE_ZERO},
             source=CODE,
         ),
+        standardised({"step_loss": ("kl",), "alpha": ABOVE_ZERO}, whose="the scratch teacher's and the student's"),
         Parameter("alpha", 1.0, "weight of the step loss", "a=", range=Range(0), term="loss_step", source=OURS),
         *_schedule("alpha", "step loss"),
         Parameter(
@@ -140,6 +142,7 @@ class CTKD(Method):
             only_with={"expert_kd": ABOVE_ZERO},
             source=OURS,
         ),
+        standardised({"expert_kd": ABOVE_ZERO}, "expert_standardised"),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (
         Baseline(
@@ -157,6 +160,10 @@ class CTKD(Method):
         layers = self.values["attention_layers"] if self.weighs("beta") else ()
         attention = tuple(TeacherOutput("attention", layer) for layer in layers)
         return Needs(self.weighs("alpha"), attention + ((LOGITS,) if self.weighs("expert_kd") else ()))
+
+    def setting_fault(self, setting: Setting) -> str | None:
+        """Refuses standardised logits of two classes."""
+        return standardised_fault(self, setting, "standardised", "expert_standardised")
 
     def idle(self, setting: Setting) -> dict[str, str]:
         """Returns the parameters of attention at maps of one position, and of schedules over one epoch."""
@@ -179,8 +186,11 @@ class CTKD(Method):
             frozenset({"expert_kd"}): "expert-only",
             frozenset({"beta", "expert_kd"}): "expert-only",
         }.get(frozenset(on), "ctkd")
-        # The name implies weights of 0, and a constant schedule has no effect.
-        implied = {key for key, value in of_effect.items() if value in (0.0, "constant")}
+        # The name implies the values that the method has by default or does without.
+        known = {item.name: item.default for item in methods()[name].parameters}
+        implied = {
+            key for key, value in of_effect.items() if key not in known or known[key] == value in (0.0, "constant")
+        }
         return MethodConfig(name, {key: value for key, value in of_effect.items() if key not in implied})
 
     def describe(self) -> list[str]:
@@ -235,8 +245,8 @@ class CTKD(Method):
             ]
             terms["loss_attention"] = self.beta_now * self.beta * sum(compared[1:], compared[0])
         if self.weighs("expert_kd"):
-            divergence = losses.softened_divergence(
-                output.logits, lesson.expert_outputs[LOGITS], self.expert_temperature
+            divergence = self.divergence(
+                output.logits, lesson.expert_outputs[LOGITS], self.expert_temperature, "expert_standardised"
             )
             terms["loss_expert"] = self.expert_kd * divergence
         return terms
@@ -246,8 +256,16 @@ class CTKD(Method):
         from ctkd_search.distill import losses
 
         if self.values["step_loss"] == "kl":
-            return losses.softened_divergence(student, scratch, self.temperature)
+            return self.divergence(student, scratch, self.temperature, "standardised")
         return losses.step_mse(student, scratch)
+
+    def divergence(self, student: Tensor, teacher: Tensor, temperature: Tensor | float, standardised: str) -> Tensor:
+        """Computes the divergence of softened predictions, of standardised logits if the parameter of that name is."""
+        from ctkd_search.distill import logit_losses, losses
+
+        if self.values[standardised]:
+            student, teacher = logit_losses.standardised(student), logit_losses.standardised(teacher)
+        return losses.softened_divergence(student, teacher, temperature)
 
 
 METHOD = CTKD

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ctkd_search.distill.lesson import StudentOutput
 from ctkd_search.distill.methods.base import ABOVE_ZERO, Baseline, Method, Parameter
 from ctkd_search.distill.methods.parameter import CODE
+from ctkd_search.distill.methods.standardising import standardised, standardised_fault
 from ctkd_search.distill.requests import LOGITS, Needs
 from ctkd_search.fields import Range
 
@@ -70,15 +71,20 @@ class DKD(Method):
             range=Range(0, 1),
             source=CODE,
         ),
+        standardised({}),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (
-        Baseline("dkd", "decoupled knowledge distillation (Zhao et al., arXiv 2203.08679)"),
+        Baseline("dkd", "decoupled knowledge distillation (Zhao et al., arXiv 2203.08679)", {"standardised": False}),
     )
 
     @property
     def needs(self) -> Needs:
         """Returns the expert's logits; nothing if both weights are 0."""
         return Needs(expert=(LOGITS,) if self.values["alpha"] > 0 or self.values["beta"] > 0 else ())
+
+    def setting_fault(self, setting: Setting) -> str | None:
+        """Refuses standardised logits of two classes."""
+        return standardised_fault(self, setting, "standardised")
 
     def idle(self, setting: Setting) -> dict[str, str]:
         """Returns beta for two classes, because one wrong class has no others, and a warm-up of one epoch or less."""
@@ -96,12 +102,14 @@ class DKD(Method):
 
     def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Returns cross-entropy and the two parts, each with its weight."""
-        from ctkd_search.distill import losses
+        from ctkd_search.distill import logit_losses, losses
 
         terms = {"loss_ce": losses.cross_entropy(output.logits, lesson)}
         if self.needs.any_expert:
-            expert = lesson.expert_outputs[LOGITS]
-            target, others = losses.decoupled_divergences(output.logits, expert, lesson, self.temperature)
+            compared = output.logits, lesson.expert_outputs[LOGITS]
+            if self.values["standardised"]:
+                compared = logit_losses.standardised(compared[0]), logit_losses.standardised(compared[1])
+            target, others = losses.decoupled_divergences(*compared, lesson, self.temperature)
             if self.values["alpha"] > 0:
                 terms["loss_target"] = self.warmth * self.alpha * target
             if self.values["beta"] > 0:

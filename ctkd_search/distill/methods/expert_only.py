@@ -17,7 +17,15 @@ class ExpertOnly(CTKD):
     )
     parameters: ClassVar[tuple[Parameter, ...]] = only(
         CTKD.parameters,
-        *("beta", "beta_schedule", "beta_share", "attention_layers", "expert_kd", "expert_temperature"),
+        *(
+            "beta",
+            "beta_schedule",
+            "beta_share",
+            "attention_layers",
+            "expert_kd",
+            "expert_temperature",
+            "expert_standardised",
+        ),
     )
     # With the paper's settings this is attention transfer, which is a baseline already.
     baselines: ClassVar[tuple[Baseline, ...]] = ()

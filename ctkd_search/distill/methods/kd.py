@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ctkd_search.distill.lesson import StudentOutput
 from ctkd_search.distill.methods.base import ABOVE_ZERO, Baseline, Method, Parameter
 from ctkd_search.distill.methods.parameter import COMPARISONS
+from ctkd_search.distill.methods.standardising import standardised, standardised_fault
 from ctkd_search.distill.requests import LOGITS, Needs
 from ctkd_search.fields import Range
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ctkd_search.distill.lesson import Lesson
+    from ctkd_search.distill.methods.setting import Setting
 
 
 class KD(Method):
@@ -22,6 +24,10 @@ class KD(Method):
     L = (1 - weight) · CE(z_s, y) + weight · T² · KL(softmax(z_expert / T) ‖ softmax(z_s / T)).
 
     The defaults are those with which the distillation papers since (arXiv 1910.10699 and its followers) run it.
+
+    With standardised logits (arXiv 2403.01427) both z of the divergence are replaced by their z-scores over the
+    classes, and the divergence is multiplied by standardised_factor: the authors weigh it by 9 instead of 0.9, at
+    temperature 2.
     """
 
     name: ClassVar[str] = "kd"
@@ -46,9 +52,29 @@ class KD(Method):
             term="loss_kd",
             source=COMPARISONS,
         ),
+        standardised({"weight": ABOVE_ZERO}),
+        Parameter(
+            "standardised_factor",
+            10.0,
+            "factor of the divergence of standardised logits",
+            "sf=",
+            range=ABOVE_ZERO,
+            only_with={"standardised": (True,), "weight": ABOVE_ZERO},
+            source="the code of arXiv 2403.01427, which weighs them by 9 instead of 0.9",
+        ),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (
-        Baseline("kd", "the expert's predictions (Hinton et al., arXiv 1503.02531)", usual=True),
+        Baseline(
+            "kd",
+            "the expert's predictions (Hinton et al., arXiv 1503.02531)",
+            {"standardised": False},
+            usual=True,
+        ),
+        Baseline(
+            "kd-standardised",
+            "the expert's predictions, from standardised logits (Sun et al., arXiv 2403.01427)",
+            {"temperature": 2.0, "weight": 0.9, "standardised": True, "standardised_factor": 10.0},
+        ),
     )
 
     @property
@@ -61,15 +87,27 @@ class KD(Method):
         """Returns whether the cross-entropy has a weight."""
         return bool(self.values["weight"] < 1)
 
+    def setting_fault(self, setting: Setting) -> str | None:
+        """Refuses standardised logits of two classes."""
+        return standardised_fault(self, setting, "standardised")
+
     def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Returns cross-entropy and divergence, each with its share."""
         from ctkd_search.distill import losses
 
         terms = {"loss_ce": (1 - self.weight) * losses.cross_entropy(output.logits, lesson)}
         if self.values["weight"] > 0:
-            divergence = losses.softened_divergence(output.logits, lesson.expert_outputs[LOGITS], self.temperature)
-            terms["loss_kd"] = self.weight * divergence
+            terms["loss_kd"] = self.weight * self.divergence(output.logits, lesson.expert_outputs[LOGITS])
         return terms
+
+    def divergence(self, student: Tensor, expert: Tensor) -> Tensor:
+        """Computes the divergence of the softened predictions, without its weight."""
+        from ctkd_search.distill import logit_losses, losses
+
+        if not self.values["standardised"]:
+            return losses.softened_divergence(student, expert, self.temperature)
+        student, expert = logit_losses.standardised(student), logit_losses.standardised(expert)
+        return self.standardised_factor * losses.softened_divergence(student, expert, self.temperature)
 
 
 METHOD = KD

@@ -39,7 +39,11 @@ class RCO(KD):
         ),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (
-        Baseline("rco", "the expert's predictions along its own training (Jin et al., arXiv 1904.09149)"),
+        Baseline(
+            "rco",
+            "the expert's predictions along its own training (Jin et al., arXiv 1904.09149)",
+            {"standardised": False},
+        ),
     )
 
     def epochs_fault(self, epochs: int) -> str | None:

@@ -14,7 +14,7 @@ class ScratchOnly(CTKD):
     name: ClassVar[str] = "scratch-only"
     summary: ClassVar[str] = "CTKD without its expert: the scratch teacher's logits at every step"
     parameters: ClassVar[tuple[Parameter, ...]] = only(
-        CTKD.parameters, "step_loss", "temperature", "alpha", "alpha_schedule", "alpha_share"
+        CTKD.parameters, "step_loss", "temperature", "standardised", "alpha", "alpha_schedule", "alpha_share"
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (
         Baseline("scratch-only", "the scratch teacher's logits alone", usual=True),

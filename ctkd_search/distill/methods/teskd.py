@@ -9,6 +9,7 @@ from ctkd_search.config import MethodConfig
 from ctkd_search.distill.lesson import StudentOutput
 from ctkd_search.distill.methods.base import ABOVE_ZERO, Baseline, Method, Parameter
 from ctkd_search.distill.methods.parameter import CODE
+from ctkd_search.distill.methods.standardising import standardised, standardised_fault
 from ctkd_search.distill.requests import Needs
 from ctkd_search.fields import Range
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ctkd_search.distill.lesson import Lesson
+    from ctkd_search.distill.methods.setting import Setting
     from ctkd_search.distill.training_network import Context, TrainingNetwork
     from ctkd_search.models.architecture import Architecture
     from ctkd_search.models.network import TappedNetwork
@@ -72,6 +74,7 @@ class TESKD(Method):
             only_with={"distill_weight": ABOVE_ZERO},
             source=CODE,
         ),
+        standardised({"distill_weight": ABOVE_ZERO}, whose="the network's and its branches'"),
         Parameter(
             "feature_weight",
             1e-7,
@@ -92,7 +95,9 @@ class TESKD(Method):
         ),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (
-        Baseline("teskd", "the student with branches that it teaches (Li et al., arXiv 2110.00329)"),
+        Baseline(
+            "teskd", "the student with branches that it teaches (Li et al., arXiv 2110.00329)", {"standardised": False}
+        ),
     )
 
     @property
@@ -128,7 +133,7 @@ class TESKD(Method):
 
     def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Returns the cross-entropy of network and branches, their divergence, and the distance of their features."""
-        from ctkd_search.distill import losses
+        from ctkd_search.distill import logit_losses, losses
 
         terms = {"loss_ce": self.label_weight * losses.cross_entropy(output.logits, lesson)}
         if not self.branched:
@@ -139,8 +144,11 @@ class TESKD(Method):
                 losses.cross_entropy(branch, lesson) for branch in logits
             )
         if self.values["distill_weight"] > 0:
+            own, compared = output.logits, logits
+            if self.values["standardised"]:
+                own, compared = logit_losses.standardised(own), [logit_losses.standardised(one) for one in logits]
             terms["loss_distill"] = self.distill_weight * _sum(
-                losses.mutual_divergence(branch, output.logits, self.temperature) for branch in logits
+                losses.mutual_divergence(branch, own, self.temperature) for branch in compared
             )
         if self.values["feature_weight"] > 0:
             own = output.more.backbone.float()
@@ -148,6 +156,10 @@ class TESKD(Method):
                 losses.active_distance(features.float(), own) for features in output.more.features
             )
         return terms
+
+    def setting_fault(self, setting: Setting) -> str | None:
+        """Refuses standardised logits of two classes."""
+        return standardised_fault(self, setting, "standardised")
 
     def fault(self, teacher: Architecture, student: Architecture) -> str | None:
         """Returns why a student cannot have branches, or None: they need two feature maps."""
