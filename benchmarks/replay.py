@@ -92,7 +92,7 @@ def by_image(trainer: Trainer, asked: TrialConfig, splits: Splits, cache: Teache
 
     network = torch.nn.Module()
     network.forward = keep
-    evaluate(network, splits.train, stream.normalise, stream.device)  # type: ignore[arg-type]
+    evaluate(network, splits.train, stream.normalise, stream.device)
     trainer.teachers = ByImage(stream, asked.train.batch_size, torch.cat(found).clone())
 
 

@@ -8,15 +8,26 @@ field is declared once.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from ctkd_search.fields import Channels, Count, Fraction, Parts, Positive, Range, Seed, Share, Shares, Size
+from ctkd_search.fields import Channels, Count, Fraction, Parts, Positive, Range, Read, Seed, Share, Shares, Size
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.paths import expanded
 from ctkd_search.recipe import Recipe
 from ctkd_search.units import size_in_bytes
+
+# Suffixes by which a member of an ensemble is a file of weights.
+_WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors", ".bin", ".ckpt")
+_ENSEMBLE_SCHEMA = {
+    "anyOf": [
+        {"type": "null"},
+        {"type": "integer", "minimum": 2},
+        {"type": "array", "items": {"type": "string", "pattern": r"\S"}, "minItems": 2},
+    ]
+}
 
 
 @dataclass(frozen=True)
@@ -153,6 +164,39 @@ class DatasetConfig:
     test: Fraction | None = None
 
 
+class Member(NamedTuple):
+    """One of the experts whose outputs are averaged, or the only one.
+
+    Attributes:
+        architecture: Its architecture.
+        checkpoint: The file of its weights; None if it is trained.
+    """
+
+    architecture: str
+    checkpoint: str | None = None
+
+
+def is_weights_file(name: str) -> bool:
+    """Returns whether a member of an ensemble is a file of weights, and not an architecture, by its suffix."""
+    return name.endswith(_WEIGHTS_SUFFIXES)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(expanded(path))
+
+
+def _ensemble(value: Any) -> int | tuple[str, ...] | None:
+    if value is None or (type(value) is int and value >= 2):
+        return value
+    several = isinstance(value, list | tuple) and len(value) >= 2
+    if several and all(isinstance(item, str) and item.strip() for item in value):
+        return tuple(value)
+    raise ValueError(
+        "must be a whole number, at least 2, or a list of at least 2 architectures or files of weights "
+        f"({', '.join(_WEIGHTS_SUFFIXES)}), but got {value!r}"
+    )
+
+
 @dataclass(frozen=True)
 class ExpertConfig:
     """The origin of the expert teacher.
@@ -160,10 +204,38 @@ class ExpertConfig:
     Attributes:
         checkpoint: A file of the user's own weights, or one file for each teacher architecture.
         seed: Seed of an expert that is trained independently of the scratch teacher.
+        ensemble: Several experts whose outputs are averaged: their number, each trained like the one but with a seed of
+            its own; or a list of architectures that are trained, and of files of the user's own weights for the
+            teacher's architecture.
     """
 
     checkpoint: str | dict[str, str] | None = None
     seed: Seed | None = None
+    ensemble: Annotated[int | tuple[str, ...] | None, Read(_ensemble, _ENSEMBLE_SCHEMA)] = None
+
+    def absolute(self) -> ExpertConfig:
+        """Returns the same expert, its files by absolute paths."""
+        checkpoint, ensemble = self.checkpoint, self.ensemble
+        if isinstance(checkpoint, dict):
+            checkpoint = {name: _absolute(path) for name, path in checkpoint.items()}
+        elif checkpoint is not None:
+            checkpoint = _absolute(checkpoint)
+        if isinstance(ensemble, tuple):
+            ensemble = tuple(_absolute(name) if is_weights_file(name) else name for name in ensemble)
+        return dataclasses.replace(self, checkpoint=checkpoint, ensemble=ensemble)
+
+    def members(self, architecture: str) -> list[Member]:
+        """Returns the experts whose outputs are averaged; one where it is no ensemble.
+
+        Args:
+            architecture: The pair's teacher.
+        """
+        if self.ensemble is None:
+            return [Member(architecture, self.checkpoint_of(architecture))]
+        if isinstance(self.ensemble, int):
+            return [Member(architecture)] * self.ensemble
+        files = {name: expanded(name) for name in self.ensemble if is_weights_file(name)}
+        return [Member(architecture, files[name]) if name in files else Member(name) for name in self.ensemble]
 
     def checkpoint_of(self, architecture: str) -> str | None:
         """Returns the file of the user's own weights for a teacher of that architecture, or None."""

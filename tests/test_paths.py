@@ -9,10 +9,9 @@ from support.layouts import write_cifar10, write_folder
 
 from ctkd_search import data
 from ctkd_search.cli.parser import make_parser
-from ctkd_search.config import DatasetConfig, ExpertConfig, TeachersConfig
+from ctkd_search.config import DatasetConfig, ExpertConfig, Member
 from ctkd_search.data.registry import cache_directory
 from ctkd_search.paths import expanded, expanded_uri, user_path
-from ctkd_search.records.config_file import _with_absolute_checkpoint
 from ctkd_search.space.reader import read_space
 from ctkd_search.tracking.store import store_uri
 
@@ -72,8 +71,15 @@ def test_a_space_names_its_images_and_its_teacher_at_home(home):
     for given in ("~/teacher.pt", {"wrn-10-1": "~/teacher.pt"}):
         expert = ExpertConfig(checkpoint=given)
         assert expert.checkpoint_of("wrn-10-1") == str(home / "teacher.pt")
-        told = _with_absolute_checkpoint(TeachersConfig(expert=expert)).expert.checkpoint
+        told = expert.absolute().checkpoint
         assert str(home / "teacher.pt") in (told, dict(told).get("wrn-10-1") if isinstance(told, dict) else None)
+
+
+def test_the_files_of_an_ensemble_are_found_at_home_and_its_architectures_are_left_as_they_are(home):
+    torch.save({}, home / "teacher.pt")
+    expert = ExpertConfig(ensemble=("wrn-10-1", "~/teacher.pt")).absolute()
+    assert expert.ensemble == ("wrn-10-1", str(home / "teacher.pt"))
+    assert expert.members("wrn-16-1") == [Member("wrn-10-1"), Member("wrn-16-1", str(home / "teacher.pt"))]
 
 
 def test_published_data_sets_lie_at_home_too(home, monkeypatch):

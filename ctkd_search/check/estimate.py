@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -82,9 +83,12 @@ def searched_configs(space: Space) -> list[TrialConfig]:
 
 
 def measured_configs(space: Space) -> list[TrialConfig]:
-    """Returns configs that contain every network and method of the search, those of baselines included."""
+    """Returns configs that contain every network and method of the search, baselines and ensembles included."""
     baselines = baseline_pairs(space.strategy.baselines, space.pairs())
-    return [*searched_configs(space), *(baseline_config(space, name, pair) for name, pair in baselines)]
+    found = [*searched_configs(space), *(baseline_config(space, name, pair) for name, pair in baselines)]
+    members = sorted(space.ensemble_architectures() - {config.teacher for config in found})
+    # Before the others, whose students are measured with their own teachers.
+    return [*(dataclasses.replace(found[0], teacher=name) for name in members), *found]
 
 
 def total(parts: Iterable[Span], limit: float | None) -> Span:
@@ -134,27 +138,35 @@ class _Clock:
     def epoch(self, config: TrialConfig) -> float:
         """Returns the seconds of an epoch of a trial; recorded outputs cost nothing, except those beyond the limit."""
         student, teacher = self.speeds.students[learner(config)], self.speeds.teachers[config.teacher]
+        expert = self._expert(config)
         needs = make_method(config.method).needs
         each = student.training
         if self.space.teachers.mode == "live":
             each += teacher.training if needs.scratch else 0.0
-            each += teacher.expert if needs.expert else 0.0
+            each += expert if needs.expert else 0.0
         elif any(output.kind in COMPUTED for output in needs.expert):
-            each += teacher.expert
+            each += expert
         elif needs.expert:
-            each += self.load.beyond * teacher.expert
+            each += self.load.beyond * expert
         return self.load.images * each + self.load.validation * student.forward + _EPOCH
+
+    def _expert(self, config: TrialConfig) -> float:
+        """Returns the seconds of the expert's outputs for an image: of every member of an ensemble."""
+        members = config.teachers.expert.members(config.teacher)
+        return sum(self.speeds.teachers[member.architecture].expert for member in members)
 
     def teachers(self, configs: Sequence[TrialConfig]) -> float:
         """Returns the seconds of training teachers at once; a live scratch teacher is trained in the trials instead."""
         epochs, seconds = self.space.budget.epochs, []
         for config in configs:
-            speed = self.speeds.teachers[config.teacher]
-            expert = config.teachers.expert
-            needed = self.space.teachers.mode != "live" or not expert.checkpoint_of(config.teacher)
-            runs = int(needed) + int(expert.seed is not None and self.space.teachers.mode != "live")
-            one = self.load.images * speed.training + self.load.validation * speed.forward + _EPOCH
-            seconds += [epochs * one] * runs
+            expert, recorded = config.teachers.expert, self.space.teachers.mode != "live"
+            trained = [name for name, checkpoint in expert.members(config.teacher) if checkpoint is None]
+            # The scratch teacher is one of them, unless the expert has another seed.
+            apart = recorded and (expert.seed is not None or config.teacher not in trained)
+            for name in [*trained, *([config.teacher] if apart else [])]:
+                speed = self.speeds.teachers[name]
+                one = self.load.images * speed.training + self.load.validation * speed.forward + _EPOCH
+                seconds.append(epochs * one)
         if not seconds:
             return 0.0
         rounds = math.ceil(len(seconds) / self.load.concurrent)
@@ -167,6 +179,6 @@ class _Clock:
         return share * sum(
             sum(each.epochs for each in passes.get(augmented_teacher(config), []))
             * self.load.images
-            * self.speeds.teachers[config.teacher].expert
+            * self._expert(config)
             for config in configs
         )

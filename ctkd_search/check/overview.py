@@ -125,6 +125,9 @@ def _budget_lines(space: Space) -> list[str]:
     lines += [f"augment {name}: {settings(augment.given())}" for name, augment in space.augments.items()]
     teachers = ", ".join(map(space.named_teacher, space.trained_teachers()))
     lines.append(f"teachers, {_MODES[space.teachers.mode]}, {budget.epochs} epochs each: {teachers}")
+    if (ensemble := space.teachers.expert.ensemble) is not None:
+        members = f"{ensemble} experts of each" if isinstance(ensemble, int) else ", ".join(ensemble)
+        lines.append(f"expert: an ensemble of {members}; their outputs are averaged and recorded as those of one")
     return lines
 
 

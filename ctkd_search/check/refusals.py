@@ -40,7 +40,7 @@ def refuse(
     Raises:
         UserError: Something cannot work; the message lists every fault with its line.
     """
-    names = {name for pair in space.pairs() for name in split_pair(pair)}
+    names = {name for pair in space.pairs() for name in split_pair(pair)} | space.ensemble_architectures()
     known, faults = all_facts(sorted(names), geometry)
     for pair in space.pairs():
         for name in dict.fromkeys(split_pair(pair)):

@@ -119,7 +119,9 @@ def _networks(space: Space, known: Mapping[str, Facts]) -> Table:
     right = ("parameters", "multiply-adds")
     table = plain_table("network", "is", *right, "tapped maps (channels x height x width)", right=right)
     pairs = [split_pair(pair) for pair in space.pairs()]
-    for role, names in (("teacher", [pair.teacher for pair in pairs]), ("student", [pair.student for pair in pairs])):
+    teachers, students = [pair.teacher for pair in pairs], [pair.student for pair in pairs]
+    members = sorted(space.ensemble_architectures() - {*teachers})
+    for role, names in (("teacher", teachers), ("in the ensemble", members), ("student", students)):
         for name in dict.fromkeys(names):
             facts = known[name]
             table.add_row(name, role, f"{facts.parameters:,}", f"{facts.multiply_adds:,}", facts.shapes())

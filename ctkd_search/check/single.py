@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from ctkd_search.config import TrialConfig
+from ctkd_search.config import Member, TrialConfig
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.requests import Needs
 from ctkd_search.geometry import Geometry
@@ -49,8 +49,10 @@ def single_image_faults(space: Space, geometry: Geometry) -> list[tuple[Place, s
         place = ("search", "batch_size") if "batch_size" in space.entries else ("train", "batch_size")
         found += [(place, message) for message in _messages((student for _, _, student in pairs), geometry)]
     if space.teachers.recipe.batch_size == 1:
-        checkpoint = space.teachers.expert.checkpoint_of
-        trained = (name for pair, name, _ in pairs if _trains(space.needs(pair), checkpoint(name) is not None))
+        members = space.teachers.expert.members
+        trained = (
+            name for pair, teacher, _ in pairs for name in _trained(space.needs(pair), teacher, members(teacher))
+        )
         found += [(("teachers", "recipe", "batch_size"), message) for message in _messages(trained, geometry)]
     return found
 
@@ -65,9 +67,9 @@ def config_fault(config: TrialConfig, geometry: Geometry) -> str | None:
     if config.train.batch_size == 1:
         for message in _messages([config.student], geometry):
             return f"train.batch_size {message}"
-    own = config.teachers.expert.checkpoint_of(config.teacher) is not None
-    if config.teachers.recipe.batch_size == 1 and _trains(make_method(config.method).needs, own):
-        for message in _messages([config.teacher], geometry):
+    if config.teachers.recipe.batch_size == 1:
+        needs, members = make_method(config.method).needs, config.teachers.expert.members(config.teacher)
+        for message in _messages(_trained(needs, config.teacher, members), geometry):
             return f"teachers.recipe.batch_size {message}"
     return None
 
@@ -82,9 +84,10 @@ def _smallest(space: Space) -> int:
     return min(map(int, possible_values(entry, space.parameters["batch_size"])))
 
 
-def _trains(needs: Needs, own_expert: bool) -> bool:
-    """Returns whether a teacher is trained."""
-    return needs.scratch or (needs.any_expert and not own_expert)
+def _trained(needs: Needs, teacher: str, members: Iterable[Member]) -> list[str]:
+    """Returns the architectures of the teachers that are trained."""
+    experts = [name for name, checkpoint in members if checkpoint is None] if needs.any_expert else []
+    return [*([teacher] if needs.scratch else []), *experts]
 
 
 def _messages(names: Iterable[str], geometry: Geometry) -> Iterator[str]:

@@ -21,7 +21,7 @@ from ctkd_search.distill.recorded import Source, TeacherRecording
 from ctkd_search.distill.recording import (
     TeacherRun,
     Wanted,
-    expert_run,
+    expert_runs,
     file_hash,
     kept_expert,
     make_stream,
@@ -30,7 +30,7 @@ from ctkd_search.distill.recording import (
 )
 from ctkd_search.distill.requests import Needs, TeacherOutput
 from ctkd_search.distill.step import GraphMemory, StepPool, StudentStep, make_step
-from ctkd_search.distill.teachers import Expert, LiveTeachers, RecordedTeachers, Teachers
+from ctkd_search.distill.teachers import Ensemble, Expert, LiveTeachers, RecordedTeachers, Teachers
 from ctkd_search.distill.trainer import Trainer
 from ctkd_search.distill.training_network import Context
 from ctkd_search.distill.weights import load_own_expert
@@ -56,11 +56,10 @@ def teacher_runs(
         The records to keep of each training, besides its last weights.
     """
     runs: dict[TeacherRun, Wanted] = {}
-    own = expert_run(config, data, device, images)
-    if needs.any_expert and own is not None:
-        anchors = {anchor_epoch(share, own.epochs) for share in needs.anchors}
+    for run in filter(None, expert_runs(config, data, device, images) if needs.any_expert else []):
+        anchors = {anchor_epoch(share, run.epochs) for share in needs.anchors}
         # An anchor at the end of the training is the expert itself, which is kept in any case.
-        runs[own] = Wanted(anchors=tuple(sorted(anchors - {own.epochs})))
+        runs[run] = Wanted(anchors=tuple(sorted(anchors - {run.epochs})))
     if needs.scratch and config.teachers.mode != "live":
         scratch = scratch_run(config, data, device, images)
         runs[scratch] = runs.get(scratch, Wanted()) | Wanted(config.teachers.storage)
@@ -81,8 +80,8 @@ def anchor_of(epoch: int, epochs: int, anchors: Sequence[float], trained: int) -
 
 def load_expert(
     config: TrialConfig, splits: Splits, cache: TeacherCache, device: torch.device, anchor: int | None = None
-) -> Expert:
-    """Returns the expert of a config, on a device.
+) -> Expert | Ensemble:
+    """Returns the expert of a config, on a device; an ensemble of them if the config has one.
 
     Args:
         config: The config.
@@ -94,18 +93,21 @@ def load_expert(
     Raises:
         UserError: The user's own checkpoint is broken or belongs to another network, or has no anchors.
     """
-    own = config.teachers.expert.checkpoint_of(config.teacher)
-    run = expert_run(config, splits.fingerprint, device, len(splits.train))
-    if run is None:
-        if anchor is not None:
+    precision = resolve_precision(config.teachers.recipe.precision, device)
+    runs = expert_runs(config, splits.fingerprint, device, len(splits.train))
+    experts = []
+    for member, run in zip(config.teachers.expert.members(config.teacher), runs, strict=True):
+        if run is not None:
+            network = kept_expert(run, splits, cache, device, anchor)
+        elif anchor is None:
+            network = load_own_expert(str(member.checkpoint), member.architecture, splits.geometry).network
+        else:
             raise UserError(
                 f"method {config.method.name} needs the expert's weights at several epochs of its training, and "
-                f"{own} contains one set of weights; leave out teachers.expert.checkpoint, or the method"
+                f"{member.checkpoint} contains one set of weights; leave out teachers.expert.checkpoint, or the method"
             )
-        network = load_own_expert(str(own), config.teacher, splits.geometry).network
-    else:
-        network = kept_expert(run, splits, cache, device, anchor)
-    return Expert(place(network, device), config.teachers.recipe.precision)
+        experts.append(Expert(place(network, device), precision))
+    return experts[0] if len(experts) == 1 else Ensemble(experts)
 
 
 def make_trainer(
@@ -247,15 +249,15 @@ class Experts:
             )
         self.anchors = anchors
         self._asked = asked
-        self._run = expert_run(config, splits.fingerprint, device, len(splits.train))
-        self._loaded: tuple[int | None, Expert] | None = None
+        self._runs = expert_runs(config, splits.fingerprint, device, len(splits.train))
+        self._loaded: tuple[int | None, Expert | Ensemble] | None = None
 
     def _anchor(self, epoch: int) -> int | None:
         """Returns the anchor of an epoch of the student, as epochs of the expert's training; None for its end."""
         if not self.anchors:
             return None
-        epochs = self._run.epochs if self._run else self.config.epochs
-        anchor = anchor_of(epoch, self.config.epochs, self.anchors, epochs)
+        epochs = self.config.epochs  # of every teacher's training too
+        anchor = anchor_of(epoch, epochs, self.anchors, epochs)
         return anchor if anchor < epochs else None
 
     def asked(self, epoch: int) -> tuple[TeacherOutput, ...]:
@@ -264,19 +266,23 @@ class Experts:
 
     def identity(self, epoch: int) -> str:
         """Returns all that determines an epoch's expert: its training, or its weights and precision, as a text."""
-        if self._run is not None:
-            anchor = self._anchor(epoch)
-            return self._run.entry if anchor is None else f"{self._run.entry} after {anchor} epochs"
-        return self._own
+        anchor = self._anchor(epoch)
+        after = "" if anchor is None else f" after {anchor} epochs"
+        members = zip(self._runs, self._own, strict=True)
+        return " and ".join(own if run is None else f"{run.entry}{after}" for run, own in members)
 
     @functools.cached_property
-    def _own(self) -> str:
-        own = str(self.config.teachers.expert.checkpoint_of(self.config.teacher))
+    def _own(self) -> list[str]:
+        """Returns all that determines each member that is the user's own file, as a text; empty for the others."""
         precision = resolve_precision(self.config.teachers.recipe.precision, self.device)
-        code = code_of(self.config.teacher)
-        return " ".join([self.config.teacher, *([code] if code else []), file_hash(Path(own)), precision])
+        found = []
+        for architecture, file in self.config.teachers.expert.members(self.config.teacher):
+            code = code_of(architecture)
+            words = [architecture, *([code] if code else [])]
+            found.append(" ".join([*words, file_hash(Path(file)), precision]) if file else "")
+        return found
 
-    def load(self, epoch: int) -> Expert:
+    def load(self, epoch: int) -> Expert | Ensemble:
         """Returns the expert of an epoch."""
         anchor = self._anchor(epoch)
         if self._loaded is None or self._loaded[0] != anchor:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ctkd_search.data.file_stream import plain_batches
 from ctkd_search.data.images import Pictures
 from ctkd_search.data.stream import Normalise
 from ctkd_search.metrics import ALWAYS, METRICS
-from ctkd_search.models.network import TappedNetwork
 
 _BATCH = 1000
 # On the processor, whose cache the feature maps of more images leave, which takes longer.
@@ -49,7 +48,7 @@ class Tally:
 
 
 def evaluate(
-    network: TappedNetwork,
+    network: nn.Module,
     images: Pictures,
     normalise: Normalise,
     device: torch.device,
@@ -59,7 +58,7 @@ def evaluate(
     """Classifies images as they are, in evaluation mode and in float32, as a served student does.
 
     Args:
-        network: The network, on `device`; its mode is restored afterwards.
+        network: The network, which returns logits and feature maps, on `device`; its mode is restored afterwards.
         images: The images, one at least.
         normalise: Normalisation of their pixels, on `device`.
         device: Device to compute on.

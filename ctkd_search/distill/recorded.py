@@ -18,7 +18,7 @@ from ctkd_search.distill.asked import whole
 from ctkd_search.distill.cache import TeacherCache, content_hash
 from ctkd_search.distill.recording import TeacherRun, Wanted, prepare
 from ctkd_search.distill.requests import COMPUTED, TeacherOutput
-from ctkd_search.distill.teachers import Expert, expert_batch
+from ctkd_search.distill.teachers import Ensemble, Expert, expert_batch
 from ctkd_search.leases.lease import try_acquire
 from ctkd_search.metrics import RECORDED_EPOCHS, RECORDING_SECONDS, WAITING_SECONDS
 
@@ -41,7 +41,7 @@ class Source(NamedTuple):
     """
 
     identity: str
-    make: Callable[[], Expert]
+    make: Callable[[], Expert | Ensemble]
     asked: tuple[TeacherOutput, ...] = ()
 
 
@@ -111,7 +111,7 @@ class TeacherRecording:
         self.epochs = epochs
         self.architecture = architecture
         self._source_of = expert
-        self._experts: dict[str, Expert] = {}
+        self._experts: dict[str, Expert | Ensemble] = {}
         self._notes: list[str] = []
         self._noted: set[str] = set()
         self._spent: dict[str, float] = {}
@@ -200,7 +200,7 @@ class TeacherRecording:
         """Records in one pass over an epoch the missing outputs that any trial needs; returns those recorded."""
         entry, source, expert = self._entry(epoch), self._source_of(epoch), self._expert(epoch)
         self.cache.index.describe(entry, {"kind": "maps", "architecture": self.architecture, **self._described(epoch)})
-        asked = whole((*self.outputs, *source.asked), expert.network.layers)
+        asked = whole((*self.outputs, *source.asked), expert.layers)
         wanted = [output for output in asked if self._name(epoch, output) not in self.cache]
         stored: dict[TeacherOutput, np.ndarray] = {}
         start = 0
@@ -257,7 +257,7 @@ class TeacherRecording:
     def _name(self, epoch: int, output: TeacherOutput) -> str:
         return record_of(self._entry(epoch), self.storage, epoch, output)
 
-    def _expert(self, epoch: int) -> Expert:
+    def _expert(self, epoch: int) -> Expert | Ensemble:
         source = self._source_of(epoch)
         if source.identity not in self._experts:
             self._experts = {source.identity: source.make()}

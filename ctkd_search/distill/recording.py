@@ -161,15 +161,31 @@ def scratch_run(config: TrialConfig, data: str, device: torch.device, images: in
     )
 
 
-def expert_run(config: TrialConfig, data: str, device: torch.device, images: int) -> TeacherRun | None:
-    """Returns the training whose last weights are a config's expert; None if the expert is the user's own file."""
-    if config.teachers.expert.checkpoint_of(config.teacher):
-        return None
-    run = scratch_run(config, data, device, images)
-    seed = config.teachers.expert.seed
-    if seed is None:
-        return run
-    # Other initial weights and another stream: an expert that is independent of the scratch teacher.
+def expert_runs(config: TrialConfig, data: str, device: torch.device, images: int) -> list[TeacherRun | None]:
+    """Returns the training whose last weights are the expert, of each member of an ensemble; None for a user's file.
+
+    The first member of the pair's own architecture is the expert as it would be alone: the scratch teacher at its end,
+    unless there is a seed.
+    """
+    expert = config.teachers.expert
+    alone = scratch_run(config, data, device, images)
+    if expert.seed is not None:
+        alone = _independent(alone, expert.seed)
+    seed = config.teachers.seed if expert.seed is None else expert.seed
+    found: list[TeacherRun | None] = []
+    for number, member in enumerate(expert.members(config.teacher)):
+        if member.checkpoint is not None:
+            found.append(None)
+        elif member.architecture == config.teacher and alone not in found:
+            found.append(alone)
+        else:
+            other = dataclasses.replace(alone, architecture=member.architecture, code=code_of(member.architecture))
+            found.append(_independent(other, derived_seed("member of the ensemble", seed, number)))
+    return found
+
+
+def _independent(run: TeacherRun, seed: int) -> TeacherRun:
+    """Returns a training with other initial weights and another stream."""
     return dataclasses.replace(run, seed=seed, stream_seed=derived_seed("expert", seed))
 
 

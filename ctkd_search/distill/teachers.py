@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ctkd_search.data.stream import Plan, Stream, derived_seed
 from ctkd_search.distill import losses, optimizers
@@ -136,6 +136,11 @@ class Expert:
         self.network = network.eval().requires_grad_(False)
         self.precision = precision
 
+    @property
+    def layers(self) -> Sequence[int]:
+        """Returns the numbers of its feature maps."""
+        return self.network.layers
+
     @torch.no_grad()
     def outputs(
         self, batches: Iterable[tuple[Tensor, Tensor]], outputs: Sequence[TeacherOutput]
@@ -153,6 +158,55 @@ class Expert:
             with autocast(self.precision, images.device):
                 logits, features = self.network(images)
             yield [_output_of(output, logits, features) for output in outputs]
+
+
+class Ensemble:
+    """Several experts whose outputs are averaged.
+
+    The mean of their logits is, at every temperature, the geometric mean of their predictions. An attention map or
+    other output that the student is drawn to by the squared distance has the same gradient as the mean of the distances
+    to all members.
+
+    Args:
+        members: The experts, whose outputs have the same shapes.
+    """
+
+    def __init__(self, members: Sequence[Expert]) -> None:
+        self.members = tuple(members)
+
+    @property
+    def layers(self) -> Sequence[int]:
+        """Returns the numbers of the feature maps that all members have."""
+        return min((member.layers for member in self.members), key=len)
+
+    @property
+    def network(self) -> TappedNetwork:
+        """Raises an error: methods that use the expert's network are refused where there are several."""
+        raise TypeError("an ensemble has no single network")
+
+    def classifier(self) -> nn.Module:
+        """Returns a network that gives the mean of the members' logits, and no feature maps."""
+        return _MeanLogits([member.network for member in self.members])
+
+    def outputs(
+        self, batches: Iterable[tuple[Tensor, Tensor]], outputs: Sequence[TeacherOutput]
+    ) -> Iterator[list[Tensor]]:
+        """Computes the mean of each output over the members, as `Expert.outputs` does for one."""
+        for batch in batches:
+            each = [next(member.outputs([batch], outputs)) for member in self.members]
+            yield [torch.stack(parts).mean(dim=0) for parts in zip(*each, strict=True)]
+
+
+class _MeanLogits(nn.Module):
+    """The mean of the logits of several networks, in evaluation mode."""
+
+    def __init__(self, networks: Sequence[TappedNetwork]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Returns logits, shape (batch, classes), and no feature maps."""
+        return torch.stack([network(images)[0].float() for network in self.networks]).mean(dim=0), []
 
 
 def _output_of(output: TeacherOutput, logits: Tensor, features: Sequence[Tensor]) -> Tensor:
@@ -187,7 +241,7 @@ class LiveTeachers:
         stream: Stream,
         batch_size: int,
         scratch: ScratchTeacher | None,
-        expert: Callable[[int], Expert] | None,
+        expert: Callable[[int], Expert | Ensemble] | None,
         outputs: Sequence[TeacherOutput],
     ) -> None:
         self.stream = stream

@@ -16,11 +16,12 @@ from ctkd_search.errors import UserError
 from ctkd_search.pairs import Pair
 from ctkd_search.records.store import BASELINE, FINAL, TrialRecord
 from ctkd_search.records.trial_configs import with_seed
-from ctkd_search.space.baselines import BASELINES, USUAL, anchors_fault, baseline_method, is_papers
+from ctkd_search.space.baselines import BASELINES, USUAL, baseline_method, is_papers
 from ctkd_search.space.defaults import default_of
 from ctkd_search.space.definition import Space, shown_values
 from ctkd_search.space.distributions import Constant
 from ctkd_search.space.effects import baseline_fault
+from ctkd_search.space.ensembles import expert_fault
 from ctkd_search.space.search_reader import pair_fault
 from ctkd_search.space.sections import Budget, Resources, Scheduler, Tracking
 from ctkd_search.space.strategy import Strategy
@@ -230,10 +231,9 @@ def _fault(config: TrialConfig, own: Method, name: str) -> str | None:
     made = make_method(baseline.method)
     if made.canonical() == own.canonical():
         return "is the same as the config itself"
-    fault = anchors_fault(baseline, made.needs)
-    if fault:
-        return f"cannot be used with the expert ({fault})"
     pair, geometry = _pair(config), data.geometry(config.dataset)
+    if fault := expert_fault(baseline.teachers, baseline.teacher, made.needs, geometry):
+        return f"cannot be used with the expert ({fault})"
     if fault := pair_fault(pair, [made], geometry):
         return f"cannot be used with the pair ({fault})"
     return baseline_fault(made, pair, geometry, baseline.epochs)

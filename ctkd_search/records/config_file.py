@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ from ctkd_search.geometry import Geometry
 from ctkd_search.metrics import ACCURACY, ALWAYS, METRICS, OBJECTIVES, ON_REQUEST, class_fault
 from ctkd_search.names import name_fault
 from ctkd_search.pairs import Pair, split_pair
-from ctkd_search.paths import expanded
 from ctkd_search.recipe import Recipe
 from ctkd_search.records.store import SearchRecord, TrialRecord
 from ctkd_search.records.trial_configs import config_of
@@ -182,7 +180,7 @@ def read_config(path: Path) -> ConfigFile:
         student=student,
         method=method,
         train=train,
-        teachers=_with_absolute_checkpoint(teachers),
+        teachers=_with_absolute_files(teachers),
         seed=seed,
         student_seed=student_seed,
         metrics=metrics,
@@ -207,16 +205,8 @@ def _metrics(document: Document) -> tuple[tuple[str, ...], str]:
     return tuple(name for name in ON_REQUEST if name in asked or name == judge), objective
 
 
-def _with_absolute_checkpoint(teachers: TeachersConfig) -> TeachersConfig:
-    own = teachers.expert.checkpoint
-    if own is None:
-        return teachers
-    absolute: str | dict[str, str]
-    if isinstance(own, dict):
-        absolute = {name: os.path.abspath(expanded(path)) for name, path in own.items()}
-    else:
-        absolute = os.path.abspath(expanded(own))
-    return dataclasses.replace(teachers, expert=dataclasses.replace(teachers.expert, checkpoint=absolute))
+def _with_absolute_files(teachers: TeachersConfig) -> TeachersConfig:
+    return dataclasses.replace(teachers, expert=teachers.expert.absolute())
 
 
 def _method(document: Any, raw: Any, pair: str, geometry: Geometry | None) -> MethodConfig | None:

@@ -67,11 +67,11 @@ def looks(config: TrialConfig, state: Path, splits: Splits, teachers: KeptTeache
     before = build(config.student, splits.geometry, derived_seed("student", config.seed))
     after = build(config.student, splits.geometry, seed=0, published=False)
     put_weights(after, load_weights(state), str(state))
-    expert = _expert(config, splits, teachers)
+    experts = _experts(config, splits, teachers)
     chosen = one_of_each_class(splits.validation.labels, SHOWN)
     # First the images that are shown, then those that are only compared.
     images = splits.validation[np.concatenate([chosen, np.arange(min(_COMPARED, len(splits.validation)))])].held()
-    maps = _maps(layers, expert, (before, after), images, Normalise(splits.mean, splits.std))
+    maps = _maps(layers, experts, (before, after), images, Normalise(splits.mean, splits.std))
     similarity = {}
     for layer in layers:
         seen, *own = (maps[layer, name][len(chosen) :] for name in (EXPERT, BEFORE, AFTER))
@@ -90,32 +90,35 @@ def one_of_each_class(labels: np.ndarray, most: int) -> np.ndarray:
     return first[spread]
 
 
-def _expert(config: TrialConfig, splits: Splits, teachers: KeptTeachers) -> TappedNetwork:
-    own = config.teachers.expert.checkpoint_of(config.teacher)
-    if own is not None:
-        return load_own_expert(own, config.teacher, splits.geometry).network
-    run = teachers.expert(config)
-    if run is None:
-        raise UserError("its expert is no longer in the teacher cache")
-    return kept_expert(run, splits, teachers.cache, torch.device("cpu"))
+def _experts(config: TrialConfig, splits: Splits, teachers: KeptTeachers) -> list[TappedNetwork]:
+    """Returns the network of each member of the expert."""
+    found = []
+    for member, run in zip(config.teachers.expert.members(config.teacher), teachers.experts(config), strict=True):
+        if member.checkpoint is not None:
+            found.append(load_own_expert(member.checkpoint, member.architecture, splits.geometry).network)
+        elif run is None:
+            raise UserError("its expert is no longer in the teacher cache")
+        else:
+            found.append(kept_expert(run, splits, teachers.cache, torch.device("cpu")))
+    return found
 
 
 def _maps(
     layers: Sequence[int],
-    expert: TappedNetwork,
+    experts: Sequence[TappedNetwork],
     students: tuple[TappedNetwork, TappedNetwork],
     images: Images,
     normalise: Normalise,
 ) -> dict[tuple[int, str], np.ndarray]:
     """Returns the attention maps of layers as the loss compares them: shape (images, height, width), of length 1."""
     pieces: dict[tuple[int, str], list[Tensor]] = {}
-    for network in (expert, *students):
+    for network in (*experts, *students):
         network.eval()
     with torch.inference_mode():
         for start in range(0, len(images), 256):
             inputs = normalise(torch.tensor(images.pixels[start : start + 256]))
-            _, seen = expert(inputs)
-            given = {layer: losses.attention_map(seen[layer - 1]) for layer in layers}
+            seen = [expert(inputs)[1] for expert in experts]
+            given = {layer: _mean_map([features[layer - 1] for features in seen]) for layer in layers}
             for name, student in zip((BEFORE, AFTER), students, strict=True):
                 _, features = student(inputs)
                 for layer in layers:
@@ -125,6 +128,12 @@ def _maps(
                     if name == AFTER:
                         pieces.setdefault((layer, EXPERT), []).append(theirs.unflatten(1, shape))
     return {key: torch.cat(parts).numpy() for key, parts in pieces.items()}
+
+
+def _mean_map(features: Sequence[Tensor]) -> Tensor:
+    """Returns the mean attention map of an expert's members, of length 1."""
+    mean = torch.stack([losses.attention_map(each) for each in features]).mean(dim=0)
+    return mean if len(features) == 1 else mean / mean.norm(dim=1, keepdim=True)
 
 
 def _shape(positions: int, features: Tensor) -> tuple[int, int]:

@@ -152,6 +152,8 @@ def describe(config: TrialConfig) -> list[str]:
     """Returns the description of a config in sentences."""
     train = config.train
     sentences = [f"{config.teacher} teaches {config.student} for {config.epochs} epochs."]
+    if (count := len(config.teachers.expert.members(config.teacher))) > 1:
+        sentences.append(f"Its expert is an ensemble of {count}.")
     sentences += make_method(config.method).describe()
     return [*sentences, *_recipe(train), *_augmentation(config.augment)]
 

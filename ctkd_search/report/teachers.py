@@ -12,7 +12,7 @@ from ctkd_search.config import TrialConfig
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.engine import Precision
 from ctkd_search.distill.methods.base import make_method
-from ctkd_search.distill.recording import TeacherRun, expert_run, scratch_run
+from ctkd_search.distill.recording import TeacherRun, expert_runs, scratch_run
 from ctkd_search.records.store import TrialRecord
 from ctkd_search.report.spending import Spending, Use, live_teachers, per_epoch, summed
 
@@ -38,10 +38,10 @@ class KeptTeachers:
         """Returns the training of a config's scratch teacher, if it is kept."""
         return self._kept(scratch_run(config, self._fingerprint, self._device, _UNKNOWN), config)
 
-    def expert(self, config: TrialConfig) -> TeacherRun | None:
-        """Returns the training of a config's expert, if it is kept; None where the expert is the user's own."""
-        run = expert_run(config, self._fingerprint, self._device, _UNKNOWN)
-        return None if run is None else self._kept(run, config)
+    def experts(self, config: TrialConfig) -> list[TeacherRun | None]:
+        """Returns the training of each member of a config's expert, if it is kept; None where it is the user's own."""
+        runs = expert_runs(config, self._fingerprint, self._device, _UNKNOWN)
+        return [None if run is None else self._kept(run, config) for run in runs]
 
     def curve(self, run: TeacherRun) -> list[float] | None:
         """Returns the validation accuracy after each epoch; None if it was not recorded for all of them."""
@@ -70,25 +70,26 @@ class KeptTeachers:
 def spending(teachers: KeptTeachers, trials: Sequence[tuple[TrialRecord, TrialConfig]]) -> Spending:
     """Returns the cost of a search with recorded teachers, with an estimate for live ones."""
     all_runs: dict[TeacherRun | None, None] = {}
-    expert_runs: dict[TeacherRun | None, None] = {}
+    of_experts: dict[TeacherRun | None, None] = {}
     uses = []
     for trial, config in trials:
         needs = make_method(config.method).needs
-        needs_expert = needs.any_expert
-        own = config.teachers.expert.checkpoint_of(config.teacher) is not None
-        scratch = teachers.scratch(config) if needs.scratch or (needs_expert and own) else None
-        expert = teachers.expert(config) if needs_expert and not own else None
+        members = config.teachers.expert.members(config.teacher) if needs.any_expert else []
+        own = [member.checkpoint is not None for member in members]
+        scratch = teachers.scratch(config) if needs.scratch or any(own) else None
+        experts = teachers.experts(config) if members else []
         if needs.scratch:
             all_runs[scratch] = None
-        if needs_expert and not own:
-            all_runs[expert] = expert_runs[expert] = None
+        trained = [expert for expert, theirs in zip(experts, own, strict=True) if not theirs]
+        all_runs |= dict.fromkeys(trained)
+        of_experts |= dict.fromkeys(trained)
         # The user's own expert is as large as the scratch teacher.
-        like_expert = scratch if own else expert
+        like_experts = [scratch if theirs else expert for expert, theirs in zip(experts, own, strict=True)]
         uses.append(
             Use(
                 len(trial.epochs),
                 _epoch(teachers, scratch) if needs.scratch else 0.0,
-                _epoch(teachers, like_expert) if needs_expert else 0.0,
+                summed(_epoch(teachers, run) for run in like_experts),
             )
         )
     live_scratch, live_expert = live_teachers([use for use in uses if use.epochs])
@@ -97,7 +98,7 @@ def spending(teachers: KeptTeachers, trials: Sequence[tuple[TrialRecord, TrialCo
         epochs=sum(len(trial.epochs) for trial, _ in trials),
         recording=sum(trial.seconds - trial.own_seconds for trial, _ in trials),
         teachers=summed(_whole(teachers, run) for run in all_runs),
-        experts=summed(_whole(teachers, run) for run in expert_runs),
+        experts=summed(_whole(teachers, run) for run in of_experts),
         live_scratch=live_scratch,
         live_expert=live_expert,
     )

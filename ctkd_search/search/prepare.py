@@ -21,13 +21,14 @@ from ctkd_search.distill.asked import (
     numbers_of,
     passes_of_teachers,
 )
-from ctkd_search.distill.build import teacher_runs
+from ctkd_search.distill.build import load_expert, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.missing import MissingRecordings
-from ctkd_search.distill.recording import Preparation, TeacherRun, Wanted, expert_run, is_prepared, prepare
+from ctkd_search.distill.recording import Preparation, TeacherRun, Wanted, expert_runs, is_prepared, prepare
 from ctkd_search.distill.requests import LOGITS, Needs, TeacherOutput
+from ctkd_search.distill.teachers import Ensemble
 from ctkd_search.distill.weights import accuracy_line, load_own_expert
 from ctkd_search.errors import WorkFailed
 from ctkd_search.geometry import Geometry
@@ -36,7 +37,7 @@ from ctkd_search.resources import Share, teacher_threads
 from ctkd_search.search.failures import cause_of
 from ctkd_search.space.comparisons import each_needs
 from ctkd_search.space.definition import Space
-from ctkd_search.text import amount
+from ctkd_search.text import amount, percent
 
 _KINDS = {"logits": "logits", "attention": "attention maps", "statistics": "channel statistics"}
 
@@ -96,29 +97,23 @@ def prepare_teachers(
     """
     cache = TeacherCache(teachers, search)
     device = torch.device(share.device)
-    own: dict[str, float | None] = {}
+    accuracies: dict[str, float | None] = {}
     runs: dict[TeacherRun, Wanted] = {}
-    trained_experts: dict[str, TeacherRun] = {}
+    experts: dict[str, TrialConfig] = {}
     for need in needs:
         config = need.config
-        name = config.teacher
-        checkpoint = config.teachers.expert.checkpoint_of(name)
-        if checkpoint and need.needs.any_expert and name not in own:
-            expert = load_own_expert(checkpoint, name, splits.geometry)
-            say(str(expert))
-            own[name] = None
-            if len(splits.validation):
-                normalise = Normalise(splits.mean, splits.std)
-                found = evaluate(expert.network, splits.validation, normalise, torch.device("cpu"))["accuracy"]
-                own[name] = found
-                say(accuracy_line(name, found, len(splits.validation), len(splits.validation), len(splits.classes)))
+        own = config.teachers.expert.checkpoint_of(config.teacher) is not None
+        name = config.teacher if own else named[augmented_teacher(config)]
+        if need.needs.any_expert and name not in experts:
+            experts[name] = config
+            accuracies |= _own_experts(config, splits, say)
         for run, wanted in teacher_runs(config, splits.fingerprint, device, need.needs, len(splits.train)).items():
             runs[run] = runs.get(run, Wanted()) | wanted
-        expert_training = expert_run(config, splits.fingerprint, device, len(splits.train))
-        if expert_training is not None and need.needs.any_expert:
-            trained_experts.setdefault(named[augmented_teacher(config)], expert_training)
+    of_ensembles = _member_names(experts, splits, device)
 
     def name_of(run: TeacherRun) -> str:
+        if run in of_ensembles:
+            return of_ensembles[run]
         name = named[AugmentedTeacher(run.architecture, run.augment)]
         return f"{name} (seed {run.seed})" if run.seed else name
 
@@ -134,7 +129,55 @@ def prepare_teachers(
     _follow(running, name_of, say)
     for run in runs:
         cache.note_use(run.entry)
-    return own | {name: _accuracy(run, cache) for name, run in trained_experts.items()}
+    for name, config in experts.items():
+        members = expert_runs(config, splits.fingerprint, device, len(splits.train))
+        if len(members) > 1 and len(splits.validation):
+            judge = ray.remote(_ensemble_accuracy).options(num_cpus=threads, num_gpus=share.gpus)
+            found = ray.get(judge.remote(config, splits_ref, str(teachers), share.device, threads))
+            accuracies[name] = found
+            say(f"the ensemble of {len(members)} experts: {percent(found)} validation accuracy")
+        elif members[0] is not None:
+            accuracies[name] = _accuracy(members[0], cache)
+    return accuracies
+
+
+def _own_experts(config: TrialConfig, splits: Splits, say: Callable[[str], None]) -> dict[str, float | None]:
+    """Loads and judges the user's own experts of a config; returns the accuracy of each by its architecture."""
+    accuracies: dict[str, float | None] = {}
+    for architecture, checkpoint in config.teachers.expert.members(config.teacher):
+        if checkpoint is None:
+            continue
+        expert = load_own_expert(checkpoint, architecture, splits.geometry)
+        say(str(expert))
+        accuracies[architecture] = None
+        if len(splits.validation):
+            normalise = Normalise(splits.mean, splits.std)
+            found = evaluate(expert.network, splits.validation, normalise, torch.device("cpu"))["accuracy"]
+            accuracies[architecture] = found
+            held = len(splits.validation)
+            say(accuracy_line(architecture, found, held, held, len(splits.classes)))
+    return accuracies
+
+
+def _member_names(experts: Mapping[str, TrialConfig], splits: Splits, device: torch.device) -> dict[TeacherRun, str]:
+    """Returns the name of each training of an ensemble that is not that of a teacher which is alone too."""
+    found: dict[TeacherRun, str] = {}
+    for config in experts.values():
+        members = expert_runs(config, splits.fingerprint, device, len(splits.train))
+        for number, run in enumerate(members, start=1):
+            if len(members) > 1 and run is not None:
+                found.setdefault(run, f"{run.architecture} ({number} of {len(members)} in the ensemble)")
+    return found
+
+
+def _ensemble_accuracy(config: TrialConfig, splits: Splits, teachers: str, device: str, threads: int) -> float:
+    """Returns the validation accuracy of an ensemble, whose members are trained."""
+    torch.set_num_threads(threads)
+    at = torch.device(device)
+    expert = load_expert(config, splits, TeacherCache(Path(teachers)), at)
+    assert isinstance(expert, Ensemble)  # the caller has counted its members
+    normalise = Normalise(splits.mean, splits.std).to(at)
+    return evaluate(expert.classifier(), splits.validation, normalise, at)["accuracy"]
 
 
 def asked_of(needs: Sequence[Need]) -> dict[ExpertKey, tuple[TeacherOutput, ...]]:

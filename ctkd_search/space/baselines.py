@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ctkd_search.config import MethodConfig, TrialConfig
+from ctkd_search.config import MethodConfig
 from ctkd_search.distill.methods.base import Baseline, Method, Parameter, methods
-from ctkd_search.distill.requests import Needs
 from ctkd_search.pairs import split_pair
 
 # The baseline that figures show together with the taught student.
@@ -63,15 +62,3 @@ def baseline_method(name: str, own: Callable[[Parameter], Any], default: Callabl
         for item in method.parameters
     }
     return MethodConfig(method.name, values)
-
-
-def anchors_fault(config: TrialConfig, needs: Needs) -> str | None:
-    """Returns why a config's method cannot have the expert's weights at several epochs of its training, or None.
-
-    Args:
-        config: The config.
-        needs: The needs of its method.
-    """
-    if needs.anchors and config.teachers.expert.checkpoint_of(config.teacher):
-        return "it needs the expert's weights at several epochs of its training, and your checkpoint contains one set"
-    return None

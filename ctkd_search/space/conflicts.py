@@ -45,6 +45,12 @@ CONFLICTS = (
         ANY,
         "has no effect with checkpoint; leave one of the two out",
     ),
+    Conflict(
+        ("teachers", "expert", "ensemble"),
+        ("teachers", "expert", "checkpoint"),
+        ANY,
+        "cannot be combined with checkpoint; list the files of weights in ensemble",
+    ),
     *(_where("budget", key, ("scheduler",), "none") for key in ("grace_period", "reduction_factor")),
     *(
         Conflict(("budget", key), ("scheduler", "name"), "none", "has no effect where scheduler is none; leave it out")

@@ -338,6 +338,13 @@ class Space:
         """Returns the teacher architectures that trials may have, each with the config of some trial that has it."""
         return {config.teacher: config for config in self.pair_configs()}
 
+    def ensemble_architectures(self) -> set[str]:
+        """Returns the architectures of the members of an ensemble of experts; empty if there is none."""
+        expert = self.teachers.expert
+        if expert.ensemble is None:
+            return set()
+        return {member.architecture for name in self.teachers_by_name() for member in expert.members(name)}
+
     def trained_teachers(self) -> list[TrialConfig]:
         """Returns the config of some trial for each teacher with each augmentation, with which it is trained anew."""
         every = (config for pair in self.pairs() for config in self.augmented_configs(pair))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ctkd_search import data
-from ctkd_search.config import DatasetConfig, TeachersConfig
+from ctkd_search.config import DatasetConfig, TeachersConfig, plain
 from ctkd_search.distill.methods.base import Parameter, make_method
 from ctkd_search.distill.requests import Needs
 from ctkd_search.errors import UserError
@@ -23,7 +23,6 @@ from ctkd_search.paths import expanded
 from ctkd_search.plugins import is_reference
 from ctkd_search.recipe import Recipe
 from ctkd_search.space.alternatives import read_augments
-from ctkd_search.space.baselines import anchors_fault
 from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.conflicts import note_conflicts
 from ctkd_search.space.default_recipe import completed, keys_of
@@ -32,6 +31,7 @@ from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Entry, Number
 from ctkd_search.space.document import Document, Place, dump, read, refuse_record
 from ctkd_search.space.effects import baseline_fault, trial_faults
+from ctkd_search.space.ensembles import expert_fault, note_expert_faults
 from ctkd_search.space.label_settings import label_faults
 from ctkd_search.space.parameters import (
     PAIR,
@@ -183,6 +183,8 @@ class _Reader:
             for key, message in trial_faults(entries, self.geometry, budget.epochs).items():
                 self.fault(place_of(key), message)
         teachers = self._teachers(entries, budget.epochs, sampling)
+        if self.ask_images and not document.problems:
+            note_expert_faults(document, teachers, entries, self.geometry)
         pairs = possible_values(entries.get("pair"), PAIR) if "pair" not in self.faulty else ()
         students = [split_pair(pair).student for pair in pairs]
         strategy = read_strategy(document, budget, entries, students, self.classes, scheduler)
@@ -198,8 +200,9 @@ class _Reader:
         if is_reference(dataset.name):
             # It is read without the user's code, which may have gone.
             raw["augment"] = dataclasses.asdict(shared)
-        if teachers.expert.checkpoint:
-            raw["teachers"] = {**raw["teachers"], "expert": {"checkpoint": teachers.expert.checkpoint}}
+        if teachers.expert.checkpoint or teachers.expert.ensemble:
+            files = {key: getattr(teachers.expert, key) for key in raw["teachers"]["expert"]}
+            raw["teachers"] = {**raw["teachers"], "expert": plain(files)}
         sections = (name, dataset, augment, budget, teachers, train, strategy, entries, resources, tracking, seed, raw)
         space = Space(*sections, self.geometry, augments)
         self._check_baselines(space)
@@ -219,8 +222,8 @@ class _Reader:
                 if self.geometry and (fault := baseline_fault(made, pair, self.geometry, config.epochs)):
                     self.fault(("baselines", number), f"{name} {fault}")
                     break
-                if fault := anchors_fault(config, made.needs):
-                    self.fault(("baselines", number), f"{name} cannot be used with teachers.expert.checkpoint: {fault}")
+                if fault := expert_fault(config.teachers, config.teacher, made.needs, self.geometry):
+                    self.fault(("baselines", number), f"{name} cannot be used with teachers.expert: {fault}")
                     break
         self.document.raise_problems()
 
@@ -269,7 +272,7 @@ class _Reader:
         place = ("teachers", "expert", "checkpoint")
         checkpoint = teachers.expert.checkpoint
         if checkpoint is None or "pair" in self.faulty:
-            return teachers
+            return dataclasses.replace(teachers, expert=teachers.expert.absolute())
         names = {split_pair(pair).teacher for pair in possible_values(entries.get("pair"), PAIR)}
         files = checkpoint if isinstance(checkpoint, dict) else dict.fromkeys(names, checkpoint)
         if not isinstance(checkpoint, dict) and len(names) > 1:
@@ -285,8 +288,8 @@ class _Reader:
                 )
             elif not os.path.isfile(expanded(path)):
                 self.fault((*place, name), f"there is no file {expanded(path)}")
-        absolute = {name: os.path.abspath(expanded(path)) for name, path in files.items()}
-        return dataclasses.replace(teachers, expert=dataclasses.replace(teachers.expert, checkpoint=absolute))
+        expert = dataclasses.replace(teachers.expert, checkpoint=dict(files)).absolute()
+        return dataclasses.replace(teachers, expert=expert)
 
     def _check_teachers_matter(self, entries: Mapping[str, Entry]) -> None:
         """Refuses settings of teachers that no trial uses."""

@@ -82,6 +82,7 @@ CHANGES = {
     "teachers.mode": "live",  # keeps the scratch teacher's logits exact, where recorded ones are rounded
     "teachers.storage": "float32",
     "teachers.expert.seed": 1,
+    "teachers.expert.ensemble": 2,
     **{f"train.{key}": value for key, value in OTHER_RECIPE.items()},
     "train.average": 1.0,
     **{f"teachers.recipe.{key}": value for key, value in OTHER_RECIPE.items()},

@@ -8,7 +8,7 @@ from support.tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_t
 from ctkd_search.distill.build import load_expert, make_trainer
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.evaluation import evaluate
-from ctkd_search.distill.recording import expert_run
+from ctkd_search.distill.recording import expert_runs
 from ctkd_search.errors import WorkFailed
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -68,7 +68,8 @@ def kept(splits, cache):
 
 def record(config, data):
     """The name under which an expert is kept."""
-    return expert_run(config, data, CPU, 0).expert()
+    [run] = expert_runs(config, data, CPU, 0)
+    return run.expert()
 
 
 def network_of(splits, cache):

@@ -26,7 +26,7 @@ from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.lesson import plain_lessons
-from ctkd_search.distill.recording import Wanted, expert_run, make_stream, prepare, scratch_run, start_teacher
+from ctkd_search.distill.recording import Wanted, expert_runs, make_stream, prepare, scratch_run, start_teacher
 from ctkd_search.distill.requests import Needs
 from ctkd_search.errors import UserError
 from ctkd_search.models import build
@@ -292,7 +292,7 @@ def test_a_trial_that_is_resumed_equals_one_that_never_stopped(splits, cache):
 def test_an_expert_with_a_seed_of_its_own_is_another_network(splits, undamaged, cache):
     config = varied(teachers={"expert": ExpertConfig(seed=5)})
     assert len(teacher_runs(config, splits.fingerprint, CPU, Needs(scratch=True, network=True), len(splits.train))) == 2
-    assert expert_run(config, splits.fingerprint, CPU, len(splits.train)) != scratch_run(
+    assert expert_runs(config, splits.fingerprint, CPU, len(splits.train))[0] != scratch_run(
         config, splits.fingerprint, CPU, len(splits.train)
     )
     own = trained(config, splits, cache)

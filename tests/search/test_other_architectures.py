@@ -101,7 +101,12 @@ def test_ones_own_network_and_method_are_searched_trained_to_the_end_and_served_
         "my_methods:Own": {"weight": {"float": [1, 10]}},
         "lr": {"float": [0.01, 0.1]},
     }
-    trials = searched(tmp_path, command_alone, dataset={"name": "digits", "validation": 0.5}, search=search)
+    teachers = {"recipe": {"batch_size": 32, "lr": 0.05}, "expert": {"ensemble": 2}}
+    space = {"dataset": {"name": "digits", "validation": 0.5}, "teachers": teachers, "search": search}
+    trials = searched(tmp_path, command_alone, **space)
+    assert list(SearchFolder(tmp_path / "trials", "other").search().experts) == ["wrn-10-1"]
+    kept = [path.name.partition("-")[0] for path in (tmp_path / "trials" / "teachers").iterdir() if path.is_dir()]
+    assert sorted(kept) == ["maps", "teacher", "teacher"]
     assert sorted(trial.method for trial in trials) == ["ctkd", "my_methods:Own"]
     assert list(SearchFolder(tmp_path / "trials", "other").search().code) == ["my_methods:Own"]
     own = next(trial for trial in trials if trial.method != "ctkd")

@@ -176,7 +176,7 @@ def test_a_baseline_that_a_pair_cannot_be_taught_by_is_refused_with_the_reason()
         (
             ["rco"],
             {"teachers": {"expert": {"checkpoint": "mine.pt"}}},
-            "baselines.0 rco cannot be used with teachers.expert.checkpoint: it needs",
+            "baselines.0 rco cannot be used with teachers.expert: it needs",
         ),
     ],
 )

@@ -55,6 +55,7 @@ OTHER = {
     "trajectory_limit": "5GB",
     "precision": "float32",
     "expert.seed": 1,
+    "expert.ensemble": 2,
     "name": "other",
     "pair.choice": ["wrn-16-2/wrn-16-1", "wrn-16-1/resnet8"],
     "step_loss.choice": ["mse", "kl"],

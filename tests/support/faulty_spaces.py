@@ -264,6 +264,46 @@ teachers:
     seed: 3                   #! teachers.expert.seed has no effect with checkpoint
 search: {pair: wrn-16-2/resnet8, alpha: {float: [1, 2]}}
 """,
+    "an ensemble of one": """\
+teachers: {expert: {ensemble: 1}}  #! teachers.expert.ensemble must be a whole number, at least 2, or a list of
+search: {alpha: {float: [1, 2]}}
+""",
+    "an ensemble beside a checkpoint": """\
+teachers:
+  expert:
+    checkpoint: space.yaml
+    ensemble: 3               #! teachers.expert.ensemble cannot be combined with checkpoint
+search: {pair: wrn-16-2/resnet8, alpha: {float: [1, 2]}}
+""",
+    "members that there are not": """\
+teachers:
+  expert:
+    ensemble:
+      - wrn-16-2
+      - wrn-17-2              #! teachers.expert.ensemble.1 the depth must be
+      - nowhere.pt            #! teachers.expert.ensemble.2 there is no file
+search: {pair: wrn-16-2/resnet8, alpha: {float: [1, 2]}}
+""",
+    "a member for one of two teachers": """\
+teachers:
+  expert:
+    ensemble:
+      - wrn-16-2
+      - space.pt              #! teachers.expert.ensemble.1 is a file of weights for one teacher, and the pairs have 2
+search: {pair: {choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]}}
+""",
+    "members that look at other places": """\
+teachers: {expert: {ensemble: [wrn-16-2, shufflenetv2]}}  #! teachers.expert.ensemble needs the attention
+search: {pair: wrn-16-2/resnet8, alpha: {float: [1, 2]}}
+""",
+    "an ensemble where one network is needed": """\
+teachers: {expert: {ensemble: 3}}  #! teachers.expert.ensemble it computes with the network of one expert
+search: {pair: wrn-16-2/resnet8, method: {choice: [ctkd, fitnets]}, alpha: {float: [1, 2]}}
+""",
+    "an ensemble that nobody looks at": """\
+teachers: {expert: {ensemble: 3}}  #! teachers.expert has no effect, because no trial uses the expert; leave it
+search: {beta: 0, alpha: {float: [1, 2]}}
+""",
     "an expert that nobody looks at": """\
 teachers: {expert: {seed: 3}}  #! teachers.expert has no effect, because no trial uses the expert; leave it
 search: {beta: 0, alpha: {float: [1, 2]}}

@@ -24,6 +24,8 @@ INEXPRESSIBLE = {
     "what a data set asks of its images": ["must be less than the image size", r"must be at least 8"],
     "which networks numbers make": ["the depth must be", "has no layer", "no architecture"],
     "what the pairs of the space need": [
+        "teachers.expert.ensemble cannot be used with method",
+        "is a file of weights for one teacher",
         "is not a teacher of any pair",
         "is one file for",
         r"teachers.expert.checkpoint \{",
