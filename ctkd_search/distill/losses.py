@@ -263,14 +263,9 @@ def decoupled_divergences(
     own, given = student / temperature, teacher.detach() / temperature
 
     def divergences(labels: Tensor) -> Tensor:
-        right = labels.unsqueeze(1)
-        # Indices rather than a mask, whose result would have no shape that a captured step knows.
-        others = torch.arange(student.shape[1] - 1, device=labels.device).expand(len(labels), -1)
-        others = others + (others >= right)
-
         def parts(logits: Tensor) -> tuple[Tensor, Tensor]:
-            rest = logits.gather(1, others)
-            binary = torch.cat([logits.gather(1, right), rest.logsumexp(dim=1, keepdim=True)], dim=1)
+            right, rest = one_and_others(logits, labels)
+            binary = torch.cat([right, rest.logsumexp(dim=1, keepdim=True)], dim=1)
             return F.log_softmax(binary, dim=1), F.log_softmax(rest, dim=1)
 
         found = zip(parts(own), parts(given), strict=True)
@@ -280,6 +275,22 @@ def decoupled_divergences(
 
     target, among = temperature**2 * by_share(divergences, lesson).mean(dim=1)
     return target, among
+
+
+def one_and_others(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Divides each image's logits into those of one class and of all others.
+
+    Args:
+        logits: Logits, shape (batch, classes).
+        classes: A class of each image, shape (batch,).
+
+    Returns:
+        Their logits, shapes (batch, 1) and (batch, classes - 1).
+    """
+    chosen = classes.unsqueeze(1)
+    # Indices rather than a mask, whose result would have no shape that a captured step knows.
+    others = torch.arange(logits.shape[1] - 1, device=classes.device).expand(len(classes), -1)
+    return logits.gather(1, chosen), logits.gather(1, others + (others >= chosen))
 
 
 def correct(logits: Tensor, labels: Tensor) -> Tensor:

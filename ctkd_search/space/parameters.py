@@ -23,7 +23,7 @@ CTKD = "ctkd"
 PAIR = Parameter(
     "pair",
     "wrn-40-1/wrn-16-1",
-    "architectures of teacher and student, TEACHER/STUDENT or TEACHER -> STUDENT",
+    "networks of teacher and student, TEACHER/STUDENT or TEACHER -> STUDENT",
     kind="pair",
 )
 

@@ -98,7 +98,7 @@ class CTKD(Method):
             only_with={"step_loss": ("kl",), "alpha": ABOVE_ZERO},
             source=CODE,
         ),
-        standardised({"step_loss": ("kl",), "alpha": ABOVE_ZERO}, whose="the scratch teacher's and the student's"),
+        standardised({"step_loss": ("kl",), "alpha": ABOVE_ZERO}),
         Parameter("alpha", 1.0, "weight of the step loss", "a=", range=Range(0), term="loss_step", source=OURS),
         *_schedule("alpha", "step loss"),
         Parameter(
@@ -142,7 +142,7 @@ class CTKD(Method):
             only_with={"expert_kd": ABOVE_ZERO},
             source=OURS,
         ),
-        standardised({"expert_kd": ABOVE_ZERO}, "expert_standardised"),
+        standardised({"expert_kd": ABOVE_ZERO}, "expert_standardised", "the expert's and the student's"),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (
         Baseline(

@@ -102,19 +102,26 @@ class DKD(Method):
 
     def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Returns cross-entropy and the two parts, each with its weight."""
-        from ctkd_search.distill import logit_losses, losses
+        from ctkd_search.distill import losses
 
         terms = {"loss_ce": losses.cross_entropy(output.logits, lesson)}
         if self.needs.any_expert:
-            compared = output.logits, lesson.expert_outputs[LOGITS]
-            if self.values["standardised"]:
-                compared = logit_losses.standardised(compared[0]), logit_losses.standardised(compared[1])
+            compared = self.compared(output, lesson)
             target, others = losses.decoupled_divergences(*compared, lesson, self.temperature)
             if self.values["alpha"] > 0:
                 terms["loss_target"] = self.warmth * self.alpha * target
             if self.values["beta"] > 0:
                 terms["loss_others"] = self.warmth * self.beta * others
         return terms
+
+    def compared(self, output: StudentOutput, lesson: Lesson) -> tuple[Tensor, Tensor]:
+        """Returns the student's logits and the expert's, standardised if asked for."""
+        from ctkd_search.distill import logit_losses
+
+        student, expert = output.logits, lesson.expert_outputs[LOGITS]
+        if not self.values["standardised"]:
+            return student, expert
+        return logit_losses.standardised(student), logit_losses.standardised(expert)
 
 
 METHOD = DKD

@@ -1,7 +1,7 @@
 """Standardised logits (Sun, Ren, Li, Wang, Cao; arXiv 2403.01427), a parameter of methods that soften logits.
 
 Methods without it soften none: ``at``, ``fs`` and ``iakd`` look at no logits, ``ctkd-as-released`` has their squared
-distance, and ``dml`` the divergence of predictions as they are, at temperature 1.
+distance, ``dml`` the divergence of predictions as they are, at temperature 1, and ``wttm`` softens the expert's alone.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 def standardised(
     only_with: Mapping[str, tuple[Any, ...] | Range],
     name: str = "standardised",
-    whose: str = "the expert's and the student's",
+    whose: str = "both",
 ) -> Parameter:
     """Returns the parameter, which is off by default.
 
     Args:
         only_with: Values of other parameters without which it has no effect.
         name: Its name.
-        whose: The logits that are standardised.
+        whose: The logits that are standardised, in a word or two.
     """
     return Parameter(
         name,
         False,
-        f"whether {whose} logits are standardised over the classes before they are softened (Sun et al., arXiv "
-        "2403.01427)",
+        f"whether {whose} logits are standardised first",
         "expert z=" if name.startswith("expert") else "z=",
         kind="choice",
         choices=(False, True),
         only_with=only_with,
+        note="z-scores over the classes of each image (Sun et al., arXiv 2403.01427)",
         source="the paper, which does without",
     )
 
