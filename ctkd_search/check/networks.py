@@ -26,12 +26,14 @@ class Facts:
         parameters: Number of trainable parameters.
         multiply_adds: Multiplications, each with its addition, for one image.
         maps: Channels, height and width of each tapped map, first layer first.
+        embedding: Width of its embedding; None if it has none.
     """
 
     name: str
     parameters: int
     multiply_adds: int
     maps: tuple[Shape, ...]
+    embedding: int | None
 
     def shapes(self) -> str:
         """Returns the shapes of the maps as text."""
@@ -60,7 +62,14 @@ def facts(name: str, geometry: Geometry) -> Facts:
 def _facts_on(name: str, geometry: Geometry, device: torch.device) -> Facts:
     with device:
         network = build(name, geometry, seed=0, published=False).to(device)
-    return Facts(name, parameters(network), multiply_adds(network, geometry), _maps(network, geometry, device))
+    layer = network.output_layer
+    return Facts(
+        name,
+        parameters(network),
+        multiply_adds(network, geometry),
+        _maps(network, geometry, device),
+        None if layer is None else layer.in_features,
+    )
 
 
 def _maps(network: TappedNetwork, geometry: Geometry, device: torch.device) -> tuple[Shape, ...]:

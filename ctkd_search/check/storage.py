@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctkd_search.check.networks import Facts
-from ctkd_search.distill.asked import augmented_teacher, numbers_of, passes_of_teachers
+from ctkd_search.distill.asked import Passes, augmented_teacher, numbers_of, passes_of_teachers
 from ctkd_search.records.store import TEACHERS
 from ctkd_search.space.comparisons import each_needs_with_baselines
 from ctkd_search.space.definition import Space
@@ -63,8 +63,7 @@ def room(space: Space, images: int, classes: int, known: Mapping[str, Facts]) ->
     most = confirmed_teachers(space)
     recorded = {
         key: [
-            (each.epochs, width * images * numbers_of(each, _channels_and_positions(known[key.teacher]), classes))
-            for each in passes.get(key, [])
+            (each.epochs, width * images * _numbers(each, known[key.teacher], classes)) for each in passes.get(key, [])
         ]
         for key in map(augmented_teacher, space.trained_teachers())
     }
@@ -78,8 +77,10 @@ def room(space: Space, images: int, classes: int, known: Mapping[str, Facts]) ->
     )
 
 
-def _channels_and_positions(teacher: Facts) -> list[tuple[int, int]]:
-    return [(channels, height * width) for channels, height, width in teacher.maps]
+def _numbers(passes: Passes, teacher: Facts, classes: int) -> int:
+    """Returns how many numbers a pass of a teacher records of one image."""
+    channels_and_positions = [(channels, height * width) for channels, height, width in teacher.maps]
+    return numbers_of(passes, channels_and_positions, classes, teacher.embedding)
 
 
 def free_bytes(trials_dir: Path) -> int:

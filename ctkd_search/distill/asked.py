@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ctkd_search.config import Augment, TrialConfig
-from ctkd_search.distill.requests import COMPUTED, LOGITS, Needs, TeacherOutput
+from ctkd_search.distill.requests import COMPUTED, KINDS, LOGITS, Needs, TeacherOutput
 
 
 class ExpertKey(NamedTuple):
@@ -45,8 +45,8 @@ def asked_of_experts(trials: Iterable[tuple[TrialConfig, Needs]]) -> dict[Expert
 
 
 def _recorded(needs: Needs) -> tuple[TeacherOutput, ...]:
-    """Returns the outputs that are small enough to be recorded."""
-    return tuple(output for output in needs.expert if output.kind not in COMPUTED)
+    """Returns the outputs that are replayed: none where one is too large, because the expert then computes them all."""
+    return () if any(output.kind in COMPUTED for output in needs.expert) else needs.expert
 
 
 class Passes(NamedTuple):
@@ -103,18 +103,20 @@ def passes_of_teachers(trials: Iterable[tuple[TrialConfig, Needs]]) -> dict[Augm
     return found
 
 
-def numbers_of(passes: Passes, maps: Sequence[tuple[int, int]], classes: int) -> int:
+def numbers_of(passes: Passes, maps: Sequence[tuple[int, int]], classes: int, embedding: int | None) -> int:
     """Returns how many numbers a pass records of one image.
 
     Args:
         passes: The passes.
         maps: Channels and positions of each feature map of the expert, first layer first.
         classes: Number of classes.
+        embedding: Width of the expert's embedding; None if it has none.
     """
+    sizes = {"logits": classes, "embedding": embedding or 0}
     total = 0
     for kind, layer in whole(passes.outputs, range(1, len(maps) + 1)):
         channels, positions = maps[layer - 1]
-        total += {"logits": classes, "attention": positions, "statistics": 2 * channels}[kind]
+        total += {**sizes, "attention": positions, "statistics": 2 * channels}[kind]
     return total
 
 
@@ -126,8 +128,10 @@ def anchor_epoch(share: float, epochs: int) -> int:
 def whole(outputs: Sequence[TeacherOutput], layers: Sequence[int]) -> tuple[TeacherOutput, ...]:
     """Returns the outputs that are recorded if some are needed: those of every layer, and the logits, which are small.
 
+    The embedding is recorded only if it is needed.
+
     The pass over the images is the cost, so a later search with other layers finds them recorded. Outputs too large to
     be recorded are left out.
     """
     kinds = dict.fromkeys(output.kind for output in outputs if output != LOGITS and output.kind not in COMPUTED)
-    return (LOGITS, *(TeacherOutput(kind, layer) for kind in kinds for layer in layers))
+    return (LOGITS, *(TeacherOutput(kind, layer) for kind in kinds for layer in (layers if KINDS[kind] else (0,))))

@@ -1,4 +1,4 @@
-"""Auxiliary modules that several methods train with the student: a peer, and bridges between maps of unequal widths."""
+"""Training networks of several methods: the student with a peer, with its embedding, or with bridges between maps."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ class WithPeer(TrainingNetwork):
         logits, maps = self.student(images)
         peer_logits, _ = self.peer(images)
         return logits, maps, peer_logits
+
+
+class WithEmbedding(TrainingNetwork):
+    """The student alone; ``more`` of its `StudentOutput` is its embedding, shape (batch, width)."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Returns the student's logits, maps and embedding."""
+        return self.student.with_embedding(images)
 
 
 class Bridged(TrainingNetwork):

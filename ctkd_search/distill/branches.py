@@ -71,19 +71,11 @@ class Branches(TrainingNetwork):
 
     def _backbone(self, images: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
         """Returns logits, maps, and the pooled features."""
-        classifier = getattr(self.student, "classifier", None)
-        if classifier is None:
-            # A network of a library or of the user's, whose classifier is not known, and whose pooling has no state.
+        if getattr(self.student, "classifier", None) is None:
+            # A network of a library or of the user's, whose pooling has no state.
             logits, maps = self.student(images)
             return logits, maps, self.student.embed(maps[-1])
-        read: list[Tensor] = []
-        # Pooling the last map once more would move the running statistics of a head that has some.
-        hook = classifier.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
-        try:
-            logits, maps = self.student(images)
-        finally:
-            hook.remove()
-        return logits, maps, read[0]
+        return self.student.with_embedding(images)
 
 
 def _pointwise(inputs: int, outputs: int) -> nn.Sequential:

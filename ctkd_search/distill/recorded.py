@@ -64,7 +64,8 @@ def entry_of(content: Mapping[str, Any]) -> str:
 
 def record_of(entry: str, storage: str, epoch: int, output: TeacherOutput) -> str:
     """Returns the name of the record of one output of the expert in an epoch."""
-    what = {"logits": "logits", "attention": str(output.layer)}.get(output.kind, "-".join(map(str, output)))
+    plain = {"logits": "logits", "embedding": "embedding", "attention": str(output.layer)}
+    what = plain.get(output.kind, "-".join(map(str, output)))
     return f"{entry}/maps-{storage}-{epoch:04d}-{what}"
 
 

@@ -12,10 +12,11 @@ class TeacherOutput(NamedTuple):
     Attributes:
         kind: ``logits``, shape (batch, classes); ``attention``, the attention map of a layer, shape
             (batch, height · width); ``statistics``, mean and variance of each channel of a layer's feature map over its
-            positions, shape (batch, 2, channels); or ``features``, that map itself, shape
-            (batch, channels, height, width). All but features are recorded and replayed; features are too large, and
-            the expert computes them in the trials.
-        layer: Number of the feature map, from 1; 0 for the logits.
+            positions, shape (batch, 2, channels); ``embedding``, the vector that the classifier makes the logits from,
+            shape (batch, width); or ``features``, a layer's feature map itself, shape (batch, channels, height, width).
+            All but features are recorded and replayed; features are too large, and the expert computes them in the
+            trials.
+        layer: Number of the feature map, from 1; 0 for the logits and the embedding.
     """
 
     kind: str
@@ -23,8 +24,9 @@ class TeacherOutput(NamedTuple):
 
 
 LOGITS = TeacherOutput("logits")
+EMBEDDING = TeacherOutput("embedding")
 # Every kind of output, with whether it is that of a layer.
-KINDS = {"logits": False, "attention": True, "statistics": True, "features": True}
+KINDS = {"logits": False, "attention": True, "statistics": True, "embedding": False, "features": True}
 # Kinds of outputs that are too large to be recorded.
 COMPUTED = ("features",)
 

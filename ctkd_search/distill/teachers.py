@@ -13,7 +13,7 @@ from ctkd_search.data.stream import Plan, Stream, derived_seed
 from ctkd_search.distill import losses, optimizers
 from ctkd_search.distill.engine import autocast, drawing
 from ctkd_search.distill.lesson import Lesson, plain_lessons
-from ctkd_search.distill.requests import TeacherOutput
+from ctkd_search.distill.requests import EMBEDDING, TeacherOutput
 from ctkd_search.models.network import TappedNetwork
 from ctkd_search.recipe import Recipe
 
@@ -155,9 +155,13 @@ class Expert:
             Each output for the positions of the next batch, in float32.
         """
         for images, _ in batches:
+            embedding = None
             with autocast(self.precision, images.device):
-                logits, features = self.network(images)
-            yield [_output_of(output, logits, features) for output in outputs]
+                if EMBEDDING in outputs:
+                    logits, features, embedding = self.network.with_embedding(images)
+                else:
+                    logits, features = self.network(images)
+            yield [_output_of(output, logits, features, embedding) for output in outputs]
 
 
 class Ensemble:
@@ -209,7 +213,13 @@ class _MeanLogits(nn.Module):
         return torch.stack([network(images)[0].float() for network in self.networks]).mean(dim=0), []
 
 
-def _output_of(output: TeacherOutput, logits: Tensor, features: Sequence[Tensor]) -> Tensor:
+def _output_of(
+    output: TeacherOutput, logits: Tensor, features: Sequence[Tensor], embedding: Tensor | None = None
+) -> Tensor:
+    if output == EMBEDDING:
+        if embedding is None:
+            raise TypeError("the expert's embedding was not computed")
+        return embedding.float()
     if output.kind == "logits":
         return logits.float()
     return _OF_FEATURES[output.kind](features[output.layer - 1])

@@ -59,12 +59,14 @@ class Architecture:
         taps: Each stage's feature map, first stage first.
         blocks: Blocks of its stages; None if they do not consist of blocks.
         notes: Short notes for the user.
+        embedding: Width of its embedding, the vector that a linear layer makes the logits from; None if it has none.
     """
 
     name: str
     taps: tuple[Tap, ...]
     blocks: Blocks | None = None
     notes: tuple[str, ...] = ()
+    embedding: int | None = None
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -83,6 +85,7 @@ class Family:
         taps: Returns the feature maps of a name's network; raises ValueError if its numbers describe no network.
         make: Builds the network, with weights drawn from torch's global generator.
         blocks: Returns the blocks of a name's network; None if its stages do not consist of blocks.
+        embedding: Returns the width of a name's embedding; None if it is that of the last feature map.
         strides: Returns the divisor of the image's side at each stage, by that side; None if it is that of `taps` for
             images of every size.
         revision: Text that changes when networks compute something else, or begin with other weights, than those of
@@ -99,6 +102,7 @@ class Family:
     taps: Callable[[re.Match[str]], tuple[Tap, ...]]
     make: Callable[[re.Match[str], Geometry], TappedNetwork]
     blocks: Callable[[re.Match[str]], Blocks] | None = None
+    embedding: Callable[[re.Match[str]], int] | None = None
     strides: Callable[[int], tuple[int, ...]] | None = None
     revision: str | None = None
     members: tuple[str, ...] = ()

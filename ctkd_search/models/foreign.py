@@ -7,7 +7,7 @@ import copy
 import functools
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from ctkd_search.models.libraries import (
     usual_geometry,
 )
 from ctkd_search.models.names import SMALL, SMALL_UP_TO, Named, nearest
-from ctkd_search.models.stages import Call, Tapped, find_stages, layout_of, watched
+from ctkd_search.models.stages import Call, Tapped, find_output_layer, find_stages, layout_of, watched
 from ctkd_search.models.stems import Stem, find_stem, fit, put_published
 from ctkd_search.models.wrapped import WrappedNetwork
 
@@ -38,15 +38,17 @@ _NAMES_SHOWN = 12
 
 @dataclass(frozen=True)
 class Outline:
-    """The taps and the stem of a network, found before it is built for its images.
+    """The taps, the stem and the output layer of a network, found before it is built for its images.
 
     Attributes:
         taps: Modules whose outputs are its feature maps.
         stem: Its stem.
+        output_layer: The linear layer that makes its logits; None if there is no single one.
     """
 
     taps: tuple[Tapped, ...]
     stem: Stem
+    output_layer: str | None = None
 
 
 def outline(named: Named, geometry: Geometry) -> Outline:
@@ -74,7 +76,8 @@ def _outline(named: Named, usual: Geometry) -> Outline:
             raise UserError(f"{named.text}: no feature maps were found; name the modules with +taps=MODULE|MODULE")
     else:
         taps = [_named_tap(named, name, network, calls) for name in named.taps]
-    return Outline(tuple(taps), find_stem(network, calls, taps))
+    last = find_output_layer(network, calls, usual.classes)
+    return Outline(tuple(taps), find_stem(network, calls, taps), last)
 
 
 def _named_tap(named: Named, name: str, network: nn.Module, calls: list[Call]) -> Tapped:
@@ -98,7 +101,7 @@ def shapes(named: Named, geometry: Geometry) -> tuple[MapShape, ...]:
         UserError: The network does not take such images.
     """
     try:
-        calls = {call.name: call for call in _fitted_calls(named, geometry, has_small_stem(named, geometry))}
+        calls = _calls(named, geometry)
     except UserError as error:
         raise UserError(f"{error}{_larger(named, geometry)}") from None
     made = []
@@ -111,6 +114,23 @@ def shapes(named: Named, geometry: Geometry) -> tuple[MapShape, ...]:
         else:
             made.append(MapShape(after[1 if layout.kind == "nchw" else 3], after[2]))
     return tuple(made)
+
+
+def embedding(named: Named, geometry: Geometry) -> int | None:
+    """Returns the width of a network's embedding for such images; None if it has none.
+
+    Raises:
+        UserError: The network does not take such images.
+    """
+    layer = outline(named, geometry).output_layer
+    before = _calls(named, geometry)[layer].before if layer is not None else None
+    return None if before is None else before[1]
+
+
+@functools.lru_cache(maxsize=16)
+def _calls(named: Named, geometry: Geometry) -> Mapping[str, Call]:
+    """Returns the calls of a network's modules for such images, by name."""
+    return {call.name: call for call in _fitted_calls(named, geometry, has_small_stem(named, geometry))}
 
 
 def _fitted_calls(named: Named, geometry: Geometry, small: bool) -> list[Call]:
@@ -176,7 +196,7 @@ def described(named: Named, geometry: Geometry) -> Architecture:
         stride = f"{kernel}x{kernel} without its stride" if found.stem.stride > 1 else ""
         pooling = "no pooling" if found.stem.pooling else ""
         notes.insert(0, f"stem for small images ({', '.join(filter(None, (stride, pooling)))})")
-    return Architecture(named.text, taps, None, tuple(notes))
+    return Architecture(named.text, taps, None, tuple(notes), embedding(named, geometry))
 
 
 def build(named: Named, geometry: Geometry, seed: int, published: bool) -> WrappedNetwork:
@@ -185,7 +205,7 @@ def build(named: Named, geometry: Geometry, seed: int, published: bool) -> Wrapp
     found, small = outline(named, geometry), has_small_stem(named, geometry)
     with _aside(seed):
         network = _fitted(named if published else named.bare(), geometry, found.stem, small, named.pretrained)
-    return WrappedNetwork(network.train(), found.taps)
+    return WrappedNetwork(network.train(), found.taps, found.output_layer)
 
 
 def _fitted(named: Named, geometry: Geometry, stem: Stem, small: bool, keep_kernel: bool) -> nn.Module:

@@ -36,6 +36,11 @@ class TappedNetwork(nn.Module):
         """Returns the numbers of its feature maps, from 1."""
         return tuple(range(1, len(self.stages) + 1))
 
+    @property
+    def output_layer(self) -> nn.Linear | None:
+        """Returns the layer that makes the logits of one vector for each image; None if there is no single one."""
+        return self.classifier
+
     def embed(self, features: Tensor) -> Tensor:
         """Returns the classifier's input for the last feature map.
 
@@ -58,6 +63,28 @@ class TappedNetwork(nn.Module):
             (batch, channels, height, width), first stage first.
         """
         raise NotImplementedError
+
+    def with_embedding(self, images: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Classifies a batch as `forward` does, and returns also the embedding, which is the output layer's input.
+
+        Pooling the last map once more would move the running statistics of a head that has some.
+
+        Args:
+            images: Normalised images, shape (batch, channels, height, width).
+
+        Returns:
+            Logits, feature maps, and the embedding, shape (batch, width).
+        """
+        layer = self.output_layer
+        if layer is None:
+            raise TypeError("the network has no embedding")
+        read: list[Tensor] = []
+        hook = layer.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+        try:
+            logits, maps = self(images)
+        finally:
+            hook.remove()
+        return logits, maps, read[-1]
 
 
 class StagedNetwork(TappedNetwork):

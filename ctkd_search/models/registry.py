@@ -60,7 +60,9 @@ def describe(name: str, geometry: Geometry | None = None) -> Architecture:
         if family.strides and geometry:
             strides = family.strides(geometry.image_size)
             taps = tuple(Tap(tap.channels, stride) for tap, stride in zip(taps, strides, strict=True))
-        return Architecture(name, taps, family.blocks(match) if family.blocks else None)
+        blocks = family.blocks(match) if family.blocks else None
+        width = family.embedding(match) if family.embedding else taps[-1].channels
+        return Architecture(name, taps, blocks, embedding=width)
     except ValueError as error:
         raise UserError(f"no architecture {name!r}: {error}") from None
 

@@ -149,6 +149,28 @@ def find_stages(network: nn.Module, calls: Sequence[Call], classes: int | None =
     return [Tapped(call.name, layout) for call in chosen if (layout := layout_of(call.after))]
 
 
+def find_output_layer(network: nn.Module, calls: Sequence[Call], classes: int) -> str | None:
+    """Returns the linear layer that makes the logits of one vector for each image.
+
+    Args:
+        network: The network.
+        calls: Calls of its modules.
+        classes: Number of logits.
+
+    Returns:
+        Its name; None if there is none, or several of which the logits may be made.
+    """
+    found = [
+        call.name
+        for call in calls
+        if isinstance(network.get_submodule(call.name), nn.Linear)
+        and call.before is not None
+        and len(call.before) == 2
+        and call.after == (call.before[0], classes)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
 class _Tree:
     """A tree of the modules of a network that were called, each below the nearest one that contains it."""
 

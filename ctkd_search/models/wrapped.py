@@ -22,13 +22,24 @@ class WrappedNetwork(TappedNetwork):
     Args:
         network: From images to logits.
         taps: The modules whose outputs are the feature maps, in the order in which they are numbered.
+        output_layer: Name of the linear layer that makes the logits; None if there is no single one.
     """
 
-    def __init__(self, network: nn.Module, taps: Sequence[Tapped]) -> None:
+    def __init__(self, network: nn.Module, taps: Sequence[Tapped], output_layer: str | None = None) -> None:
         super().__init__()
         self.network = network
         self.stages = nn.ModuleList()
         self._taps = tuple(taps)
+        self._output_layer = output_layer
+
+    @property
+    def output_layer(self) -> nn.Linear | None:
+        """Returns the linear layer that makes the logits; None if there is no single one."""
+        if self._output_layer is None:
+            return None
+        layer = self.network.get_submodule(self._output_layer)
+        assert isinstance(layer, nn.Linear)
+        return layer
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -32,14 +32,19 @@ from ctkd_search.distill.teachers import Ensemble
 from ctkd_search.distill.weights import accuracy_line, load_own_expert
 from ctkd_search.errors import WorkFailed
 from ctkd_search.geometry import Geometry
-from ctkd_search.models import maps
+from ctkd_search.models import describe, maps
 from ctkd_search.resources import Share, teacher_threads
 from ctkd_search.search.failures import cause_of
 from ctkd_search.space.comparisons import each_needs
 from ctkd_search.space.definition import Space
 from ctkd_search.text import amount, percent
 
-_KINDS = {"logits": "logits", "attention": "attention maps", "statistics": "channel statistics"}
+_KINDS = {
+    "logits": "logits",
+    "attention": "attention maps",
+    "statistics": "channel statistics",
+    "embedding": "embeddings",
+}
 
 
 @dataclass(frozen=True)
@@ -238,7 +243,8 @@ def describe_recordings(needs: Sequence[Need], images: int, geometry: Geometry) 
         return None
     shapes = {name: [(shape.channels, shape.side**2) for shape in maps(name, geometry)] for name, _ in passes}
     width = 2 if teachers.storage == "float16" else 4
-    total = sum(numbers_of(each, shapes[name], geometry.classes) * each.epochs for name, each in passes)
+    widths = {name: describe(name, geometry).embedding for name in shapes}
+    total = sum(numbers_of(each, shapes[name], geometry.classes, widths[name]) * each.epochs for name, each in passes)
     total *= images * width
     kinds = dict.fromkeys(output.kind for _, each in passes for output in (LOGITS, *each.outputs))
     *first, last = (_KINDS[kind] for kind in kinds)

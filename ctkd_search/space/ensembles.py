@@ -38,8 +38,15 @@ def expert_fault(teachers: TeachersConfig, teacher: str, needs: Needs, geometry:
         return f"it computes with the network of one expert, and an ensemble has {len(members)}"
     if geometry is None:
         return None
+    others = dict.fromkeys(member.architecture for member in members if member.architecture != teacher)
     for kind, layer in needs.expert:
-        others = dict.fromkeys(member.architecture for member in members if member.architecture != teacher)
+        for name in others if kind == "embedding" else ():
+            own, other = (describe(each, geometry).embedding for each in (teacher, name))
+            if own != other:
+                return (
+                    f"it needs the embedding, and the ensemble's are not all alike: of width {own} in {teacher}, "
+                    f"{other or 'none'} in {name}"
+                )
         for name in others if layer else ():
             ours, theirs = (maps(each, geometry)[layer - 1 : layer] for each in (teacher, name))
             if not theirs or ours[0].side != theirs[0].side or (kind != "attention" and ours != theirs):

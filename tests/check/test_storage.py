@@ -91,6 +91,9 @@ def test_what_the_confirmation_records_is_counted():
         ("kd", 10),
         ("fitnets", 0),  # feature maps are computed in the trials
         ("fs", 10 + 2 * (16 + 32 + 64)),
+        ("pkt", 10 + 64),
+        ("sp", 0),
+        ("[rkd, fs]", 10 + 64 + 2 * (16 + 32 + 64)),
         ("[at, fs]", 10 + 8 * 8 + 4 * 4 + 2 * 2 + 2 * (16 + 32 + 64)),
     ],
 )

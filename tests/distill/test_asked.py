@@ -13,11 +13,19 @@ from support.processes import PIPE, Process
 from support.tiny import CPU, TINY, changed, prepare_teachers, tiny_splits
 
 from ctkd_search.config import MethodConfig
-from ctkd_search.distill.asked import ExpertKey, Passes, asked_of_experts, augmented_teacher, passes_of_teachers
+from ctkd_search.distill.asked import (
+    ExpertKey,
+    Passes,
+    asked_of_experts,
+    augmented_teacher,
+    numbers_of,
+    passes_of_teachers,
+    whole,
+)
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.methods.base import make_method
-from ctkd_search.distill.requests import LOGITS, TeacherOutput
+from ctkd_search.distill.requests import EMBEDDING, LOGITS, TeacherOutput
 from ctkd_search.distill.teachers import Expert
 from ctkd_search.leases.lease import try_acquire
 from ctkd_search.models import build
@@ -296,3 +304,28 @@ def test_two_processes_at_once_record_each_epoch_once(base, tmp_path):
     for name, (_, losses) in zip(("kd", "at"), outcomes, strict=True):
         live = trained(changed(by(config, name), "teachers.mode", "live"), splits, TeacherCache(tmp_path / "none"))
         assert [epoch["loss"] for epoch in live[0]] == losses
+
+
+def test_the_embedding_is_recorded_and_counted_only_where_it_is_asked_for():
+    assert whole((LOGITS, *ATTENTION[1:2]), (1, 2, 3)) == (LOGITS, *ATTENTION)
+    assert whole((EMBEDDING,), (1, 2, 3)) == (LOGITS, EMBEDDING)
+    assert whole((*STATISTICS[:1], EMBEDDING), (1, 2)) == (LOGITS, *STATISTICS[:2], EMBEDDING)
+    assert numbers_of(Passes((EMBEDDING,), 3), [(16, 64), (32, 16)], 10, 48) == 10 + 48
+    assert numbers_of(Passes((ATTENTION[0], EMBEDDING), 3), [(16, 64), (32, 16)], 10, 48) == 10 + 64 + 16 + 48
+
+
+def test_an_embedding_is_shared_by_the_methods_that_compare_it(splits, cache, passes):
+    base = changed(TINY, "teachers.mode", "recorded")
+    configs = [by(base, "pkt"), by(base, "rkd"), by(base, "sp", activations="embedding"), by(base, "kd")]
+    asked = union(*configs)
+    prepare_teachers(base, splits, cache)
+    for each in configs:
+        trained(each, splits, cache, asked)
+    assert [set(each) for each in passes] == [{LOGITS, EMBEDDING}] * base.epochs
+
+
+def test_a_trial_whose_expert_computes_asks_for_no_recording():
+    stages = by(TINY, "fitnets", training="stages")
+    assert LOGITS in make_method(stages.method).needs.expert
+    assert union(stages) == {}
+    assert passes_of_teachers([(stages, make_method(stages.method).needs)]) == {}

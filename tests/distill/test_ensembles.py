@@ -15,13 +15,13 @@ from ctkd_search.distill.build import Experts, load_expert, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.recording import expert_runs, make_stream, scratch_run
-from ctkd_search.distill.requests import LOGITS, Needs, TeacherOutput
+from ctkd_search.distill.requests import EMBEDDING, LOGITS, Needs, TeacherOutput
 from ctkd_search.distill.teachers import Ensemble, Expert
 from ctkd_search.models import build
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
-OUTPUTS = (LOGITS, TeacherOutput("attention", 2), TeacherOutput("statistics", 3))
+OUTPUTS = (LOGITS, TeacherOutput("attention", 2), TeacherOutput("statistics", 3), EMBEDDING)
 TAUGHT = dataclasses.replace(TINY, method=with_values(CTKD, expert_kd=0.5))
 
 
@@ -125,8 +125,9 @@ def ended(config, splits, cache, mode):
         of(("wrn-10-1", "wrn-16-1")),
         of(2, dataclasses.replace(TINY, method=MethodConfig("rco", {"anchors": 2}))),
         of(2, dataclasses.replace(TINY, method=MethodConfig("fs"))),
+        of(2, dataclasses.replace(TINY, method=MethodConfig("pkt"))),
     ],
-    ids=["ctkd", "architectures", "rco", "fs"],
+    ids=["ctkd", "architectures", "rco", "fs", "pkt"],
 )
 def test_recorded_equals_live_bit_for_bit(config, splits, cache):
     recorded = ended(config, splits, cache, "recorded")

@@ -285,9 +285,11 @@ def test_what_the_expert_is_asked_for_has_the_shape_that_is_promised():
         ("attention", 2): (5, 16),
         ("statistics", 2): (5, 2, 32),
         ("features", 1): (5, 16, 8, 8),
+        ("embedding", 0): (5, 7),
     }
+    embedding = torch.randn(5, 7).bfloat16()
     for (kind, layer), shape in shapes.items():
-        said = _output_of(TeacherOutput(kind, layer), logits, [features.bfloat16() for features in maps])
+        said = _output_of(TeacherOutput(kind, layer), logits, [features.bfloat16() for features in maps], embedding)
         assert (said.dtype, tuple(said.shape)) == (torch.float32, shape)
     found = losses.channel_statistics(maps[0]).numpy()
     flat = maps[0].numpy().reshape(5, 16, 64)

@@ -48,5 +48,8 @@ def test_what_will_be_recorded_is_reported_once_for_all_methods():
     assert twice == both.replace(f"{size:.2g}", f"{2 * size:.2g}")
     kd = describe_recordings(needs({"method": "kd"}, teachers={"cache_limit": "1MB"}), 1_000_000, DIGITS)
     assert kd.startswith("the experts' logits are recorded in one pass over each epoch, up to 0.24 GB; beyond")
+    pkt = describe_recordings(needs({"method": {"choice": ["pkt", "rkd"]}}), 1_000_000, DIGITS)
+    size = 12 * 1_000_000 * 2 * (10 + 64) / 1e9
+    assert pkt == f"the experts' logits and embeddings are recorded in one pass over each epoch, up to {size:.2g} GB"
     assert describe_recordings(needs({"method": "fitnets"}), 1_000_000, DIGITS) is None
     assert describe_recordings(needs({"method": "at"}, teachers={"mode": "live"}), 1_000_000, DIGITS) is None

@@ -81,8 +81,8 @@ def expert_from(seed, teacher, geometry):
 
 @functools.lru_cache(maxsize=256)
 def said_by_expert(seed, teacher, geometry, number):
-    """The logits and the maps of a frozen expert for a lesson's images."""
-    return _expert(seed, teacher, geometry)(images_of(number, geometry)[0])
+    """The logits, the maps and the embedding of a frozen expert for a lesson's images."""
+    return _expert(seed, teacher, geometry).with_embedding(images_of(number, geometry)[0])
 
 
 @functools.lru_cache(maxsize=64)
@@ -124,12 +124,12 @@ class Classroom:
     def lesson(self, number=0, epoch=0):
         classes = self.geometry[0]
         images, generator = images_of(number, self.geometry)
-        logits, maps = said_by_expert(self.expert_seed(epoch), self.teacher, self.geometry, number)
+        logits, maps, embedding = said_by_expert(self.expert_seed(epoch), self.teacher, self.geometry, number)
         # Copies, because a test may change what it is given.
-        logits, maps = logits.clone(), [features.clone() for features in maps]
+        logits, maps, embedding = logits.clone(), [features.clone() for features in maps], embedding.clone()
         needs = self.method.needs
         scratch = torch.randn(12, classes, generator=generator) if needs.scratch else None
-        said = {output: _output_of(output, logits, maps) for output in needs.expert}
+        said = {output: _output_of(output, logits, maps, embedding) for output in needs.expert}
         return Lesson(images, torch.arange(12) % classes, scratch, said)
 
     def terms(self, number=0, epoch=0):

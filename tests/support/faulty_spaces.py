@@ -296,6 +296,10 @@ search: {pair: {choice: [wrn-16-2/resnet8, wrn-16-1/resnet8]}}
 teachers: {expert: {ensemble: [wrn-16-2, shufflenetv2]}}  #! teachers.expert.ensemble needs the attention
 search: {pair: wrn-16-2/resnet8, alpha: {float: [1, 2]}}
 """,
+    "members with embeddings of other widths": """\
+teachers: {expert: {ensemble: [wrn-16-1, wrn-16-2]}}  #! teachers.expert.ensemble it needs the embedding, and the
+search: {pair: wrn-16-1/resnet8, method: pkt, lr: {float: [0.1, 0.2]}}
+""",
     "an ensemble where one network is needed": """\
 teachers: {expert: {ensemble: 3}}  #! teachers.expert.ensemble it computes with the network of one expert
 search: {pair: wrn-16-2/resnet8, method: {choice: [ctkd, fitnets]}, alpha: {float: [1, 2]}}

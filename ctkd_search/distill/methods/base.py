@@ -42,7 +42,7 @@ from ctkd_search.config import MethodConfig
 from ctkd_search.discovery import entries
 from ctkd_search.distill.methods.own import own_class
 from ctkd_search.distill.methods.parameter import Parameter, allows
-from ctkd_search.distill.requests import LOGITS, Needs
+from ctkd_search.distill.requests import EMBEDDING, Needs
 from ctkd_search.errors import UserError
 from ctkd_search.fields import Range
 from ctkd_search.plugins import is_reference
@@ -171,12 +171,14 @@ class Method(ABC):
     def fault(self, teacher: Architecture, student: Architecture) -> str | None:
         """Returns why this method cannot teach that student by that teacher, or None.
 
-        Both must have the layers of the expert outputs that it needs.
+        Both must have the layers of the expert outputs that it needs, and an embedding if it needs the expert's.
         """
-        for layer in dict.fromkeys(output.layer for output in self.needs.expert if output != LOGITS):
+        for output in self.needs.expert:
             for network in (teacher, student):
-                if layer not in network.layers:
-                    return f"{network.name} has no layer {layer}; it has {','.join(map(str, network.layers))}"
+                if output.layer and output.layer not in network.layers:
+                    return f"{network.name} has no layer {output.layer}; it has {','.join(map(str, network.layers))}"
+                if output == EMBEDDING and network.embedding is None:
+                    return f"{network.name} has no pooled embedding: its logits are not made by one linear layer"
         return None
 
     def epochs_fault(self, epochs: int) -> str | None:

@@ -1,7 +1,8 @@
 """Standardised logits (Sun, Ren, Li, Wang, Cao; arXiv 2403.01427), a parameter of methods that soften logits.
 
-Methods without it soften none: ``at``, ``fs`` and ``iakd`` look at no logits, ``ctkd-as-released`` has their squared
-distance, ``dml`` the divergence of predictions as they are, at temperature 1, and ``wttm`` softens the expert's alone.
+Methods without it soften none: those of feature maps and embeddings look at no logits, ``ctkd-as-released`` has their
+squared distance, ``dml`` the divergence of predictions as they are, at temperature 1, and ``wttm`` softens the expert's
+alone.
 """
 
 from __future__ import annotations

@@ -54,13 +54,18 @@ def _blocks(match: re.Match[str]) -> Blocks:
     return Blocks(int(_STEM * _width(match)), tuple(sum(group.blocks for group in stage) for stage in _STAGES))
 
 
+def _last(match: re.Match[str]) -> int:
+    """Returns the channels after the last convolution, which are no fewer at smaller widths."""
+    return int(_LAST * max(1.0, _width(match)))
+
+
 def _make(match: re.Match[str], geometry: Geometry) -> TappedNetwork:
     from torch import nn
 
     from ctkd_search.models.network import StagedNetwork, conv1x1, conv3x3
 
     width = _width(match)
-    inputs, last = int(_STEM * width), int(_LAST * max(1.0, width))
+    inputs, last = int(_STEM * width), _last(match)
     stem = nn.Sequential(conv3x3(geometry.channels, inputs, stride=2), nn.BatchNorm2d(inputs), nn.ReLU())
     stages = []
     for groups in _STAGES:
@@ -128,6 +133,7 @@ FAMILY = Family(
     taps=_taps,
     make=_make,
     blocks=_blocks,
+    embedding=_last,
     revision="2: depthwise convolutions begin with the variance of all channels",
     members=tuple(f"mobilenetv2-{width}" for width in ("0.5", "0.75", "1", "1.4")),
     namings=lambda match: (_NAMING,),

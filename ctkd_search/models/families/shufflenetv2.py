@@ -72,6 +72,7 @@ FAMILY = Family(
     taps=_taps,
     make=_make,
     blocks=_blocks,
+    embedding=lambda match: _LAST,
     revision="2: convolutions begin as torch draws them",
     members=("shufflenetv2",),
     namings=lambda match: (_NAMING,),

@@ -23,6 +23,7 @@ _ASKED = {
     "logits": "logits",
     "attention": "attention maps",
     "statistics": "feature statistics",
+    "embedding": "embeddings",
     "features": "feature maps",
 }
 _TYPES = {"string": "text", "number": "number", "integer": "whole number"}
