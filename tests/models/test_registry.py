@@ -48,6 +48,18 @@ def test_parameter_count_is_the_published_one(name, classes, parameters):
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
+def test_a_narrow_network_has_that_share_of_the_channels():
+    geometry = Geometry(10, 3, 32)
+    whole, narrow = (dict(build(name, geometry, seed=0).named_parameters()) for name in ("resnet20", "resnet20x0.25"))
+    assert whole.keys() == narrow.keys()
+    for key, parameter in narrow.items():
+        outputs, *inputs = whole[key].shape
+        assert parameter.shape[0] == (10 if key.startswith("classifier") else outputs // 4), key
+        if inputs:
+            assert parameter.shape[1] == (3 if key == "stem.0.weight" else inputs[0] // 4), key
+    assert [tap.channels for tap in describe("resnet20x0.125").taps] == [2, 4, 8]
+
+
 def test_every_example_names_an_architecture():
     assert len(EXAMPLES) == len(set(EXAMPLES))
     assert all(describe(name).name == name for name in EXAMPLES)
@@ -135,6 +147,9 @@ def test_unknown_name_is_answered_with_every_form_there_is(name):
         ("vgg12", "8, 11, 13, 16, 19", "12"),
         ("mobilenetv2-0", "from 0.1 to 4", "0"),
         ("resnet50x4", "8, 14, 20, 32, 44, 56, 110", "50"),
+        ("resnet50x0.25", "8, 14, 20, 32, 44, 56, 110", "50"),
+        ("resnet8x0.3", "a multiple of 1/16 from 0.125 to below 1", "0.3"),
+        ("resnet8x0.0625", "a multiple of 1/16 from 0.125 to below 1", "0.0625"),
     ],
 )
 def test_impossible_numbers_are_answered_with_the_rule_and_the_value(name, rule, value):

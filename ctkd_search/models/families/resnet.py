@@ -1,8 +1,8 @@
 """ResNets for small images (He et al., arXiv 1512.03385).
 
-``resnet8`` to ``resnet110`` are the paper's CIFAR networks of three stages, ``resnet8x4`` their wide form; ``resnet18``
-to ``resnet152`` are its ImageNet networks of four stages, with a stem for small images: one 3x3 convolution and no
-pooling.
+``resnet8`` to ``resnet110`` are the paper's CIFAR networks of three stages, ``resnet8x4`` their wide form as papers on
+distillation have it, and ``resnet8x0.25`` a narrow one, for devices with little memory; ``resnet18`` to ``resnet152``
+are its ImageNet networks of four stages, with a stem for small images: one 3x3 convolution and no pooling.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _THREE_STAGES = (8, 14, 20, 32, 44, 56, 110)
 _FOUR_STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+# Channels of the stem of the networks of three stages, and the fewest that a narrow one has.
+_STEM, _NARROWEST = 16, 2
 # From this depth on, the networks of four stages have bottlenecks.
 _BOTTLENECKS_FROM = 50
 
@@ -34,16 +36,23 @@ class _Plan(NamedTuple):
 
 
 def _plan(match: re.Match[str]) -> _Plan:
-    depth, wide = int(match["depth"]), bool(match["wide"])
-    if depth in _FOUR_STAGES and not wide:
+    depth, width = int(match["depth"]), match["width"]
+    if depth in _FOUR_STAGES and width is None:
         bottleneck = depth >= _BOTTLENECKS_FROM
         widths = tuple(width * (4 if bottleneck else 1) for width in (64, 128, 256, 512))
         return _Plan(64, _FOUR_STAGES[depth], widths, bottleneck)
     if depth not in _THREE_STAGES:
-        allowed = ", ".join(map(str, _THREE_STAGES if wide else sorted((*_THREE_STAGES, *_FOUR_STAGES))))
+        allowed = ", ".join(map(str, _THREE_STAGES if width else sorted((*_THREE_STAGES, *_FOUR_STAGES))))
         raise ValueError(f"the depth must be one of {allowed}, but got {depth}")
     blocks = ((depth - 2) // 6,) * 3
-    return _Plan(32, blocks, (64, 128, 256)) if wide else _Plan(16, blocks, (16, 32, 64))
+    if width == "4":
+        return _Plan(32, blocks, (64, 128, 256))  # not four times the stem, as in RepDistiller
+    stem = _STEM * float(width or 1)
+    if stem < _NARROWEST or not stem.is_integer():
+        raise ValueError(
+            f"the width must be 4, or a multiple of 1/{_STEM} from {_NARROWEST / _STEM:g} to below 1, but got {width}"
+        )
+    return _Plan(int(stem), blocks, tuple(int(stem) * 2**stage for stage in range(3)))
 
 
 def _taps(match: re.Match[str]) -> tuple[Tap, ...]:
@@ -137,17 +146,28 @@ def _differs(match: re.Match[str], names: Collection[str], geometry: Geometry) -
 
 
 FAMILY = Family(
-    pattern=re.compile(r"resnet(?P<depth>[1-9][0-9]{0,2})(?P<wide>x4)?"),
+    pattern=re.compile(r"resnet(?P<depth>[1-9][0-9]{0,2})(?:x(?P<width>4|0\.[0-9]{1,4}))?"),
     form=(
         "resnetD (ResNet for small images: depth 8, 14, 20, 32, 44, 56 or 110 with three stages; 18, 34, 50, 101 or "
-        "152 with four, from 64 channels on) and resnetDx4 (three stages, four times as wide, as in resnet8x4)"
+        "152 with four, from 64 channels on), resnetDx4 (three stages, four times as wide, as in resnet8x4) and "
+        "resnetDxW (three stages, W times as wide with W below 1, as in resnet8x0.25)"
     ),
-    examples=("resnet8", "resnet20", "resnet56", "resnet110", "resnet8x4", "resnet32x4", "resnet18", "resnet50"),
+    examples=(
+        "resnet8",
+        "resnet20",
+        "resnet56",
+        "resnet110",
+        "resnet8x4",
+        "resnet32x4",
+        "resnet8x0.25",
+        "resnet18",
+        "resnet50",
+    ),
     taps=_taps,
     make=_make,
     blocks=_blocks,
     members=(
-        *(f"resnet{depth}{wide}" for wide in ("", "x4") for depth in _THREE_STAGES),
+        *(f"resnet{depth}{width}" for width in ("", "x4", "x0.25") for depth in _THREE_STAGES),
         *(f"resnet{depth}" for depth in _FOUR_STAGES),
     ),
     namings=_namings,
