@@ -104,6 +104,8 @@ def _teachers_are_left_alone(at: Rehearsal) -> Faults:
     said = {shown(output): tensor for output, tensor in lesson.expert_outputs.items()}
     if lesson.scratch_logits is not None:
         said["the scratch teacher's logits"] = lesson.scratch_logits
+    if lesson.average_logits is not None:
+        said["the logits of the scratch teacher's running average"] = lesson.average_logits
     for tensor in said.values():
         tensor.requires_grad_()
     loss = total(rehearsed(step, lesson))
@@ -129,6 +131,8 @@ def _needs_are_used(at: Rehearsal) -> Faults:
             yield f"needs names {shown(output)}, which terms does not use; every trial would record it"
     if needs.scratch and not _depends(at, lambda lesson: dataclasses.replace(lesson, scratch_logits=None)):
         yield "needs names the scratch teacher, which terms does not use; it would be trained for nothing"
+    if needs.average and not _depends(at, lambda lesson: dataclasses.replace(lesson, average_logits=None)):
+        yield "needs names the scratch teacher's running average, which terms does not use; every trial would record it"
 
 
 def _without(lesson: Lesson, output: TeacherOutput) -> Lesson:

@@ -14,7 +14,7 @@ from ctkd_search.distill.asked import augmented_teacher, passes_of_teachers
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.requests import COMPUTED
 from ctkd_search.space.baselines import baseline_pairs
-from ctkd_search.space.comparisons import baseline_config, each_needs_with_baselines
+from ctkd_search.space.comparisons import baseline_config, each_needs_with_baselines, needs_with_baselines
 from ctkd_search.space.definition import Space
 from ctkd_search.space.teacher_mode import confirmed_teachers
 
@@ -142,7 +142,8 @@ class _Clock:
         needs = make_method(config.method).needs
         each = student.training
         if self.space.teachers.mode == "live":
-            each += teacher.training if needs.scratch else 0.0
+            each += teacher.training if needs.any_scratch else 0.0
+            each += teacher.forward if needs.average else 0.0
             each += expert if needs.expert else 0.0
         elif any(output.kind in COMPUTED for output in needs.expert):
             each += expert
@@ -158,6 +159,7 @@ class _Clock:
     def teachers(self, configs: Sequence[TrialConfig]) -> float:
         """Returns the seconds of training teachers at once; a live scratch teacher is trained in the trials instead."""
         epochs, seconds = self.space.budget.epochs, []
+        average = needs_with_baselines(self.space).average
         for config in configs:
             expert, recorded = config.teachers.expert, self.space.teachers.mode != "live"
             trained = [name for name, checkpoint in expert.members(config.teacher) if checkpoint is None]
@@ -165,7 +167,9 @@ class _Clock:
             apart = recorded and (expert.seed is not None or config.teacher not in trained)
             for name in [*trained, *([config.teacher] if apart else [])]:
                 speed = self.speeds.teachers[name]
-                one = self.load.images * speed.training + self.load.validation * speed.forward + _EPOCH
+                # Of the running average of its weights, a further forward pass.
+                followed = speed.forward if recorded and average and name == config.teacher else 0.0
+                one = self.load.images * (speed.training + followed) + self.load.validation * speed.forward + _EPOCH
                 seconds.append(epochs * one)
         if not seconds:
             return 0.0

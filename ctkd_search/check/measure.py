@@ -186,7 +186,7 @@ def _student(
 
 def lesson_of(config: TrialConfig, needs: Needs, stream: Stream, splits: Splits, device: torch.device) -> Lesson:
     """Returns a lesson with all needed outputs, from untrained teachers."""
-    scratch = _scratch(config, splits.geometry, device) if needs.scratch else None
+    scratch = _scratch(config, splits.geometry, device, needs.average) if needs.any_scratch else None
 
     def expert(_: int) -> Expert:
         return Expert(untrained_expert(config, splits.geometry, device), config.teachers.recipe.precision)
@@ -200,8 +200,9 @@ def untrained_expert(config: TrialConfig, geometry: Geometry, device: torch.devi
     return _network(config.teacher, geometry, device).eval().requires_grad_(False)
 
 
-def _scratch(config: TrialConfig, geometry: Geometry, device: torch.device) -> ScratchTeacher:
-    return ScratchTeacher(_network(config.teacher, geometry, device), config.teachers.recipe, config.epochs)
+def _scratch(config: TrialConfig, geometry: Geometry, device: torch.device, averaged: bool = False) -> ScratchTeacher:
+    network = _network(config.teacher, geometry, device)
+    return ScratchTeacher(network, config.teachers.recipe, config.epochs, averaged=averaged)
 
 
 def _network(name: str, geometry: Geometry, device: torch.device) -> TappedNetwork:

@@ -118,9 +118,11 @@ def refuse_config(config: TrialConfig, streams: int, geometry: Geometry, images:
     if is_reference(config.method.name):
         for fault in _broken(config, geometry, ESSENTIALS):
             raise UserError(f"method {config.method.name} cannot be used: {fault}")
-    if config.teachers.mode == "live" or not make_method(config.method).needs.scratch:
+    needs = make_method(config.method).needs
+    if config.teachers.mode == "live" or not needs.any_scratch:
         return
-    needed = Trajectories(config.epochs, images, geometry.classes, config.teachers.storage, streams).most
+    storage = config.teachers.storage
+    needed = Trajectories(config.epochs, images, geometry.classes, storage, streams, average=needs.average).most
     if needed > (free := free_bytes(trials_dir)):
         raise UserError(f"teachers.mode {too_large(needed, free, trials_dir)}")
 

@@ -87,7 +87,7 @@ def _smallest(space: Space) -> int:
 def _trained(needs: Needs, teacher: str, members: Iterable[Member]) -> list[str]:
     """Returns the architectures of the teachers that are trained."""
     experts = [name for name, checkpoint in members if checkpoint is None] if needs.any_expert else []
-    return [*([teacher] if needs.scratch else []), *experts]
+    return [*([teacher] if needs.any_scratch else []), *experts]
 
 
 def _messages(names: Iterable[str], geometry: Geometry) -> Iterator[str]:

@@ -60,9 +60,9 @@ def teacher_runs(
         anchors = {anchor_epoch(share, run.epochs) for share in needs.anchors}
         # An anchor at the end of the training is the expert itself, which is kept in any case.
         runs[run] = Wanted(anchors=tuple(sorted(anchors - {run.epochs})))
-    if needs.scratch and config.teachers.mode != "live":
+    if needs.any_scratch and config.teachers.mode != "live":
         scratch = scratch_run(config, data, device, images)
-        runs[scratch] = runs.get(scratch, Wanted()) | Wanted(config.teachers.storage)
+        runs[scratch] = runs.get(scratch, Wanted()) | Wanted(config.teachers.storage, average=needs.average)
     return runs
 
 
@@ -195,9 +195,9 @@ def _teachers(
     limit: int,
 ) -> Teachers:
     count = len(splits.train)
-    run = scratch_run(config, splits.fingerprint, stream.device, count) if needs.scratch else None
+    run = scratch_run(config, splits.fingerprint, stream.device, count) if needs.any_scratch else None
     if config.teachers.mode == "live":
-        scratch = start_teacher(run, splits, stream.device) if run else None
+        scratch = start_teacher(run, splits, stream.device, needs.average) if run else None
         if needs.expert:
             experts.load(0)  # a checkpoint of the user's that is broken is refused before anything is trained
         load = experts.load if needs.expert else None
@@ -213,6 +213,7 @@ def _teachers(
         outputs=needs.expert,
         limit=limit,
         epochs=config.epochs,
+        average=needs.average,
     )
     return RecordedTeachers(stream, config.train.batch_size, recording, needs.expert)
 

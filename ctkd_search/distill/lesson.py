@@ -22,6 +22,7 @@ class Lesson:
         images: Normalised images, shape (batch, channels, height, width).
         labels: Classes, shape (batch,); of mixed images, those of the images themselves.
         scratch_logits: The scratch teacher's logits at this step of its training, shape (batch, classes), or None.
+        average_logits: Those of the running average of its weights at this step, same shape, or None.
         expert_outputs: Outputs of the expert; see `TeacherOutput` for the shapes.
         partners: Classes of the images that are mixed in, shape (batch,); None if images are not mixed.
         shares: Share of the image's own class in its label, float32, shape (batch,); the rest is the partner's.
@@ -37,6 +38,7 @@ class Lesson:
     shares: Tensor | None = None
     smoothing: float | Tensor = 0.0
     class_weights: Tensor | None = None
+    average_logits: Tensor | None = None
 
     @property
     def scratch(self) -> Tensor:
@@ -44,6 +46,13 @@ class Lesson:
         if self.scratch_logits is None:
             raise TypeError("the lesson lacks the scratch teacher's logits")
         return self.scratch_logits
+
+    @property
+    def scratch_average(self) -> Tensor:
+        """Returns the logits of the scratch teacher's running average, which the method needs."""
+        if self.average_logits is None:
+            raise TypeError("the lesson lacks the logits of the scratch teacher's running average")
+        return self.average_logits
 
 
 def plain_lessons(stream: Stream, plan: Plan, batch_size: int) -> Iterator[Lesson]:

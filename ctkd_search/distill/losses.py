@@ -128,6 +128,23 @@ def attention(student: Tensor, expert: Tensor) -> Tensor:
     return (own - seen).pow(2).mean()
 
 
+def attention_cosine(student: Tensor, expert: Tensor) -> tuple[Tensor, int]:
+    """Cosine distance of two attention maps, which `attention` compares by their squared differences.
+
+    For maps of length 1 and n positions the mean square is 2/n of it: the two differ in how layers of different sizes
+    count. A mean of several experts' maps is shorter than 1; its product with the student's is their mean cosine.
+
+    Args:
+        student: Feature map of the student, shape (batch, channels, height, width).
+        expert: Attention map of the expert, shape (batch, height · width); of a square, where its size is another one.
+
+    Returns:
+        1 - the product of both maps, mean over the batch, a scalar; and the positions of the smaller map.
+    """
+    own, seen = compared_maps(student, expert)
+    return 1 - (own * seen).sum(dim=1).mean(), own.shape[1]
+
+
 def compared_maps(student: Tensor, expert: Tensor) -> tuple[Tensor, Tensor]:
     """Attention maps as `attention` compares them: at the size of the smaller one.
 

@@ -87,6 +87,7 @@ class TeacherRecording:
         outputs: Outputs of the expert that the trial needs.
         limit: Bytes of expert outputs in the cache from which on no more are recorded.
         epochs: Epochs of the trial; no later one is recorded.
+        average: Whether the logits of the scratch teacher's running average are needed too.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class TeacherRecording:
         outputs: tuple[TeacherOutput, ...],
         limit: int,
         epochs: int,
+        average: bool = False,
     ) -> None:
         self.stream = stream
         self.splits = splits
@@ -110,6 +112,7 @@ class TeacherRecording:
         self.outputs = outputs
         self.limit = limit
         self.epochs = epochs
+        self.wanted = Wanted(storage, average=average)
         self.architecture = architecture
         self._source_of = expert
         self._experts: dict[str, Expert | Ensemble] = {}
@@ -119,17 +122,24 @@ class TeacherRecording:
 
     def logits(self, epoch: int) -> Tensor | None:
         """Returns the scratch teacher's logits at every position of an epoch, or None if they are not needed."""
-        if self.scratch is None:
-            return None
-        found = self.cache.read_array(self.scratch.logits(epoch, self.storage))
+        return None if self.scratch is None else self._of_scratch(self.scratch, self.scratch.logits, epoch)
+
+    def average(self, epoch: int) -> Tensor | None:
+        """Returns the logits of the scratch teacher's running average at every position, or None if not needed."""
+        needed = self.scratch is not None and self.wanted.average
+        return self._of_scratch(self.scratch, self.scratch.average, epoch) if self.scratch and needed else None
+
+    def _of_scratch(self, run: TeacherRun, name: Callable[[int, str], str], epoch: int) -> Tensor:
+        """Returns a record of the scratch teacher in an epoch."""
+        found = self.cache.read_array(name(epoch, self.storage))
         if found is None:
             self._notes.append(
-                f"the recorded logits of {self.scratch.architecture} were damaged or removed, and are recorded again"
+                f"the recorded logits of {run.architecture} were damaged or removed, and are recorded again"
             )
             with self._clock(RECORDING_SECONDS):
-                for _ in prepare(self.scratch, self.splits, self.cache, self.stream.device, Wanted(self.storage)):
+                for _ in prepare(run, self.splits, self.cache, self.stream.device, self.wanted):
                     pass
-            found = self.cache.read_array(self.scratch.logits(epoch, self.storage))
+            found = self.cache.read_array(name(epoch, self.storage))
             if found is None:
                 raise OSError(f"the logits just recorded in {self.cache.directory} cannot be read back")
         return self._on_device(found)

@@ -89,6 +89,10 @@ class TeacherRun:
         """Returns the name of the record of its logits in an epoch."""
         return f"{self.entry}/logits-{storage}-{epoch:04d}"
 
+    def average(self, epoch: int, storage: str) -> str:
+        """Returns the name of the record of the logits of its running average in an epoch."""
+        return f"{self.entry}/average-{storage}-{epoch:04d}"
+
     def anchor(self, epoch: int) -> str:
         """Returns the name of the record of its weights after `epoch` epochs."""
         return f"{self.entry}/weights-{epoch:04d}"
@@ -104,19 +108,23 @@ class Wanted(NamedTuple):
     Attributes:
         storage: Type in which its logits are stored, ``float16`` or ``float32``; None if they are not.
         anchors: Numbers of epochs after which its weights are kept too.
+        average: Whether the logits of the running average of its weights are stored beside its own.
     """
 
     storage: str | None = None
     anchors: tuple[int, ...] = ()
+    average: bool = False
 
     def records(self, run: TeacherRun, epochs: int) -> list[str]:
         """Returns the names of the records of a run's first epochs."""
-        logits = [] if self.storage is None else [run.logits(epoch, self.storage) for epoch in range(epochs)]
+        stored = [] if self.storage is None else [run.logits, *([run.average] if self.average else [])]
+        logits = [name(epoch, str(self.storage)) for name in stored for epoch in range(epochs)]
         return [*logits, *(run.anchor(anchor) for anchor in self.anchors if anchor <= epochs)]
 
     def __or__(self, other: Wanted) -> Wanted:
         """Returns the union of two."""
-        return Wanted(self.storage or other.storage, tuple(sorted({*self.anchors, *other.anchors})))
+        anchors = tuple(sorted({*self.anchors, *other.anchors}))
+        return Wanted(self.storage or other.storage, anchors, self.average or other.average)
 
 
 @dataclass(frozen=True)
@@ -195,11 +203,11 @@ def make_stream(splits: Splits, augment: Augment, seed: int, device: torch.devic
     return stream_of(splits.train, normalise, augment, derived_seed("stream", seed), device)
 
 
-def start_teacher(run: TeacherRun, splits: Splits, device: torch.device) -> ScratchTeacher:
-    """Returns a run's teacher before its first step."""
+def start_teacher(run: TeacherRun, splits: Splits, device: torch.device, averaged: bool = False) -> ScratchTeacher:
+    """Returns a run's teacher before its first step, with a running average of its weights if asked for."""
     network = build(run.architecture, splits.geometry, derived_seed("teacher", run.seed))
     weights = class_weights(run.recipe, splits, run.augment, device)
-    return ScratchTeacher(place(network, device), run.recipe, run.epochs, run.seed, weights)
+    return ScratchTeacher(place(network, device), run.recipe, run.epochs, run.seed, weights, averaged)
 
 
 def is_prepared(run: TeacherRun, cache: TeacherCache, wanted: Wanted) -> bool:
@@ -266,14 +274,15 @@ def _train(
     """Trains a teacher that no other process trains; see `prepare`."""
     cache.index.describe(run.entry, {"kind": "teacher", **run.content()})
     stream = make_stream(splits, run.augment, run.stream_seed, device)
-    teacher = start_teacher(run, splits, device)
+    teacher = start_teacher(run, splits, device, wanted.average)
     accuracies = _resume(run, cache, wanted, teacher)
     for epoch in range(len(accuracies), run.epochs):
         started = time.perf_counter()
         size = run.recipe.batch_size
         lessons = plain_lessons(stream, stream.plan(epoch), size)
-        logits = torch.cat(list(teacher.train(lessons, epoch, stream.steps(size))))
-        if not logits.isfinite().all():
+        taught = teacher.train(lessons, epoch, stream.steps(size))
+        logits, *averaged = (torch.cat(parts) for parts in zip(*taught, strict=True))
+        if not all(numbers.isfinite().all() for numbers in (logits, *averaged)):
             raise WorkFailed(
                 f"the teacher {run.architecture} diverged in epoch {epoch + 1} of its training; lower "
                 "teachers.recipe.lr"
@@ -281,7 +290,8 @@ def _train(
         # Not in a record: two writers of one record write the same content, but take different times.
         cache.index.took(run.entry, epoch, time.perf_counter() - started)
         if wanted.storage is not None:
-            cache.write(run.logits(epoch, wanted.storage), logits.cpu().numpy().astype(wanted.storage))
+            for name, numbers in zip((run.logits, run.average), (logits, *averaged), strict=False):
+                cache.write(name(epoch, wanted.storage), numbers.cpu().numpy().astype(wanted.storage))
         if epoch + 1 in wanted.anchors:
             cache.write_state(run.anchor(epoch + 1), teacher.network.state_dict())
         accuracies.append(_validation_accuracy(teacher, splits, stream))
@@ -310,6 +320,8 @@ def _resume(run: TeacherRun, cache: TeacherCache, wanted: Wanted, teacher: Scrat
         return []
     done: int = kept["epoch"]
     if not all(name in cache for name in wanted.records(run, done)):
+        return []
+    if wanted.average and "average" not in kept["teacher"]:
         return []
     teacher.load_state_dict(kept["teacher"])
     # States of earlier versions have no accuracies.

@@ -41,12 +41,19 @@ class Needs:
         network: Whether the expert's network must be part of the training network.
         anchors: Shares of its training, in (0, 1], at which the expert's weights are taken instead of those at its end:
             each set is the expert for an equal stretch of the student's epochs, in this order. Empty for its end alone.
+        average: Whether lessons must contain the logits of the running average of the scratch teacher's weights.
     """
 
     scratch: bool = False
     expert: tuple[TeacherOutput, ...] = ()
     network: bool = False
     anchors: tuple[float, ...] = ()
+    average: bool = False
+
+    @property
+    def any_scratch(self) -> bool:
+        """Returns whether a scratch teacher is needed at all."""
+        return self.scratch or self.average
 
     @property
     def any_expert(self) -> bool:
@@ -65,4 +72,5 @@ class Needs:
             tuple(dict.fromkeys((*self.expert, *other.expert))),
             self.network or other.network,
             tuple(sorted({*self.anchors, *other.anchors})),
+            self.average or other.average,
         )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ctkd_search.data.stream import Plan, Stream, derived_seed
 from ctkd_search.distill import losses, optimizers
+from ctkd_search.distill.average import Average
 from ctkd_search.distill.engine import autocast, drawing
 from ctkd_search.distill.lesson import Lesson, plain_lessons
 from ctkd_search.distill.requests import EMBEDDING, TeacherOutput
@@ -20,6 +21,8 @@ from ctkd_search.recipe import Recipe
 # The expert's batch size, independent of the student's: so its outputs are equal to the last bit for every student,
 # live and recorded.
 EXPERT_BATCH = 256
+# Horizon of the running average of the scratch teacher's weights, in epochs.
+AVERAGE_HORIZON = 1.0
 # Side in pixels above which the expert's batches are smaller.
 _SMALL = 64
 
@@ -69,6 +72,8 @@ class ScratchTeacher:
         epochs: Epochs that its learning-rate schedule spans.
         seed: Seed of the random numbers that the network draws in training, as for dropout.
         class_weights: Weight of each class in the cross-entropy, shape (classes,), on the device; None for 1.
+        averaged: Whether a running average of its weights is kept, whose logits are computed too. It changes nothing
+            of the training.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class ScratchTeacher:
         epochs: int,
         seed: int = 0,
         class_weights: Tensor | None = None,
+        averaged: bool = False,
     ) -> None:
         self.network = network
         self.recipe = recipe
@@ -85,8 +91,9 @@ class ScratchTeacher:
         self.seed = seed
         self.class_weights = class_weights
         self.optimizer = optimizers.make_optimizer(network, recipe)
+        self.average = Average(network, AVERAGE_HORIZON) if averaged else None
 
-    def train(self, lessons: Iterable[Lesson], epoch: int, steps: int) -> Iterator[Tensor]:
+    def train(self, lessons: Iterable[Lesson], epoch: int, steps: int) -> Iterator[list[Tensor]]:
         """Trains one epoch, one step for each item that is taken.
 
         Args:
@@ -96,7 +103,8 @@ class ScratchTeacher:
 
         Yields:
             Logits of the next positions of the stream, as they were before the step that learns from them, in
-            float32 and detached.
+            float32 and detached; then those of the running average at that step, if there is one. Both normalise a
+            batch by its own statistics: those of the first steps' running averages are far from any batch's.
         """
         self.network.train()
         for number, lesson in enumerate(lessons):
@@ -104,6 +112,7 @@ class ScratchTeacher:
             # A seed for each step: a student that draws random numbers between two steps must not change the teacher's.
             seed = derived_seed("teacher draws", self.seed, epoch, number)
             device = lesson.images.device
+            averaged = [] if self.average is None else [self._averaged_logits(self.average, lesson.images, seed)]
             with drawing(device, seed), autocast(self.recipe.precision, device):
                 logits, _ = self.network(lesson.images)
             logits = logits.float()
@@ -112,16 +121,30 @@ class ScratchTeacher:
             lesson = dataclasses.replace(lesson, smoothing=smoothing, class_weights=self.class_weights)
             losses.cross_entropy(logits, lesson).backward()
             optimizers.step(self.optimizer, self.recipe.clip)
-            yield logits.detach()
+            if self.average is not None:
+                self.average.follow(steps)
+            yield [logits.detach(), *averaged]
+
+    @torch.no_grad()
+    def _averaged_logits(self, average: Average, images: Tensor, seed: int) -> Tensor:
+        """Returns the logits of the running average, which draws the same random numbers as the network itself."""
+        with average.in_place(), drawing(images.device, seed), autocast(self.recipe.precision, images.device):
+            logits: Tensor = self.network(images)[0].float()
+            return logits
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns weights and optimizer state."""
-        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        """Returns weights, optimizer state, and the running average of the weights if there is one."""
+        state = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        if self.average is not None:
+            state["average"] = {"weights": self.average.weights, "count": self.average.count}
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Loads weights and optimizer state."""
+        """Loads a state."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load(**state["average"])
 
 
 class Expert:
@@ -271,16 +294,17 @@ class LiveTeachers:
         scratch = expert = None
         if self.scratch:
             size = self.scratch.recipe.batch_size
-            taught = self.scratch.train(plain_lessons(stream, plan, size), epoch, stream.steps(size))
-            scratch = Rechunked([logits] for logits in taught)
+            scratch = Rechunked(self.scratch.train(plain_lessons(stream, plan, size), epoch, stream.steps(size)))
         if self.expert:
             batches = stream.batches(plan, expert_batch(stream.size))
             expert = Rechunked(self.expert(epoch).outputs(batches, self.outputs))
         for lesson in plain_lessons(stream, plan, self.batch_size):
             count = len(lesson.labels)
+            logits, averaged, *_ = [*(scratch.take(count) if scratch else []), None, None]
             yield dataclasses.replace(
                 lesson,
-                scratch_logits=scratch.take(count)[0] if scratch else None,
+                scratch_logits=logits,
+                average_logits=averaged,
                 expert_outputs=dict(zip(self.outputs, expert.take(count), strict=True)) if expert else {},
             )
 
@@ -307,6 +331,10 @@ class Recording(Protocol):
 
     def logits(self, epoch: int) -> Tensor | None:
         """Returns the scratch teacher's logits at every position of an epoch, or None if they are not needed."""
+        ...
+
+    def average(self, epoch: int) -> Tensor | None:
+        """Returns those of the running average of its weights, or None if they are not needed."""
         ...
 
     def expert_outputs(self, epoch: int, plan: Plan) -> Mapping[TeacherOutput, Tensor] | Iterator[list[Tensor]]:
@@ -346,7 +374,7 @@ class RecordedTeachers:
     def lessons(self, epoch: int) -> Iterator[Lesson]:
         """Yields the lessons of an epoch."""
         plan = self.stream.plan(epoch)
-        logits = self.recording.logits(epoch)
+        recorded = self.recording.logits(epoch), self.recording.average(epoch)
         kept = self.recording.expert_outputs(epoch, plan) if self.outputs else {}
         computed = None if isinstance(kept, Mapping) else Rechunked(kept)
         spans = self.stream.spans(self.batch_size)
@@ -355,8 +383,8 @@ class RecordedTeachers:
                 expert = dict(zip(self.outputs, computed.take(stop - start), strict=True))
             else:
                 expert = {output: kept[output][start:stop].float() for output in self.outputs}  # type: ignore[index]
-            scratch = None if logits is None else logits[start:stop].float()
-            yield dataclasses.replace(lesson, scratch_logits=scratch, expert_outputs=expert)
+            scratch, average = (None if logits is None else logits[start:stop].float() for logits in recorded)
+            yield dataclasses.replace(lesson, scratch_logits=scratch, average_logits=average, expert_outputs=expert)
 
     def spent(self) -> dict[str, float]:
         """Returns the seconds of recording, and of waiting for another process that records."""

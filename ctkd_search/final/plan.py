@@ -130,9 +130,10 @@ class FinalPlan:
             images: Number of training images.
             classes: Number of classes.
         """
-        recorded = any(each.scratch for each in self._needs)
+        recorded = any(each.any_scratch for each in self._needs)
         storage = self.config.teachers.storage
-        return Trajectories(self.config.epochs, images, classes, storage, self.streams if recorded else 0)
+        streams, average = self.streams if recorded else 0, any(each.average for each in self._needs)
+        return Trajectories(self.config.epochs, images, classes, storage, streams, average=average)
 
     def keeps_maps(self) -> bool:
         """Returns whether several trainings request outputs of an expert along one stream, which are then recorded.

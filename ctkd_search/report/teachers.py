@@ -76,9 +76,9 @@ def spending(teachers: KeptTeachers, trials: Sequence[tuple[TrialRecord, TrialCo
         needs = make_method(config.method).needs
         members = config.teachers.expert.members(config.teacher) if needs.any_expert else []
         own = [member.checkpoint is not None for member in members]
-        scratch = teachers.scratch(config) if needs.scratch or any(own) else None
+        scratch = teachers.scratch(config) if needs.any_scratch or any(own) else None
         experts = teachers.experts(config) if members else []
-        if needs.scratch:
+        if needs.any_scratch:
             all_runs[scratch] = None
         trained = [expert for expert, theirs in zip(experts, own, strict=True) if not theirs]
         all_runs |= dict.fromkeys(trained)
@@ -88,7 +88,7 @@ def spending(teachers: KeptTeachers, trials: Sequence[tuple[TrialRecord, TrialCo
         uses.append(
             Use(
                 len(trial.epochs),
-                _epoch(teachers, scratch) if needs.scratch else 0.0,
+                _epoch(teachers, scratch) if needs.any_scratch else 0.0,
                 summed(_epoch(teachers, run) for run in like_experts),
             )
         )

@@ -309,7 +309,7 @@ class _Reader:
             needs = functools.reduce(operator.or_, every, Needs())
         except UserError:
             return  # a pair that cannot be has been refused
-        if not needs.scratch and not needs.any_expert:
+        if not needs.any_scratch and not needs.any_expert:
             self.fault(("teachers",), "has no effect, because no trial uses a teacher; leave it out")
         elif isinstance(given, dict) and "expert" in given and not needs.any_expert:
             self.fault(("teachers", "expert"), "has no effect, because no trial uses the expert; leave it out")

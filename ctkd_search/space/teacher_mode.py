@@ -25,6 +25,7 @@ class Trajectories:
         storage: Type in which logits are stored.
         teachers: Teachers of the trials, one for each architecture and augmentation; 0 if no trial uses them.
         confirmed: Least and greatest number of further ones for the confirmation.
+        average: Whether the logits of the teachers' running averages are recorded beside their own.
     """
 
     epochs: int
@@ -33,11 +34,12 @@ class Trajectories:
     storage: str
     teachers: int
     confirmed: tuple[int, int] = (0, 0)
+    average: bool = False
 
     @property
     def each(self) -> int:
         """Returns the bytes of one teacher's logits along one stream."""
-        return BYTES[self.storage] * self.epochs * self.images * self.classes
+        return BYTES[self.storage] * self.epochs * self.images * self.classes * (1 + self.average)
 
     @property
     def most(self) -> int:
@@ -52,6 +54,7 @@ class Trajectories:
             f"{self.images:,} images",
             f"{self.classes:,} classes",
             f"{BYTES[self.storage]} bytes",
+            *(["2 for the running average"] if self.average else []),
             f"{count} {'trajectory' if count == 1 else 'trajectories'}",
         )
         confirmed = f", up to {self.confirmed[1]} of them for the confirmation" if self.confirmed[1] else ""
@@ -66,12 +69,14 @@ def trajectories(space: Space, images: int, classes: int) -> Trajectories:
         images: Training images.
         classes: Number of classes.
     """
-    used = needs_with_baselines(space).scratch
+    needs = needs_with_baselines(space)
+    used = needs.any_scratch
     teachers = len(space.trained_teachers()) if used else 0
     confirm = space.strategy.confirm
     seeds = confirm.seeds if confirm and used else 0
     most = confirmed_teachers(space) if used else 0
-    return Trajectories(space.budget.epochs, images, classes, space.teachers.storage, teachers, (seeds, seeds * most))
+    confirmed, storage = (seeds, seeds * most), space.teachers.storage
+    return Trajectories(space.budget.epochs, images, classes, storage, teachers, confirmed, needs.average)
 
 
 def confirmed_teachers(space: Space) -> int:

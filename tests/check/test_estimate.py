@@ -155,3 +155,14 @@ def test_networks_that_there_was_no_time_for_are_reckoned_by_their_multiply_adds
         assert speeds[second] == Speed(
             expected.training * ratio, expected.forward * ratio, expected.expert * ratio, measured=False
         )
+
+
+def test_a_running_average_costs_the_teacher_a_forward_pass_an_image():
+    search = {**SECTIONS["search"], "step_teacher": "average"}
+    plain, averaged = parts(), parts(search=search)
+    # Of 1,000 images in each of 4 epochs.
+    assert averaged["teachers"].low - plain["teachers"].low == pytest.approx(4 * 1000 * 1000.0)
+    plain, averaged = (parts(search=one, teachers={"mode": "live"}) for one in (SECTIONS["search"], search))
+    assert averaged["teachers"].low == plain["teachers"].low
+    epochs = early_stopping(a_space(**SECTIONS)).low
+    assert averaged["trials"].low - plain["trials"].low == pytest.approx(epochs * 1000 * 1000.0)

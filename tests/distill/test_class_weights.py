@@ -158,8 +158,8 @@ def test_a_teacher_learns_from_weighted_images():
         list(start_teacher(scratch_run(one, "data", CPU, 40), splits, CPU).train(lessons, 0, 2))
         for one in (plain, given)
     ]
-    assert torch.equal(found[0][0], found[1][0])
-    assert not torch.equal(found[0][1], found[1][1])
+    assert torch.equal(*(steps[0][0] for steps in found))
+    assert not torch.equal(*(steps[1][0] for steps in found))
 
 
 def test_recorded_equals_live_with_weighted_classes_for_another_batch_size(splits, cache):

@@ -116,12 +116,16 @@ def test_a_parameter_that_is_not_searched_beside_the_papers_settings_has_its_def
         ("at", {"at.beta", "at.attention_layers"}),
         (
             "scratch-only",
-            {f"scratch-only.{key}" for key in ("alpha", "alpha_schedule", "step_loss", "temperature", "standardised")},
+            {
+                f"scratch-only.{key}"
+                for key in ("alpha", "alpha_schedule", "step_loss", "temperature", "standardised", "step_teacher")
+            },
         ),
         (
             "ctkd-paper",
             {"alpha", "alpha_schedule", "beta", "beta_schedule", "expert_kd"}
-            | {"step_loss", "temperature", "standardised", "attention_layers"},
+            | {"step_loss", "temperature", "standardised", "attention_layers", "step_teacher"}
+            | {"attention_loss", "first_weight", "last_weight"},
         ),
     ],
 )

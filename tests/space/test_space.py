@@ -56,6 +56,7 @@ OF_SMALL |= {"attention_layers": [1, 2, 3], "lr": 0.2, "momentum": 0.9, "weight_
 OF_SMALL |= {"alpha_schedule": "constant", "beta_schedule": "constant", "expert_kd": 0.0}
 OF_SMALL |= {"optimizer": "sgd", "clip": 0.0, "schedule": "linear", "warmup": 9.0, "average": 0.0}
 OF_SMALL |= {"label_smoothing": 0.0, "class_weights": "none", "standardised": False}
+OF_SMALL |= {"step_teacher": "scratch", "attention_loss": "square", "first_weight": 1.0, "last_weight": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -182,6 +183,7 @@ def test_the_papers_point_leaves_out_what_is_not_searched_beside_the_rest_of_it(
 
 
 # Without effect unless a space says otherwise.
+EXTENDED = {"attention_loss", "first_weight", "last_weight"}
 OFF = {"alpha_share", "beta_share", "expert_temperature", "expert_standardised", "cooldown", "effective_beta"}
 
 
@@ -190,8 +192,8 @@ OFF = {"alpha_share", "beta_share", "expert_temperature", "expert_standardised",
     [
         ({}, OFF),
         ({"step_loss": "mse"}, {"temperature", "standardised", *OFF}),
-        ({"alpha": 0.0}, {"step_loss", "temperature", "standardised", "alpha_schedule", *OFF}),
-        ({"beta": 0.0}, {"attention_layers", "beta_schedule", *OFF}),
+        ({"alpha": 0.0}, {"step_loss", "temperature", "standardised", "step_teacher", "alpha_schedule", *OFF}),
+        ({"beta": 0.0}, {"attention_layers", *EXTENDED, "beta_schedule", *OFF}),
         ({"alpha": 1e-9, "beta": 1e-9}, OFF),
         ({"optimizer": "adamw"}, {"momentum", *OFF}),
         ({"schedule": "constant"}, OFF - {"cooldown"}),

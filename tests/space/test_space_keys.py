@@ -102,6 +102,8 @@ OTHER = {
     "schedule.choice": ["milestones", "cosine"],
     "recipe.schedule": "linear",
     "method.choice": ["kd", "ctkd", "none"],
+    "step_teacher": "average",
+    "attention_loss": "cosine",
     "weight.float": [0.6, 0.9],
     "optimizer": "nadamw",
     "optimizer_options": {"dampening": 0.1},

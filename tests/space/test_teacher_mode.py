@@ -76,3 +76,13 @@ def test_a_scratch_teacher_that_nobody_listens_to_takes_nothing():
     assert trajectories(space(**unheard), 100, 10).most == 0
     assert chosen(10**10, **unheard) == ("recorded", None)
     assert chosen(10**10, **unheard, baselines=["scratch-only"])[0] == "live"
+
+
+def test_the_running_average_of_a_teacher_takes_as_much_again():
+    search = {**SECTIONS["search"], "step_teacher": {"choice": ["scratch", "average"]}}
+    plain, averaged = (trajectories(space(search=one), 100, 10) for one in (SECTIONS["search"], search))
+    assert averaged.most == 2 * plain.most
+    assert "2 bytes x 2 for the running average x 2 trajectories" in str(averaged)
+    # With the expert's logits alone there is nothing of a scratch teacher to record.
+    of_expert = {**SECTIONS["search"], "step_teacher": "expert"}
+    assert trajectories(space(search=of_expert), 100, 10).most == 0

@@ -128,9 +128,15 @@ class Classroom:
         # Copies, because a test may change what it is given.
         logits, maps, embedding = logits.clone(), [features.clone() for features in maps], embedding.clone()
         needs = self.method.needs
-        scratch = torch.randn(12, classes, generator=generator) if needs.scratch else None
+        scratch, average = (torch.randn(12, classes, generator=generator) for _ in range(2))
         said = {output: _output_of(output, logits, maps, embedding) for output in needs.expert}
-        return Lesson(images, torch.arange(12) % classes, scratch, said)
+        return Lesson(
+            images,
+            torch.arange(12) % classes,
+            scratch if needs.scratch else None,
+            said,
+            average_logits=average if needs.average else None,
+        )
 
     def terms(self, number=0, epoch=0):
         lesson = self.lesson(number, epoch)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import ClassVar
 
 from ctkd_search.distill.methods.base import Baseline, Parameter, only
-from ctkd_search.distill.methods.ctkd import CTKD
+from ctkd_search.distill.methods.ctkd import AVERAGE, CTKD, SCRATCH
+
+_NOTE = "`average`: the running average of the scratch teacher's weights over an epoch"
 
 
 class ScratchOnly(CTKD):
@@ -13,8 +16,12 @@ class ScratchOnly(CTKD):
 
     name: ClassVar[str] = "scratch-only"
     summary: ClassVar[str] = "CTKD without its expert: the scratch teacher's logits at every step"
-    parameters: ClassVar[tuple[Parameter, ...]] = only(
-        CTKD.parameters, "step_loss", "temperature", "standardised", "alpha", "alpha_schedule", "alpha_share"
+    parameters: ClassVar[tuple[Parameter, ...]] = tuple(
+        dataclasses.replace(item, choices=(SCRATCH, AVERAGE), note=_NOTE) if item.name == "step_teacher" else item
+        for item in only(
+            CTKD.parameters,
+            *("step_loss", "temperature", "standardised", "step_teacher", "alpha", "alpha_schedule", "alpha_share"),
+        )
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (
         Baseline("scratch-only", "the scratch teacher's logits alone", usual=True),

@@ -117,6 +117,7 @@ def _needed(method: type[Method]) -> str:
     needs = method().needs
     of_expert = list(dict.fromkeys(_ASKED[output.kind] for output in needs.expert))
     words = ["the scratch teacher's logits"] if needs.scratch else []
+    words += ["the logits of the scratch teacher's running average"] if needs.average else []
     words += [f"the expert's {' and '.join(of_expert)}"] if of_expert else []
     words += ["the expert's network"] if needs.network else []
     words += [f"the expert at {len(needs.anchors)} points of its training"] if needs.anchors else []
