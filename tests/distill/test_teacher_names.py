@@ -12,7 +12,7 @@ from support.recorded import (
 
 from ctkd_search.config import Augment
 from ctkd_search.distill.build import teacher_runs
-from ctkd_search.distill.recording import expert_run, scratch_run
+from ctkd_search.distill.recording import expert_runs, scratch_run
 from ctkd_search.distill.requests import Needs
 
 CHANGES = {
@@ -44,7 +44,8 @@ def test_a_single_last_image_that_joins_a_batch_is_part_of_a_teachers_name(image
     config = dataclasses.replace(BASE, teachers=dataclasses.replace(BASE.teachers, recipe=recipe))
     before, needs = scratch_run(config, "data", CPU, 0).entry, Needs(scratch=True, network=True)
     assert (scratch_run(config, "data", CPU, images).entry != before) is joined
-    assert (expert_run(config, "data", CPU, images).entry != before) is joined
+    (expert,) = expert_runs(config, "data", CPU, images)
+    assert (expert.entry != before) is joined
     assert all((run.entry != before) is joined for run in teacher_runs(config, "data", CPU, needs, images))
 
 
