@@ -123,4 +123,7 @@ def settled_conditions(
     own = {
         name if key_of(owner, name) not in known else key_of(owner, name): wanted for name, wanted in entry.when.items()
     }
-    return dataclasses.replace(entry, when={**beside, **own})
+    foreign = [name for name in own if owner_of(name) not in (None, owner)]
+    for name in foreign:
+        fault(("when", name), f"belongs to {owner_of(name)}, and no trial of {owner} has it; leave it out")
+    return None if foreign else dataclasses.replace(entry, when={**beside, **own})

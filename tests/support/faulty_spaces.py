@@ -264,6 +264,19 @@ teachers:
     seed: 3                   #! teachers.expert.seed has no effect with checkpoint
 search: {pair: wrn-16-2/resnet8, alpha: {float: [1, 2]}}
 """,
+    "a condition on another method's parameter": """\
+search:
+  method: {choice: [ctkd, kd, dkd]}
+  alpha:
+    float: [1, 2]
+    when: {kd.weight: 0.5}          #! search.alpha.when.kd.weight belongs to kd, and no trial of ctkd has it; leave
+  kd: {weight: {choice: [0.5, 0.9]}}
+  dkd:
+    beta:
+      float: [1, 2]
+      when:
+        kd.weight: 0.5              #! search.dkd.beta.when.kd.weight belongs to kd, and no trial of dkd has it; leave
+""",
     "an ensemble of one": """\
 teachers: {expert: {ensemble: 1}}  #! teachers.expert.ensemble must be a whole number, at least 2, or a list of
 search: {alpha: {float: [1, 2]}}

@@ -53,6 +53,7 @@ INEXPRESSIBLE = {
         "no such rectangle fits",
     ],
     "what alternatives have in common": ["is the same augmentation as", "every alternative under search.augment"],
+    "which method a parameter without a prefix belongs to": ["and no trial of ctkd has it"],
     "which losses have labels": ["because no trial's loss has the labels"],
     "of how many methods there are": ["because one method alone is searched"],
     "that nothing listens to a teacher": ["teachers has no effect", "teachers.expert has no effect"],

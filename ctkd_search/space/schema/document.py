@@ -30,7 +30,7 @@ from ctkd_search.space.schema.forms import (
     optional,
     section,
 )
-from ctkd_search.space.schema.parameters import method_schema, pair_schema, search_schema, when_schemas
+from ctkd_search.space.schema.parameters import NAMED, pair_schema, search_schema, when_schemas
 from ctkd_search.space.sections import COSTS, SAMPLER_OPTIONS, SCHEDULER_OPTIONS, Budget, Limits, Sampler, Scheduler
 from ctkd_search.space.strategy import ACCURACY, Strategy
 
@@ -57,7 +57,7 @@ def space_schema() -> Schema:
         "title": "A space of ctkd-search",
         "description": "Written by ctkd-search schema from the code that reads spaces",
         **mapping(properties, required=["name", "dataset", "search"], allOf=_conflicts()),
-        "$defs": {"pair": pair_schema(), "method": method_schema(), ALTERNATIVE: augment_schema(), **when_schemas()},
+        "$defs": {"pair": pair_schema(), **NAMED, ALTERNATIVE: augment_schema(), **when_schemas()},
     }
 
 

@@ -14,7 +14,7 @@ from ctkd_search.models.registry import families, forms
 from ctkd_search.names import NAME
 from ctkd_search.pairs import ARROW
 from ctkd_search.plugins import REFERENCE
-from ctkd_search.recipe import Recipe
+from ctkd_search.recipe import OPTIMIZERS, Recipe
 from ctkd_search.space.default_recipe import LR
 from ctkd_search.space.distributions import FORMS, FORMS_OF_KIND, OPTIONS
 from ctkd_search.space.parameters import AUGMENT, CTKD, METHOD, PAIR, key_of, parameters
@@ -24,7 +24,6 @@ from ctkd_search.space.search_section import nested_methods
 
 # Separate definitions, because they are used in many places.
 _PAIR = {"$ref": "#/$defs/pair"}
-_METHOD = {"$ref": "#/$defs/method"}
 _WHEN = "when"
 
 
@@ -46,19 +45,23 @@ def search_schema() -> Schema:
 def when_schemas() -> dict[str, Schema]:
     """Returns the schemas of a condition, by the name of their definition: those under a method have its parameters."""
     beside = {name: _condition(parameter) for name, parameter in parameters(Recipe()).items()}
-    of_methods = {
-        f"^{re.escape(key_of(name, parameter.name))}$": _condition(parameter)
-        for name in nested_methods()
-        for parameter in methods()[name].parameters
-    }
     # An alternative of the augmentation, where it is searched.
-    of_methods[f"^{AUGMENT}$"] = _or_several({"type": "string", "pattern": as_schema_pattern(NAME)})
-    of_methods[f"{as_schema_pattern(REFERENCE).removesuffix('$')}[.][^.]+$"] = {}
-    found = {_WHEN: beside, **{_when_of(name): beside | _conditions(name) for name in nested_methods()}}
-    return {
-        name: described(OPTIONS["when"], optional(mapping(known, patternProperties=of_methods, minProperties=1)))
-        for name, known in found.items()
-    }
+    augment = {f"^{AUGMENT}$": _or_several({"type": "string", "pattern": as_schema_pattern(NAME)})}
+    own_code: dict[str, Schema] = {f"{as_schema_pattern(REFERENCE).removesuffix('$')}[.][^.]+$": {}}
+    recipe = {name: rule for name, rule in beside.items() if name not in _own(CTKD)}
+    prefixed = {name: _prefixed(name) for name in nested_methods()}
+    every = {pattern: rule for rules in prefixed.values() for pattern, rule in rules.items()}
+    found = {_WHEN: mapping(beside, patternProperties={**augment, **every, **own_code}, minProperties=1)}
+    for name, rules in prefixed.items():
+        # Conditions of a method's parameters name the recipe's and its own, which other methods' trials do not have.
+        own = recipe | _conditions(name)
+        found[_when_of(name)] = mapping(own, patternProperties={**augment, **rules}, minProperties=1)
+    return {name: described(OPTIONS["when"], optional(rule)) for name, rule in found.items()}
+
+
+def _prefixed(method: str) -> dict[str, Schema]:
+    """Returns the conditions on a method's parameters, by patterns of their keys with its name."""
+    return {f"^{re.escape(key_of(method, name))}$": rule for name, rule in _conditions(method).items()}
 
 
 def _when_of(method: str) -> str:
@@ -114,10 +117,13 @@ def pair_schema() -> Schema:
     return described(f"TEACHER/STUDENT or TEACHER {ARROW} STUDENT, each {'; '.join(forms())}", rule)
 
 
-def method_schema() -> Schema:
-    """Returns the schema of a method's name."""
+def _method_name() -> Schema:
     own = described("A method of your own", {"type": "string", "pattern": as_schema_pattern(REFERENCE)})
     return {"anyOf": [{"enum": list(METHOD.choices)}, own]}
+
+
+# Values of parameters with definitions of their own, because they are long and used in many places.
+NAMED: dict[str, Schema] = {METHOD.name: _method_name(), "optimizer": {"enum": list(OPTIMIZERS)}}
 
 
 def constant(parameter: Parameter) -> Schema:
@@ -125,8 +131,8 @@ def constant(parameter: Parameter) -> Schema:
     if parameter.kind in {"float", "int"}:
         bounds = parameter.range.as_schema() if parameter.range else {}
         return {"type": "number" if parameter.kind == "float" else "integer", **bounds}
-    if parameter.name == METHOD.name:
-        return _METHOD
+    if parameter.name in NAMED:
+        return {"$ref": f"#/$defs/{parameter.name}"}
     if parameter.kind == "choice":
         return {"enum": list(parameter.choices)}
     if parameter.kind == "pair":
