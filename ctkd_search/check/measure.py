@@ -176,7 +176,9 @@ def _student(
     method = make_method(config.method)
     recipe = dataclasses.replace(config.train, precision=resolve_precision(config.train.precision, device))
     config = dataclasses.replace(config, train=recipe)
-    step = new_step(config, method, geometry, device, lambda: untrained_expert(config, geometry, device))
+    step = new_step(
+        config, method, geometry, splits.train.labels, device, lambda: untrained_expert(config, geometry, device)
+    )
     plan, lesson = stream.plan(0), lesson_of(config, method.needs, stream, splits, device)
     training = _seconds(lambda: step(lesson), device, seconds / 2)
     training += _seconds(lambda: stream.views(plan, 0, batch), device, seconds / 4)

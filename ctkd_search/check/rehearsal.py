@@ -76,7 +76,8 @@ class Rehearsal:
             method: The method.
             expert: The expert, for methods whose training network contains it; None for a new one.
         """
-        return new_step(self.config, method, self.geometry, CPU, lambda: expert or self.expert())
+        labels = random_splits(self.geometry, _IMAGES).train.labels
+        return new_step(self.config, method, self.geometry, labels, CPU, lambda: expert or self.expert())
 
     def epochs(self) -> list[int]:
         """Returns the epochs that are looked at: the first, the last, and one between them."""

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -140,18 +141,26 @@ def make_trainer(
         memory = steps.memory if steps else None
         weights = class_weights(config.train, splits, config.augment, device)
         return new_step(
-            config, method, splits.geometry, device, lambda: experts.load(config.epochs - 1).network, memory, weights
+            config,
+            method,
+            splits.geometry,
+            splits.train.labels,
+            device,
+            lambda: experts.load(config.epochs - 1).network,
+            memory,
+            weights,
         )
 
     if steps is None:
         step = fresh()
     else:
         # The learning rate is set in each step. A graph has captured the rest of the recipe, the training network,
-        # which may depend on the teacher, an expert that is part of it, and the form of the labels.
+        # which may depend on the teacher and the images, an expert that is part of it, and the form of the labels.
         recipe = config.train.structure()
-        teacher = config.teacher if type(method).training_network is not Method.training_network else None
+        own_network = type(method).training_network is not Method.training_network
+        around = (config.teacher, splits.fingerprint) if own_network else None
         inside = experts.identity(config.epochs - 1) if method.needs.network else None
-        structure = (config.student, splits.geometry, recipe, teacher, inside, config.augment.mixes, method.structure())
+        structure = (config.student, splits.geometry, recipe, around, inside, config.augment.mixes, method.structure())
         step = steps.take(structure, fresh)
     judged = (splits.validation, stream.normalise, config.metrics)
     return Trainer(step, teachers, config.epochs, *judged, config.seed_of_student, config.ranking_horizon)
@@ -161,6 +170,7 @@ def new_step(
     config: TrialConfig,
     method: Method,
     geometry: Geometry,
+    labels: np.ndarray,
     device: torch.device,
     expert: Callable[[], TappedNetwork],
     memory: GraphMemory | None = None,
@@ -172,6 +182,7 @@ def new_step(
         config: The config.
         method: The config's method, which belongs to the step from now on: training changes its numbers.
         geometry: Classes, channels and size of the images.
+        labels: Class of each training image, shape (images,).
         device: Device to compute on.
         expert: Returns the expert's network, for methods whose training network contains it.
         memory: Memory that captured steps share.
@@ -180,7 +191,7 @@ def new_step(
     seed = config.seed_of_student
     student = place(build(config.student, geometry, derived_seed("student", seed)), device)
     teacher, own = (describe(name, geometry) for name in (config.teacher, config.student))
-    context = Context(teacher, own, geometry, seed, expert)
+    context = Context(teacher, own, geometry, seed, expert, labels)
     network = place(method.training_network(student, context), device)
     return make_step(network, method, config.train, device, memory, weights)
 

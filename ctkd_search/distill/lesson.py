@@ -28,6 +28,7 @@ class Lesson:
         shares: Share of the image's own class in its label, float32, shape (batch,); the rest is the partner's.
         smoothing: Share of each label that is spread evenly over all classes, in [0, 1).
         class_weights: Weight of each class in the cross-entropy, float32, shape (classes,); None for 1.
+        indices: Number of each image among the training images, from 0, int64, shape (batch,); None if not known.
     """
 
     images: Tensor
@@ -39,6 +40,7 @@ class Lesson:
     smoothing: float | Tensor = 0.0
     class_weights: Tensor | None = None
     average_logits: Tensor | None = None
+    indices: Tensor | None = None
 
     @property
     def scratch(self) -> Tensor:
@@ -68,7 +70,8 @@ def plain_lessons(stream: Stream, plan: Plan, batch_size: int) -> Iterator[Lesso
     def lessons() -> Iterator[Lesson]:
         for (start, stop), (images, labels) in zip(stream.spans(batch_size), batches, strict=True):
             partners, shares = stream.mixture(plan, start, stop) or (None, None)
-            yield Lesson(images, labels, partners=partners, shares=shares)
+            indices = plan.order[start:stop].to(stream.device, non_blocking=True)
+            yield Lesson(images, labels, partners=partners, shares=shares, indices=indices)
 
     return lessons()
 

@@ -23,7 +23,7 @@ from ctkd_search.text import one_line
 
 _WARM_UP = 3
 # Tensors of a lesson, besides the expert's outputs.
-_TENSORS = ("images", "labels", "scratch_logits", "average_logits", "partners", "shares")
+_TENSORS = ("images", "labels", "scratch_logits", "average_logits", "partners", "shares", "indices")
 
 
 class StudentStep:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -72,6 +73,58 @@ class CheckpointedRandom(nn.Module):
         self.generator.set_state(state.cpu())
 
 
+class CountedRandom(nn.Module):
+    """Random numbers that are a function of a seed and of a count of draws, which are part of the trial's checkpoint.
+
+    They are computed on the device, in a captured step too, and are the same on every device: the numbers of splitmix64
+    (Steele, Lea, Flood, 2014).
+
+    Args:
+        seed: Seed of the numbers.
+    """
+
+    seed: Tensor
+    count: Tensor
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.register_buffer("seed", torch.tensor(seed))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    def below(self, limits: Tensor, columns: int) -> Tensor:
+        """Draws whole numbers of at least 0.
+
+        Args:
+            limits: What those of a row are less than, int64, at most 2³¹, shape (rows, 1).
+            columns: Numbers in a row.
+
+        Returns:
+            The numbers, int64, shape (rows, columns).
+        """
+        rows = len(limits)
+        place = torch.arange(rows * columns, device=limits.device).view(rows, columns)
+        mixed = self.seed + (place + (self.count << _PLACES)) * _signed(0x9E3779B97F4A7C15)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            mixed = mixed.bitwise_xor_(_shifted(mixed, shift)).mul_(_signed(factor))
+        mixed.bitwise_xor_(_shifted(mixed, 31))
+        self.count += 1
+        return _shifted(mixed, 33).mul_(limits) >> 31
+
+
+# Bits of the number of a place within one draw; the count of the draws is above them.
+_PLACES = 32
+
+
+def _shifted(numbers: Tensor, bits: int) -> Tensor:
+    """Returns 64-bit numbers moved to the right by some bits, with zeros on the left."""
+    return (numbers >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+
+
+def _signed(number: int) -> int:
+    """Returns the signed number that has the same 64 bits."""
+    return number - (1 << 64) if number >> 63 else number
+
+
 @dataclass(frozen=True)
 class Context:
     """The pair, the images and the seed from which a training network is built.
@@ -82,6 +135,7 @@ class Context:
         geometry: Classes, channels and size of the images.
         seed: Seed of the trial's student, from which every other one is derived.
         expert: Returns the expert's network, frozen, on the trial's device.
+        labels: Class of each training image, shape (images,), in the order of a lesson's indices; None if not known.
     """
 
     teacher: Architecture
@@ -89,6 +143,7 @@ class Context:
     geometry: Geometry
     seed: int
     expert: Callable[[], TappedNetwork]
+    labels: np.ndarray | None = None
 
     def seed_of(self, what: str) -> int:
         """Returns a seed for one thing that is drawn, by its name."""

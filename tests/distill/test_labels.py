@@ -86,14 +86,16 @@ def test_gradient_of_mixed_divergences_is_that_of_finite_differences():
 
 @METHODS
 def test_terms_of_mixed_images_are_those_of_both_classes_by_their_shares(name):
-    room = Classroom(defaults(name))
-    lesson = room.lesson()
-    output = StudentOutput(*room.network(lesson.images))
+    lesson = Classroom(defaults(name)).lesson()
+
+    def terms(one):
+        # A new one each time, because a method may remember what it has seen.
+        room = Classroom(defaults(name))
+        return room.method.terms(StudentOutput(*room.network(lesson.images)), one)
+
     partners = lesson.labels.roll(1)
-    alone = [lesson, dataclasses.replace(lesson, labels=partners)]
-    both = [room.method.terms(output, one) for one in alone]
-    mixed = dataclasses.replace(lesson, partners=partners, shares=torch.full((12,), 0.3))
-    found = room.method.terms(output, mixed)
+    both = [terms(one) for one in (lesson, dataclasses.replace(lesson, labels=partners))]
+    found = terms(dataclasses.replace(lesson, partners=partners, shares=torch.full((12,), 0.3)))
     assert found.keys() == both[0].keys()
     for key, term in found.items():
         torch.testing.assert_close(term, 0.3 * both[0][key] + 0.7 * both[1][key], rtol=1e-5, atol=1e-6)

@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import pytest
 import torch
 
@@ -107,7 +108,8 @@ class Classroom:
         teacher, student = next(pair for pair in pairs if self.method.fault(*pair) is None)
         self.teacher, self.architecture = teacher.name, student.name
         self.student = place(build(student.name, geometry, seed=seed), CPU)
-        context = Context(teacher, student, geometry, seed, lambda: self.expert)
+        labels = np.arange(12) % geometry[0]
+        context = Context(teacher, student, geometry, seed, lambda: self.expert, labels)
         self.network = place(self.method.training_network(self.student, context), CPU)
         self.recipe = Recipe(batch_size=12, lr=0.01, precision="float32")
 
@@ -136,6 +138,7 @@ class Classroom:
             scratch if needs.scratch else None,
             said,
             average_logits=average if needs.average else None,
+            indices=torch.arange(12),
         )
 
     def terms(self, number=0, epoch=0):
