@@ -35,6 +35,7 @@ SEARCHED: dict[str, dict[str, Any]] = {
     "pkt": {"weight": {"float": [3000, 100000], "log": True}},
     "rkd": {"angle_weight": {"float": [5, 200], "log": True}},
     "crd": {"weight": {"float": [0.1, 3], "log": True}},
+    "reviewkd": {"weight": {"float": [0.5, 10], "log": True}},
     "fs": {"weight": {"float": [0.01, 1], "log": True}},
     "iakd": {"start_probability": {"float": [0.02, 0.3]}},
     "teskd": {"label_weight": {"float": [0.2, 1]}},

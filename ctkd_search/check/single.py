@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -12,13 +13,32 @@ from ctkd_search.distill.requests import Needs
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build
 from ctkd_search.pairs import split_pair
+from ctkd_search.space.baselines import baseline_pairs
+from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Number
 from ctkd_search.space.document import Place
-from ctkd_search.space.parameters import possible_values
+from ctkd_search.space.parameters import possible_methods, possible_values
 
 # The message of torch's batch normalisation where a channel has a single value.
 _REFUSAL = "Expected more than 1 value per channel"
+
+
+_METHOD = (
+    "must be at least 2 for method {}, but got 1: it normalises values over the batch, and cannot learn from one value"
+)
+
+
+def _methods_of_several(space: Space) -> list[str]:
+    """Returns the methods of a space that cannot learn from one image."""
+    trials = (
+        made
+        for pair, name in itertools.product(space.pairs(), space.methods())
+        for made in possible_methods(name, space.entries, pair, space.geometry)
+    )
+    compared = baseline_pairs(space.strategy.baselines, space.pairs())
+    baselines = (make_method(baseline_config(space, name, pair).method) for name, pair in compared)
+    return list(dict.fromkeys(made.name for made in itertools.chain(trials, baselines) if made.least_batch > 1))
 
 
 def learns_from_one(name: str, geometry: Geometry) -> bool:
@@ -48,6 +68,7 @@ def single_image_faults(space: Space, geometry: Geometry) -> list[tuple[Place, s
     if _smallest(space) == 1:
         place = ("search", "batch_size") if "batch_size" in space.entries else ("train", "batch_size")
         found += [(place, message) for message in _messages((student for _, _, student in pairs), geometry)]
+        found += [(place, _METHOD.format(name)) for name in _methods_of_several(space)]
     if space.teachers.recipe.batch_size == 1:
         members = space.teachers.expert.members
         trained = (
@@ -67,6 +88,8 @@ def config_fault(config: TrialConfig, geometry: Geometry) -> str | None:
     if config.train.batch_size == 1:
         for message in _messages([config.student], geometry):
             return f"train.batch_size {message}"
+        if make_method(config.method).least_batch > 1:
+            return f"train.batch_size {_METHOD.format(config.method.name)}"
     if config.teachers.recipe.batch_size == 1:
         needs, members = make_method(config.method).needs, config.teachers.expert.members(config.teacher)
         for message in _messages(_trained(needs, config.teacher, members), geometry):

@@ -8,6 +8,7 @@ from support.factories import a_space
 
 from ctkd_search.check.refusals import refuse_config
 from ctkd_search.check.single import config_fault, learns_from_one, single_image_faults
+from ctkd_search.config import MethodConfig
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build
@@ -40,6 +41,21 @@ def test_a_student_with_maps_of_one_position_is_refused_one_image_at_a_time():
     assert single_image_faults(a_space(search=SEARCH, train={"batch_size": 1}), SMALL) == []
     # The teacher here has larger maps.
     assert single_image_faults(a_space(search=SEARCH, teachers={"recipe": {"batch_size": 1}}), TINY) == []
+
+
+def test_a_method_that_normalises_over_the_batch_is_refused_one_image_at_a_time(tmp_path):
+    search = {"pair": "wrn-10-1/resnet8", "method": {"choice": ["kd", "reviewkd"]}, "lr": {"float": [0.01, 0.1]}}
+    ((place, said),) = single_image_faults(a_space(search=search, train={"batch_size": 1}), SMALL)
+    assert place == ("train", "batch_size")
+    assert said.startswith("must be at least 2 for method reviewkd, but got 1: it normalises values over the batch")
+    assert single_image_faults(a_space(search=search, train={"batch_size": 2}), SMALL) == []
+    both = a_space(search={**search, "method": "kd"}, train={"batch_size": 1}, baselines=["reviewkd"])
+    assert len(single_image_faults(both, SMALL)) == 1
+    alone = {**search, "method": "reviewkd", "reviewkd": {"review_embedding": False}}
+    assert single_image_faults(a_space(search=alone, train={"batch_size": 1}), SMALL) == []
+    (config,) = a_space(search={**search, "method": "reviewkd"}, train={"batch_size": 1}).pair_configs()
+    config = dataclasses.replace(config, method=MethodConfig("reviewkd"))
+    assert config_fault(config, SMALL).startswith("train.batch_size must be at least 2 for method reviewkd")
 
 
 def test_a_teacher_is_refused_likewise_and_so_is_a_final_training(tmp_path):

@@ -55,8 +55,8 @@ def test_a_parameter_changes_the_loss_or_says_why_it_does_not(place, name, key):
     compared = [changed for value in others if setting(where, changed := with_values(config, **{key: value})) == here]
     if here is None or not compared:
         return  # for another pair, or for none
-    # Where blocks are drawn, a few steps.
-    steps = 3 if name == "iakd" else 1
+    # Where blocks are drawn, or images are remembered, a few steps.
+    steps = 3 if name in {"iakd", "crd"} else 1
     expected = trajectory(config, steps, **where)
     has_effect = any(trajectory(changed, steps, **where) != expected for changed in compared)
     idle = all(key in make_method(changed).idle(here) for changed in compared)

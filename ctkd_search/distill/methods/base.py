@@ -140,6 +140,11 @@ class Method(ABC):
         """Returns whether the labels are part of the loss, so that smoothing them or weighing classes has an effect."""
         return True
 
+    @property
+    def least_batch(self) -> int:
+        """Returns the least number of images that a step can learn from."""
+        return 1
+
     @abstractmethod
     def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Returns the terms of the loss, by the names under which they are logged; they add up to the loss.
