@@ -38,7 +38,7 @@ def kind(config: MethodConfig) -> str:
     needs = method.needs
     computed = [output for output in needs.expert if output.kind in COMPUTED]
     parts = []
-    if needs.scratch or len(computed) < len(needs.expert):
+    if needs.any_scratch or (needs.expert and not computed):
         parts.append("replayed")
     if computed or needs.network:
         parts.append("the expert computes")

@@ -114,8 +114,10 @@ class Contrast(nn.Module):
         # A copy, because the memories change before the backward pass reads them.
         of_student, of_expert = self.memories.clone()
         begins = self.random.count == 0
-        scores = own @ of_expert.T / temperature, given @ of_student.T / temperature
-        positives = [each.gather(1, lesson.indices.unsqueeze(1)) for each in scores]
+        anchors = [(own / temperature, of_expert), (given / temperature, of_student)]
+        # Scores with all images: to look up those of thousands of negatives is less work than to copy their vectors.
+        scores = [vectors @ memory.T for vectors, memory in anchors]
+        positives = [(vectors * memory[lesson.indices]).sum(dim=1, keepdim=True) for vectors, memory in anchors]
 
         def contrasted(labels: Tensor) -> Tensor:
             chosen, weights = self._chosen(labels)
