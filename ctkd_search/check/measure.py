@@ -18,11 +18,12 @@ from ctkd_search.data.stream import Normalise, Stream
 from ctkd_search.distill.build import new_step
 from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.evaluation import evaluate
+from ctkd_search.distill.expert import Expert, expert_batch
 from ctkd_search.distill.lesson import Lesson, plain_lessons
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import make_stream
 from ctkd_search.distill.requests import Needs, TeacherOutput
-from ctkd_search.distill.teachers import Expert, LiveTeachers, ScratchTeacher, expert_batch
+from ctkd_search.distill.teachers import LiveTeachers, ScratchTeacher
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build
 from ctkd_search.models.network import TappedNetwork

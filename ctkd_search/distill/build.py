@@ -17,6 +17,7 @@ from ctkd_search.distill.asked import Asked, ExpertKey, anchor_epoch
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.class_weights import class_weights
 from ctkd_search.distill.engine import place, resolve_precision
+from ctkd_search.distill.expert import Ensemble, Expert
 from ctkd_search.distill.methods.base import Method, make_method
 from ctkd_search.distill.recorded import Source, TeacherRecording
 from ctkd_search.distill.recording import (
@@ -31,7 +32,7 @@ from ctkd_search.distill.recording import (
 )
 from ctkd_search.distill.requests import Needs, TeacherOutput
 from ctkd_search.distill.step import GraphMemory, StepPool, StudentStep, make_step
-from ctkd_search.distill.teachers import Ensemble, Expert, LiveTeachers, RecordedTeachers, Teachers
+from ctkd_search.distill.teachers import LiveTeachers, RecordedTeachers, Teachers
 from ctkd_search.distill.trainer import Trainer
 from ctkd_search.distill.training_network import Context
 from ctkd_search.distill.weights import load_own_expert

@@ -16,9 +16,9 @@ from ctkd_search.data.dataset import Splits
 from ctkd_search.data.stream import STREAM_VERSION, Plan, Stream
 from ctkd_search.distill.asked import whole
 from ctkd_search.distill.cache import TeacherCache, content_hash
+from ctkd_search.distill.expert import Ensemble, Expert, expert_batch
 from ctkd_search.distill.recording import TeacherRun, Wanted, prepare
 from ctkd_search.distill.requests import COMPUTED, TeacherOutput
-from ctkd_search.distill.teachers import Ensemble, Expert, expert_batch
 from ctkd_search.leases.lease import try_acquire
 from ctkd_search.metrics import RECORDED_EPOCHS, RECORDING_SECONDS, WAITING_SECONDS
 

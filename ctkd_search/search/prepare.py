@@ -24,11 +24,11 @@ from ctkd_search.distill.asked import (
 from ctkd_search.distill.build import load_expert, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.evaluation import evaluate
+from ctkd_search.distill.expert import Ensemble
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.missing import MissingRecordings
 from ctkd_search.distill.recording import Preparation, TeacherRun, Wanted, expert_runs, is_prepared, prepare
 from ctkd_search.distill.requests import LOGITS, Needs, TeacherOutput
-from ctkd_search.distill.teachers import Ensemble
 from ctkd_search.distill.weights import accuracy_line, load_own_expert
 from ctkd_search.errors import WorkFailed
 from ctkd_search.geometry import Geometry

@@ -24,9 +24,9 @@ from ctkd_search.distill.asked import (
 )
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.expert import Expert
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.requests import EMBEDDING, LOGITS, TeacherOutput
-from ctkd_search.distill.teachers import Expert
 from ctkd_search.leases.lease import try_acquire
 from ctkd_search.models import build
 
@@ -251,7 +251,7 @@ from support.tiny import CPU, changed, tiny_splits
 import test_asked
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.cache import TeacherCache
-from ctkd_search.distill.teachers import Expert
+from ctkd_search.distill.expert import Expert
 
 torch.set_num_threads(1)
 passes, original = [], Expert.outputs

@@ -14,9 +14,9 @@ from ctkd_search.distill import losses
 from ctkd_search.distill.build import Experts, load_expert, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.evaluation import evaluate
+from ctkd_search.distill.expert import Ensemble, Expert
 from ctkd_search.distill.recording import expert_runs, make_stream, scratch_run
 from ctkd_search.distill.requests import EMBEDDING, LOGITS, Needs, TeacherOutput
-from ctkd_search.distill.teachers import Ensemble, Expert
 from ctkd_search.models import build
 
 pytestmark = pytest.mark.usefixtures("single_thread")

@@ -27,10 +27,10 @@ from support.tiny import CPU, assert_same_bits, copied
 from ctkd_search.config import MethodConfig
 from ctkd_search.distill import losses
 from ctkd_search.distill.engine import place
+from ctkd_search.distill.expert import output_of
 from ctkd_search.distill.lesson import StudentOutput
 from ctkd_search.distill.methods.base import Parameter, make_method, methods
 from ctkd_search.distill.requests import Needs, TeacherOutput
-from ctkd_search.distill.teachers import _output_of
 from ctkd_search.distill.training_network import TrainingNetwork, own_state
 from ctkd_search.errors import UserError
 from ctkd_search.models import build
@@ -289,7 +289,7 @@ def test_what_the_expert_is_asked_for_has_the_shape_that_is_promised():
     }
     embedding = torch.randn(5, 7).bfloat16()
     for (kind, layer), shape in shapes.items():
-        said = _output_of(TeacherOutput(kind, layer), logits, [features.bfloat16() for features in maps], embedding)
+        said = output_of(TeacherOutput(kind, layer), logits, [features.bfloat16() for features in maps], embedding)
         assert (said.dtype, tuple(said.shape)) == (torch.float32, shape)
     found = losses.channel_statistics(maps[0]).numpy()
     flat = maps[0].numpy().reshape(5, 16, 64)

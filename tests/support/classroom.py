@@ -8,10 +8,10 @@ import torch
 
 from ctkd_search.config import MethodConfig
 from ctkd_search.distill.engine import place
+from ctkd_search.distill.expert import output_of
 from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.methods.base import Parameter, make_method, methods
 from ctkd_search.distill.step import StudentStep
-from ctkd_search.distill.teachers import _output_of
 from ctkd_search.distill.training_network import Context
 from ctkd_search.fields import Range
 from ctkd_search.geometry import Geometry
@@ -131,7 +131,7 @@ class Classroom:
         logits, maps, embedding = logits.clone(), [features.clone() for features in maps], embedding.clone()
         needs = self.method.needs
         scratch, average = (torch.randn(12, classes, generator=generator) for _ in range(2))
-        said = {output: _output_of(output, logits, maps, embedding) for output in needs.expert}
+        said = {output: output_of(output, logits, maps, embedding) for output in needs.expert}
         return Lesson(
             images,
             torch.arange(12) % classes,
