@@ -21,7 +21,7 @@ from cifar_search import link_subset
 from common import hardware, header
 
 from ctkd_search.analysis.intervals import estimate
-from ctkd_search.config import Augment, DatasetConfig, MethodConfig, TeachersConfig, TrialConfig
+from ctkd_search.config import Augment, DatasetConfig, ExpertConfig, MethodConfig, TeachersConfig, TrialConfig
 from ctkd_search.data import Splits, load_test, load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
@@ -83,7 +83,9 @@ def config(
     epochs: int,
     seed: int,
     *,
+    teacher: str = TEACHER,
     student: str = STUDENT,
+    expert: ExpertConfig | None = None,
     augment: Augment | None = None,
     mode: str = "recorded",
 ) -> TrialConfig:
@@ -91,12 +93,16 @@ def config(
     return TrialConfig(
         dataset=DatasetConfig("folder", image_size=32, channels=3, validation=HELD_OUT),
         epochs=epochs,
-        teacher=TEACHER,
+        teacher=teacher,
         student=student,
         method=METHODS[method],
         augment=augment or Augment(),
         train=recipe,
-        teachers=TeachersConfig(mode=mode, recipe=TEACHERS_RECIPE),  # type: ignore[arg-type]
+        teachers=TeachersConfig(
+            mode=mode,  # type: ignore[arg-type]
+            expert=expert or ExpertConfig(),
+            recipe=TEACHERS_RECIPE,
+        ),
         seed=seed,
     )
 
@@ -171,7 +177,8 @@ def _teachers(trainings: Sequence[Training]) -> list[Training]:
     for each in trainings:
         needs = make_method(each.config.method).needs
         if needs.any_expert or needs.scratch:
-            told = (each.config.seed, each.config.epochs, each.config.augment, each.config.method.name)
+            own = each.config
+            told = (own.teacher, own.seed, own.epochs, own.augment, own.method.name, own.teachers.expert)
             found.setdefault(told, each)
     return sorted(found.values(), key=lambda each: -each.config.epochs)
 
