@@ -48,6 +48,7 @@ class Coarse(nn.Module):
         super().__init__()
         self.filters = nn.Conv2d(geometry.channels, 4, 12)
         self.classifier = nn.Linear(4, geometry.classes)
+        self.output_layer = self.classifier
 
     def forward(self, images):
         found = self.filters(images)

@@ -129,7 +129,7 @@ def test_maps_of_two_sizes_are_shown_at_the_smaller_as_the_loss_compares_them(pa
     pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
     normalise = Normalise((100.0,), (50.0,))
     layers = (1, 2, 3)
-    found = attention._maps(layers, expert, (student, student), Images(pixels, np.zeros(5, int)), normalise)
+    found = attention._maps(layers, [expert], (student, student), Images(pixels, np.zeros(5, int)), normalise)
     with torch.no_grad():
         inputs = normalise(torch.tensor(pixels))
         features, seen = student(inputs)[1], expert(inputs)[1]

@@ -153,7 +153,7 @@ def test_the_learning_curve_of_the_scratch_teacher_is_that_of_its_training(searc
     assert len(curve) == EPOCHS
     assert curve[-1] == searched.cache.about(run.expert())["validation_accuracy"]
     assert len(teachers.seconds(run)) == EPOCHS
-    assert teachers.expert(config) == run
+    assert teachers.experts(config) == [run]
     # Another machine may have resolved the precision in another way.
     other = {"float32": "bfloat16", "bfloat16": "float32"}[run.recipe.precision]
     elsewhere = replace(config.teachers, recipe=replace(config.teachers.recipe, precision=other))
