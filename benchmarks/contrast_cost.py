@@ -1,4 +1,4 @@
-"""What the contrast of `crd` adds to a step, by the number of training images that its memory holds.
+"""Cost of the contrast of `crd` in a step, by the number of training images that its memory holds.
 
     python benchmarks/contrast_cost.py [--rounds 12] [--threads 2] [--images 500 10000 45000]
 

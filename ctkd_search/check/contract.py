@@ -231,6 +231,7 @@ def _other_values(parameter: Parameter, own: Any, method: Method, setting: Setti
             continue
         made = type(method)(**{**method.values, parameter.name: value})
         faulty = made.fault(setting.teacher, setting.student) or made.epochs_fault(setting.epochs)
+        faulty = faulty or made.setting_fault(setting)
         if not faulty and parameter.name not in made.idle(setting):
             yield value
 

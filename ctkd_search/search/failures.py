@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctkd_search.errors import UserError
+from ctkd_search.errors import MACHINE_SIGNS, UserError
 from ctkd_search.text import one_line
 
 _NO_ROOM = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "database or disk is full")
@@ -41,13 +41,6 @@ _DETERMINISTIC = frozenset(
         UnicodeDecodeError,
     )
 ) | {_USER_ERROR}
-# Messages of a RuntimeError of torch's that come from the machine: a device, memory, processes, files.
-_OF_THE_MACHINE = (
-    *("out of memory", "can't allocate memory", "Cannot allocate memory", "alloc_cpu", "CUDA error", "CUDA driver"),
-    *("cuDNN error", "CUBLAS_STATUS", "CUFFT_STATUS", "NCCL", "No CUDA GPUs are available", "shared memory"),
-    *("DataLoader worker", "can't start new thread", "Too many open files", "file_reader", "inline_container"),
-    *("PytorchStream", "Connection", "Broken pipe", "timed out", "decoding processes"),
-)
 # Exceptions that always come from the machine, so that a second one does not show that they are permanent.
 _MACHINE_KINDS = frozenset(
     kind.__name__
@@ -125,7 +118,7 @@ def _is_of_the_machine(message: str) -> bool:
         return False
     if kind in _MACHINE_KINDS or kind.startswith("ray.") or kind.rpartition(".")[2] == "OutOfMemoryError":
         return True
-    return kind not in _DETERMINISTIC - {"RuntimeError"} and any(sign in message for sign in _OF_THE_MACHINE)
+    return kind not in _DETERMINISTIC - {"RuntimeError"} and any(sign in message for sign in MACHINE_SIGNS)
 
 
 def _message(lines: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Whose logits the step loss follows: the scratch teacher's, its running average's, the expert's, or a schedule."""
+"""The logits that the step loss follows: the scratch teacher's, its running average's, the expert's, or a schedule."""
 
 import copy
 import dataclasses

@@ -10,22 +10,20 @@ from typing import Any
 
 from ctkd_search.distill.methods.parameter import Parameter
 from ctkd_search.distill.requests import KINDS, Needs
-from ctkd_search.errors import UserError
+from ctkd_search.errors import MACHINE_SIGNS, UserError
 from ctkd_search.plugins import describe_error, load_object
 
 _KINDS = ("float", "int", "choice", "layers")
 # Keys of a method's section in a config, which are no parameters.
 _TAKEN = ("name",)
 # What a class may define; an error in it is told with the class's name.
-_PROPERTIES = ("needs", "learns_labels")
+_PROPERTIES = ("needs", "learns_labels", "least_batch")
 _FUNCTIONS = (
-    *("terms", "training_network", "begin_epoch", "fault", "epochs_fault", "idle"),
+    *("terms", "training_network", "begin_epoch", "fault", "epochs_fault", "setting_fault", "idle"),
     *("describe", "canonical", "structure"),
 )
 # Source of defaults that the class declares without one.
 _SOURCE = "your own code"
-# Parts of a RuntimeError's message that name the machine, and not the code.
-_OF_THE_MACHINE = ("CUDA", "cuDNN", "CUBLAS", "memory")
 
 
 def own_class(reference: str, base: type) -> Any:
@@ -74,7 +72,7 @@ def _guarded(reference: str, name: str, defined: Any) -> Any:
         except (UserError, MemoryError, OSError):
             raise
         except Exception as error:  # of the user's code, which may raise anything
-            if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OF_THE_MACHINE):
+            if isinstance(error, RuntimeError) and any(sign in str(error) for sign in MACHINE_SIGNS):
                 raise
             raise UserError(f"{name} of {reference} fails with {describe_error(error, file)}") from error
 

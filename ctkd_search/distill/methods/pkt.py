@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from ctkd_search.distill.lesson import StudentOutput
-from ctkd_search.distill.methods.base import Baseline, Method, Parameter
+from ctkd_search.distill.methods.base import Baseline, Parameter
+from ctkd_search.distill.methods.embedded import Embedded
 from ctkd_search.distill.methods.parameter import COMPARISONS
 from ctkd_search.distill.requests import EMBEDDING, Needs
 from ctkd_search.fields import Range
@@ -14,11 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ctkd_search.distill.lesson import Lesson
-    from ctkd_search.distill.training_network import Context, TrainingNetwork
-    from ctkd_search.models.network import TappedNetwork
 
 
-class ProbabilisticTransfer(Method):
+class ProbabilisticTransfer(Embedded):
     """Probabilities with which the images of a batch are neighbours in the space of the pooled embedding.
 
     With K(a, b) = (cos(a, b) + 1) / 2 and p(j | i) = K(x_i, x_j) / Σ_k K(x_i, x_k) over a batch of B images,
@@ -51,14 +50,6 @@ class ProbabilisticTransfer(Method):
     def needs(self) -> Needs:
         """Returns the expert's embedding; nothing if the weight is 0."""
         return Needs(expert=(EMBEDDING,) if self.values["weight"] > 0 else ())
-
-    def training_network(self, student: TappedNetwork, context: Context) -> TappedNetwork | TrainingNetwork:
-        """Returns the student with its embedding."""
-        if not self.needs.any_expert:
-            return student
-        from ctkd_search.distill.auxiliary import WithEmbedding
-
-        return WithEmbedding(student)
 
     def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Returns cross-entropy and the divergence of the neighbours."""

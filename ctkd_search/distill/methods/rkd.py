@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from ctkd_search.distill.lesson import StudentOutput
-from ctkd_search.distill.methods.base import Baseline, Method, Parameter
+from ctkd_search.distill.methods.base import Baseline, Parameter
+from ctkd_search.distill.methods.embedded import Embedded
 from ctkd_search.distill.methods.parameter import COMPARISONS
 from ctkd_search.distill.requests import EMBEDDING, Needs
 from ctkd_search.fields import Range
@@ -14,11 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ctkd_search.distill.lesson import Lesson
-    from ctkd_search.distill.training_network import Context, TrainingNetwork
-    from ctkd_search.models.network import TappedNetwork
 
 
-class RelationalKD(Method):
+class RelationalKD(Embedded):
     """Distances and angles between the images of a batch in the space of the pooled embedding.
 
     With h Huber's loss with threshold 1, over a batch of B images with embeddings x,
@@ -61,14 +60,6 @@ class RelationalKD(Method):
         """Returns the expert's embedding; nothing if both weights are 0."""
         weighed = self.values["distance_weight"] > 0 or self.values["angle_weight"] > 0
         return Needs(expert=(EMBEDDING,) if weighed else ())
-
-    def training_network(self, student: TappedNetwork, context: Context) -> TappedNetwork | TrainingNetwork:
-        """Returns the student with its embedding."""
-        if not self.needs.any_expert:
-            return student
-        from ctkd_search.distill.auxiliary import WithEmbedding
-
-        return WithEmbedding(student)
 
     def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Returns cross-entropy, and the distances and the angles, each with its weight."""

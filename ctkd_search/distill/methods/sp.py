@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from ctkd_search.distill.lesson import StudentOutput
-from ctkd_search.distill.methods.base import ABOVE_ZERO, Baseline, Method, Parameter
+from ctkd_search.distill.methods.base import ABOVE_ZERO, Baseline, Parameter
+from ctkd_search.distill.methods.embedded import Embedded
 from ctkd_search.distill.methods.parameter import COMPARISONS, PAPER
 from ctkd_search.distill.requests import EMBEDDING, Needs, TeacherOutput
 from ctkd_search.fields import Range
@@ -14,11 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ctkd_search.distill.lesson import Lesson
-    from ctkd_search.distill.training_network import Context, TrainingNetwork
-    from ctkd_search.models.network import TappedNetwork
 
 
-class SimilarityPreserving(Method):
+class SimilarityPreserving(Embedded):
     """Similarities of the images of a batch: images that activate the expert alike should activate the student alike.
 
     With Q the activations of a network, one row for each image of a batch of B, and G̃ the matrix Q · Qᵀ with each row
@@ -79,14 +78,6 @@ class SimilarityPreserving(Method):
         if self.values["activations"] == "embedding":
             return Needs(expert=(EMBEDDING,))
         return Needs(expert=tuple(TeacherOutput("features", layer) for layer in self.values["similarity_layers"]))
-
-    def training_network(self, student: TappedNetwork, context: Context) -> TappedNetwork | TrainingNetwork:
-        """Returns the student, with its embedding if that is compared."""
-        if EMBEDDING not in self.needs.expert:
-            return student
-        from ctkd_search.distill.auxiliary import WithEmbedding
-
-        return WithEmbedding(student)
 
     def terms(self, output: StudentOutput, lesson: Lesson) -> dict[str, Tensor]:
         """Returns cross-entropy and the distance of the similarities."""
