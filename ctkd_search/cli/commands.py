@@ -74,21 +74,21 @@ def reading_shown() -> contextlib.AbstractContextManager[None]:
 
 def check(options: argparse.Namespace) -> None:
     """Shows what a space would search and cost."""
-    from ctkd_search.check.overview import print_overview
+    from ctkd_search.checks.overview import print_overview
     from ctkd_search.space.reader import read_with_lines
 
     console = _console()
     space, document = read_with_lines(options.space, _overrides(options))
     print_overview(space, console)
     # Torch is imported only now, after every fault of the file has been reported.
-    from ctkd_search.check.report import print_check
+    from ctkd_search.checks.report import print_check
 
     print_check(space, document, options.trials_dir, not options.no_measure, console)
 
 
 def check_method(options: argparse.Namespace) -> None:
     """Checks a method against the contract of every method."""
-    from ctkd_search.check.contract_report import DEFAULT_PAIR, print_contract
+    from ctkd_search.checks.contract_report import DEFAULT_PAIR, print_contract
 
     print_contract(options.method, options.pair or DEFAULT_PAIR, _console())
 

@@ -118,7 +118,7 @@ def _train_owned(
         raise UserError(f"{changed[0]} since the final training in {folder.path} began; leave --resume out")
     trials = plan.trials()
     # Ray and torch are imported only now, after all checks of the options.
-    from ctkd_search.check.refusals import refuse_config
+    from ctkd_search.checks.refusals import refuse_config
     from ctkd_search.search.session import Session
 
     content = plan.content()

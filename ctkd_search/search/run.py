@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ctkd_search import data
 from ctkd_search.analysis.standing import confirmed, winner
-from ctkd_search.check.images import small_data
+from ctkd_search.checks.images import small_data
 from ctkd_search.config import plain
 from ctkd_search.display.leaderboard import print_leaderboard
 from ctkd_search.errors import UserError, WorkFailed
@@ -120,7 +120,7 @@ def _run_owned(
         say(chosen)
     sources = compared(sources, space, splits.fingerprint)
     # Ray and torch are imported only now, after all checks of the file.
-    from ctkd_search.check.refusals import refuse
+    from ctkd_search.checks.refusals import refuse
     from ctkd_search.search.search_runner import SearchRunner
     from ctkd_search.search.session import Session
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.own_nets import Plain
 
-from ctkd_search.check.networks import facts
+from ctkd_search.checks.networks import facts
 from ctkd_search.config import MethodConfig
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError

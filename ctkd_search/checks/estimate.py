@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ctkd_search.analysis.stopping import Span, early_stopping
-from ctkd_search.check.measure import Speeds, learner
+from ctkd_search.checks.measure import Speeds, learner
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.asked import augmented_teacher, passes_of_teachers
 from ctkd_search.distill.methods.base import make_method

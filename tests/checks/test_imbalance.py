@@ -4,7 +4,7 @@ import pytest
 from support.factories import a_space, write_space
 from support.layouts import write_folder
 
-from ctkd_search.check.imbalance import imbalance_lines
+from ctkd_search.checks.imbalance import imbalance_lines
 from ctkd_search.space.reader import read_space
 
 pytestmark = pytest.mark.usefixtures("own_directory")

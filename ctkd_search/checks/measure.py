@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ctkd_search.check.networks import Facts
+from ctkd_search.checks.networks import Facts
 from ctkd_search.config import Augment, TrialConfig
 from ctkd_search.data import Images, Splits
 from ctkd_search.data.stream import Normalise, Stream

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ctkd_search.check.contract import CONTRACT, ESSENTIALS, Point, contract_faults
-from ctkd_search.check.experts import open_experts
-from ctkd_search.check.networks import Facts, all_facts
-from ctkd_search.check.ranking import horizon_faults
-from ctkd_search.check.single import config_fault, single_image_faults
-from ctkd_search.check.storage import free_bytes, room, room_faults, too_large
+from ctkd_search.checks.contract import CONTRACT, ESSENTIALS, Point, contract_faults
+from ctkd_search.checks.experts import open_experts
+from ctkd_search.checks.networks import Facts, all_facts
+from ctkd_search.checks.ranking import horizon_faults
+from ctkd_search.checks.single import config_fault, single_image_faults
+from ctkd_search.checks.storage import free_bytes, room, room_faults, too_large
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError

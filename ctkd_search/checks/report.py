@@ -10,14 +10,14 @@ import torch
 
 from ctkd_search import data
 from ctkd_search.analysis.stopping import Span
-from ctkd_search.check.estimate import Load, estimate, measured_configs, total
-from ctkd_search.check.experts import expert_lines
-from ctkd_search.check.images import kept_apart, look_at_images, small_data
-from ctkd_search.check.imbalance import imbalance_lines
-from ctkd_search.check.measure import measure
-from ctkd_search.check.networks import Facts
-from ctkd_search.check.refusals import refuse
-from ctkd_search.check.storage import Room, free_bytes, room
+from ctkd_search.checks.estimate import Load, estimate, measured_configs, total
+from ctkd_search.checks.experts import expert_lines
+from ctkd_search.checks.images import kept_apart, look_at_images, small_data
+from ctkd_search.checks.imbalance import imbalance_lines
+from ctkd_search.checks.measure import measure
+from ctkd_search.checks.networks import Facts
+from ctkd_search.checks.refusals import refuse
+from ctkd_search.checks.storage import Room, free_bytes, room
 from ctkd_search.display.tables import plain_table
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry

@@ -5,8 +5,8 @@ import re
 import pytest
 from support.factories import a_space
 
-from ctkd_search.check.overview import _stopping_lines
-from ctkd_search.check.ranking import horizon_faults, ranking_warnings
+from ctkd_search.checks.overview import _stopping_lines
+from ctkd_search.checks.ranking import horizon_faults, ranking_warnings
 
 
 @pytest.mark.parametrize(("horizon", "batch", "refused"), [(0.1, 100, False), (0.09, 100, True), (0, 1000, False)])

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctkd_search.check.measure import lesson_of, random_splits, untrained_expert
+from ctkd_search.checks.measure import lesson_of, random_splits, untrained_expert
 from ctkd_search.config import Augment, MethodConfig, TrialConfig
 from ctkd_search.distill.build import new_step
 from ctkd_search.distill.lesson import Lesson, StudentOutput

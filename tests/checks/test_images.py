@@ -6,7 +6,7 @@ from PIL import Image
 from support.factories import write_space
 from support.layouts import write_folder
 
-from ctkd_search.check.images import small_data
+from ctkd_search.checks.images import small_data
 from ctkd_search.space.reader import read_space
 
 pytestmark = pytest.mark.usefixtures("own_directory")

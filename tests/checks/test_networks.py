@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from ctkd_search.check.networks import all_facts, facts
+from ctkd_search.checks.networks import all_facts, facts
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build, registry

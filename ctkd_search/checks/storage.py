@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctkd_search.check.networks import Facts
+from ctkd_search.checks.networks import Facts
 from ctkd_search.distill.asked import Passes, augmented_teacher, numbers_of, passes_of_teachers
 from ctkd_search.records.store import TEACHERS
 from ctkd_search.space.comparisons import each_needs_with_baselines

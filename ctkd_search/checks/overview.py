@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ctkd_search import data
 from ctkd_search.analysis.stopping import early_stopping
-from ctkd_search.check.ranking import ranking_warnings
+from ctkd_search.checks.ranking import ranking_warnings
 from ctkd_search.display.tables import plain_table
 from ctkd_search.distill.methods.base import Method, Parameter, make_method, method_class
 from ctkd_search.metrics import METRICS

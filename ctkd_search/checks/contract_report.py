@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ctkd_search.check.contract import CONTRACT, contract_faults
+from ctkd_search.checks.contract import CONTRACT, contract_faults
 from ctkd_search.distill.methods.base import method_class
 from ctkd_search.errors import UserError
 from ctkd_search.space.parameters import PAIR

@@ -6,8 +6,8 @@ import pytest
 import torch
 from support.factories import a_space
 
-from ctkd_search.check.refusals import refuse_config
-from ctkd_search.check.single import config_fault, learns_from_one, single_image_faults
+from ctkd_search.checks.refusals import refuse_config
+from ctkd_search.checks.single import config_fault, learns_from_one, single_image_faults
 from ctkd_search.config import MethodConfig
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry

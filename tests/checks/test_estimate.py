@@ -7,9 +7,9 @@ import torch
 from support.factories import a_space
 
 from ctkd_search.analysis.stopping import Span, early_stopping
-from ctkd_search.check.estimate import Load, estimate, measured_configs, total
-from ctkd_search.check.measure import Speed, Speeds, learner, measure
-from ctkd_search.check.networks import all_facts
+from ctkd_search.checks.estimate import Load, estimate, measured_configs, total
+from ctkd_search.checks.measure import Speed, Speeds, learner, measure
+from ctkd_search.checks.networks import all_facts
 from ctkd_search.geometry import Geometry
 
 CPU = torch.device("cpu")

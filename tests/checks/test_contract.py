@@ -6,7 +6,7 @@ import pytest
 from support import own_methods
 from support.classroom import METHODS, PAIRS
 
-from ctkd_search.check.contract import CONTRACT, ESSENTIALS, contract_faults
+from ctkd_search.checks.contract import CONTRACT, ESSENTIALS, contract_faults
 from ctkd_search.cli import main
 from ctkd_search.config import MethodConfig
 from ctkd_search.distill.methods.base import make_method

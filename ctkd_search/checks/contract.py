@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctkd_search.check.rehearsal import CPU, Rehearsal, shown
-from ctkd_search.check.rehearsal import loss as total
-from ctkd_search.check.rehearsal import terms as rehearsed
+from ctkd_search.checks.rehearsal import CPU, Rehearsal, shown
+from ctkd_search.checks.rehearsal import loss as total
+from ctkd_search.checks.rehearsal import terms as rehearsed
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.engine import drawing
 from ctkd_search.distill.lesson import Lesson

@@ -9,8 +9,8 @@ import torch
 import yaml
 from support.factories import a_space
 
-from ctkd_search.check.networks import all_facts
-from ctkd_search.check.storage import Room, free_bytes, room, room_faults
+from ctkd_search.checks.networks import all_facts
+from ctkd_search.checks.storage import Room, free_bytes, room, room_faults
 from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
