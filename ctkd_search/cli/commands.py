@@ -138,6 +138,7 @@ def show(options: argparse.Namespace) -> None:
 def export(options: argparse.Namespace) -> None:
     """Writes a trial's config, or its student, in one of the formats."""
     form = _form_of(options.output, options.format)
+    _check_int8(options, form)
     if form == "yaml":
         _export_config(options)
     elif form == BEST_CONFIGS:
@@ -146,11 +147,34 @@ def export(options: argparse.Namespace) -> None:
         raise UserError(
             f"--format {form} writes a binary file, which standard output is not for; name a file with -o FILE"
         )
+    elif options.int8:
+        _export_int8(options)
     else:
         from ctkd_search.students.export import export_student
 
         path = options.output or Path(f"{options.name}{STUDENT_SUFFIXES[form]}")
         print(export_student(options.trials_dir, options.name, options.trial, options.final, form, path))
+
+
+def _check_int8(options: argparse.Namespace, form: str) -> None:
+    """Refuses options of int8 that would have no effect."""
+    if options.int8 and form != "onnx":
+        raise UserError(f"--int8 writes an ONNX file, but the format is {form}; use --format onnx")
+    if options.max_drop is not None and not options.int8:
+        raise UserError("--max-drop is the accepted loss of accuracy of an int8 student; add --int8, or leave it out")
+
+
+def _export_int8(options: argparse.Namespace) -> None:
+    from ctkd_search.display.tables import for_terminal
+    from ctkd_search.students.export_int8 import MAX_DROP, export_int8
+
+    path = options.output or Path(f"{options.name}-int8{STUDENT_SUFFIXES['onnx']}")
+    accepted = MAX_DROP if options.max_drop is None else options.max_drop
+    written = export_int8(options.trials_dir, options.name, options.trial, options.final, path, accepted)
+    console = _console()
+    console.print(for_terminal(written.table))
+    for line in written.lines:
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def _form_of(path: Path | None, asked: str | None) -> str:

@@ -133,6 +133,18 @@ def make_parser() -> argparse.ArgumentParser:
     which = export.add_mutually_exclusive_group()
     which.add_argument("--trial", metavar="N", help="number of the trial (default: the best)")
     which.add_argument("--final", action="store_true", help="the student of the newest final training of NAME")
+    export.add_argument(
+        "--int8",
+        action="store_true",
+        help="quantise the student to int8, calibrated on training images; with --format onnx",
+    )
+    export.add_argument(
+        "--max-drop",
+        type=_points,
+        metavar="POINTS",
+        help="with --int8: refuse to write a student that loses more percentage points of validation accuracy "
+        "(default: 2)",
+    )
     _trials_dir(export)
 
     predict = _command(parsers, "predict", "classify image files with a student", commands.predict)
@@ -297,6 +309,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but got {text!r}")
     return int(text)
+
+
+def _points(text: str) -> float:
+    try:
+        points = float(text)
+    except ValueError:
+        points = -1.0
+    if not 0 <= points <= 100:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 100, but got {text!r}")
+    return points
 
 
 def _port(text: str) -> int:

@@ -55,22 +55,12 @@ class Card:
 def card_text(card: Card) -> str:
     """Returns a model card in Markdown; its config comes last."""
     metadata = card.metadata
-    size, channels = metadata.image_size, metadata.channels
     counts = ", ".join(f"{count:,} {kind}" for kind, count in card.images.items())
     parts = [
         f"# {card.name}",
         f"An image classifier, a `{metadata.architecture}` for {len(metadata.classes)} classes, found by ctkd-search, "
         f"a hyperparameter search for Collaborative Teaching Knowledge Distillation (arXiv 1907.09643). {card.origin}",
-        _list(
-            [
-                f"Input: raw images, uint8 of shape (batch, {size}, {size}, {channels}), "
-                f"{'grey' if channels == 1 else 'red, green, blue'}; they are normalised inside the model.",
-                f"A picture becomes such an image upright, its shorter side resized to {metadata.resize or size} "
-                f"pixels (bicubic), and its centred square of {size} pixels cut out.",
-                f"Output: one row for each image, one column of probability for each class: {_classes(metadata)}.",
-                f"Versions: {', '.join(f'{package} {number}' for package, number in metadata.versions.items())}.",
-            ]
-        ),
+        interface(metadata),
         "## Data",
         _list([f"Data set `{card.dataset}`: {counts} images.", f"Fingerprint: `{card.fingerprint}`."]),
         "## What was shown",
@@ -97,6 +87,21 @@ def card_text(card: Card) -> str:
         f"```yaml\n{card.config.rstrip()}\n```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def interface(metadata: Metadata) -> str:
+    """Returns a list, in Markdown, of what goes into a student and what comes out."""
+    size, channels = metadata.image_size, metadata.channels
+    return _list(
+        [
+            f"Input: raw images, uint8 of shape (batch, {size}, {size}, {channels}), "
+            f"{'grey' if channels == 1 else 'red, green, blue'}; they are normalised inside the model.",
+            f"A picture becomes such an image upright, its shorter side resized to {metadata.resize or size} "
+            f"pixels (bicubic), and its centred square of {size} pixels cut out.",
+            f"Output: one row for each image, one column of probability for each class: {_classes(metadata)}.",
+            f"Versions: {', '.join(f'{package} {number}' for package, number in metadata.versions.items())}.",
+        ]
+    )
 
 
 def description(card: str) -> str:

@@ -6,17 +6,21 @@ import contextlib
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ctkd_search.errors import WorkFailed
 from ctkd_search.files import atomic
 from ctkd_search.students.served import Metadata, ServedStudent
 from ctkd_search.text import one_line
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 METADATA_FILE = "metadata.json"
 INPUT, OUTPUT = "images", "probabilities"
@@ -52,9 +56,19 @@ def write_onnx(served: ServedStudent, metadata: Metadata, path: Path) -> None:
     Raises:
         WorkFailed: The file is not valid, or does not return the student's probabilities; it is not kept.
     """
-    import onnx
-    import onnxruntime
+    content = checked_onnx(onnx_model(served, metadata), metadata.as_dict(), str(path))
+    compare(served, metadata, onnx_runner(onnx_session(content)), str(path))
+    write_bytes(path, content)
 
+
+def onnx_model(served: nn.Module, metadata: Metadata, outputs: Sequence[str] = (OUTPUT,)) -> ModelProto:
+    """Returns the graph of a network that takes raw images as ONNX, for any batch size.
+
+    Args:
+        served: The network, in evaluation mode.
+        metadata: Description of its images.
+        outputs: Names of its outputs.
+    """
     exported = _exported(served, metadata)
     with quietly():
         program = torch.onnx.export(
@@ -62,7 +76,7 @@ def write_onnx(served: ServedStudent, metadata: Metadata, path: Path) -> None:
             (_example(metadata),),
             dynamo=True,
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=list(outputs),
             dynamic_shapes={INPUT: {0: "batch"}},
             verbose=False,
         )
@@ -71,16 +85,61 @@ def write_onnx(served: ServedStudent, metadata: Metadata, path: Path) -> None:
     for node in model.graph.node:
         # The lines of the files on this machine that it came from.
         del node.metadata_props[:]
-    onnx.helper.set_model_props(model, _properties(metadata))
+    return model
+
+
+def checked_onnx(model: ModelProto, properties: Mapping[str, Any], what: str) -> bytes:
+    """Returns the content of an ONNX file.
+
+    Args:
+        model: The graph.
+        properties: The file's properties; values that are not texts are written as JSON.
+        what: Name of the file, for the message.
+
+    Raises:
+        WorkFailed: The file would not be valid.
+    """
+    import onnx
+
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in properties.items()}
+    onnx.helper.set_model_props(model, texts)
     try:
         onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as error:
         raise WorkFailed(
-            f"{path} would not be valid ONNX ({one_line(str(error))}); it was not written; try --format torch"
+            f"{what} would not be valid ONNX ({one_line(str(error))}); it was not written; try --format torch"
         ) from None
-    content = model.SerializeToString()
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    compare(served, metadata, lambda images: session.run([OUTPUT], {INPUT: images})[0], str(path))
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def onnx_session(content: bytes | Path, threads: int = 0) -> Any:
+    """Returns a session of ONNX Runtime on the processor, which prints nothing.
+
+    Args:
+        content: The content of an ONNX file, or its path.
+        threads: Number of threads; 0 for one on each core.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # it would print the error that it raises
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def onnx_runner(session: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the function of a session, from raw images to probabilities."""
+
+    def run(images: np.ndarray) -> np.ndarray:
+        found: np.ndarray = session.run([OUTPUT], {INPUT: images})[0]
+        return found
+
+    return run
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replaces a file in one step."""
     with atomic(path) as temporary:
         temporary.write_bytes(content)
 
@@ -113,7 +172,7 @@ def compare(served: ServedStudent, metadata: Metadata, run: Callable[[np.ndarray
             )
 
 
-def _exported(served: ServedStudent, metadata: Metadata) -> torch.export.ExportedProgram:
+def _exported(served: nn.Module, metadata: Metadata) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1)
     with quietly():
         exported = torch.export.export(served, (_example(metadata),), dynamic_shapes={INPUT: {0: batch}})
@@ -126,11 +185,6 @@ def _exported(served: ServedStudent, metadata: Metadata) -> torch.export.Exporte
 def _example(metadata: Metadata) -> torch.Tensor:
     """Two images: of one, the exporter would conclude that there is never more."""
     return torch.zeros(2, metadata.image_size, metadata.image_size, metadata.channels, dtype=torch.uint8)
-
-
-def _properties(metadata: Metadata) -> dict[str, str]:
-    values: dict[str, Any] = metadata.as_dict()
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
 
 @contextlib.contextmanager

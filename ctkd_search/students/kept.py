@@ -31,11 +31,13 @@ class KeptStudent:
         served: The student, which takes raw images.
         metadata: Its description.
         origin: Its origin, as a text.
+        folder: The directory of the search or of the final training.
     """
 
     served: ServedStudent
     metadata: Metadata
     origin: str
+    folder: Path
 
 
 def trial_student(root: Path, name: str, wanted: str | None) -> KeptStudent:
@@ -68,7 +70,7 @@ def trial_student(root: Path, name: str, wanted: str | None) -> KeptStudent:
     metadata = Metadata(
         tuple(search.classes), geometry.image_size, geometry.channels, architecture, resize=search.resize
     )
-    return KeptStudent(served, metadata, f"trial {trial.number} of the search {name!r}")
+    return KeptStudent(served, metadata, f"trial {trial.number} of the search {name!r}", folder.path)
 
 
 def _images_of(search: SearchRecord) -> tuple[Geometry, list[float], list[float]]:
@@ -135,4 +137,5 @@ def read_student(path: Path) -> KeptStudent:
     network = build(architecture, geometry, seed=0, published=False)
     put_weights(network, weights, str(path))
     metadata = Metadata(classes, geometry.image_size, geometry.channels, architecture, resize=resize)
-    return KeptStudent(ServedStudent(network, mean, std), metadata, f"the final training in {path.parent}")
+    origin = f"the final training in {path.parent}"
+    return KeptStudent(ServedStudent(network, mean, std), metadata, origin, path.parent)

@@ -14,7 +14,7 @@ import torch
 
 from ctkd_search.errors import UserError
 from ctkd_search.paths import expanded
-from ctkd_search.students.formats import INPUT, METADATA_FILE, OUTPUT, quietly
+from ctkd_search.students.formats import METADATA_FILE, onnx_runner, onnx_session, quietly
 from ctkd_search.students.kept import STUDENT_FILE, read_student
 from ctkd_search.students.served import Metadata
 from ctkd_search.text import first_line
@@ -100,17 +100,13 @@ def _from_graph(path: Path) -> Predictor:
 
 
 def _from_onnx(path: Path) -> Predictor:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # it would print the error that it raises
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnx_session(path)
     except Exception as error:  # whatever the runtime raises for another file
         raise UserError(f"{path} is not an ONNX model that this runtime reads ({first_line(error)})") from None
     properties = session.get_modelmeta().custom_metadata_map
     metadata = _metadata({key: _parsed(value) or value for key, value in properties.items()}, str(path))
-    return Predictor(metadata, lambda images: session.run([OUTPUT], {INPUT: images})[0])
+    return Predictor(metadata, onnx_runner(session))
 
 
 def _from_mlflow(uri: str, store: str) -> Predictor:

@@ -1,0 +1,164 @@
+"""A student in int8 beside itself in float32: accuracy, size and latency of both files with ONNX Runtime."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ctkd_search.data.file_stream import plain_batches
+from ctkd_search.data.images import Images, Pictures
+from ctkd_search.display.tables import Row, Table
+from ctkd_search.errors import WorkFailed
+from ctkd_search.students.formats import onnx_model, onnx_runner, onnx_session
+from ctkd_search.students.quantisation import prepared, quantised
+from ctkd_search.students.served import Metadata, ServedStudent
+from ctkd_search.text import percent, size
+from ctkd_search.versions import processor
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+FLOAT, INT8, TUNED = "float32", "int8", "int8, tuned"
+# Images in a batch whose latency is measured: as many as `predict` classifies at a time.
+BATCH = 256
+_EVALUATED = 250
+_WARM_UP, _TIMED, _SECONDS = 5, 50, 10.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Measurements of one file of a student, with ONNX Runtime on the processor.
+
+    Attributes:
+        accuracy: Its accuracy on the validation images, in [0, 1].
+        bytes: Size of the file.
+        latency_ms: Median time for one image, in milliseconds.
+        batch_ms: Median time for a batch of `BATCH` images, in milliseconds.
+    """
+
+    accuracy: float
+    bytes: int
+    latency_ms: float
+    batch_ms: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A student's files beside each other.
+
+    Attributes:
+        files: The measurements of each, by `FLOAT`, `INT8` and `TUNED`.
+        images: Number of validation images.
+        calibrated_on: Number of training images that the ranges of activations were measured on.
+        threads: Number of threads that the latencies were measured with.
+        machine: The processor that they were measured on.
+        note: A sentence on the validation images; empty if there is nothing to say.
+    """
+
+    files: Mapping[str, Measured]
+    images: int
+    calibrated_on: int
+    threads: int
+    machine: str = dataclasses.field(default_factory=processor)
+    note: str = ""
+
+    @property
+    def drop(self) -> float:
+        """Returns the loss of accuracy of the last file against the first, in [-1, 1]."""
+        found = [measured.accuracy for measured in self.files.values()]
+        return found[0] - found[-1]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the comparison as plain values."""
+        return {**dataclasses.asdict(self), "batch": BATCH}
+
+    def table(self) -> Table:
+        """Returns the comparison as a table, a row for each file."""
+        heads = ["student", "validation accuracy", "size", "one image", f"{BATCH} images"]
+        rows = [
+            Row([name, percent(one.accuracy), size(one.bytes), f"{one.latency_ms:.3g} ms", f"{one.batch_ms:.3g} ms"])
+            for name, one in self.files.items()
+        ]
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
+        caption = (
+            f"ONNX Runtime, {self.images:,} validation images; median latencies of one run, {threads} ({self.machine})"
+        )
+        return Table(caption, heads, rows, {1, 2, 3, 4})
+
+
+def int8_student(served: ServedStudent, metadata: Metadata, images: Images) -> tuple[ModelProto, ModelProto]:
+    """Returns the ONNX graphs of a student: as it is exported in float32, and in int8.
+
+    Args:
+        served: The student.
+        metadata: Its description.
+        images: The images that its activations' ranges are measured on.
+
+    Raises:
+        WorkFailed: It cannot be exported or quantised.
+    """
+    model = onnx_model(served, metadata)
+    return model, quantised(prepared(model), images)
+
+
+def compared(
+    contents: Mapping[str, bytes], validation: Pictures, calibrated_on: int, threads: int, note: str = ""
+) -> Comparison:
+    """Measures the files of a student beside each other.
+
+    Args:
+        contents: Their contents, by the names under which the comparison has them.
+        validation: The validation images.
+        calibrated_on: See `Comparison`.
+        threads: Number of threads of ONNX Runtime.
+        note: See `Comparison`.
+    """
+    runs = [onnx_runner(onnx_session(content, threads)) for content in contents.values()]
+    accuracies = [accuracy_of(run, validation) for run in runs]
+    shown = validation[np.arange(min(BATCH, len(validation)))].held().pixels
+    batch = np.resize(shown, (BATCH, *shown.shape[1:]))
+    single, many = latencies_ms(runs, batch[:1]), latencies_ms(runs, batch)
+    found = {
+        name: Measured(accuracies[place], len(content), single[place], many[place])
+        for place, (name, content) in enumerate(contents.items())
+    }
+    return Comparison(found, len(validation), calibrated_on, threads, note=note)
+
+
+def accuracy_of(run: Callable[[np.ndarray], np.ndarray], images: Pictures) -> float:
+    """Returns the accuracy of a function from raw images to probabilities, in [0, 1].
+
+    Raises:
+        WorkFailed: A probability is not a finite number.
+    """
+    right = 0
+    for pixels, labels in plain_batches(images, _EVALUATED, torch.device("cpu")):
+        found = run(pixels.numpy())
+        if not np.isfinite(found).all():
+            raise WorkFailed("the quantised student's probabilities are not finite numbers; it was not written")
+        right += int((found.argmax(axis=1) == labels.numpy()).sum())
+    return right / len(images)
+
+
+def latencies_ms(runs: Sequence[Callable[[np.ndarray], np.ndarray]], images: np.ndarray) -> list[float]:
+    """Returns the median time of each function for these images, in milliseconds.
+
+    The functions take turns, so that whatever else the machine does meets all of them.
+    """
+    times: list[list[float]] = [[] for _ in runs]
+    begun = time.perf_counter()
+    for number in range(_WARM_UP + _TIMED):
+        for run, own in zip(runs, times, strict=True):
+            started = time.perf_counter()
+            run(images)
+            own.append(time.perf_counter() - started)
+        if number >= _WARM_UP and time.perf_counter() - begun > _SECONDS:
+            break
+    return [1000 * statistics.median(own[_WARM_UP:]) for own in times]

@@ -1,0 +1,79 @@
+"""The images that an int8 student is calibrated and measured on: those of its own search or final training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctkd_search import data
+from ctkd_search.config import DatasetConfig
+from ctkd_search.data import Splits
+from ctkd_search.data.images import Images, Pictures
+from ctkd_search.errors import UserError
+from ctkd_search.records.store import SearchFolder
+from ctkd_search.space.reader import kept_space
+from ctkd_search.students.quantisation import calibration_images
+
+_LEARNED_FROM = "The student of a final training has learned from the validation images too."
+
+
+@dataclass(frozen=True)
+class Int8Images:
+    """Images to calibrate and to measure an int8 student on.
+
+    Attributes:
+        calibration: Training images that its activations' ranges are measured on.
+        validation: Validation images.
+        note: A sentence on the validation images; empty if there is nothing to say.
+    """
+
+    calibration: Images
+    validation: Pictures
+    note: str = ""
+
+
+def images_of_search(folder: SearchFolder) -> Int8Images:
+    """Returns the images of a search.
+
+    Raises:
+        UserError: They cannot be loaded, or are others by now.
+    """
+    splits = splits_of_search(folder)
+    return Int8Images(calibration_images(splits.train), splits.validation)
+
+
+def splits_of_search(folder: SearchFolder) -> Splits:
+    """Returns the splits of a search.
+
+    Raises:
+        UserError: They cannot be loaded, or are others by now.
+    """
+    search = folder.search()
+    space = kept_space(search.space, search.teachers)
+    splits = data.load_train(space.dataset, space.augmentations, search.fingerprint)
+    _refuse_others(splits, search.fingerprint, f"the search {search.name!r}")
+    return splits
+
+
+def images_of_final(path: Path) -> Int8Images:
+    """Returns the images of a final training: the validation images that the search held out, and the rest.
+
+    Args:
+        path: Its directory.
+
+    Raises:
+        UserError: They cannot be loaded, or are others by now.
+    """
+    record = SearchFolder(path.parent, path.name).search()
+    dataset = DatasetConfig(**record.space["config"]["dataset"])
+    splits = data.load_train(dataset, (), record.fingerprint)
+    _refuse_others(splits.with_validation(), record.fingerprint, f"the final training in {path}")
+    return Int8Images(calibration_images(splits.train), splits.validation, _LEARNED_FROM)
+
+
+def _refuse_others(splits: Splits, fingerprint: str, what: str) -> None:
+    if splits.fingerprint != fingerprint:
+        raise UserError(
+            f"the training images are no longer those of {what}, on which an int8 student must be calibrated; bring "
+            "them back, or export the student without --int8"
+        )
