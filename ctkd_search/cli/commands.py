@@ -116,6 +116,49 @@ def run(options: argparse.Namespace) -> None:
     run_search(request, _console())
 
 
+def slurm(options: argparse.Namespace) -> None:
+    """Writes the script of a search for Slurm."""
+    from ctkd_search.batch.slurm import Job, notes, slurm_script
+    from ctkd_search.files import write_text
+    from ctkd_search.names import check_name
+    from ctkd_search.space.reader import read_with_lines
+
+    job = Job(
+        options.nodes,
+        options.gpus_per_node,
+        options.time,
+        options.cpus_per_node,
+        options.memory_per_node,
+        options.grace,
+        options.requeues,
+        options.sbatch,
+        options.setup,
+    )
+    space, _ = read_with_lines(options.space, _overrides(options))
+    options.name = check_name(options.name) if options.name is not None else space.name
+    script = slurm_script(job, options.name, _run_words(options), options.trials_dir, Path.cwd())
+    for note in notes(job, space):
+        print(note, file=sys.stderr)
+    if options.output in (None, Path("-")):
+        print(script, end="")
+    else:
+        write_text(options.output, script)
+        print(f"wrote {options.output}; submit it with: {shlex.join(['sbatch', str(options.output)])}")
+
+
+def _run_words(options: argparse.Namespace) -> list[str]:
+    """Returns the command that runs a search with the options of another command that has them too."""
+    words = ["ctkd-search", "run", str(options.space)]
+    single = ("name", "trials", "epochs", "test_share", "time_budget", *_RESOURCES, "trials_dir")
+    repeated = {"overrides": "--set", "warm_start": "--warm-start"}
+    for name in single:
+        value = getattr(options, name, None)
+        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    for name, option in repeated.items():
+        words += [word for value in getattr(options, name) for word in (option, value)]
+    return [*words, *(["--champion"] if options.champion else [])]
+
+
 def _ask(question: str) -> bool:
     """Asks a question that is answered with yes or no; Enter alone means yes."""
     try:

@@ -147,6 +147,18 @@ attention maps of experts. What is removed is recorded again when a search needs
 """,
         "Exit codes: 0 done, 2 something must be changed first",
     ),
+    "slurm": (
+        """\
+Writes the script with which Slurm runs a search, on one machine or with Ray on several. Shortly before the job's time
+limit the search is interrupted and the job requeued; the search then goes on where it was, as it does when the job is
+submitted again. Options of run are those of the search in the script.
+
+  ctkd-search slurm spaces/cifar10.yaml --nodes 2 --gpus-per-node 4 --time 8h -o cifar10.sh
+  ctkd-search slurm spaces/cifar10.yaml --time 1d --sbatch=--partition=gpu --setup 'module load cuda' -o cifar10.sh
+  sbatch cifar10.sh
+""",
+        "Exit codes: 0 done, 2 something must be changed first",
+    ),
     "ui": (
         """\
 Opens MLflow's UI on the searches, on http://127.0.0.1:5000: every trial with its curves, and the registered students.

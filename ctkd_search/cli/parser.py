@@ -90,25 +90,17 @@ def make_parser() -> argparse.ArgumentParser:
 
     run = _command(parsers, "run", "search a space", commands.run)
     _space_arguments(run)
-    run.add_argument("--name", help="name of the search (default: the space's name)")
     run.add_argument("--resume", action="store_true", help="go on with an interrupted search")
-    run.add_argument(
-        "--champion",
-        action="store_true",
-        help="make the student the champion even if it is not better than the present one",
-    )
-    run.add_argument(
-        "--warm-start",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="begin from an earlier search: with its results where they can be compared, else with its best configs as "
-        "first trials; also a FILE of export --format configs, or 'published' for those of this package; may be "
-        "repeated",
-    )
-    run.add_argument("--time-budget", metavar="TIME", help="stop after this long, as in 2h or 1h30m")
+    _search_arguments(run)
     _resource_arguments(run)
     _trials_dir(run)
+
+    slurm = _command(parsers, "slurm", "write the script of a search for Slurm's sbatch", commands.slurm)
+    _space_arguments(slurm)
+    _job_arguments(slurm)
+    _search_arguments(slurm)
+    _resource_arguments(slurm, address=False)
+    _trials_dir(slurm)
 
     show = _command(parsers, "show", "list the searches, or one search's leaderboard", commands.show)
     show.add_argument("name", nargs="?", metavar="NAME", help="name of the search; without it, all searches are listed")
@@ -273,16 +265,72 @@ def _space_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _resource_arguments(command: argparse.ArgumentParser, tracking: bool = True) -> None:
+def _search_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--name", help="name of the search (default: the space's name)")
+    command.add_argument(
+        "--champion",
+        action="store_true",
+        help="make the student the champion even if it is not better than the present one",
+    )
+    command.add_argument(
+        "--warm-start",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="begin from an earlier search: with its results where they can be compared, else with its best configs as "
+        "first trials; also a FILE of export --format configs, or 'published' for those of this package; may be "
+        "repeated",
+    )
+    command.add_argument("--time-budget", metavar="TIME", help="stop after this long, as in 2h or 1h30m")
+
+
+def _job_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--time", required=True, metavar="TIME", help="time limit of the job, as in 8h or 1d12h")
+    command.add_argument("--nodes", type=_count, default=1, metavar="N", help="number of machines (default: 1)")
+    command.add_argument(
+        "--gpus-per-node", type=_number, default=0, metavar="N", help="number of GPUs of each machine (default: 0)"
+    )
+    command.add_argument("--cpus-per-node", type=_count, metavar="N", help="number of CPU cores of each machine")
+    command.add_argument("--memory-per-node", metavar="SIZE", help="memory of each machine, as in 64G")
+    command.add_argument(
+        "--grace",
+        default="5m",
+        metavar="TIME",
+        help="time before the limit at which the search is interrupted and the job requeued (default: 5m)",
+    )
+    command.add_argument(
+        "--requeues", type=_number, default=20, metavar="N", help="times that the job is requeued (default: 20)"
+    )
+    command.add_argument(
+        "--sbatch",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="another option of sbatch, as in --sbatch=--partition=gpu; may be repeated",
+    )
+    command.add_argument(
+        "--setup",
+        action="append",
+        default=[],
+        metavar="COMMAND",
+        help="a line of shell to run before the search, as in 'module load cuda'; may be repeated",
+    )
+    command.add_argument(
+        "-o", "--output", type=user_path, metavar="FILE", help="file to write (default: standard output)"
+    )
+
+
+def _resource_arguments(command: argparse.ArgumentParser, tracking: bool = True, address: bool = True) -> None:
     command.add_argument(
         "--gpus-per-trial", metavar="N", help="number of GPUs of a trial, or a fraction of one; 0 for the CPU"
     )
     command.add_argument("--trials-per-gpu", metavar="N", help="number of trials that share a GPU, or auto")
     command.add_argument("--cpus-per-trial", metavar="N", help="number of CPU cores, and of threads, of a trial")
     command.add_argument("--concurrent", metavar="N", help="maximum number of trials at once")
-    command.add_argument(
-        "--address", metavar="RAY", help="join the Ray cluster at this address ('auto' for this machine's)"
-    )
+    if address:
+        command.add_argument(
+            "--address", metavar="RAY", help="join the Ray cluster at this address ('auto' for this machine's)"
+        )
     if tracking:
         _tracking_uri(command)
 
@@ -319,6 +367,12 @@ def _points(text: str) -> float:
     if not 0 <= points <= 100:
         raise argparse.ArgumentTypeError(f"must be a number from 0 to 100, but got {text!r}")
     return points
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number, but got {text!r}")
+    return int(text)
 
 
 def _port(text: str) -> int:

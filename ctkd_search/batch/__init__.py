@@ -1,0 +1,1 @@
+"""Searches on batch systems: the scripts that are submitted to them."""
