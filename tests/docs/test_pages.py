@@ -38,8 +38,10 @@ def commands_in(line):
 def shell_lines():
     """Every line that is typed into a shell, with its place: in blocks, in README's indented lines, in running text."""
     for block in blocks("console", "bash"):
-        for number, line in enumerate(block.text.splitlines(), start=block.line + 1):
-            yield f"{block.page}:{number}", line
+        number = block.line + 1
+        for line in re.split(r"(?<!\\)\n", block.text):
+            yield f"{block.page}:{number}", line.replace("\\\n", " ")
+            number += line.count("\n") + 1
     for number, line in enumerate(README.read_text(encoding="utf-8").splitlines(), start=1):
         if line.startswith("    "):
             yield f"README.md:{number}", line
