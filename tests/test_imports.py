@@ -27,7 +27,7 @@ GROUND = {
 # Each imports the ground, and those before it.
 ROOMS = [
     *("leases", "models", "data", "distill", "space", "resources", "records", "analysis", "display"),
-    *("report", "tracking", "checks", "students", "search", "final", "batch", "cli"),
+    *("report", "tracking", "checks", "students", "search", "final", "batch", "api", "cli"),
 ]
 # Runs commands one after the other, each of which must succeed, and then tells what was imported.
 COMMANDS = """

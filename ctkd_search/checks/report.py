@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,20 @@ MEASURING = 10.0
 _DAY = 86400.0
 
 
-def print_check(space: Space, document: Document, trials_dir: Path, timed: bool, console: Console) -> None:
+@dataclass(frozen=True)
+class Costs:
+    """The estimated costs of a search.
+
+    Attributes:
+        seconds: Its time at least and at most; None if it was not estimated.
+        disk_bytes: The size of its recordings at most; None if the number of images is not known.
+    """
+
+    seconds: tuple[float, float] | None = None
+    disk_bytes: int | None = None
+
+
+def print_check(space: Space, document: Document, trials_dir: Path, timed: bool, console: Console) -> Costs:
     """Prints the networks of a space, the disk space that it needs, and an estimate of its time.
 
     Args:
@@ -47,6 +61,9 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
         trials_dir: Directory of all searches.
         timed: Whether to measure single steps on this machine, and to estimate the time from them.
         console: Where to write.
+
+    Returns:
+        The costs.
 
     Raises:
         UserError: Something cannot work; the message lists every fault with its line.
@@ -79,7 +96,7 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
             "the number of images is known only once they are loaded, so that neither disk space nor time can be "
             "estimated"
         )
-        return
+        return Costs()
     apart = kept_apart(space, counted)
     test = f", {apart:,} kept apart for the test of the final training" if apart else ""
     say(f"images: about {counted[0]:,} for training, {counted[1]:,} held out for validation{test}")
@@ -90,12 +107,13 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
     needed = room(space, counted[0], geometry.classes, known)
     for line in _room_lines(space, needed, counted[0], trials_dir):
         say(line)
+    recorded = needed.trajectories + needed.confirmed[1] + min(needed.maps, space.teachers.cache_bytes())
     if not timed:
-        return
+        return Costs(disk_bytes=recorded)
     if share is None:
         reason = f": {lacking}" if space.resources.address else ""
         say(f"no time is estimated, because this machine cannot run the space{reason}")
-        return
+        return Costs(disk_bytes=recorded)
     say(f"measuring a few steps on this machine, for at most about {MEASURING:.0f} s (--no-measure leaves it out) ...")
     threads = (teacher_threads(share, len(space.trained_teachers())), share.cpus)
     speeds = measure(measured_configs(space), known, geometry, torch.device(share.device), threads, MEASURING)
@@ -105,6 +123,8 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
     console.print(_time_table(space, parts))
     for line in _time_notes(space, parts, speeds.estimated):
         say(line)
+    whole = total(parts.values(), space.budget.seconds())
+    return Costs((whole.low, whole.high), recorded)
 
 
 def _share(space: Space) -> tuple[Share | None, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import shlex
 import sys
 from collections.abc import Mapping
@@ -12,16 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctkd_search.errors import UserError
-from ctkd_search.paths import YAML_SUFFIXES
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-# The formats in which a student is exported, and the suffixes of their files.
-STUDENT_SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
-
-# The format in which the best configs of a search are exported, to a YAML file too.
-BEST_CONFIGS = "configs"
 
 # Options that set keys of a space, also in commands that read no space.
 _RESOURCES = {
@@ -50,17 +42,9 @@ def _given(options: argparse.Namespace, keys: Mapping[str, str]) -> list[str]:
 
 
 def _console() -> Console:
-    from rich.console import Console
+    from ctkd_search.display.consoles import standard_console
 
-    class Plain(Console):
-        """Prints text as it is, brackets and colons included, and leaves a broken pipe to `main`."""
-
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError
-
-    console = Plain(markup=False, emoji=False)
-    # A pipe or a file has no width; tables need not be cut to 80 columns there.
-    return console if console.is_terminal else Plain(width=160, markup=False, emoji=False)
+    return standard_console()
 
 
 def reading_shown() -> contextlib.AbstractContextManager[None]:
@@ -74,16 +58,11 @@ def reading_shown() -> contextlib.AbstractContextManager[None]:
 
 def check(options: argparse.Namespace) -> None:
     """Shows what a space would search and cost."""
-    from ctkd_search.checks.overview import print_overview
-    from ctkd_search.space.reader import read_with_lines
+    from ctkd_search.api.running import check_space
+    from ctkd_search.api.spaces import open_space
 
-    console = _console()
-    space, document = read_with_lines(options.space, _overrides(options))
-    print_overview(space, console)
-    # Torch is imported only now, after every fault of the file has been reported.
-    from ctkd_search.checks.report import print_check
-
-    print_check(space, document, options.trials_dir, not options.no_measure, console)
+    space, document = open_space(options.space, _overrides(options))
+    check_space(space, document, options.trials_dir, not options.no_measure, _console())
 
 
 def check_method(options: argparse.Namespace) -> None:
@@ -95,25 +74,28 @@ def check_method(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Runs a search."""
-    from ctkd_search.names import check_name
-    from ctkd_search.search.run import SearchRequest, run_search
-    from ctkd_search.space.reader import read_with_lines
+    from ctkd_search.api.running import run_space
+    from ctkd_search.api.spaces import open_space
 
-    space, document = read_with_lines(options.space, _overrides(options))
-    name = check_name(options.name) if options.name is not None else space.name
-    ask = _ask if sys.stdin.isatty() and sys.stdout.isatty() else None
-    request = SearchRequest(
+    space, document = open_space(options.space, _overrides(options))
+    console = _console()
+    search = run_space(
         space,
-        name,
-        options.trials_dir,
-        options.resume,
-        _again(options),
-        options.warm_start,
-        ask,
         document,
-        options.champion,
+        console,
+        _again(options),
+        name=options.name,
+        trials_dir=options.trials_dir,
+        resume=options.resume,
+        warm_start=options.warm_start,
+        champion=options.champion,
+        ask=_ask if sys.stdin.isatty() and sys.stdout.isatty() else None,
     )
-    run_search(request, _console())
+    for line in (
+        f"next: ctkd-search export {search.name} -o best.yaml && ctkd-search train best.yaml",
+        "      ctkd-search ui",
+    ):
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def slurm(options: argparse.Namespace) -> None:
@@ -180,23 +162,43 @@ def show(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """Writes a trial's config, or its student, in one of the formats."""
-    form = _form_of(options.output, options.format)
-    _check_int8(options, form)
-    if form == "yaml":
-        _export_config(options)
-    elif form == BEST_CONFIGS:
-        _export_best_configs(options)
-    elif options.output == Path("-"):
-        raise UserError(
-            f"--format {form} writes a binary file, which standard output is not for; name a file with -o FILE"
-        )
-    elif options.int8:
-        _export_int8(options)
-    else:
-        from ctkd_search.students.export import export_student
+    from ctkd_search.api.exporting import STUDENT_SUFFIXES, form_of, text_of
 
-        path = options.output or Path(f"{options.name}{STUDENT_SUFFIXES[form]}")
-        print(export_student(options.trials_dir, options.name, options.trial, options.final, form, path))
+    path = options.output
+    to_stdout = path in (None, Path("-"))
+    form = options.format or "yaml" if to_stdout else form_of(path, options.format)
+    _check_int8(options, form)
+    if form in STUDENT_SUFFIXES:
+        if path == Path("-"):
+            raise UserError(
+                f"--format {form} writes a binary file, which standard output is not for; name a file with -o FILE"
+            )
+        _export_student(options, form)
+        return
+    text = text_of(options.trials_dir, options.name, form, options.trial, options.final)
+    if to_stdout:
+        print(text, end="")
+        return
+    from ctkd_search.files import write_text
+
+    write_text(path, text)
+    if form == "yaml":
+        print(f"wrote {path}; train it with: {shlex.join(['ctkd-search', 'train', str(path)])}")
+    else:
+        again = shlex.join(["--warm-start", str(path)])
+        print(f"wrote {path}; begin another search from it with: ctkd-search run SPACE --name NAME {again}")
+
+
+def _export_student(options: argparse.Namespace, form: str) -> None:
+    from ctkd_search.api.exporting import STUDENT_SUFFIXES
+
+    if options.int8:
+        _export_int8(options)
+        return
+    from ctkd_search.students.export import export_student
+
+    path = options.output or Path(f"{options.name}{STUDENT_SUFFIXES[form]}")
+    print(export_student(options.trials_dir, options.name, options.trial, options.final, form, path))
 
 
 def _check_int8(options: argparse.Namespace, form: str) -> None:
@@ -208,6 +210,7 @@ def _check_int8(options: argparse.Namespace, form: str) -> None:
 
 
 def _export_int8(options: argparse.Namespace) -> None:
+    from ctkd_search.api.exporting import STUDENT_SUFFIXES
     from ctkd_search.display.tables import for_terminal
     from ctkd_search.students.export_int8 import MAX_DROP, export_int8
 
@@ -218,62 +221,6 @@ def _export_int8(options: argparse.Namespace) -> None:
     console.print(for_terminal(written.table))
     for line in written.lines:
         console.print(line, soft_wrap=True, highlight=False)
-
-
-def _form_of(path: Path | None, asked: str | None) -> str:
-    """Returns the format of a file, from --format or from its suffix, which may not contradict each other."""
-    if path in (None, Path("-")):
-        return asked or "yaml"
-    assert path is not None
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a directory; name a file in it, as in -o {path / 'best.yaml'}")
-    named = {**{suffix: form for form, suffix in STUDENT_SUFFIXES.items()}, **dict.fromkeys(YAML_SUFFIXES, "yaml")}
-    known = ", ".join(f"{suffix} ({form})" for suffix, form in named.items())
-    if path.suffix not in named:
-        ending = f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
-        raise UserError(
-            f"the suffix of an exported file sets its format and must be one of {known}, but {path} {ending}"
-        )
-    found = named[path.suffix]
-    if asked == BEST_CONFIGS and found == "yaml":
-        return BEST_CONFIGS
-    if asked not in (None, found):
-        raise UserError(
-            f"--format {asked} and -o {path} contradict each other: {path.suffix} is for {found}; change one of the two"
-        )
-    return found
-
-
-def _export_config(options: argparse.Namespace) -> None:
-    from ctkd_search.display.overview import exported
-    from ctkd_search.files import write_text
-
-    if options.final:
-        raise UserError("--final exports a student: add --format onnx or --format torch")
-    text = exported(options.trials_dir, options.name, options.trial)
-    if options.output in (None, Path("-")):
-        print(text, end="")
-    else:
-        write_text(options.output, text)
-        print(f"wrote {options.output}; train it with: {shlex.join(['ctkd-search', 'train', str(options.output)])}")
-
-
-def _export_best_configs(options: argparse.Namespace) -> None:
-    from ctkd_search.display.overview import exported_configs
-    from ctkd_search.files import write_text
-
-    if options.final or options.trial is not None:
-        raise UserError(
-            f"--format {BEST_CONFIGS} exports the best configs of a search; leave --trial and --final out, or choose "
-            "another format"
-        )
-    text = exported_configs(options.trials_dir, options.name)
-    if options.output in (None, Path("-")):
-        print(text, end="")
-    else:
-        write_text(options.output, text)
-        again = shlex.join(["--warm-start", str(options.output)])
-        print(f"wrote {options.output}; begin another search from it with: ctkd-search run SPACE --name NAME {again}")
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -305,11 +252,9 @@ def report(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Trains a config to its end, and tests it."""
-    from ctkd_search.final.plan import make_plan
-    from ctkd_search.records.config_file import read_config, with_changes
+    from ctkd_search.api.training import train_config
+    from ctkd_search.records.config_file import read_config
     from ctkd_search.records.store import SearchFolder
-    from ctkd_search.resources import on_device
-    from ctkd_search.space.reader import read_resources
 
     if options.test_share is not None:
         raise UserError(
@@ -321,22 +266,21 @@ def train(options: argparse.Namespace) -> None:
             f"{options.config} is a search, but train takes a file; write its best config with: ctkd-search export "
             f"{options.config} -o best.yaml"
         )
-    read = read_config(options.config)
-    config = with_changes(read.config, options.epochs, options.seed)
-    plan, notes = make_plan(read.name, config, options.seeds, options.new_streams, options.baselines)
-    resources, tracking = read_resources(_given(options, _RESOURCES))
-    tracking = dataclasses.replace(tracking, experiment=read.experiment)
-    resources = on_device(resources, options.device)
-    from ctkd_search.final.run import FinalRequest, train_final
-
-    console = _console()
-    for note in notes:
-        console.print(note, soft_wrap=True, highlight=False)
-    trials_dir, again = options.trials_dir, _again(options)
-    request = FinalRequest(
-        plan, read.fingerprint, trials_dir, options.resume, again, resources, tracking, options.champion
+    train_config(
+        read_config(options.config),
+        options.trials_dir,
+        _console(),
+        _again(options),
+        seeds=options.seeds,
+        new_streams=options.new_streams,
+        baselines=options.baselines,
+        epochs=options.epochs,
+        seed=options.seed,
+        device=options.device,
+        resume=options.resume,
+        champion=options.champion,
+        resources=_given(options, _RESOURCES),
     )
-    train_final(request, console)
 
 
 def _again(options: argparse.Namespace) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ctkd_search import __version__
+from ctkd_search.api.exporting import FORMATS
 from ctkd_search.cli import commands
 from ctkd_search.cli import help as cli_help
 from ctkd_search.errors import UserError, WorkFailed
@@ -111,7 +112,7 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument("name", metavar="NAME", help="name of the search")
     export.add_argument(
         "--format",
-        choices=("yaml", commands.BEST_CONFIGS, *commands.STUDENT_SUFFIXES),
+        choices=FORMATS,
         help="yaml writes the config; configs the best configs, for run --warm-start FILE; onnx or torch (a graph of "
         "torch.export) the student (default: by the suffix of FILE, or yaml without FILE)",
     )

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from ctkd_search.analysis.standing import confirmed, gap_to, verdicts
-from ctkd_search.display.comparisons import heading, measured_of, methods_table
+from ctkd_search.display.comparisons import heading, methods_table
 from ctkd_search.display.leaderboard import print_leaderboard
 from ctkd_search.display.tables import Row, Table, as_markdown
+from ctkd_search.display.trial_rows import columns_of, parameter_names, trial_rows
 from ctkd_search.metrics import ACCURACY
-from ctkd_search.records.store import BASELINE, FINAL, SearchRecord, TrialRecord, ranked
+from ctkd_search.records.store import SearchRecord, TrialRecord, ranked
 from ctkd_search.records.trial_configs import label_of
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import show
 
 _WIDTH = 160
+_SECONDS = ("seconds", "own_seconds")
 # The first characters of cells that spreadsheets calculate.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -33,46 +34,15 @@ def leaderboard_text(space: Space, search: SearchRecord, trials: Sequence[TrialR
 
 
 def leaderboard_csv(space: Space, trials: Sequence[TrialRecord], leader: TrialRecord | None) -> str:
-    """Returns a row for each trial, best first: its kind, its metrics, and the value of every parameter.
-
-    Accuracies and calibration errors are shares in [0, 1], losses are in nats; ``confirmed_mean`` is the mean of the
-    metric that trials are ranked by. ``own_seconds`` exclude the time in which a trial recorded experts for all others,
-    or waited for such a recording.
-    """
-    metrics = list(dict.fromkeys([ACCURACY, *measured_of(space)]))
-    parameters = [name for name in space.parameters if any(name in trial.values for trial in trials)]
-    parameters += sorted({name for trial in trials for name in trial.values} - set(parameters))
-    means = {config.trial.number: config.estimate for config in confirmed(trials)}
+    """Returns a row for each trial, best first, as `trial_rows` has it."""
+    names = set(parameter_names(space, trials))
+    columns = columns_of(space, trials)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(
-        [
-            *("trial", "kind", "winner", "name", "status", "epochs"),
-            *(metric.key for metric in metrics),
-            *("seconds", "own_seconds", "seed", "confirmed_mean", "confirmed_deviation", "confirmed_seeds"),
-            *(_text(name) for name in parameters),
-        ]
-    )
-    for trial in ranked(list(trials)):
-        mean = means.get(trial.number)
-        table.writerow(
-            [
-                *(trial.number, kind_of(trial), trial is leader, _text(label_of(space, trial)), trial.status),
-                len(trial.epochs),
-                *("" if (value := trial.last(metric)) is None else value for metric in metrics),
-                *(f"{trial.seconds:.3f}", f"{trial.own_seconds:.3f}", trial.seed),
-                *((mean.mean, "" if math.isnan(mean.deviation) else mean.deviation, mean.n) if mean else ("", "", "")),
-                *(_plain(trial.values.get(name, "")) for name in parameters),
-            ]
-        )
+    table.writerow([_text(column) if column in names else column for column in columns])
+    for row in trial_rows(space, ranked(list(trials)), leader):
+        table.writerow([_cell(column, row[column]) for column in columns])
     return text.getvalue()
-
-
-def kind_of(trial: TrialRecord) -> str:
-    """Returns the kind of a trial: ``trial``, ``baseline``, ``confirmation``, or ``final`` in a final training."""
-    if trial.repeats is not None:
-        return "confirmation"
-    return {BASELINE: "baseline", FINAL: "final"}.get(trial.kind, "trial")
 
 
 def summary(space: Space, trials: Sequence[TrialRecord], leader: TrialRecord) -> str:
@@ -106,7 +76,11 @@ def first_of_each(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     return list(best.values())
 
 
-def _plain(value: Any) -> Any:
+def _cell(column: str, value: Any) -> Any:
+    if value is None:
+        return ""
+    if column in _SECONDS:
+        return f"{value:.3f}"
     value = show(value) if isinstance(value, list | tuple) else value
     return _text(value) if isinstance(value, str) else value
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ctkd_search.analysis.best_configs import CONFIGS, best_configs
 from ctkd_search.analysis.standing import find_trial, winner
@@ -26,14 +27,39 @@ if TYPE_CHECKING:
 
 def print_searches(root: Path, console: Console) -> None:
     """Prints a list of the searches in a directory."""
-    found = names(root)
-    if not found:
+    if not names(root):
         raise UserError(
             f"there are no searches in {root}; begin one with: ctkd-search run spaces/digits.yaml, or "
             "choose another --trials-dir"
         )
     table = plain_table("search", "begun", "trials", "best", "state")
-    for name in found:
+    for row in search_rows(root):
+        state = "finished" if row.finished else "unfinished"
+        table.add_row(row.name, row.begun, str(row.trials), _best(row.leader), state)
+    console.print(table)
+
+
+class SearchRow(NamedTuple):
+    """A search in a list of them.
+
+    Attributes:
+        name: Its name.
+        begun: Time of its start, in ISO 8601.
+        trials: Number of its trials.
+        leader: The winner, if there is one.
+        finished: Whether every trial has ended.
+    """
+
+    name: str
+    begun: str
+    trials: int
+    leader: TrialRecord | None
+    finished: bool
+
+
+def search_rows(root: Path) -> Iterator[SearchRow]:
+    """Yields the searches in a directory; names those that cannot be read on standard error."""
+    for name in names(root):
         folder = SearchFolder(root, name)
         try:
             search = folder.search()
@@ -41,10 +67,7 @@ def print_searches(root: Path, console: Console) -> None:
             print(f"left out: {error}", file=sys.stderr)
             continue
         trials = folder.readable_trials()
-        leader = winner(trials)
-        state = "finished" if search.finished else "unfinished"
-        table.add_row(name, search.started, str(len(trials)), _best(leader), state)
-    console.print(table)
+        yield SearchRow(name, search.started, len(trials), winner(trials), search.finished)
 
 
 def _best(leader: TrialRecord | None) -> str:

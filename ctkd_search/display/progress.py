@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ctkd_search.analysis.time_left import TimeLeft
+from ctkd_search.display.consoles import NotebookLive, live_on
 from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import PAUSED, RUNNING, STOPPED, TrialRecord, best, ranked
 from ctkd_search.text import clock, percent
@@ -54,7 +55,7 @@ class Progress(TrialListener):
         self._time_left = time_left
         self._started = self._drawn = self._reported = time.monotonic()
         self._records: Sequence[TrialRecord] = ()
-        self._live: Live | None = None
+        self._live: Live | NotebookLive | None = None
         # Trials that have been paused since they last began.
         self._paused: set[int] = set()
 
@@ -65,8 +66,8 @@ class Progress(TrialListener):
 
     def __enter__(self) -> Progress:
         """Begins to draw."""
-        if self._console.is_terminal:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._live = live_on(self._console)
+        if self._live:
             self._live.start()
         return self
 

@@ -1,7 +1,8 @@
-"""Tables of text cells, rendered for a terminal and as Markdown; the template of a report renders them as HTML."""
+"""Tables of text cells, rendered for a terminal, as Markdown and as HTML; a report's template renders its own HTML."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -59,6 +60,28 @@ def as_markdown(table: Table) -> str:
     """Returns a table in Markdown, without its caption."""
     rules = ["---:" if place in table.numbers else "---" for place in range(len(table.heads))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [table.heads, rules, *(row.cells for row in table.rows)])
+
+
+def as_html(table: Table) -> str:
+    """Returns a table and its caption in HTML, for a notebook; the winner's row is bold."""
+    rows = []
+    for row in table.rows:
+        weight = "bold" if row.role == WINNER else "normal"
+        cells = "".join(
+            f'<td style="text-align: {_side(table, place)}; font-weight: {weight}">{html.escape(cell)}</td>'
+            for place, cell in enumerate(row.cells)
+        )
+        rows.append(f"<tr>{cells}</tr>")
+    heads = "".join(
+        f'<th style="text-align: {_side(table, place)}">{html.escape(head)}</th>'
+        for place, head in enumerate(table.heads)
+    )
+    caption = f'<caption style="caption-side: top; text-align: left">{html.escape(table.caption)}</caption>'
+    return f"<table>{caption}<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _side(table: Table, place: int) -> str:
+    return "right" if place in table.numbers else "left"
 
 
 def plain_table(*columns: str, right: Sequence[str] = ()) -> TerminalTable:

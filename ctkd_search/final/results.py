@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -202,7 +202,21 @@ def final_evidence(plan: FinalPlan, found: Sequence[Line], chosen: TrialRecord) 
     return shown
 
 
-def sentences(plan: FinalPlan, found: Sequence[Line]) -> list[str]:
+class Seeding(Protocol):
+    """The seeds of a plan."""
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds."""
+        ...
+
+    @property
+    def new_streams(self) -> bool:
+        """Returns whether every seed has its own stream and teachers."""
+        ...
+
+
+def sentences(plan: Seeding, found: Sequence[Line]) -> list[str]:
     """Returns verdicts on the differences to the baselines, and notes about seeds and lost trainings."""
     config, *baselines = found
     found_sentences = [

@@ -56,7 +56,7 @@ class FinalRequest:
     champion: bool = False
 
 
-def train_final(request: FinalRequest, console: Console) -> None:
+def train_final(request: FinalRequest, console: Console) -> SearchFolder:
     """Trains a config and its baselines to the end, and reads the test split once, after all trainings.
 
     The teachers are trained again, because they too may now learn from the validation images; they are kept in the
@@ -65,6 +65,9 @@ def train_final(request: FinalRequest, console: Console) -> None:
     Args:
         request: The request.
         console: The console to print to.
+
+    Returns:
+        The directory of the final training.
 
     Raises:
         UserError: Something must be changed first.
@@ -83,6 +86,7 @@ def train_final(request: FinalRequest, console: Console) -> None:
     folder = earlier or new_folder(parent)
     with owned(folder.path, f"the final training in {folder.path}", "ctkd-search train", say) as lease:
         _train_owned(request, folder, earlier is not None, lease, say, console)
+    return folder
 
 
 def _train_owned(

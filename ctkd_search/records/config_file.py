@@ -115,11 +115,15 @@ def read_config(path: Path) -> ConfigFile:
     Raises:
         UserError: The file has faults; the message lists all, each with its line.
     """
-    document = read(path)
-    raw = document.data
+    return config_in(read(path))
+
+
+def config_in(document: Document) -> ConfigFile:
+    """Returns the config in a document; see `read_config`."""
+    raw, source = document.data, document.source
     if "search" in raw or ("budget" in raw and "pair" not in raw):
-        raise UserError(f"{path} is a space; run it with: ctkd-search run {path}")
-    refuse_record(path, document)
+        raise UserError(f"{source} is a space; run it with: ctkd-search run {source}")
+    refuse_record(source, document)
     document.unknown_keys((), raw, (*_SECTIONS, *_NOTES))
     for key in ("name", "pair", "epochs", "method", "dataset"):
         if key not in raw:

@@ -13,6 +13,9 @@ class TrialListener:
     The observer of a search calls every listener after it has updated the trial's record.
     """
 
+    def work_started(self) -> None:
+        """Called once, when the records and MLflow's runs are open, and before teachers are trained."""
+
     def trial_started(self, trial: TrialRecord) -> None:
         """Called when a trial begins, or resumes."""
 

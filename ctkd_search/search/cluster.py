@@ -20,6 +20,18 @@ from ctkd_search.text import first_line
 _NEVER = "1000000000"
 # Worker processes that start at the same time; one after the other, they would fill a large cluster slowly.
 _STARTING_AT_ONCE = "8"
+# Ray's own tables, reports and loggers are switched off; the observer replaces them.
+_VARIABLES = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": _NEVER,
+    "TUNE_MAX_PENDING_TRIALS_PG": _STARTING_AT_ONCE,
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+# Ray warns that a later version will change the default of this variable.
+_ACCELERATORS = "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"
 
 
 class Cluster:
@@ -37,25 +49,20 @@ class Cluster:
     """
 
     def __init__(self, address: str | None) -> None:
-        # Ray's own tables, reports and loggers are switched off; the observer replaces them.
-        os.environ.update(
-            RAY_USAGE_STATS_ENABLED="0",
-            RAY_AIR_NEW_OUTPUT="0",
-            TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
-            TUNE_DISABLE_SIGINT_HANDLER="1",
-            TUNE_GLOBAL_CHECKPOINT_S=_NEVER,
-            TUNE_MAX_PENDING_TRIALS_PG=_STARTING_AT_ONCE,
-            TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S="0",
-        )
-        # Ray warns that a later version will change the default of this variable.
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        self._environment = {name: os.environ.get(name) for name in (*_VARIABLES, _ACCELERATORS)}
+        os.environ.update(_VARIABLES)
+        os.environ.setdefault(_ACCELERATORS, "0")
         # The directory that was made for Ray because the path of its usual one is too long.
         self.directory: Path | None = None
         self._own = not ray.is_initialized()
-        if self._own:
-            self._connect(address)
-        elif address:
-            _check_connected_to(address)
+        try:
+            if self._own:
+                self._connect(address)
+            elif address:
+                _check_connected_to(address)
+        except BaseException:
+            self._restore_environment()
+            raise
         self._levels = {name: logging.getLogger(name).level for name in ("ray", "ray.tune")}
         for name in self._levels:
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -76,6 +83,9 @@ class Cluster:
                 options["_temp_dir"] = str(self.directory)
         try:
             ray.init(logging_level=logging.CRITICAL, log_to_driver=False, **options)
+        except KeyboardInterrupt:
+            self._disconnect()
+            raise
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             self._disconnect()
             reason = first_line(error)
@@ -93,6 +103,15 @@ class Cluster:
             logging.getLogger(name).setLevel(level)
         if self._own:
             self._disconnect()
+        self._restore_environment()
+
+    def _restore_environment(self) -> None:
+        """Gives back the variables as they were: the user's own code may use Tune in this process too."""
+        for name, value in self._environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
     def _disconnect(self) -> None:
         ray.shutdown()

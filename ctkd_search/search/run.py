@@ -20,13 +20,14 @@ from ctkd_search.files import make_directory
 from ctkd_search.leases.lease import Lease
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.records.config_file import config_text
+from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import STOPPED, SearchFolder, SearchRecord, TrialRecord, new_record
 from ctkd_search.records.trial_configs import label_of
 from ctkd_search.search.earlier import earlier_search
 from ctkd_search.search.ownership import owned
 from ctkd_search.search.warm_start import compared, outstanding, read_sources
 from ctkd_search.space.definition import Space
-from ctkd_search.space.document import Document, dump
+from ctkd_search.space.document import Document
 from ctkd_search.space.teacher_mode import with_mode
 from ctkd_search.text import amount, clock, first_line
 from ctkd_search.tracking.store import mlflow_error
@@ -50,6 +51,7 @@ class SearchRequest:
         ask: Asks the user a yes-or-no question; None where nobody can answer.
         champion: Whether the student becomes the champion even if it is not better.
         document: The file that the space was read from, for messages with line numbers.
+        listeners: Listeners of the trials, besides the search's own.
     """
 
     space: Space
@@ -61,6 +63,7 @@ class SearchRequest:
     ask: Callable[[str], bool] | None = None
     document: Document | None = None
     champion: bool = False
+    listeners: Sequence[TrialListener] = ()
 
 
 def run_search(request: SearchRequest, console: Console) -> None:
@@ -124,7 +127,7 @@ def _run_owned(
     from ctkd_search.search.search_runner import SearchRunner
     from ctkd_search.search.session import Session
 
-    document = request.document or Document("the space", dump(plain(dict(request.space.raw))))
+    document = request.document or Document.of("the space", plain(dict(request.space.raw)))
     refuse(space, document, splits.geometry, len(splits.train), request.trials_dir)
     with Session(space, request.trials_dir, say, lease) as session:
         if earlier is None and folder.exists():
@@ -133,7 +136,7 @@ def _run_owned(
         record.tracking_uri, record.hardware = session.tracker.mlflow.place, session.hardware
         folder.write(record)
         try:
-            records = SearchRunner(session, folder, record, splits, console, sources).run()
+            records = SearchRunner(session, folder, record, splits, console, sources, request.listeners).run()
             _conclude(session, folder, record, records, splits, console, request.champion)
         except KeyboardInterrupt:
             say(f"all results so far are kept; go on with: {request.again}")
@@ -178,8 +181,6 @@ def _conclude(
         f"student registered in MLflow as {record.model}",
         registered.champion,
         _write_up(session, record, splits),
-        f"next: ctkd-search export {record.name} -o best.yaml && ctkd-search train best.yaml",
-        "      ctkd-search ui",
     ):
         console.print(line, soft_wrap=True, highlight=False)
 

@@ -154,6 +154,8 @@ class TrialRunner(ABC):
             session.say,
             scheduler,
         )
+        for listener in self.observer.listeners:
+            listener.work_started()
 
     def _prepare_teachers(self, needs: Sequence[Need]) -> dict[str, float | None]:
         say = self.session.say

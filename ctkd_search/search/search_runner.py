@@ -13,6 +13,7 @@ from ctkd_search.analysis.time_left import Later, TimeLeft
 from ctkd_search.data import Splits
 from ctkd_search.display.progress import Progress
 from ctkd_search.distill.asked import augmented_teacher, passes_of_teachers
+from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import PAUSED, WAITING, SearchFolder, SearchRecord, TrialRecord, contenders
 from ctkd_search.search.comparisons import chosen_to_confirm, missing_baselines, missing_confirmations, to_confirm
 from ctkd_search.search.costs import measure_costs, within_limits
@@ -42,6 +43,7 @@ class SearchRunner(TrialRunner):
         splits: The images.
         console: The console to print to.
         sources: The earlier searches to begin from, compared.
+        listeners: Further listeners of the trials, called after the records are written.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class SearchRunner(TrialRunner):
         splits: Splits,
         console: Console,
         sources: Sequence[Source],
+        listeners: Sequence[TrialListener] = (),
     ) -> None:
         budget = session.space.budget
         left = TimeLeft(
@@ -64,6 +67,7 @@ class SearchRunner(TrialRunner):
         progress = Progress(console, budget.epochs, self.label_of, session.stop_signal.seconds_left, left)
         super().__init__(session, folder, record, splits, progress)
         self._sources = sources
+        self._listeners = listeners
         # Number of trials that Optuna suggests in all.
         self._asked = 0
         # The work that follows after the present trials.
@@ -94,7 +98,7 @@ class SearchRunner(TrialRunner):
         self.study.catch_up(list(self.records.values()))
         self._add(missing_baselines(self.space, self.records))
         self.scheduler = GroupedAsha(self.space, self.records)
-        self._open(_parent_params(self.space, record), [self.study], scheduler=self.scheduler)
+        self._open(_parent_params(self.space, record), [self.study, *self._listeners], scheduler=self.scheduler)
         session.tracker.set_view(*view_tag(self.space, record.name, session.tracker.parent_id))
         if not self._left():
             return

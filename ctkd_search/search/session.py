@@ -1,11 +1,16 @@
-"""The session of a search: owns Ray, MLflow and the signal handlers while it runs."""
+"""The session of a search: owns Ray, MLflow and the signal handlers while it runs.
+
+In a thread other than the main one there are no signal handlers: such a search ends by itself, or with the process.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -13,7 +18,6 @@ import torch
 
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.engine import resolve_precision
-from ctkd_search.errors import UserError
 from ctkd_search.leases.lease import Lease
 from ctkd_search.records.store import TrialRecord
 from ctkd_search.records.trial_configs import config_of, label_of
@@ -73,18 +77,20 @@ class Session:
 
     def __enter__(self) -> Session:
         """Starts Ray, joins a cluster, or uses the Ray that this process is connected to."""
-        self._cluster = Cluster(self.space.resources.address)
-        nodes = self._cluster.nodes
-        self.hardware = describe(nodes)
-        self.gpus, self.cpus = sum(node.gpus for node in nodes), sum(node.cpus for node in nodes)
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_handlers_restored())
+            self._cluster = Cluster(self.space.resources.address)
+            stack.callback(self._cluster.leave)
+            nodes = self._cluster.nodes
+            self.hardware = describe(nodes)
+            self.gpus, self.cpus = sum(node.gpus for node in nodes), sum(node.cpus for node in nodes)
             self.share = share_out(self.space.resources, nodes, self.trials, thread_limit())
             self.space = with_precision(self.space, torch.device(self.share.device))
-        except UserError:
-            self._cluster.leave()
-            raise
-        # After ray.init, which sets a handler of SIGTERM itself.
-        self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+            # After ray.init, which sets a handler of SIGTERM itself.
+            if _in_main_thread():
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, self._stop)
+            self._stack = stack.pop_all()
         return self
 
     def config_of(self, trial: TrialRecord) -> TrialConfig:
@@ -93,10 +99,8 @@ class Session:
 
     def __exit__(self, *exception: object) -> None:
         """Leaves Ray and restores the signal handlers."""
-        self.tracker.close()
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._cluster.leave()
+        with self._stack:
+            self.tracker.close()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         """Handles a signal: the first one stops the trials; a second one, or one outside the trials, ends at once."""
@@ -110,6 +114,24 @@ class Session:
         # One keystroke may arrive twice, from the terminal and from a parent process.
         elif now - self._interrupted_at > _SAME_KEYSTROKE_SECONDS:
             raise KeyboardInterrupt
+
+
+def _in_main_thread() -> bool:
+    """Returns whether this is the thread that Python calls signal handlers in, and that alone may set them."""
+    return threading.current_thread() is threading.main_thread()
+
+
+@contextlib.contextmanager
+def _handlers_restored() -> Iterator[None]:
+    """Restores the process's signal handlers after the block: its own, those of Ray and that of Tune replace them."""
+    replaced = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) if _in_main_thread() else ()
+    before = {number: signal.getsignal(number) for number in replaced}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None is one that was not set from Python
+                signal.signal(number, handler)
 
 
 def with_precision(space: Space, device: torch.device) -> Space:

@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -91,6 +91,7 @@ class Document:
         self.kept = kept
         self._lines: dict[Place, str] = {}
         self._written: dict[Place, str] = {}
+        self._first = "line 1"
         self.problems: list[tuple[Place, str]] = []
         try:
             loader = _KeptLoader(text) if kept else _Loader(text)
@@ -115,6 +116,23 @@ class Document:
             raise UserError(f"{source}: must be a mapping of keys to values, but got {type(self.data).__name__}")
         for override in overrides:
             self._override(override)
+
+    @classmethod
+    def of(cls, source: str, content: Mapping[str, Any], overrides: Sequence[str] = ()) -> Document:
+        """Returns a document of values that were never written to a file, so that its problems have no lines.
+
+        Raises:
+            UserError: A value cannot stand in a YAML file, or an override is not a KEY=VALUE.
+        """
+        try:
+            document = cls(source, dump(content), kept=True)
+        except yaml.representer.RepresenterError as error:
+            plain = "numbers, texts, truth values, lists and mappings"
+            raise UserError(f"{source}: must contain {plain} alone, but got {error.args[-1]!r}") from None
+        document._lines, document._written, document._first = {}, {}, ""
+        for override in overrides:
+            document._override(override)
+        return document
 
     def _index(self, node: yaml.Node, place: Place) -> None:
         self._lines.setdefault(place, f"line {node.start_mark.line + 1}")
@@ -195,7 +213,7 @@ class Document:
         """Returns the line of a place, or of the nearest enclosing one that has a line."""
         while place and place not in self._lines:
             place = place[:-1]
-        return self._lines.get(place, "line 1")
+        return self._lines.get(place, self._first)
 
     def section(self, key: str, form: type[T], default: T) -> T:
         """Reads a section into a dataclass; notes its problems, and returns `default` if there are any.
@@ -273,7 +291,7 @@ class Document:
             where = self.where(place)
             dotted = ".".join(str(key) for key in place)
             number = int(where.removeprefix("line ")) if where.startswith("line ") else 0
-            lines.append((number, f"  {where}: {dotted} {message}".rstrip()))
+            lines.append((number, f"  {where}{': ' if where else ''}{dotted} {message}".rstrip()))
         count = len(lines)
         heading = f"{self.source} has {count} error{'s' * (count != 1)}:"
         raise UserError("\n".join([heading, *(line for _, line in sorted(lines, key=lambda item: item[0]))]))
@@ -312,7 +330,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Document:
         raise UserError(f"cannot read {path}: {error.strerror or error}{inside}") from None
 
 
-def refuse_record(path: Path, document: Document) -> None:
+def refuse_record(path: Path | str, document: Document) -> None:
     """Refuses the JSON files of searches and final trainings, which YAML reads too, and files of best configs."""
     if {"space", "again"} <= document.data.keys():
         raise UserError(

@@ -85,10 +85,18 @@ def read_space(path: Path, overrides: Sequence[str] = ()) -> Space:
 def read_with_lines(path: Path, overrides: Sequence[str] = ()) -> tuple[Space, Document]:
     """Reads and validates a space; returns the file too, so that later faults can be reported with their lines."""
     document = read(path, overrides)
+    return read_document(document), document
+
+
+def read_document(document: Document) -> Space:
+    """Returns the space in a document, which it refuses if that is a config or a record."""
+    source = document.source
     if "search" not in document.data and not {"pair", "method"}.isdisjoint(document.data):
-        raise UserError(f"{path} is the config of one training, not a space; train it with: ctkd-search train {path}")
-    refuse_record(path, document)
-    return _Reader(document).space(), document
+        raise UserError(
+            f"{source} is the config of one training, not a space; train it with: ctkd-search train {source}"
+        )
+    refuse_record(source, document)
+    return _Reader(document).space()
 
 
 def space_of(raw: Mapping[str, Any]) -> Space:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ctkd_search.students.formats import write_onnx, write_torch
-from ctkd_search.students.kept import final_student, trial_student
+from ctkd_search.students.kept import KeptStudent, final_student, trial_student
 
 _WRITERS = {"onnx": write_onnx, "torch": write_torch}
 
@@ -28,9 +28,12 @@ def export_student(root: Path, name: str, trial: str | None, final: bool, form: 
         UserError: There is no such student, or the file cannot be written.
         WorkFailed: The exported graph does not return the student's probabilities; nothing was written.
     """
-    write = _WRITERS[form]
-    kept = final_student(root, name) if final else trial_student(root, name, trial)
-    write(kept.served, kept.metadata, path)
+    return write_kept(final_student(root, name) if final else trial_student(root, name, trial), form, path)
+
+
+def write_kept(kept: KeptStudent, form: str, path: Path) -> str:
+    """Writes a student that is loaded already; see `export_student`."""
+    _WRITERS[form](kept.served, kept.metadata, path)
     size, channels = kept.metadata.image_size, kept.metadata.channels
     return (
         f"wrote {path}: the student of {kept.origin}, {kept.metadata.architecture}, {len(kept.metadata.classes)} "

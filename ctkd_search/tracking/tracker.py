@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctkd_search.analysis.standing import best_so_far
-from ctkd_search.display.leaderboard_file import kind_of
+from ctkd_search.display.trial_rows import kind_of
 from ctkd_search.errors import UserError
 from ctkd_search.pairs import split_pair
 from ctkd_search.records.listener import TrialListener

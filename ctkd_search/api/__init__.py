@@ -1,0 +1,1 @@
+"""The Python API: what `ctkd_search` offers by name, and what the commands call."""

@@ -1,0 +1,93 @@
+"""Files of configs and students: the format by the suffix, and the writing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ctkd_search.errors import UserError
+from ctkd_search.paths import YAML_SUFFIXES
+
+# The formats in which a student is exported, and the suffixes of their files.
+STUDENT_SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+
+# The format in which the best configs of a search are exported, to a YAML file too.
+BEST_CONFIGS = "configs"
+
+FORMATS = ("yaml", BEST_CONFIGS, *STUDENT_SUFFIXES)
+
+
+def form_of(path: Path, asked: str | None) -> str:
+    """Returns the format of a file, as asked for or from its suffix, which may not contradict each other.
+
+    Raises:
+        UserError: They do, the format or the suffix is unknown, or the path is a directory.
+    """
+    if asked is not None and asked not in FORMATS:
+        raise UserError(f"the format must be one of {', '.join(FORMATS)}, but got {asked!r}")
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a directory; name a file in it, as in -o {path / 'best.yaml'}")
+    named = {**{suffix: form for form, suffix in STUDENT_SUFFIXES.items()}, **dict.fromkeys(YAML_SUFFIXES, "yaml")}
+    known = ", ".join(f"{suffix} ({form})" for suffix, form in named.items())
+    if path.suffix not in named:
+        ending = f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
+        raise UserError(
+            f"the suffix of an exported file sets its format and must be one of {known}, but {path} {ending}"
+        )
+    found = named[path.suffix]
+    if asked == BEST_CONFIGS and found == "yaml":
+        return BEST_CONFIGS
+    if asked not in (None, found):
+        raise UserError(
+            f"--format {asked} and -o {path} contradict each other: {path.suffix} is for {found}; change one of the two"
+        )
+    return found
+
+
+def export_to(root: Path, name: str, path: Path, asked: str | None, trial: str | None, final: bool) -> Path:
+    """Writes a config, the best configs, or a student to a file.
+
+    Args:
+        root: The directory of all searches.
+        name: Name of the search or of the final training.
+        path: Path of the file.
+        asked: The format; None for that of the suffix.
+        trial: Number of the trial; None for the winner.
+        final: Whether to export the student of the newest final training.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        UserError: There is no such thing, or the file cannot be written.
+        WorkFailed: The exported graph does not return the student's probabilities; nothing was written.
+    """
+    form = form_of(path, asked)
+    if form in STUDENT_SUFFIXES:
+        from ctkd_search.students.export import export_student
+
+        export_student(root, name, trial, final, form, path)
+        return path
+    from ctkd_search.files import write_text
+
+    write_text(path, text_of(root, name, form, trial, final))
+    return path
+
+
+def text_of(root: Path, name: str, form: str, trial: str | None, final: bool) -> str:
+    """Returns the config of a trial, or the best configs, as YAML; see `export_to`.
+
+    Raises:
+        UserError: There is no such search or trial, or an option does not belong to the format.
+    """
+    from ctkd_search.display.overview import exported, exported_configs
+
+    if form == BEST_CONFIGS:
+        if final or trial is not None:
+            raise UserError(
+                f"--format {BEST_CONFIGS} exports the best configs of a search; leave --trial and --final out, or "
+                "choose another format"
+            )
+        return exported_configs(root, name)
+    if final:
+        raise UserError("--final exports a student: add --format onnx or --format torch")
+    return exported(root, name, trial)

@@ -1,0 +1,152 @@
+"""Final training from Python."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from rich.console import Console
+
+from ctkd_search.api.final import FinalTraining
+from ctkd_search.api.search import Search
+from ctkd_search.api.spaces import PathLike, path_of, plain_values, words
+from ctkd_search.display.consoles import console_for
+from ctkd_search.display.reading import shown_on
+from ctkd_search.records.config_file import ConfigFile, config_in, read_config, with_changes
+from ctkd_search.space.document import Document
+
+# A config: the path of a file that `Search.export` wrote, its content, or a search, whose best config is meant.
+AnyConfig: TypeAlias = PathLike | Mapping[str, Any] | Search
+
+
+def train(
+    config: AnyConfig,
+    *,
+    seeds: int = 1,
+    new_streams: bool = False,
+    baselines: Sequence[str] | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    resume: bool = False,
+    champion: bool = False,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    address: str | None = None,
+    tracking_uri: str | None = None,
+    trials_dir: PathLike | None = None,
+    progress: bool | None = None,
+) -> FinalTraining:
+    """Trains a config to its end, on training and validation images, and tests its students once.
+
+    Args:
+        config: The path of a config that was exported, the content of such a file, or a `Search` for its best config.
+        seeds: Number of students, each with its own seed.
+        new_streams: Whether every seed has a stream and teachers of its own, and not only initial weights.
+        baselines: Names of the baselines to compare with, as in ``["student-alone", "dkd"]``; none if it is empty. None
+            for student-alone, kd, at, scratch-only and ctkd-paper with several seeds, and no baseline with one.
+        epochs: Number of epochs; None for the config's.
+        seed: Seed of the stream and of the first student; None for the config's.
+        device: ``cpu`` or ``cuda``; None for a GPU if there is one.
+        resume: Whether to go on with the newest final training of this config.
+        champion: Whether the student becomes the champion of its name in MLflow even if there is one already.
+        overrides: Values of keys of ``resources`` and ``tracking``, as in ``{"resources.concurrent_trials": 1}``.
+        address: Address of the Ray cluster to join; None for this machine, or for the Ray that this process has.
+        tracking_uri: URI of MLflow; None for MLFLOW_TRACKING_URI, or a SQLite file in `trials_dir`.
+        trials_dir: The directory of all searches; None for that of the search, or ``trials``.
+        progress: True to print lines where there is neither a terminal nor a notebook, False to print nothing.
+
+    Returns:
+        The final training.
+
+    Raises:
+        UserError: Something must be changed first; the message says what, as that of the command line.
+        WorkFailed: No student of the config was trained to the end, the disk is full, or MLflow did not come back.
+        KeyboardInterrupt: The user stopped it; all results so far are kept, and ``resume=True`` goes on.
+    """
+    found = words(overrides)
+    given = {"resources.address": address, "tracking.uri": tracking_uri}
+    found = [*words({key: value for key, value in given.items() if value is not None}), *found]
+    if trials_dir is None:
+        trials_dir = config.trials_dir if isinstance(config, Search) else "trials"
+    console = console_for(progress)
+    with shown_on(console):
+        return train_config(
+            _config_of(config),
+            path_of(trials_dir, "trials_dir"),
+            console,
+            f"ctkd_search.train({_shown(config)}, resume=True, ...) with the same arguments",
+            seeds=seeds,
+            new_streams=new_streams,
+            baselines=None if baselines is None else _joined(baselines),
+            epochs=epochs,
+            seed=seed,
+            device=device,
+            resume=resume,
+            champion=champion,
+            resources=found,
+        )
+
+
+def _joined(baselines: Sequence[str]) -> str:
+    """Returns names of baselines as the command line takes them."""
+    return baselines if isinstance(baselines, str) else ",".join(baselines) or "none"
+
+
+def _shown(config: AnyConfig) -> str:
+    if isinstance(config, Search):
+        return f"ctkd_search.load({config.name!r})"
+    return "config" if isinstance(config, Mapping) else repr(str(config))
+
+
+def _config_of(config: AnyConfig) -> ConfigFile:
+    if isinstance(config, Search):
+        return config_in(Document(f"the best config of search {config.name!r}", config.config()))
+    if isinstance(config, Mapping):
+        return config_in(Document.of("the config", plain_values(config)))
+    return read_config(path_of(config, "a config", "a path, a mapping or a Search"))
+
+
+def train_config(
+    read: ConfigFile,
+    trials_dir: Path,
+    console: Console,
+    again: str,
+    *,
+    seeds: int,
+    new_streams: bool,
+    baselines: str | None,
+    epochs: int | None,
+    seed: int | None,
+    device: str | None,
+    resume: bool,
+    champion: bool,
+    resources: Sequence[str],
+) -> FinalTraining:
+    """Trains a config that has been read; the options are those of `train`.
+
+    Args:
+        read: The config.
+        trials_dir: The directory of all searches.
+        console: The console to print to.
+        again: The command or the call that goes on with it, for messages.
+        baselines: Names with commas between them, or ``none``.
+        resources: KEY=VALUE words of ``resources`` and ``tracking``.
+    """
+    from ctkd_search.final.plan import make_plan
+    from ctkd_search.resources import on_device
+    from ctkd_search.space.reader import read_resources
+
+    config = with_changes(read.config, epochs, seed)
+    plan, notes = make_plan(read.name, config, seeds, new_streams, baselines)
+    found, tracking = read_resources(resources)
+    tracking = dataclasses.replace(tracking, experiment=read.experiment)
+    found = on_device(found, device)
+    # Torch is imported only now, after all checks of the options.
+    from ctkd_search.final.run import FinalRequest, train_final
+
+    for note in notes:
+        console.print(note, soft_wrap=True, highlight=False)
+    request = FinalRequest(plan, read.fingerprint, trials_dir, resume, again, found, tracking, champion)
+    return FinalTraining(train_final(request, console).path)
