@@ -205,22 +205,39 @@ def _check_int8(options: argparse.Namespace, form: str) -> None:
     """Refuses options of int8 that would have no effect."""
     if options.int8 and form != "onnx":
         raise UserError(f"--int8 writes an ONNX file, but the format is {form}; use --format onnx")
-    if options.max_drop is not None and not options.int8:
-        raise UserError("--max-drop is the accepted loss of accuracy of an int8 student; add --int8, or leave it out")
+    for option, given in (("--max-drop", options.max_drop), ("--tune-epochs", options.tune_epochs)):
+        if given is not None and not options.int8:
+            raise UserError(f"{option} is an option of int8 students; add --int8, or leave it out")
+    if options.tune_epochs is not None and options.final:
+        raise UserError(
+            "--tune-epochs tunes the student of a trial, whose lessons are recorded; leave --final or --tune-epochs out"
+        )
 
 
 def _export_int8(options: argparse.Namespace) -> None:
     from ctkd_search.api.exporting import STUDENT_SUFFIXES
     from ctkd_search.display.tables import for_terminal
-    from ctkd_search.students.export_int8 import MAX_DROP, export_int8
+    from ctkd_search.students.export_int8 import MAX_DROP, Int8Request, export_int8
 
     path = options.output or Path(f"{options.name}-int8{STUDENT_SUFFIXES['onnx']}")
-    accepted = MAX_DROP if options.max_drop is None else options.max_drop
-    written = export_int8(options.trials_dir, options.name, options.trial, options.final, path, accepted)
+    request = Int8Request(
+        options.trials_dir,
+        options.name,
+        path,
+        options.trial,
+        options.final,
+        MAX_DROP if options.max_drop is None else options.max_drop,
+        options.tune_epochs or 0,
+    )
     console = _console()
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, highlight=False)
+
+    written = export_int8(request, say)
     console.print(for_terminal(written.table))
     for line in written.lines:
-        console.print(line, soft_wrap=True, highlight=False)
+        say(line)
 
 
 def predict(options: argparse.Namespace) -> None:

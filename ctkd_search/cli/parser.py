@@ -138,6 +138,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="with --int8: refuse to write a student that loses more percentage points of validation accuracy "
         "(default: 2)",
     )
+    export.add_argument(
+        "--tune-epochs",
+        type=_count,
+        metavar="N",
+        help="with --int8: fine-tune the quantised student with the lessons of the last N epochs of its trial",
+    )
     _trials_dir(export)
 
     predict = _command(parsers, "predict", "classify image files with a student", commands.predict)

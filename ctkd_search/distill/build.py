@@ -120,6 +120,7 @@ def make_trainer(
     keep_maps: bool = True,
     steps: StepPool | None = None,
     asked: Asked | None = None,
+    student: TappedNetwork | None = None,
 ) -> Trainer:
     """Returns the trainer of one trial, ready for its first epoch.
 
@@ -131,6 +132,8 @@ def make_trainer(
         keep_maps: Whether the expert's outputs are recorded, because other trials will need them too.
         steps: Steps of earlier trials in this process, one of which may be reused.
         asked: Outputs that all trials of the search need of each expert, to be recorded together.
+        student: A network that is trained in the place of the config's student; it has its feature maps. Not with
+            steps of earlier trials.
     """
     method = make_method(config.method)
     stream = make_stream(splits, config.augment, config.seed, device)
@@ -150,6 +153,7 @@ def make_trainer(
             lambda: experts.load(config.epochs - 1).network,
             memory,
             weights,
+            student,
         )
 
     if steps is None:
@@ -176,6 +180,7 @@ def new_step(
     expert: Callable[[], TappedNetwork],
     memory: GraphMemory | None = None,
     weights: Tensor | None = None,
+    student: TappedNetwork | None = None,
 ) -> StudentStep:
     """Returns the training step of a config's student with its initial weights, in its method's training network.
 
@@ -188,9 +193,10 @@ def new_step(
         expert: Returns the expert's network, for methods whose training network contains it.
         memory: Memory that captured steps share.
         weights: Weight of each class in the cross-entropy, on the device; None for 1.
+        student: The student; None for the config's with its initial weights.
     """
     seed = config.seed_of_student
-    student = place(build(config.student, geometry, derived_seed("student", seed)), device)
+    student = place(student or build(config.student, geometry, derived_seed("student", seed)), device)
     teacher, own = (describe(name, geometry) for name in (config.teacher, config.student))
     context = Context(teacher, own, geometry, seed, expert, labels)
     network = place(method.training_network(student, context), device)

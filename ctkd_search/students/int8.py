@@ -7,23 +7,18 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from ctkd_search.data.file_stream import plain_batches
-from ctkd_search.data.images import Images, Pictures
+from ctkd_search.data.images import Pictures
 from ctkd_search.display.tables import Row, Table
 from ctkd_search.errors import WorkFailed
-from ctkd_search.students.formats import onnx_model, onnx_runner, onnx_session
-from ctkd_search.students.quantisation import prepared, quantised
-from ctkd_search.students.served import Metadata, ServedStudent
+from ctkd_search.students.formats import onnx_runner, onnx_session
 from ctkd_search.text import percent, size
 from ctkd_search.versions import processor
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 FLOAT, INT8, TUNED = "float32", "int8", "int8, tuned"
 # Images in a batch whose latency is measured: as many as `predict` classifies at a time.
@@ -70,14 +65,18 @@ class Comparison:
     note: str = ""
 
     @property
+    def chosen(self) -> str:
+        """Returns the name of the better file in int8; of equals, that of the tuned one."""
+        return max((name for name in self.files if name != FLOAT), key=lambda name: (self.files[name].accuracy, name))
+
+    @property
     def drop(self) -> float:
-        """Returns the loss of accuracy of the last file against the first, in [-1, 1]."""
-        found = [measured.accuracy for measured in self.files.values()]
-        return found[0] - found[-1]
+        """Returns the loss of accuracy of the chosen file against float32, in [-1, 1]."""
+        return self.files[FLOAT].accuracy - self.files[self.chosen].accuracy
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the comparison as plain values."""
-        return {**dataclasses.asdict(self), "batch": BATCH}
+        return {**dataclasses.asdict(self), "batch": BATCH, "chosen": self.chosen}
 
     def table(self) -> Table:
         """Returns the comparison as a table, a row for each file."""
@@ -91,21 +90,6 @@ class Comparison:
             f"ONNX Runtime, {self.images:,} validation images; median latencies of one run, {threads} ({self.machine})"
         )
         return Table(caption, heads, rows, {1, 2, 3, 4})
-
-
-def int8_student(served: ServedStudent, metadata: Metadata, images: Images) -> tuple[ModelProto, ModelProto]:
-    """Returns the ONNX graphs of a student: as it is exported in float32, and in int8.
-
-    Args:
-        served: The student.
-        metadata: Its description.
-        images: The images that its activations' ranges are measured on.
-
-    Raises:
-        WorkFailed: It cannot be exported or quantised.
-    """
-    model = onnx_model(served, metadata)
-    return model, quantised(prepared(model), images)
 
 
 def compared(

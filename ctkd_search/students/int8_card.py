@@ -35,6 +35,7 @@ def int8_section(found: Comparison) -> list[str]:
     """Returns the part of a model card on int8, as paragraphs in Markdown."""
     table = found.table()
     limits = [
+        f"- The file is the student `{found.chosen}` of the table.",
         f"- The ranges of the activations are those of {found.calibrated_on:,} training images.",
         "- Latencies are those of one processor; others have other kernels, and those without instructions for "
         "products of 8 bits (VNNI, dot products) may saturate, which costs accuracy.",

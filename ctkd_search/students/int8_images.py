@@ -23,13 +23,18 @@ class Int8Images:
 
     Attributes:
         calibration: Training images that its activations' ranges are measured on.
-        validation: Validation images.
+        splits: The splits that they are of; those of the search, for a final training too.
         note: A sentence on the validation images; empty if there is nothing to say.
     """
 
     calibration: Images
-    validation: Pictures
+    splits: Splits
     note: str = ""
+
+    @property
+    def validation(self) -> Pictures:
+        """Returns the validation images."""
+        return self.splits.validation
 
 
 def images_of_search(folder: SearchFolder) -> Int8Images:
@@ -39,7 +44,7 @@ def images_of_search(folder: SearchFolder) -> Int8Images:
         UserError: They cannot be loaded, or are others by now.
     """
     splits = splits_of_search(folder)
-    return Int8Images(calibration_images(splits.train), splits.validation)
+    return Int8Images(calibration_images(splits.train), splits)
 
 
 def splits_of_search(folder: SearchFolder) -> Splits:
@@ -68,7 +73,7 @@ def images_of_final(path: Path) -> Int8Images:
     dataset = DatasetConfig(**record.space["config"]["dataset"])
     splits = data.load_train(dataset, (), record.fingerprint)
     _refuse_others(splits.with_validation(), record.fingerprint, f"the final training in {path}")
-    return Int8Images(calibration_images(splits.train), splits.validation, _LEARNED_FROM)
+    return Int8Images(calibration_images(splits.train), splits, _LEARNED_FROM)
 
 
 def _refuse_others(splits: Splits, fingerprint: str, what: str) -> None:
