@@ -313,6 +313,7 @@ class TrialConfig:
         student_seed: Seed of the student's initial weights alone; None for `seed`.
         metrics: Names of the metrics of the student, besides accuracy and loss.
         objective: Name of the objective that the student is judged by.
+        int8: Whether the student's accuracy in int8 is measured too, after the last epoch.
         ranking_horizon: Horizon, in epochs, of the running average of the student's weights that is evaluated too, for
             the comparison with other trials; 0 for none. It does not change the training.
     """
@@ -329,6 +330,7 @@ class TrialConfig:
     student_seed: int | None = None
     metrics: tuple[str, ...] = ()
     objective: str = ACCURACY.key
+    int8: bool = False
     ranking_horizon: float = 0.0
 
     @property
@@ -339,7 +341,7 @@ class TrialConfig:
     def nested(self) -> dict[str, Any]:
         """Returns the config as nested dictionaries, without settings that have no effect on the student."""
         whole = {**dataclasses.asdict(self), "method": self.method.as_dict(), "train": self.train.effective()}
-        del whole["ranking_horizon"]
+        del whole["ranking_horizon"], whole["int8"]
         # The teachers' weights are not averaged.
         recipe = self.teachers.recipe.effective()
         whole["teachers"]["recipe"] = {key: value for key, value in recipe.items() if key != "average"}

@@ -215,6 +215,16 @@ ECE = Metric(
 )
 
 
+@dataclass(frozen=True)
+class Int8Metric(Metric):
+    """A metric of a student in int8, measured with ONNX Runtime after its last epoch alone."""
+
+    @property
+    def key(self) -> str:
+        """Returns its name among the metrics of an epoch, and among a space's objectives."""
+        return f"int8_validation_{self.name}"
+
+
 def averaged(key: str) -> str:
     """Returns the name of a metric of the validation images that is measured with averaged weights.
 
@@ -230,6 +240,17 @@ ALWAYS = (ACCURACY.name, LOSS.name)
 ON_REQUEST = tuple(name for name in METRICS if name not in ALWAYS)
 # By the name under which a space has them as objectives.
 OBJECTIVES = {metric.key: metric for metric in METRICS.values()}
+INT8_ACCURACY = Int8Metric(
+    "accuracy",
+    "int8 accuracy",
+    "accuracy of the student in int8, calibrated on training images and run by ONNX Runtime after the last epoch",
+    "int8",
+    _Right,
+)
+# Objectives that trials cannot be judged by, because they are measured after the last epoch alone.
+AT_END = {INT8_ACCURACY.key: INT8_ACCURACY}
+# All objectives that are metrics, and no costs.
+METRIC_OBJECTIVES: dict[str, Metric] = {**OBJECTIVES, **AT_END}
 
 
 def measured(asked: Iterable[str], objective: str) -> list[Metric]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ctkd_search.metrics import OBJECTIVES
+from ctkd_search.metrics import METRIC_OBJECTIVES
 from ctkd_search.pairs import split_pair
 from ctkd_search.records.store import TrialRecord
 
@@ -15,12 +15,12 @@ def objective_values(
     """Returns a trial's values in the order of the objectives.
 
     Args:
-        trial: The trial, which has trained an epoch at least.
+        trial: The trial, which has trained an epoch at least; to its end, if an objective is measured there alone.
         objectives: Names of the objectives.
         costs: Costs of each student.
     """
     student = split_pair(trial.values["pair"]).student
-    return [trial.epochs[-1][name] if name in OBJECTIVES else costs[student][name] for name in objectives]
+    return [trial.epochs[-1][name] if name in METRIC_OBJECTIVES else costs[student][name] for name in objectives]
 
 
 def front(
@@ -32,7 +32,7 @@ def front(
     began first is returned.
     """
     # Lower is better, as for costs.
-    signs = [-OBJECTIVES[name].sign if name in OBJECTIVES else 1.0 for name in objectives]
+    signs = [-METRIC_OBJECTIVES[name].sign if name in METRIC_OBJECTIVES else 1.0 for name in objectives]
     points = [
         tuple(sign * value for sign, value in zip(signs, objective_values(trial, objectives, costs), strict=True))
         for trial in trials

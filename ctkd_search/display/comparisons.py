@@ -11,7 +11,7 @@ from ctkd_search.analysis.intervals import Estimate
 from ctkd_search.analysis.pareto import front, objective_values
 from ctkd_search.analysis.standing import confirmed, gap_to, over_methods
 from ctkd_search.display.tables import BASELINE, WINNER, Row, Table
-from ctkd_search.metrics import ACCURACY, OBJECTIVES, Metric, measured
+from ctkd_search.metrics import ACCURACY, AT_END, METRIC_OBJECTIVES, OBJECTIVES, Metric, measured
 from ctkd_search.records.store import FINISHED, SearchRecord, TrialRecord, contenders, ranked
 from ctkd_search.space.baselines import BASELINES
 from ctkd_search.space.definition import Space
@@ -44,7 +44,8 @@ def measured_of(space: Space) -> list[Metric]:
         *space.strategy.metrics,
         *(OBJECTIVES[name].name for name in space.strategy.objectives if name in OBJECTIVES),
     ]
-    return measured(asked, space.strategy.judge.key)
+    at_end = [AT_END[name] for name in space.strategy.objectives if name in AT_END]
+    return [*measured(asked, space.strategy.judge.key), *at_end]
 
 
 # Heads the column of values that only some of a search's methods have.
@@ -196,7 +197,7 @@ def pareto_table(
     objectives, costs = space.strategy.objectives, search.costs
     if len(objectives) == 1 or (space.strategy.costs and not costs):
         return None
-    metrics = [OBJECTIVES[name] for name in objectives if name in OBJECTIVES]
+    metrics = [METRIC_OBJECTIVES[name] for name in objectives if name in METRIC_OBJECTIVES]
     finished = [trial for trial in contenders(trials) if trial.status == FINISHED]
     rows = []
     for trial in front(finished, objectives, costs):
@@ -204,7 +205,7 @@ def pareto_table(
         reached = [metric.show(value) for metric, value in zip(metrics, values, strict=False)]
         cells = [str(trial.number), trial.values["pair"], *reached, *map(digits, values[len(metrics) :])]
         rows.append(Row(cells, WINNER if trial is leader else ""))
-    names = [name.replace("_", " ") for name in objectives if name not in OBJECTIVES]
+    names = [name.replace("_", " ") for name in objectives if name not in METRIC_OBJECTIVES]
     heads = ["#", "pair", *headings(metrics), *names]
     return Table("Pareto front: no other trial is better in everything.", heads, rows, {0, *range(2, len(heads))})
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ctkd_search.analysis.pareto import objective_values
-from ctkd_search.metrics import OBJECTIVES, Metric
+from ctkd_search.metrics import METRIC_OBJECTIVES, Metric
 from ctkd_search.records.store import FINISHED, TrialRecord
 from ctkd_search.report import style
 from ctkd_search.report.series import judged
@@ -180,7 +180,7 @@ def pareto_fronts(
     study = _study(space, finished, space.strategy.directions, lambda trial: objective_values(trial, objectives, costs))
     pictures = []
     for place, name in enumerate(objectives[1:], start=1):
-        other = OBJECTIVES.get(name)
+        other = METRIC_OBJECTIVES.get(name)
         shown = style.named(other) if other else name
         with _plotting() as plots:
             axis = plots.plot_pareto_front(

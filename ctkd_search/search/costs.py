@@ -16,9 +16,16 @@ from ctkd_search.pairs import split_pair
 from ctkd_search.resources import Share
 from ctkd_search.search.failures import cause_of
 from ctkd_search.space.definition import Space
+from ctkd_search.students.int8_objectives import int8_costs
 from ctkd_search.text import digits
 
-_UNITS = {"params": "parameters", "multiply_adds": "multiply-adds", "latency_ms": "ms for an image"}
+_UNITS = {
+    "params": "parameters",
+    "multiply_adds": "multiply-adds",
+    "latency_ms": "ms for an image",
+    "int8_latency_ms": "ms for an image in int8",
+    "onnx_bytes": "bytes in int8",
+}
 
 
 def measure_costs(space: Space, splits: Splits, share: Share) -> dict[str, dict[str, float]]:
@@ -31,7 +38,8 @@ def measure_costs(space: Space, splits: Splits, share: Share) -> dict[str, dict[
     for student in dict.fromkeys(split_pair(pair).student for pair in space.pairs()):
         task = ray.remote(_measured).options(num_cpus=share.cpus, num_gpus=share.gpus)
         try:
-            found[student] = ray.get(task.remote(student, splits.geometry, share.device, share.cpus))
+            int8 = space.strategy.quantises
+            found[student] = ray.get(task.remote(student, splits.geometry, share.device, share.cpus, int8))
         except ray.exceptions.RayError as error:
             raise WorkFailed(
                 f"the student {student} could not be measured: {cause_of(error)}; correct that, or leave it out of "
@@ -40,9 +48,10 @@ def measure_costs(space: Space, splits: Splits, share: Share) -> dict[str, dict[
     return found
 
 
-def _measured(student: str, geometry: Geometry, device: str, threads: int) -> dict[str, float]:
+def _measured(student: str, geometry: Geometry, device: str, threads: int, int8: bool) -> dict[str, float]:
     torch.set_num_threads(threads)
-    return costs(student, geometry, torch.device(device))
+    found = costs(student, geometry, torch.device(device))
+    return {**found, **int8_costs(student, geometry, threads)} if int8 else found
 
 
 def within_limits(space: Space, known: Mapping[str, Mapping[str, Any]], say: Callable[[str], None]) -> Space:

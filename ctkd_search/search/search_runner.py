@@ -82,7 +82,8 @@ class SearchRunner(TrialRunner):
     def _prepare(self) -> None:
         """Prepares everything that the first trial needs."""
         session, record = self.session, self.record
-        if self.space.strategy.costs:
+        # Students that cannot be quantised are refused before any is trained.
+        if self.space.strategy.costs or self.space.strategy.quantises:
             if not record.costs:
                 record.costs = measure_costs(self.space, self.splits, self.share)
                 self.folder.write(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.step import StepPool
 from ctkd_search.distill.trainer import Trainer, diverged
+from ctkd_search.metrics import INT8_ACCURACY
 from ctkd_search.records.states import read_state, state_path, write_state
 
 # The keys of the config that Ray passes to a trial.
@@ -75,6 +77,7 @@ class DistillationTrial(tune.Trainable):
         self._trainer = make_trainer(
             config, self._splits, self._cache, self._device, self._keep_maps, self._steps, self._asked
         )
+        self._int8 = config.int8
         self._history: list[dict[str, Any]] = []
         self._notes: list[str] = []
         self._state = state_path(self._states, number)
@@ -95,6 +98,8 @@ class DistillationTrial(tune.Trainable):
         """Trains one epoch; the trial is done after its last one, or once it has diverged."""
         if self._reported == len(self._history):
             metrics = self._trainer.run_epoch()
+            if self._int8 and metrics["epoch"] >= self._trainer.epochs and not diverged(metrics):
+                metrics |= self._in_int8(metrics["seconds"])
             # The time of the measurement in milliseconds; it is the same however often the epoch is reported.
             self._history.append({**metrics, "at": int(time.time() * 1000)})
             self._notes += self._trainer.notes()
@@ -110,3 +115,13 @@ class DistillationTrial(tune.Trainable):
             "done": lost or metrics["epoch"] >= self._trainer.epochs,
             "notes": notes,
         }
+
+    def _in_int8(self, seconds: float) -> dict[str, float]:
+        """Returns the accuracy of the student in int8, and the seconds of the epoch with those of this measurement."""
+        from ctkd_search.students.int8_objectives import int8_accuracy
+
+        started = time.perf_counter()
+        with self._trainer.step.judged():
+            student = copy.deepcopy(self._trainer.student).to("cpu")
+        accuracy = int8_accuracy(student, self._splits, torch.get_num_threads())
+        return {INT8_ACCURACY.key: accuracy, "seconds": seconds + time.perf_counter() - started}

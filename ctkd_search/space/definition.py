@@ -284,6 +284,7 @@ class Space:
             seed=self.seed,
             metrics=self.strategy.metrics,
             objective=self.strategy.judge.key,
+            int8=self.strategy.quantises_trials,
         )
 
     def values_of(self, config: TrialConfig) -> dict[str, Any]:

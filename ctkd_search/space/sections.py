@@ -10,7 +10,15 @@ from ctkd_search.fields import Checked, Count, Duration, Positive, Range
 from ctkd_search.units import duration
 
 # Costs of a student, with the key of `limits` that bounds each.
-COSTS = {"params": "max_params", "multiply_adds": "max_multiply_adds", "latency_ms": "max_latency_ms"}
+COSTS = {
+    "params": "max_params",
+    "multiply_adds": "max_multiply_adds",
+    "latency_ms": "max_latency_ms",
+    "int8_latency_ms": "max_int8_latency_ms",
+    "onnx_bytes": "max_onnx_bytes",
+}
+# Those of its int8 file.
+INT8_COSTS = ("int8_latency_ms", "onnx_bytes")
 
 
 @dataclass(frozen=True)
@@ -224,11 +232,16 @@ class Limits:
         max_params: Parameters of the student.
         max_multiply_adds: Multiply-adds of the student for one image.
         max_latency_ms: Milliseconds that the student takes for one image, measured where the trials run.
+        max_int8_latency_ms: Milliseconds that the student in int8 takes for one image with ONNX Runtime, on the
+            processor of the machine where the trials run.
+        max_onnx_bytes: Bytes of the student's ONNX file in int8.
     """
 
     max_params: Count | None = None
     max_multiply_adds: Count | None = None
     max_latency_ms: Positive | None = None
+    max_int8_latency_ms: Positive | None = None
+    max_onnx_bytes: Count | None = None
 
     def given(self) -> dict[str, float]:
         """Returns the given limits, by the cost that they limit."""

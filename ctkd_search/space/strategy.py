@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ctkd_search.metrics import ACCURACY as _ACCURACY
-from ctkd_search.metrics import ECE, LOSS, OBJECTIVES, Metric, averaged
-from ctkd_search.space.sections import COSTS, Confirm, Limits, Sampler, Scheduler
+from ctkd_search.metrics import AT_END, ECE, LOSS, METRIC_OBJECTIVES, OBJECTIVES, Metric, averaged
+from ctkd_search.space.sections import COSTS, INT8_COSTS, Confirm, Limits, Sampler, Scheduler
 
 ACCURACY = _ACCURACY.key
 
@@ -46,7 +46,8 @@ class Strategy:
         baselines: Baselines that the winner is compared with: trainings of the same students, none stopped early.
         confirm: Confirmation of the winner; left out, there is none.
         objectives: Objectives: first a metric of the validation images, by which trials are judged, stopped early and
-            chosen; then further metrics, and costs of the student.
+            chosen; then further metrics, the accuracy in int8, and costs of the
+            student.
         limits: Limits on a student's costs; pairs whose student costs more are left out before anything is trained.
         metrics: Further metrics of every student besides accuracy and loss, on the validation images, and in a final
             training on the test images; objectives are measured anyway.
@@ -84,6 +85,16 @@ class Strategy:
         limited = self.limits.given()
         return [cost for cost in COSTS if cost in self.objectives or cost in limited]
 
+    @property
+    def quantises_trials(self) -> bool:
+        """Returns whether every student that is trained to its end is measured in int8."""
+        return any(name in AT_END for name in self.objectives)
+
+    @property
+    def quantises(self) -> bool:
+        """Returns whether students are measured in int8 at all."""
+        return self.quantises_trials or any(cost in INT8_COSTS for cost in self.costs)
+
 
 def _is_high(objective: str) -> bool:
-    return objective in OBJECTIVES and OBJECTIVES[objective].goal == "max"
+    return objective in METRIC_OBJECTIVES and METRIC_OBJECTIVES[objective].goal == "max"

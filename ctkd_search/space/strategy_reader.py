@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ctkd_search.metrics import ALWAYS, METRICS, OBJECTIVES, ON_REQUEST, class_fault
+from ctkd_search.metrics import ALWAYS, AT_END, METRICS, OBJECTIVES, ON_REQUEST, class_fault
 from ctkd_search.space.baselines import BASELINES
 from ctkd_search.space.distributions import Entry, Number
 from ctkd_search.space.document import Document
@@ -141,7 +141,7 @@ def _confirm(document: Document, entries: Mapping[str, Entry]) -> Confirm | None
 
 def _objectives(document: Document, students: Sequence[str], classes: int | None) -> tuple[str, ...]:
     raw = document.data.get("objectives")
-    known = (*OBJECTIVES, *COSTS)
+    known = (*OBJECTIVES, *AT_END, *COSTS)
     if raw is None:
         return (ACCURACY,)
     if not _is_list_of(document, "objectives", raw, known, minimum=1):
@@ -157,7 +157,7 @@ def _objectives(document: Document, students: Sequence[str], classes: int | None
         document.fault(
             ("objectives",), f"{costs[0]} is the same in every trial, because every pair has the student {students[0]}"
         )
-    return (*(chosen or [ACCURACY]), *costs)
+    return (*(chosen or [ACCURACY]), *(name for name in AT_END if name in raw), *costs)
 
 
 def _metrics(document: Document, objectives: Sequence[str], classes: int | None) -> tuple[str, ...]:

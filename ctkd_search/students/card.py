@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ctkd_search.analysis.standing import Confirmed, confirmed, gap_to, verdicts
 from ctkd_search.display.comparisons import points
 from ctkd_search.display.tables import Row, Table, as_markdown
-from ctkd_search.metrics import ECE, METRICS
+from ctkd_search.metrics import AT_END, ECE, METRICS
 from ctkd_search.records.store import FINISHED, SearchRecord, TrialRecord, ranked
 from ctkd_search.students.served import Metadata
 from ctkd_search.text import digits
@@ -139,7 +139,7 @@ def search_evidence(trials: Sequence[TrialRecord], chosen: TrialRecord, validati
         )
     beside = ", ".join(
         f"{metric.label} {metric.show(value)}"
-        for metric in METRICS.values()
+        for metric in (*METRICS.values(), *AT_END.values())
         if metric is not chosen.metric and (value := chosen.last(metric)) is not None
     )
     if beside:

@@ -22,6 +22,7 @@ from ctkd_search.space.definition import Space
 from ctkd_search.students.card import Card, card_text, search_evidence, search_limits
 from ctkd_search.students.model import log_student
 from ctkd_search.students.served import Metadata, ServedStudent, load_student
+from ctkd_search.text import size
 from ctkd_search.tracking.champion import CONFIRMED, FINGERPRINT, OBJECTIVE, REACHED, VALIDATION, update_champion
 from ctkd_search.tracking.tracker import Tracker
 from ctkd_search.versions import processor
@@ -82,7 +83,7 @@ def register(
             name=name,
             origin=f"It is the student of trial {winner.number} of the search {search.name!r}, begun {search.started}.",
             images={"training": len(splits.train), "validation": len(splits.validation)},
-            evidence=search_evidence(trials, winner, len(splits.validation)),
+            evidence=[*search_evidence(trials, winner, len(splits.validation)), *_in_int8(search, winner)],
             limits=search_limits(search, trials, winner),
             config=config_text(space, search, winner, splits),
             tags={
@@ -102,6 +103,17 @@ def register(
     return Registered(
         uri, update_champion(tracker.mlflow, name, version_of(uri), evidence, force=champion, option=OPTION)
     )
+
+
+def _in_int8(search: SearchRecord, trial: TrialRecord) -> list[str]:
+    """Returns a sentence on the costs of a trial's student in int8, if they were measured."""
+    costs = search.costs.get(split_pair(trial.values["pair"]).student, {})
+    if "onnx_bytes" not in costs:
+        return []
+    return [
+        f"In int8, its ONNX file has {size(costs['onnx_bytes'])} and takes {costs['int8_latency_ms']:.3g} ms for one "
+        "image with ONNX Runtime on the processor."
+    ]
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,16 @@ def test_values_come_in_the_order_of_the_objectives():
     assert objective_values(a_trial(1, 0.5, pair="t/s"), (ACCURACY,), {}) == [0.5]
 
 
+def test_accuracy_in_int8_is_a_trials_own_and_higher_is_better():
+    objectives = (ACCURACY, "int8_validation_accuracy")
+    trials = [
+        a_trial(number, accuracy, measured={"int8_validation_accuracy": quantised}, pair="t/s")
+        for number, accuracy, quantised in [(1, 0.8, 0.7), (2, 0.9, 0.6), (3, 0.7, 0.65), (4, 0.85, 0.75)]
+    ]
+    assert objective_values(trials[0], objectives, {}) == [0.8, 0.7]
+    assert [one.number for one in front(trials, objectives, {})] == [2, 4]
+
+
 def test_of_accuracy_alone_the_front_is_the_best_trial():
     trials = [a_trial(3, 0.5), a_trial(2, 0.7), a_trial(1, 0.6), a_trial(4, 0.7)]
     assert [one.number for one in front(trials, (ACCURACY,), {})] == [2]

@@ -11,8 +11,8 @@ from ctkd_search.errors import UserError
 from ctkd_search.search.costs import within_limits
 
 KNOWN = {
-    "resnet8": {"params": 78_042.0, "multiply_adds": 12_000_000.0, "latency_ms": 0.5},
-    "wrn-16-1": {"params": 175_066.0, "multiply_adds": 27_000_000.0, "latency_ms": 1.5},
+    "resnet8": {"params": 78_042.0, "multiply_adds": 12_000_000.0, "latency_ms": 0.5, "onnx_bytes": 30_000},
+    "wrn-16-1": {"params": 175_066.0, "multiply_adds": 27_000_000.0, "latency_ms": 1.5, "onnx_bytes": 60_000},
 }
 
 
@@ -27,6 +27,7 @@ def limited(**limits):
         ({"max_params": 100_000}, "wrn-16-1 has 175,066 parameters, more than 100,000"),
         ({"max_multiply_adds": 26_999_999}, "wrn-16-1 has 27,000,000 multiply-adds, more than 26,999,999"),
         ({"max_latency_ms": 1.25}, "wrn-16-1 has 1.5 ms for an image, more than 1.25"),
+        ({"max_onnx_bytes": 59_999}, "wrn-16-1 has 60,000 bytes in int8, more than 59,999"),
         (
             {"max_params": 100_000, "max_latency_ms": 1.25},
             "wrn-16-1 has 175,066 parameters, more than 100,000, 1.5 ms for an image, more than 1.25",

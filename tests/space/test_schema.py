@@ -53,9 +53,10 @@ sampler: {name: tpe, startup_trials: 3, candidates: 5}
 scheduler: {name: hyperband, brackets: 2}
 baselines: [kd, at]
 confirm: {best: 1, seeds: 2, per_method: true}
-objectives: [validation_accuracy, params]
+objectives: [validation_accuracy, int8_validation_accuracy, params]
 metrics: [balanced_accuracy, ece]
-limits: {max_params: 100000, max_multiply_adds: 100000, max_latency_ms: 1.5}
+limits:
+  {max_params: 100000, max_multiply_adds: 100000, max_latency_ms: 1.5, max_int8_latency_ms: 1.5, max_onnx_bytes: 9}
 teachers:
   mode: recorded
   seed: 1

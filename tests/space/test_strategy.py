@@ -125,6 +125,14 @@ VALID = [
     (["confirm={best: 1, seeds: 2}"], Strategy(confirm=Confirm(best=1, seeds=2))),
     # The accuracy first.
     ([f"objectives=[latency_ms, params, {ACCURACY}]"], Strategy(objectives=(ACCURACY, "params", "latency_ms"))),
+    (
+        [f"objectives=[onnx_bytes, int8_validation_accuracy, int8_latency_ms, {ACCURACY}]"],
+        Strategy(objectives=(ACCURACY, "int8_validation_accuracy", "int8_latency_ms", "onnx_bytes")),
+    ),
+    (
+        ["limits={max_int8_latency_ms: 0.5, max_onnx_bytes: 90000}"],
+        Strategy(limits=Limits(max_int8_latency_ms=0.5, max_onnx_bytes=90_000)),
+    ),
     (["limits={max_latency_ms: 0.5}"], Strategy(limits=Limits(max_latency_ms=0.5))),
     (["limits={max_params: 1, max_multiply_adds: 2}"], Strategy(limits=Limits(max_params=1, max_multiply_adds=2))),
 ]
@@ -149,6 +157,25 @@ def test_what_must_be_known_of_the_students_is_what_is_an_objective_or_limited()
         found = space(*words, f"limits={yaml.safe_dump(limits, default_flow_style=True)}").strategy
         assert found.costs == costs
         assert found.limits.given() == {cost: limits[key] for cost, key in COSTS.items() if key in limits}
+
+
+@pytest.mark.parametrize(
+    ("words", "directions", "quantises", "trials"),
+    [
+        ([], ["maximize"], False, False),
+        ([f"objectives=[{ACCURACY}, params]"], ["maximize", "minimize"], False, False),
+        ([f"objectives=[{ACCURACY}, int8_validation_accuracy]"], ["maximize", "maximize"], True, True),
+        ([f"objectives=[{ACCURACY}, int8_latency_ms]"], ["maximize", "minimize"], True, False),
+        (["limits={max_onnx_bytes: 9}"], ["maximize"], True, False),
+    ],
+)
+def test_students_are_quantised_where_something_of_it_is_asked_for(words, directions, quantises, trials):
+    chosen = space(*words)
+    assert chosen.strategy.directions == directions
+    assert (chosen.strategy.quantises, chosen.strategy.quantises_trials) == (quantises, trials)
+    for config in chosen.pair_configs():
+        assert config.int8 is trials
+        assert "int8" not in config.as_dict()
 
 
 def suggestions(*overrides, count=14):

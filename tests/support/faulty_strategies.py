@@ -6,6 +6,7 @@ from ctkd_search.space.baselines import BASELINES
 ACCURACY = "validation_accuracy"
 
 MEASURED, ASKED = ", ".join(OBJECTIVES), ", ".join(ON_REQUEST)
+KNOWN = f"{MEASURED}, int8_validation_accuracy, params, multiply_adds, latency_ms, int8_latency_ms, onnx_bytes"
 
 
 SAMPLERS = "tpe, gp, cmaes, qmc, random"
@@ -69,24 +70,35 @@ FAULTY_STRATEGIES = [
     ("confirm={seeds: 1}", "confirm.seeds", "must be at least 2, but got 1"),
     ("confirm={seeds: many}", "confirm.seeds", "must be a whole number, but got 'many'"),
     ("confirm={trials: 3}", "confirm.trials", "is not a known key; allowed: best, seeds"),
-    ("objectives=params", "objectives", f"must be a list of {MEASURED}, params, multiply_adds, latency_ms, but got"),
-    ("objectives=[]", "objectives", f"must be a list of {MEASURED}, params, multiply_adds, latency_ms, but got []"),
-    (f"objectives=[{ACCURACY}, size]", "objectives.1", f"must be one of {MEASURED}, params"),
+    ("objectives=params", "objectives", f"must be a list of {KNOWN}, but got 'params'"),
+    ("objectives=[]", "objectives", f"must be a list of {KNOWN}, but got []"),
+    (f"objectives=[{ACCURACY}, size]", "objectives.1", f"must be one of {KNOWN}, but got"),
     (f"objectives=[{ACCURACY}, [params]]", "objectives.1", "but got ['params']"),
     (f"objectives=[{ACCURACY}, params, params]", "objectives.2", "params is duplicated"),
     ("objectives=[params]", "objectives", f"must have one of {MEASURED} among them, but got ['params']"),
-    ("objectives=[accuracy]", "objectives.0", f"must be one of {MEASURED}, params"),
+    (
+        "objectives=[int8_validation_accuracy, onnx_bytes]",
+        "objectives",
+        f"must have one of {MEASURED} among them, but got ['int8_validation_accuracy', 'onnx_bytes']",
+    ),
+    ("objectives=[accuracy]", "objectives.0", f"must be one of {KNOWN}, but got"),
     ("metrics=ece", "metrics", f"must be a list of {ASKED}, but got 'ece'"),
     ("metrics={ece: true}", "metrics", f"must be a list of {ASKED}, but got"),
     ("metrics=[loss]", "metrics.0", f"must be one of {ASKED}, but got 'loss'"),
     ("metrics=[ece, top5, ece]", "metrics.2", "ece is duplicated"),
     ("metrics=[[ece]]", "metrics.0", "but got ['ece']"),
-    ("limits=5", "limits", "must be a mapping, with the keys max_params, max_multiply_adds, max_latency_ms"),
+    (
+        "limits=5",
+        "limits",
+        "must be a mapping, with the keys max_params, max_multiply_adds, max_latency_ms, max_int8_latency_ms",
+    ),
     ("limits={max_params: 0}", "limits.max_params", "must be at least 1, but got 0"),
     ("limits={max_params: 1.5e5}", "limits.max_params", "must be a whole number, but got 150000.0"),
     ("limits={max_multiply_adds: -1}", "limits.max_multiply_adds", "must be at least 1, but got -1"),
     ("limits={max_latency_ms: 0}", "limits.max_latency_ms", "must be greater than 0, but got 0"),
     ("limits={max_latency_ms: .nan}", "limits.max_latency_ms", "must be finite and greater than 0, but got nan"),
+    ("limits={max_int8_latency_ms: 0}", "limits.max_int8_latency_ms", "must be greater than 0, but got 0"),
+    ("limits={max_onnx_bytes: 0.5}", "limits.max_onnx_bytes", "must be a whole number, but got 0.5"),
     ("limits={params: 100000}", "limits.params", "is not a known key (did you mean max_params?)"),
 ]
 
@@ -125,5 +137,6 @@ OUT_OF_PLACE = [
         "must be at most the 2 rungs of this budget, but got 3",
     ),
     ([f"objectives=[{ACCURACY}, latency_ms]"], ONE_STUDENT, "objectives", "latency_ms is the same in every trial"),
+    ([f"objectives=[{ACCURACY}, onnx_bytes]"], ONE_STUDENT, "objectives", "onnx_bytes is the same in every trial"),
     ([f"objectives=[{ACCURACY}, params]"], "{alpha: {float: [0.1, 1]}}", "objectives", "has the student wrn-16-1"),
 ]

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from ctkd_search import data
 from ctkd_search.config import DatasetConfig, TeachersConfig
 from ctkd_search.fields import Seed, as_schema_pattern
-from ctkd_search.metrics import METRICS, OBJECTIVES, ON_REQUEST
+from ctkd_search.metrics import AT_END, METRICS, OBJECTIVES, ON_REQUEST
 from ctkd_search.names import NAME, TAKEN_NAMES
 from ctkd_search.plugins import REFERENCE
 from ctkd_search.recipe import Recipe
@@ -140,6 +140,7 @@ def _baselines() -> Schema:
 def _objectives() -> Schema:
     of_costs = attributes(Limits)
     known = {name: f"{metric.help}, on the validation images" for name, metric in OBJECTIVES.items()}
+    known |= {name: f"{metric.help}, on the validation images" for name, metric in AT_END.items()}
     known |= {cost: of_costs[key] for cost, key in COSTS.items()}
     return _several(known, minItems=1, contains={"enum": list(OBJECTIVES)}, default=[ACCURACY])
 
