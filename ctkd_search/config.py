@@ -17,6 +17,7 @@ from ctkd_search.fields import Channels, Count, Fraction, Parts, Positive, Range
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.paths import expanded
 from ctkd_search.recipe import Recipe
+from ctkd_search.storage import STORAGE_SCHEMA, Storage, TopLogits, read_storage
 from ctkd_search.units import size_in_bytes
 
 # Suffixes by which a member of an ensemble is a file of weights.
@@ -254,21 +255,34 @@ class TeachersConfig:
         seed: Seed of the teachers' initial weights.
         expert: Origin of the expert; left out, it is the scratch teacher at the end of its training.
         recipe: Training recipe of both. The student's searched values do not change it.
-        storage: Type in which recorded logits and attention maps are stored.
+        storage: Type in which recorded outputs are stored. ``{top: 16}`` keeps the 16 largest logits of each image and
+            the log-sum of the others, for methods that use softened predictions alone, and float16 of all else.
         cache_limit: Disk space for recorded attention maps, as in ``20GB``; further ones are computed in the trials. 0
             records none.
         trajectory_limit: Disk space for the scratch teachers' recorded logits, as in ``20GB``: epochs times images
-            times classes, for every teacher and stream, those of the confirmation included. If they take more,
-            teachers are live if `mode` is ``auto``, and a warning is printed if it is ``recorded``.
+            times classes, for every teacher and stream, those of the confirmation included. If they take more, a
+            warning is printed if `mode` is ``recorded``; if it is ``auto``, only the largest logits are recorded where
+            no `storage` is named and the methods allow it, and teachers are live otherwise.
     """
 
     mode: Literal["auto", "recorded", "live"] = "auto"
     seed: Seed = 0
     expert: ExpertConfig = ExpertConfig()
     recipe: Recipe = field(default_factory=Recipe)
-    storage: Literal["float16", "float32"] = "float16"
+    storage: Annotated[Storage, Read(read_storage, STORAGE_SCHEMA)] = "float16"
     cache_limit: Size = "20GB"
     trajectory_limit: Size = "20GB"
+
+    @property
+    def kept_mode(self) -> str:
+        """Returns the mode as the record of a search has it: with the largest logits, if only those are recorded."""
+        return f"{self.mode} {self.storage}" if isinstance(self.storage, TopLogits) else self.mode
+
+    def with_kept_mode(self, kept: str) -> TeachersConfig:
+        """Returns the same teachers in a mode that `kept_mode` has returned."""
+        mode, _, top = kept.partition(" top-")
+        known: Literal["recorded", "live"] = "live" if mode == "live" else "recorded"
+        return dataclasses.replace(self, mode=known, storage=TopLogits(int(top)) if top else self.storage)
 
     def cache_bytes(self) -> int:
         """Returns the cache limit in bytes."""

@@ -22,7 +22,7 @@ CORE = ("distill", "models", "data")
 # Single files that any room may import; they import no room.
 GROUND = {
     *("config", "cores", "discovery", "errors", "fields", "files", "geometry", "metrics"),
-    *("names", "pairs", "paths", "plugins", "recipe", "text", "units", "uris", "versions"),
+    *("names", "pairs", "paths", "plugins", "recipe", "storage", "text", "units", "uris", "versions"),
 }
 # Each imports the ground, and those before it.
 ROOMS = [

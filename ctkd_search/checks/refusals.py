@@ -10,7 +10,7 @@ from ctkd_search.checks.experts import open_experts
 from ctkd_search.checks.networks import Facts, all_facts
 from ctkd_search.checks.ranking import horizon_faults
 from ctkd_search.checks.single import config_fault, single_image_faults
-from ctkd_search.checks.storage import free_bytes, room, room_faults, too_large
+from ctkd_search.checks.storage import free_bytes, room, room_faults, storage_faults, too_large
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError
@@ -19,7 +19,7 @@ from ctkd_search.pairs import Pair, split_pair
 from ctkd_search.plugins import is_reference
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document
-from ctkd_search.space.teacher_mode import Trajectories
+from ctkd_search.space.teacher_mode import Trajectories, whole_logits_fault
 
 
 def refuse(
@@ -57,6 +57,8 @@ def refuse(
         needed = room(space, images, geometry.classes, known)
         for place, message in room_faults(space, needed, free_bytes(trials_dir), trials_dir):
             document.fault(place, message)
+    for place, message in storage_faults(space, geometry.classes):
+        document.fault(place, message)
     if images is not None:
         for place, message in horizon_faults(space, images):
             document.fault(place, message)
@@ -118,10 +120,12 @@ def refuse_config(config: TrialConfig, streams: int, geometry: Geometry, images:
     if is_reference(config.method.name):
         for fault in _broken(config, geometry, ESSENTIALS):
             raise UserError(f"method {config.method.name} cannot be used: {fault}")
-    needs = make_method(config.method).needs
+    method = make_method(config.method)
+    needs, storage = method.needs, config.teachers.storage
+    if whole := whole_logits_fault(storage, [method]):
+        raise UserError(f"teachers.storage {whole}")
     if config.teachers.mode == "live" or not needs.any_scratch:
         return
-    storage = config.teachers.storage
     needed = Trajectories(config.epochs, images, geometry.classes, storage, streams, average=needs.average).most
     if needed > (free := free_bytes(trials_dir)):
         raise UserError(f"teachers.mode {too_large(needed, free, trials_dir)}")

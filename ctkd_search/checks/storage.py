@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctkd_search.checks.networks import Facts
-from ctkd_search.distill.asked import Passes, augmented_teacher, numbers_of, passes_of_teachers
+from ctkd_search.distill.asked import Passes, augmented_teacher, bytes_of, passes_of_teachers
 from ctkd_search.records.store import TEACHERS
-from ctkd_search.space.comparisons import each_needs_with_baselines
+from ctkd_search.space.comparisons import each_needs_with_baselines, logit_methods
 from ctkd_search.space.definition import Space
-from ctkd_search.space.teacher_mode import BYTES, confirmed_teachers, trajectories
+from ctkd_search.space.teacher_mode import confirmed_teachers, top_fault, trajectories, whole_logits_fault
+from ctkd_search.storage import Storage, TopLogits
 from ctkd_search.text import size
 
 
@@ -55,7 +56,6 @@ def room(space: Space, images: int, classes: int, known: Mapping[str, Facts]) ->
     """
     if space.teachers.mode == "live":
         return Room()
-    width = BYTES[space.teachers.storage]
     logits = trajectories(space, images, classes)
     confirm = space.strategy.confirm
     passes = passes_of_teachers(each_needs_with_baselines(space))
@@ -63,7 +63,8 @@ def room(space: Space, images: int, classes: int, known: Mapping[str, Facts]) ->
     most = confirmed_teachers(space)
     recorded = {
         key: [
-            (each.epochs, width * images * _numbers(each, known[key.teacher], classes)) for each in passes.get(key, [])
+            (each.epochs, images * _bytes(each, known[key.teacher], classes, space.teachers.storage))
+            for each in passes.get(key, [])
         ]
         for key in map(augmented_teacher, space.trained_teachers())
     }
@@ -77,10 +78,24 @@ def room(space: Space, images: int, classes: int, known: Mapping[str, Facts]) ->
     )
 
 
-def _numbers(passes: Passes, teacher: Facts, classes: int) -> int:
-    """Returns how many numbers a pass of a teacher records of one image."""
+def storage_faults(space: Space, classes: int) -> list[tuple[tuple[str, ...], str]]:
+    """Returns the faults of recording only the largest logits, as keys and messages.
+
+    Args:
+        space: The space.
+        classes: Number of classes.
+    """
+    storage = space.teachers.storage
+    if space.teachers.mode == "live" or not isinstance(storage, TopLogits):
+        return []
+    fault = top_fault(storage.top, classes) or whole_logits_fault(storage, logit_methods(space))
+    return [(("teachers", "storage"), fault)] if fault else []
+
+
+def _bytes(passes: Passes, teacher: Facts, classes: int, storage: Storage) -> int:
+    """Returns how many bytes a pass of a teacher records of one image."""
     channels_and_positions = [(channels, height * width) for channels, height, width in teacher.maps]
-    return numbers_of(passes, channels_and_positions, classes, teacher.embedding)
+    return bytes_of(passes, channels_and_positions, classes, teacher.embedding, storage)
 
 
 def free_bytes(trials_dir: Path) -> int:

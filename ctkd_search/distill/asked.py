@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ctkd_search.config import Augment, TrialConfig
 from ctkd_search.distill.requests import COMPUTED, KINDS, LOGITS, Needs, TeacherOutput
+from ctkd_search.storage import Storage, logit_bytes, number_bytes
 
 
 class ExpertKey(NamedTuple):
@@ -103,20 +104,23 @@ def passes_of_teachers(trials: Iterable[tuple[TrialConfig, Needs]]) -> dict[Augm
     return found
 
 
-def numbers_of(passes: Passes, maps: Sequence[tuple[int, int]], classes: int, embedding: int | None) -> int:
-    """Returns how many numbers a pass records of one image.
+def bytes_of(
+    passes: Passes, maps: Sequence[tuple[int, int]], classes: int, embedding: int | None, storage: Storage
+) -> int:
+    """Returns how many bytes a pass records of one image.
 
     Args:
         passes: The passes.
         maps: Channels and positions of each feature map of the expert, first layer first.
         classes: Number of classes.
         embedding: Width of the expert's embedding; None if it has none.
+        storage: Storage of the outputs.
     """
-    sizes = {"logits": classes, "embedding": embedding or 0}
     total = 0
     for kind, layer in whole(passes.outputs, range(1, len(maps) + 1)):
         channels, positions = maps[layer - 1]
-        total += {**sizes, "attention": positions, "statistics": 2 * channels}[kind]
+        numbers = {"logits": 0, "embedding": embedding or 0, "attention": positions, "statistics": 2 * channels}[kind]
+        total += logit_bytes(storage, classes) if kind == "logits" else number_bytes(storage) * numbers
     return total
 
 

@@ -18,9 +18,11 @@ from ctkd_search.distill.asked import whole
 from ctkd_search.distill.cache import TeacherCache, content_hash
 from ctkd_search.distill.expert import Ensemble, Expert, expert_batch
 from ctkd_search.distill.recording import TeacherRun, Wanted, prepare
-from ctkd_search.distill.requests import COMPUTED, TeacherOutput
+from ctkd_search.distill.requests import COMPUTED, LOGITS, TeacherOutput
+from ctkd_search.distill.top_logits import pack_logits, unpack_logits
 from ctkd_search.leases.lease import try_acquire
 from ctkd_search.metrics import RECORDED_EPOCHS, RECORDING_SECONDS, WAITING_SECONDS
+from ctkd_search.storage import Storage, TopLogits, array_type
 
 MAPS = "maps"
 # Interval at which a trial checks whether another process has recorded an epoch.
@@ -62,11 +64,12 @@ def entry_of(content: Mapping[str, Any]) -> str:
     return f"{MAPS}-{content_hash(content)}"
 
 
-def record_of(entry: str, storage: str, epoch: int, output: TeacherOutput) -> str:
+def record_of(entry: str, storage: Storage, epoch: int, output: TeacherOutput) -> str:
     """Returns the name of the record of one output of the expert in an epoch."""
+    kind = storage if output == LOGITS else array_type(storage)
     plain = {"logits": "logits", "embedding": "embedding", "attention": str(output.layer)}
     what = plain.get(output.kind, "-".join(map(str, output)))
-    return f"{entry}/maps-{storage}-{epoch:04d}-{what}"
+    return f"{entry}/maps-{kind}-{epoch:04d}-{what}"
 
 
 class TeacherRecording:
@@ -81,7 +84,7 @@ class TeacherRecording:
         splits: Data, for recording again.
         cache: The teacher cache.
         scratch: Training of the scratch teacher, or None if its logits are not needed.
-        storage: Type in which logits and maps are stored.
+        storage: Storage of the outputs.
         architecture: The expert's architecture, for the list of the cache.
         expert: Returns the expert of an epoch, from 0; not called if no outputs of it are needed.
         outputs: Outputs of the expert that the trial needs.
@@ -96,7 +99,7 @@ class TeacherRecording:
         splits: Splits,
         cache: TeacherCache,
         scratch: TeacherRun | None,
-        storage: str,
+        storage: Storage,
         architecture: str,
         expert: Callable[[int], Source],
         outputs: tuple[TeacherOutput, ...],
@@ -114,6 +117,7 @@ class TeacherRecording:
         self.epochs = epochs
         self.wanted = Wanted(storage, average=average)
         self.architecture = architecture
+        self._classes = splits.geometry.classes
         self._source_of = expert
         self._experts: dict[str, Expert | Ensemble] = {}
         self._notes: list[str] = []
@@ -129,7 +133,11 @@ class TeacherRecording:
         needed = self.scratch is not None and self.wanted.average
         return self._of_scratch(self.scratch, self.scratch.average, epoch) if self.scratch and needed else None
 
-    def _of_scratch(self, run: TeacherRun, name: Callable[[int, str], str], epoch: int) -> Tensor:
+    def numbers(self, output: TeacherOutput, rows: Tensor) -> Tensor:
+        """Returns a teacher's outputs in float32, from rows as they are recorded."""
+        return unpack_logits(rows, self.storage, self._classes) if output == LOGITS else rows.float()
+
+    def _of_scratch(self, run: TeacherRun, name: Callable[[int, Storage], str], epoch: int) -> Tensor:
         """Returns a record of the scratch teacher in an epoch."""
         found = self.cache.read_array(name(epoch, self.storage))
         if found is None:
@@ -153,9 +161,7 @@ class TeacherRecording:
         while True:
             kept = self._kept(epoch)
             if kept is None and self._computes():
-                return self._expert(epoch).outputs(
-                    self.stream.batches(plan, expert_batch(self.stream.size)), self.outputs
-                )
+                return self._computed(epoch, plan)
             if kept is None:
                 kept = self._record(epoch, plan)
             if kept is not None:
@@ -174,6 +180,16 @@ class TeacherRecording:
         """Returns notes for the user about what was read since the last call."""
         notes, self._notes = self._notes, []
         return notes
+
+    def _computed(self, epoch: int, plan: Plan) -> Iterator[list[Tensor]]:
+        """Yields the expert's outputs a few positions at a time, of the logits what a recording would have of them."""
+        batches = self.stream.batches(plan, expert_batch(self.stream.size))
+        for pieces in self._expert(epoch).outputs(batches, self.outputs):
+            if isinstance(self.storage, TopLogits) and LOGITS in self.outputs:
+                place = self.outputs.index(LOGITS)
+                rows = torch.from_numpy(pack_logits(pieces[place], self.storage))
+                pieces[place] = self.numbers(LOGITS, rows.to(self.stream.device))
+            yield pieces
 
     def _computes(self) -> bool:
         """Returns whether the trial computes missing outputs without recording them."""
@@ -217,9 +233,13 @@ class TeacherRecording:
         start = 0
         for pieces in expert.outputs(self.stream.batches(plan, expert_batch(self.stream.size)), wanted):
             for output, piece in zip(wanted, pieces, strict=True):
+                if output == LOGITS:
+                    rows = pack_logits(piece, self.storage)
+                else:
+                    rows = piece.cpu().numpy().astype(array_type(self.storage))
                 if start == 0:
-                    stored[output] = np.empty((len(self.stream), *piece.shape[1:]), dtype=self.storage)
-                stored[output][start : start + len(piece)] = piece.cpu().numpy()
+                    stored[output] = np.empty((len(self.stream), *rows.shape[1:]), dtype=rows.dtype)
+                stored[output][start : start + len(rows)] = rows
             start += len(pieces[0])
         for output, values in stored.items():
             self.cache.write(self._name(epoch, output), values)

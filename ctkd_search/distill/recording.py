@@ -27,11 +27,13 @@ from ctkd_search.distill.engine import place, resolve_precision
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.lesson import plain_lessons
 from ctkd_search.distill.teachers import ScratchTeacher
+from ctkd_search.distill.top_logits import pack_logits
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.leases.lease import holder, try_acquire
 from ctkd_search.models import build, code_of
 from ctkd_search.models.network import TappedNetwork
 from ctkd_search.recipe import Recipe
+from ctkd_search.storage import Storage
 
 _TEACHER = "teacher"
 TRAINING = "training"
@@ -85,11 +87,11 @@ class TeacherRun:
         """Returns the name of the record of its last weights."""
         return f"{self.entry}/expert"
 
-    def logits(self, epoch: int, storage: str) -> str:
+    def logits(self, epoch: int, storage: Storage) -> str:
         """Returns the name of the record of its logits in an epoch."""
         return f"{self.entry}/logits-{storage}-{epoch:04d}"
 
-    def average(self, epoch: int, storage: str) -> str:
+    def average(self, epoch: int, storage: Storage) -> str:
         """Returns the name of the record of the logits of its running average in an epoch."""
         return f"{self.entry}/average-{storage}-{epoch:04d}"
 
@@ -106,19 +108,19 @@ class Wanted(NamedTuple):
     """Records to keep of a teacher's training, besides its last weights.
 
     Attributes:
-        storage: Type in which its logits are stored, ``float16`` or ``float32``; None if they are not.
+        storage: Storage of its logits; None if they are not kept.
         anchors: Numbers of epochs after which its weights are kept too.
         average: Whether the logits of the running average of its weights are stored beside its own.
     """
 
-    storage: str | None = None
+    storage: Storage | None = None
     anchors: tuple[int, ...] = ()
     average: bool = False
 
     def records(self, run: TeacherRun, epochs: int) -> list[str]:
         """Returns the names of the records of a run's first epochs."""
-        stored = [] if self.storage is None else [run.logits, *([run.average] if self.average else [])]
-        logits = [name(epoch, str(self.storage)) for name in stored for epoch in range(epochs)]
+        storage, names = self.storage, (run.logits, *([run.average] if self.average else []))
+        logits = [] if storage is None else [name(epoch, storage) for name in names for epoch in range(epochs)]
         return [*logits, *(run.anchor(anchor) for anchor in self.anchors if anchor <= epochs)]
 
     def __or__(self, other: Wanted) -> Wanted:
@@ -291,7 +293,7 @@ def _train(
         cache.index.took(run.entry, epoch, time.perf_counter() - started)
         if wanted.storage is not None:
             for name, numbers in zip((run.logits, run.average), (logits, *averaged), strict=False):
-                cache.write(name(epoch, wanted.storage), numbers.cpu().numpy().astype(wanted.storage))
+                cache.write(name(epoch, wanted.storage), pack_logits(numbers, wanted.storage))
         if epoch + 1 in wanted.anchors:
             cache.write_state(run.anchor(epoch + 1), teacher.network.state_dict())
         accuracies.append(_validation_accuracy(teacher, splits, stream))

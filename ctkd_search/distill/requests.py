@@ -56,6 +56,11 @@ class Needs:
         return self.scratch or self.average
 
     @property
+    def any_logits(self) -> bool:
+        """Returns whether recorded logits of a teacher are needed."""
+        return self.any_scratch or LOGITS in self.expert
+
+    @property
     def any_expert(self) -> bool:
         """Returns whether an expert is needed at all."""
         return bool(self.expert) or self.network

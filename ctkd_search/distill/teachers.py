@@ -15,7 +15,7 @@ from ctkd_search.distill.average import Average
 from ctkd_search.distill.engine import autocast, drawing
 from ctkd_search.distill.expert import Ensemble, Expert, expert_batch
 from ctkd_search.distill.lesson import Lesson, plain_lessons
-from ctkd_search.distill.requests import TeacherOutput
+from ctkd_search.distill.requests import LOGITS, TeacherOutput
 from ctkd_search.models.network import TappedNetwork
 from ctkd_search.recipe import Recipe
 
@@ -224,6 +224,10 @@ class Recording(Protocol):
         """Returns the expert's outputs at every position, or, if they are not recorded, a few positions at a time."""
         ...
 
+    def numbers(self, output: TeacherOutput, rows: Tensor) -> Tensor:
+        """Returns a teacher's outputs at some positions in float32, from rows as they are recorded."""
+        ...
+
     def spent(self) -> dict[str, float]:
         """Returns the time spent since the last call that serves other trials too, by metric."""
         ...
@@ -265,8 +269,13 @@ class RecordedTeachers:
             if computed:
                 expert = dict(zip(self.outputs, computed.take(stop - start), strict=True))
             else:
-                expert = {output: kept[output][start:stop].float() for output in self.outputs}  # type: ignore[index]
-            scratch, average = (None if logits is None else logits[start:stop].float() for logits in recorded)
+                expert = {
+                    output: self.recording.numbers(output, kept[output][start:stop])  # type: ignore[index]
+                    for output in self.outputs
+                }
+            scratch, average = (
+                None if logits is None else self.recording.numbers(LOGITS, logits[start:stop]) for logits in recorded
+            )
             yield dataclasses.replace(lesson, scratch_logits=scratch, average_logits=average, expert_outputs=expert)
 
     def spent(self) -> dict[str, float]:

@@ -25,7 +25,7 @@ from ctkd_search.space.ensembles import expert_fault
 from ctkd_search.space.search_reader import pair_fault
 from ctkd_search.space.sections import Budget, Resources, Scheduler, Tracking
 from ctkd_search.space.strategy import Strategy
-from ctkd_search.space.teacher_mode import Trajectories
+from ctkd_search.space.teacher_mode import Trajectories, whole_logits_fault
 
 
 @dataclass(frozen=True)
@@ -237,4 +237,6 @@ def _fault(config: TrialConfig, own: Method, name: str) -> str | None:
         return f"cannot be used with the expert ({fault})"
     if fault := pair_fault(pair, [made], geometry):
         return f"cannot be used with the pair ({fault})"
+    if fault := whole_logits_fault(config.teachers.storage, [made]):
+        return f"cannot be used with teachers.storage, which {fault}"
     return baseline_fault(made, pair, geometry, baseline.epochs)

@@ -18,7 +18,7 @@ from ctkd_search.distill.asked import (
     ExpertKey,
     asked_of_experts,
     augmented_teacher,
-    numbers_of,
+    bytes_of,
     passes_of_teachers,
 )
 from ctkd_search.distill.build import load_expert, teacher_runs
@@ -242,10 +242,11 @@ def describe_recordings(needs: Sequence[Need], images: int, geometry: Geometry) 
     if teachers.mode == "live" or not passes:
         return None
     shapes = {name: [(shape.channels, shape.side**2) for shape in maps(name, geometry)] for name, _ in passes}
-    width = 2 if teachers.storage == "float16" else 4
     widths = {name: describe(name, geometry).embedding for name in shapes}
-    total = sum(numbers_of(each, shapes[name], geometry.classes, widths[name]) * each.epochs for name, each in passes)
-    total *= images * width
+    total = images * sum(
+        each.epochs * bytes_of(each, shapes[name], geometry.classes, widths[name], teachers.storage)
+        for name, each in passes
+    )
     kinds = dict.fromkeys(output.kind for _, each in passes for output in (LOGITS, *each.outputs))
     *first, last = (_KINDS[kind] for kind in kinds)
     what = f"{', '.join(first)} and {last}" if first else last

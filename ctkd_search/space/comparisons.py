@@ -8,7 +8,7 @@ import operator
 from typing import Any
 
 from ctkd_search.config import TrialConfig
-from ctkd_search.distill.methods.base import Parameter, make_method, same_meaning
+from ctkd_search.distill.methods.base import Method, Parameter, make_method, same_meaning
 from ctkd_search.distill.requests import Needs
 from ctkd_search.space.baselines import baseline_method, baseline_pairs, method_of
 from ctkd_search.space.definition import Space
@@ -38,6 +38,14 @@ def baseline_config(space: Space, name: str, pair: str) -> TrialConfig:
 def needs_with_baselines(space: Space) -> Needs:
     """Returns the union of the needs of the trials and baselines of a space."""
     return functools.reduce(operator.or_, (needs for _, needs in each_needs_with_baselines(space)), Needs())
+
+
+def logit_methods(space: Space) -> list[Method]:
+    """Returns the methods of a space's trials and baselines that use recorded logits, with the values that count."""
+    searched = [made for pair in space.pairs() for made in space.each_method(pair)]
+    pairs = baseline_pairs(space.strategy.baselines, space.pairs())
+    compared = [make_method(baseline_config(space, name, pair).method) for name, pair in pairs]
+    return [method for method in (*searched, *compared) if method.needs.any_logits]
 
 
 def each_needs(space: Space) -> list[tuple[TrialConfig, Needs]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ctkd_search.config import Augment, DatasetConfig, MethodConfig, TeachersConfig, TrialConfig, plain
-from ctkd_search.distill.methods.base import Parameter, make_method, method_class
+from ctkd_search.distill.methods.base import Method, Parameter, make_method, method_class
 from ctkd_search.distill.methods.parameter import allows
 from ctkd_search.distill.requests import Needs
 from ctkd_search.fields import Seed
@@ -365,8 +365,11 @@ class Space:
 
     def each_needs(self, pair: str) -> list[Needs]:
         """Returns the different needs of a pair's trials."""
-        every = (made for name in self.methods() for made in possible_methods(name, self.entries, pair, self.geometry))
-        return list(dict.fromkeys(made.needs for made in every))
+        return list(dict.fromkeys(made.needs for made in self.each_method(pair)))
+
+    def each_method(self, pair: str) -> list[Method]:
+        """Returns the methods of a pair's trials, with the values on which their needs depend."""
+        return [made for name in self.methods() for made in possible_methods(name, self.entries, pair, self.geometry)]
 
 
 def shown_values(config: TrialConfig) -> dict[str, Any]:

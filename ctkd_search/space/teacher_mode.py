@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from ctkd_search.config import TeachersConfig
-from ctkd_search.space.comparisons import needs_with_baselines
+from ctkd_search.distill.methods.base import Method
+from ctkd_search.space.comparisons import logit_methods, needs_with_baselines
 from ctkd_search.space.definition import Space
-from ctkd_search.text import size
+from ctkd_search.storage import MOST_CLASSES, Storage, TopLogits, logit_bytes, number_bytes
+from ctkd_search.text import join_words, size
 
-BYTES = {"float16": 2, "float32": 4}
+# Numbers of logits that are recorded where all of them would take too much, the most first.
+_TOPS = (128, 64, 32, 16)
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Trajectories:
         epochs: Epochs of a trajectory: the logits of one teacher along one stream.
         images: Training images.
         classes: Number of classes.
-        storage: Type in which logits are stored.
+        storage: Storage of the logits.
         teachers: Teachers of the trials, one for each architecture and augmentation; 0 if no trial uses them.
         confirmed: Least and greatest number of further ones for the confirmation.
         average: Whether the logits of the teachers' running averages are recorded beside their own.
@@ -31,7 +34,7 @@ class Trajectories:
     epochs: int
     images: int
     classes: int
-    storage: str
+    storage: Storage
     teachers: int
     confirmed: tuple[int, int] = (0, 0)
     average: bool = False
@@ -39,7 +42,7 @@ class Trajectories:
     @property
     def each(self) -> int:
         """Returns the bytes of one teacher's logits along one stream."""
-        return BYTES[self.storage] * self.epochs * self.images * self.classes * (1 + self.average)
+        return logit_bytes(self.storage, self.classes) * self.epochs * self.images * (1 + self.average)
 
     @property
     def most(self) -> int:
@@ -49,11 +52,14 @@ class Trajectories:
     def __str__(self) -> str:
         """Returns the bytes and their factors."""
         count = self.teachers + self.confirmed[1]
+        if isinstance(self.storage, TopLogits):
+            logits = [f"{logit_bytes(self.storage, self.classes)} bytes for {self.storage.top} logits"]
+        else:
+            logits = [f"{self.classes:,} classes", f"{number_bytes(self.storage)} bytes"]
         factors = (
             f"{self.epochs:,} epochs",
             f"{self.images:,} images",
-            f"{self.classes:,} classes",
-            f"{BYTES[self.storage]} bytes",
+            *logits,
             *(["2 for the running average"] if self.average else []),
             f"{count} {'trajectory' if count == 1 else 'trajectories'}",
         )
@@ -89,14 +95,15 @@ def confirmed_teachers(space: Space) -> int:
 
 
 def choose_mode(
-    teachers: TeachersConfig, needed: Trajectories, before: str | None
+    teachers: TeachersConfig, needed: Trajectories, before: str | None, may_drop: bool = False
 ) -> tuple[TeachersConfig, str | None]:
     """Resolves ``mode: auto`` by the limit alone, not by the free disk space.
 
     Args:
         teachers: Settings of the teachers.
         needed: Disk space of recording them.
-        before: Mode chosen when a resumed search began; None if it begins now.
+        before: Mode chosen when a resumed search began, as `TeachersConfig.kept_mode` has it; None if it begins now.
+        may_drop: Whether the largest logits alone may be recorded if all of them take too much.
 
     Returns:
         The settings with a mode that is recorded or live, and a message for the user.
@@ -107,20 +114,56 @@ def choose_mode(
         beyond = teachers.mode == "recorded" and not fits
         message = f"teachers: recorded, as teachers.mode is set, though their logits take {needed}, beyond {limit}"
         return teachers, message if beyond else None
-    mode: Literal["recorded", "live"]
     if before is not None:
-        mode = "live" if before == "live" else "recorded"
-        message = f"teachers: {mode}, as when this began"
+        found = teachers.with_kept_mode(before)
+        message = f"teachers: {found.kept_mode}, as when this began"
     elif fits:
-        mode = "recorded"
+        found = dataclasses.replace(teachers, mode="recorded")
         message = f"teachers: recorded, once for all trials; their logits take {needed}, within {limit}"
+    elif may_drop and (fewer := _largest_that_fit(needed, teachers.trajectory_bytes())):
+        found = dataclasses.replace(teachers, mode="recorded", storage=fewer.storage)
+        message = (
+            f"teachers: recorded, once for all trials, with their largest logits, which take {fewer}; all of them "
+            f"would take {needed}, beyond {limit}"
+        )
     else:
-        mode = "live"
+        found = dataclasses.replace(teachers, mode="live")
         message = f"teachers: live, in every trial; recorded, their logits would take {needed}, beyond {limit}"
-    return dataclasses.replace(teachers, mode=mode), message if needed.most else None
+    return found, message if needed.most else None
+
+
+def _largest_that_fit(needed: Trajectories, limit: int) -> Trajectories | None:
+    """Returns the recording of the largest logits alone, of as many as fit; None if that saves nothing, or too few."""
+    every = (dataclasses.replace(needed, storage=TopLogits(top)) for top in _TOPS if not top_fault(top, needed.classes))
+    return next((fewer for fewer in every if fewer.most <= limit), None)
+
+
+def top_fault(top: int, classes: int) -> str | None:
+    """Returns why so many largest logits cannot be recorded of so many classes, or None."""
+    kept, every = logit_bytes(TopLogits(top), classes), logit_bytes("float16", classes)
+    if kept >= every:
+        return f"keeps {top} logits in {kept} bytes, and all {classes:,} take {every} as float16; use float16"
+    if classes > MOST_CLASSES:
+        return f"is for at most {MOST_CLASSES:,} classes, but there are {classes:,}"
+    return None
 
 
 def with_mode(space: Space, images: int, classes: int, before: str | None = None) -> tuple[Space, str | None]:
     """Returns the space with ``mode: auto`` resolved, and a message for the user; see `choose_mode`."""
-    teachers, message = choose_mode(space.teachers, trajectories(space, images, classes), before)
+    named = "storage" in (space.raw.get("teachers") or {})
+    may_drop = not named and all(method.softens_logits for method in logit_methods(space))
+    teachers, message = choose_mode(space.teachers, trajectories(space, images, classes), before, may_drop)
     return dataclasses.replace(space, teachers=teachers), message
+
+
+def whole_logits_fault(storage: Storage, methods: Iterable[Method]) -> str | None:
+    """Returns why methods cannot use what a storage keeps of the logits, or None."""
+    if not isinstance(storage, TopLogits):
+        return None
+    whole = dict.fromkeys(method.name for method in methods if method.needs.any_logits and not method.softens_logits)
+    if not whole:
+        return None
+    return (
+        f"keeps the {storage.top} largest logits, but {join_words(list(whole))} would need all of them: from the "
+        "largest, softened predictions can be computed, but no squared distances or standardised logits; use float16"
+    )

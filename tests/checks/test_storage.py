@@ -10,7 +10,7 @@ import yaml
 from support.factories import a_space
 
 from ctkd_search.checks.networks import all_facts
-from ctkd_search.checks.storage import Room, free_bytes, room, room_faults
+from ctkd_search.checks.storage import Room, free_bytes, room, room_faults, storage_faults
 from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
@@ -145,3 +145,19 @@ def test_a_trajectory_that_no_disk_holds_is_refused_at_its_line(call_here, comma
     assert code == 2
     assert "space.yaml has 1 error:\n  line 5: teachers.mode the teachers' logits take" in err
     assert not list(Path("trials").glob("**/search.json"))
+
+
+@pytest.mark.parametrize(
+    ("sections", "classes", "fault"),
+    [
+        ({}, 1000, None),
+        ({}, 10, "keeps 16 logits in 68 bytes, and all 10 take 20 as float16; use float16"),
+        ({"baselines": ["kd", "dkd"]}, 1000, "keeps the 16 largest logits, but dkd would need all of them: from the "),
+        ({"search": {"step_loss": "mse"}}, 1000, "keeps the 16 largest logits, but ctkd would need all of them: from "),
+    ],
+)
+def test_the_largest_logits_alone_are_refused_where_they_do_not_suffice(sections, classes, fault):
+    search = {"pair": "wrn-10-1/resnet8", "step_loss": "kl", "lr": {"float": [0.01, 0.1]}, **sections.pop("search", {})}
+    found = storage_faults(a_space(teachers={"storage": {"top": 16}}, search=search, **sections), classes)
+    assert [place for place, _ in found] == [("teachers", "storage")] * bool(fault)
+    assert not fault or found[0][1].startswith(fault)

@@ -18,7 +18,7 @@ from ctkd_search.distill.asked import (
     Passes,
     asked_of_experts,
     augmented_teacher,
-    numbers_of,
+    bytes_of,
     passes_of_teachers,
     whole,
 )
@@ -310,8 +310,10 @@ def test_the_embedding_is_recorded_and_counted_only_where_it_is_asked_for():
     assert whole((LOGITS, *ATTENTION[1:2]), (1, 2, 3)) == (LOGITS, *ATTENTION)
     assert whole((EMBEDDING,), (1, 2, 3)) == (LOGITS, EMBEDDING)
     assert whole((*STATISTICS[:1], EMBEDDING), (1, 2)) == (LOGITS, *STATISTICS[:2], EMBEDDING)
-    assert numbers_of(Passes((EMBEDDING,), 3), [(16, 64), (32, 16)], 10, 48) == 10 + 48
-    assert numbers_of(Passes((ATTENTION[0], EMBEDDING), 3), [(16, 64), (32, 16)], 10, 48) == 10 + 64 + 16 + 48
+    assert bytes_of(Passes((EMBEDDING,), 3), [(16, 64), (32, 16)], 10, 48, "float16") == 2 * (10 + 48)
+    assert bytes_of(Passes((ATTENTION[0], EMBEDDING), 3), [(16, 64), (32, 16)], 10, 48, "float32") == 4 * (
+        10 + 64 + 16 + 48
+    )
 
 
 def test_an_embedding_is_shared_by_the_methods_that_compare_it(splits, cache, passes):

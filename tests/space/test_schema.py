@@ -288,6 +288,8 @@ def test_the_schema_knows_exactly_the_keys_that_the_reader_knows():
         keys = mappings(schema)
         if place[:1] == ("search",) and len(place) == 2:
             continue  # a form: below
+        if place == ("teachers", "storage"):
+            continue  # one value, whether text or a mapping
         assert sorted(allowed or []) == sorted(keys[0] if keys else []), place
         counted += len(allowed or [])
         waiting += [((*place, key), inner) for key, inner in (keys[0].items() if keys else ())]

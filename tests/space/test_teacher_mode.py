@@ -6,7 +6,8 @@ import pytest
 from support.factories import a_space, space_content
 
 from ctkd_search.space.reader import kept_space
-from ctkd_search.space.teacher_mode import trajectories, with_mode
+from ctkd_search.space.teacher_mode import top_fault, trajectories, with_mode
+from ctkd_search.storage import TopLogits
 
 SECTIONS = {
     "budget": {"trials": 2, "epochs": 7},
@@ -86,3 +87,60 @@ def test_the_running_average_of_a_teacher_takes_as_much_again():
     # With the expert's logits alone there is nothing of a scratch teacher to record.
     of_expert = {**SECTIONS["search"], "step_teacher": "expert"}
     assert trajectories(space(search=of_expert), 100, 10).most == 0
+
+
+def of_many_classes(classes=1000, images=10**6, before=None, teachers=None, search=None, **sections):
+    """What is chosen for many classes, whose teachers take 14 GB in float16 for one architecture."""
+    search = {"pair": "wrn-10-1/resnet8", "step_loss": "kl", "lr": {"float": [0.01, 0.1]}, **(search or {})}
+    return with_mode(space(teachers, search=search, **sections), images, classes, before)
+
+
+@pytest.mark.parametrize(
+    ("limit", "storage", "mode"),
+    [
+        ("14GB", "float16", "recorded"),
+        ("13GB", TopLogits(128), "recorded"),
+        ("3GB", TopLogits(64), "recorded"),
+        ("1GB", TopLogits(32), "recorded"),
+        ("500MB", TopLogits(16), "recorded"),
+        ("400MB", "float16", "live"),
+    ],
+)
+def test_as_many_of_the_largest_logits_are_recorded_as_fit_where_all_of_them_do_not(limit, storage, mode):
+    found, told = of_many_classes(teachers={"trajectory_limit": limit})
+    assert (found.teachers.storage, found.teachers.mode) == (storage, mode)
+    if isinstance(storage, TopLogits):
+        each = 4 * storage.top + 4
+        assert f"{each} bytes for {storage.top} logits x 1 trajectory), " in told.replace("; all", ", all")
+        assert "would take 14 GB" in told
+
+
+@pytest.mark.parametrize(
+    "search",
+    [{"step_loss": "mse"}, {"standardised": {"choice": [False, True]}}, {"step_loss": {"choice": ["kl", "mse"]}}],
+)
+def test_teachers_are_live_where_a_trial_may_need_all_logits(search):
+    assert of_many_classes(teachers={"trajectory_limit": "3GB"}, search=search)[0].teachers.mode == "live"
+
+
+def test_teachers_are_live_where_a_baseline_needs_all_logits_or_a_storage_is_named():
+    assert of_many_classes(teachers={"trajectory_limit": "3GB"}, baselines=["kd"])[0].teachers.mode == "recorded"
+    assert of_many_classes(teachers={"trajectory_limit": "3GB"}, baselines=["dkd"])[0].teachers.mode == "live"
+    named = {"trajectory_limit": "3GB", "storage": "float16"}
+    assert of_many_classes(teachers=named)[0].teachers.mode == "live"
+
+
+def test_a_resumed_search_keeps_as_many_logits_as_it_began_with():
+    found, told = of_many_classes(images=10, before="recorded top-32")
+    assert (found.teachers.mode, found.teachers.storage) == ("recorded", TopLogits(32))
+    assert told == "teachers: recorded top-32, as when this began"
+    assert found.teachers.kept_mode == "recorded top-32"
+    assert kept_space(space_content(**SECTIONS), "recorded top-32").teachers.storage == TopLogits(32)
+
+
+def test_the_largest_logits_of_few_classes_save_nothing():
+    few = {"trajectory_limit": "1MB"}
+    assert of_many_classes(classes=30, teachers=few)[0].teachers.mode == "live"
+    assert top_fault(16, 34) == "keeps 16 logits in 68 bytes, and all 34 take 68 as float16; use float16"
+    assert top_fault(16, 35) is None
+    assert top_fault(16, 65_537) == "is for at most 65,536 classes, but there are 65,537"

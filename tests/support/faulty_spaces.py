@@ -252,7 +252,7 @@ teachers:
   mode: now                   #! teachers.mode must be 'auto', 'recorded' or 'live', but got 'now'
   cache_limit: much           #! teachers.cache_limit must be a size such as 500MB or 20GB, but got 'much'
   trajectory_limit: -1        #! teachers.trajectory_limit must be a size such as 500MB or 20GB, but got -1
-  storage: float8             #! teachers.storage must be 'float16' or 'float32', but got 'float8'
+  storage: float8             #! teachers.storage must be 'float16' or 'float32', or {top: K} for the K largest
   recipe:
     precision: half           #! teachers.recipe.precision must be 'auto', 'float32' or 'bfloat16', but got 'half'
 search: {alpha: {float: [1, 2]}}

@@ -141,6 +141,14 @@ class Method(ABC):
         return True
 
     @property
+    def softens_logits(self) -> bool:
+        """Returns whether teachers' logits have an effect by their softened predictions alone.
+
+        The largest logits of each image, and the log-sum of the others, then suffice.
+        """
+        return False
+
+    @property
     def least_batch(self) -> int:
         """Returns the least number of images that a step can learn from."""
         return 1

@@ -233,6 +233,12 @@ class CTKD(Method):
         papers = {"beta_schedule": "constant", "attention_loss": "square", **dict.fromkeys(_WEIGHTS, 1.0)}
         return all(self.values.get(name, value) == value for name, value in papers.items())
 
+    @property
+    def softens_logits(self) -> bool:
+        """Returns whether no logits are compared by their squared distance, or standardised: then all of them count."""
+        whole_step = self.step_follows and (self.values["step_loss"] != "kl" or self.values["standardised"])
+        return not whole_step and not (self.weighs("expert_kd") and self.values["expert_standardised"])
+
     def setting_fault(self, setting: Setting) -> str | None:
         """Refuses standardised logits of two classes."""
         return standardised_fault(self, setting, "standardised", "expert_standardised")

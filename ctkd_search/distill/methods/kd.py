@@ -87,6 +87,11 @@ class KD(Method):
         """Returns whether the cross-entropy has a weight."""
         return bool(self.values["weight"] < 1)
 
+    @property
+    def softens_logits(self) -> bool:
+        """Returns whether the logits are not standardised, for which all of them count."""
+        return not self.values["standardised"]
+
     def setting_fault(self, setting: Setting) -> str | None:
         """Refuses standardised logits of two classes."""
         return standardised_fault(self, setting, "standardised")
