@@ -29,7 +29,7 @@ from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.losses import softened_divergence
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import prepare, scratch_run
-from ctkd_search.distill.top_logits import pack_logits, unpack_logits
+from ctkd_search.distill.top_logits import KeptLogits, pack_logits, unpack_logits
 from ctkd_search.recipe import Recipe
 from ctkd_search.storage import Storage, TopLogits
 
@@ -82,12 +82,12 @@ def errors(teacher: Tensor, student: Tensor, temperature: float, top: int) -> tu
     kept = TopLogits(top)
     rows = torch.from_numpy(pack_logits(teacher, kept))
 
-    def loss(given: Tensor) -> tuple[float, Tensor]:
+    def loss(given: Tensor | KeptLogits) -> tuple[float, Tensor]:
         own = student.clone().requires_grad_()
         value = softened_divergence(own, given, temperature)
         return value.item(), torch.autograd.grad(value, own)[0]
 
-    (whole, gradient), (found, other) = loss(teacher), loss(unpack_logits(rows, kept, teacher.shape[1]))
+    (whole, gradient), (found, other) = loss(teacher), loss(unpack_logits(rows, kept))
     return abs(found - whole) / whole, ((other - gradient).norm() / gradient.norm()).item()
 
 

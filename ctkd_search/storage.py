@@ -28,7 +28,7 @@ class TopLogits:
     """Storage of the largest logits of each image; all other outputs are stored in float16.
 
     Attributes:
-        top: Number of logits that are kept, with their classes and the log-sum of all others.
+        top: Number of logits that are kept, with their classes and three numbers about all others.
     """
 
     top: int
@@ -39,8 +39,8 @@ class TopLogits:
 
     @property
     def words(self) -> int:
-        """Returns the length of an image's row: words of 16 bits for each logit and its class, two for the log-sum."""
-        return 2 * self.top + 2
+        """Returns the length of an image's row: words of 16 bits for each logit and its class, three for the others."""
+        return 2 * self.top + 3
 
 
 Storage = Literal["float16", "float32"] | TopLogits

@@ -165,7 +165,8 @@ def make_trainer(
         own_network = type(method).training_network is not Method.training_network
         around = (config.teacher, splits.fingerprint) if own_network else None
         inside = experts.identity(config.epochs - 1) if method.needs.network else None
-        structure = (config.student, splits.geometry, recipe, around, inside, config.augment.mixes, method.structure())
+        seen = config.augment.mixes, config.teachers.storage
+        structure = (config.student, splits.geometry, recipe, around, inside, seen, method.structure())
         step = steps.take(structure, fresh)
     judged = (splits.validation, stream.normalise, config.metrics)
     return Trainer(step, teachers, config.epochs, *judged, config.seed_of_student, config.ranking_horizon)

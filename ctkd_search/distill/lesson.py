@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 class Lesson:
     """One batch of the stream with the outputs of the teachers for it.
 
+    Where only the largest logits of the teachers are recorded, a `ctkd_search.distill.top_logits.KeptLogits` stands in
+    the place of each tensor of logits.
+
     Attributes:
         images: Normalised images, shape (batch, channels, height, width).
         labels: Classes, shape (batch,); of mixed images, those of the images themselves.

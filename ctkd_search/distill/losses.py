@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
     from ctkd_search.distill.lesson import Lesson
+    from ctkd_search.distill.top_logits import KeptLogits
 
 
 def step_mse(student: Tensor, scratch: Tensor) -> Tensor:
@@ -28,18 +29,22 @@ def step_mse(student: Tensor, scratch: Tensor) -> Tensor:
     return (student - scratch.detach()).pow(2).sum(dim=1).mean()
 
 
-def softened_divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
+def softened_divergence(student: Tensor, teacher: Tensor | KeptLogits, temperature: float | Tensor) -> Tensor:
     """Divergence of the softened predictions (Hinton et al., arXiv 1503.02531).
 
     Args:
         student: Logits of the student, shape (batch, classes).
-        teacher: Logits of a teacher, same shape; no gradient flows to them.
+        teacher: Logits of a teacher, same shape; no gradient flows to them. Of the largest logits alone, all other
+            classes count as one, in the teacher's predictions and in the student's.
         temperature: Divisor of the logits, greater than 0.
 
     Returns:
         temperature² · KL(teacher ‖ student), mean over the batch; a scalar. The square keeps the size of the
         gradient from falling as the temperature rises.
     """
+    if not isinstance(teacher, Tensor):
+        softened, target = teacher.student(student, temperature), teacher.softened(temperature, student.shape[1])
+        return temperature**2 * F.kl_div(softened, target, log_target=True, reduction="batchmean")
     return mutual_divergence(student, teacher.detach(), temperature)
 
 

@@ -19,7 +19,7 @@ from ctkd_search.distill.cache import TeacherCache, content_hash
 from ctkd_search.distill.expert import Ensemble, Expert, expert_batch
 from ctkd_search.distill.recording import TeacherRun, Wanted, prepare
 from ctkd_search.distill.requests import COMPUTED, LOGITS, TeacherOutput
-from ctkd_search.distill.top_logits import pack_logits, unpack_logits
+from ctkd_search.distill.top_logits import KeptLogits, pack_logits, unpack_logits
 from ctkd_search.leases.lease import try_acquire
 from ctkd_search.metrics import RECORDED_EPOCHS, RECORDING_SECONDS, WAITING_SECONDS
 from ctkd_search.storage import Storage, TopLogits, array_type
@@ -117,7 +117,6 @@ class TeacherRecording:
         self.epochs = epochs
         self.wanted = Wanted(storage, average=average)
         self.architecture = architecture
-        self._classes = splits.geometry.classes
         self._source_of = expert
         self._experts: dict[str, Expert | Ensemble] = {}
         self._notes: list[str] = []
@@ -133,9 +132,9 @@ class TeacherRecording:
         needed = self.scratch is not None and self.wanted.average
         return self._of_scratch(self.scratch, self.scratch.average, epoch) if self.scratch and needed else None
 
-    def numbers(self, output: TeacherOutput, rows: Tensor) -> Tensor:
+    def numbers(self, output: TeacherOutput, rows: Tensor) -> Tensor | KeptLogits:
         """Returns a teacher's outputs in float32, from rows as they are recorded."""
-        return unpack_logits(rows, self.storage, self._classes) if output == LOGITS else rows.float()
+        return unpack_logits(rows, self.storage) if output == LOGITS else rows.float()
 
     def _of_scratch(self, run: TeacherRun, name: Callable[[int, Storage], str], epoch: int) -> Tensor:
         """Returns a record of the scratch teacher in an epoch."""
@@ -182,13 +181,12 @@ class TeacherRecording:
         return notes
 
     def _computed(self, epoch: int, plan: Plan) -> Iterator[list[Tensor]]:
-        """Yields the expert's outputs a few positions at a time, of the logits what a recording would have of them."""
+        """Yields the expert's outputs a few positions at a time; the largest logits alone as they would be recorded."""
         batches = self.stream.batches(plan, expert_batch(self.stream.size))
         for pieces in self._expert(epoch).outputs(batches, self.outputs):
             if isinstance(self.storage, TopLogits) and LOGITS in self.outputs:
                 place = self.outputs.index(LOGITS)
-                rows = torch.from_numpy(pack_logits(pieces[place], self.storage))
-                pieces[place] = self.numbers(LOGITS, rows.to(self.stream.device))
+                pieces[place] = torch.from_numpy(pack_logits(pieces[place], self.storage)).to(self.stream.device)
             yield pieces
 
     def _computes(self) -> bool:

@@ -224,7 +224,7 @@ class Recording(Protocol):
         """Returns the expert's outputs at every position, or, if they are not recorded, a few positions at a time."""
         ...
 
-    def numbers(self, output: TeacherOutput, rows: Tensor) -> Tensor:
+    def numbers(self, output: TeacherOutput, rows: Tensor) -> Any:
         """Returns a teacher's outputs at some positions in float32, from rows as they are recorded."""
         ...
 
@@ -263,16 +263,16 @@ class RecordedTeachers:
         plan = self.stream.plan(epoch)
         recorded = self.recording.logits(epoch), self.recording.average(epoch)
         kept = self.recording.expert_outputs(epoch, plan) if self.outputs else {}
-        computed = None if isinstance(kept, Mapping) else Rechunked(kept)
+        computed = Rechunked(() if isinstance(kept, Mapping) else kept)
         spans = self.stream.spans(self.batch_size)
         for (start, stop), lesson in zip(spans, plain_lessons(self.stream, plan, self.batch_size), strict=True):
-            if computed:
-                expert = dict(zip(self.outputs, computed.take(stop - start), strict=True))
+            if isinstance(kept, Mapping):
+                rows = [kept[output][start:stop] for output in self.outputs]
             else:
-                expert = {
-                    output: self.recording.numbers(output, kept[output][start:stop])  # type: ignore[index]
-                    for output in self.outputs
-                }
+                rows = computed.take(stop - start)
+            expert = {
+                output: self.recording.numbers(output, row) for output, row in zip(self.outputs, rows, strict=True)
+            }
             scratch, average = (
                 None if logits is None else self.recording.numbers(LOGITS, logits[start:stop]) for logits in recorded
             )

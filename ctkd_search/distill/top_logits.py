@@ -1,20 +1,91 @@
-"""Logits of which only the largest are kept, with the log-sum of the others.
+"""Logits of which only the largest are kept, with what the others come to together.
 
-A row of 16-bit words holds an image's k largest logits in float16, their classes, and the log-sum-exp of all other
-logits in float32. Read back, the kept logits are as they were, and all others have one value, with which their log-sum
-is as it was. So the predictions of the kept classes are those of all logits, up to float16. Softened ones are near:
-at other temperatures than 1 the share of the others depends on how they differ from each other.
+A row of 16-bit words holds an image's k largest logits in float16, their classes, and three numbers in float16 of the
+other logits: the log-sum of their exponentials, their mean, and their mean weighed by their predictions. With them the
+log-sum is known at every temperature, which the softened predictions of the kept classes depend on. The others count as
+one class: how their predictions differ from each other is not kept.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ctkd_search.storage import MOST_CLASSES, Storage, TopLogits
+
+
+@dataclass(frozen=True)
+class KeptLogits:
+    """The largest logits of a teacher for a batch, and what the others come to.
+
+    It stands in a lesson in the place of all logits, for losses of softened predictions: see
+    `ctkd_search.distill.losses.softened_divergence`.
+
+    Attributes:
+        values: The largest logits, float32, shape (batch, k).
+        classes: Their classes, int64, same shape.
+        others: Of the other logits, in float32, shape (batch, 3): log-sum-exp, mean, and mean by their predictions.
+    """
+
+    values: Tensor
+    classes: Tensor
+    others: Tensor
+
+    def detach(self) -> KeptLogits:
+        """Returns itself: no gradient flows to recorded logits."""
+        return self
+
+    def clone(self) -> KeptLogits:
+        """Returns a copy."""
+        return KeptLogits(self.values.clone(), self.classes.clone(), self.others.clone())
+
+    def copy_(self, other: KeptLogits) -> None:
+        """Copies others of the same shape into the memory of these."""
+        for own, given in zip(self._tensors(), other._tensors(), strict=True):
+            own.copy_(given)
+
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.values, self.classes, self.others
+
+    def softened(self, temperature: float | Tensor, classes: int) -> Tensor:
+        """Returns the log predictions of the kept classes, and of all others as one class.
+
+        With s = 1 / T and n other classes, f(s) = log Σ exp(s z) over them is log n at 0, with the mean as its slope,
+        and the log-sum-exp at 1, with the weighed mean as its slope: between the two it is the cubic of these four
+        numbers, and beyond 1 a line.
+
+        Args:
+            temperature: Divisor of the logits, T, greater than 0.
+            classes: Number of all classes.
+
+        Returns:
+            Log predictions, shape (batch, k + 1).
+        """
+        count = math.log(classes - self.values.shape[1])
+        log_sum, mean, weighed = (column.unsqueeze(1) for column in self.others.unbind(1))
+        scale = torch.as_tensor(1 / temperature, dtype=log_sum.dtype, device=log_sum.device)
+        inside, beyond = scale.clamp(max=1.0), (scale - 1.0).clamp(min=0.0)
+        rise = log_sum - count
+        between = inside * mean + inside**2 * (3 * rise - 2 * mean - weighed) + inside**3 * (mean + weighed - 2 * rise)
+        others = count + between + beyond * weighed
+        return F.log_softmax(torch.cat([self.values / temperature, others], dim=1), dim=1)
+
+    def student(self, logits: Tensor, temperature: float | Tensor) -> Tensor:
+        """Returns the log predictions of a student for the same classes as `softened`.
+
+        Args:
+            logits: Logits of the student, shape (batch, classes).
+            temperature: Divisor of the logits.
+        """
+        softened = logits / temperature
+        kept = softened.gather(1, self.classes)
+        others = softened.scatter(1, self.classes, -torch.inf).logsumexp(dim=1, keepdim=True)
+        return F.log_softmax(torch.cat([kept, others], dim=1), dim=1)
 
 
 def pack_logits(logits: Tensor, storage: Storage) -> np.ndarray:
@@ -25,7 +96,7 @@ def pack_logits(logits: Tensor, storage: Storage) -> np.ndarray:
         storage: The storage.
 
     Returns:
-        For `TopLogits`, rows of int16, shape (images, 2 · top + 2); else numbers of its type, shape (images, classes).
+        For `TopLogits`, rows of int16, shape (images, 2 · top + 3); else numbers of its type, shape (images, classes).
 
     Raises:
         ValueError: There are no other logits than the kept ones, or too many classes.
@@ -37,31 +108,27 @@ def pack_logits(logits: Tensor, storage: Storage) -> np.ndarray:
         raise ValueError(f"classes must be more than top {storage.top} and at most {MOST_CLASSES:,}, but are {classes}")
     logits = logits.float()
     values, chosen = logits.topk(storage.top, dim=1)
-    others = logits.scatter(1, chosen, -torch.inf).logsumexp(dim=1, keepdim=True)
-    parts = (
-        values.cpu().numpy().astype(np.float16),
-        chosen.cpu().numpy().astype(np.uint16),
-        others.cpu().numpy().astype(np.float32),
+    others = logits.scatter(1, chosen, -torch.inf)
+    rest = torch.where(others.isfinite(), logits, 0.0)
+    numbers = (
+        others.logsumexp(dim=1),
+        rest.sum(dim=1) / (classes - storage.top),
+        (others.softmax(dim=1) * rest).sum(dim=1),
     )
-    return np.concatenate([np.ascontiguousarray(part).view(np.int16) for part in parts], axis=1)
+    parts = (values.half(), chosen.cpu().numpy().astype(np.uint16), torch.stack(numbers, dim=1).half())
+    arrays = [part.cpu().numpy() if isinstance(part, Tensor) else part for part in parts]
+    return np.concatenate([np.ascontiguousarray(array).view(np.int16) for array in arrays], axis=1)
 
 
-def unpack_logits(rows: Tensor, storage: Storage, classes: int) -> Tensor:
-    """Returns logits as the losses take them.
+def unpack_logits(rows: Tensor, storage: Storage) -> Tensor | KeptLogits:
+    """Returns logits as the losses take them, in float32.
 
     Args:
         rows: Rows that `pack_logits` has made, as a tensor on any device.
         storage: Their storage.
-        classes: Number of classes.
-
-    Returns:
-        Logits in float32, shape (images, classes).
     """
     if not isinstance(storage, TopLogits):
         return rows.float()
     top = storage.top
-    values = rows[:, :top].contiguous().view(torch.float16).float()
-    chosen = rows[:, top : 2 * top].long() & 0xFFFF
-    others = rows[:, 2 * top :].contiguous().view(torch.float32)
-    each = others - math.log(classes - top)
-    return each.expand(-1, classes).scatter(1, chosen, values)
+    values, others = (part.contiguous().view(torch.float16).float() for part in (rows[:, :top], rows[:, 2 * top :]))
+    return KeptLogits(values, rows[:, top : 2 * top].long() & 0xFFFF, others)

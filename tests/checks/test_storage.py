@@ -151,7 +151,7 @@ def test_a_trajectory_that_no_disk_holds_is_refused_at_its_line(call_here, comma
     ("sections", "classes", "fault"),
     [
         ({}, 1000, None),
-        ({}, 10, "keeps 16 logits in 68 bytes, and all 10 take 20 as float16; use float16"),
+        ({}, 10, "keeps 16 logits in 70 bytes, and all 10 take 20 as float16; use float16"),
         ({"baselines": ["kd", "dkd"]}, 1000, "keeps the 16 largest logits, but dkd would need all of them: from the "),
         ({"search": {"step_loss": "mse"}}, 1000, "keeps the 16 largest logits, but ctkd would need all of them: from "),
     ],

@@ -26,35 +26,51 @@ def logits(images=40, classes=60, spread=3.0):
     return spread * torch.randn(images, classes, generator=torch.Generator().manual_seed(0))
 
 
-def through(given, top):
-    rows = pack_logits(given, TopLogits(top))
-    return unpack_logits(torch.from_numpy(rows), TopLogits(top), given.shape[1])
+def kept(given, top):
+    return unpack_logits(torch.from_numpy(pack_logits(given, TopLogits(top))), TopLogits(top))
 
 
-def oracle(given, top):
-    """By the definition, an image at a time, in float64."""
-    found = []
-    for image in given.double().numpy():
-        order = np.argsort(-image)
-        others = np.log(np.exp(image[order[top:]]).sum())
-        row = np.full(len(image), np.float32(others) - np.log(len(image) - top))
-        row[order[:top]] = image[order[:top]].astype(np.float16)
-        found.append(row)
-    return torch.tensor(np.array(found))
+def merged(given, chosen):
+    """The log predictions of some classes, and of all others as one, by the definition and in float64."""
+    whole = given.double().log_softmax(1)
+    others = torch.ones_like(whole).scatter(1, chosen, 0).bool()
+    return torch.cat([whole.gather(1, chosen), whole.masked_fill(~others, -torch.inf).logsumexp(1, keepdim=True)], 1)
 
 
 @pytest.mark.parametrize("top", [1, 5, 16, 59])
-def test_what_is_read_back_is_what_the_definition_says(top):
-    torch.testing.assert_close(through(logits(), top).double(), oracle(logits(), top), rtol=0, atol=2e-6)
+def test_the_largest_logits_are_kept_with_their_classes(top):
+    found, (values, classes) = kept(logits(), top), logits().topk(top, dim=1)
+    assert torch.equal(found.classes, classes)
+    assert torch.equal(found.values, values.half().float())
 
 
-@pytest.mark.parametrize("top", [1, 4, 16])
-def test_the_predictions_of_the_kept_classes_are_those_of_all_logits(top):
-    given = logits()
-    found, whole = through(given, top).softmax(1), given.softmax(1)
-    kept = given.topk(top, dim=1).indices
-    torch.testing.assert_close(found.gather(1, kept), whole.gather(1, kept), rtol=8e-3, atol=1e-6)  # of float16
-    torch.testing.assert_close(found.sum(1), torch.ones(len(given)))
+@pytest.mark.parametrize(
+    ("temperature", "tolerance"), [(1.0, 6e-3), (1.5, 0.04), (4.0, 0.04), (20.0, 5e-3), (1e4, 1e-3)]
+)
+@pytest.mark.parametrize("top", [4, 16, 59])
+def test_softened_predictions_of_the_kept_classes_are_known_at_every_temperature(top, temperature, tolerance):
+    found = kept(logits(), top)
+    expected = merged(logits() / temperature, found.classes)
+    torch.testing.assert_close(found.softened(temperature, 60).double(), expected, rtol=0, atol=tolerance)
+    torch.testing.assert_close(found.softened(torch.tensor(temperature), 60), found.softened(temperature, 60))
+
+
+def test_below_a_temperature_of_one_the_share_of_the_others_falls():
+    found = kept(logits(), 4)
+    shares = [found.softened(temperature, 60)[:, -1].exp().mean() for temperature in (1.0, 0.5, 0.25)]
+    assert shares[0] > shares[1] > shares[2] > 0
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_the_divergence_is_that_of_predictions_in_which_the_others_are_one_class(temperature):
+    student = logits(spread=1.0).flip(0).requires_grad_()
+    found = softened_divergence(student, kept(logits(), 8), temperature)
+    chosen = logits().topk(8, dim=1).indices
+    own, given = merged(student / temperature, chosen), merged(logits() / temperature, chosen)
+    expected = temperature**2 * (given.exp() * (given - own)).sum(1).mean()
+    assert found.item() == pytest.approx(expected.item(), rel=0.03)
+    gradients = [torch.autograd.grad(loss, student)[0] for loss in (found, expected)]
+    assert (gradients[0] - gradients[1]).norm() < 0.03 * gradients[1].norm()
 
 
 def test_softened_predictions_come_nearer_with_each_logit_that_is_kept():
@@ -64,22 +80,35 @@ def test_softened_predictions_come_nearer_with_each_logit_that_is_kept():
         return torch.autograd.grad(softened_divergence(student, teacher, 4.0), student)[0]
 
     whole = gradient(given)
-    errors = [(gradient(through(given, top)) - whole).norm() / whole.norm() for top in (1, 4, 16, 32, 59)]
+    errors = [(gradient(kept(given, top)) - whole).norm() / whole.norm() for top in (1, 4, 16, 32, 59)]
     assert errors == sorted(errors, reverse=True)
     assert errors[0] > 0.05
     assert errors[-1] < 2e-3
+    # Where the classes that count as one differ, nothing is learned of it.
+    values = [softened_divergence(student, kept(given, top), 4.0).item() for top in (1, 4, 16, 59)]
+    assert values == sorted(values)
+    assert values[-1] == pytest.approx(softened_divergence(student, given, 4.0).item(), rel=1e-3)
 
 
-def test_a_row_takes_four_bytes_for_each_logit_and_four_for_the_others():
+def test_a_copy_is_of_its_own_memory():
+    one, other = kept(logits(), 4), kept(logits().flip(0), 4)
+    copy = one.clone()
+    copy.copy_(other)
+    assert torch.equal(copy.softened(2.0, 60), other.softened(2.0, 60))
+    assert not torch.equal(one.softened(2.0, 60), other.softened(2.0, 60))
+    assert one.detach() is one
+
+
+def test_a_row_takes_four_bytes_for_each_logit_and_six_for_the_others():
     rows = pack_logits(logits(7), TopLogits(16))
-    assert (rows.dtype, rows.shape) == (np.int16, (7, 34))
-    assert rows.nbytes == 7 * logit_bytes(TopLogits(16), 60) == 7 * 68
+    assert (rows.dtype, rows.shape) == (np.int16, (7, 35))
+    assert rows.nbytes == 7 * logit_bytes(TopLogits(16), 60) == 7 * 70
 
 
 def test_classes_beyond_the_range_of_a_signed_number_are_kept():
     given = torch.zeros(1, 1 << 16)
     given[0, [3, 40_000, 65_535]] = torch.tensor([5.0, 7.0, 6.0])
-    assert through(given, 3).topk(3).indices.tolist() == [[40_000, 65_535, 3]]
+    assert kept(given, 3).classes.tolist() == [[40_000, 65_535, 3]]
 
 
 @pytest.mark.parametrize(("classes", "top"), [(5, 5), (5, 6), ((1 << 16) + 1, 5)])
@@ -92,7 +121,7 @@ def test_what_cannot_be_kept_is_refused(classes, top):
 def test_all_logits_are_kept_in_the_type_that_is_asked_for(storage):
     rows = pack_logits(logits(), storage)
     assert rows.dtype == storage
-    found = unpack_logits(torch.from_numpy(rows), storage, 60)
+    found = unpack_logits(torch.from_numpy(rows), storage)
     assert torch.equal(found, logits().to(getattr(torch, storage)).float())
 
 
@@ -117,7 +146,7 @@ def ended(method, splits, cache, storage, **teachers):
     ids=["expert", "scratch", "average"],
 )
 def test_without_one_logit_a_student_learns_as_with_all_of_them(method, splits, cache):
-    # The one that is left out is known by the log-sum of the others.
+    # The one that is left out is known by what the others come to.
     whole, without_one, few = (
         ended(method, splits, cache, storage)[0] for storage in ("float16", TopLogits(CLASSES - 1), TopLogits(1))
     )

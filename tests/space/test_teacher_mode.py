@@ -110,7 +110,7 @@ def test_as_many_of_the_largest_logits_are_recorded_as_fit_where_all_of_them_do_
     found, told = of_many_classes(teachers={"trajectory_limit": limit})
     assert (found.teachers.storage, found.teachers.mode) == (storage, mode)
     if isinstance(storage, TopLogits):
-        each = 4 * storage.top + 4
+        each = 4 * storage.top + 6
         assert f"{each} bytes for {storage.top} logits x 1 trajectory), " in told.replace("; all", ", all")
         assert "would take 14 GB" in told
 
@@ -141,6 +141,6 @@ def test_a_resumed_search_keeps_as_many_logits_as_it_began_with():
 def test_the_largest_logits_of_few_classes_save_nothing():
     few = {"trajectory_limit": "1MB"}
     assert of_many_classes(classes=30, teachers=few)[0].teachers.mode == "live"
-    assert top_fault(16, 34) == "keeps 16 logits in 68 bytes, and all 34 take 68 as float16; use float16"
-    assert top_fault(16, 35) is None
+    assert top_fault(16, 35) == "keeps 16 logits in 70 bytes, and all 35 take 70 as float16; use float16"
+    assert top_fault(16, 36) is None
     assert top_fault(16, 65_537) == "is for at most 65,536 classes, but there are 65,537"

@@ -144,7 +144,8 @@ class Method(ABC):
     def softens_logits(self) -> bool:
         """Returns whether teachers' logits have an effect by their softened predictions alone.
 
-        The largest logits of each image, and the log-sum of the others, then suffice.
+        The largest logits of each image then suffice, with all other classes as one: its losses pass the logits of
+        lessons to `ctkd_search.distill.losses.softened_divergence` and do nothing else with them.
         """
         return False
 
