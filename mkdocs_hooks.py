@@ -1,14 +1,18 @@
-"""Hooks of the documentation's build: the reference of the commands, written from the parser that reads them."""
+"""Hooks of the documentation's build: the reference of the commands, from their parser, and the notebook's links."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from typing import Any
 
 from ctkd_search.cli.parser import make_parser
 
 PAGE = "reference/commands.md"
 PLACE = "<!-- commands -->"
+NOTEBOOK = "notebook.ipynb"
+# A link to another page as it is written in the repository.
+_LINK = re.compile(r'href="(?![a-z]+:)([^"#]+)\.md(?=["#])')
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -29,6 +33,19 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if PLACE not in markdown:
         raise ValueError(f"docs/{PAGE} must contain {PLACE}, where the commands are described")
     return markdown.replace(PLACE, commands_reference())
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Makes the notebook's links lead to the built pages, as MkDocs does in pages of Markdown.
+
+    Args:
+        html: The content of a page.
+        page: The page, as MkDocs knows it.
+
+    Returns:
+        The content.
+    """
+    return _LINK.sub(r'href="\1.html', html) if page.file.src_uri == NOTEBOOK else html
 
 
 def commands_reference() -> str:

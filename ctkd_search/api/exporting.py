@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ctkd_search.api.options import check_whole, is_number
 from ctkd_search.errors import UserError
 from ctkd_search.paths import YAML_SUFFIXES
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # The formats in which a student is exported, and the suffixes of their files.
 STUDENT_SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
@@ -43,16 +48,15 @@ def form_of(path: Path, asked: str | None) -> str:
     return found
 
 
-def export_to(root: Path, name: str, path: Path, asked: str | None, trial: str | None, final: bool) -> Path:
-    """Writes a config, the best configs, or a student to a file.
+def export_to(root: Path, name: str, path: Path, asked: str | None, trial: str | None) -> Path:
+    """Writes a config, the best configs, or a student of a search to a file.
 
     Args:
         root: The directory of all searches.
-        name: Name of the search or of the final training.
+        name: Name of the search.
         path: Path of the file.
         asked: The format; None for that of the suffix.
         trial: Number of the trial; None for the winner.
-        final: Whether to export the student of the newest final training.
 
     Returns:
         The path of the file.
@@ -65,12 +69,79 @@ def export_to(root: Path, name: str, path: Path, asked: str | None, trial: str |
     if form in STUDENT_SUFFIXES:
         from ctkd_search.students.export import export_student
 
-        export_student(root, name, trial, final, form, path)
+        export_student(root, name, trial, False, form, path)
         return path
     from ctkd_search.files import write_text
 
-    write_text(path, text_of(root, name, form, trial, final))
+    write_text(path, text_of(root, name, form, trial, False))
     return path
+
+
+def check_int8(int8: bool, max_drop: float | None, tune_epochs: int | None, form: str, final: bool) -> None:
+    """Refuses options of int8 that would have no effect.
+
+    Args:
+        int8: Whether the student is quantised.
+        max_drop: The accepted loss of accuracy, where it was given.
+        tune_epochs: Epochs of tuning, where they were given.
+        form: The format.
+        final: Whether the student is that of a final training.
+
+    Raises:
+        UserError: One has none.
+    """
+    if int8 and form != "onnx":
+        raise UserError(f"--int8 writes an ONNX file, but the format is {form}; use --format onnx")
+    for option, given in (("--max-drop", max_drop), ("--tune-epochs", tune_epochs)):
+        if given is not None and not int8:
+            raise UserError(f"{option} is an option of int8 students; add --int8, or leave it out")
+    if max_drop is not None and not (is_number(max_drop) and 0 <= max_drop <= 100):
+        raise UserError(f"max_drop must be a number of percentage points from 0 to 100, but got {max_drop!r}")
+    check_whole("tune_epochs", tune_epochs)
+    if tune_epochs is not None and final:
+        raise UserError(
+            "--tune-epochs tunes the student of a trial, whose lessons are recorded; leave --final or --tune-epochs out"
+        )
+
+
+def write_int8(
+    root: Path,
+    name: str,
+    path: Path,
+    console: Console,
+    *,
+    trial: str | None = None,
+    final: bool = False,
+    max_drop: float | None = None,
+    tune_epochs: int | None = None,
+) -> None:
+    """Writes a student to an ONNX file in int8, and prints how it compares with float32.
+
+    Args:
+        root: The directory of all searches.
+        name: Name of the search or of the final training.
+        path: Path of the file.
+        console: The console to print to.
+        trial: Number of the trial; None for the winner.
+        final: Whether to export the student of the newest final training.
+        max_drop: The accepted loss of validation accuracy in percentage points; None for the default.
+        tune_epochs: Epochs of tuning; None for none.
+
+    Raises:
+        UserError: See `ctkd_search.students.export_int8.export_int8`.
+        WorkFailed: Likewise.
+    """
+    from ctkd_search.display.tables import for_terminal
+    from ctkd_search.students.export_int8 import MAX_DROP, Int8Request, export_int8
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, highlight=False)
+
+    accepted = MAX_DROP if max_drop is None else max_drop
+    written = export_int8(Int8Request(root, name, path, trial, final, accepted, tune_epochs or 0), say)
+    console.print(for_terminal(written.table))
+    for line in written.lines:
+        say(line)
 
 
 def text_of(root: Path, name: str, form: str, trial: str | None, final: bool) -> str:

@@ -8,9 +8,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctkd_search.api.exporting import STUDENT_SUFFIXES, form_of
+from ctkd_search.api.exporting import STUDENT_SUFFIXES, check_int8, form_of, write_int8
 from ctkd_search.api.spaces import PathLike, path_of
 from ctkd_search.api.trials import epoch_frame
+from ctkd_search.display.consoles import console_for, without_widget_advice
 from ctkd_search.display.tables import as_html
 from ctkd_search.errors import UserError
 from ctkd_search.records.store import SearchFolder
@@ -35,6 +36,7 @@ class FinalTraining:
     def __init__(self, path: PathLike) -> None:
         self.path = path_of(path, "path")
         self._folder = SearchFolder(self.path.parent, self.path.name)
+        without_widget_advice()
 
     @property
     def name(self) -> str:
@@ -146,27 +148,39 @@ class FinalTraining:
 
         return read_student(self.path / STUDENT_FILE).served
 
-    def export(self, path: PathLike, *, format: str | None = None) -> Path:
+    def export(
+        self, path: PathLike, *, format: str | None = None, int8: bool = False, max_drop: float | None = None
+    ) -> Path:
         """Writes the student to a file.
 
         Args:
             path: Path of the file.
             format: ``onnx`` or ``torch`` (a graph of torch.export); None for the format of the path's suffix.
+            int8: See `Search.export`; of the newest final training alone.
+            max_drop: See `Search.export`.
 
         Returns:
             The path of the file.
 
         Raises:
-            UserError: It has no student, the suffix is not that of a student's file, or it cannot be written.
+            UserError: It has no student, the suffix is not that of a student's file, an option has no effect, the int8
+                student loses more accuracy, or the file cannot be written.
             WorkFailed: The exported student does not return the student's probabilities; nothing was written.
         """
         written = path_of(path, "path")
         form = form_of(written, format)
         if form not in STUDENT_SUFFIXES:
             raise UserError(f"a final training exports a student, as onnx or torch, but not {form}")
+        check_int8(int8, max_drop, None, form, final=True)
         from ctkd_search.students.export import write_kept
-        from ctkd_search.students.kept import STUDENT_FILE, read_student
+        from ctkd_search.students.kept import STUDENT_FILE, final_student, read_student
 
+        if int8:
+            root, name = self.path.parent.parent, self.path.parent.name
+            if final_student(root, name).folder.resolve() != self.path.resolve():
+                raise UserError(f"int8 is for the student of the newest final training of {name!r}, not of {self.path}")
+            write_int8(root, name, written, console_for(None), final=True, max_drop=max_drop)
+            return written
         write_kept(read_student(self.path / STUDENT_FILE), form, written)
         return written
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from rich.console import Console
 from ctkd_search.api.callbacks import Callback, CallbackListener
 from ctkd_search.api.search import Search
 from ctkd_search.api.spaces import AnySpace, Overrides, PathLike, open_space, path_of
-from ctkd_search.display.consoles import PLAIN_WIDTH, PlainConsole, console_for
+from ctkd_search.display.consoles import PLAIN_WIDTH, console_for, text_console
 from ctkd_search.display.reading import shown_on
 from ctkd_search.errors import UserError
 from ctkd_search.names import check_name
@@ -215,8 +214,7 @@ def check(
     read, document = open_space(
         space, overrides, budget__trials=trials, budget__epochs=epochs, dataset__test=test_share
     )
-    text = io.StringIO()
-    console = PlainConsole(file=text, width=PLAIN_WIDTH, force_terminal=False)
+    console, text = text_console(PLAIN_WIDTH)
     checked = check_space(read, document, path_of(trials_dir, "trials_dir"), measure, console)
     return Check(read, text.getvalue(), checked.seconds, checked.disk_bytes)
 

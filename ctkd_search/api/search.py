@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ctkd_search.analysis.standing import confirmed, find_trial, gap_to, verdicts, winner
-from ctkd_search.api.exporting import export_to
+from ctkd_search.api.exporting import check_int8, export_to, form_of, write_int8
+from ctkd_search.api.options import check_whole
 from ctkd_search.api.spaces import PathLike, path_of
 from ctkd_search.api.trials import Trial, as_trial, epoch_frame, trial_frame
 from ctkd_search.display.comparisons import trials_table
+from ctkd_search.display.consoles import console_for, without_widget_advice
 from ctkd_search.display.leaderboard import leaderboard_parts
 from ctkd_search.display.overview import search_rows
 from ctkd_search.display.tables import as_html
@@ -55,6 +57,7 @@ class Search:
         self.name = name
         self.trials_dir = path_of(trials_dir, "trials_dir")
         self._folder = SearchFolder(self.trials_dir, name)
+        without_widget_advice()
 
     def _read(self) -> _Kept:
         record = self._folder.search()
@@ -95,9 +98,13 @@ class Search:
 
         Args:
             limit: Maximum number of trials.
+
+        Raises:
+            UserError: The limit is not a whole number of at least 1.
         """
         import pandas
 
+        check_whole("limit", limit)
         kept = self._read()
         explored = [trial for trial in kept.trials if trial.explores]
         table = trials_table(kept.space, explored, winner(kept.trials), limit)
@@ -215,7 +222,16 @@ class Search:
 
         return write_report(self.trials_dir, self.name, None if path is None else path_of(path, "path"))
 
-    def export(self, path: PathLike, *, format: str | None = None, trial: int | None = None) -> Path:
+    def export(
+        self,
+        path: PathLike,
+        *,
+        format: str | None = None,
+        trial: int | None = None,
+        int8: bool = False,
+        max_drop: float | None = None,
+        tune_epochs: int | None = None,
+    ) -> Path:
         """Writes a trial's config or its student, or the best configs, to a file.
 
         Args:
@@ -223,17 +239,27 @@ class Search:
             format: ``yaml`` for the config, ``configs`` for the best configs (for ``run(warm_start=...)``), ``onnx`` or
                 ``torch`` (a graph of torch.export) for the student; None for the format of the path's suffix.
             trial: Number of the trial; None for the winner.
+            int8: Whether to quantise the student, for ``onnx``; the comparison with float32 is printed and is in the
+                model card beside the file.
+            max_drop: The loss of validation accuracy, in percentage points, above which an int8 student is refused;
+                None for 2.
+            tune_epochs: Epochs for which an int8 student is tuned with the lessons of its trial; None for none.
 
         Returns:
             The path of the file.
 
         Raises:
-            UserError: There is no such trial or student, the format and the suffix contradict each other, or the file
-                cannot be written.
+            UserError: There is no such trial or student, the format and the suffix contradict each other, an option has
+                no effect, the int8 student loses more accuracy, or the file cannot be written.
             WorkFailed: The exported student does not return the student's probabilities; nothing was written.
         """
-        number = None if trial is None else str(trial)
-        return export_to(self.trials_dir, self.name, path_of(path, "path"), format, number, final=False)
+        written, number = path_of(path, "path"), None if trial is None else str(trial)
+        check_int8(int8, max_drop, tune_epochs, form_of(written, format), final=False)
+        if int8:
+            root, console = self.trials_dir, console_for(None)
+            write_int8(root, self.name, written, console, trial=number, max_drop=max_drop, tune_epochs=tune_epochs)
+            return written
+        return export_to(self.trials_dir, self.name, written, format, number)
 
     def student(self, trial: int | None = None) -> nn.Module:
         """Returns the student of a trial, with the weights of its last epoch, in evaluation mode on the CPU.

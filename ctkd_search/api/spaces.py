@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from ctkd_search.display.consoles import without_widget_advice
 from ctkd_search.errors import UserError
 from ctkd_search.paths import user_path
 from ctkd_search.space.definition import Space
@@ -38,6 +39,7 @@ def open_space(space: AnySpace, overrides: Overrides = (), **options: Any) -> tu
     Raises:
         UserError: The space has faults; the message lists all of them.
     """
+    without_widget_advice()
     given = {name.replace("__", "."): value for name, value in options.items() if value is not None}
     document = _document(space, [*words(given), *words(overrides)])
     return read_document(document), document

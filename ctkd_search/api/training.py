@@ -10,10 +10,13 @@ from typing import Any, TypeAlias
 from rich.console import Console
 
 from ctkd_search.api.final import FinalTraining
+from ctkd_search.api.options import check_whole
 from ctkd_search.api.search import Search
 from ctkd_search.api.spaces import PathLike, path_of, plain_values, words
 from ctkd_search.display.consoles import console_for
 from ctkd_search.display.reading import shown_on
+from ctkd_search.errors import UserError
+from ctkd_search.fields import LARGEST_SEED
 from ctkd_search.records.config_file import ConfigFile, config_in, read_config, with_changes
 from ctkd_search.space.document import Document
 
@@ -65,6 +68,11 @@ def train(
         WorkFailed: No student of the config was trained to the end, the disk is full, or MLflow did not come back.
         KeyboardInterrupt: The user stopped it; all results so far are kept, and ``resume=True`` goes on.
     """
+    check_whole("seeds", seeds)
+    check_whole("epochs", epochs)
+    check_whole("seed", seed, 0, LARGEST_SEED)
+    if device not in (None, "cpu", "cuda"):
+        raise UserError(f"device must be cpu or cuda, but got {device!r}")
     found = words(overrides)
     given = {"resources.address": address, "tracking.uri": tracking_uri}
     found = [*words({key: value for key, value in given.items() if value is not None}), *found]

@@ -162,12 +162,12 @@ def show(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """Writes a trial's config, or its student, in one of the formats."""
-    from ctkd_search.api.exporting import STUDENT_SUFFIXES, form_of, text_of
+    from ctkd_search.api.exporting import STUDENT_SUFFIXES, check_int8, form_of, text_of
 
     path = options.output
     to_stdout = path in (None, Path("-"))
     form = options.format or "yaml" if to_stdout else form_of(path, options.format)
-    _check_int8(options, form)
+    check_int8(options.int8, options.max_drop, options.tune_epochs, form, options.final)
     if form in STUDENT_SUFFIXES:
         if path == Path("-"):
             raise UserError(
@@ -190,54 +190,25 @@ def export(options: argparse.Namespace) -> None:
 
 
 def _export_student(options: argparse.Namespace, form: str) -> None:
-    from ctkd_search.api.exporting import STUDENT_SUFFIXES
+    from ctkd_search.api.exporting import STUDENT_SUFFIXES, write_int8
 
+    root, name, suffix = options.trials_dir, options.name, STUDENT_SUFFIXES[form]
     if options.int8:
-        _export_int8(options)
+        write_int8(
+            root,
+            name,
+            options.output or Path(f"{name}-int8{suffix}"),
+            _console(),
+            trial=options.trial,
+            final=options.final,
+            max_drop=options.max_drop,
+            tune_epochs=options.tune_epochs,
+        )
         return
     from ctkd_search.students.export import export_student
 
-    path = options.output or Path(f"{options.name}{STUDENT_SUFFIXES[form]}")
-    print(export_student(options.trials_dir, options.name, options.trial, options.final, form, path))
-
-
-def _check_int8(options: argparse.Namespace, form: str) -> None:
-    """Refuses options of int8 that would have no effect."""
-    if options.int8 and form != "onnx":
-        raise UserError(f"--int8 writes an ONNX file, but the format is {form}; use --format onnx")
-    for option, given in (("--max-drop", options.max_drop), ("--tune-epochs", options.tune_epochs)):
-        if given is not None and not options.int8:
-            raise UserError(f"{option} is an option of int8 students; add --int8, or leave it out")
-    if options.tune_epochs is not None and options.final:
-        raise UserError(
-            "--tune-epochs tunes the student of a trial, whose lessons are recorded; leave --final or --tune-epochs out"
-        )
-
-
-def _export_int8(options: argparse.Namespace) -> None:
-    from ctkd_search.api.exporting import STUDENT_SUFFIXES
-    from ctkd_search.display.tables import for_terminal
-    from ctkd_search.students.export_int8 import MAX_DROP, Int8Request, export_int8
-
-    path = options.output or Path(f"{options.name}-int8{STUDENT_SUFFIXES['onnx']}")
-    request = Int8Request(
-        options.trials_dir,
-        options.name,
-        path,
-        options.trial,
-        options.final,
-        MAX_DROP if options.max_drop is None else options.max_drop,
-        options.tune_epochs or 0,
-    )
-    console = _console()
-
-    def say(text: str) -> None:
-        console.print(text, soft_wrap=True, highlight=False)
-
-    written = export_int8(request, say)
-    console.print(for_terminal(written.table))
-    for line in written.lines:
-        say(line)
+    path = options.output or Path(f"{name}{suffix}")
+    print(export_student(root, name, options.trial, options.final, form, path))
 
 
 def predict(options: argparse.Namespace) -> None:

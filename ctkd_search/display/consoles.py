@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
+import logging
 import sys
+import warnings
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -59,12 +63,30 @@ def silent_console() -> Console:
     return PlainConsole(file=io.StringIO(), quiet=True, width=PLAIN_WIDTH, force_terminal=False)
 
 
+def text_console(width: int) -> tuple[Console, io.StringIO]:
+    """Returns a console that writes plain text, and what it has written; in a notebook too."""
+    text = io.StringIO()
+    return PlainConsole(file=text, width=width, force_terminal=False), text
+
+
 def in_notebook() -> bool:
     """Returns whether this process is the kernel of a notebook."""
     # Whoever runs in a kernel has imported it; in other processes it need not be installed.
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and getattr(shell, "kernel", None) is not None
+
+
+def without_widget_advice() -> None:
+    """Keeps libraries from advising to install ipywidgets in a notebook: nothing that is shown here needs them.
+
+    PyTorch's and MLflow's libraries import tqdm's bars, which warn when they are imported; Ray notes it then.
+    """
+    if in_notebook():
+        logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
+        with warnings.catch_warnings(), contextlib.suppress(ImportError):
+            warnings.simplefilter("ignore")
+            importlib.import_module("tqdm.auto")
 
 
 class NotebookLive:
@@ -81,9 +103,9 @@ class NotebookLive:
 
     def update(self, renderable: RenderableType, *, refresh: bool = False) -> None:
         """Replaces the output."""
-        console = PlainConsole(file=io.StringIO(), width=_NOTEBOOK_WIDTH, force_terminal=False)
+        console, text = text_console(_NOTEBOOK_WIDTH)
         console.print(renderable)
-        self._show(console.file.getvalue())  # type: ignore[attr-defined]
+        self._show(text.getvalue())
 
     def stop(self) -> None:
         """Empties the output."""

@@ -26,10 +26,10 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def leaderboard_text(space: Space, search: SearchRecord, trials: Sequence[TrialRecord]) -> str:
     """Returns the leaderboard as `show` prints it, with every trial."""
-    from rich.console import Console
+    from ctkd_search.display.consoles import text_console
 
-    text = io.StringIO()
-    print_leaderboard(space, search, trials, len(trials), Console(file=text, width=_WIDTH, markup=False, emoji=False))
+    console, text = text_console(_WIDTH)
+    print_leaderboard(space, search, trials, len(trials), console)
     return text.getvalue()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -247,15 +246,14 @@ def _lost(line: Line) -> str:
 
 def as_text(plan: FinalPlan, found: Sequence[Line]) -> str:
     """Returns the tables and the verdicts as the content of a text file."""
-    from rich.console import Console
+    from ctkd_search.display.consoles import text_console
 
-    console = Console(file=io.StringIO(), width=_WIDTH, markup=False, emoji=False, highlight=False)
+    console, text = text_console(_WIDTH)
     for table in tables(found):
         console.print(for_terminal(table))
     for sentence in sentences(plan, found):
-        console.print(sentence, soft_wrap=True)
-    written: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in written.splitlines()) + "\n"
+        console.print(sentence, soft_wrap=True, highlight=False)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
 def result(plan: FinalPlan, config: TrialConfig, found: Sequence[Line], images: int) -> dict[str, Any]:

@@ -30,6 +30,8 @@ ENOUGH = 10
 # A parameter that fewer trials have is not plotted.
 _VISIBLE = 3
 _BESIDE_EACH_OTHER = 4
+# Backends of matplotlib that open no window for a figure; with others, Agg draws instead.
+_WITHOUT_WINDOWS = ("agg", "inline", "module://matplotlib_inline.backend_inline")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,8 +244,11 @@ def _at(found: Comparable) -> str:
 @contextlib.contextmanager
 def _plotting() -> Iterator[Any]:
     """Yields Optuna's plots, which pyplot draws; closes its figures and restores its settings afterwards."""
-    # With a display, pyplot would open windows otherwise.
-    matplotlib.use("Agg")
+    # As it is set, without choosing one where none is yet.
+    backend = dict.__getitem__(matplotlib.rcParams, "backend")
+    opens_windows = not (isinstance(backend, str) and backend.lower() in _WITHOUT_WINDOWS)
+    if opens_windows:
+        matplotlib.use("Agg")
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as plots
 
@@ -257,6 +262,18 @@ def _plotting() -> Iterator[Any]:
         finally:
             for number in set(pyplot.get_fignums()) - before:
                 pyplot.close(number)
+            if opens_windows:
+                _restore_backend(backend)
+
+
+def _restore_backend(backend: Any) -> None:
+    """Gives back the backend that the user's own figures have; the value for none yet lets pyplot choose one."""
+    from matplotlib import pyplot
+
+    try:
+        pyplot.switch_backend(backend)
+    except ImportError:  # named in the environment, but without a display
+        matplotlib.rcParams["backend"] = backend
 
 
 def _png(figure: Figure, height: float, grid: bool = True) -> bytes:

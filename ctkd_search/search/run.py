@@ -180,7 +180,7 @@ def _conclude(
     for line in (
         f"student registered in MLflow as {record.model}",
         registered.champion,
-        _write_up(session, record, splits),
+        _write_up(session, folder, record, splits),
     ):
         console.print(line, soft_wrap=True, highlight=False)
 
@@ -190,7 +190,7 @@ def _named(trial: TrialRecord) -> str:
     return trial.reached if trial.metric is ACCURACY else f"a {trial.metric.label} of {trial.reached}"
 
 
-def _write_up(session: Session, record: SearchRecord, splits: data.Splits) -> str:
+def _write_up(session: Session, folder: SearchFolder, record: SearchRecord, splits: data.Splits) -> str:
     """Writes the report and logs it to MLflow; returns a line about it.
 
     A search does not fail because of its report, which can be written again at any time.
@@ -199,7 +199,7 @@ def _write_up(session: Session, record: SearchRecord, splits: data.Splits) -> st
 
     tracker = session.tracker
     try:
-        page = write_report(session.trials_dir, record.name, splits=splits, say=session.say)
+        page = write_report(folder.root, record.name, splits=splits, say=session.say)
     except Exception as error:  # of the disk, or of a drawing
         again = f"ctkd-search report {record.name}"
         return f"the report could not be written ({first_line(error)}); try again with: {again}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
+from ray.tune import ProgressReporter
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from ctkd_search.config import TrialConfig
@@ -303,6 +304,7 @@ def run_trials(
                 name="ray",
                 storage_path=scratch,
                 callbacks=[observer],
+                progress_reporter=_NoReports(),
                 stop=stop_signal,
                 # Trials save their states themselves.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
@@ -311,6 +313,17 @@ def run_trials(
         ).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+class _NoReports(ProgressReporter):
+    """Reports nothing; in a notebook, Tune's own reporter would clear what the cell has printed."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        """Returns False."""
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: str) -> None:
+        """Does nothing."""
 
 
 def _sweep() -> None:

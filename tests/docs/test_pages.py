@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -10,16 +9,13 @@ from pathlib import Path
 import pytest
 import test_imports
 from PIL import Image
-from support.pages import PAGES, README, REPOSITORY, blocks
+from support.pages import PAGES, README, REPOSITORY, blocks, mkdocs_hooks
 
 from ctkd_search.cli import main
 from ctkd_search.cli.parser import make_parser
 from ctkd_search.space.reader import read_space
 
 PROGRAM = "ctkd-search"
-_SPEC = importlib.util.spec_from_file_location("mkdocs_hooks", REPOSITORY / "mkdocs_hooks.py")
-mkdocs_hooks = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(mkdocs_hooks)
 # In running text: what stands for any command.
 ANY_COMMAND = "ctkd-search COMMAND --help"
 ARCHITECTURE = REPOSITORY / "docs" / "architecture.md"

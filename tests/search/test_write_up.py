@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ctkd_search.records.store import SearchFolder
 from ctkd_search.search.run import _write_up
 
 
@@ -23,7 +24,7 @@ def test_a_report_that_mlflow_does_not_get_is_still_named(session, monkeypatch, 
     page = tmp_path / "index.html"
     page.write_text("<html>")
     monkeypatch.setattr("ctkd_search.report.page.write_report", lambda *_, **__: page)
-    said = _write_up(session, types.SimpleNamespace(name="one"), None)
+    said = _write_up(session, SearchFolder(Path("trials"), "one"), types.SimpleNamespace(name="one"), None)
     assert said.startswith(f"report: {page}; it could not be logged to MLflow (")
 
 
@@ -32,6 +33,6 @@ def test_a_report_that_cannot_be_written_is_reported_with_the_command_for_anothe
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("ctkd_search.report.page.write_report", full)
-    said = _write_up(session, types.SimpleNamespace(name="one"), None)
+    said = _write_up(session, SearchFolder(Path("trials"), "one"), types.SimpleNamespace(name="one"), None)
     assert said.startswith("the report could not be written (")
     assert said.endswith("try again with: ctkd-search report one")

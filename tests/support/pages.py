@@ -1,10 +1,15 @@
 """The documentation's pages, and the blocks of code in them."""
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+_SPEC = importlib.util.spec_from_file_location("mkdocs_hooks", REPOSITORY / "mkdocs_hooks.py")
+# The hooks of the documentation's build, which are no module of a package.
+mkdocs_hooks = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(mkdocs_hooks)
 README = REPOSITORY / "README.md"
 PAGES = [README, REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 _FENCE = re.compile(r"^( *)```(?P<language>\w*)(?: title=\"(?P<title>[^\"]*)\")?\n(?P<text>.*?)^\1```$", re.M | re.S)

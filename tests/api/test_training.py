@@ -1,0 +1,125 @@
+"""Final training from Python: the records are the command's, and its object shows them."""
+
+import html
+import json
+
+import pytest
+import torch
+from support import here
+from support.live import CONFIG
+
+import ctkd_search
+from ctkd_search.errors import UserError
+from ctkd_search.metrics import CLOCKS
+from ctkd_search.records.store import SearchFolder
+
+CONTENT = {**CONFIG, "epochs": 2, "dataset": {"name": "digits", "validation": 0.8}}
+OPTIONS = {"seeds": 2, "baselines": ["student-alone"], "overrides": {"resources.concurrent_trials": 1}}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The same final training by command and from Python."""
+    import yaml
+
+    found = {"command": tmp_path_factory.mktemp("command"), "python": tmp_path_factory.mktemp("python")}
+    for directory in found.values():
+        here.fresh_store(directory / "trials" / "mlflow.db")
+    (found["command"] / "config.yaml").write_text(yaml.safe_dump(CONTENT))
+    ended = here.command(
+        *("train", "config.yaml", "--seeds", "2", "--baselines", "student-alone", "--concurrent", "1"),
+        directory=found["command"],
+        whole=False,
+    )
+    assert ended.code == 0, ended.said
+    final = ctkd_search.train(CONTENT, trials_dir=found["python"] / "trials", progress=False, **OPTIONS)
+    return {**found, "final": final, "said": ended.said}
+
+
+def comparable(trial):
+    """What the record of a training has that does not depend on the machine."""
+    epochs = [{key: value for key, value in epoch.items() if key not in (*CLOCKS, "at")} for epoch in trial.epochs]
+    return {**vars(trial), "epochs": epochs, "run_id": None}
+
+
+@pytest.mark.slow
+def test_the_same_final_training_by_command_and_from_python_has_the_same_records(trained):
+    records = [
+        list(map(comparable, SearchFolder(trained[how] / "trials" / "small", "final-1").trials()))
+        for how in ("command", "python")
+    ]
+    assert len(records[0]) == 4
+    assert records[0] == records[1]
+    assert trained["final"].path == trained["python"] / "trials" / "small" / "final-1"
+    assert trained["final"].finished
+    assert trained["final"].name == "small/final-1"
+
+
+@pytest.mark.slow
+def test_the_table_and_the_verdicts_are_those_of_the_command(trained):
+    final, result = trained["final"], json.loads((trained["final"].path / "result.json").read_text())
+    assert final.result == result
+    table = final.table.set_index(["trained", "metric"])
+    assert table.loc[("the config", "accuracy"), "mean"] == pytest.approx(result["test_accuracy"])
+    alone = result["baselines"]["student-alone"]
+    row = table.loc[("student-alone", "accuracy")]
+    assert row["mean"] == pytest.approx(alone["test_accuracy"])
+    assert row["n"] == 2
+    assert row["config_minus_baseline"] == pytest.approx(alone["config_minus_baseline"]["accuracy"]["mean"])
+    assert all(sentence in trained["said"] for sentence in final.verdicts)
+    assert len(final.verdicts) == 2
+    shown = html.unescape(final._repr_html_())
+    assert all(sentence in shown for sentence in final.verdicts)
+    assert repr(final).startswith("<FinalTraining 'small/final-1': 2 seeds; test accuracy ")
+
+
+@pytest.mark.slow
+def test_students_and_epochs_are_a_row_each(trained):
+    final = trained["final"]
+    students = final.students
+    assert students["trained"].tolist() == ["the config", "student-alone"] * 2
+    assert students["seed"].tolist() == [0, 0, 1, 1]
+    assert students["test_accuracy"].between(0, 1).all()
+    assert len(final.epochs) == 8
+
+
+@pytest.mark.slow
+def test_its_student_takes_raw_images_and_is_exported(trained, tmp_path):
+    final, images = trained["final"], torch.zeros(2, 8, 8, 1, dtype=torch.uint8)
+    path = final.export(tmp_path / "student.pt2")
+    graph = torch.export.load(path).module()
+    with torch.inference_mode():
+        assert torch.allclose(graph(images), final.student()(images), atol=1e-4)
+    final.export(tmp_path / "small.onnx", int8=True, max_drop=100)
+    assert "int8" in (tmp_path / "small.md").read_text()
+    with pytest.raises(UserError, match="a final training exports a student, as onnx or torch, but not yaml"):
+        final.export(tmp_path / "best.yaml")
+
+
+@pytest.mark.slow
+def test_a_search_lists_its_final_trainings(trained):
+    (found,) = ctkd_search.Search("small", trained["python"] / "trials").finals
+    assert found.path == trained["final"].path
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "reason"),
+    [
+        (3, {}, "a config must be a path, a mapping or a Search, but got 3"),
+        ({**CONTENT, "epoch": 3}, {}, "the config has 1 error:\n  epoch is not a known key"),
+        ({"search": {}, "name": "x"}, {}, "the config is a space"),
+        (CONTENT, {"seeds": 1, "new_streams": True}, "--new-streams has no effect with one seed"),
+        (CONTENT, {"baselines": ["alone"]}, "--baselines: unknown baseline 'alone'"),
+        (CONTENT, {"overrides": {"resources.concurent": 1}}, "resources.concurent is not a known key"),
+        (CONTENT, {"resume": True}, "there is no unfinished final training in"),
+        ("nowhere.yaml", {}, "there is no file nowhere.yaml"),
+        (CONTENT, {"seeds": 0}, "seeds must be a whole number of at least 1, but got 0"),
+        (CONTENT, {"epochs": 2.0}, "epochs must be a whole number of at least 1, but got 2.0"),
+        (CONTENT, {"seed": -1}, "seed must be a whole number from 0 to "),
+        (CONTENT, {"device": "gpu"}, "device must be cpu or cuda, but got 'gpu'"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(config, options, reason, own_directory):
+    with pytest.raises(UserError) as refused:
+        ctkd_search.train(config, progress=False, **options)
+    assert reason in str(refused.value)
