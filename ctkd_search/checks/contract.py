@@ -25,12 +25,14 @@ from ctkd_search.distill.lesson import Lesson
 from ctkd_search.distill.methods.base import Method, Parameter
 from ctkd_search.distill.methods.parameter import allows
 from ctkd_search.distill.methods.setting import Setting
-from ctkd_search.distill.requests import TeacherOutput
+from ctkd_search.distill.requests import LOGITS, TeacherOutput
 from ctkd_search.distill.step import StudentStep
+from ctkd_search.distill.top_logits import pack_logits, unpack_logits
 from ctkd_search.errors import UserError
 from ctkd_search.fields import Range
 from ctkd_search.geometry import Geometry
 from ctkd_search.space.effects import setting_of
+from ctkd_search.storage import TopLogits
 
 # A method may choose by chance what a step uses.
 _STEPS = 12
@@ -150,6 +152,33 @@ def _depends(at: Rehearsal, without: Callable[[Lesson], Lesson]) -> bool:
     except (UserError, LookupError, TypeError):
         return True
     return False
+
+
+def _largest_logits_suffice(at: Rehearsal) -> Faults:
+    method = at.method()
+    if not (method.softens_logits and method.needs.any_logits):
+        return
+    try:
+        loss = total(rehearsed(at.step(method), _with_kept_logits(at.lesson(method))))
+    except UserError as error:
+        yield f"softens_logits is True, but the largest logits alone, as a recording may keep them, do not do: {error}"
+        return
+    if not torch.isfinite(loss):
+        yield f"softens_logits is True, but with the largest logits alone the loss is {loss.item()}"
+
+
+def _with_kept_logits(lesson: Lesson) -> Lesson:
+    """Returns a lesson with half of the logits of each teacher, and the others as one class."""
+
+    def kept(logits: Tensor | None) -> Any:
+        if logits is None:
+            return None
+        storage = TopLogits(logits.shape[1] // 2)
+        return unpack_logits(torch.from_numpy(pack_logits(logits, storage)), storage)
+
+    outputs = {output: kept(said) if output == LOGITS else said for output, said in lesson.expert_outputs.items()}
+    scratch, average = kept(lesson.scratch_logits), kept(lesson.average_logits)
+    return dataclasses.replace(lesson, scratch_logits=scratch, average_logits=average, expert_outputs=outputs)
 
 
 def _numbers_are_not_looked_at(at: Rehearsal) -> Faults:
@@ -314,6 +343,7 @@ ESSENTIALS: Mapping[str, Point] = {
 CONTRACT: Mapping[str, Point] = {
     **ESSENTIALS,
     "it uses what it needs": _needs_are_used,
+    "it softens logits alone, if it says so": _largest_logits_suffice,
     "its numbers are not looked at, so that a step can be captured on a GPU": _numbers_are_not_looked_at,
     "each of its parameters has an effect": _parameters_have_an_effect,
     "a weight of 0 switches its term off": _weights_of_zero_switch_off,

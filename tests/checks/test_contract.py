@@ -58,11 +58,16 @@ def test_ones_own_method_keeps_it_too(name):
         ("IntoTheTeacher", 2, "a gradient flows into the expert's logits; use .detach()"),
         ("AsksTooMuch", 3, "needs names the expert's attention of layer 2, which terms does not use"),
         ("AsksTooMuch", 3, "needs names the scratch teacher, which terms does not use"),
-        ("Looks", 4, "TypeError: a number of the method is looked at; branch on self.values instead"),
-        ("Idle", 5, "parameter depth has no effect on the loss or its gradient (2, 4, 3)"),
-        ("NotSwitchedOff", 6, "term loss_distance is there although its weight weight is 0; leave it out then"),
-        ("DrawsElsewhere", 7, "a trial that is interrupted goes on otherwise than one that is not"),
-        ("Counts", 7, "draw with torch, and keep what changes in modules or buffers of the training network"),
+        (
+            "NotSoftened",
+            4,
+            "softens_logits is True, but the largest logits alone, as a recording may keep them, do not",
+        ),
+        ("Looks", 5, "TypeError: a number of the method is looked at; branch on self.values instead"),
+        ("Idle", 6, "parameter depth has no effect on the loss or its gradient (2, 4, 3)"),
+        ("NotSwitchedOff", 7, "term loss_distance is there although its weight weight is 0; leave it out then"),
+        ("DrawsElsewhere", 8, "a trial that is interrupted goes on otherwise than one that is not"),
+        ("Counts", 8, "draw with torch, and keep what changes in modules or buffers of the training network"),
     ],
 )
 def test_each_mistake_is_told_in_a_line(name, point, fault):

@@ -115,6 +115,10 @@ class AsksTooMuch(Alone):
         return Needs(scratch=True, expert=(TeacherOutput("attention", 2),))
 
 
+class NotSoftened(Right):
+    softens_logits = True
+
+
 class Looks(Right):
     def terms(self, output, lesson):
         terms = super().terms(output, lesson)
