@@ -31,7 +31,7 @@ def run(
     name: str | None = None,
     trials: int | None = None,
     epochs: int | None = None,
-    time_budget: str | None = None,
+    time_budget: str | float | None = None,
     test_share: float | None = None,
     overrides: Overrides = (),
     resume: bool = False,
@@ -55,7 +55,8 @@ def run(
         name: Name of the search; None for the space's name.
         trials: Number of trials; None for the space's.
         epochs: Number of epochs of a trial that is not stopped early; None for the space's.
-        time_budget: The time after which the search ends, as in ``2h`` or ``1h30m``; None for the space's.
+        time_budget: The time after which the search ends, as in ``2h`` or ``1h30m``, or in seconds; None for the
+            space's.
         test_share: Share of the images kept apart from the search for the test of the final training, for images of
             your own without test images; None for the space's.
         overrides: Values of any keys of the space by their dotted names, as in ``{"train.batch_size": 64}``, or words

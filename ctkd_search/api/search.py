@@ -54,6 +54,8 @@ class Search:
     """
 
     def __init__(self, name: str, trials_dir: PathLike = "trials") -> None:
+        if not isinstance(name, str):
+            raise UserError(f"the name of a search must be text, but got {name!r}")
         self.name = name
         self.trials_dir = path_of(trials_dir, "trials_dir")
         self._folder = SearchFolder(self.trials_dir, name)

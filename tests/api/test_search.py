@@ -164,6 +164,7 @@ def test_the_report_is_written_where_it_is_wanted(search, tmp_path):
             lambda search: ctkd_search.load("smal", search.trials_dir),
             "there is no search 'smal' in .*; did you mean small?",
         ),
+        (lambda search: ctkd_search.load(3), "the name of a search must be text, but got 3"),
         (lambda search: ctkd_search.load("small", None), "trials_dir must be a path, but got None"),
     ],
 )

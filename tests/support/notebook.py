@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import nbclient
 import nbformat
+
+from support.python import environment
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "docs" / "notebook.ipynb"
 # Where the hash of the cells is kept with which the outputs were made.
@@ -41,8 +41,6 @@ def execute(notebook: nbformat.NotebookNode, directory: Path, seconds: int = 600
     for cell in fresh.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    # The modules of this process, as in tests; a user has installed the package.
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, map(os.path.abspath, filter(None, sys.path))))
     client = nbclient.NotebookClient(
         fresh,
         timeout=seconds,
@@ -51,7 +49,8 @@ def execute(notebook: nbformat.NotebookNode, directory: Path, seconds: int = 600
         coalesce_streams=True,
         resources={"metadata": {"path": str(directory)}},
     )
-    return client.execute()
+    # With the modules of this process, as in tests; a user has installed the package.
+    return client.execute(env=environment())
 
 
 def texts(notebook: nbformat.NotebookNode) -> list[str]:
