@@ -86,7 +86,9 @@ class FakeQuantised(TappedNetwork):
         before = {item.name: numpy_helper.to_array(item) for item in prepared.graph.initializer}
         self._weights = _weights_of(model, stored)
         self._trained = nn.ParameterList(nn.Parameter(_tensor(before[name])) for name in self._weights)
-        self._constants = {name: f"constant_{number}" for number, name in enumerate(stored)}
+        # Axes and shapes stay on the CPU, where operators read them without waiting for the device.
+        self._shapes = {name: _tensor(values) for name, values in stored.items() if values.dtype == np.int64}
+        self._constants = {name: f"constant_{number}" for number, name in enumerate(stored) if name not in self._shapes}
         for name, buffer in self._constants.items():
             self.register_buffer(buffer, _tensor(stored[name]), persistent=False)
 
@@ -138,6 +140,7 @@ class FakeQuantised(TappedNetwork):
 
     def _run(self, images: Tensor) -> dict[str, Tensor]:
         values: dict[str, Any] = {name: getattr(self, buffer) for name, buffer in self._constants.items()}
+        values.update(self._shapes)
         values[self._parts.images] = images
         for name, (trained, scale) in self._scaled().items():
             values[name] = values[_dequantised(name)] = rounded(trained / scale) * scale
@@ -238,7 +241,7 @@ def _weights_of(model: ModelProto, stored: dict[str, np.ndarray]) -> dict[str, _
         axis = {item.name: helper.get_attribute_value(item) for item in weights.attribute}.get("axis")
         scalar = stored[weights.input[1]].size == 1
         found[_plain_name(weights)] = _Weight(weights.input[0], weights.input[1], None if scalar else axis, None)
-        if len(sources) > 2 and kept[2] and images is not None:
+        if len(sources) > 2 and kept[2] and images is not None and images.op_type == "DequantizeLinear":
             bias = sources[2]
             assert bias is not None
             scales = images.input[1], weights.input[1]
