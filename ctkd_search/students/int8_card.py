@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from ctkd_search.display.tables import as_markdown
 from ctkd_search.students.card import interface
-from ctkd_search.students.int8 import Comparison
+from ctkd_search.students.int8 import TUNED, Comparison
 from ctkd_search.students.served import Metadata
+
+_CHOSEN = (
+    "- Of the two students in int8, the one that is better on these validation images was taken, so that its accuracy is "
+    "partly luck."
+)
 
 
 def int8_card(file: str, origin: str, metadata: Metadata, found: Comparison) -> str:
@@ -36,6 +41,7 @@ def int8_section(found: Comparison) -> list[str]:
     table = found.table()
     limits = [
         f"- The file is the student `{found.chosen}` of the table.",
+        *([_CHOSEN] if TUNED in found.files else []),
         f"- The ranges of the activations are those of {found.calibrated_on:,} training images.",
         "- Latencies are those of one processor; others have other kernels, and those without instructions for "
         "products of 8 bits (VNNI, dot products) may saturate, which costs accuracy.",

@@ -147,6 +147,7 @@ def test_an_int8_file_has_its_measurements_and_a_card(there):
     card = Path("small-int8.md").read_text(encoding="utf-8")
     assert f"| int8 | {100 * accuracies['int8']:.2f} % |" in card
     assert f"the student of trial 1 of the search 'small', a `resnet8` for {len(splits.classes)} classes" in card
+    assert "better on these validation images" not in card, "there was one student in int8"
     plain, small = properties("small.onnx"), properties("small-int8.onnx")
     assert {key: value for key, value in small.items() if key != "int8"} == plain
 

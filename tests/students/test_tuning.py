@@ -206,6 +206,7 @@ def test_a_student_is_tuned_with_its_lessons_and_both_numbers_are_shown(there, c
         assert f"| {name} | {100 * accuracy:.2f} % |" in card
         assert f"{name}  " in out
     assert "- The file is the student `int8, tuned` of the table." in card
+    assert "the one that is better on these validation images was taken" in card
 
 
 @pytest.mark.slow
