@@ -8,8 +8,8 @@ from ctkd_search.students.int8 import TUNED, Comparison
 from ctkd_search.students.served import Metadata
 
 _CHOSEN = (
-    "- Of the two students in int8, the one that is better on these validation images was taken, so that its accuracy is "
-    "partly luck."
+    "- Of the two students in int8, the one that is better on these validation images was taken, so that its accuracy "
+    "is partly luck."
 )
 
 
