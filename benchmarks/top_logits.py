@@ -150,6 +150,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--images", type=int, default=7500, help="images in all, a third of which is held out")
     parser.add_argument("--teachers", type=Path, help="keep the teachers here")
+    parser.add_argument("--no-students", action="store_true", help="print the errors alone")
     options = parser.parse_args()
     torch.set_num_threads(1)
     header(f"the largest logits of 200 classes, {options.images} images, {options.epochs} epochs")
@@ -159,7 +160,8 @@ def main() -> None:
         splits = load_train(made.dataset)
         _prepare(made, splits, cache)
         print_errors(made, splits, cache)
-        print_students(options.epochs, options.images, options.seeds, splits, cache)
+        if not options.no_students:
+            print_students(options.epochs, options.images, options.seeds, splits, cache)
 
 
 if __name__ == "__main__":

@@ -256,7 +256,7 @@ class TeachersConfig:
         expert: Origin of the expert; left out, it is the scratch teacher at the end of its training.
         recipe: Training recipe of both. The student's searched values do not change it.
         storage: Type in which recorded outputs are stored. ``{top: 16}`` keeps the 16 largest logits of each image and
-            all others as one class, for methods that use softened predictions alone, and float16 of all else.
+            the others as if equal, for methods that use softened predictions alone, and float16 of all else.
         cache_limit: Disk space for recorded attention maps, as in ``20GB``; further ones are computed in the trials. 0
             records none.
         trajectory_limit: Disk space for the scratch teachers' recorded logits, as in ``20GB``: epochs times images

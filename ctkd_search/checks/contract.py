@@ -168,7 +168,7 @@ def _largest_logits_suffice(at: Rehearsal) -> Faults:
 
 
 def _with_kept_logits(lesson: Lesson) -> Lesson:
-    """Returns a lesson with half of the logits of each teacher, and the others as one class."""
+    """Returns a lesson with half of the logits of each teacher, and the others as if equal."""
 
     def kept(logits: Tensor | None) -> Any:
         if logits is None:

@@ -34,8 +34,8 @@ def softened_divergence(student: Tensor, teacher: Tensor | KeptLogits, temperatu
 
     Args:
         student: Logits of the student, shape (batch, classes).
-        teacher: Logits of a teacher, same shape; no gradient flows to them. Of the largest logits alone, all other
-            classes count as one, in the teacher's predictions and in the student's.
+        teacher: Logits of a teacher, same shape; no gradient flows to them. Of the largest logits alone, the
+            predictions of all other classes are equal.
         temperature: Divisor of the logits, greater than 0.
 
     Returns:
@@ -43,8 +43,7 @@ def softened_divergence(student: Tensor, teacher: Tensor | KeptLogits, temperatu
         gradient from falling as the temperature rises.
     """
     if not isinstance(teacher, Tensor):
-        softened, target = teacher.student(student, temperature), teacher.softened(temperature, student.shape[1])
-        return temperature**2 * F.kl_div(softened, target, log_target=True, reduction="batchmean")
+        return temperature**2 * teacher.divergence(student, temperature).mean()
     return mutual_divergence(student, teacher.detach(), temperature)
 
 

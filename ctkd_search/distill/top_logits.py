@@ -2,8 +2,8 @@
 
 A row of 16-bit words holds an image's k largest logits in float16, their classes, and three numbers in float16 of the
 other logits: the log-sum of their exponentials, their mean, and their mean weighed by their predictions. With them the
-log-sum is known at every temperature, which the softened predictions of the kept classes depend on. The others count as
-one class: how their predictions differ from each other is not kept.
+log-sum is known at every temperature, which the softened predictions of the kept classes depend on. How the predictions
+of the others differ from each other is not kept: they are taken for equal.
 """
 
 from __future__ import annotations
@@ -75,17 +75,23 @@ class KeptLogits:
         others = count + between + beyond * weighed
         return F.log_softmax(torch.cat([self.values / temperature, others], dim=1), dim=1)
 
-    def student(self, logits: Tensor, temperature: float | Tensor) -> Tensor:
-        """Returns the log predictions of a student for the same classes as `softened`.
+    def divergence(self, student: Tensor, temperature: float | Tensor) -> Tensor:
+        """Returns KL(teacher ‖ student) of the softened predictions of each image, shape (batch,).
+
+        The teacher's share of the other classes is divided among them equally. If only their sum were compared, a
+        student could give all of it to one of them, and predict that one: of many classes and at high temperatures the
+        share of the others is the largest.
 
         Args:
-            logits: Logits of the student, shape (batch, classes).
+            student: Logits of the student, shape (batch, classes).
             temperature: Divisor of the logits.
         """
-        softened = logits / temperature
-        kept = softened.gather(1, self.classes)
-        others = softened.scatter(1, self.classes, -torch.inf).logsumexp(dim=1, keepdim=True)
-        return F.log_softmax(torch.cat([kept, others], dim=1), dim=1)
+        count = student.shape[1] - self.values.shape[1]
+        target = self.softened(temperature, student.shape[1])
+        predicted = F.log_softmax(student / temperature, dim=1)
+        kept = predicted.gather(1, self.classes)
+        others = (predicted.sum(dim=1, keepdim=True) - kept.sum(dim=1, keepdim=True)) / count + math.log(count)
+        return (target.exp() * (target - torch.cat([kept, others], dim=1))).sum(dim=1)
 
 
 def pack_logits(logits: Tensor, storage: Storage) -> np.ndarray:

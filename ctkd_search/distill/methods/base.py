@@ -144,7 +144,7 @@ class Method(ABC):
     def softens_logits(self) -> bool:
         """Returns whether teachers' logits have an effect by their softened predictions alone.
 
-        The largest logits of each image then suffice, with all other classes as one: its losses pass the logits of
+        The largest logits of each image then suffice, with the others taken for equal: its losses pass the logits of
         lessons to `ctkd_search.distill.losses.softened_divergence` and do nothing else with them.
         """
         return False
