@@ -17,7 +17,7 @@ from ctkd_search.fields import Channels, Count, Fraction, Parts, Positive, Range
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.paths import expanded
 from ctkd_search.recipe import Recipe
-from ctkd_search.storage import STORAGE_SCHEMA, Storage, TopLogits, read_storage
+from ctkd_search.storage import STORAGE_SCHEMA, Storage, read_storage
 from ctkd_search.units import size_in_bytes
 
 # Suffixes by which a member of an ensemble is a file of weights.
@@ -261,8 +261,7 @@ class TeachersConfig:
             records none.
         trajectory_limit: Disk space for the scratch teachers' recorded logits, as in ``20GB``: epochs times images
             times classes, for every teacher and stream, those of the confirmation included. If they take more, a
-            warning is printed if `mode` is ``recorded``; if it is ``auto``, only the largest logits are recorded where
-            no `storage` is named and the methods allow it, and teachers are live otherwise.
+            warning is printed if `mode` is ``recorded``, and teachers are live if it is ``auto``.
     """
 
     mode: Literal["auto", "recorded", "live"] = "auto"
@@ -272,17 +271,6 @@ class TeachersConfig:
     storage: Annotated[Storage, Read(read_storage, STORAGE_SCHEMA)] = "float16"
     cache_limit: Size = "20GB"
     trajectory_limit: Size = "20GB"
-
-    @property
-    def kept_mode(self) -> str:
-        """Returns the mode as the record of a search has it: with the largest logits, if only those are recorded."""
-        return f"{self.mode} {self.storage}" if isinstance(self.storage, TopLogits) else self.mode
-
-    def with_kept_mode(self, kept: str) -> TeachersConfig:
-        """Returns the same teachers in a mode that `kept_mode` has returned."""
-        mode, _, top = kept.partition(" top-")
-        known: Literal["recorded", "live"] = "live" if mode == "live" else "recorded"
-        return dataclasses.replace(self, mode=known, storage=TopLogits(int(top)) if top else self.storage)
 
     def cache_bytes(self) -> int:
         """Returns the cache limit in bytes."""

@@ -137,7 +137,7 @@ def _train_owned(
     with Session(space, request.trials_dir, say, lease, len(trials), plan.config_of) as session:
         methods = [plan.config.method.name]
         record = earlier or new_record(f"{plan.name}/{folder.name}", content, splits, methods)
-        record.again, record.hardware, record.teachers = request.again, session.hardware, teachers.kept_mode
+        record.again, record.hardware, record.teachers = request.again, session.hardware, teachers.mode
         record.tracking_uri = session.tracker.mlflow.place
         folder.write(record)
         what = f"{amount(len(trials), 'student')} of {amount(plan.config.epochs, 'epoch')}"

@@ -182,7 +182,7 @@ class SearchRecord:
         resize: See `ctkd_search.data.Splits`.
         mean: Mean of each channel that the images are normalised with, in pixel values.
         std: Standard deviation of each channel, in pixel values.
-        teachers: Mode of the teachers, as `TeachersConfig.kept_mode` has it; None until that is decided.
+        teachers: ``recorded`` or ``live``; None until that is decided.
         code: Hash of the file of each method of the user's own, by the method's name.
         format: Version of the format of its files.
     """

@@ -118,7 +118,7 @@ def _run_owned(
     record.space, record.again, record.finished = content, request.again, False
     before = (earlier.teachers or "recorded") if earlier else None
     space, chosen = with_mode(request.space, len(splits.train), splits.geometry.classes, before)
-    record.teachers = space.teachers.kept_mode
+    record.teachers = space.teachers.mode
     if chosen:
         say(chosen)
     sources = compared(sources, space, splits.fingerprint)

@@ -109,12 +109,13 @@ def kept_space(raw: Mapping[str, Any], mode: str | None) -> Space:
 
     Args:
         raw: The content.
-        mode: Mode of the teachers, as in the search's record; None, as long as none is noted, for recorded.
+        mode: ``recorded`` or ``live``, as in the search's record; None, as long as none is noted, for recorded.
     """
     space = _Reader(_kept(raw), ask_images=False).space()
     if space.teachers.mode != "auto":
         return space
-    return dataclasses.replace(space, teachers=space.teachers.with_kept_mode(mode or "recorded"))
+    teachers = dataclasses.replace(space.teachers, mode=mode or "recorded")  # type: ignore[arg-type]
+    return dataclasses.replace(space, teachers=teachers)
 
 
 def _kept(raw: Mapping[str, Any]) -> Document:

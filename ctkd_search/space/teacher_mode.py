@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ctkd_search.config import TeachersConfig
 from ctkd_search.distill.methods.base import Method
@@ -13,7 +14,7 @@ from ctkd_search.space.definition import Space
 from ctkd_search.storage import MOST_CLASSES, Storage, TopLogits, logit_bytes, number_bytes
 from ctkd_search.text import join_words, size
 
-# Numbers of logits that are recorded where all of them would take too much, the most first.
+# Numbers of logits that are proposed where all of them would take too much, the most first.
 _TOPS = (128, 64, 32, 16)
 
 
@@ -102,8 +103,8 @@ def choose_mode(
     Args:
         teachers: Settings of the teachers.
         needed: Disk space of recording them.
-        before: Mode chosen when a resumed search began, as `TeachersConfig.kept_mode` has it; None if it begins now.
-        may_drop: Whether the largest logits alone may be recorded if all of them take too much.
+        before: Mode chosen when a resumed search began; None if it begins now.
+        may_drop: Whether the message names a storage of the largest logits alone that fits, where all do not.
 
     Returns:
         The settings with a mode that is recorded or live, and a message for the user.
@@ -115,26 +116,33 @@ def choose_mode(
         message = f"teachers: recorded, as teachers.mode is set, though their logits take {needed}, beyond {limit}"
         return teachers, message if beyond else None
     if before is not None:
-        found = teachers.with_kept_mode(before)
-        message = f"teachers: {found.kept_mode}, as when this began"
+        found = dataclasses.replace(teachers, mode="live" if before == "live" else "recorded")
+        message = f"teachers: {found.mode}, as when this began"
     elif fits:
         found = dataclasses.replace(teachers, mode="recorded")
         message = f"teachers: recorded, once for all trials; their logits take {needed}, within {limit}"
-    elif may_drop and (fewer := _largest_that_fit(needed, teachers.trajectory_bytes())):
-        found = dataclasses.replace(teachers, mode="recorded", storage=fewer.storage)
-        message = (
-            f"teachers: recorded, once for all trials, with their largest logits, which take {fewer}; all of them "
-            f"would take {needed}, beyond {limit}"
-        )
     else:
         found = dataclasses.replace(teachers, mode="live")
         message = f"teachers: live, in every trial; recorded, their logits would take {needed}, beyond {limit}"
+        # Not chosen without being asked for: how the other classes compare with each other is lost.
+        if may_drop and (fewer := _largest_that_fit(needed, teachers.trajectory_bytes())):
+            message += (
+                f"; with teachers.storage: {{top: {fewer.top}}} the largest logits alone would take {size(fewer.most)}"
+            )
     return found, message if needed.most else None
 
 
-def _largest_that_fit(needed: Trajectories, limit: int) -> Trajectories | None:
-    """Returns the recording of the largest logits alone, of as many as fit; None if that saves nothing, or too few."""
-    every = (dataclasses.replace(needed, storage=TopLogits(top)) for top in _TOPS if not top_fault(top, needed.classes))
+class _Fewer(NamedTuple):
+    """A number of largest logits, and the most bytes of recording them."""
+
+    top: int
+    most: int
+
+
+def _largest_that_fit(needed: Trajectories, limit: int) -> _Fewer | None:
+    """Returns the most of the largest logits that fit; None if that saves nothing, or too few do."""
+    tops = (top for top in _TOPS if not top_fault(top, needed.classes))
+    every = (_Fewer(top, dataclasses.replace(needed, storage=TopLogits(top)).most) for top in tops)
     return next((fewer for fewer in every if fewer.most <= limit), None)
 
 
@@ -150,8 +158,8 @@ def top_fault(top: int, classes: int) -> str | None:
 
 def with_mode(space: Space, images: int, classes: int, before: str | None = None) -> tuple[Space, str | None]:
     """Returns the space with ``mode: auto`` resolved, and a message for the user; see `choose_mode`."""
-    named = "storage" in (space.raw.get("teachers") or {})
-    may_drop = not named and all(method.softens_logits for method in logit_methods(space))
+    dropped = isinstance(space.teachers.storage, TopLogits)
+    may_drop = not dropped and all(method.softens_logits for method in logit_methods(space))
     teachers, message = choose_mode(space.teachers, trajectories(space, images, classes), before, may_drop)
     return dataclasses.replace(space, teachers=teachers), message
 

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 from support.factories import a_space, space_content
 
+from ctkd_search.config import plain
 from ctkd_search.space.reader import kept_space
 from ctkd_search.space.teacher_mode import top_fault, trajectories, with_mode
 from ctkd_search.storage import TopLogits
@@ -96,51 +97,53 @@ def of_many_classes(classes=1000, images=10**6, before=None, teachers=None, sear
 
 
 @pytest.mark.parametrize(
-    ("limit", "storage", "mode"),
+    ("limit", "top", "size"),
     [
-        ("14GB", "float16", "recorded"),
-        ("13GB", TopLogits(128), "recorded"),
-        ("3GB", TopLogits(64), "recorded"),
-        ("1GB", TopLogits(32), "recorded"),
-        ("500MB", TopLogits(16), "recorded"),
-        ("400MB", "float16", "live"),
+        ("13GB", 128, "3.63 GB"),
+        ("3GB", 64, "1.83 GB"),
+        ("1GB", 32, "938 MB"),
+        ("500MB", 16, "490 MB"),
+        ("400MB", None, ""),
     ],
 )
-def test_as_many_of_the_largest_logits_are_recorded_as_fit_where_all_of_them_do_not(limit, storage, mode):
+def test_as_many_of_the_largest_logits_as_fit_are_proposed_where_all_of_them_do_not(limit, top, size):
     found, told = of_many_classes(teachers={"trajectory_limit": limit})
-    assert (found.teachers.storage, found.teachers.mode) == (storage, mode)
-    if isinstance(storage, TopLogits):
-        each = 4 * storage.top + 6
-        assert f"{each} bytes for {storage.top} logits x 1 trajectory), " in told.replace("; all", ", all")
-        assert "would take 14 GB" in told
+    assert (found.teachers.storage, found.teachers.mode) == ("float16", "live")
+    assert "recorded, their logits would take 14 GB" in told
+    advice = f"; with teachers.storage: {{top: {top}}} the largest logits alone would take {size}"
+    assert told.endswith(advice) if top else "top" not in told
+    if top:
+        asked = of_many_classes(teachers={"trajectory_limit": limit, "storage": {"top": top}})
+        assert (asked[0].teachers.storage, asked[0].teachers.mode) == (TopLogits(top), "recorded")
+        assert f"{4 * top + 6} bytes for {top} logits x 1 trajectory), within" in asked[1]
 
 
 @pytest.mark.parametrize(
-    "search",
-    [{"step_loss": "mse"}, {"standardised": {"choice": [False, True]}}, {"step_loss": {"choice": ["kl", "mse"]}}],
+    "sections",
+    [
+        {"search": {"step_loss": "mse"}},
+        {"search": {"standardised": {"choice": [False, True]}}},
+        {"search": {"step_loss": {"choice": ["kl", "mse"]}}},
+        {"baselines": ["dkd"]},
+        {"classes": 30, "images": 10**8},
+    ],
 )
-def test_teachers_are_live_where_a_trial_may_need_all_logits(search):
-    assert of_many_classes(teachers={"trajectory_limit": "3GB"}, search=search)[0].teachers.mode == "live"
+def test_they_are_not_proposed_where_all_logits_are_needed_or_nothing_is_saved(sections):
+    found, told = of_many_classes(teachers={"trajectory_limit": "3GB"}, **sections)
+    assert found.teachers.mode == "live"
+    assert "top" not in told
 
 
-def test_teachers_are_live_where_a_baseline_needs_all_logits_or_a_storage_is_named():
-    assert of_many_classes(teachers={"trajectory_limit": "3GB"}, baselines=["kd"])[0].teachers.mode == "recorded"
-    assert of_many_classes(teachers={"trajectory_limit": "3GB"}, baselines=["dkd"])[0].teachers.mode == "live"
-    named = {"trajectory_limit": "3GB", "storage": "float16"}
-    assert of_many_classes(teachers=named)[0].teachers.mode == "live"
-
-
-def test_a_resumed_search_keeps_as_many_logits_as_it_began_with():
-    found, told = of_many_classes(images=10, before="recorded top-32")
+def test_a_search_with_the_largest_logits_keeps_them_when_it_goes_on():
+    asked = {"storage": {"top": 32}}
+    found, told = of_many_classes(images=10, before="recorded", teachers=asked)
     assert (found.teachers.mode, found.teachers.storage) == ("recorded", TopLogits(32))
-    assert told == "teachers: recorded top-32, as when this began"
-    assert found.teachers.kept_mode == "recorded top-32"
-    assert kept_space(space_content(**SECTIONS), "recorded top-32").teachers.storage == TopLogits(32)
+    assert told == "teachers: recorded, as when this began"
+    kept = kept_space(plain(dict(space(asked).raw)), "recorded")
+    assert (kept.teachers.mode, kept.teachers.storage) == ("recorded", TopLogits(32))
 
 
 def test_the_largest_logits_of_few_classes_save_nothing():
-    few = {"trajectory_limit": "1MB"}
-    assert of_many_classes(classes=30, teachers=few)[0].teachers.mode == "live"
     assert top_fault(16, 35) == "keeps 16 logits in 70 bytes, and all 35 take 70 as float16; use float16"
     assert top_fault(16, 36) is None
     assert top_fault(16, 65_537) == "is for at most 65,536 classes, but there are 65,537"
