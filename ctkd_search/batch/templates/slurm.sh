@@ -102,8 +102,8 @@ rm -rf "$RAY_TMPDIR"
 exit "$status"
 MACHINE
 )
-# When the search ends on the first machine, the others have a minute to notice that Ray has ended.
-srun --cpu-bind=none --wait=60 bash -c "$machine" machine "${search[@]}" &
+# When the search ends on the first machine, the others notice within a minute that Ray has ended.
+srun --cpu-bind=none --wait=180 bash -c "$machine" machine "${search[@]}" &
 {% endif %}
 job=$!
 
