@@ -6,6 +6,7 @@ import pytest
 from ray.cluster_utils import Cluster
 from support import here
 from support.live import Live, descendants, few_images, running_with_epochs
+from support.ray_workers import fork_ray_workers
 
 from ctkd_search.distill.cache_index import CacheIndex
 from ctkd_search.records.store import SearchFolder
@@ -27,6 +28,8 @@ def working_on(node):
 def cluster():
     # A process has one Ray.
     here.stop_ray()
+    # Processes that import torch anew may take longer than Ray waits for them, where other tests run beside.
+    fork_ray_workers()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     cluster.second = cluster.add_node(num_cpus=1)
     yield cluster
