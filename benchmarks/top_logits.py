@@ -1,4 +1,4 @@
-"""What is lost where only the largest logits of the teachers are recorded, on a made-up task of 200 classes.
+"""The loss of recording only the largest logits of the teachers, on a made-up task of 200 classes.
 
     python benchmarks/top_logits.py [--epochs 10] [--seeds 5] [--images 7500] [--teachers DIRECTORY]
 

@@ -1,4 +1,4 @@
-"""What the package offers by name: all of it documented, and none of it imported before it is asked for."""
+"""The public names of the package: documented, and imported only when they are asked for."""
 
 import importlib
 import inspect

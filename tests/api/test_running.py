@@ -69,7 +69,7 @@ class Recorder(ctkd_search.Callback):
 
 
 def settings():
-    """What a search sets in its process, and must give back."""
+    """Handlers and variables that a search sets in its process, and must give back."""
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
     return handlers, {name: os.environ.get(name) for name in _VARIABLES}, os.environ.get("MLFLOW_TRACKING_URI")
 

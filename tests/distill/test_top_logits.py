@@ -1,4 +1,4 @@
-"""The largest logits alone, with the log-sum of the others: what is kept, what it costs, and what students hear."""
+"""Recordings of the largest logits alone: their rows, the divergence from them, and the students that they teach."""
 
 import dataclasses
 
@@ -8,6 +8,7 @@ import torch
 from support.tiny import TINY, assert_same_bits, copied, prepared_trainer
 
 from ctkd_search.config import MethodConfig, TeachersConfig
+from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.lesson import StudentOutput
 from ctkd_search.distill.losses import softened_divergence
 from ctkd_search.distill.methods.base import make_method, methods
@@ -163,7 +164,10 @@ def test_without_one_logit_a_student_learns_as_with_all_of_them(method, splits, 
 
 def test_an_expert_that_is_computed_in_the_trial_teaches_as_a_recorded_one(splits, cache, tmp_path):
     recorded = ended(KD, splits, cache, TopLogits(3))
-    assert_same_bits(ended(KD, splits, cache, TopLogits(3), cache_limit=0), recorded)
+    # In another cache, where nothing is recorded and nothing may be.
+    empty = TeacherCache(tmp_path / "another")
+    assert_same_bits(ended(KD, splits, empty, TopLogits(3), cache_limit=0), recorded)
+    assert empty.index.size("maps") == 0
 
 
 @pytest.mark.parametrize(
