@@ -25,7 +25,8 @@ class Callback:
 
     They are called in the thread that runs the search, one after the other, after the records have been written, so
     that what ``search`` shows includes the event. A search waits for them. An exception that one raises is reported
-    once, as a warning with its file and line, and the search goes on.
+    once, as a warning with its file and line, and the search goes on. ``search.stop()`` ends it, from any method but
+    the last one.
     """
 
     def on_search_start(self, search: Search) -> None:

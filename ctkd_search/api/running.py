@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ def run(
         address: Address of the Ray cluster to join; None for this machine, or for the Ray that this process has.
         tracking_uri: URI of MLflow; None for MLFLOW_TRACKING_URI, or a SQLite file in `trials_dir`.
         trials_dir: The directory of all searches.
-        callbacks: Objects that are told of trials and epochs.
+        callbacks: Objects that are told of trials and epochs, and that may stop the search; see `Callback`.
         progress: Progress is shown in a terminal and in a notebook; True to print lines elsewhere too, False to print
             nothing.
 
@@ -145,15 +146,19 @@ def run_space(
             raise UserError(f"a callback must be an object derived from ctkd_search.Callback, but got {callback!r}")
     name = space.name if name is None else check_name(name)
     starts = [warm_start] if isinstance(warm_start, str) else [os.fspath(start) for start in warm_start]
-    search = Search(name, trials_dir)
+    search, stop = Search(name, trials_dir), threading.Event()
+    search._stop = stop
     told = CallbackListener(callbacks, search, space)
     listeners = [told] if callbacks else []
     request = SearchRequest(
-        space, name, trials_dir, resume, again, starts, ask, document, champion, listeners=listeners
+        *(space, name, trials_dir, resume, again, starts, ask, document, champion),
+        listeners=listeners,
+        stop=stop,
     )
     try:
         run_search(request, console)
     finally:
+        search._stop = None
         told.work_ended()
     return search
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -59,6 +60,8 @@ class Search:
         self.name = name
         self.trials_dir = path_of(trials_dir, "trials_dir")
         self._folder = SearchFolder(self.trials_dir, name)
+        # Set by `stop`; None where this object is not that of a running search.
+        self._stop: threading.Event | None = None
         without_widget_advice()
 
     def _read(self) -> _Kept:
@@ -72,7 +75,10 @@ class Search:
 
     @property
     def finished(self) -> bool:
-        """Returns whether every trial has ended and MLflow has everything; otherwise it goes on with ``resume``."""
+        """Returns whether it has come to its end, or its time budget has, and MLflow has everything.
+
+        Otherwise it goes on with ``resume``.
+        """
         return self._folder.search().finished
 
     @property
@@ -278,6 +284,23 @@ class Search:
         from ctkd_search.students.kept import trial_student
 
         return trial_student(self.trials_dir, self.name, None if trial is None else str(trial)).served
+
+    def stop(self) -> None:
+        """Ends the search, from one of its callbacks; `run` then returns, and ``resume=True`` goes on.
+
+        The search ends as with its time budget: running trials are interrupted, the best config is not confirmed with
+        fresh seeds, its student is registered in MLflow, and the report is written; ``finished`` stays false. Where no
+        trial has finished an epoch, nothing is registered or written.
+
+        Raises:
+            UserError: `run` is not running this search, or has been told of its end already.
+        """
+        if self._stop is None:
+            raise UserError(
+                f"search {self.name!r} cannot be stopped here: only the search that run gives to its callbacks can, "
+                "until it ends; interrupt one of another process with Ctrl-C"
+            )
+        self._stop.set()
 
     def __repr__(self) -> str:
         if not self._folder.exists():

@@ -138,7 +138,7 @@ class Observer(DriverOnly, tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Called by Ray many times a second."""
-        if self.stop_signal.reason is StopReason.INTERRUPTED:
+        if self.stop_signal.reason in (StopReason.INTERRUPTED, StopReason.CALLBACK):
             self._say_once(_STOPPING)
         records = list(self.records.values())
         for listener in self.listeners:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,7 @@ class SearchRequest:
         champion: Whether the student becomes the champion even if it is not better.
         document: The file that the space was read from, for messages with line numbers.
         listeners: Listeners of the trials, besides the search's own.
+        stop: Set when a callback asks for the end of the search.
     """
 
     space: Space
@@ -64,6 +66,7 @@ class SearchRequest:
     document: Document | None = None
     champion: bool = False
     listeners: Sequence[TrialListener] = ()
+    stop: threading.Event = field(default_factory=threading.Event)
 
 
 def run_search(request: SearchRequest, console: Console) -> None:
@@ -126,10 +129,11 @@ def _run_owned(
     from ctkd_search.checks.refusals import refuse
     from ctkd_search.search.search_runner import SearchRunner
     from ctkd_search.search.session import Session
+    from ctkd_search.search.stop_signal import StopReason
 
     document = request.document or Document.of("the space", plain(dict(request.space.raw)))
     refuse(space, document, splits.geometry, len(splits.train), request.trials_dir)
-    with Session(space, request.trials_dir, say, lease) as session:
+    with Session(space, request.trials_dir, say, lease, stop=request.stop) as session:
         if earlier is None and folder.exists():
             session.tracker.abandon(folder.search().run_id)
             folder.clear()
@@ -137,11 +141,26 @@ def _run_owned(
         folder.write(record)
         try:
             records = SearchRunner(session, folder, record, splits, console, sources, request.listeners).run()
-            _conclude(session, folder, record, records, splits, console, request.champion)
+            stopped = session.stop_signal.reason is StopReason.CALLBACK
+            if stopped and winner(records) is None:
+                _close_empty(session)
+            else:
+                _conclude(session, folder, record, records, splits, console, request.champion, not stopped)
+            if stopped:
+                say(f"{StopReason.CALLBACK.value}; go on with: {request.again}")
         except KeyboardInterrupt:
             say(f"all results so far are kept; go on with: {request.again}")
             raise
     say(f"took {clock(time.monotonic() - started)}")
+
+
+def _close_empty(session: Session) -> None:
+    """Closes the parent run of a search that a callback has stopped before any trial finished an epoch."""
+    from ctkd_search.search.stop_signal import StopReason
+
+    tracker = session.tracker
+    if tracker.flush(session.space.tracking.patience):
+        tracker.finish("KILLED", {}, {"ctkd.reason": StopReason.CALLBACK.value})
 
 
 def _conclude(
@@ -152,8 +171,13 @@ def _conclude(
     splits: data.Splits,
     console: Console,
     champion: bool,
+    finished: bool,
 ) -> None:
-    """Prints the leaderboard, and logs and registers the winner."""
+    """Prints the leaderboard, and logs and registers the winner.
+
+    Args:
+        finished: Whether nothing is left to do; False where a callback has stopped the search.
+    """
     space, tracker = session.space, session.tracker
     chosen = winner(records)
     if chosen is None:
@@ -175,7 +199,7 @@ def _conclude(
     console.print(f"  {label_of(space, chosen)}", soft_wrap=True, highlight=False)
     registered = _hand_over(session, folder, record, records, chosen, splits, champion)
     record.model = registered.uri
-    record.finished = True
+    record.finished = finished
     folder.write(record)
     for line in (
         f"student registered in MLflow as {record.model}",

@@ -41,6 +41,7 @@ class Session:
         lease: The lease by which this process owns the search; the trials end when it is lost.
         trials: Number of trials in all; None for more than run at once.
         configs: Returns the config of a trial from the space and the trial's record.
+        stop: Set when a callback asks for the end of the trials; None where none can.
 
     Raises:
         UserError: MLflow or the Ray cluster cannot be reached, or the machine lacks the requested resources.
@@ -56,13 +57,14 @@ class Session:
         lease: Lease,
         trials: int | None = None,
         configs: Callable[[Space, TrialRecord], TrialConfig] = config_of,
+        stop: threading.Event | None = None,
     ) -> None:
         self.space = space
         self.trials_dir = trials_dir.resolve()
         self.say = say
         self.trials = trials
         self._configs = configs
-        self.stop_signal = StopSignal(space.budget.seconds())
+        self.stop_signal = StopSignal(space.budget.seconds(), stop)
         lease.when_lost(lambda: self.stop_signal.set(StopReason.TAKEN_OVER))
         self._interrupted_at: float | None = None
         self.tuning = False

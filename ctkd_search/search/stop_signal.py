@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import threading
 import time
 from typing import Any
 
@@ -16,6 +17,7 @@ class StopReason(enum.Enum):
 
     TIME_BUDGET = "the time budget ended"
     INTERRUPTED = "stopped by a signal"
+    CALLBACK = "stopped by a callback"
     DISK_FULL = "the disk is full"
     GPU_MEMORY = "the GPU has no room for so many trials"
     TAKEN_OVER = (
@@ -25,14 +27,16 @@ class StopReason(enum.Enum):
 
 
 class StopSignal(DriverOnly, tune.Stopper):
-    """Ends all running trials once it is set, or once the time budget is over.
+    """Ends all running trials once it is set, once a callback asks for it, or once the time budget is over.
 
     Args:
         seconds: The time budget from now on, or None for no limit.
+        asked: Set when a callback asks for the end; None where none can.
     """
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, asked: threading.Event | None = None) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
+        self._asked = asked
         self._reason: StopReason | None = None
 
     def set(self, reason: StopReason) -> None:
@@ -40,12 +44,14 @@ class StopSignal(DriverOnly, tune.Stopper):
         self._reason = self._reason or reason
 
     def clear(self) -> None:
-        """Forgets the reason, so that the trials can go on; the time budget stays as it is."""
+        """Forgets the reason, so that the trials can go on; the time budget and what a callback asked for stay."""
         self._reason = None
 
     @property
     def reason(self) -> StopReason | None:
         """The reason for which the trials end; None while they may go on."""
+        if self._reason is None and self._asked is not None and self._asked.is_set():
+            return StopReason.CALLBACK
         return self._reason or (StopReason.TIME_BUDGET if self.seconds_left() == 0.0 else None)
 
     def seconds_left(self) -> float | None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 
+import mlflow
 import numpy as np
 import optuna
 import pytest
@@ -182,6 +183,82 @@ def test_a_finished_search_is_refused_as_the_command_refuses_it(searched):
     )
     assert told.code == 2
     assert told.err == f"ctkd-search: {refused.value}\n"
+
+
+class Stops(ctkd_search.Callback):
+    """Stops a search at an event, and keeps what it is told."""
+
+    def __init__(self, event):
+        self.event, self.heard = event, []
+
+    def _hear(self, search, event):
+        self.heard.append(event)
+        if event == self.event:
+            search.stop()
+
+    def on_search_start(self, search):
+        self._hear(search, "search start")
+
+    def on_epoch_end(self, search, trial):
+        self._hear(search, f"epoch {len(trial.epochs)} of {trial.number}")
+
+    def on_search_end(self, search):
+        self._hear(search, "search end")
+
+
+def parent_run(search):
+    return mlflow.MlflowClient(search.tracking_uri).get_run(search.mlflow_run_id)
+
+
+def test_a_callback_stops_a_search_which_returns_and_goes_on_later(tmp_path, capsys):
+    here.shared_ray()
+    here.fresh_store(tmp_path / "trials" / "mlflow.db")
+    content = {key: value for key, value in SPACE.items() if key != "baselines"}
+
+    def search_with(callback, **options):
+        return ctkd_search.run(content, callbacks=[callback], trials_dir=tmp_path / "trials", progress=True, **options)
+
+    # Before the first trial: nothing is trained.
+    at_once = Stops("search start")
+    search = search_with(at_once)
+    assert at_once.heard == ["search start", "search end"]
+    assert "stopped by a callback; go on with: ctkd_search.run(space, " in capsys.readouterr().out
+    assert (len(search.trials), search.best, search.model, search.finished) == (0, None, None, False)
+    assert not (tmp_path / "trials" / "teachers").exists()
+    run = parent_run(search)
+    assert (run.info.status, run.data.tags["ctkd.reason"]) == ("KILLED", "stopped by a callback")
+
+    # In the middle: what there is is handed over, and nothing is confirmed.
+    midway = Stops("epoch 1 of 2")
+    search = search_with(midway, resume=True)
+    told = capsys.readouterr().out
+    assert "stopping; all results so far are kept ..." in told
+    assert "stopped by a callback; go on with: ctkd_search.run(space, " in told
+    assert midway.heard[-1] == "search end"
+    assert not any(event.endswith("of 3") for event in midway.heard)
+    trials = search.trials.set_index("trial")
+    assert trials.loc[1, "status"] == "finished"
+    assert (trials.loc[2, "status"], trials.loc[2, "reason"]) == ("interrupted", "stopped by a callback")
+    assert (search.finished, len(search.confirmed), len(search.study.trials) >= 2) == (False, 0, True)
+    assert search.best is not None
+    assert search.model == "models:/ctkd-small/1"
+    assert (search.path / "report" / "index.html").is_file()
+    assert parent_run(search).info.status == "FINISHED"
+    with pytest.raises(ctkd_search.UserError, match="search 'small' cannot be stopped here"):
+        search.stop()
+    with pytest.raises(ctkd_search.UserError, match="cannot be stopped here"):
+        ctkd_search.load("small", tmp_path / "trials").stop()
+
+    # Too late: the callback is told so, and the search is as finished as ever.
+    late = Stops("search end")
+    with pytest.warns(RuntimeWarning, match=r"Stops.on_search_end raised UserError: search 'small' cannot be stopped"):
+        search = search_with(late, resume=True)
+    assert "epoch 1 of 2" not in late.heard
+    assert search.finished
+    assert (search.trials["kind"] == "trial").sum() == 3
+    assert set(search.trials["status"]) <= {"finished", "stopped early"}
+    assert search.confirmed["seeds"].tolist() == [2]
+    assert search.model == "models:/ctkd-small/2"
 
 
 INTERRUPTED = """

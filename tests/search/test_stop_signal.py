@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 
 from ctkd_search.search.stop_signal import StopReason, StopSignal
 
@@ -34,9 +35,24 @@ def test_the_signal_is_set_when_the_time_budget_is_over_and_another_reason_comes
     assert over.reason is StopReason.INTERRUPTED
 
 
+def test_a_callback_ends_all_trials_and_other_reasons_come_first_until_they_are_forgotten():
+    asked = threading.Event()
+    signal = StopSignal(0, asked)
+    assert signal.reason is StopReason.TIME_BUDGET
+    asked.set()
+    assert (signal.reason, signal.stop_all()) == (StopReason.CALLBACK, True)
+    signal.set(StopReason.GPU_MEMORY)
+    assert signal.reason is StopReason.GPU_MEMORY
+    signal.clear()
+    assert signal.reason is StopReason.CALLBACK
+    signal.set(StopReason.INTERRUPTED)
+    assert signal.reason is StopReason.INTERRUPTED
+
+
 def test_the_texts_of_the_reasons_stay_as_they_are_in_kept_records():
     assert StopReason.TIME_BUDGET.value == "the time budget ended"
     assert StopReason.INTERRUPTED.value == "stopped by a signal"
+    assert StopReason.CALLBACK.value == "stopped by a callback"
     assert StopReason.GPU_MEMORY.value == "the GPU has no room for so many trials"
 
 
