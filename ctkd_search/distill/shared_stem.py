@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ctkd_search.distill.training_network import TrainingNetwork
+from ctkd_search.errors import UserError
 from ctkd_search.models.network import TappedNetwork
 
 
@@ -16,6 +17,9 @@ class SharedStem(TrainingNetwork):
     Args:
         student: The student.
         scratch: The scratch teacher; its first convolution is replaced by the student's.
+
+    Raises:
+        UserError: One of the two has no convolution.
     """
 
     def __init__(self, student: TappedNetwork, scratch: TappedNetwork) -> None:
@@ -31,4 +35,7 @@ class SharedStem(TrainingNetwork):
 
 
 def _first_convolution(network: nn.Module) -> str:
-    return next(name for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            return name
+    raise UserError(f"a network without convolutions ({type(network).__name__}) has no first one to share")

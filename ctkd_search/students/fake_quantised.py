@@ -92,6 +92,15 @@ class FakeQuantised(TappedNetwork):
         for name, buffer in self._constants.items():
             self.register_buffer(buffer, _tensor(stored[name]), persistent=False)
 
+    def __getattr__(self, name: str) -> Any:
+        """Raises a `UserError` where a method reads a part that the student has, and its graph has not."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if hasattr(self.__dict__.get("_student"), name):
+                raise UserError(f"the graph of an int8 student has no {name!r}, which the method reads") from None
+            raise
+
     @property
     def layers(self) -> tuple[int, ...]:
         """Returns the numbers of its feature maps, from 1."""

@@ -172,7 +172,6 @@ def _trainer(config: TrialConfig, network: FakeQuantised, lessons: Lessons) -> T
     try:
         return make_trainer(config, lessons.splits, lessons.cache, lessons.device, student=network)
     except UserError as error:
-        reason = str(error)
-    except (AttributeError, StopIteration, NotImplementedError):  # a method that looks into the student
-        reason = "it trains with parts of the student that a graph does not have"
-    raise UserError(f"method {config.method.name} cannot tune an int8 student: {reason}; leave --tune-epochs out")
+        raise UserError(
+            f"method {config.method.name} cannot tune an int8 student: {error}; leave --tune-epochs out"
+        ) from None

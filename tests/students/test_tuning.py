@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -13,11 +14,14 @@ import onnxruntime
 import pytest
 import torch
 from onnx.numpy_helper import to_array as array
-from support.kept_students import a_student, some_images
+from support.kept_students import SMALL, a_student, some_images
 from support.quantised import a_trained_search
+from support.tiny import CPU, TINY, tiny_splits
 from test_formats import runner
 
+from ctkd_search.config import MethodConfig
 from ctkd_search.data import Images
+from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.recipe import Recipe
@@ -26,21 +30,21 @@ from ctkd_search.records.store import SearchFolder
 from ctkd_search.students.fake_quantised import FakeQuantised
 from ctkd_search.students.int8_images import splits_of_search
 from ctkd_search.students.quantisation import prepared, quantised
-from ctkd_search.students.tuning import TUNING_LR, opened_model, tuning_recipe
+from ctkd_search.students.tuning import TUNING_LR, Lessons, _trainer, opened_model, tuning_recipe
 
 pytestmark = pytest.mark.usefixtures("single_thread", "own_directory")
 
 GEOMETRY = Geometry(5, 3, 16)
 
 
-def a_fake_quantised(architecture):
+def a_fake_quantised(architecture, geometry=GEOMETRY):
     """Returns a fake-quantised student, its graph, and the student."""
-    served, metadata = a_student(architecture, GEOMETRY)
-    served.student.output_layer.bias.data = torch.linspace(-0.3, 0.3, GEOMETRY.classes)
-    normalised_for(served, some_images(64, GEOMETRY))
+    served, metadata = a_student(architecture, geometry)
+    served.student.output_layer.bias.data = torch.linspace(-0.3, 0.3, geometry.classes)
+    normalised_for(served, some_images(64, geometry))
     model, parts = opened_model(served, metadata)
     plain = prepared(model)
-    images = Images(some_images(64, GEOMETRY).numpy(), np.zeros(64, np.int64))
+    images = Images(some_images(64, geometry).numpy(), np.zeros(64, np.int64))
     graph = quantised(plain, images)
     return FakeQuantised(graph, plain, parts, served.student).eval(), graph, served
 
@@ -239,6 +243,50 @@ def test_a_method_that_replaces_blocks_is_refused(call):
     assert code == 2
     assert "method iakd cannot tune an int8 student: the graph of an int8 student has no blocks" in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def made_quantised():
+    """A fake-quantised student for digits."""
+    return a_fake_quantised("resnet8", SMALL)[0]
+
+
+def trainer_with(method, network, tmp_path, splits, **values):
+    config = dataclasses.replace(TINY, method=MethodConfig(method, values))
+    return _trainer(config, network, Lessons(config, {}, splits, TeacherCache(tmp_path, "x"), CPU))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "values", "reason"),
+    [
+        (
+            "ctkd-as-released",
+            {"alpha": 1.0, "beta": 0.0, "attention_layers": (1,)},
+            "a network without convolutions (FakeQuantised) has no first one to share",
+        ),
+        (
+            "support.own_methods:ReadsTheStem",
+            {},
+            "the graph of an int8 student has no 'stem', which the method reads",
+        ),
+    ],
+)
+def test_a_method_that_needs_a_part_of_the_student_is_refused(made_quantised, method, values, reason, tmp_path):
+    with pytest.raises(UserError) as refused:
+        trainer_with(method, made_quantised, tmp_path, tiny_splits(), **values)
+    assert str(refused.value) == f"method {method} cannot tune an int8 student: {reason}; leave --tune-epochs out"
+
+
+@pytest.mark.slow
+def test_a_fault_of_ones_own_method_is_told_with_its_line_and_any_other_one_is_raised(made_quantised, tmp_path):
+    mistyped = "fails with AttributeError: 'FakeQuantised' object has no attribute 'stemm' .*own_methods.py, line "
+    with pytest.raises(UserError, match=mistyped):
+        trainer_with("support.own_methods:MistypesTheStem", made_quantised, tmp_path, tiny_splits())
+    method = "support.own_methods:Alone"
+    assert trainer_with(method, made_quantised, tmp_path, tiny_splits()).step.student is made_quantised
+    with pytest.raises(AttributeError, match="'NoneType' object has no attribute"):
+        trainer_with(method, made_quantised, tmp_path, None)
 
 
 @pytest.mark.parametrize(

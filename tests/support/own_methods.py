@@ -125,6 +125,22 @@ class Looks(Right):
         return terms if self.weight < 10 else {"loss_ce": terms["loss_ce"]}
 
 
+class ReadsTheStem(Alone):
+    """Reads a part of the student that networks of this package have."""
+
+    def training_network(self, student, context):
+        assert student.stem is not None
+        return student
+
+
+class MistypesTheStem(Alone):
+    """Reads a part that no student has."""
+
+    def training_network(self, student, context):
+        assert student.stemm is not None
+        return student
+
+
 class Idle(Alone):
     parameters = (Parameter("depth", 2, "depth of something", kind="int", range=Range(1, 5)),)
 
