@@ -1,21 +1,24 @@
-"""Callbacks of a running search: the base class, and the listener that calls them and catches what they raise."""
+"""Callbacks of searches and final trainings: the base class, and listeners that call them and catch what they raise."""
 
 from __future__ import annotations
 
 import inspect
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ctkd_search.api.trials import as_trial
+from ctkd_search.errors import UserError
 from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import TrialRecord
 from ctkd_search.space.definition import Space
 from ctkd_search.text import one_line
 
 if TYPE_CHECKING:
+    from ctkd_search.api.final import FinalTraining
     from ctkd_search.api.search import Search
     from ctkd_search.api.trials import Trial
 
@@ -27,6 +30,9 @@ class Callback:
     that what ``search`` shows includes the event. A search waits for them. An exception that one raises is reported
     once, as a warning with its file and line, and the search goes on. ``search.stop()`` ends it, from any method but
     the last one.
+
+    In a final training, a trial is the training of a student, and ``search`` is the `FinalTraining`, which begins with
+    `on_train_start` and ends with `on_train_end`; its ``stop()`` ends it too.
     """
 
     def on_search_start(self, search: Search) -> None:
@@ -36,27 +42,28 @@ class Callback:
             search: The search.
         """
 
-    def on_trial_start(self, search: Search, trial: Trial) -> None:
+    def on_trial_start(self, search: Search | FinalTraining, trial: Trial) -> None:
         """Called when a trial begins, or goes on after a pause or a failure.
 
         Args:
-            search: The search.
+            search: The search, or the final training.
             trial: The trial.
         """
 
-    def on_epoch_end(self, search: Search, trial: Trial) -> None:
+    def on_epoch_end(self, search: Search | FinalTraining, trial: Trial) -> None:
         """Called after each epoch of a trial.
 
         Args:
-            search: The search.
-            trial: The trial; the epoch's metrics are ``trial.epochs[-1]``.
+            search: The search, or the final training.
+            trial: The trial; the epoch's metrics are ``trial.epochs[-1]``. A final training holds no validation images
+                out, so that there are none of these.
         """
 
-    def on_trial_end(self, search: Search, trial: Trial) -> None:
-        """Called when a trial has ended or is paused.
+    def on_trial_end(self, search: Search | FinalTraining, trial: Trial) -> None:
+        """Called when a trial has ended or is paused; in a final training, before the test.
 
         Args:
-            search: The search.
+            search: The search, or the final training.
             trial: The trial; see its ``status`` and ``reason``.
         """
 
@@ -67,28 +74,67 @@ class Callback:
             search: The search; ``search.finished`` is false where it can go on.
         """
 
+    def on_train_start(self, final: FinalTraining) -> None:
+        """Called when a final training begins or goes on, before its teachers are trained.
+
+        Args:
+            final: The final training.
+        """
+
+    def on_train_end(self, final: FinalTraining) -> None:
+        """Called when a final training has ended, is interrupted, or has failed, if it had begun.
+
+        Args:
+            final: The final training; ``final.finished`` is true where its students are tested, and its table is there.
+        """
+
+
+def check_callbacks(callbacks: Sequence[Callback]) -> None:
+    """Refuses objects that are no callbacks.
+
+    Raises:
+        UserError: One is none.
+    """
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise UserError(f"a callback must be an object derived from ctkd_search.Callback, but got {callback!r}")
+
 
 class CallbackListener(TrialListener):
     """Calls the callbacks of a search.
 
     Args:
         callbacks: The callbacks.
-        search: The search.
+        search: The search, or the final training.
         space: Its space.
+        stop: Set by ``stop`` of the search or final training while it runs; None if it cannot be stopped.
     """
 
-    def __init__(self, callbacks: Sequence[Callback], search: Search, space: Space) -> None:
+    # The name of the work, for messages, and of the methods that are told of its begin and its end.
+    work: ClassVar[str] = "search"
+    start: ClassVar[str] = "on_search_start"
+    end: ClassVar[str] = "on_search_end"
+
+    def __init__(
+        self,
+        callbacks: Sequence[Callback],
+        search: Search | FinalTraining,
+        space: Space,
+        stop: threading.Event | None = None,
+    ) -> None:
         self._callbacks = callbacks
         self._search = search
         self._space = space
+        self._stop = stop
         self._begun = False
         # The places of callbacks whose exception has been reported.
         self._reported: set[int] = set()
 
     def work_started(self) -> None:
-        """Calls `Callback.on_search_start`."""
+        """Calls the method that is told of the begin."""
         self._begun = True
-        self._call("on_search_start")
+        self._search._stop = self._stop
+        self._call(self.start)
 
     def trial_started(self, trial: TrialRecord) -> None:
         """Calls `Callback.on_trial_start`."""
@@ -103,9 +149,10 @@ class CallbackListener(TrialListener):
         self._call("on_trial_end", trial)
 
     def work_ended(self) -> None:
-        """Calls `Callback.on_search_end`, if the search had begun."""
+        """Calls the method that is told of the end, if the work had begun."""
+        self._search._stop = None
         if self._begun:
-            self._call("on_search_end")
+            self._call(self.end)
 
     def _call(self, method: str, record: TrialRecord | None = None) -> None:
         for place, callback in enumerate(self._callbacks):
@@ -116,17 +163,25 @@ class CallbackListener(TrialListener):
             except Exception as error:  # of the user's code, which may raise anything
                 if place not in self._reported:
                     self._reported.add(place)
-                    _report(callback, method, error)
+                    _report(callback, method, error, self.work)
 
 
-def _report(callback: Callback, method: str, error: Exception) -> None:
+class FinalListener(CallbackListener):
+    """Calls the callbacks of a final training; see `CallbackListener`."""
+
+    work = "final training"
+    start = "on_train_start"
+    end = "on_train_end"
+
+
+def _report(callback: Callback, method: str, error: Exception, work: str) -> None:
     """Warns of an exception, at the line of the callback's own file that it came through last."""
     frames = traceback.extract_tb(error.__traceback__)[1:] or traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == _file_of(callback)]
     frame = (own or frames)[-1]
     message = (
         f"callback {type(callback).__name__}.{method} raised {type(error).__name__}: {one_line(str(error))} "
-        f"({frame.filename}, line {frame.lineno}); the search goes on, and further exceptions of this callback are not "
+        f"({frame.filename}, line {frame.lineno}); the {work} goes on, and further exceptions of this callback are not "
         "reported"
     )
     try:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctkd_search.api.exporting import STUDENT_SUFFIXES, check_int8, form_of, write_int8
+from ctkd_search.api.options import request_stop
 from ctkd_search.api.spaces import PathLike, path_of
 from ctkd_search.api.trials import epoch_frame
 from ctkd_search.display.consoles import console_for, without_widget_advice
@@ -36,6 +38,8 @@ class FinalTraining:
     def __init__(self, path: PathLike) -> None:
         self.path = path_of(path, "path")
         self._folder = SearchFolder(self.path.parent, self.path.name)
+        # Set by `stop`; None where this object is not that of a running final training.
+        self._stop: threading.Event | None = None
         without_widget_advice()
 
     @property
@@ -183,6 +187,16 @@ class FinalTraining:
             return written
         write_kept(read_student(self.path / STUDENT_FILE), form, written)
         return written
+
+    def stop(self) -> None:
+        """Ends the final training, from one of its callbacks; `train` then returns, and ``resume=True`` goes on.
+
+        Running trainings are interrupted, and no student is tested, written or registered.
+
+        Raises:
+            UserError: `train` is not running it, or has told the callbacks of its end already.
+        """
+        request_stop(self._stop, f"the final training in {self.path}", "train")
 
     def __repr__(self) -> str:
         if not self._folder.exists():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from ctkd_search.errors import UserError
 
 
@@ -20,3 +22,22 @@ def check_whole(name: str, value: object, least: int = 1, most: int | None = Non
         return
     limits = f"of at least {least}" if most is None else f"from {least} to {most}"
     raise UserError(f"{name} must be a whole number {limits}, but got {value!r}")
+
+
+def request_stop(stop: threading.Event | None, work: str, function: str) -> None:
+    """Asks for the end of work that is running.
+
+    Args:
+        stop: Set for the end; None where the work is not running, or is not that of this object.
+        work: The work, for the message.
+        function: Name of the function that runs it.
+
+    Raises:
+        UserError: It is not running.
+    """
+    if stop is None:
+        raise UserError(
+            f"{work} cannot be stopped here: only the object that {function} gives to its callbacks can do so, until "
+            "they are told of the end; interrupt one of another process with Ctrl-C"
+        )
+    stop.set()

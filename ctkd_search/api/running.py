@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from ctkd_search.api.callbacks import Callback, CallbackListener
+from ctkd_search.api.callbacks import Callback, CallbackListener, check_callbacks
 from ctkd_search.api.search import Search
 from ctkd_search.api.spaces import AnySpace, Overrides, PathLike, open_space, path_of
 from ctkd_search.display.consoles import PLAIN_WIDTH, console_for, text_console
 from ctkd_search.display.reading import shown_on
-from ctkd_search.errors import UserError
 from ctkd_search.names import check_name
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document
@@ -141,14 +140,11 @@ def run_space(
     """
     from ctkd_search.search.run import SearchRequest, run_search
 
-    for callback in callbacks:
-        if not isinstance(callback, Callback):
-            raise UserError(f"a callback must be an object derived from ctkd_search.Callback, but got {callback!r}")
+    check_callbacks(callbacks)
     name = space.name if name is None else check_name(name)
     starts = [warm_start] if isinstance(warm_start, str) else [os.fspath(start) for start in warm_start]
     search, stop = Search(name, trials_dir), threading.Event()
-    search._stop = stop
-    told = CallbackListener(callbacks, search, space)
+    told = CallbackListener(callbacks, search, space, stop)
     listeners = [told] if callbacks else []
     request = SearchRequest(
         *(space, name, trials_dir, resume, again, starts, ask, document, champion),
@@ -158,7 +154,6 @@ def run_space(
     try:
         run_search(request, console)
     finally:
-        search._stop = None
         told.work_ended()
     return search
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ctkd_search.analysis.standing import confirmed, find_trial, gap_to, verdicts, winner
 from ctkd_search.api.exporting import check_int8, export_to, form_of, write_int8
-from ctkd_search.api.options import check_whole
+from ctkd_search.api.options import check_whole, request_stop
 from ctkd_search.api.spaces import PathLike, path_of
 from ctkd_search.api.trials import Trial, as_trial, epoch_frame, trial_frame
 from ctkd_search.display.comparisons import trials_table
@@ -295,12 +295,7 @@ class Search:
         Raises:
             UserError: `run` is not running this search, or has been told of its end already.
         """
-        if self._stop is None:
-            raise UserError(
-                f"search {self.name!r} cannot be stopped here: only the search that run gives to its callbacks can, "
-                "until it ends; interrupt one of another process with Ctrl-C"
-            )
-        self._stop.set()
+        request_stop(self._stop, f"search {self.name!r}", "run")
 
     def __repr__(self) -> str:
         if not self._folder.exists():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from rich.console import Console
 
+from ctkd_search.api.callbacks import Callback, FinalListener, check_callbacks
 from ctkd_search.api.final import FinalTraining
 from ctkd_search.api.options import check_whole
 from ctkd_search.api.search import Search
@@ -18,6 +20,8 @@ from ctkd_search.display.reading import shown_on
 from ctkd_search.errors import UserError
 from ctkd_search.fields import LARGEST_SEED
 from ctkd_search.records.config_file import ConfigFile, config_in, read_config, with_changes
+from ctkd_search.records.store import SearchFolder
+from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document
 
 # A config: the path of a file that `Search.export` wrote, its content, or a search, whose best config is meant.
@@ -39,6 +43,7 @@ def train(
     address: str | None = None,
     tracking_uri: str | None = None,
     trials_dir: PathLike | None = None,
+    callbacks: Sequence[Callback] = (),
     progress: bool | None = None,
 ) -> FinalTraining:
     """Trains a config to its end, on training and validation images, and tests its students once.
@@ -58,6 +63,7 @@ def train(
         address: Address of the Ray cluster to join; None for this machine, or for the Ray that this process has.
         tracking_uri: URI of MLflow; None for MLFLOW_TRACKING_URI, or a SQLite file in `trials_dir`.
         trials_dir: The directory of all searches; None for that of the search, or ``trials``.
+        callbacks: Objects that are told of trainings and epochs; see `Callback`.
         progress: True to print lines where there is neither a terminal nor a notebook, False to print nothing.
 
     Returns:
@@ -94,6 +100,7 @@ def train(
             resume=resume,
             champion=champion,
             resources=found,
+            callbacks=callbacks,
         )
 
 
@@ -131,6 +138,7 @@ def train_config(
     resume: bool,
     champion: bool,
     resources: Sequence[str],
+    callbacks: Sequence[Callback] = (),
 ) -> FinalTraining:
     """Trains a config that has been read; the options are those of `train`.
 
@@ -142,6 +150,7 @@ def train_config(
         baselines: Names with commas between them, or ``none``.
         resources: KEY=VALUE words of ``resources`` and ``tracking``.
     """
+    check_callbacks(callbacks)
     from ctkd_search.final.plan import make_plan
     from ctkd_search.resources import on_device
     from ctkd_search.space.reader import read_resources
@@ -156,5 +165,20 @@ def train_config(
 
     for note in notes:
         console.print(note, soft_wrap=True, highlight=False)
-    request = FinalRequest(plan, read.fingerprint, trials_dir, resume, again, found, tracking, champion)
-    return FinalTraining(train_final(request, console).path)
+    told, stop = list[FinalListener](), threading.Event()
+
+    def listeners(folder: SearchFolder, space: Space) -> list[FinalListener]:
+        if callbacks:
+            told.append(FinalListener(callbacks, FinalTraining(folder.path), space, stop))
+        return told
+
+    request = FinalRequest(
+        *(plan, read.fingerprint, trials_dir, resume, again, found, tracking, champion),
+        listeners=listeners,
+        stop=stop,
+    )
+    try:
+        return FinalTraining(train_final(request, console).path)
+    finally:
+        for listener in told:
+            listener.work_ended()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,10 @@ from ctkd_search.final.folders import earlier_training, new_folder
 from ctkd_search.final.plan import FinalPlan
 from ctkd_search.leases.lease import Lease
 from ctkd_search.plugins import changed_code, code_hashes
+from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord, new_record
 from ctkd_search.search.ownership import owned
+from ctkd_search.space.definition import Space
 from ctkd_search.space.sections import Resources, Tracking
 from ctkd_search.space.teacher_mode import choose_mode
 from ctkd_search.text import amount, clock
@@ -44,6 +47,8 @@ class FinalRequest:
         resources: The resources that a training may use.
         tracking: The settings of MLflow.
         champion: Whether the student becomes the champion of its name even if there is one.
+        listeners: Returns further listeners of the trainings from the directory and the space; None for none.
+        stop: Set when a callback asks for the end of the trainings.
     """
 
     plan: FinalPlan
@@ -54,6 +59,8 @@ class FinalRequest:
     resources: Resources
     tracking: Tracking
     champion: bool = False
+    listeners: Callable[[SearchFolder, Space], Sequence[TrialListener]] | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
 
 
 def train_final(request: FinalRequest, console: Console) -> SearchFolder:
@@ -134,7 +141,7 @@ def _train_owned(
         say(chosen)
     refuse_config(plan.config, plan.streams, splits.geometry, len(splits.train), request.trials_dir)
     space = plan.space(request.resources, request.tracking)
-    with Session(space, request.trials_dir, say, lease, len(trials), plan.config_of) as session:
+    with Session(space, request.trials_dir, say, lease, len(trials), plan.config_of, request.stop) as session:
         methods = [plan.config.method.name]
         record = earlier or new_record(f"{plan.name}/{folder.name}", content, splits, methods)
         record.again, record.hardware, record.teachers = request.again, session.hardware, teachers.mode
@@ -143,7 +150,8 @@ def _train_owned(
         what = f"{amount(len(trials), 'student')} of {amount(plan.config.epochs, 'epoch')}"
         say(f"final training in {folder.path}: {what}")
         try:
-            _train(session, folder, record, splits, plan, trials, console, request.champion)
+            listeners = request.listeners(folder, space) if request.listeners else []
+            _train(session, folder, record, splits, plan, trials, console, request.champion, listeners)
         except UserError:
             if any(trial.epochs for trial in folder.trials()):
                 say(f"all results so far are kept; after mending that, go on with: {request.again}")
@@ -165,6 +173,7 @@ def _train(
     trials: Sequence[TrialRecord],
     console: Console,
     champion: bool,
+    listeners: Sequence[TrialListener],
 ) -> None:
     from ctkd_search.final import results as final
     from ctkd_search.final.runner import FinalRunner
@@ -172,7 +181,12 @@ def _train(
     def say(text: str) -> None:
         console.print(text, soft_wrap=True, highlight=False)
 
-    trained = FinalRunner(session, folder, record, splits, console, plan, trials).run()
+    runner = FinalRunner(session, folder, record, splits, console, plan, trials, listeners)
+    trained = runner.run()
+    if runner.stopped:
+        runner.close_stopped()
+        runner.say_stopped()
+        return
     found = final.lines(trained)
     config = session.config_of(trained[0])
     lost = not found[0].tested

@@ -12,6 +12,7 @@ from ctkd_search.data import Splits
 from ctkd_search.display.progress import FinalProgress
 from ctkd_search.final.plan import FinalPlan
 from ctkd_search.final.results import first_student, flat, keep_student, measure_on_test
+from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import FINISHED, WAITING, SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.search.prepare import need_of
 from ctkd_search.search.runner import TrialRunner
@@ -35,6 +36,7 @@ class FinalRunner(TrialRunner):
         console: The console to print to.
         plan: The plan.
         trials: Every training of the plan, before it begins.
+        listeners: Further listeners of the trainings, called after the records are written.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class FinalRunner(TrialRunner):
         console: Console,
         plan: FinalPlan,
         trials: Sequence[TrialRecord],
+        listeners: Sequence[TrialListener] = (),
     ) -> None:
         epochs = plan.config.epochs
         left = TimeLeft(epochs, missing=self.missing_recordings)
         progress = FinalProgress(console, epochs, self.label_of, session.stop_signal.seconds_left, left)
         super().__init__(session, folder, record, splits, progress)
         self.plan = plan
+        self._listeners = listeners
         self.keep_maps = plan.keeps_maps()
         self._add([trial for trial in trials if trial.number not in self.records])
 
@@ -61,14 +65,16 @@ class FinalRunner(TrialRunner):
         tags = {"ctkd.kind": "train", "ctkd.search": plan.name, "ctkd.final": self.folder.name}
         self._open(
             {**flat(session.config_of(trials[0])), "seeds": plan.seeds, "new_streams": plan.new_streams},
+            self._listeners,
             parent=Parent(f"{plan.name}: final training", tags, "final.yaml"),
         )
         waiting = [session.config_of(trial) for trial in trials if trial.status == WAITING]
-        if waiting:
+        if waiting and not self.stopped:
             self._prepare_teachers([need_of(config) for config in waiting])
             self._settle_share(waiting)
             self._run(None, len(trials))
-        self._test()
+        if not self.stopped:
+            self._test()
 
     def _searcher(self) -> PendingSearcher:
         return PendingSearcher(self.records, self.share.concurrent, self.session.config_of, self._give_up)

@@ -129,7 +129,6 @@ def _run_owned(
     from ctkd_search.checks.refusals import refuse
     from ctkd_search.search.search_runner import SearchRunner
     from ctkd_search.search.session import Session
-    from ctkd_search.search.stop_signal import StopReason
 
     document = request.document or Document.of("the space", plain(dict(request.space.raw)))
     refuse(space, document, splits.geometry, len(splits.train), request.trials_dir)
@@ -140,27 +139,19 @@ def _run_owned(
         record.tracking_uri, record.hardware = session.tracker.mlflow.place, session.hardware
         folder.write(record)
         try:
-            records = SearchRunner(session, folder, record, splits, console, sources, request.listeners).run()
-            stopped = session.stop_signal.reason is StopReason.CALLBACK
+            runner = SearchRunner(session, folder, record, splits, console, sources, request.listeners)
+            records = runner.run()
+            stopped = runner.stopped
             if stopped and winner(records) is None:
-                _close_empty(session)
+                runner.close_stopped()
             else:
                 _conclude(session, folder, record, records, splits, console, request.champion, not stopped)
             if stopped:
-                say(f"{StopReason.CALLBACK.value}; go on with: {request.again}")
+                runner.say_stopped()
         except KeyboardInterrupt:
             say(f"all results so far are kept; go on with: {request.again}")
             raise
     say(f"took {clock(time.monotonic() - started)}")
-
-
-def _close_empty(session: Session) -> None:
-    """Closes the parent run of a search that a callback has stopped before any trial finished an epoch."""
-    from ctkd_search.search.stop_signal import StopReason
-
-    tracker = session.tracker
-    if tracker.flush(session.space.tracking.patience):
-        tracker.finish("KILLED", {}, {"ctkd.reason": StopReason.CALLBACK.value})
 
 
 def _conclude(

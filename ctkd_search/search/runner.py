@@ -89,6 +89,21 @@ class TrialRunner(ABC):
         """The share of a trial."""
         return self.session.share
 
+    @property
+    def stopped(self) -> bool:
+        """Returns whether a callback has stopped the work, which can go on later."""
+        return self.session.stop_signal.reason is StopReason.CALLBACK
+
+    def close_stopped(self) -> None:
+        """Closes the parent run of work that a callback has stopped before there was anything to conclude."""
+        tracker = self.session.tracker
+        if tracker.flush(self.space.tracking.patience):
+            tracker.finish("KILLED", {}, {"ctkd.reason": StopReason.CALLBACK.value})
+
+    def say_stopped(self) -> None:
+        """Prints that a callback has stopped the work, and what goes on with it."""
+        self.session.say(f"{StopReason.CALLBACK.value}; go on with: {self.record.again}")
+
     def label_of(self, trial: TrialRecord) -> str:
         """Returns the short name of a trial."""
         return label_of(self.space, trial)

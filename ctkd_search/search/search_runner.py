@@ -21,7 +21,6 @@ from ctkd_search.search.prepare import Need, need_of, needs_of_space, seconds_of
 from ctkd_search.search.runner import TrialRunner
 from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.searcher import OptunaSearcher
-from ctkd_search.search.stop_signal import StopReason
 from ctkd_search.search.study import Study
 from ctkd_search.search.warm_start import Source, begin_study
 from ctkd_search.space.baselines import baseline_pairs
@@ -103,7 +102,7 @@ class SearchRunner(TrialRunner):
         self._open(_parent_params(self.space, record), [self.study, *self._listeners], scheduler=self.scheduler)
         session.tracker.set_view(*view_tag(self.space, record.name, session.tracker.parent_id))
         # A callback may have stopped the search when it began: its teachers are not trained then.
-        if not self._left() or session.stop_signal.reason is StopReason.CALLBACK:
+        if not self._left() or self.stopped:
             return
         baselines = [trial for trial in self.records.values() if trial.baseline and not trial.ended]
         needs = [*needs_of_space(self.space), *(need_of(session.config_of(trial)) for trial in baselines)]
@@ -142,7 +141,7 @@ class SearchRunner(TrialRunner):
 
     def _explore(self) -> None:
         """Runs the baselines, and the trials that Optuna suggests."""
-        if self._left() and self.session.stop_signal.reason is not StopReason.CALLBACK:
+        if self._left() and not self.stopped:
             explored = sum(trial.explores for trial in self.records.values())
             self._asked = max(self.space.budget.trials, explored)
             self._run(self.scheduler, len(self.records) - explored + self._asked)

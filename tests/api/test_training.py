@@ -2,7 +2,9 @@
 
 import html
 import json
+import warnings
 
+import mlflow
 import pytest
 import torch
 from support import here
@@ -15,6 +17,40 @@ from ctkd_search.records.store import SearchFolder
 
 CONTENT = {**CONFIG, "epochs": 2, "dataset": {"name": "digits", "validation": 0.8}}
 OPTIONS = {"seeds": 2, "baselines": ["student-alone"], "overrides": {"resources.concurrent_trials": 1}}
+
+
+class Recorder(ctkd_search.Callback):
+    """Keeps what it is told and what the final training showed meanwhile; stops at an event, and may raise."""
+
+    def __init__(self, stop_at=None, raises=False):
+        self.heard, self.stop_at, self.raises = [], stop_at, raises
+
+    def _hear(self, final, event):
+        self.heard.append(event)
+        if event == self.stop_at:
+            final.stop()
+        if self.raises:
+            raise RuntimeError("on purpose")
+
+    def on_search_start(self, search):
+        self._hear(search, "search start")
+
+    def on_train_start(self, final):
+        self._hear(final, "train start")
+
+    def on_trial_start(self, final, trial):
+        self._hear(final, f"start {trial.kind} {trial.number}")
+
+    def on_epoch_end(self, final, trial):
+        assert len(final.epochs.query(f"trial == {trial.number}")) == len(trial.epochs)
+        self._hear(final, f"epoch {len(trial.epochs)} of {trial.number}")
+
+    def on_trial_end(self, final, trial):
+        self._hear(final, f"end {trial.number}: {trial.status}")
+
+    def on_train_end(self, final):
+        self.finished, self.tested = final.finished, len(final.table)
+        self._hear(final, "train end")
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +68,12 @@ def trained(tmp_path_factory):
         whole=False,
     )
     assert ended.code == 0, ended.said
-    final = ctkd_search.train(CONTENT, trials_dir=found["python"] / "trials", progress=False, **OPTIONS)
-    return {**found, "final": final, "said": ended.said}
+    root, recorder = found["python"] / "trials", Recorder(raises=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        final = ctkd_search.train(CONTENT, trials_dir=root, progress=False, callbacks=[recorder], **OPTIONS)
+    reported = [str(warning.message) for warning in caught if "Recorder" in str(warning.message)]
+    return {**found, "final": final, "said": ended.said, "recorder": recorder, "reported": reported}
 
 
 def comparable(trial):
@@ -53,6 +93,63 @@ def test_the_same_final_training_by_command_and_from_python_has_the_same_records
     assert trained["final"].path == trained["python"] / "trials" / "small" / "final-1"
     assert trained["final"].finished
     assert trained["final"].name == "small/final-1"
+
+
+@pytest.mark.slow
+def test_callbacks_hear_of_every_training_and_may_raise(trained):
+    heard = trained["recorder"].heard
+    assert heard == [
+        "train start",
+        *(
+            event
+            for number, kind in enumerate(["final", "baseline"] * 2, start=1)
+            for event in (
+                *(f"start {kind} {number}", f"epoch 1 of {number}", f"epoch 2 of {number}"),
+                f"end {number}: finished",
+            )
+        ),
+        "train end",
+    ]
+    assert trained["recorder"].finished
+    assert trained["recorder"].tested > 0
+    (reported,) = trained["reported"]
+    assert "callback Recorder.on_train_start raised RuntimeError: on purpose" in reported
+    assert "; the final training goes on, and further exceptions" in reported
+
+
+@pytest.mark.slow
+def test_a_callback_stops_a_final_training_which_is_not_tested_until_it_has_gone_on(tmp_path, capsys):
+    here.shared_ray()
+    here.fresh_store(tmp_path / "trials" / "mlflow.db")
+
+    def train_with(callback, **options):
+        return ctkd_search.train(
+            CONTENT, trials_dir=tmp_path / "trials", callbacks=[callback], progress=True, **options
+        )
+
+    at_once = Recorder(stop_at="train start")
+    final = train_with(at_once)
+    assert at_once.heard == ["train start", "train end"]
+    assert (final.finished, at_once.finished, final.students["status"].tolist()) == (False, False, ["waiting"])
+    assert not (tmp_path / "trials" / "teachers").exists()
+    assert "stopped by a callback; go on with: ctkd_search.train(config, resume=True" in capsys.readouterr().out
+
+    midway = Recorder(stop_at="epoch 1 of 1")
+    final = train_with(midway, resume=True)
+    assert midway.heard[-2:] == ["end 1: interrupted", "train end"]
+    assert (final.finished, len(final.table), final.model) == (False, 0, None)
+    assert final.students["reason"].tolist() == ["stopped by a callback"]
+    run = mlflow.MlflowClient(f"sqlite:///{tmp_path}/trials/mlflow.db").get_run(final.mlflow_run_id)
+    assert (run.info.status, run.data.tags["ctkd.reason"]) == ("KILLED", "stopped by a callback")
+    with pytest.raises(UserError, match=r"the final training in .* cannot be stopped here"):
+        final.stop()
+
+    last = Recorder()
+    again = train_with(last, resume=True)
+    assert (again.path, again.finished, last.finished) == (final.path, True, True)
+    assert "epoch 1 of 1" not in last.heard
+    assert again.students["test_accuracy"].between(0, 1).all()
+    assert again.model
 
 
 @pytest.mark.slow
@@ -116,6 +213,7 @@ def test_a_search_lists_its_final_trainings(trained):
         (CONTENT, {"seeds": 0}, "seeds must be a whole number of at least 1, but got 0"),
         (CONTENT, {"epochs": 2.0}, "epochs must be a whole number of at least 1, but got 2.0"),
         (CONTENT, {"seed": -1}, "seed must be a whole number from 0 to "),
+        (CONTENT, {"callbacks": [print]}, "a callback must be an object derived from ctkd_search.Callback, but got"),
         (CONTENT, {"device": "gpu"}, "device must be cpu or cuda, but got 'gpu'"),
     ],
 )
