@@ -77,13 +77,16 @@ def export_to(root: Path, name: str, path: Path, asked: str | None, trial: str |
     return path
 
 
-def check_int8(int8: bool, max_drop: float | None, tune_epochs: int | None, form: str, final: bool) -> None:
+def check_int8(
+    int8: bool, max_drop: float | None, tune_epochs: int | None, register: bool, form: str, final: bool
+) -> None:
     """Refuses options of int8 that would have no effect.
 
     Args:
         int8: Whether the student is quantised.
         max_drop: The accepted loss of accuracy, where it was given.
         tune_epochs: Epochs of tuning, where they were given.
+        register: Whether it is registered in MLflow.
         form: The format.
         final: Whether the student is that of a final training.
 
@@ -95,6 +98,11 @@ def check_int8(int8: bool, max_drop: float | None, tune_epochs: int | None, form
     for option, given in (("--max-drop", max_drop), ("--tune-epochs", tune_epochs)):
         if given is not None and not int8:
             raise UserError(f"{option} is an option of int8 students; add --int8, or leave it out")
+    if register and not int8:
+        raise UserError(
+            "--register is an option of int8 students, because run and train register those in float32; add --int8, or "
+            "leave it out"
+        )
     if max_drop is not None and not (is_number(max_drop) and 0 <= max_drop <= 100):
         raise UserError(f"max_drop must be a number of percentage points from 0 to 100, but got {max_drop!r}")
     check_whole("tune_epochs", tune_epochs)
@@ -114,6 +122,7 @@ def write_int8(
     final: bool = False,
     max_drop: float | None = None,
     tune_epochs: int | None = None,
+    register: bool = False,
 ) -> None:
     """Writes a student to an ONNX file in int8, and prints how it compares with float32.
 
@@ -126,6 +135,7 @@ def write_int8(
         final: Whether to export the student of the newest final training.
         max_drop: The accepted loss of validation accuracy in percentage points; None for the default.
         tune_epochs: Epochs of tuning; None for none.
+        register: Whether it is registered in MLflow too.
 
     Raises:
         UserError: See `ctkd_search.students.export_int8.export_int8`.
@@ -138,7 +148,7 @@ def write_int8(
         console.print(text, soft_wrap=True, highlight=False)
 
     accepted = MAX_DROP if max_drop is None else max_drop
-    written = export_int8(Int8Request(root, name, path, trial, final, accepted, tune_epochs or 0), say)
+    written = export_int8(Int8Request(root, name, path, trial, final, accepted, tune_epochs or 0, register), say)
     console.print(for_terminal(written.table))
     for line in written.lines:
         say(line)

@@ -153,7 +153,13 @@ class FinalTraining:
         return read_student(self.path / STUDENT_FILE).served
 
     def export(
-        self, path: PathLike, *, format: str | None = None, int8: bool = False, max_drop: float | None = None
+        self,
+        path: PathLike,
+        *,
+        format: str | None = None,
+        int8: bool = False,
+        max_drop: float | None = None,
+        register: bool = False,
     ) -> Path:
         """Writes the student to a file.
 
@@ -162,6 +168,7 @@ class FinalTraining:
             format: ``onnx`` or ``torch`` (a graph of torch.export); None for the format of the path's suffix.
             int8: See `Search.export`; of the newest final training alone.
             max_drop: See `Search.export`.
+            register: See `Search.export`.
 
         Returns:
             The path of the file.
@@ -175,7 +182,7 @@ class FinalTraining:
         form = form_of(written, format)
         if form not in STUDENT_SUFFIXES:
             raise UserError(f"a final training exports a student, as onnx or torch, but not {form}")
-        check_int8(int8, max_drop, None, form, final=True)
+        check_int8(int8, max_drop, None, register, form, final=True)
         from ctkd_search.students.export import write_kept
         from ctkd_search.students.kept import STUDENT_FILE, final_student, read_student
 
@@ -183,7 +190,7 @@ class FinalTraining:
             root, name = self.path.parent.parent, self.path.parent.name
             if final_student(root, name).folder.resolve() != self.path.resolve():
                 raise UserError(f"int8 is for the student of the newest final training of {name!r}, not of {self.path}")
-            write_int8(root, name, written, console_for(None), final=True, max_drop=max_drop)
+            write_int8(root, name, written, console_for(None), final=True, max_drop=max_drop, register=register)
             return written
         write_kept(read_student(self.path / STUDENT_FILE), form, written)
         return written

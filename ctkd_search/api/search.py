@@ -239,6 +239,7 @@ class Search:
         int8: bool = False,
         max_drop: float | None = None,
         tune_epochs: int | None = None,
+        register: bool = False,
     ) -> Path:
         """Writes a trial's config or its student, or the best configs, to a file.
 
@@ -252,6 +253,7 @@ class Search:
             max_drop: The loss of validation accuracy, in percentage points, above which an int8 student is refused;
                 None for 2.
             tune_epochs: Epochs for which an int8 student is tuned with the lessons of its trial; None for none.
+            register: Whether to register the int8 student in MLflow too, as the newest int8 version of the student.
 
         Returns:
             The path of the file.
@@ -262,10 +264,15 @@ class Search:
             WorkFailed: The exported student does not return the student's probabilities; nothing was written.
         """
         written, number = path_of(path, "path"), None if trial is None else str(trial)
-        check_int8(int8, max_drop, tune_epochs, form_of(written, format), final=False)
+        check_int8(int8, max_drop, tune_epochs, register, form_of(written, format), final=False)
         if int8:
-            root, console = self.trials_dir, console_for(None)
-            write_int8(root, self.name, written, console, trial=number, max_drop=max_drop, tune_epochs=tune_epochs)
+            write_int8(
+                *(self.trials_dir, self.name, written, console_for(None)),
+                trial=number,
+                max_drop=max_drop,
+                tune_epochs=tune_epochs,
+                register=register,
+            )
             return written
         return export_to(self.trials_dir, self.name, written, format, number)
 

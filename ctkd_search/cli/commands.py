@@ -167,7 +167,7 @@ def export(options: argparse.Namespace) -> None:
     path = options.output
     to_stdout = path in (None, Path("-"))
     form = options.format or "yaml" if to_stdout else form_of(path, options.format)
-    check_int8(options.int8, options.max_drop, options.tune_epochs, form, options.final)
+    check_int8(options.int8, options.max_drop, options.tune_epochs, options.register, form, options.final)
     if form in STUDENT_SUFFIXES:
         if path == Path("-"):
             raise UserError(
@@ -203,6 +203,7 @@ def _export_student(options: argparse.Namespace, form: str) -> None:
             final=options.final,
             max_drop=options.max_drop,
             tune_epochs=options.tune_epochs,
+            register=options.register,
         )
         return
     from ctkd_search.students.export import export_student

@@ -144,6 +144,11 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="with --int8: fine-tune the quantised student with the lessons of the last N epochs of its trial",
     )
+    export.add_argument(
+        "--register",
+        action="store_true",
+        help="with --int8: also register the student in MLflow, to be served as models:/ctkd-NAME@int8",
+    )
     _trials_dir(export)
 
     predict = _command(parsers, "predict", "classify image files with a student", commands.predict)

@@ -74,7 +74,10 @@ def card_text(card: Card) -> str:
             ]
         ),
         "## How to use it",
-        _usage(card.name),
+        usage(f"models:/{card.name}@champion", "torch"),
+        "A version stays what it is as "
+        f"`models:/{card.name}/VERSION`; `@champion` is the best by the evidence that versions share, or the one that "
+        "was made it.",
         "## What was not shown",
         _list(
             [
@@ -104,10 +107,14 @@ def interface(metadata: Metadata) -> str:
     )
 
 
-def description(card: str) -> str:
-    """Returns the part of a card's text for MLflow's registry: all but the config, cut to the registry's limit."""
+def description(card: str, rest: str) -> str:
+    """Returns the part of a card's text for MLflow's registry: all but the config, cut to the registry's limit.
+
+    Args:
+        card: The text of the card.
+        rest: A sentence on where the rest is.
+    """
     text = card.partition(CONFIG_HEADING)[0].rstrip()
-    rest = "The config, and all that was left out here, is in `card.md` among the run's artifacts."
     room = _DESCRIPTION_LIMIT - len(rest) - 2
     if len(text) > room:
         text = text[:room].rpartition("\n")[0].rstrip()
@@ -205,25 +212,30 @@ def _classes(metadata: Metadata) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def _usage(name: str) -> str:
+def usage(uri: str, runtime: str) -> str:
+    """Returns the ways to use a registered student, in Markdown.
+
+    Args:
+        uri: The student, as a ``models:`` URI.
+        runtime: The library that runs it.
+    """
     return f"""\
-With torch, pandas and mlflow, without ctkd-search, where `MLFLOW_TRACKING_URI` names the store:
+With {runtime}, pandas and mlflow, without ctkd-search, where `MLFLOW_TRACKING_URI` names the store:
 
 ```python
 import mlflow
 
-probabilities = mlflow.pyfunc.load_model("models:/{name}@champion").predict(images)
+probabilities = mlflow.pyfunc.load_model("{uri}").predict(images)
 probabilities.idxmax(axis=1)  # the class of each image
 ```
 
 As a server, which takes `{{"instances": [image, ...]}}` at `/invocations`:
 
 ```sh
-mlflow models serve -m models:/{name}@champion --env-manager local --port 5001
+mlflow models serve -m {uri} --env-manager local --port 5001
 ```
 
-With image files: `ctkd-search predict models:/{name}@champion IMAGE...`. A version stays what it is as
-`models:/{name}/VERSION`; `@champion` is the best by the evidence that versions share, or the one that was made it."""
+With image files: `ctkd-search predict {uri} IMAGE...`."""
 
 
 def _list(lines: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from ctkd_search.students.formats import checked_onnx, compare, onnx_model, onnx
 from ctkd_search.students.int8 import FLOAT, INT8, TUNED, Comparison, compared
 from ctkd_search.students.int8_card import int8_card
 from ctkd_search.students.int8_images import Int8Images, images_of_final, images_of_search
+from ctkd_search.students.int8_registration import register_int8, target_of
 from ctkd_search.students.kept import KeptStudent, final_student, trial_student
 from ctkd_search.students.quantisation import prepared, quantised
 from ctkd_search.students.tuning import Lessons, lessons_of, opened_model, tune
@@ -57,6 +58,7 @@ class Int8Request:
         final: Whether to export the student of the newest final training.
         max_drop: The largest loss of validation accuracy that is accepted, in percentage points.
         tune_epochs: Epochs of fine-tuning; 0 for none.
+        register: Whether it is registered in MLflow too.
     """
 
     root: Path
@@ -66,6 +68,7 @@ class Int8Request:
     final: bool = False
     max_drop: float = MAX_DROP
     tune_epochs: int = 0
+    register: bool = False
 
 
 def export_int8(request: Int8Request, say: Callable[[str], None]) -> Int8Export:
@@ -78,11 +81,12 @@ def export_int8(request: Int8Request, say: Callable[[str], None]) -> Int8Export:
     Raises:
         UserError: There is no such student, its images are others by now, the file cannot be written, it cannot be
             tuned, or the loss of accuracy is larger.
-        WorkFailed: The student cannot be exported or quantised; nothing was written.
+        WorkFailed: The student cannot be exported or quantised, and nothing was written; or MLflow did not register it.
     """
     root, name, path = request.root, request.name, request.path
     if request.final:
         kept = final_student(root, name)
+        folder = SearchFolder(kept.folder.parent, kept.folder.name)
         images, lessons = images_of_final(kept.folder), None
     else:
         kept = trial_student(root, name, request.trial)
@@ -90,6 +94,8 @@ def export_int8(request: Int8Request, say: Callable[[str], None]) -> Int8Export:
         images = images_of_search(folder)
         tuned = request.tune_epochs
         lessons = lessons_of(folder, request.trial, images.splits, tuned) if tuned else None
+    # Before the quantisation, which takes long.
+    target = target_of(folder, name, request.trial, request.final) if request.register else None
     models = _models(kept, images, lessons, request.tune_epochs, say)
     contents = {label: checked_onnx(model, kept.metadata.as_dict(), str(path)) for label, model in models.items()}
     compare(kept.served, kept.metadata, onnx_runner(onnx_session(contents[FLOAT])), str(path))
@@ -98,8 +104,12 @@ def export_int8(request: Int8Request, say: Callable[[str], None]) -> Int8Export:
     properties = {**kept.metadata.as_dict(), PROPERTY: found.as_dict()}
     write_bytes(path, checked_onnx(models[found.chosen], properties, str(path)))
     card = path.with_suffix(CARD_SUFFIX)
-    write_text(card, int8_card(path.name, kept.origin, kept.metadata, found))
-    return Int8Export(found.table(), [*_notes(found), _written(kept, path), f"wrote {card}: its model card"])
+    text = int8_card(path.name, kept.origin, kept.metadata, found, target.uri if target else None)
+    write_text(card, text)
+    lines = [*_notes(found), _written(kept, path), f"wrote {card}: its model card"]
+    if target:
+        lines.append(register_int8(target, path, kept.metadata, images.calibration.pixels, text, found))
+    return Int8Export(found.table(), lines)
 
 
 def _models(

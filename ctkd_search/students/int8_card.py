@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ctkd_search.display.tables import as_markdown
-from ctkd_search.students.card import interface
+from ctkd_search.students.card import interface, usage
 from ctkd_search.students.int8 import TUNED, Comparison
 from ctkd_search.students.served import Metadata
 
@@ -13,7 +13,7 @@ _CHOSEN = (
 )
 
 
-def int8_card(file: str, origin: str, metadata: Metadata, found: Comparison) -> str:
+def int8_card(file: str, origin: str, metadata: Metadata, found: Comparison, uri: str | None = None) -> str:
     """Returns the model card of an int8 file in Markdown.
 
     Args:
@@ -21,6 +21,7 @@ def int8_card(file: str, origin: str, metadata: Metadata, found: Comparison) -> 
         origin: Origin of the student, as in ``trial 3 of the search 'digits'``.
         metadata: Description of the student.
         found: The measurements.
+        uri: The ``models:`` URI that it is registered as; None if it is not.
     """
     return "\n\n".join(
         [
@@ -32,6 +33,7 @@ def int8_card(file: str, origin: str, metadata: Metadata, found: Comparison) -> 
             "## How to use it",
             f"With ONNX Runtime: `images` in, `probabilities` out. With image files: `ctkd-search predict {file} "
             "IMAGE...`.",
+            *([usage(uri, "onnxruntime")] if uri else []),
         ]
     ) + ("\n")
 

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 CARD_FILE = "card.md"
 # Run by MLflow wherever the model is loaded; never imported here.
 _CODE = Path(__file__).with_name("serving_code.py")
-# What its script imports beside mlflow itself, which MLflow adds.
-_NEEDS = ("torch", "numpy", "pandas")
+# What its script imports beside mlflow itself, which MLflow adds, by the suffix of the student's file.
+_NEEDS = {".pt2": ("torch", "numpy", "pandas"), ".onnx": ("onnxruntime", "numpy", "pandas")}
+_REST = "What is left out here is in `{}` among the run's artifacts."
 
 
 def log_student(
@@ -40,11 +41,7 @@ def log_student(
     card: str = "",
     tags: Mapping[str, str] | None = None,
 ) -> str:
-    """Logs a student to MLflow and registers it.
-
-    The model is a script and an exported graph, which load wherever torch, pandas and mlflow are, without this package
-    and without pickled code. It takes raw images, any number of them, and gives a DataFrame with a column of
-    probabilities for each class.
+    """Logs a student to MLflow as a graph of torch.export, and registers it; see `log_file`.
 
     Args:
         served: The student.
@@ -61,21 +58,59 @@ def log_student(
     Returns:
         The registered version, as a ``models:`` URI.
     """
+    metadata = Metadata(tuple(classes), example.shape[1], example.shape[3], architecture, resize=resize)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "student.pt2"
+        write_torch(served, metadata, path)
+        return log_file(path, metadata, example, store, run_id, name, card=card, tags=tags)
+
+
+def log_file(
+    path: Path,
+    metadata: Metadata,
+    example: Any,
+    store: Mlflow,
+    run_id: str,
+    name: str,
+    *,
+    card: str = "",
+    tags: Mapping[str, str] | None = None,
+    ending: str = "",
+) -> str:
+    """Logs the file of a student to MLflow and registers it.
+
+    The model is a script and an exported graph, which load wherever mlflow, pandas and torch or, for ONNX,
+    onnxruntime are, without this package and without pickled code. It takes raw images, any number of them, and gives a
+    DataFrame with a column of probabilities for each class.
+
+    Args:
+        path: The file, ``.pt2`` or ``.onnx``.
+        metadata: Description of the student.
+        example: A few raw images, uint8 of shape (batch, height, width, channels).
+        store: MLflow.
+        run_id: The run that it belongs to.
+        name: The name to register it under.
+        card: Its model card, in Markdown; kept with the run and with the model.
+        tags: Tags of the registered version.
+        ending: Ends the names of the model and of the card in the run, beside those of the student in float32.
+
+    Returns:
+        The registered version, as a ``models:`` URI.
+    """
     import mlflow.pyfunc
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 
-    metadata = Metadata(tuple(classes), example.shape[1], example.shape[3], architecture, resize=resize)
+    card_file = f"{Path(CARD_FILE).stem}{ending}{Path(CARD_FILE).suffix}"
     # The input without a name, so that MLflow hands an array to the model and not a mapping of arrays.
     signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))]),
-        outputs=Schema([ColSpec("float", label) for label in classes]),
+        outputs=Schema([ColSpec("float", label) for label in metadata.classes]),
     )
     with active_store(store.uri), tempfile.TemporaryDirectory() as directory:
         # A model is kept where the active experiment keeps its artifacts, whatever the run's own experiment is.
         mlflow.set_experiment(experiment_id=store.experiment_id)
-        artifacts = {"student": Path(directory) / "student.pt2"}
-        write_torch(served, metadata, artifacts["student"])
+        artifacts = {"student": path}
         if card:
             artifacts["card"] = Path(directory) / CARD_FILE
             artifacts["card"].write_text(card, encoding="utf-8")
@@ -85,20 +120,20 @@ def log_student(
             logged = Model.log(
                 None,
                 mlflow.pyfunc,
-                name="student",
+                name=f"student{ending}",
                 python_model=str(_CODE),
-                artifacts={key: str(path) for key, path in artifacts.items()},
+                artifacts={key: str(file) for key, file in artifacts.items()},
                 signature=signature,
                 input_example=example,
                 metadata=metadata.as_dict(),
-                pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in _NEEDS],
+                pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in _NEEDS[path.suffix]],
                 registered_model_name=name,
                 run_id=run_id,
             )
     registered = logged.registered_model_version
     if card:
-        store.client.log_text(run_id, card, CARD_FILE)
-        store.client.update_model_version(name, registered, description(card))
+        store.client.log_text(run_id, card, card_file)
+        store.client.update_model_version(name, registered, description(card, _REST.format(card_file)))
     for key, value in (tags or {}).items():
         store.client.set_model_version_tag(name, registered, key, value)
     return f"models:/{name}/{registered}"

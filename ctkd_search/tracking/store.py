@@ -171,6 +171,33 @@ class Mlflow:
             self.client.log_batch(run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
 
 
+def store_of_run(place: str, run_id: str) -> Mlflow:
+    """Opens the store of a run that is in it, at the run's experiment.
+
+    Args:
+        place: Its URI without secrets, as records have it; MLFLOW_TRACKING_URI may add them.
+        run_id: The run.
+
+    Raises:
+        UserError: MLflow does not answer there, or has no such run.
+    """
+    given = expanded_uri(os.environ.get(_URI) or place)
+    uri = given if without_secrets(given) == place else place
+    quiet_mlflow()
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///").partition("?")[0]).is_file():
+        raise UserError(f"there is no MLflow store {place}, where the run {run_id} was logged; bring it back")
+    from mlflow import MlflowClient
+
+    try:
+        client = MlflowClient(uri)
+        experiment = client.get_experiment(client.get_run(run_id).info.experiment_id).name
+    except Exception as error:  # whatever MLflow, its server or its store raises
+        raise UserError(
+            f"cannot read the run {run_id} in MLflow at {place} ({mlflow_error(error)}): {advice(error)}"
+        ) from None
+    return Mlflow(uri, experiment, Path("artifacts"))
+
+
 def fitting(tags: Mapping[str, str]) -> dict[str, str]:
     """Returns tags cut to the lengths that MLflow accepts."""
     return {name[:_KEY]: value[:_TAG] for name, value in tags.items()}

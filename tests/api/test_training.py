@@ -5,6 +5,7 @@ import json
 import warnings
 
 import mlflow
+import numpy as np
 import pytest
 import torch
 from support import here
@@ -14,6 +15,7 @@ import ctkd_search
 from ctkd_search.errors import UserError
 from ctkd_search.metrics import CLOCKS
 from ctkd_search.records.store import SearchFolder
+from ctkd_search.students.predictor import open_model
 
 CONTENT = {**CONFIG, "epochs": 2, "dataset": {"name": "digits", "validation": 0.8}}
 OPTIONS = {"seeds": 2, "baselines": ["student-alone"], "overrides": {"resources.concurrent_trials": 1}}
@@ -123,22 +125,23 @@ def test_a_callback_stops_a_final_training_which_is_not_tested_until_it_has_gone
     here.fresh_store(tmp_path / "trials" / "mlflow.db")
 
     def train_with(callback, **options):
-        return ctkd_search.train(
-            CONTENT, trials_dir=tmp_path / "trials", callbacks=[callback], progress=True, **options
-        )
+        given = {**OPTIONS, "baselines": [], "trials_dir": tmp_path / "trials", **options}
+        return ctkd_search.train(CONTENT, callbacks=[callback], progress=True, **given)
 
     at_once = Recorder(stop_at="train start")
     final = train_with(at_once)
     assert at_once.heard == ["train start", "train end"]
-    assert (final.finished, at_once.finished, final.students["status"].tolist()) == (False, False, ["waiting"])
+    assert (final.finished, at_once.finished, final.students["status"].tolist()) == (False, False, ["waiting"] * 2)
     assert not (tmp_path / "trials" / "teachers").exists()
     assert "stopped by a callback; go on with: ctkd_search.train(config, resume=True" in capsys.readouterr().out
 
-    midway = Recorder(stop_at="epoch 1 of 1")
+    midway = Recorder(stop_at="epoch 1 of 2")
     final = train_with(midway, resume=True)
-    assert midway.heard[-2:] == ["end 1: interrupted", "train end"]
+    assert midway.heard[-2:] == ["end 2: interrupted", "train end"]
     assert (final.finished, len(final.table), final.model) == (False, 0, None)
-    assert final.students["reason"].tolist() == ["stopped by a callback"]
+    assert final.students["status"].tolist() == ["finished", "interrupted"]
+    assert final.students["reason"].tolist()[1] == "stopped by a callback"
+    assert "test_accuracy" not in final.students, "the first student is not tested alone"
     run = mlflow.MlflowClient(f"sqlite:///{tmp_path}/trials/mlflow.db").get_run(final.mlflow_run_id)
     assert (run.info.status, run.data.tags["ctkd.reason"]) == ("KILLED", "stopped by a callback")
     with pytest.raises(UserError, match=r"the final training in .* cannot be stopped here"):
@@ -147,7 +150,7 @@ def test_a_callback_stops_a_final_training_which_is_not_tested_until_it_has_gone
     last = Recorder()
     again = train_with(last, resume=True)
     assert (again.path, again.finished, last.finished) == (final.path, True, True)
-    assert "epoch 1 of 1" not in last.heard
+    assert "epoch 1 of 2" not in last.heard
     assert again.students["test_accuracy"].between(0, 1).all()
     assert again.model
 
@@ -187,8 +190,13 @@ def test_its_student_takes_raw_images_and_is_exported(trained, tmp_path):
     graph = torch.export.load(path).module()
     with torch.inference_mode():
         assert torch.allclose(graph(images), final.student()(images), atol=1e-4)
-    final.export(tmp_path / "small.onnx", int8=True, max_drop=100)
+    exported = final.export(tmp_path / "small.onnx", int8=True, max_drop=100, register=True)
     assert "int8" in (tmp_path / "small.md").read_text()
+    mlflow.set_tracking_uri(f"sqlite:///{final.path.parents[1]}/mlflow.db")
+    registered = mlflow.pyfunc.load_model("models:/ctkd-small-final@int8")
+    assert np.array_equal(
+        registered.predict(images.numpy()).to_numpy(), open_model(str(exported), "").run(images.numpy())
+    )
     with pytest.raises(UserError, match="a final training exports a student, as onnx or torch, but not yaml"):
         final.export(tmp_path / "best.yaml")
 

@@ -14,6 +14,7 @@ from ctkd_search.records.store import BASELINE, DIVERGED
 from ctkd_search.students.card import Card, card_text, description, search_evidence, search_limits
 
 CONFIG = "name: digits\npair: wrn-16-2/resnet8\nepochs: 6\n"
+REST = "The rest is in `card.md`."
 SEARCH = a_search_record(name="first")
 
 
@@ -81,14 +82,14 @@ def test_colour_is_called_so():
 
 
 def test_the_registry_has_room_for_its_description():
-    small = description(card_text(a_card()))
+    small = description(card_text(a_card()), REST)
     assert small.startswith("# ctkd-digits\n")
     assert "Something was not." in small
     assert CONFIG not in small
     assert "`card.md`" in small.splitlines()[-1]
     long = card_text(a_card(Geometry(1000, 3, 32), evidence=[f"- Sentence {n} of many." for n in range(2000)]))
     assert "and 980 more" in long
-    cut = description(long)
+    cut = description(long, REST)
     assert 4500 < len(cut) <= 5000
     assert "`card.md`" in cut.splitlines()[-1]
     assert re.fullmatch(r"- Sentence \d+ of many\.", cut.splitlines()[-3]), "it is cut between lines"
