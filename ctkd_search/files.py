@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,6 +66,14 @@ def make_directory(path: Path) -> Path:
             return path
     except OSError as error:
         raise _cannot_write(path, error) from None
+
+
+def free_on_disk(path: Path) -> int:
+    """Returns the free bytes on the disk of a path, which need not exist yet."""
+    there = path.resolve()
+    while not there.exists():
+        there = there.parent
+    return shutil.disk_usage(there).free
 
 
 def _cannot_write(directory: Path, error: OSError) -> UserError:

@@ -21,8 +21,8 @@ HEAVY = {"torch", "torchvision", "ray", "mlflow", "sklearn", "pandas"}
 CORE = ("distill", "models", "data")
 # Single files that any room may import; they import no room.
 GROUND = {
-    *("config", "cores", "discovery", "errors", "fields", "files", "geometry", "metrics"),
-    *("names", "pairs", "paths", "plugins", "recipe", "storage", "text", "units", "uris", "versions"),
+    *("cache_index", "config", "cores", "discovery", "errors", "fields", "files", "geometry", "metrics"),
+    *("names", "pairs", "paths", "plugins", "recipe", "record_file", "storage", "text", "units", "uris", "versions"),
 }
 # Each imports the ground, and those before it.
 ROOMS = [

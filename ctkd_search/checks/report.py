@@ -19,11 +19,13 @@ from ctkd_search.checks.measure import measure
 from ctkd_search.checks.networks import Facts
 from ctkd_search.checks.refusals import refuse
 from ctkd_search.checks.storage import Room, free_bytes, room
+from ctkd_search.checks.stores import store_line
 from ctkd_search.display.tables import plain_table
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import describe
 from ctkd_search.pairs import split_pair
+from ctkd_search.records.store import TEACHERS
 from ctkd_search.resources import Share, local_node, share_out, teacher_threads, thread_limit
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document
@@ -107,6 +109,8 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
     needed = room(space, counted[0], geometry.classes, known)
     for line in _room_lines(space, needed, counted[0], trials_dir):
         say(line)
+    if stored := store_line(space, counted[1], trials_dir / TEACHERS):
+        say(stored)
     recorded = needed.trajectories + needed.confirmed[1] + min(needed.maps, space.teachers.cache_bytes())
     if not timed:
         return Costs(disk_bytes=recorded)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctkd_search.cache_index import CacheIndex
 from ctkd_search.checks.networks import Facts
 from ctkd_search.distill.asked import Passes, augmented_teacher, bytes_of, passes_of_teachers
+from ctkd_search.files import free_on_disk
 from ctkd_search.records.store import TEACHERS
 from ctkd_search.space.comparisons import each_needs_with_baselines, logit_methods
 from ctkd_search.space.definition import Space
@@ -99,13 +100,10 @@ def _bytes(passes: Passes, teacher: Facts, classes: int, storage: Storage) -> in
 
 
 def free_bytes(trials_dir: Path) -> int:
-    """Returns the free space on the disk of the teacher cache, the present size of the cache included."""
-    there = trials_dir.resolve()
-    while not there.exists():
-        there = there.parent
-    cache = trials_dir / TEACHERS
-    kept = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()) if cache.is_dir() else 0
-    return shutil.disk_usage(there).free + kept
+    """Returns the free space on the disk of the teacher cache, the present size of its recordings included."""
+    index = CacheIndex(trials_dir / TEACHERS)
+    kept = sum(entry.bytes for entry in index.all() if entry.about.get("kind") != "pictures")
+    return free_on_disk(trials_dir) + kept
 
 
 def room_faults(space: Space, needed: Room, free: int, place: Path) -> list[tuple[tuple[str, ...], str]]:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ctkd_search.config import Augment, DatasetConfig
 from ctkd_search.data.images import STREAMED, ImageFiles, Pictures
@@ -18,6 +19,8 @@ OWN_OPTIONS = (
     "channels",
     "resize",
     "loading",
+    "stored_side",
+    "stored_as",
     "workers",
     "verify",
     "extra",
@@ -70,8 +73,20 @@ class Splits:
         """Returns a description of where the images are during training."""
         size = f"{len(self.train) * self.train.size**2 * self.train.channels / 1e9:.2g} GB"
         if isinstance(self.train, ImageFiles):
-            return f"streamed from their files, {size} of pixels in every epoch"
+            form = self.train.kept
+            if not (self.train.squares or self.train.parts):
+                return f"streamed from their files, {size} of pixels in every epoch"
+            return "stored decoded" if form is None else f"stored decoded, shorter sides of at most {form.side} pixels"
         return f"{size} in memory"
+
+    @property
+    def stores(self) -> list[Path]:
+        """Returns the directories in which images are stored decoded."""
+        images = [each for each in (self.train, self.validation) if isinstance(each, ImageFiles)]
+        stored = [places for each in images for places in (each.parts, each.squares) if places]
+        return [
+            Path(directory) for directory in dict.fromkeys(each for places in stored for each in places.directories)
+        ]
 
     def with_validation(self) -> Splits:
         """Returns the splits of the final training: all images that may be trained on, and none held out."""

@@ -110,12 +110,31 @@ class FileStream(Stream):
         if plan.mixing is not None:
             # Of each position its own image and its partner's, side by side.
             positions, each = torch.stack([positions, plan.mixing.partners[start:stop]], dim=1).flatten(), 2
-        paths = images.paths(plan.order[positions].numpy())
+        chosen = plan.order[positions].numpy()
         scale, crops = self.augment.resized_crop, plan.crops
         if scale is None or crops is None:
-            return Job(paths, images.size, images.channels, images.resize, each=each)
-        seeds = tuple(crops[positions].tolist())
-        return Job(paths, images.size, images.channels, scale=(scale[0], scale[1]), crops=seeds, each=each)
+            return plain_job(images, chosen, each)
+        return Job(
+            images.paths(chosen),
+            images.size,
+            images.channels,
+            scale=(scale[0], scale[1]),
+            crops=tuple(crops[positions].tolist()),
+            flipped=tuple(plan.flipped.cpu()[positions].tolist()),
+            kept=images.kept,
+            places=images.parts.at(chosen) if images.parts else (),
+            each=each,
+        )
+
+    def _cut(self, pixels: Tensor, index: Tensor | None, plan: Plan) -> Tensor:
+        # Random resized crops have been mirrored where they were decoded.
+        return pixels if plan.crops is not None else super()._cut(pixels, index, plan)
+
+
+def plain_job(images: ImageFiles, chosen: np.ndarray, each: int = 1) -> Job:
+    """The work of reading some images as students see them without random crops."""
+    kept, places = (images.square, images.squares.at(chosen)) if images.squares else (None, ())
+    return Job(images.paths(chosen), images.size, images.channels, images.resize, kept=kept, places=places, each=each)
 
 
 def stream_of(images: Pictures, normalise: Normalise, augment: Augment, seed: int, device: torch.device) -> Stream:
@@ -155,8 +174,7 @@ def plain_batches(images: Pictures, batch_size: int, device: torch.device) -> It
 def _decoded_plainly(images: ImageFiles, device: torch.device) -> Iterator[Tensor]:
     step = _piece(images)
     jobs = (
-        Job(images.paths(np.arange(start, min(start + step, len(images)))), images.size, images.channels, images.resize)
-        for start in range(0, len(images), step)
+        plain_job(images, np.arange(start, min(start + step, len(images)))) for start in range(0, len(images), step)
     )
     return decoding_pool(images.workers, device.type == "cuda").run(jobs)
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ctkd_search.cores import usable_cores
 from ctkd_search.data.decode import decode_image
+from ctkd_search.data.picture_form import Kept
+from ctkd_search.data.picture_store import Stored, joined
 from ctkd_search.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 STREAMED = "files-"
 # Number of files, evenly spread, that are decoded for a fingerprint.
 _PROBES = 16
+# The attributes of `ImageFiles` that have a row for each image.
+_ARRAYS, _PLACES = ("names", "marks", "labels"), ("parts", "squares")
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,9 @@ class ImageFiles:
         resize: Length that a picture's shorter side is resized to before its centred square is cut out; None for
             `size`, which cuts nothing off.
         workers: Processes that decode while images are streamed; None for one for each thread of the trial.
+        kept: The form of whole pictures from which random crops are cut; None to cut them from the files.
+        parts: Where such pictures are stored.
+        squares: Where the images are stored as students see them without random crops.
     """
 
     root: str
@@ -105,6 +112,9 @@ class ImageFiles:
     channels: int
     resize: int | None = None
     workers: int | None = None
+    kept: Kept | None = None
+    parts: Stored | None = None
+    squares: Stored | None = None
 
     @classmethod
     def at(cls, root: Path, paths: Sequence[str | Path], labels: Sequence[int], **others: Any) -> ImageFiles:
@@ -139,7 +149,11 @@ class ImageFiles:
 
     def __getitem__(self, chosen: np.ndarray) -> ImageFiles:
         """The images at these positions."""
-        return dataclasses.replace(self, names=self.names[chosen], marks=self.marks[chosen], labels=self.labels[chosen])
+        changed: dict[str, Any] = {name: getattr(self, name)[chosen] for name in _ARRAYS}
+        for name in _PLACES:
+            stored = getattr(self, name)
+            changed[name] = None if stored is None else stored[chosen]
+        return dataclasses.replace(self, **changed)
 
     def joined(self, other: Pictures) -> ImageFiles:
         """These images followed by the other ones, which must be files of the same data set."""
@@ -147,12 +161,10 @@ class ImageFiles:
 
         assert isinstance(other, ImageFiles)
         assert other.root == self.root
-        return dataclasses.replace(
-            self,
-            names=np.concatenate([self.names, other.names]),
-            marks=np.concatenate([self.marks, other.marks]),
-            labels=np.concatenate([self.labels, other.labels]),
-        )
+        both: tuple[Any, ...] = (self, other)
+        changed: dict[str, Any] = {name: np.concatenate([getattr(each, name) for each in both]) for name in _ARRAYS}
+        changed |= {name: joined([(getattr(each, name), len(each)) for each in both]) for name in _PLACES}
+        return dataclasses.replace(self, **changed)
 
     def paths(self, chosen: np.ndarray | slice) -> list[str]:
         """The paths of some of the files."""
@@ -178,6 +190,11 @@ class ImageFiles:
         return Images(pixels, self.labels)
 
     @property
+    def square(self) -> Kept:
+        """The form of the images as students see them without random crops."""
+        return Kept(self.size, self.channels, self.resize)
+
+    @property
     def bytes_held(self) -> int:
         """Bytes that the pixels would take in memory."""
         return len(self) * self.size**2 * self.channels
@@ -187,14 +204,16 @@ class ImageFiles:
 
         Reading every pixel would take as long as an epoch. It does not change for a file whose content was replaced by
         as many bytes and whose time of modification was set back; it does change for a copy that did not keep the
-        times. The pixels of 16 files detect another decoder, or another way of decoding.
+        times. The pixels of 16 files detect another decoder, or another way of decoding. It tells whether random crops
+        are cut from reduced pictures, but not where these are stored.
 
         Raises:
             UserError: One of the few is not an image, or damaged.
         """
         import numpy as np
 
-        digest = hashlib.sha256(f"{self.size} {self.channels} {self.resize} {len(self)}".encode())
+        form = "" if self.kept is None else f" {self.kept.side} {self.kept.encoding}"
+        digest = hashlib.sha256(f"{self.size} {self.channels} {self.resize} {len(self)}{form}".encode())
         digest.update(b"\0".join(self.names.tolist()))
         digest.update(self.marks.tobytes())
         digest.update(self.labels.tobytes())

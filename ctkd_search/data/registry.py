@@ -75,7 +75,8 @@ def problems(config: DatasetConfig) -> list[tuple[str, str]]:
             found.append((option, f"is missing: {meaning}"))
     if found:
         return found
-    return list(dataset.problems(config)) or [*_share_problems(dataset, config), *_resize_faults(config)]
+    faults = (_share_problems(dataset, config), _resize_faults(config), _store_faults(config))
+    return list(dataset.problems(config)) or [fault for each in faults for fault in each]
 
 
 def _share_problems(dataset: DataSet, config: DatasetConfig) -> Iterator[tuple[str, str]]:
@@ -99,6 +100,15 @@ def _resize_faults(config: DatasetConfig) -> Iterator[tuple[str, str]]:
     if config.resize is not None and config.resize < geometry(config).image_size:
         size = geometry(config).image_size
         yield "resize", f"must be at least the image size {size}, which is cut out of it, but got {config.resize}"
+
+
+def _store_faults(config: DatasetConfig) -> Iterator[tuple[str, str]]:
+    for key in ("stored_side", "stored_as"):
+        if getattr(config, key) is not None and config.loading != "stored":
+            yield key, "has no effect unless loading is stored; leave it out"
+    if config.stored_side is not None and config.stored_side < geometry(config).image_size:
+        size = geometry(config).image_size
+        yield "stored_side", f"must be at least the image size {size}, but got {config.stored_side}"
 
 
 def resolved(config: DatasetConfig) -> DatasetConfig:
@@ -156,7 +166,9 @@ def test_fault(config: DatasetConfig) -> str | None:
     )
 
 
-def load_train(config: DatasetConfig, augments: Sequence[Augment] = (), like: str | None = None) -> Splits:
+def load_train(
+    config: DatasetConfig, augments: Sequence[Augment] = (), like: str | None = None, stores: Path | None = None
+) -> Splits:
     """Loads a data set and cuts its validation split off, before anything else sees it.
 
     Args:
@@ -164,15 +176,17 @@ def load_train(config: DatasetConfig, augments: Sequence[Augment] = (), like: st
         augments: Augmentations of its images: one that cuts parts out of the original pictures needs their files.
         like: Fingerprint of images that were loaded earlier. Unless the config decides, these are kept in memory or
             streamed as those were, whatever memory is free now.
+        stores: Directory in which images are stored decoded; without it, they are decoded in every epoch.
 
     Returns:
         Training and validation images. The test split is not read.
 
     Raises:
-        UserError: The files are missing or damaged, or too few for the split.
+        UserError: The files are missing or damaged, or too few for the split, or the disk has no room for the stores.
     """
     from ctkd_search.data.measure import mean_and_deviation
     from ctkd_search.data.split import stratified_split, without_test
+    from ctkd_search.data.storing import Storing
 
     dataset = find(config)
     loaded = dataset.load_train(config)
@@ -188,11 +202,17 @@ def load_train(config: DatasetConfig, augments: Sequence[Augment] = (), like: st
         train = _settled(config, train, streamed)
         if isinstance(validation, ImageFiles):
             validation = _settled(config, validation, streamed)
+    storing = Storing(config, augments, stores)
+    if isinstance(train, ImageFiles):
+        train = storing.of_training(train)
     if validation is None:
         share = config.validation or DEFAULT_VALIDATION
         beside = None if kept_apart is None else kept_apart.labels
         kept, held_out = stratified_split(train.labels, share, config.split_seed, loaded.classes, beside)
         train, validation = train[kept], train[held_out]
+        if isinstance(validation, ImageFiles):
+            validation = dataclasses.replace(validation, what="validation images")
+    validation = storing.of_validation(validation)
     mean, std = dataset.mean, dataset.std
     if mean is None or std is None:
         mean, std = mean_and_deviation(train)
@@ -213,8 +233,8 @@ def _streamed(config: DatasetConfig, size: int, augments: Sequence[Augment], lik
     """Returns whether images whose pixels take `size` bytes are streamed from their files."""
     if any(augment.resized_crop for augment in augments):
         return True
-    if config.loading in ("resident", "streamed"):
-        return config.loading == "streamed"
+    if config.loading in ("resident", "streamed", "stored"):
+        return config.loading != "resident"
     return like.startswith(STREAMED) if like else size > room_for_images()
 
 

@@ -19,7 +19,7 @@ from ctkd_search.data.policies import apply_policy, draw_policy
 from ctkd_search.data.sampling import BalancedSampling
 
 # Part of the name of everything that is recorded along the stream: raise it when the stream changes.
-STREAM_VERSION = 1
+STREAM_VERSION = 2
 
 
 def derived_seed(*parts: object) -> int:

@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ctkd_search.data.crops import random_crop
 from ctkd_search.data.decode import decode_image, decode_random_crop
+from ctkd_search.data.picture_form import Kept
+from ctkd_search.data.picture_store import Place, read_picture
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.text import one_line
 
@@ -36,6 +38,9 @@ class Job:
         resize: See `decode_image`.
         scale: Smallest and largest share of the area of a random resized crop; None for the centred square.
         crops: Seed of the crop of each file.
+        flipped: True for each file whose crop is mirrored.
+        kept: The form of stored pictures; of random crops, that from which they are cut. None to cut them from files.
+        places: Where each picture is stored in that form; those that are not are made from their files.
         each: Files for each image of the result; those that occur twice are decoded once.
     """
 
@@ -45,6 +50,9 @@ class Job:
     resize: int | None = None
     scale: tuple[float, float] | None = None
     crops: tuple[int, ...] = ()
+    flipped: tuple[bool, ...] = ()
+    kept: Kept | None = None
+    places: tuple[Place, ...] = ()
     each: int = 1
 
     def done(self) -> Tensor:
@@ -53,15 +61,31 @@ class Job:
         Raises:
             UserError: A file is not an image, or damaged.
         """
-        views = list(zip(self.paths, self.crops or [0] * len(self.paths), strict=True))
-        decoded = {view: self._decoded(*view) for view in dict.fromkeys(views)}
-        images = torch.from_numpy(np.stack([decoded[view] for view in views]))
+        nothing = (0,) * len(self.paths)
+        views = zip(self.paths, self.crops or nothing, self.flipped or nothing, strict=True)
+        images = torch.empty((len(self.paths), self.size, self.size, self.channels), dtype=torch.uint8)
+        first: dict[Any, int] = {}
+        for number, view in enumerate(views):
+            if view in first:
+                images[number] = images[first[view]]
+            else:
+                first[view] = number
+                images[number] = self._image(number)
         return images if self.each == 1 else images.unflatten(0, (-1, self.each))
 
-    def _decoded(self, path: str, seed: int) -> np.ndarray:
+    def _image(self, number: int) -> Tensor:
+        path, kept = self.paths[number], self.kept
+        stored = None if kept is None else read_picture(self.places[number] if self.places else None, kept)
         if self.scale is None:
-            return decode_image(path, self.size, self.channels, self.resize)
-        return decode_random_crop(path, self.size, self.channels, self.scale, seed)
+            square = decode_image(path, self.size, self.channels, self.resize) if stored is None else stored
+            return torch.from_numpy(square)
+        seed = self.crops[number]
+        if kept is None:
+            cut = decode_random_crop(path, self.size, self.channels, self.scale, seed)
+        else:
+            whole = torch.from_numpy(kept.from_file(path) if stored is None else stored)
+            cut = random_crop(whole, self.size, self.scale, seed)
+        return cut.flip(1) if self.flipped and self.flipped[number] else cut
 
 
 class _Decoder(Dataset[Any]):
@@ -120,7 +144,7 @@ class DecodingPool:
             # Neither a fork, which would copy the threads' locks of Ray and of CUDA in whatever state they are, nor a
             # new interpreter for each process, which would import torch each time.
             context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload([__name__, "torchvision.transforms.v2"])
+            context.set_forkserver_preload([__name__, "ctkd_search.data.crops"])
             several = {
                 "multiprocessing_context": context,
                 "worker_init_fn": _end_with_parent,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctkd_search.cache_index import CacheIndex
 from ctkd_search.display.tables import plain_table
-from ctkd_search.distill.cache_index import CacheIndex
 from ctkd_search.errors import UserError
 from ctkd_search.leases.lease import holder
 from ctkd_search.records.store import TEACHERS
@@ -84,4 +84,8 @@ def _what(about: dict[str, Any]) -> str:
         return f"teacher {about.get('architecture')}, {about.get('epochs')} epochs, seed {about.get('seed')}{views}"
     if about.get("kind") == "maps":
         return f"attention maps of {about.get('architecture')}{views}"
+    if about.get("kind") == "pictures":
+        side, size = about.get("side"), about.get("size")
+        form = f"whole, shorter side {side} px at most, {about.get('encoding')}" if side else f"{size}x{size} px"
+        return f"{about.get('pictures')} {about.get('what')} decoded, {form}"
     return "unknown"

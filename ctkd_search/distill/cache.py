@@ -20,13 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ctkd_search.distill.cache_index import CacheIndex
-from ctkd_search.files import atomic
+from ctkd_search.cache_index import CacheIndex
+from ctkd_search.record_file import SUFFIX, read_header, write_record
 
-_MAGIC = b"CTKD-REC-1\n"
-_ALIGNMENT = 64
-_LONGEST_HEADER = 2**20
-_SUFFIX = ".rec"
 # Errors of a process that lacks memory or file handles for a moment: its record is neither missing nor damaged.
 _SHORTAGES = (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 
@@ -70,16 +66,8 @@ class TeacherCache:
             payload = np.ascontiguousarray(content).reshape(-1).view(np.uint8).data
         else:
             payload = memoryview(content)
-        described |= {"bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
-        header = json.dumps(described).encode()
-        header += b" " * (-len(header) % _ALIGNMENT)
-        # Before the header: its length and its own checksum, in as many bytes as keep the content aligned.
-        prefix = _MAGIC + len(header).to_bytes(8, "little") + hashlib.sha256(header).digest()
         path = self._path(name)
-        with atomic(path) as temporary, open(temporary, "wb") as file:
-            file.write(prefix.ljust(_ALIGNMENT, b"\0"))
-            file.write(header)
-            file.write(payload)
+        write_record(path, payload, described)
         _verified.pop(path, None)
 
     def read_array(self, name: str) -> np.ndarray | None:
@@ -145,30 +133,24 @@ class TeacherCache:
         self.index.used_by(entry, self.user)
 
     def _path(self, name: str) -> Path:
-        return self.directory / f"{name}{_SUFFIX}"
+        return self.directory / f"{name}{SUFFIX}"
 
     def _open(self, name: str) -> tuple[dict[str, Any], int] | None:
         """Returns the description of a record and the offset of its content, after comparing its checksum."""
         path = self._path(name)
         try:
             with open(path, "rb") as file:
-                prefix = file.read(_ALIGNMENT)
-                length = int.from_bytes(prefix[len(_MAGIC) : len(_MAGIC) + 8], "little")
-                if not prefix.startswith(_MAGIC) or length > _LONGEST_HEADER:
+                found = read_header(file)
+                if found is None:
                     return None
-                header = file.read(length)
-                if hashlib.sha256(header).digest() != prefix[len(_MAGIC) + 8 : len(_MAGIC) + 40]:
-                    return None
-                described = json.loads(header)
+                described, offset = found
                 status = os.fstat(file.fileno())
                 seen = (status.st_ino, status.st_size, status.st_mtime_ns)
-                if status.st_size != _ALIGNMENT + length + described["bytes"]:
-                    return None
                 if _verified.get(path) != seen:
                     if hashlib.file_digest(file, "sha256").hexdigest() != described["sha256"]:
                         return None
                     _verified[path] = seen
-                return described, _ALIGNMENT + length
+                return described, offset
         except (OSError, ValueError, KeyError, TypeError) as error:
             _raise_shortage(error)
             return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ctkd_search import data
+from ctkd_search.cache_index import CacheIndex
 from ctkd_search.config import TrialConfig
 from ctkd_search.display.tables import for_terminal
 from ctkd_search.errors import UserError, WorkFailed
@@ -23,7 +24,7 @@ from ctkd_search.final.plan import FinalPlan
 from ctkd_search.leases.lease import Lease
 from ctkd_search.plugins import changed_code, code_hashes
 from ctkd_search.records.listener import TrialListener
-from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord, new_record
+from ctkd_search.records.store import TEACHERS, SearchFolder, SearchRecord, TrialRecord, new_record
 from ctkd_search.search.ownership import owned
 from ctkd_search.space.definition import Space
 from ctkd_search.space.sections import Resources, Tracking
@@ -108,7 +109,10 @@ def _train_owned(
     started = time.monotonic()
     plan = request.plan
     earlier = folder.search() if resumed else None
-    searched = data.load_train(plan.config.dataset, [plan.config.augment], request.fingerprint)
+    kept = request.trials_dir / TEACHERS
+    searched = data.load_train(plan.config.dataset, [plan.config.augment], request.fingerprint, kept)
+    for store in searched.stores:
+        CacheIndex(kept).used_by(store.name, plan.name)
     if request.fingerprint not in (None, searched.fingerprint):
         say("warning: the training images are not those that the config was found on")
         if plan.config.dataset.test is not None:

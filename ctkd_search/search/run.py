@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ctkd_search import data
 from ctkd_search.analysis.standing import confirmed, winner
+from ctkd_search.cache_index import CacheIndex
 from ctkd_search.checks.images import small_data
 from ctkd_search.config import plain
 from ctkd_search.display.leaderboard import print_leaderboard
@@ -22,7 +23,7 @@ from ctkd_search.leases.lease import Lease
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.records.config_file import config_text
 from ctkd_search.records.listener import TrialListener
-from ctkd_search.records.store import STOPPED, SearchFolder, SearchRecord, TrialRecord, new_record
+from ctkd_search.records.store import STOPPED, TEACHERS, SearchFolder, SearchRecord, TrialRecord, new_record
 from ctkd_search.records.trial_configs import label_of
 from ctkd_search.search.earlier import earlier_search
 from ctkd_search.search.ownership import owned
@@ -104,7 +105,10 @@ def _run_owned(
     for note in data.notes(request.space.dataset):
         say(note)
     like = earlier.fingerprint if earlier else None
-    splits = data.load_train(request.space.dataset, request.space.augmentations, like)
+    kept = request.trials_dir / TEACHERS
+    splits = data.load_train(request.space.dataset, request.space.augmentations, like, kept)
+    for store in splits.stores:
+        CacheIndex(kept).used_by(store.name, request.name)
     _, channels, size = splits.geometry
     counts = f"{len(splits.train):,} training images, {len(splits.validation):,} held out for validation"
     if splits.kept_apart:

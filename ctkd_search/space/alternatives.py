@@ -28,6 +28,15 @@ def read_augments(
         dataset: The data set; None for one that cannot be read.
         ask_images: Whether the images may be asked how large they are.
     """
+    shared, found = _read(document, dataset, ask_images)
+    if dataset and not any(augment.resized_crop for augment in found.values() or [shared]):
+        for key in ("stored_side", "stored_as"):
+            if getattr(dataset, key) is not None:
+                document.fault(("dataset", key), "has no effect without augment.resized_crop; leave it out")
+    return shared, found
+
+
+def _read(document: Document, dataset: DatasetConfig | None, ask_images: bool) -> tuple[Augment, dict[str, Augment]]:
     search = document.data.get("search")
     if not isinstance(search, dict) or AUGMENT not in search:
         return read_augment(document, dataset, ask_images), {}

@@ -73,7 +73,7 @@ def read_settings(
         if "loading" not in data.find(dataset).options:
             document.fault(inside, f"has no meaning for the data set {dataset.name!r}, whose images are not files")
         elif dataset.loading == "resident":
-            document.fault(inside, "cuts parts out of the original pictures, which must be streamed; leave loading out")
+            document.fault(inside, "cuts parts out of whole pictures, which are streamed or stored; leave loading out")
     if len(document.problems) == before:
         for inner, message in _faults(augment, geometry):
             document.fault((*place, *inner), message)

@@ -84,6 +84,17 @@ def test_the_list_shows_kind_size_and_last_user_the_largest_first(call, teachers
     assert call("list")[1] == out
 
 
+def test_the_list_shows_the_form_of_stored_pictures(call, teachers):
+    for number, form in enumerate(({"side": 256, "encoding": "jpeg"}, {"encoding": "pixels"})):
+        store = teachers / f"pictures-{number}"
+        store.mkdir()
+        about = {"kind": "pictures", "what": "training images", "pictures": 7, "size": 224, "channels": 3, **form}
+        (store / "about.json").write_text(json.dumps(about))
+    out = call()[1]
+    assert "7 training images decoded, whole, shorter side 256 px at most, jpeg" in out
+    assert "7 training images decoded, 224x224 px" in out
+
+
 def test_remove_deletes_the_entries_named_and_keeps_the_rest(call, teachers):
     code, out, _ = call("remove", MAPS)
     assert code == 0

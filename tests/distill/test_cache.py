@@ -9,7 +9,7 @@ import pytest
 import torch
 from support.processes import PIPE, Process
 
-from ctkd_search.distill import cache as cache_module
+from ctkd_search import record_file
 from ctkd_search.distill.cache import TeacherCache, content_hash
 
 NAME = "entry-1/record"
@@ -153,8 +153,8 @@ def test_every_byte_of_a_record_is_covered_but_for_the_padding(cache):
         os.utime(path, ns=(position + 2, position + 2))
         if NAME in cache:
             believed.append(position)
-    prefix = len(cache_module._MAGIC) + 8 + 32
-    assert believed == list(range(prefix, cache_module._ALIGNMENT))
+    prefix = len(record_file._MAGIC) + 8 + 32
+    assert believed == list(range(prefix, record_file._ALIGNMENT))
 
 
 def test_a_temporary_file_left_by_a_killed_writer_is_no_record(cache):

@@ -97,6 +97,8 @@ ELSEWHERE = {
     "dataset.verify",
     "dataset.resize",
     "dataset.loading",
+    "dataset.stored_side",
+    "dataset.stored_as",
     "dataset.workers",
     "dataset.extra",
     "dataset.skip_broken",

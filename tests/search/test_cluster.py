@@ -8,7 +8,7 @@ from support import here
 from support.live import Live, descendants, few_images, running_with_epochs
 from support.ray_workers import fork_ray_workers
 
-from ctkd_search.distill.cache_index import CacheIndex
+from ctkd_search.cache_index import CacheIndex
 from ctkd_search.records.store import SearchFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

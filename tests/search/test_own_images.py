@@ -110,13 +110,13 @@ def test_a_folder_of_photographs_of_all_sizes_asks_for_a_size_and_is_searched(tm
     assert searched(tmp_path, "photographs").geometry == [2, 3, 32]
 
 
-def test_a_streamed_search_that_is_killed_goes_on_and_its_student_sees_pictures_as_it_learned_them(tmp_path):
+def test_a_search_of_stored_pictures_that_is_killed_goes_on_and_its_student_sees_pictures_as_it_learned_them(tmp_path):
     write_photographs(tmp_path / "photographs", side=100)
     dataset = {"name": "folder", "root": "photographs", "image_size": 32, "resize": 40}
     live = Live(
         tmp_path,
         *("--trials", "2", "--epochs", "8", "--set", "budget.grace_period=8"),
-        dataset={**dataset, "loading": "streamed", "workers": 1},
+        dataset={**dataset, "loading": "stored", "workers": 1},
         augment={"crop": 0, "resized_crop": [0.3, 1.0]},
         # With the default recipe the student is too sure of every view to tell one from another.
         teachers={"recipe": {"batch_size": 16, "schedule": "milestones"}},
@@ -127,7 +127,10 @@ def test_a_streamed_search_that_is_killed_goes_on_and_its_student_sees_pictures_
     live.stop()
     assert live.run("--resume") == 0, live.said()
     assert "Traceback" not in live.said()
-    assert "streamed from their files" in live.said()
+    assert "stored decoded, shorter sides of at most 40 pixels" in live.said()
+    listed = command("cache", cwd=tmp_path)
+    assert "36 training images decoded, whole, shorter side 40 px at most, pixels" in listed
+    assert "validation images decoded, 32x32 px" in listed
     for trial in SearchFolder(tmp_path / "trials", "small").trials():
         assert (trial.status, [epoch["epoch"] for epoch in trial.epochs]) == ("finished", list(range(1, 9)))
     command("export", "small", "--format", "torch", "-o", "student.pt2", cwd=tmp_path)

@@ -8,7 +8,7 @@ import yaml
 from support.here import command
 from support.live import SPACE, Live
 
-from ctkd_search.distill.cache_index import CacheIndex
+from ctkd_search.cache_index import CacheIndex
 from ctkd_search.metrics import CLOCKS
 from ctkd_search.records.store import SearchFolder
 

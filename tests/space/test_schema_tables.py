@@ -77,7 +77,11 @@ def test_every_key_has_a_row():
         ("pair", "`wrn-40-1/wrn-16-1`", "text such as `wrn-40-1/wrn-16-1`"),
         ("step_loss", "`kl`", "`kl`, `mse`"),
         ("attention_layers", "all", "list of whole numbers ≥ 1"),
-        ("folder", None, "`root` (required), `image_size`, `channels`, `resize`, `loading`, `workers`, `skip_broken`"),
+        (
+            *("folder", None),
+            "`root` (required), `image_size`, `channels`, `resize`, `loading`, `stored_side`, `stored_as`, `workers`, "
+            "`skip_broken`",
+        ),
     ],
 )
 def test_a_row_says_what_a_key_is_left_out_and_what_it_may_be(key, default, values):

@@ -79,6 +79,8 @@ OTHER = {
     "channels": 1,
     "resize": 300,
     "loading": "streamed",
+    "stored_side": 40,
+    "stored_as": "jpeg",
     "workers": 1,
     "resized_crop": [0.5, 1.0],
     "randaugment": {"operations": 1},
@@ -199,8 +201,11 @@ def test_no_key_that_a_space_may_have_is_ignored(place, value):
     base = [f"search={{pair: wrn-16-2/resnet8, {'lr' if place[-1] == 'alpha' else 'alpha'}: {{float: [0.1, 0.2]}}}}"]
     if place[-1] in {"root", "verify", "extra"}:
         base += ["dataset.name=svhn"]
-    if place[-1] in {"image_size", "channels", "resize", "loading", "workers", "skip_broken", "resized_crop"}:
+    of_folders = {"image_size", "channels", "resize", "loading", "workers", "skip_broken", "resized_crop"}
+    if place[-1] in of_folders | {"stored_side", "stored_as"}:
         base += [f"dataset={{name: folder, image_size: 32, channels: 3, root: {folder_of_images()}}}"]
+    if place[-1] in {"stored_side", "stored_as"}:
+        base += ["dataset.loading=stored", "augment.resized_crop=[0.1, 1.0]"]
     if place == ("dataset", "test"):
         base += [f"dataset={{name: folder, image_size: 32, channels: 3, root: {folder_of_images()}}}"]
         shutil.rmtree("images/test")

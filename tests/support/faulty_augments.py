@@ -7,7 +7,7 @@ dataset:
   name: tiny-imagenet
   loading: resident
   workers: 2                  #! dataset.workers has no effect where loading is resident; leave it out
-augment: {resized_crop: [0.1, 1]}  #! augment.resized_crop cuts parts out of the original pictures, which must be
+augment: {resized_crop: [0.1, 1]}  #! augment.resized_crop cuts parts out of whole pictures, which are streamed
 search: {alpha: {float: [1, 2]}}
 """,
     "parts of pictures that are no files, twice": """\

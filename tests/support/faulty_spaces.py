@@ -61,9 +61,38 @@ search: {alpha: {float: [1, 2]}}
 name: x
 dataset:
   name: imagenet
-  loading: lazily             #! dataset.loading must be 'auto', 'resident' or 'streamed', but got 'lazily'
+  loading: lazily             #! dataset.loading must be 'auto', 'resident', 'streamed' or 'stored', but got 'lazily'
+  stored_side: 0              #! dataset.stored_side must be at least 1, but got 0
+  stored_as: webp             #! dataset.stored_as must be 'pixels' or 'jpeg', but got 'webp'
   workers: -1                 #! dataset.workers must be at least 0, but got -1
   resize: 0                   #! dataset.resize must be at least 1, but got 0
+search: {alpha: {float: [1, 2]}}
+""",
+    "images that are not stored": """\
+name: x
+dataset:
+  name: imagenet
+  stored_side: 256            #! dataset.stored_side has no effect unless loading is stored; leave it out
+  stored_as: jpeg             #! dataset.stored_as has no effect unless loading is stored; leave it out
+search: {alpha: {float: [1, 2]}}
+""",
+    "images that are stored too small": """\
+name: x
+dataset:
+  name: imagenet
+  loading: stored
+  stored_side: 200            #! dataset.stored_side must be at least the image size 224, but got 200
+  stored_as: jpeg
+search: {alpha: {float: [1, 2]}}
+""",
+    "images that are stored as they are seen": """\
+name: x
+dataset:
+  name: tiny-imagenet
+  loading: stored
+  stored_side: 70             #! dataset.stored_side has no effect without augment.resized_crop; leave it out
+  stored_as: jpeg             #! dataset.stored_as has no effect without augment.resized_crop; leave it out
+augment: {crop: 4}
 search: {alpha: {float: [1, 2]}}
 """,
     "keys that fit each other badly": """\

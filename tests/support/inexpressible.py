@@ -39,10 +39,15 @@ INEXPRESSIBLE = {
     ],
     "which values another parameter may take": ["is a range", "is never"],
     "how parts of pictures are cut out": [
-        "cuts parts out of the original",
+        "cuts parts out of whole pictures",
         "replaces crop",
         "whose images are not files",
         "the smallest and the largest share",
+    ],
+    "how images are stored": [
+        "has no effect unless loading is stored",
+        "must be at least the image size",
+        "has no effect without augment.resized_crop",
     ],
     "what an operation does to the images": [
         "because the images are grey",

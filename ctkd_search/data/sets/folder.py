@@ -229,7 +229,17 @@ DATASET = DataSet(
     name="folder",
     summary="your own images, laid out as `root/train/<class>/*`, and optionally `root/val/<class>/*` and "
     "`root/test/<class>/*`",
-    options=("root", "image_size", "channels", "resize", "loading", "workers", "skip_broken"),
+    options=(
+        "root",
+        "image_size",
+        "channels",
+        "resize",
+        "loading",
+        "stored_side",
+        "stored_as",
+        "workers",
+        "skip_broken",
+    ),
     augment=Augment(crop=4, flip=True),
     geometry=_geometry,
     load_train=_load_train,

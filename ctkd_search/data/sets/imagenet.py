@@ -170,7 +170,7 @@ DATASET = DataSet(
     name="imagenet",
     summary="ImageNet-1k: 1,331,167 photographs in 1,000 classes, which you must download yourself, as "
     "`root/train/<wnid>/*` and `root/val/<wnid>/*` or as the published archives",
-    options=("root", "image_size", "resize", "loading", "workers", "verify", "skip_broken"),
+    options=("root", "image_size", "resize", "loading", "stored_side", "stored_as", "workers", "verify", "skip_broken"),
     augment=Augment(crop=0, flip=True, resized_crop=(0.08, 1.0)),
     geometry=_geometry,
     load_train=_load_train,

@@ -227,7 +227,7 @@ def _problems(config: DatasetConfig) -> Iterator[tuple[str, str]]:
 DATASET = DataSet(
     name="tiny-imagenet",
     summary="110,000 photographs of 64x64 pixels in 200 classes; downloaded on first use",
-    options=("root", "loading", "workers", "verify", "skip_broken"),
+    options=("root", "loading", "stored_side", "stored_as", "workers", "verify", "skip_broken"),
     augment=Augment(crop=8, flip=True),
     geometry=_geometry,
     load_train=_load_train,
