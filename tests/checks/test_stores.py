@@ -44,4 +44,6 @@ def test_store_is_proposed_where_every_epoch_decodes_pictures(tmp_path):
     assert found.endswith("with stored_as: jpeg")
     assert line(tmp_path) is None
     assert line(tmp_path, *CUT, "dataset.loading=streamed") is None
-    assert store_line(space("name: x\ndataset: {name: digits}\nsearch: {alpha: {float: [1, 2]}}\n"), 2, tmp_path) is None
+    assert (
+        store_line(space("name: x\ndataset: {name: digits}\nsearch: {alpha: {float: [1, 2]}}\n"), 2, tmp_path) is None
+    )

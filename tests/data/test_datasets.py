@@ -133,7 +133,14 @@ def test_mean_and_deviation_are_published_or_measured_on_the_training_images(cas
 
 def test_options_of_other_data_sets_are_named(case):
     foreign = {"root": ".", "image_size": 32, "channels": 3, "verify": True, "extra": False, "skip_broken": False}
-    foreign |= {"options": {"size": 3}, "resize": 64, "loading": "streamed", "workers": 1}
+    foreign |= {
+        "options": {"size": 3},
+        "resize": 64,
+        "loading": "streamed",
+        "workers": 1,
+        "stored_side": 80,
+        "stored_as": "jpeg",
+    }
     assert foreign.keys() == set(data.OWN_OPTIONS)
     for option in foreign.keys() - set(data.find(case.config).options):
         found = data.problems(dataclasses.replace(case.config, **{option: foreign[option]}))

@@ -281,6 +281,7 @@ def many(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_and_leaves_the_same_store(many, tmp_path):
     chance = random.Random(0)
 
