@@ -17,7 +17,7 @@ from ctkd_search.fields import Channels, Count, Fraction, Parts, Positive, Range
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.paths import expanded
 from ctkd_search.recipe import Recipe
-from ctkd_search.storage import STORAGE_SCHEMA, Storage, read_storage
+from ctkd_search.storage import STORAGE_SCHEMA, MapForm, Storage, read_storage
 from ctkd_search.units import size_in_bytes
 
 # Suffixes by which a member of an ensemble is a file of weights.
@@ -266,6 +266,10 @@ class TeachersConfig:
         recipe: Training recipe of both. The student's searched values do not change it.
         storage: Type in which recorded outputs are stored. ``{top: 16}`` keeps the 16 largest logits of each image and
             the others as if equal, for methods that use softened predictions alone, and float16 of all else.
+        map_size: Largest side of recorded attention maps; larger ones are averaged down to it, and the student's with
+            them. Left out, they keep their size.
+        map_storage: ``uint8`` stores attention maps with a byte for each number and a scale for each map; left out,
+            they are stored as `storage` says.
         cache_limit: Disk space for recorded attention maps, as in ``20GB``; further ones are computed in the trials. 0
             records none.
         trajectory_limit: Disk space for the scratch teachers' recorded logits, as in ``20GB``: epochs times images
@@ -278,8 +282,15 @@ class TeachersConfig:
     expert: ExpertConfig = ExpertConfig()
     recipe: Recipe = field(default_factory=Recipe)
     storage: Annotated[Storage, Read(read_storage, STORAGE_SCHEMA)] = "float16"
+    map_size: Annotated[int, Range(1)] | None = None
+    map_storage: Literal["uint8"] | None = None
     cache_limit: Size = "20GB"
     trajectory_limit: Size = "20GB"
+
+    @property
+    def map_form(self) -> MapForm:
+        """Returns the form of recorded attention maps."""
+        return MapForm(self.map_size, self.map_storage)
 
     def cache_bytes(self) -> int:
         """Returns the cache limit in bytes."""

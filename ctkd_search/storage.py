@@ -44,6 +44,31 @@ class TopLogits:
 
 
 Storage = Literal["float16", "float32"] | TopLogits
+# Bytes of the scale of a map whose numbers are bytes.
+SCALE_BYTES = 4
+
+
+@dataclass(frozen=True)
+class MapForm:
+    """The form in which recorded attention maps are stored.
+
+    Attributes:
+        size: Largest side of a map; larger ones are averaged down to it. None for the maps as they are.
+        type: ``uint8`` for a byte for each number and a scale for each map; None for the type of other outputs.
+    """
+
+    size: int | None = None
+    type: Literal["uint8"] | None = None
+
+    def named(self, storage: Storage) -> str:
+        """Returns its name in the names of records."""
+        kind = self.type or array_type(storage)
+        return kind if self.size is None else f"{kind}-{self.size}"
+
+    def map_bytes(self, positions: int, storage: Storage) -> int:
+        """Returns the bytes of a map of so many positions."""
+        kept = positions if self.size is None else min(positions, self.size**2)
+        return kept + SCALE_BYTES if self.type else number_bytes(storage) * kept
 
 
 def read_storage(value: Any) -> Storage:

@@ -10,7 +10,7 @@ from ctkd_search.checks.experts import open_experts
 from ctkd_search.checks.networks import Facts, all_facts
 from ctkd_search.checks.ranking import horizon_faults
 from ctkd_search.checks.single import config_fault, single_image_faults
-from ctkd_search.checks.storage import free_bytes, room, room_faults, storage_faults, too_large
+from ctkd_search.checks.storage import free_bytes, map_faults, room, room_faults, storage_faults, too_large
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError
@@ -57,7 +57,7 @@ def refuse(
         needed = room(space, images, geometry.classes, known)
         for place, message in room_faults(space, needed, free_bytes(trials_dir), trials_dir):
             document.fault(place, message)
-    for place, message in storage_faults(space, geometry.classes):
+    for place, message in (*storage_faults(space, geometry.classes), *map_faults(space, known)):
         document.fault(place, message)
     if images is not None:
         for place, message in horizon_faults(space, images):

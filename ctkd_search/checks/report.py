@@ -18,7 +18,7 @@ from ctkd_search.checks.imbalance import imbalance_lines
 from ctkd_search.checks.measure import measure
 from ctkd_search.checks.networks import Facts
 from ctkd_search.checks.refusals import refuse
-from ctkd_search.checks.storage import Room, free_bytes, room
+from ctkd_search.checks.storage import Room, free_bytes, room, smaller_maps
 from ctkd_search.checks.stores import store_line
 from ctkd_search.display.tables import plain_table
 from ctkd_search.errors import UserError
@@ -107,7 +107,8 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
     if chosen:
         say(chosen)
     needed = room(space, counted[0], geometry.classes, known)
-    for line in _room_lines(space, needed, counted[0], trials_dir):
+    advice = smaller_maps(space, counted[0], geometry.classes, known)
+    for line in _room_lines(space, needed, counted[0], trials_dir, advice):
         say(line)
     if stored := store_line(space, counted[1], trials_dir / TEACHERS):
         say(stored)
@@ -170,7 +171,7 @@ def _map_notes(space: Space, known: Mapping[str, Facts]) -> list[str]:
     return lines
 
 
-def _room_lines(space: Space, needed: Room, images: int, trials_dir: Path) -> list[str]:
+def _room_lines(space: Space, needed: Room, images: int, trials_dir: Path, advice: str | None) -> list[str]:
     if space.teachers.mode == "live":
         return ["recorded: nothing, because teachers are live"]
     lines = []
@@ -184,6 +185,7 @@ def _room_lines(space: Space, needed: Room, images: int, trials_dir: Path) -> li
     if needed.maps:
         limit = space.teachers.cache_bytes()
         beyond = "" if needed.maps <= limit else "; beyond the limit they are computed in the trials"
+        beyond += f"; {advice}" if beyond and advice else ""
         lines.append(
             f"the experts' outputs: up to {size(needed.maps_epoch)} an epoch and {size(needed.maps)} in all; "
             f"teachers.cache_limit is {space.teachers.cache_limit}{beyond}"

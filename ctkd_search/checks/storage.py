@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ctkd_search.cache_index import CacheIndex
 from ctkd_search.checks.networks import Facts
+from ctkd_search.config import TeachersConfig
 from ctkd_search.distill.asked import Passes, augmented_teacher, bytes_of, passes_of_teachers
+from ctkd_search.distill.requests import ATTENTION
 from ctkd_search.files import free_on_disk
 from ctkd_search.records.store import TEACHERS
 from ctkd_search.space.comparisons import each_needs_with_baselines, logit_methods
 from ctkd_search.space.definition import Space
 from ctkd_search.space.teacher_mode import confirmed_teachers, top_fault, trajectories, whole_logits_fault
-from ctkd_search.storage import Storage, TopLogits
+from ctkd_search.storage import MapForm, TopLogits
 from ctkd_search.text import size
+
+# Sides of attention maps that are proposed, largest first.
+_SIDES = (28, 16, 14, 8, 7, 4)
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ def room(space: Space, images: int, classes: int, known: Mapping[str, Facts]) ->
     most = confirmed_teachers(space)
     recorded = {
         key: [
-            (each.epochs, images * _bytes(each, known[key.teacher], classes, space.teachers.storage))
+            (each.epochs, images * _bytes(each, known[key.teacher], classes, space.teachers))
             for each in passes.get(key, [])
         ]
         for key in map(augmented_teacher, space.trained_teachers())
@@ -93,10 +99,64 @@ def storage_faults(space: Space, classes: int) -> list[tuple[tuple[str, ...], st
     return [(("teachers", "storage"), fault)] if fault else []
 
 
-def _bytes(passes: Passes, teacher: Facts, classes: int, storage: Storage) -> int:
+def map_faults(space: Space, known: Mapping[str, Facts]) -> list[tuple[tuple[str, ...], str]]:
+    """Returns the settings of recorded attention maps that would change nothing, as keys and messages.
+
+    Args:
+        space: The space.
+        known: The facts of its networks.
+    """
+    form, place = space.teachers.map_form, ("teachers",)
+    if space.teachers.mode == "live" or form == MapForm():
+        return []
+    sides = [side for _, *sides in _recorded_maps(space, known) for side in sides]
+    if not sides:
+        keys = [key for key in ("map_size", "map_storage") if getattr(space.teachers, key) is not None]
+        return [
+            ((*place, key), "has no effect, because no trial compares attention maps; leave it out") for key in keys
+        ]
+    if form.size is not None and form.size >= max(sides):
+        message = f"has no effect, because no recorded attention map has a side of more than {max(sides)}; leave it out"
+        return [((*place, "map_size"), message)]
+    return []
+
+
+def _recorded_maps(space: Space, known: Mapping[str, Facts]) -> list[tuple[int, int, int]]:
+    """Returns channels, height and width of every feature map whose attention is recorded."""
+    passes = passes_of_teachers(each_needs_with_baselines(space))
+    teachers = {
+        key.teacher
+        for key, each in passes.items()
+        if any(output.kind == ATTENTION for one in each for output in one.outputs)
+    }
+    return [shape for name in sorted(teachers) if name in known for shape in known[name].maps]
+
+
+def smaller_maps(space: Space, images: int, classes: int, known: Mapping[str, Facts]) -> str | None:
+    """Returns advice about experts' outputs that do not fit into the cache, but would with smaller attention maps.
+
+    Args:
+        space: The space.
+        images: Training images.
+        classes: Number of classes.
+        known: The facts of its teachers.
+    """
+    teachers = space.teachers
+    if teachers.map_form != MapForm() or not _recorded_maps(space, known):
+        return None
+    for side in (None, *_SIDES):
+        tried = dataclasses.replace(teachers, map_size=side, map_storage="uint8")
+        needed = room(dataclasses.replace(space, teachers=tried), images, classes, known).maps
+        if needed <= teachers.cache_bytes():
+            reduced = "" if side is None else f" and teachers.map_size: {side}"
+            return f"with teachers.map_storage: uint8{reduced} they would take {size(needed)}"
+    return None
+
+
+def _bytes(passes: Passes, teacher: Facts, classes: int, teachers: TeachersConfig) -> int:
     """Returns how many bytes a pass of a teacher records of one image."""
     channels_and_positions = [(channels, height * width) for channels, height, width in teacher.maps]
-    return bytes_of(passes, channels_and_positions, classes, teacher.embedding, storage)
+    return bytes_of(passes, channels_and_positions, classes, teacher.embedding, teachers.storage, teachers.map_form)
 
 
 def free_bytes(trials_dir: Path) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ctkd_search.config import Augment, TrialConfig
-from ctkd_search.distill.requests import COMPUTED, KINDS, LOGITS, Needs, TeacherOutput
-from ctkd_search.storage import Storage, logit_bytes, number_bytes
+from ctkd_search.distill.requests import ATTENTION, COMPUTED, KINDS, LOGITS, Needs, TeacherOutput
+from ctkd_search.storage import MapForm, Storage, logit_bytes, number_bytes
 
 
 class ExpertKey(NamedTuple):
@@ -105,7 +105,12 @@ def passes_of_teachers(trials: Iterable[tuple[TrialConfig, Needs]]) -> dict[Augm
 
 
 def bytes_of(
-    passes: Passes, maps: Sequence[tuple[int, int]], classes: int, embedding: int | None, storage: Storage
+    passes: Passes,
+    maps: Sequence[tuple[int, int]],
+    classes: int,
+    embedding: int | None,
+    storage: Storage,
+    form: MapForm,
 ) -> int:
     """Returns how many bytes a pass records of one image.
 
@@ -115,12 +120,17 @@ def bytes_of(
         classes: Number of classes.
         embedding: Width of the expert's embedding; None if it has none.
         storage: Storage of the outputs.
+        form: Form of the attention maps.
     """
     total = 0
     for kind, layer in whole(passes.outputs, range(1, len(maps) + 1)):
         channels, positions = maps[layer - 1]
-        numbers = {"logits": 0, "embedding": embedding or 0, "attention": positions, "statistics": 2 * channels}[kind]
-        total += logit_bytes(storage, classes) if kind == "logits" else number_bytes(storage) * numbers
+        if kind == ATTENTION:
+            total += form.map_bytes(positions, storage)
+        elif kind == "logits":
+            total += logit_bytes(storage, classes)
+        else:
+            total += number_bytes(storage) * {"embedding": embedding or 0, "statistics": 2 * channels}[kind]
     return total
 
 

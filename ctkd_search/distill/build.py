@@ -165,7 +165,7 @@ def make_trainer(
         own_network = type(method).training_network is not Method.training_network
         around = (config.teacher, splits.fingerprint) if own_network else None
         inside = experts.identity(config.epochs - 1) if method.needs.network else None
-        seen = config.augment.mixes, config.teachers.storage
+        seen = config.augment.mixes, config.teachers.storage, config.teachers.map_form
         structure = (config.student, splits.geometry, recipe, around, inside, seen, method.structure())
         step = steps.take(structure, fresh)
     judged = (splits.validation, stream.normalise, config.metrics)
@@ -227,6 +227,7 @@ def _teachers(
         cache,
         scratch=run,
         storage=config.teachers.storage,
+        maps=config.teachers.map_form,
         architecture=config.teacher,
         expert=lambda epoch: Source(experts.identity(epoch), lambda: experts.load(epoch), experts.asked(epoch)),
         outputs=needs.expert,

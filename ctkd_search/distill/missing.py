@@ -46,10 +46,10 @@ class MissingRecordings:
             self._add(config, Experts(config, splits, cache, device, needs.anchors, asked), splits.fingerprint)
 
     def _add(self, config: TrialConfig, experts: Experts, data: str) -> None:
-        seed, storage = derived_seed("stream", config.seed), config.teachers.storage
+        seed, kept = derived_seed("stream", config.seed), (config.teachers.storage, config.teachers.map_form)
         for epoch in range(config.epochs):
             entry = entry_of(described(experts.identity(epoch), seed, config.augment, data))
-            names = tuple(record_of(entry, storage, epoch, output) for output in experts.asked(epoch))
+            names = tuple(record_of(entry, *kept, epoch, output) for output in experts.asked(epoch))
             if names:
                 self._missing[names] = config.teacher
 

@@ -18,11 +18,12 @@ from ctkd_search.distill.asked import whole
 from ctkd_search.distill.cache import TeacherCache, content_hash
 from ctkd_search.distill.expert import Ensemble, Expert, expert_batch
 from ctkd_search.distill.recording import TeacherRun, Wanted, prepare
-from ctkd_search.distill.requests import COMPUTED, LOGITS, TeacherOutput
+from ctkd_search.distill.requests import ATTENTION, COMPUTED, LOGITS, TeacherOutput
+from ctkd_search.distill.stored_maps import pack_maps, unpack_maps
 from ctkd_search.distill.top_logits import KeptLogits, pack_logits, unpack_logits
 from ctkd_search.leases.lease import try_acquire
 from ctkd_search.metrics import RECORDED_EPOCHS, RECORDING_SECONDS, WAITING_SECONDS
-from ctkd_search.storage import Storage, TopLogits, array_type
+from ctkd_search.storage import MapForm, Storage, TopLogits, array_type
 
 MAPS = "maps"
 # Interval at which a trial checks whether another process has recorded an epoch.
@@ -64,9 +65,10 @@ def entry_of(content: Mapping[str, Any]) -> str:
     return f"{MAPS}-{content_hash(content)}"
 
 
-def record_of(entry: str, storage: Storage, epoch: int, output: TeacherOutput) -> str:
+def record_of(entry: str, storage: Storage, maps: MapForm, epoch: int, output: TeacherOutput) -> str:
     """Returns the name of the record of one output of the expert in an epoch."""
-    kind = storage if output == LOGITS else array_type(storage)
+    other = maps.named(storage) if output.kind == ATTENTION else array_type(storage)
+    kind = storage if output == LOGITS else other
     plain = {"logits": "logits", "embedding": "embedding", "attention": str(output.layer)}
     what = plain.get(output.kind, "-".join(map(str, output)))
     return f"{entry}/maps-{kind}-{epoch:04d}-{what}"
@@ -85,6 +87,7 @@ class TeacherRecording:
         cache: The teacher cache.
         scratch: Training of the scratch teacher, or None if its logits are not needed.
         storage: Storage of the outputs.
+        maps: Form of the attention maps.
         architecture: The expert's architecture, for the list of the cache.
         expert: Returns the expert of an epoch, from 0; not called if no outputs of it are needed.
         outputs: Outputs of the expert that the trial needs.
@@ -100,6 +103,7 @@ class TeacherRecording:
         cache: TeacherCache,
         scratch: TeacherRun | None,
         storage: Storage,
+        maps: MapForm,
         architecture: str,
         expert: Callable[[int], Source],
         outputs: tuple[TeacherOutput, ...],
@@ -112,6 +116,7 @@ class TeacherRecording:
         self.cache = cache
         self.scratch = scratch
         self.storage = storage
+        self.maps = maps
         self.outputs = outputs
         self.limit = limit
         self.epochs = epochs
@@ -134,6 +139,8 @@ class TeacherRecording:
 
     def numbers(self, output: TeacherOutput, rows: Tensor) -> Tensor | KeptLogits:
         """Returns a teacher's outputs in float32, from rows as they are recorded."""
+        if output.kind == ATTENTION:
+            return unpack_maps(rows, self.maps)
         return unpack_logits(rows, self.storage) if output == LOGITS else rows.float()
 
     def _of_scratch(self, run: TeacherRun, name: Callable[[int, Storage], str], epoch: int) -> Tensor:
@@ -181,13 +188,27 @@ class TeacherRecording:
         return notes
 
     def _computed(self, epoch: int, plan: Plan) -> Iterator[list[Tensor]]:
-        """Yields the expert's outputs a few positions at a time; the largest logits alone as they would be recorded."""
+        """Yields the expert's outputs a few positions at a time; those of which a part is kept as they are recorded."""
         batches = self.stream.batches(plan, expert_batch(self.stream.size))
         for pieces in self._expert(epoch).outputs(batches, self.outputs):
-            if isinstance(self.storage, TopLogits) and LOGITS in self.outputs:
-                place = self.outputs.index(LOGITS)
-                pieces[place] = torch.from_numpy(pack_logits(pieces[place], self.storage)).to(self.stream.device)
-            yield pieces
+            yield [
+                self._on_device(self._rows(output, piece)) if self._in_part(output) else piece
+                for output, piece in zip(self.outputs, pieces, strict=True)
+            ]
+
+    def _in_part(self, output: TeacherOutput) -> bool:
+        """Returns whether less than the numbers of an output is recorded."""
+        if output.kind == ATTENTION:
+            return self.maps != MapForm()
+        return output == LOGITS and isinstance(self.storage, TopLogits)
+
+    def _rows(self, output: TeacherOutput, piece: Tensor) -> np.ndarray:
+        """Returns an output as it is recorded."""
+        if output == LOGITS:
+            return pack_logits(piece, self.storage)
+        if output.kind == ATTENTION:
+            return pack_maps(piece, self.maps, self.storage)
+        return piece.cpu().numpy().astype(array_type(self.storage))
 
     def _computes(self) -> bool:
         """Returns whether the trial computes missing outputs without recording them."""
@@ -206,7 +227,8 @@ class TeacherRecording:
         """
         entry = self._entry(epoch)
         what = f"the recording of expert {self.architecture} in epoch {epoch + 1}"
-        lease = try_acquire(self.cache.directory / entry, f"maps-{self.storage}-{epoch:04d}", what)
+        form = "" if self.maps == MapForm() else f"-{self.maps.named(self.storage)}"
+        lease = try_acquire(self.cache.directory / entry, f"maps-{self.storage}{form}-{epoch:04d}", what)
         if lease is None:
             return None
         with lease:
@@ -231,10 +253,7 @@ class TeacherRecording:
         start = 0
         for pieces in expert.outputs(self.stream.batches(plan, expert_batch(self.stream.size)), wanted):
             for output, piece in zip(wanted, pieces, strict=True):
-                if output == LOGITS:
-                    rows = pack_logits(piece, self.storage)
-                else:
-                    rows = piece.cpu().numpy().astype(array_type(self.storage))
+                rows = self._rows(output, piece)
                 if start == 0:
                     stored[output] = np.empty((len(self.stream), *rows.shape[1:]), dtype=rows.dtype)
                 stored[output][start : start + len(rows)] = rows
@@ -284,7 +303,7 @@ class TeacherRecording:
             self._noted.add(entry)
 
     def _name(self, epoch: int, output: TeacherOutput) -> str:
-        return record_of(self._entry(epoch), self.storage, epoch, output)
+        return record_of(self._entry(epoch), self.storage, self.maps, epoch, output)
 
     def _expert(self, epoch: int) -> Expert | Ensemble:
         source = self._source_of(epoch)

@@ -23,6 +23,7 @@ class TeacherOutput(NamedTuple):
     layer: int = 0
 
 
+ATTENTION = "attention"
 LOGITS = TeacherOutput("logits")
 EMBEDDING = TeacherOutput("embedding")
 # Every kind of output, with whether it is that of a layer.

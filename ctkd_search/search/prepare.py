@@ -244,7 +244,7 @@ def describe_recordings(needs: Sequence[Need], images: int, geometry: Geometry) 
     shapes = {name: [(shape.channels, shape.side**2) for shape in maps(name, geometry)] for name, _ in passes}
     widths = {name: describe(name, geometry).embedding for name in shapes}
     total = images * sum(
-        each.epochs * bytes_of(each, shapes[name], geometry.classes, widths[name], teachers.storage)
+        each.epochs * bytes_of(each, shapes[name], geometry.classes, widths[name], teachers.storage, teachers.map_form)
         for name, each in passes
     )
     kinds = dict.fromkeys(output.kind for _, each in passes for output in (LOGITS, *each.outputs))

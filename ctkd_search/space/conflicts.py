@@ -36,8 +36,9 @@ def _where(section: str, key: str, other: Place, value: str) -> Conflict:
 
 _COMBINED = "cannot be combined with gpus_per_trial; leave one of the two out"
 _CHOSEN = "is chosen where trials_per_gpu is auto; leave one of the two out"
+_OF_RECORDINGS = ("storage", "map_size", "map_storage", "cache_limit", "trajectory_limit")
 CONFLICTS = (
-    *(_where("teachers", key, ("teachers", "mode"), "live") for key in ("storage", "cache_limit", "trajectory_limit")),
+    *(_where("teachers", key, ("teachers", "mode"), "live") for key in _OF_RECORDINGS),
     _where("dataset", "workers", ("dataset", "loading"), "resident"),
     Conflict(
         ("teachers", "expert", "seed"),

@@ -10,7 +10,7 @@ import yaml
 from support.factories import a_space
 
 from ctkd_search.checks.networks import all_facts
-from ctkd_search.checks.storage import Room, free_bytes, room, room_faults, storage_faults
+from ctkd_search.checks.storage import Room, free_bytes, map_faults, room, room_faults, smaller_maps, storage_faults
 from ctkd_search.data import load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
@@ -18,6 +18,7 @@ from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.missing import MissingRecordings
 from ctkd_search.distill.recording import prepare
 from ctkd_search.geometry import Geometry
+from ctkd_search.pairs import split_pair
 from ctkd_search.space.comparisons import each_needs
 
 CPU = torch.device("cpu")
@@ -161,3 +162,49 @@ def test_the_largest_logits_alone_are_refused_where_they_do_not_suffice(sections
     found = storage_faults(a_space(teachers={"storage": {"top": 16}}, search=search, **sections), classes)
     assert [place for place, _ in found] == [("teachers", "storage")] * bool(fault)
     assert not fault or found[0][1].startswith(fault)
+
+
+def known_of(space):
+    return all_facts([name for pair in space.pairs() for name in split_pair(pair)], Geometry(10, 3, 32))[0]
+
+
+@pytest.mark.parametrize(
+    ("teachers", "method", "faults"),
+    [
+        ({"map_size": 16, "map_storage": "uint8"}, "ctkd", {}),
+        ({"map_size": 31}, "at", {}),
+        (
+            {"map_size": 32},
+            "at",
+            {"map_size": "has no effect, because no recorded attention map has a side of more than 32"},
+        ),
+        (
+            {"map_size": 4, "map_storage": "uint8"},
+            "kd",
+            dict.fromkeys(("map_size", "map_storage"), "has no effect, because no trial compares attention maps"),
+        ),
+        ({}, "kd", {}),
+    ],
+)
+def test_forms_of_maps_that_change_nothing_are_refused(teachers, method, faults):
+    search = {"pair": "wrn-10-1/resnet8", "method": method, "lr": {"float": [0.01, 0.1]}}
+    space = a_space(teachers=teachers, search=search)
+    found = dict(map_faults(space, known_of(space)))
+    assert found == {("teachers", key): f"{fault}; leave it out" for key, fault in faults.items()}
+
+
+def test_smaller_maps_are_proposed_where_those_of_all_epochs_do_not_fit():
+    def advice(limit, **teachers):
+        search = {"pair": "wrn-10-1/resnet8", "method": "at", "lr": {"float": [0.01, 0.1]}}
+        space = a_space(teachers={"cache_limit": limit, **teachers}, search=search, budget={"epochs": 10})
+        return smaller_maps(space, 1000, 10, known_of(space))
+
+    # Maps of 32, 16 and 8 pixels a side, and ten logits of two bytes.
+    in_bytes = 10 * 1000 * (1024 + 256 + 64 + 3 * 4 + 20)
+    assert advice("14MB") == f"with teachers.map_storage: uint8 they would take {in_bytes / 1e6:.3g} MB"
+    small = 10 * 1000 * (3 * 16 + 3 * 4 + 20)
+    assert advice("1MB") == (
+        f"with teachers.map_storage: uint8 and teachers.map_size: 4 they would take {small / 1e3:.3g} kB"
+    )
+    assert advice("100kB") is None
+    assert advice("14MB", map_size=4) is None

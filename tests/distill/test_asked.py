@@ -29,7 +29,7 @@ from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.requests import EMBEDDING, LOGITS, TeacherOutput
 from ctkd_search.leases.lease import try_acquire
 from ctkd_search.models import build
-from ctkd_search.storage import TopLogits
+from ctkd_search.storage import MapForm, TopLogits
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 ATTENTION = [TeacherOutput("attention", layer) for layer in (1, 2, 3)]
@@ -311,10 +311,12 @@ def test_the_embedding_is_recorded_and_counted_only_where_it_is_asked_for():
     assert whole((LOGITS, *ATTENTION[1:2]), (1, 2, 3)) == (LOGITS, *ATTENTION)
     assert whole((EMBEDDING,), (1, 2, 3)) == (LOGITS, EMBEDDING)
     assert whole((*STATISTICS[:1], EMBEDDING), (1, 2)) == (LOGITS, *STATISTICS[:2], EMBEDDING)
-    assert bytes_of(Passes((EMBEDDING,), 3), [(16, 64), (32, 16)], 10, 48, "float16") == 2 * (10 + 48)
+    assert bytes_of(Passes((EMBEDDING,), 3), [(16, 64), (32, 16)], 10, 48, "float16", MapForm()) == 2 * (10 + 48)
     passes, maps = Passes((ATTENTION[0], EMBEDDING), 3), [(16, 64), (32, 16)]
-    assert bytes_of(passes, maps, 10, 48, "float32") == 4 * (10 + 64 + 16 + 48)
-    assert bytes_of(passes, maps, 100, 48, TopLogits(16)) == 70 + 2 * (64 + 16 + 48)
+    assert bytes_of(passes, maps, 10, 48, "float32", MapForm()) == 4 * (10 + 64 + 16 + 48)
+    assert bytes_of(passes, maps, 100, 48, TopLogits(16), MapForm()) == 70 + 2 * (64 + 16 + 48)
+    assert bytes_of(passes, maps, 10, 48, "float16", MapForm(4)) == 2 * (10 + 16 + 16 + 48)
+    assert bytes_of(passes, maps, 10, 48, "float16", MapForm(4, "uint8")) == 2 * (10 + 48) + 2 * (16 + 4)
 
 
 def test_an_embedding_is_shared_by_the_methods_that_compare_it(splits, cache, passes):

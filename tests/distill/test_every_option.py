@@ -81,6 +81,8 @@ CHANGES = {
     "teachers.seed": 1,
     "teachers.mode": "live",  # keeps the scratch teacher's logits exact, where recorded ones are rounded
     "teachers.storage": "float32",
+    "teachers.map_size": 2,
+    "teachers.map_storage": "uint8",
     "teachers.expert.seed": 1,
     "teachers.expert.ensemble": 2,
     **{f"train.{key}": value for key, value in OTHER_RECIPE.items()},

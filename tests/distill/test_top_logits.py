@@ -15,7 +15,7 @@ from ctkd_search.distill.methods.base import make_method, methods
 from ctkd_search.distill.recorded import record_of
 from ctkd_search.distill.requests import EMBEDDING, LOGITS, TeacherOutput
 from ctkd_search.distill.top_logits import pack_logits, unpack_logits
-from ctkd_search.storage import TopLogits, logit_bytes
+from ctkd_search.storage import MapForm, TopLogits, logit_bytes
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 CLASSES = 10
@@ -135,8 +135,10 @@ def test_all_logits_are_kept_in_the_type_that_is_asked_for(storage):
 
 def test_only_the_names_of_logits_tell_that_not_all_are_kept():
     for output in (TeacherOutput("attention", 2), TeacherOutput("statistics", 1), EMBEDDING):
-        assert record_of("maps-1", TopLogits(4), 3, output) == record_of("maps-1", "float16", 3, output)
-    names = {record_of("maps-1", storage, 3, LOGITS) for storage in ("float16", TopLogits(4), TopLogits(5))}
+        assert record_of("maps-1", TopLogits(4), MapForm(), 3, output) == record_of(
+            "maps-1", "float16", MapForm(), 3, output
+        )
+    names = {record_of("maps-1", storage, MapForm(), 3, LOGITS) for storage in ("float16", TopLogits(4), TopLogits(5))}
     assert len(names) == 3
 
 

@@ -51,6 +51,8 @@ OTHER = {
     "equally.sampling": None,
     "mode": "live",
     "storage": "float32",
+    "map_size": 8,
+    "map_storage": "uint8",
     "cache_limit": "5GB",
     "trajectory_limit": "5GB",
     "precision": "float32",
