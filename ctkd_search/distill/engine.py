@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Literal, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Precision = Literal["float32", "bfloat16"]
 Network = TypeVar("Network", bound=nn.Module)
@@ -58,6 +58,25 @@ def drawing(device: torch.device, seed: int) -> Iterator[None]:
         yield
 
 
+class StridedConv2d(nn.Conv2d):
+    """A convolution with a stride, whose gradient is right on a CPU where its input is a single position.
+
+    oneDNN leaves the gradient of the weights that meet no input uninitialised then, in bfloat16 (seen in torch 2.14): a
+    few of them are of the order of 1e30. Such a convolution is therefore computed in float32, which costs nothing that
+    could be noticed.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Returns the convolution; under autocast that of a single position in float32."""
+        if input.device.type != "cpu" or input.shape[-2:].numel() > 1 or not torch.is_autocast_enabled("cpu"):
+            return super().forward(input)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(input.float())
+
+
 def place(network: Network, device: torch.device) -> Network:
     """Moves a network to a device, its convolutions in the channels-last layout that the images have."""
+    for module in network.modules():
+        if type(module) is nn.Conv2d and max(module.stride) > 1 and max(module.kernel_size) > 1:
+            module.__class__ = StridedConv2d
     return network.to(device).to(memory_format=torch.channels_last)
