@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-import yaml
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 from prediction import Ends
 from simulation import Decision, Searcher, Trial, best_finished
 from surrogate import Features
-from tables import DIRECTORY, PLANS
+from tables import PLANS
 
 from ctkd_search.records.store import DIVERGED, FINISHED, RUNNING, STOPPED, TrialRecord
 from ctkd_search.search.rungs import Bracket
@@ -58,7 +57,7 @@ class Settings:
 
 def space_for(table: str, seed: int, settings: Settings) -> Space:
     """The space of a table, searched in this way."""
-    content = yaml.safe_load(PLANS[table].space.replace("ROOT", str(DIRECTORY)))
+    content = PLANS[table].mapping()
     content |= {"seed": seed, "sampler": settings.sampler}
     if settings.stopping == NEVER:
         return space_of({**content, "scheduler": "none"})

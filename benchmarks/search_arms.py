@@ -5,9 +5,9 @@
     python benchmarks/search_arms.py list
 
 `run` goes on where it stopped; what it found is in `benchmarks/tables/NAME-searches.json.gz`, with the fingerprint of
-the table: searches on another recording of it are not shown. Budgets are in full trainings; no arm knows its budget, so
-that a search with a larger one begins with every smaller one. Arms of packages that are not installed (extra `peers`)
-are left out.
+the table: searches on another recording of it are not shown. Of a table that is still being recorded, the searches are
+on the trainings that it had when they began. Budgets are in full trainings; no arm knows its budget, so that a search
+with a larger one begins with every smaller one. Arms of packages that are not installed (extra `peers`) are left out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from arms import ARMS, RANDOM
 from common import header
 from simulation import simulate
 from surrogate import Surrogate, surrogate_of
-from tables import DIRECTORY, PLANS, load
+from tables import DIRECTORY, PLANS, load, recorded
 
 from ctkd_search.analysis.intervals import estimate
 from ctkd_search.errors import UserError
@@ -49,9 +49,9 @@ Work = tuple[str, str, int, int, int]
 
 
 @functools.cache
-def fingerprint(name: str) -> str:
-    """A hash of what is recorded of a table."""
-    content = load(name)
+def fingerprint(name: str, trainings: int) -> str:
+    """A hash of what is recorded of the first trainings of a table."""
+    content = load(name, trainings)
     text = json.dumps([content["points"], content["rows"], content["ends"]])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -60,24 +60,25 @@ def _path(name: str) -> Path:
     return DIRECTORY / f"{name}-searches.json.gz"
 
 
-def read(name: str) -> Found:
-    """The searches of a table.
+def read(name: str) -> tuple[Found, int]:
+    """The searches of a table, and the number of its first trainings that they are on.
 
     Raises:
         UserError: They are of another state of the table.
     """
     if not _path(name).is_file():
-        return {}
+        return {}, recorded(name)
     content = json.loads(gzip.decompress(_path(name).read_bytes()))
-    if content["table"] != fingerprint(name):
+    if content["table"] != fingerprint(name, content["trainings"]):
         raise UserError(f"{_path(name)} is of another recording of the table {name}; remove it to search anew")
     found: Found = content["searches"]
-    return found
+    return found, content["trainings"]
 
 
-def write(name: str, found: Found) -> None:
-    """Writes the searches of a table in one step."""
-    text = json.dumps({"table": fingerprint(name), "searches": found}, separators=(",", ":")).encode()
+def write(name: str, found: Found, trainings: int) -> None:
+    """Writes the searches of the first trainings of a table in one step."""
+    content = {"table": fingerprint(name, trainings), "trainings": trainings, "searches": found}
+    text = json.dumps(content, separators=(",", ":")).encode()
     with atomic(_path(name)) as written:
         written.write_bytes(gzip.compress(text, 9, mtime=0))
 
@@ -85,15 +86,15 @@ def write(name: str, found: Found) -> None:
 _surrogates: dict[str, Surrogate] = {}
 
 
-def begin(names: Sequence[str]) -> None:
+def begin(trainings: dict[str, int]) -> None:
     """Called once in each process."""
     os.nice(max(0, 19 - os.nice(0)))
     import torch
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    for name in names:
-        _surrogates[name] = surrogate_of(name)[1]
+    for name, count in trainings.items():
+        _surrogates[name] = surrogate_of(name, count)[1]
 
 
 def searched(work: Work) -> tuple[Work, list[Any]]:
@@ -107,25 +108,27 @@ def searched(work: Work) -> tuple[Work, list[Any]]:
 
 def run(names: Sequence[str], arms: Sequence[str], options: argparse.Namespace) -> None:
     """Makes the searches that are missing."""
-    found = {name: read(name) for name in names}
+    kept = {name: read(name) for name in names}
+    found = {name: searches for name, (searches, _) in kept.items()}
+    trainings = {name: count for name, (_, count) in kept.items()}
     todo: list[Work] = []
     # Seeds in the outer loop: whenever it is stopped, every arm has the same seeds.
     for first, name, workers, arm in itertools.product(range(0, options.seeds, BLOCK), names, options.workers, arms):
-        budget = options.budget * PLANS[name].read(DIRECTORY).budget.epochs
+        budget = options.budget * PLANS[name].read().budget.epochs
         for seed in range(first, min(first + BLOCK, options.seeds)):
             known = found[name].get(arm, {}).get(str(workers), {}).get(str(seed))
             if known is None or known[0] < budget:
                 todo.append((name, arm, workers, seed, budget))
     print(f"{len(todo)} searches to do", flush=True)
     started = written = time.monotonic()
-    with multiprocessing.get_context("spawn").Pool(options.processes, begin, (names,)) as pool:
+    with multiprocessing.get_context("spawn").Pool(options.processes, begin, (trainings,)) as pool:
         for done, (work, result) in enumerate(pool.imap(searched, todo), 1):
             name, arm, workers, seed, _ = work
             found[name].setdefault(arm, {}).setdefault(str(workers), {})[str(seed)] = result
             over = time.monotonic() > started + 60 * options.minutes
             if over or done == len(todo) or time.monotonic() > written + INTERVAL:
                 for each in names:
-                    write(each, found[each])
+                    write(each, found[each], trainings[each])
                 written = time.monotonic()
                 print(f"{done} searches, {written - started:.0f} s", flush=True)
             if over:
@@ -176,7 +179,7 @@ def _spelled_out(changes: list[list[float]], budget: int) -> list[float]:
 
 def show(name: str, budgets: Sequence[int], workers: int, pattern: str) -> None:
     """Prints a table for each budget."""
-    found, epochs = read(name), PLANS[name].read(DIRECTORY).budget.epochs
+    (found, trainings), epochs = read(name), PLANS[name].read().budget.epochs
     for budget in budgets:
         spent = budget * epochs
         regrets = {arm: Regrets(each.get(str(workers), {}).values(), spent) for arm, each in found.items()}
@@ -184,7 +187,9 @@ def show(name: str, budgets: Sequence[int], workers: int, pattern: str) -> None:
         if RANDOM not in regrets:
             continue
         aim = float(regrets[RANDOM].values[:, -1].mean())
-        print(f"\n## {name}, budget of {budget} full trainings ({spent} epochs), {workers} at once")
+        print(
+            f"\n## {name}, {trainings} trainings, budget of {budget} full trainings ({spent} epochs), {workers} at once"
+        )
         print(
             f"regret in points; epochs until random search's regret at the end ({aim:.2f}) is reached, by the mean and"
         )

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-import yaml
 from ray.tune.result import TRAINING_ITERATION
 from simulation import Decision, Searcher, Trial, best_finished
-from tables import DIRECTORY, PLANS
+from tables import PLANS
 
 from ctkd_search.records.store import DIVERGED, FINISHED, PAUSED, RUNNING, STOPPED, TrialRecord
 from ctkd_search.search.scheduler import GroupedAsha
@@ -34,7 +33,7 @@ class ShippedSearch(Searcher):
     """
 
     def __init__(self, table: str, seed: int, sections: Mapping[str, Any], defaults: bool = False) -> None:
-        content = yaml.safe_load(PLANS[table].space.replace("ROOT", str(DIRECTORY)))
+        content = PLANS[table].mapping()
         budget = {**content["budget"], **sections.get("budget", {}), "trials": _ENDLESS}
         self.space = space_of({**content, **sections, "budget": budget, "seed": seed})
         self._study = Study(self.space, None, "simulated", lambda record: [record.accuracy])

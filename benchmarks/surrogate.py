@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
-from tables import DIRECTORY, PLANS, Plan, load
+from tables import PLANS, Plan, load
 
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Choice, Constant, Number
@@ -295,11 +295,11 @@ class Surrogate:
         return Training(signals, epochs, False, float(100 * _backward("accuracy", curve[-1:])[0]))
 
 
-def surrogate_of(name: str) -> tuple[Space, Surrogate]:
-    """The space and the surrogate of a table."""
+def surrogate_of(name: str, trainings: int | None = None) -> tuple[Space, Surrogate]:
+    """The space and the surrogate of a table, or of its first trainings."""
     plan: Plan = PLANS[name]
-    space = plan.read(DIRECTORY)
-    return space, Surrogate(space, load(name))
+    space = plan.read()
+    return space, Surrogate(space, load(name, trainings))
 
 
 def errors_left_out(recorded: Recorded) -> dict[str, dict[str, float]]:
@@ -352,7 +352,7 @@ def _errors(curves: Array, values: Array, early: int, late: int, last: int) -> d
 
 @functools.cache
 def _features(name: str) -> Features:
-    return Features(PLANS[name].read(DIRECTORY))
+    return Features(PLANS[name].read())
 
 
 def print_errors(names: Sequence[str]) -> None:

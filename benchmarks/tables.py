@@ -6,8 +6,10 @@ holds out two sets of images: one that the search sees, and one for its regret, 
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 import optuna
 import yaml
+from PIL import Image
 
 from ctkd_search.data import Images, Splits
 from ctkd_search.files import atomic
@@ -62,9 +65,30 @@ class Plan:
     repeated: int
     per_class: int = 0
 
-    def read(self, root: Path | None) -> Space:
+    def mapping(self, root: Path | None = None) -> dict[str, Any]:
+        """The space as a mapping, in which simulated searches replace sections.
+
+        Args:
+            root: The directory of the photographs; none is needed to simulate.
+        """
+        found: dict[str, Any] = yaml.safe_load(self.space.replace("ROOT", str(root or Path(_no_photographs().name))))
+        return found
+
+    def read(self, root: Path | None = None) -> Space:
         """The space."""
-        return space_of(yaml.safe_load(self.space.replace("ROOT", str(root))))
+        return space_of(self.mapping(root))
+
+
+@functools.cache
+def _no_photographs() -> tempfile.TemporaryDirectory[str]:
+    """A directory of ten classes with two black images each: all that reading a space of photographs looks at."""
+    directory = tempfile.TemporaryDirectory()
+    for number in range(10):
+        images = Path(directory.name, "train", f"class{number}")
+        images.mkdir(parents=True)
+        for image in ("first.png", "second.png"):
+            Image.new("RGB", (32, 32)).save(images / image)
+    return directory
 
 
 PLANS = {
@@ -140,13 +164,24 @@ def halves(splits: Splits) -> tuple[Images, Images]:
     return images[np.sort(order[::2])], images[np.sort(order[1::2])]
 
 
-def load(name: str) -> dict[str, Any]:
-    """The recorded content of a table; empty if there is none yet."""
+def load(name: str, trainings: int | None = None) -> dict[str, Any]:
+    """The recorded content of a table; empty if there is none yet.
+
+    Args:
+        name: Its name.
+        trainings: Only so many of its first trainings, so that a table that is still being recorded does not change.
+    """
     path = DIRECTORY / f"{name}.json.gz"
     if not path.is_file():
         return {}
     content: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
-    return content
+    return {**content, **{key: content[key][:trainings] for key in ("points", "rows", "ends")}}
+
+
+def recorded(name: str) -> int:
+    """The number of trainings of a table before the first one that is not recorded yet."""
+    rows = load(name)["rows"]
+    return next((number for number, row in enumerate(rows) if row is None), len(rows))
 
 
 def save(name: str, content: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tables
 from own_search import PAUSES, PREDICTED, OwnSearch, Settings, space_for
 from prediction import Ends
 from search_arms import Regrets
@@ -198,3 +199,21 @@ def test_epochs_until_a_regret_is_reached():
     assert regrets.reached(0.1) is None
     assert regrets.median_reached(1.0) == 6  # after 4 and 8 epochs
     assert regrets.median_reached(0.5) is None
+
+
+def test_space_of_photographs_is_read_without_them():
+    space = space_for("cifar", 0, Settings())
+    assert space.budget.epochs == EPOCHS
+    assert space.pairs() == ["resnet20/resnet8"]
+
+
+def test_first_trainings_of_a_table_stay_the_same_while_others_are_recorded(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "DIRECTORY", tmp_path)
+    content = {"points": [[{"lr": n}, 0] for n in range(5)], "rows": [[[n]] for n in range(3)] + [None, [[4]]]}
+    tables.save("x", {**content, "ends": [[0.5]] * 3 + [None, [0.4]]})
+    assert tables.recorded("x") == 3
+    before = tables.load("x", 3)
+    tables.save("x", {**content, "rows": [[[n]] for n in range(5)], "ends": [[0.5]] * 5})
+    assert tables.recorded("x") == 5
+    assert tables.load("x", 3) == before
+    assert len(tables.load("x")["rows"]) == 5
