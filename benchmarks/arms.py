@@ -14,6 +14,24 @@ from peers import OptunaSearch, RaySearch, SmacSearch, SyneTuneSearch
 from shipped_search import ShippedSearch
 from simulation import Searcher
 
+# Epochs of the first rung, and of how many trials one goes on.
+_RUNGS = (
+    (2, 4),
+    (2, 5),
+    (2, 9),
+    (3, 4),
+    (3, 6),
+    (4, 3),
+    (4, 4),
+    (4, 5),
+    (5, 4),
+    (6, 3),
+    (2, 2),
+    (3, 2),
+    (5, 2),
+    (6, 2),
+    (9, 2),
+)
 Make = Callable[[str, int, int], Searcher]
 AVERAGED = "averaged_1_loss"
 RANDOM = "random search, none stopped"
@@ -66,6 +84,13 @@ def _shipped() -> dict[str, Arm]:
     }
     for grace in (1, 2, 3):
         found[f"ctkd-search, from epoch {grace}"] = shipped({"budget": {"grace_period": grace}}, "ablation")
+    for grace, reduction in _RUNGS:
+        budget = {"grace_period": grace, "reduction_factor": reduction}
+        found[f"ctkd-search, from epoch {grace}, one in {reduction}"] = shipped({"budget": budget}, "ablation")
+    for startup in (3, 5, 20):
+        sampler = {"name": "tpe", "startup_trials": startup}
+        found[f"ctkd-search, {startup} random trials first"] = shipped({"sampler": sampler}, "ablation")
+    found["ctkd-search, Gaussian process"] = shipped({"sampler": "gp"}, "ablation")
     return found
 
 
