@@ -128,9 +128,12 @@ class PictureStore:
 
     def missing(self) -> list[int]:
         """Returns the numbers of the blocks that are not there, or whose header is damaged."""
-        return [number for number in range(self.blocks) if _index(_path(self.directory, number)) is None]
+        paths = [_path(self.directory, number) for number in range(self.blocks)]
+        for path in paths:
+            _blocks.pop(path, None)  # it may have been removed since this process has read it
+        return [number for number, path in enumerate(paths) if _index(path) is None]
 
-    def fill(self, paths: Callable[[slice], list[str]], what: str) -> int:
+    def fill(self, paths: Callable[[slice], list[str]], what: str) -> None:
         """Writes the blocks that are missing.
 
         A disk that becomes full, or cannot be written to, is noted for the user, and the rest is left out.
@@ -139,15 +142,12 @@ class PictureStore:
             paths: Returns the paths of some of the files.
             what: Description of them for messages, as in ``training images``.
 
-        Returns:
-            The number of pictures that are not stored.
-
         Raises:
             UserError: Some files cannot be read.
         """
         left = self.missing()
-        lacking = self._pictures(left)
-        stored, broken = self.count - lacking, list[BrokenImage]()
+        stored = self.count - sum(min(BLOCK, self.count - BLOCK * number) for number in left)
+        broken: list[BrokenImage] = []
         with ThreadPoolExecutor(usable_cores()) as pool:
             for number, pictures in self._decoded(pool, left, paths):
                 found, faults = _results(pictures)
@@ -159,14 +159,9 @@ class PictureStore:
                     )
                     break
                 stored += len(pictures)
-                lacking -= len(pictures)
                 watcher().progress(f"storing the {what} decoded", stored, self.count)
         if broken:
             raise UserError(broken_images(broken, self.count, what))
-        return lacking
-
-    def _pictures(self, blocks: Sequence[int]) -> int:
-        return sum(min(BLOCK, self.count - BLOCK * number) for number in blocks)
 
     def _decoded(
         self, pool: ThreadPoolExecutor, blocks: Sequence[int], paths: Callable[[slice], list[str]]
@@ -283,12 +278,11 @@ def read_picture(place: Place, kept: Kept) -> np.ndarray | None:
     except OSError:
         _blocks.pop(path, None)  # removed in the meantime, or its storage is unavailable
         return None
-    if not block.checked[row]:
-        if read != length or zlib.crc32(content.data) != checksum:
-            _log.warning("%s is damaged; its pictures are decoded from their files", path)
-            _blocks.pop(path, None)
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-            return None
-        block.checked[row] = True
+    if read != length or not (block.checked[row] or zlib.crc32(content.data) == checksum):
+        _log.warning("%s is damaged; its pictures are decoded from their files", path)
+        _blocks.pop(path, None)
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        return None
+    block.checked[row] = True
     return kept.decoded(content, height, width)

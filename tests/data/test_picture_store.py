@@ -1,6 +1,7 @@
 """Images stored decoded: the same bits as from their files, whatever becomes of the store."""
 
 import dataclasses
+import os
 import random
 import shutil
 import signal
@@ -256,6 +257,19 @@ def test_damaged_store_gives_the_same_bits_and_is_repaired(folder, tmp_path, way
     again = splits_of(folder, tmp_path, [RESIZED]).with_validation()
     assert [path.read_bytes() for path in paths] == whole
     assert_same(epoch_of(again, RESIZED), expected)
+
+
+def test_store_that_is_removed_or_cut_short_while_it_is_read_is_written_again(folder, tmp_path):
+    splits = splits_of(folder, tmp_path, [RESIZED])
+    expected = epoch_of(splits, RESIZED)  # this process has read every block, and compared its checksums
+    (parts,) = splits.train.parts.directories
+    paths = [path for path in blocks_of(tmp_path) if str(path.parent) == parts]
+    whole = [path.read_bytes() for path in paths]
+    os.truncate(paths[0], len(whole[0]) - 40)
+    paths[1].unlink()
+    assert_same(epoch_of(splits, RESIZED), expected)
+    splits_of(folder, tmp_path, [RESIZED])
+    assert [path.read_bytes() for path in paths] == whole
 
 
 # Stores pictures, and says so before it begins.
