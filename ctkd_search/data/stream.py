@@ -18,14 +18,20 @@ from ctkd_search.data.mixing import Mixing, Mixture, draw_mixing, mix
 from ctkd_search.data.policies import apply_policy, draw_policy
 from ctkd_search.data.sampling import BalancedSampling
 
-# Part of the name of everything that is recorded along the stream: raise it when the stream changes.
-STREAM_VERSION = 2
+# Part of the name of everything that is recorded along the stream: raise it when the stream changes, and the second one
+# when only that of random resized crops does.
+STREAM_VERSION, CROPS_VERSION = 1, 2
 
 
 def derived_seed(*parts: object) -> int:
     """A seed below 2**63 that depends on every part, and on nothing else."""
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+def stream_version(augment: Augment) -> int:
+    """Returns the version of the stream with an augmentation."""
+    return CROPS_VERSION if augment.resized_crop else STREAM_VERSION
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ctkd_search.config import Augment
 from ctkd_search.data.dataset import Splits
-from ctkd_search.data.stream import STREAM_VERSION, Plan, Stream
+from ctkd_search.data.stream import Plan, Stream, stream_version
 from ctkd_search.distill.asked import whole
 from ctkd_search.distill.cache import TeacherCache, content_hash
 from ctkd_search.distill.expert import Ensemble, Expert, expert_batch
@@ -57,7 +57,12 @@ def described(identity: str, stream_seed: int, augment: Augment, data: str) -> d
         augment: Augmentation of the stream.
         data: Fingerprint of the training images.
     """
-    return {"expert": identity, "stream": [STREAM_VERSION, stream_seed], "augment": augment.given(), "data": data}
+    return {
+        "expert": identity,
+        "stream": [stream_version(augment), stream_seed],
+        "augment": augment.given(),
+        "data": data,
+    }
 
 
 def entry_of(content: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ import torch
 from ctkd_search.config import Augment, TrialConfig
 from ctkd_search.data.dataset import Splits
 from ctkd_search.data.file_stream import stream_of
-from ctkd_search.data.stream import STREAM_VERSION, Normalise, Stream, derived_seed, joins_last
+from ctkd_search.data.stream import Normalise, Stream, derived_seed, joins_last, stream_version
 from ctkd_search.distill.cache import TeacherCache, content_hash
 from ctkd_search.distill.class_weights import class_weights
 from ctkd_search.distill.engine import place, resolve_precision
@@ -69,7 +69,7 @@ class TeacherRun:
     @property
     def entry(self) -> str:
         """Returns the name of its cache entry."""
-        described = {**self.content(), "augment": self.augment.given(), "stream": STREAM_VERSION}
+        described = {**self.content(), "augment": self.augment.given(), "stream": stream_version(self.augment)}
         return f"{_TEACHER}-{content_hash(described)}"
 
     def content(self) -> dict[str, Any]:
