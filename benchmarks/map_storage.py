@@ -1,4 +1,4 @@
-"""What storing attention maps smaller, or in bytes, changes: the loss, its gradient, and the room that it takes.
+"""Attention maps that are recorded smaller, or in bytes: errors of the loss and of its gradient, and the room taken.
 
     python benchmarks/map_storage.py IMAGES [--pair resnet56/resnet20] [--epochs 6] [--count 2000]
 

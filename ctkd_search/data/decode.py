@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from ctkd_search.data.crops import Box
+
 T = TypeVar("T")
 # Portable grey maps, whose 16 bits Pillow reads into 32 bits and scales to the whole range.
 SCALED = "PPM"
@@ -88,15 +90,16 @@ def decode_random_crop(
 
     from ctkd_search.data.crops import draw_crop, resize_square
 
-    whole: list[tuple[int, int]] = []
+    drawn: list[tuple[tuple[int, int], Box]] = []
 
     def larger_than_needed(height: int, width: int) -> float:
-        whole.append((height, width))
         box = draw_crop(height, width, scale, seed)
+        drawn.append(((height, width), box))
         return min(box.height, box.width) / size
 
     picture = open_upright(path, channels, larger_than_needed)
-    box = draw_crop(*whole[0], scale, seed).scaled(whole[0], (picture.height, picture.width))
+    ((whole, box),) = drawn
+    box = box.scaled(whole, (picture.height, picture.width))
     part = picture.crop((box.left, box.top, box.left + box.width, box.top + box.height))
     return resize_square(torch.from_numpy(np.array(part).reshape(box.height, box.width, -1)), size)
 

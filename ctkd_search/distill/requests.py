@@ -27,7 +27,7 @@ ATTENTION = "attention"
 LOGITS = TeacherOutput("logits")
 EMBEDDING = TeacherOutput("embedding")
 # Every kind of output, with whether it is that of a layer.
-KINDS = {"logits": False, "attention": True, "statistics": True, "embedding": False, "features": True}
+KINDS = {"logits": False, ATTENTION: True, "statistics": True, "embedding": False, "features": True}
 # Kinds of outputs that are too large to be recorded.
 COMPUTED = ("features",)
 
@@ -69,7 +69,7 @@ class Needs:
     @property
     def attention(self) -> tuple[int, ...]:
         """Returns the layers whose attention maps are needed."""
-        return tuple(output.layer for output in self.expert if output.kind == "attention")
+        return tuple(output.layer for output in self.expert if output.kind == ATTENTION)
 
     def __or__(self, other: Needs) -> Needs:
         """Returns the union of two needs."""

@@ -74,7 +74,7 @@ def test_names_of_records_tell_the_form_of_maps_alone():
 
 
 def ended(splits, cache, form, **teachers):
-    """What a trial comes to: the losses of its epochs, and its student."""
+    """The losses of a trial's epochs, and its student."""
     changed = {"map_size": form.size, "map_storage": form.type, "storage": "float32", **teachers}
     settings = dataclasses.replace(TINY.teachers, mode="recorded", **changed)
     trainer = prepared_trainer(dataclasses.replace(TINY, method=AT, teachers=settings), splits, cache)
