@@ -19,6 +19,7 @@ def fork_ray_workers():
     """Has the processes forked that a Ray begins which this process starts from now on; returns who forks them."""
     if ADDRESS not in os.environ:
         _begin_zygote()
+    assert all(zygote.poll() is None for zygote in _zygotes), "the process that forks Ray's has ended"
     from ray._private import ray_constants
     from ray._private.node import Node
 

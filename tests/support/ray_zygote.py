@@ -45,15 +45,14 @@ def main():
                 shutil.rmtree(directory)
                 return
             if key.fileobj is asked:
-                raylet, pid = answer(asked, selector, directory)
-                if raylet not in forked:
-                    selector.register(os.pidfd_open(raylet), selectors.EVENT_READ, raylet)
-                forked.setdefault(raylet, []).append(pid)
+                # Whoever asks may be killed meanwhile, with the raylet that has begun it.
+                with contextlib.suppress(OSError):
+                    answer(asked, selector, directory, forked)
             else:
                 # As Ray's processes end when their parent does.
                 selector.unregister(key.fileobj)
                 os.close(key.fileobj)
-                end(forked.pop(key.data))
+                end(forked.pop(key.data, []))
 
 
 def draws():
@@ -69,23 +68,36 @@ def draws():
         return drawn.read()
 
 
-def answer(asked, selector, directory):
-    """Forks what somebody asks for; the raylet that wants it, and its id."""
+def answer(asked, selector, directory, forked):
+    """Forks what somebody asks for, notes it among the processes of its raylet, and watches that raylet.
+
+    Raises:
+        OSError: Whoever asks, or the raylet, has gone.
+    """
     one, _ = asked.accept()
-    content, files = receive(one)
-    request = json.loads(content)
-    pid = os.fork()
-    if not pid:
-        asked.close()
-        one.close()
-        selector.close()
-        become(request, files)
-    (directory / str(pid)).write_text(str(request["raylet"]))
-    for file in files:
-        os.close(file)
-    one.send(b"begun")
-    one.close()
-    return request["raylet"], pid
+    with one:
+        # Nobody waits for one that is stopped before it has asked.
+        one.settimeout(20)
+        content, files = receive(one)
+        if not content:
+            return
+        request = json.loads(content)
+        raylet = request["raylet"]
+        try:
+            if raylet not in forked:
+                selector.register(os.pidfd_open(raylet), selectors.EVENT_READ, raylet)
+            pid = os.fork()
+            if not pid:
+                asked.close()
+                one.close()
+                selector.close()
+                become(request, files)
+        finally:
+            for file in files:
+                os.close(file)
+        forked.setdefault(raylet, []).append(pid)
+        (directory / str(pid)).write_text(str(raylet))
+        one.send(b"begun")
 
 
 def end(processes):
