@@ -170,7 +170,7 @@ def run(trials: int, gpus: int, directory: Path) -> None:
     print(f"memory of the driver, four times on the way: {marks} MB; at the end {_resident():.0f} MB")
     print(
         f"on disk: {_size(directory):.1f} MB, of which MLflow {_size_of(directory, 'mlflow.db'):.1f} MB, "
-        f"Optuna {_size_of(directory, 'study.db'):.1f} MB, records {_size(folder.path / 'records'):.1f} MB"
+        f"Optuna {_size_of(directory, 'study.log'):.1f} MB, records {_size(folder.path / 'records'):.1f} MB"
     )
     for thread, counts in sampler.found.items():
         total = sum(counts.values())

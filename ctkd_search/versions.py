@@ -11,7 +11,7 @@ from ctkd_search import __version__
 
 # Versions of what is kept on disk: raised when older files can no longer be read. The header of a record in the teacher
 # cache has its own; a record with another one is made again.
-SEARCH_FORMAT = 3
+SEARCH_FORMAT = 4
 STUDENT_FORMAT = 1
 CONFIGS_FORMAT = 1
 

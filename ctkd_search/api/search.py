@@ -172,13 +172,15 @@ class Search:
         """Optuna's study of the search, for its plots and importances.
 
         Raises:
-            UserError: The search has ended before its first trial.
+            UserError: The search has ended before its first trial, or the file of its study is damaged.
         """
         import optuna
 
+        from ctkd_search.search.study_file import read_storage
+
         if not self._folder.study.is_file():
             raise UserError(f"search {self.name!r} has no study yet; go on with: {self._folder.search().again}")
-        return optuna.load_study(study_name=self._folder.search().name, storage=f"sqlite:///{self._folder.study}")
+        return optuna.load_study(study_name=self._folder.search().name, storage=read_storage(self._folder.study))
 
     @property
     def finals(self) -> list[FinalTraining]:

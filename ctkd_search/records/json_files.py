@@ -13,17 +13,37 @@ from ctkd_search.errors import UserError
 
 
 def as_json(record: Any) -> str:
-    """Returns a record, a dataclass of plain values, as JSON text."""
+    """Returns a record, a dataclass of plain values, as JSON text: a line for each field, and for each item of a list.
 
-    def strict(value: Any) -> Any:
-        # JSON has no NaN; a diverged trial's losses are kept as text.
-        if isinstance(value, float) and not math.isfinite(value):
-            return {"number": str(value)}
-        if isinstance(value, dict):
-            return {key: strict(inner) for key, inner in value.items()}
-        return [strict(inner) for inner in value] if isinstance(value, list | tuple) else value
+    A trial's record is written after each of its epochs: its fields are neither copied nor laid out by Python's own
+    encoder, which takes many times as long as the one in C.
+    """
+    fields = ((field.name, getattr(record, field.name)) for field in dataclasses.fields(record))
+    return "{\n" + ",\n".join(f" {json.dumps(name)}: {_lines(value)}" for name, value in fields) + "\n}\n"
 
-    return json.dumps(strict(dataclasses.asdict(record)), indent=1, allow_nan=False) + "\n"
+
+def _lines(value: Any) -> str:
+    if isinstance(value, list) and value:
+        return "[\n  " + ",\n  ".join(map(_encoded, value)) + "\n ]"
+    return _encoded(value)
+
+
+def _encoded(value: Any) -> str:
+    try:
+        return json.dumps(value, allow_nan=False, default=dataclasses.asdict)
+    except ValueError:
+        return json.dumps(_strict(value))
+
+
+def _strict(value: Any) -> Any:
+    """Returns a value without numbers that JSON lacks, as the losses of a diverged trial: they are kept as text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _strict(dataclasses.asdict(value))
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"number": str(value)}
+    if isinstance(value, dict):
+        return {key: _strict(inner) for key, inner in value.items()}
+    return [_strict(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def read_record(path: Path, form: Any) -> Any:

@@ -263,8 +263,8 @@ class SearchFolder:
 
     @property
     def study(self) -> Path:
-        """Returns the path of the SQLite file of Optuna's study."""
-        return self.path.resolve() / "study.db"
+        """Returns the path of the journal of Optuna's study."""
+        return self.path.resolve() / "study.log"
 
     @property
     def states(self) -> Path:
@@ -279,8 +279,7 @@ class SearchFolder:
         """Removes the files of a search that ended before its first trial."""
         for directory in (self.path / "records", self.states):
             shutil.rmtree(directory, ignore_errors=True)
-        for path in self.path.glob("study.db*"):
-            path.unlink()
+        self.study.unlink(missing_ok=True)
 
     def write(self, search: SearchRecord) -> None:
         """Writes the search's own record."""

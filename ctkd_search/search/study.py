@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import DIVERGED, FAILED, FINISHED, PAUSED, SEARCHED, STOPPED, TrialRecord
 from ctkd_search.search.sampler import make_sampler
+from ctkd_search.search.study_file import study_storage
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Constant
 from ctkd_search.space.parameters import METHOD
@@ -46,12 +47,12 @@ class Asked(NamedTuple):
 class Study(TrialListener):
     """Suggests trials to a search, and reports their epochs and ends to Optuna.
 
-    The study is stored in a SQLite file, which ``optuna-dashboard`` and Optuna's plots can open, and from which it goes
-    on after an interruption.
+    The study is stored in a journal, which ``optuna-dashboard`` and Optuna's plots can open, and from which it goes on
+    after an interruption.
 
     Args:
         space: The space.
-        path: The SQLite file; None for a study in memory.
+        path: The journal; None for a study in memory.
         name: Name of the search.
         objective: Returns the values of a finished trial, in the order of the space's objectives; the first is measured
             after every epoch.
@@ -67,7 +68,7 @@ class Study(TrialListener):
         self._judge = space.strategy.judge.key
         self.study = optuna.create_study(
             study_name=name,
-            storage=None if path is None else f"sqlite:///{path}",
+            storage=None if path is None else study_storage(path),
             sampler=make_sampler(space.strategy.sampler, space.seed, space.entries, self._told),
             directions=directions,
             load_if_exists=True,

@@ -15,11 +15,14 @@ from ctkd_search.pairs import split_pair
 from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import FAILED, FINISHED, INTERRUPTED, PAUSED, RUNNING, WAITING, SearchRecord, TrialRecord
 from ctkd_search.space.document import dump
+from ctkd_search.tracking.deliveries import Deliveries
 from ctkd_search.tracking.store import RUN_NAME, Mlflow, fitting, mlflow_error
 
 # A run's status in MLflow; every trial that ended as planned is FINISHED, whatever its result.
 _STATUS = {FAILED: "FAILED", INTERRUPTED: "KILLED", RUNNING: "RUNNING", WAITING: "RUNNING", PAUSED: "SCHEDULED"}
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
+# Seconds for which a trial's epochs are gathered: a request costs more than what is in it.
+_GATHERING = 5.0
 
 
 @dataclass
@@ -76,13 +79,10 @@ class Tracker(TrialListener):
         self._method = method
         self._say = say
         self._delivered: dict[int, _Delivered] = {}
-        self._due: dict[int, TrialRecord] = {}
+        self._deliveries = Deliveries()
         # Trials that have ended, and the number of standings already logged (one after each ended trial).
         self._explored: dict[int, TrialRecord] = {}
         self._standings = 0
-        self._changed = threading.Condition()
-        self._delivering = False
-        self._closed = False
         self._away_since: float | None = None
         self._refused: set[int] = set()
         self._machine: Any = None
@@ -125,7 +125,7 @@ class Tracker(TrialListener):
             run = self._delivered.get(record.number)
             begun = record.status != WAITING or bool(record.epochs)
             if run is None and begun:
-                self._note(record)
+                self._deliveries.note(record)
             elif run and (run.described, run.epochs, run.status, run.tested) != (
                 True,
                 len(record.epochs),
@@ -133,7 +133,7 @@ class Tracker(TrialListener):
                 record.test is not None,
             ):
                 run.epochs = max(0, run.epochs - 1)  # the last one may have been logged in part
-                self._note(record)
+                self._deliveries.note(record)
         self._thread.start()
         return self.parent_id
 
@@ -197,42 +197,28 @@ class Tracker(TrialListener):
 
     def trial_started(self, trial: TrialRecord) -> None:
         """Notes the trial for delivery."""
-        self._note(trial)
+        self._deliveries.note(trial)
 
     def trial_reported(self, trial: TrialRecord) -> None:
-        """Notes the trial for delivery."""
-        self._note(trial)
+        """Notes the trial for delivery, with the epochs that it reports in the next seconds."""
+        self._deliveries.note(trial, _GATHERING)
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """Notes the trial for delivery."""
-        self._note(trial)
+        self._deliveries.note(trial)
 
     def trial_tested(self, trial: TrialRecord) -> None:
         """Notes the trial, whose student has been tested, for delivery."""
-        self._note(trial)
+        self._deliveries.note(trial)
 
     def run_id(self, number: int) -> str | None:
         """Returns the id of a trial's run, if it has one yet."""
         run = self._delivered.get(number)
         return run.run_id if run else None
 
-    def _note(self, trial: TrialRecord) -> None:
-        with self._changed:
-            self._due[trial.number] = trial
-            self._changed.notify_all()
-
     def _deliver_all(self) -> None:
         pause = _FIRST_PAUSE
-        while True:
-            with self._changed:
-                self._delivering = False
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self._due or self._closed)
-                if self._closed and not self._due:
-                    return
-                number, trial = next(iter(self._due.items()))
-                del self._due[number]
-                self._delivering = True
+        while (trial := self._deliveries.take()) is not None:
             try:
                 self._deliver(trial)
             except Exception as error:
@@ -240,12 +226,8 @@ class Tracker(TrialListener):
                     self._give_up(trial, error)
                     continue
                 self._went_away(error)
-                with self._changed:
-                    self._due.setdefault(number, trial)
-                    self._delivering = False
-                    if self._closed:
-                        return
-                    self._changed.wait_for(lambda: self._closed, timeout=pause)
+                if not self._deliveries.again(trial, pause):
+                    return
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 pause = _FIRST_PAUSE
@@ -344,16 +326,13 @@ class Tracker(TrialListener):
         Returns:
             Whether everything has been delivered.
         """
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._due and not self._delivering, timeout=seconds)
+        return self._deliveries.flush(seconds)
 
     def close(self) -> None:
         """Ends the delivery; the rest is delivered when the search goes on."""
         if self._machine:
             self._machine.finish()
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._deliveries.close()
         if self._thread.is_alive():
             self._thread.join(timeout=_LONGEST_PAUSE)
 

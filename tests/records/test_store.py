@@ -209,8 +209,7 @@ def test_clearing_leaves_the_search_alone_and_removes_what_its_trials_left(tmp_p
     folder.write_trial(a_trial(1))
     folder.states.mkdir()
     (folder.states / "00001.pt").touch()
-    for name in ("study.db", "study.db-journal"):
-        (folder.path / name).touch()
+    folder.study.touch()
     folder.clear()
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["search.json"]
     folder.clear()
@@ -260,15 +259,15 @@ def test_a_record_that_is_no_text_is_refused_by_its_name(tmp_path):
     ("changes", "message"),
     [
         (
-            {"format": 4, "versions": {"ctkd-search": "0.7.1"}},
-            "has format 4, .* reads format 3 alone; .* ctkd-search 0.7.1,",
+            {"format": 5, "versions": {"ctkd-search": "0.7.1"}},
+            "has format 5, .* reads format 4 alone; .* ctkd-search 0.7.1,",
         ),
-        ({"format": 4, "added_later": True}, "has format 4, .* reads format 3 alone"),
+        ({"format": 5, "added_later": True}, "has format 5, .* reads format 4 alone"),
         (
-            {"format": "4", "versions": "0.7.1"},
-            "has format 4, .* format 3 alone; .* the version .* that wrote it",
+            {"format": "5", "versions": "0.7.1"},
+            "has format 5, .* format 4 alone; .* the version .* that wrote it",
         ),
-        ({"format": None}, "has format 0, .* reads format 3 alone"),
+        ({"format": None}, "has format 0, .* reads format 4 alone"),
     ],
 )
 def test_a_search_of_another_format_is_refused_with_what_reads_it(tmp_path, changes, message):
@@ -276,7 +275,7 @@ def test_a_search_of_another_format_is_refused_with_what_reads_it(tmp_path, chan
     folder.write(record())
     path = folder.path / "search.json"
     content = json.loads(path.read_text())
-    assert content["format"] == SEARCH_FORMAT == 3
+    assert content["format"] == SEARCH_FORMAT == 4
     path.write_text(json.dumps({**content, **changes}))
     with pytest.raises(UserError, match=f"the search in {folder.path} {message}") as caught:
         folder.search()

@@ -8,10 +8,10 @@ import signal
 import subprocess
 import time
 
-import optuna
 import pytest
 from mlflow import MlflowClient
 from support.live import Live, few_images, running_with_epochs, workers
+from support.studies import study_of
 
 from ctkd_search.records.store import SearchFolder
 
@@ -75,7 +75,7 @@ def test_a_trial_whose_worker_dies_every_time_is_given_up_and_the_search_goes_on
     first, second = trials_of(live)
     assert (first.status, first.reason) == ("failed", "its worker process died (tried again 2 times)")
     assert second.status == "finished"
-    study = optuna.load_study(study_name="small", storage=f"sqlite:///{live.directory}/trials/small/study.db")
+    study = study_of(live.directory / "trials", "small")
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
     client = MlflowClient(f"sqlite:///{live.directory}/trials/mlflow.db")
     assert client.get_run(first.run_id).info.status == "FAILED"
@@ -100,7 +100,7 @@ def test_a_loss_that_is_no_number_ends_the_trial_alone(search):
     assert live.run("--trials", "6", "--epochs", "2", "--set", "budget.grace_period=2") == 0, live.said()
     trials = trials_of(live)
     assert {(trial.values["lr"], trial.status) for trial in trials} == {(0.05, "finished"), (1e9, "diverged")}
-    study = optuna.load_study(study_name="small", storage=f"sqlite:///{live.directory}/trials/small/study.db")
+    study = study_of(live.directory / "trials", "small")
     assert [trial.state.name for trial in study.trials] == [
         "COMPLETE" if trial.status == "finished" else "FAIL" for trial in trials
     ]

@@ -6,13 +6,13 @@ import random
 import signal
 import time
 
-import optuna
 import pytest
 from mlflow import MlflowClient
 from support.factories import write_space
 from support.here import command, fresh_store
 from support.live import few_images
 from support.processes import Process
+from support.studies import study_of
 
 from ctkd_search import metrics
 from ctkd_search.records.store import SearchFolder
@@ -74,7 +74,7 @@ def outcome(directory):
         )
         for trial in folder.trials()
     ]
-    study = optuna.load_study(study_name="small", storage=f"sqlite:///{folder.study}")
+    study = study_of(folder.root, "small")
     told = [
         (trial.number, trial.state.name, trial.params, trial.values, trial.intermediate_values, trial.user_attrs)
         for trial in study.get_trials()

@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 from support.asha import any_outcomes, asha, asked_once, promotions
 from support.factories import a_space, a_trial
-from support.simulation import COSTS, Fuse, Killed, Outcome, Simulation, fresh_study, study_in
+from support.simulation import COSTS, Fuse, Killed, Outcome, Simulation, study_in
 
 from ctkd_search.config import plain
 from ctkd_search.records.store import (
@@ -170,8 +170,6 @@ def test_a_search_whose_process_is_killed_again_and_again_comes_to_the_same(tmp_
 
 def opened(path, space, records=()):
     """Return a study as a search opens it."""
-    if path is not None:
-        fresh_study(path)
     study = Study(space, path, "x", lambda trial: [trial.accuracy])
     study.begin()
     study.catch_up(records)
@@ -211,7 +209,7 @@ def test_what_is_suggested_depends_on_the_seed_and_the_results_and_not_on_interr
     count = 6 if sampler == "gp" else 10
     space = a_space(sampler=SAMPLERS[sampler], seed=3)
     undisturbed = drawn(space, None, towards, count)
-    assert drawn(space, tmp_path / "study.db", towards, count, reopen={2, 3, 5, 9}) == undisturbed
+    assert drawn(space, tmp_path / "study.log", towards, count, reopen={2, 3, 5, 9}) == undisturbed
     assert drawn(a_space(sampler=SAMPLERS[sampler], seed=4), None, towards, count)[1:] != undisturbed[1:]
     away = drawn(space, None, lambda stored: -towards(stored), count)
     assert (away != undisturbed) is (sampler in ("tpe", "gp", "cmaes"))
@@ -232,7 +230,7 @@ class Crashing(optuna.Trial):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("moment", ["before its values", "among its values", "after its values"])
 def test_a_trial_that_was_drawn_just_before_a_crash_is_taken_first(tmp_path, sampler, moment):
-    space, path = a_space(sampler=SAMPLERS[sampler]), tmp_path / "study.db"
+    space, path = a_space(sampler=SAMPLERS[sampler]), tmp_path / "study.log"
     count = 5
     undisturbed = drawn(space, None, towards, count)
     study, records = opened(path, space), []
@@ -266,7 +264,7 @@ def test_cmaes_draws_the_numbers_of_every_trial_together_and_the_others_alone(tm
 
 
 def test_catching_up_reports_what_was_missing_and_nothing_twice(tmp_path):
-    space, path = a_space(sampler="random"), tmp_path / "study.db"
+    space, path = a_space(sampler="random"), tmp_path / "study.log"
     study = study_in(path, space)
     records = []
     for number in range(1, 7):
@@ -385,7 +383,7 @@ def test_the_sampler_is_told_of_paused_trials_as_of_stopped_ones(sampler):
 
 
 def test_paused_trials_are_told_to_the_sampler_after_an_interruption_too(tmp_path):
-    space, path = a_space(sampler=SAMPLERS["tpe"]), tmp_path / "study.db"
+    space, path = a_space(sampler=SAMPLERS["tpe"]), tmp_path / "study.log"
     study, records = opened(path, space), []
     for number in range(1, 7):
         asked, stored, _ = study.ask(number, [record.optuna for record in records])

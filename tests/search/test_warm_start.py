@@ -27,7 +27,7 @@ from ctkd_search.versions import SEARCH_FORMAT
 
 
 def test_the_papers_settings_are_tried_first_and_once(tmp_path):
-    space, path = a_space(sampler="random"), tmp_path / "study.db"
+    space, path = a_space(sampler="random"), tmp_path / "study.log"
     study_in(path, space).begin()
     study = study_in(path, space)
     study.begin()
@@ -60,7 +60,7 @@ def earlier_trials(space):
 
 
 def test_a_warm_start_takes_every_explored_trial_that_ended_and_each_once(tmp_path):
-    space, path = a_space(sampler="random"), tmp_path / "study.db"
+    space, path = a_space(sampler="random"), tmp_path / "study.log"
     records = earlier_trials(space)
     for _ in range(2):
         study = study_in(path, space)
@@ -255,7 +255,7 @@ def test_otherwise_the_best_configs_are_tried_after_the_default_settings_and_no_
 
 
 def test_an_interrupted_start_comes_to_the_same_trials(tmp_path):
-    space, path = a_space(sampler="random"), tmp_path / "study.db"
+    space, path = a_space(sampler="random"), tmp_path / "study.log"
     earlier_search(tmp_path)
     longer = a_space(sampler="random", budget={"epochs": 12})
     stored = {**longer.paper_point(), "alpha": 0.3}

@@ -6,10 +6,10 @@ import re
 
 import mlflow
 import onnxruntime
-import optuna
 import pytest
 from support.here import command
 from support.live import SPACE, Live
+from support.studies import study_of
 
 from ctkd_search import data
 from ctkd_search.config import DatasetConfig
@@ -47,7 +47,7 @@ def test_accuracy_is_searched_against_int8(tmp_path):
     for trial in trials:
         measured = ["int8_validation_accuracy" in epoch for epoch in trial.epochs]
         assert measured == [len(trial.epochs) == 4 and number == 4 for number in range(1, len(trial.epochs) + 1)]
-    study = optuna.load_study(study_name="small", storage=f"sqlite:///{root}/small/study.db")
+    study = study_of(root, "small")
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MAXIMIZE", "MINIMIZE"]
     for trial in finished:
         student = trial.values["pair"].split("/")[1]

@@ -20,6 +20,7 @@ from support.here import command, fresh_store
 from support.live import descendants
 from support.processes import PIPE, STDOUT, Process
 from support.servers import answered
+from support.studies import study_of
 
 from ctkd_search.config import DatasetConfig
 from ctkd_search.data import load_test, load_train
@@ -178,7 +179,7 @@ def test_mlflow_has_every_metric_of_every_epoch(finished):
 
 
 def test_optuna_received_every_epoch_and_how_each_trial_ended(finished):
-    study = optuna.load_study(study_name="small", storage=f"sqlite:///{finished['directory']}/trials/small/study.db")
+    study = study_of(finished["directory"] / "trials", "small")
     states = {"finished": optuna.trial.TrialState.COMPLETE, "stopped early": optuna.trial.TrialState.PRUNED}
     told = {trial.user_attrs["trial"]: trial for trial in study.trials}
     assert len(study.trials) == TRIALS

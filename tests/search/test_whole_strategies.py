@@ -2,11 +2,11 @@
 
 import json
 
-import optuna
 import pytest
 import yaml
 from support.here import command
 from support.live import SPACE, Live
+from support.studies import study_of
 
 from ctkd_search.cache_index import CacheIndex
 from ctkd_search.metrics import CLOCKS
@@ -43,7 +43,7 @@ def test_two_objectives_are_searched_among_the_pairs_within_the_limits(tmp_path)
     trials = SearchFolder(tmp_path / "trials", "small").trials()
     assert len(trials) == 10
     assert {trial.values["pair"] for trial in trials} == {SMALL, MIDDLE}
-    study = optuna.load_study(study_name="small", storage=f"sqlite:///{tmp_path}/trials/small/study.db")
+    study = study_of(tmp_path / "trials", "small")
     assert [direction.name for direction in study.directions] == ["MINIMIZE", "MINIMIZE"]
     for trial in trials:
         assert trial.objective == "validation_loss"
@@ -81,7 +81,7 @@ def test_the_best_of_all_go_on_after_a_constant_number_of_epochs_as_if_they_had_
     ]
     chosen = min(trials, key=lambda trial: trial.epochs[1]["averaged_validation_loss"])
     assert chosen.status == "finished"
-    study = optuna.load_study(study_name="constant", storage=f"sqlite:///{tmp_path}/trials/constant/study.db")
+    study = study_of(tmp_path / "trials", "constant")
     states = {trial.number: study.trials[trial.optuna].state.name for trial in trials}
     assert states == {trial.number: "COMPLETE" if trial is chosen else "PRUNED" for trial in trials}
     never = Live(tmp_path, "--name", "never", **sections, budget=budget, scheduler="none")
@@ -127,7 +127,7 @@ def test_a_finished_search_is_extended_and_lends_its_results_to_another(tmp_path
     assert fitting
     said = f"warm start from 'small': {len(fitting)} of its 5 trials are in this space, with their results"
     assert said in other.said()
-    study = optuna.load_study(study_name="wider", storage=f"sqlite:///{tmp_path}/trials/wider/study.db")
+    study = study_of(tmp_path / "trials", "wider")
     assert [trial.user_attrs.get("taken_from") for trial in study.trials] == [
         *(f"small/{trial.number}" for trial in fitting),
         None,
@@ -148,7 +148,7 @@ def assert_begun_from_configs(directory, other):
     assert [start.asked for start in starts] == ["small", "wider"]
     assert len(configs) >= 3
     assert [trial.stored for trial in trials[1:]] == [config.stored for config in configs][:3]
-    study = optuna.load_study(study_name="third", storage=f"sqlite:///{directory}/trials/third/study.db")
+    study = study_of(directory / "trials", "third")
     assert not any("taken_from" in trial.user_attrs for trial in study.trials)
     shown = show(directory, "third")
     assert "began from 'small': " in other.said()  # at the end of the search too

@@ -153,7 +153,7 @@ def test_with_every_sampler_conditions_hold_and_each_method_gets_as_many_trials(
 def test_what_is_asked_after_an_interruption_is_what_would_have_been():
     chosen = space(SEVERAL)
     whole = asked(chosen, 10)
-    study = Study(chosen, Path("study.db"), "x", lambda record: [record.value])
+    study = Study(chosen, Path("study.log"), "x", lambda record: [record.value])
     study.begin()
     records: list[TrialRecord] = []
     for number in range(1, 11):
@@ -161,7 +161,7 @@ def test_what_is_asked_after_an_interruption_is_what_would_have_been():
             # Cut short, once between the two steps of a suggestion.
             if number == 6:
                 study._balance_methods({record.optuna for record in records})
-            study = Study(chosen, Path("study.db"), "x", lambda record: [record.value])
+            study = Study(chosen, Path("study.log"), "x", lambda record: [record.value])
             study.begin()
         optuna_number, stored, _ = study.ask(number, [record.optuna for record in records])
         record = a_trial(number, 0.1 * (number % 7), space=chosen, stored=stored, optuna=optuna_number)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import heapq
 import math
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 
-import optuna
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.utils import flatten_dict
 
@@ -124,8 +120,6 @@ class Simulation:
         for trial in self.records.values():
             if not trial.idle:
                 trial.status, trial.reason = WAITING, ""
-        if self.durable:
-            fresh_study(self.folder.study)
         self.study = Study(
             space,
             self.folder.study if self.durable else None,
@@ -213,23 +207,6 @@ class Simulation:
         return goes_on
 
 
-@functools.cache
-def _empty_study():
-    """The content of a file that Optuna has made, which takes a fraction of a second."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "study.db"
-        optuna.storages.get_storage(f"sqlite:///{path}").remove_session()
-        return path.read_bytes()
-
-
-def fresh_study(path):
-    """Makes the file of studies where there is none."""
-    if not path.exists():
-        path.write_bytes(_empty_study())
-
-
 def study_in(path, space, costs=COSTS):
     """Opens a study in a file, or one in memory for None."""
-    if path is not None:
-        fresh_study(path)
     return Study(space, path, "x", lambda trial: objective_values(trial, space.strategy.objectives, costs))

@@ -1,0 +1,94 @@
+"""What is to be delivered to MLflow, and when: the queue between a search and the thread that delivers."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from ctkd_search.records.store import TrialRecord
+
+
+class Deliveries:
+    """Trials that are to be delivered, each from some time on, by a thread that takes one at a time.
+
+    A trial that is noted several times before it is taken is delivered once.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        # Each trial by number, with the time from which on it is to be delivered.
+        self._due: dict[int, tuple[TrialRecord, float]] = {}
+        self._taken = False
+        self._flushing = 0
+        self._closed = False
+
+    def note(self, trial: TrialRecord, seconds: float = 0.0) -> None:
+        """Notes that a trial has changed.
+
+        Args:
+            trial: The trial.
+            seconds: How long its delivery may wait for further changes.
+        """
+        with self._changed:
+            _, before = self._due.get(trial.number, (trial, float("inf")))
+            self._due[trial.number] = trial, min(before, time.monotonic() + seconds)
+            self._changed.notify_all()
+
+    def take(self) -> TrialRecord | None:
+        """Waits for a trial that is to be delivered now; None once the queue is closed and nothing is left."""
+        with self._changed:
+            self._taken = False
+            self._changed.notify_all()
+            while not self._due or self._seconds_left() > 0:
+                if self._closed and not self._due:
+                    return None
+                self._changed.wait(self._seconds_left() if self._due else None)
+            trial, _ = self._due.pop(self._soonest())
+            self._taken = True
+            return trial
+
+    def again(self, trial: TrialRecord, pause: float) -> bool:
+        """Puts a trial back that could not be delivered, and waits; returns False if the queue was closed before.
+
+        Args:
+            trial: The trial.
+            pause: Seconds until the next is taken.
+        """
+        with self._changed:
+            self._due.setdefault(trial.number, (trial, time.monotonic()))
+            self._taken = False
+            if not self._closed:
+                self._changed.wait_for(lambda: self._closed, timeout=pause)
+                return True
+            return False
+
+    def flush(self, seconds: float) -> bool:
+        """Has everything delivered at once, and waits for it.
+
+        Args:
+            seconds: The longest time to wait.
+
+        Returns:
+            Whether everything has been delivered.
+        """
+        with self._changed:
+            self._flushing += 1
+            self._changed.notify_all()
+            try:
+                return self._changed.wait_for(lambda: not self._due and not self._taken, timeout=seconds)
+            finally:
+                self._flushing -= 1
+
+    def close(self) -> None:
+        """Has the rest delivered at once, and no more after that."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _soonest(self) -> int:
+        return min(self._due, key=lambda number: self._due[number][1])
+
+    def _seconds_left(self) -> float:
+        """Returns the seconds until the first trial is to be delivered."""
+        hurried = self._flushing or self._closed
+        return 0.0 if hurried else self._due[self._soonest()][1] - time.monotonic()
