@@ -1,4 +1,4 @@
-"""What is to be delivered to MLflow, and when: the queue between a search and the thread that delivers."""
+"""Queue of what is to be delivered to MLflow, between a search and the thread that delivers it."""
 
 from __future__ import annotations
 
