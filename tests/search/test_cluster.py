@@ -38,26 +38,43 @@ def cluster():
 
 @pytest.fixture
 def live(tmp_path, cluster):
-    live = Live(tmp_path, "--address", cluster.address, dataset=few_images(tmp_path))
+    live = Live(tmp_path, "--address", cluster.address, dataset={**few_images(tmp_path), "loading": "stored"})
     yield live
     live.stop()
 
 
-def test_both_machines_work_and_the_teacher_is_trained_once(live, cluster):
-    live.start("--epochs", "60", "--set", "budget.grace_period=60")
+def shared_files(live, kinds="*"):
+    """What the machines share, each file with the number by which the disk knows what was written."""
+    found = (live.directory / "trials" / "teachers").glob(f"{kinds}-*/**/*")
+    return {str(path.relative_to(live.directory)): path.stat().st_ino for path in found if path.is_file()}
+
+
+def kinds_of(live):
+    return sorted(entry.about["kind"] for entry in CacheIndex(live.directory / "trials" / "teachers").all())
+
+
+def test_both_machines_work_and_what_they_share_is_written_once(live, cluster):
+    live.start("--epochs", "40", "--set", "budget.grace_period=40", "--trials", "8")
     live.wait_for(lambda now: working_on(cluster.head_node) and working_on(cluster.second))
+    pictures = shared_files(live, "pictures")
+    assert pictures
+    live.wait_for(lambda now: sum(record["status"] == "finished" for record in now.records()) >= 2)
+    # By now all of it has been recorded: every epoch's maps too.
+    shared = shared_files(live)
     assert live.process.wait(timeout=700) == 0, live.said()
     assert "trials: 2 trials at once" in live.said()
-    assert live.said().count("teacher wrn-10-1: trained 60 epochs") == 1
-    kinds = [entry.about["kind"] for entry in CacheIndex(live.directory / "trials" / "teachers").all()]
-    assert sorted(kinds) == ["maps", "teacher"]
-    assert [t.status for t in SearchFolder(live.directory / "trials", "small").trials()] == ["finished"] * 4
+    assert live.said().count("teacher wrn-10-1: trained 40 epochs") == 1
+    assert kinds_of(live) == ["maps", "pictures", "teacher"]
+    assert pictures.items() <= shared.items()
+    assert shared_files(live) == shared
+    assert [t.status for t in SearchFolder(live.directory / "trials", "small").trials()] == ["finished"] * 8
 
 
 def test_the_trials_of_a_lost_machine_go_on_elsewhere(live, cluster):
     live.start("--epochs", "120", "--set", "budget.grace_period=120", "--trials", "2")
     live.wait_for(lambda now: working_on(cluster.second) and running_with_epochs(3)(now))
     before = {record["number"]: len(record["epochs"]) for record in live.records()}
+    pictures = shared_files(live, "pictures")
     raylet(cluster.second).send_signal(signal.SIGKILL)
     assert live.process.wait(timeout=700) == 0, live.said()
     trials = SearchFolder(live.directory / "trials", "small").trials()
@@ -68,6 +85,9 @@ def test_the_trials_of_a_lost_machine_go_on_elsewhere(live, cluster):
         assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, 121))
     assert "going on from its last epoch" in live.said()
     assert "Traceback" not in live.said()
+    assert kinds_of(live) == ["maps", "pictures", "teacher"]
+    assert pictures
+    assert pictures.items() <= shared_files(live).items()
 
 
 def test_an_address_where_nobody_listens_is_reported(tmp_path):
