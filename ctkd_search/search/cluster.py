@@ -32,6 +32,9 @@ _VARIABLES = {
 }
 # Ray warns that a later version will change the default of this variable.
 _ACCELERATORS = "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"
+# Ray sets this one where it starts a cluster, whose processes prove who they are. Left behind, it would ask the same of
+# the processes of the next cluster that is joined, and their results would never arrive.
+_AUTHENTICATION = "RAY_AUTH_MODE"
 
 
 class Cluster:
@@ -49,7 +52,7 @@ class Cluster:
     """
 
     def __init__(self, address: str | None) -> None:
-        self._environment = {name: os.environ.get(name) for name in (*_VARIABLES, _ACCELERATORS)}
+        self._environment = {name: os.environ.get(name) for name in (*_VARIABLES, _ACCELERATORS, _AUTHENTICATION)}
         os.environ.update(_VARIABLES)
         os.environ.setdefault(_ACCELERATORS, "0")
         # The directory that was made for Ray because the path of its usual one is too long.
@@ -107,11 +110,18 @@ class Cluster:
 
     def _restore_environment(self) -> None:
         """Gives back the variables as they were: the user's own code may use Tune in this process too."""
+        changed = self._own and os.environ.get(_AUTHENTICATION) != self._environment[_AUTHENTICATION]
         for name, value in self._environment.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+        if changed:
+            # Ray has read it, and has no public way to read it again.
+            from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+            Config.initialize("")
+            AuthenticationTokenLoader.instance().reset_cache()
 
     def _disconnect(self) -> None:
         ray.shutdown()

@@ -6,6 +6,7 @@ import pytest
 from ray.cluster_utils import Cluster
 from support import here
 from support.live import Live, descendants, few_images, running_with_epochs
+from support.processes import PIPE, STDOUT, Process
 from support.ray_workers import fork_ray_workers
 
 from ctkd_search.cache_index import CacheIndex
@@ -44,9 +45,13 @@ def live(tmp_path, cluster):
 
 
 def shared_files(live, kinds="*"):
-    """What the machines share, each file with the number by which the disk knows what was written."""
+    """What the machines share, each file with the number by which the disk knows what was written, but notes of use."""
     found = (live.directory / "trials" / "teachers").glob(f"{kinds}-*/**/*")
-    return {str(path.relative_to(live.directory)): path.stat().st_ino for path in found if path.is_file()}
+    return {
+        str(path.relative_to(live.directory)): path.stat().st_ino
+        for path in found
+        if path.is_file() and path.name != "used.json"
+    }
 
 
 def kinds_of(live):
@@ -88,6 +93,34 @@ def test_the_trials_of_a_lost_machine_go_on_elsewhere(live, cluster):
     assert kinds_of(live) == ["maps", "pictures", "teacher"]
     assert pictures
     assert pictures.items() <= shared_files(live).items()
+
+
+JOINS_AFTER_ITS_OWN = """
+import os, sys
+import ray
+from ctkd_search.search.cluster import Cluster
+
+Cluster(None).leave()
+assert "RAY_AUTH_MODE" not in os.environ
+joined = Cluster(sys.argv[1])
+
+@ray.remote(num_returns="streaming")
+def count():
+    for number in range(3):
+        yield number
+
+stream = count.remote()
+assert ray.wait([stream], timeout=60)[0], "nothing arrives"
+print([ray.get(reference) for reference in stream])
+joined.leave()
+"""
+
+
+def test_a_process_joins_it_that_has_had_a_ray_of_its_own(tmp_path, cluster):
+    process = Process([cluster.address], code=JOINS_AFTER_ITS_OWN, directory=tmp_path, stdout=PIPE, stderr=STDOUT)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    assert said.splitlines()[-1] == "[0, 1, 2]"
 
 
 def test_an_address_where_nobody_listens_is_reported(tmp_path):

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from support.ray_worker import ADDRESS
-from support.ray_workers import fork_ray_workers
+from support.ray_workers import fork_ray_workers, program_environment
 
 # What any of the tests' programs needs, and what a command needs beside it.
 CORE = ("torch", "ctkd_search.distill.build", "ctkd_search.distill.recording", "ctkd_search.data")
@@ -33,9 +33,7 @@ class _Zygote:
         if self._asking is None:
             self._asking, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             script = str(Path(__file__).with_name("zygote.py"))
-            # Modules of the tests are found as in this process.
-            environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            subprocess.Popen([sys.executable, script], stdin=other, env=environment)
+            subprocess.Popen([sys.executable, script], stdin=other, env=program_environment())
             other.close()
         socket.send_fds(self._asking, [json.dumps(request).encode()], list(files))
         answer = self._asking.recv(1 << 16)

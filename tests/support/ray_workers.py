@@ -30,14 +30,24 @@ def fork_ray_workers():
     return os.environ[ADDRESS]
 
 
+def program_environment():
+    """The environment of a program that the tests begin: their own, as if they had started no Ray.
+
+    One that they have started says in it how its processes prove who they are. A program that imports Ray meanwhile
+    would ask the same of those of any other.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    # Modules of the tests are found as in this process.
+    return environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
 def _start_nothing(node, **options):
     """Takes the place of the start of a process."""
 
 
 def _begin_zygote():
     directory = Path(tempfile.mkdtemp(prefix="ray-zygote-"))
-    # Modules of the tests are found as in this process.
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = program_environment()
     # Read when Ray's library is imported. The zygote itself watches the raylets.
     environment |= {"RAY_JOB_ID": _NO_JOB, "RAY_RAYLET_PID": str(os.getpid())}
     # It ends with this process, which holds the other end of its standard input.
