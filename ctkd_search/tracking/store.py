@@ -143,13 +143,14 @@ class Mlflow:
         from mlflow.entities import Metric, Param, RunTag
 
         now = int(time.time() * 1000)
+        logged = [Param(name[:_KEY], _exact(value)[:_PARAM]) for name, value in (params or {}).items()]
         self.client.log_batch(
             run_id,
             metrics=[Metric(name, float(value), now, step) for name, value in (metrics or {}).items()],
+            params=logged[:_PARAMS_AT_ONCE],
             tags=[RunTag(name, value) for name, value in fitting(tags or {}).items()],
         )
-        logged = [Param(name[:_KEY], _exact(value)[:_PARAM]) for name, value in (params or {}).items()]
-        for start in range(0, len(logged), _PARAMS_AT_ONCE):
+        for start in range(_PARAMS_AT_ONCE, len(logged), _PARAMS_AT_ONCE):
             self.client.log_batch(run_id, params=logged[start : start + _PARAMS_AT_ONCE])
 
     def log_epochs(self, run_id: str, epochs: Sequence[Mapping[str, Any]]) -> None:
