@@ -1,0 +1,54 @@
+"""A search that the documentation shows, from its space in `benchmarks/published/`, to the test of its winner.
+
+    python benchmarks/published_search.py IMAGES cifar10-methods
+    python benchmarks/published_search.py IMAGES cifar10-methods --directory DIRECTORY --seeds 5
+
+IMAGES is a directory laid out as IMAGES/train/<class>/* and IMAGES/test/<class>/*, of which the first 1,000 of each
+class are used. What is in DIRECTORY already is not done again: the search goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from cifar_search import link_subset
+from common import command, header
+
+SPACES = Path(__file__).parent / "published"
+PER_CLASS = 1000
+
+
+def run(name: str, images: Path, work: Path, seeds: int) -> None:
+    """Searches, shows the leaderboard, writes the best configs, and tests the winner beside the baselines."""
+    if not (work / "images").exists():
+        link_subset(images, work / "images", PER_CLASS, PER_CLASS)
+    begun = (work / "trials" / name / "search.json").is_file()
+    seconds = command("run", str(SPACES / f"{name}.yaml"), *(["--resume"] if begun else []), cwd=work)
+    command("show", name, cwd=work)
+    command("report", name, cwd=work)
+    command("export", name, "--format", "configs", "-o", f"{name}.yaml", cwd=work)
+    print(f"search {seconds / 60:.0f} min")
+    if seeds:
+        command("export", name, "-o", "best.yaml", cwd=work)
+        seconds = command("train", "best.yaml", "--seeds", str(seeds), cwd=work)
+        print(f"final training {seconds / 60:.0f} min")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("name", choices=sorted(path.stem for path in SPACES.glob("*.yaml")))
+    parser.add_argument("--directory", type=Path, help="where to work and keep all of it (default: a temporary one)")
+    parser.add_argument("--seeds", type=int, default=0, help="of the final training; 0 leaves it out")
+    options = parser.parse_args()
+    header(f"search {options.name}, {10 * PER_CLASS:,} images")
+    with tempfile.TemporaryDirectory() as directory:
+        work = options.directory or Path(directory)
+        work.mkdir(parents=True, exist_ok=True)
+        run(options.name, options.images, work.resolve(), options.seeds)
+
+
+if __name__ == "__main__":
+    main()
