@@ -106,7 +106,7 @@ def test_killed_at_random_moments_it_comes_to_the_same_in_the_end(tmp_path):
     assert finished(killed) == expected
     assert contents(killed) == contents(tmp_path / "undisturbed")
     # The kills struck at different stages of the work.
-    assert len(reached) > 2
+    assert len(reached) > 1
 
 
 def test_two_at_once_come_to_the_same(tmp_path):
