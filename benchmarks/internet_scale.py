@@ -1,4 +1,4 @@
-"""What a search at the scale of the internet would take, computed: 1,000 trials on 256 GPUs over ImageNet-21k's images.
+"""Computed costs of a search at the scale of the internet: 1,000 trials on 256 GPUs over ImageNet-21k's images.
 
 Nothing is run. What this package costs is measured by other scripts, named beside each figure below; what a GPU does at
 224 px is assumed, and may be set. Printed are times and sizes, and what the machines have.
@@ -20,7 +20,7 @@ HOUR, DAY = 3600.0, 86400.0
 
 @dataclass(frozen=True)
 class Measured:
-    """What this package costs.
+    """Costs of this package.
 
     Attributes:
         orchestration: Seconds of the driver's processor time for each reported epoch (orchestration.py).
@@ -31,8 +31,6 @@ class Measured:
         pixels: Bytes of a stored picture.
         jpeg: Bytes of a picture stored as JPEG.
         maps: Bytes of an image's attention maps of four stages in an epoch, at 14 px and in uint8 (`check` says it).
-        listing: Seconds in which one core lists a file (`listing_of` on 50,000 files).
-        name: Bytes of a file's name in memory (the same).
     """
 
     orchestration: float = 0.0147
@@ -43,8 +41,6 @@ class Measured:
     pixels: float = 264e3
     jpeg: float = 32e3
     maps: float = 653
-    listing: float = 29e-6
-    name: float = 82
 
 
 def line(what: str, value: str, note: str = "") -> None:
@@ -96,8 +92,6 @@ def show(options: argparse.Namespace, measured: Measured) -> None:
             all_gpus = options.gpus * options.student * stored
             line(f"read from {name} in a second", size(all_gpus), "by all GPUs, where nothing stays in memory")
     line("writing the store once", duration(IMAGES / measured.storing / options.cores / 8), "by one node of eight GPUs")
-    line("listing the files", duration(IMAGES * measured.listing), "of each process, without the disk's time")
-    line("their names", size(IMAGES * measured.name), "in each process")
     busy = measured.orchestration * options.gpus / epoch
     line("the driver's processor", f"{100 * busy:.2g} % of a core", f"{options.gpus / epoch:.2g} epochs a second end")
     shortest = measured.orchestration * options.gpus

@@ -1,4 +1,4 @@
-"""A search that the documentation shows, from its space in `benchmarks/published/`, to the test of its winner.
+"""A search that the documentation shows, from its space in `benchmarks/published/`; with --seeds, its test too.
 
     python benchmarks/published_search.py IMAGES cifar10-methods
     python benchmarks/published_search.py IMAGES cifar10-methods --directory DIRECTORY --seeds 5
@@ -21,7 +21,7 @@ PER_CLASS = 1000
 
 
 def run(name: str, images: Path, work: Path, seeds: int) -> None:
-    """Searches, shows the leaderboard, writes the best configs, and tests the winner beside the baselines."""
+    """Searches, shows the leaderboard, writes the best configs, and with seeds tests the winner."""
     if not (work / "images").exists():
         link_subset(images, work / "images", PER_CLASS, PER_CLASS)
     begun = (work / "trials" / name / "search.json").is_file()

@@ -1,4 +1,4 @@
-"""How much teachers help students of the digits, and how many seeds it takes to see it.
+"""Gains of students of the digits from their teachers, and the number of seeds that it takes to see them.
 
 Each student is trained alone, by KD, and by CTKD with the expert's predictions, with several seeds that each have
 their own stream and teachers, as a confirmation has. Printed are validation accuracies, the difference to the student

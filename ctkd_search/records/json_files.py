@@ -16,7 +16,7 @@ def as_json(record: Any) -> str:
     """Returns a record, a dataclass of plain values, as JSON text: a line for each field, and for each item of a list.
 
     A trial's record is written after each of its epochs: its fields are neither copied nor laid out by Python's own
-    encoder, which takes many times as long as the one in C.
+    encoder, which takes several times as long as the one in C.
     """
     fields = ((field.name, getattr(record, field.name)) for field in dataclasses.fields(record))
     return "{\n" + ",\n".join(f" {json.dumps(name)}: {_lines(value)}" for name, value in fields) + "\n}\n"

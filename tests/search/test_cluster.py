@@ -45,7 +45,7 @@ def live(tmp_path, cluster):
 
 
 def shared_files(live, kinds="*"):
-    """What the machines share, each file with the number by which the disk knows what was written, but notes of use."""
+    """Files that the machines share, but notes of use, each with the number by which the disk knows it."""
     found = (live.directory / "trials" / "teachers").glob(f"{kinds}-*/**/*")
     return {
         str(path.relative_to(live.directory)): path.stat().st_ino

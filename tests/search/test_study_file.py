@@ -104,32 +104,22 @@ def test_a_disk_that_is_full_in_the_middle_of_a_line_leaves_no_half_of_it(path, 
     assert [(trial.value, trial.intermediate_values) for trial in kept(path)] == [(0.5, {1: 0.5}), (0.2, {1: 0.2})]
 
 
-def damaged(kind, content):
-    lines = content.splitlines(keepends=True)
-    return {
-        "a line that is no JSON": b"".join([*lines[:2], b"{{{\n", *lines[2:]]),
-        "a line of something else": b"".join([*lines[:2], b"[1, 2]\n", *lines[2:]]),
-        "a line without what it needs": b"".join([*lines[:2], b'{"op_code": 4}\n', *lines[2:]]),
-        "an operation that there is not": b"".join([*lines[:2], b'{"op_code": 99}\n', *lines[2:]]),
-        "bytes that are no text": lines[0] + b"\xff\xfe\x00\n" + b"".join(lines[1:]),
-    }[kind]
+# Lines of a study become those of a damaged one.
+DAMAGES = {
+    "a line that is no JSON": lambda lines: [*lines[:2], b"{{{\n", *lines[2:]],
+    "a line of something else": lambda lines: [*lines[:2], b"[1, 2]\n", *lines[2:]],
+    "a line without what it needs": lambda lines: [*lines[:2], b'{"op_code": 4}\n', *lines[2:]],
+    "an operation that there is not": lambda lines: [*lines[:2], b'{"op_code": 99}\n', *lines[2:]],
+    "bytes that are no text": lambda lines: [lines[0] + b"\xff\xfe\x00\n", *lines[1:]],
+}
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "a line that is no JSON",
-        "a line of something else",
-        "a line without what it needs",
-        "an operation that there is not",
-        "bytes that are no text",
-    ],
-)
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 @pytest.mark.parametrize("opens", [study_storage, read_storage])
-def test_a_damaged_one_is_refused_by_its_name(path, kind, opens):
+def test_a_damaged_one_is_refused_by_its_name(path, damage, opens):
     a_trial(begun(path), 0.5)
     assert all(isinstance(json.loads(line), dict) for line in path.read_bytes().splitlines())
-    path.write_bytes(damaged(kind, path.read_bytes()))
+    path.write_bytes(b"".join(damage(path.read_bytes().splitlines(keepends=True))))
     with pytest.raises(UserError, match=r"the study .*study\.log is damaged \(.+\); begin the search again") as told:
         opens(path)
     assert "\n" not in str(told.value)
