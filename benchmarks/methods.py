@@ -2,15 +2,17 @@
 
     python benchmarks/methods.py                      the digits that come with scikit-learn
     python benchmarks/methods.py --images IMAGES      the first images of each class of IMAGES/train/<class>/
+    python benchmarks/methods.py --methods ctkd,kd    these alone
 
 The table is that of `ctkd-search show`: the best config of each method, mean validation accuracy over the seeds, 95 %
-interval, and the paired difference to the winner.
+interval, and the paired difference to the winner. A search that DIRECTORY has already goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,9 @@ SEARCHED: dict[str, dict[str, Any]] = {
     "fs": {"weight": {"float": [0.01, 1], "log": True}},
     "iakd": {"start_probability": {"float": [0.02, 0.3]}},
     "teskd": {"label_weight": {"float": [0.2, 1]}},
-    "scratch-only": {},
+    "scratch-only": {"temperature": {"float": [1, 20], "log": True}, "alpha": {"float": [0.01, 2], "log": True}},
+    "expert-only": {"beta": {"float": [1, 1000], "log": True}},
+    "ctkd-as-released": {"alpha": {"float": [0.001, 1], "log": True}, "beta": {"float": [1, 1000], "log": True}},
 }
 CTKD = {
     "temperature": {"float": [1, 20], "log": True},
@@ -48,9 +52,10 @@ CTKD = {
 }
 
 
-def space(each: int, epochs: int, seeds: int, dataset: dict[str, Any], augment: dict[str, Any]) -> dict[str, Any]:
-    """The space that is searched."""
-    names = ["ctkd", *SEARCHED]
+def space(
+    names: Sequence[str], each: int, epochs: int, seeds: int, dataset: dict[str, Any], augment: dict[str, Any]
+) -> dict[str, Any]:
+    """The space of these methods that is searched."""
     return {
         "name": "methods",
         "dataset": dataset,
@@ -61,10 +66,10 @@ def space(each: int, epochs: int, seeds: int, dataset: dict[str, Any], augment: 
         "train": {"batch_size": 64, "schedule": "milestones"},
         "search": {
             "pair": PAIR,
-            "method": {"choice": names},
+            "method": {"choice": list(names)},
             "lr": {"float": [0.02, 0.2], "log": True},
-            **CTKD,
-            **{name: searched for name, searched in SEARCHED.items() if searched},
+            **(CTKD if "ctkd" in names else {}),
+            **{name: searched for name, searched in SEARCHED.items() if searched and name in names},
         },
     }
 
@@ -72,24 +77,31 @@ def space(each: int, epochs: int, seeds: int, dataset: dict[str, Any], augment: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path)
+    parser.add_argument("--methods", default=",".join(["ctkd", *SEARCHED]), help="the methods, with commas between")
     parser.add_argument("--per-class", type=int, default=200)
     parser.add_argument("--each", type=int, default=3, help="trials of each method")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--directory", type=Path, help="where to work and keep all of it (default: a temporary one)")
     options = parser.parse_args()
-    header(f"{len(SEARCHED) + 1} methods, {PAIR}, {options.each} trials of {options.epochs} epochs each")
+    names = options.methods.split(",")
+    header(f"{len(names)} methods, {PAIR}, {options.each} trials of {options.epochs} epochs each")
     with tempfile.TemporaryDirectory() as directory:
-        work = Path(directory)
+        work = (options.directory or Path(directory)).resolve()
+        work.mkdir(parents=True, exist_ok=True)
         dataset: dict[str, Any] = {"name": "digits", "validation": 0.2}
         augment: dict[str, Any] = {"crop": 1, "flip": False}
         if options.images:
-            link_subset(options.images, work / "images", options.per_class, 1)
+            if not (work / "images").exists():
+                link_subset(options.images, work / "images", options.per_class, 1)
             dataset = {"name": "folder", "root": str(work / "images"), "image_size": 32, "validation": 0.2}
             augment = {"crop": 4, "flip": True}
-        content = space(options.each, options.epochs, options.seeds, dataset, augment)
+        content = space(names, options.each, options.epochs, options.seeds, dataset, augment)
         (work / "space.yaml").write_text(yaml.safe_dump(content))
-        searched = command("run", "space.yaml", cwd=work)
+        begun = (work / "trials" / "methods" / "search.json").is_file()
+        searched = command("run", "space.yaml", *(["--resume"] if begun else []), cwd=work)
         command("show", "methods", cwd=work)
+        command("report", "methods", cwd=work)
     print(f"search {searched:.0f} s")
 
 

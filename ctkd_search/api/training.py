@@ -33,7 +33,7 @@ def train(
     *,
     seeds: int = 1,
     new_streams: bool = False,
-    baselines: Sequence[str] | None = None,
+    baselines: Sequence[PathLike] | None = None,
     epochs: int | None = None,
     seed: int | None = None,
     device: str | None = None,
@@ -52,8 +52,9 @@ def train(
         config: The path of a config that was exported, the content of such a file, or a `Search` for its best config.
         seeds: Number of students, each with its own seed.
         new_streams: Whether every seed has a stream and teachers of its own, and not only initial weights.
-        baselines: Names of the baselines to compare with, as in ``["student-alone", "dkd"]``; none if it is empty. None
-            for student-alone, kd, at, scratch-only and ctkd-paper with several seeds, and no baseline with one.
+        baselines: Names of the baselines to compare with, and files of configs, which keep their own recipes, as in
+            ``["student-alone", "tuned-kd.yaml"]``; none if it is empty. None for student-alone, kd, at, scratch-only
+            and ctkd-paper with several seeds, and no baseline with one.
         epochs: Number of epochs; None for the config's.
         seed: Seed of the stream and of the first student; None for the config's.
         device: ``cpu`` or ``cuda``; None for a GPU if there is one.
@@ -104,9 +105,9 @@ def train(
         )
 
 
-def _joined(baselines: Sequence[str]) -> str:
-    """Returns names of baselines as the command line takes them."""
-    return baselines if isinstance(baselines, str) else ",".join(baselines) or "none"
+def _joined(baselines: Sequence[PathLike]) -> str:
+    """Returns names of baselines, and files of configs, as the command line takes them."""
+    return baselines if isinstance(baselines, str) else ",".join(map(str, baselines)) or "none"
 
 
 def _shown(config: AnyConfig) -> str:
@@ -147,7 +148,7 @@ def train_config(
         trials_dir: The directory of all searches.
         console: The console to print to.
         again: The command or the call that goes on with it, for messages.
-        baselines: Names with commas between them, or ``none``.
+        baselines: Names, and files of configs, with commas between them, or ``none``.
         resources: KEY=VALUE words of ``resources`` and ``tracking``.
     """
     check_callbacks(callbacks)
@@ -156,7 +157,7 @@ def train_config(
     from ctkd_search.space.reader import read_resources
 
     config = with_changes(read.config, epochs, seed)
-    plan, notes = make_plan(read.name, config, seeds, new_streams, baselines)
+    plan, notes = make_plan(read.name, config, seeds, new_streams, baselines, epochs)
     found, tracking = read_resources(resources)
     tracking = dataclasses.replace(tracking, experiment=read.experiment)
     found = on_device(found, device)

@@ -126,7 +126,8 @@ that reads the test images: once for each student, when all are trained.
 With several seeds it reports an interval for the test accuracy, and the config's lead over baselines that are trained
 with the same recipe (learning rate, batch size and so on), epochs and seeds: student-alone, without a teacher; kd, with
 the expert's predictions; at and scratch-only, with one half of CTKD and the config's weight of it; ctkd-paper, with
-CTKD's loss and its default weights. The first seed's student is kept and registered, whether or not it is the best.
+CTKD's loss and its default weights. A file among the baselines is a config with a recipe of its own, as in the best of
+another method. The first seed's student is kept and registered, whether or not it is the best.
 
 Ctrl-C stops it and keeps all results so far; --resume goes on, after a crash too.
 
@@ -134,6 +135,7 @@ Ctrl-C stops it and keeps all results so far; --resume goes on, after a crash to
   ctkd-search train best.yaml --epochs 200 --seed 1
   ctkd-search train best.yaml --seeds 5
   ctkd-search train best.yaml --seeds 5 --new-streams --baselines student-alone,kd
+  ctkd-search train best.yaml --seeds 5 --baselines student-alone,tuned-kd.yaml
 """,
         f"{EXIT_CODES} (go on with --resume)",
     ),

@@ -203,8 +203,8 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--baselines",
         metavar="NAMES",
-        help="baselines to compare with, as in student-alone,dkd, or none (default: student-alone, kd, at, "
-        "scratch-only and ctkd-paper with several seeds, none with one seed)",
+        help="baselines to compare with, by name or as files of configs, as in student-alone,tuned-kd.yaml, or none "
+        "(default: student-alone, kd, at, scratch-only and ctkd-paper with several seeds, none with one seed)",
     )
     train.add_argument("--test-share", help=argparse.SUPPRESS)
     train.add_argument("--resume", action="store_true", help="go on with the newest final training of this config")

@@ -280,6 +280,7 @@ def result(plan: FinalPlan, config: TrialConfig, found: Sequence[Line], images: 
                 "config_minus_baseline": {
                     metric.name: _plain(ahead_of(found, line, metric)) for metric in first.metrics
                 },
+                **({"config": plan.files[line.name].as_dict()} if line.name in plan.files else {}),
             }
             for line in found[1:]
         },

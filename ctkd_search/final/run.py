@@ -110,7 +110,8 @@ def _train_owned(
     plan = request.plan
     earlier = folder.search() if resumed else None
     kept = request.trials_dir / TEACHERS
-    searched = data.load_train(plan.config.dataset, [plan.config.augment], request.fingerprint, kept)
+    augments = list(dict.fromkeys(config.augment for config in plan.own_configs))
+    searched = data.load_train(plan.config.dataset, augments, request.fingerprint, kept)
     for store in searched.stores:
         CacheIndex(kept).used_by(store.name, plan.name)
     if request.fingerprint not in (None, searched.fingerprint):
@@ -129,7 +130,8 @@ def _train_owned(
             f"the images are not those that the final training in {folder.path} began with; leave "
             "--resume out to begin a new one"
         )
-    if earlier and (changed := changed_code(earlier.code, code_hashes([plan.config.method.name]))):
+    methods = list(dict.fromkeys(config.method.name for config in plan.own_configs))
+    if earlier and (changed := changed_code(earlier.code, code_hashes(methods))):
         raise UserError(f"{changed[0]} since the final training in {folder.path} began; leave --resume out")
     trials = plan.trials()
     # Ray and torch are imported only now, after all checks of the options.
@@ -143,10 +145,10 @@ def _train_owned(
     plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, teachers=teachers))
     if chosen:
         say(chosen)
-    refuse_config(plan.config, plan.streams, splits.geometry, len(splits.train), request.trials_dir)
+    for config in plan.own_configs:
+        refuse_config(config, plan.streams, splits.geometry, len(splits.train), request.trials_dir)
     space = plan.space(request.resources, request.tracking)
     with Session(space, request.trials_dir, say, lease, len(trials), plan.config_of, request.stop) as session:
-        methods = [plan.config.method.name]
         record = earlier or new_record(f"{plan.name}/{folder.name}", content, splits, methods)
         record.again, record.hardware, record.teachers = request.again, session.hardware, teachers.mode
         record.tracking_uri = session.tracker.mlflow.place

@@ -366,10 +366,10 @@ def contenders(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     return ranked([trial for trial in explored if trial.status == FINISHED] or explored)
 
 
-def differences(old: Any, new: Any, place: str = "") -> list[str]:
-    """Returns the differences of two plain values, a line each."""
+def differences(old: Any, new: Any, place: str = "", words: tuple[str, str] = ("before", "now")) -> list[str]:
+    """Returns the differences of two plain values, a line each; `words` say which value is whose."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         keys = sorted({*old, *new})
-        inner = (differences(old.get(key), new.get(key), f"{place}.{key}".lstrip(".")) for key in keys)
+        inner = (differences(old.get(key), new.get(key), f"{place}.{key}".lstrip("."), words) for key in keys)
         return [line for lines in inner for line in lines]
-    return [] if old == new else [f"{place}: {old!r} before, {new!r} now"]
+    return [] if old == new else [f"{place}: {old!r} {words[0]}, {new!r} {words[1]}"]

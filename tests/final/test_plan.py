@@ -6,41 +6,23 @@ import dataclasses
 
 import pytest
 import torch
+from support.final import KD, METHOD, a_config
 from support.methods import with_values
 
-from ctkd_search.config import DatasetConfig, ExpertConfig, MethodConfig, TeachersConfig, TrialConfig
+from ctkd_search.config import Augment, ExpertConfig, MethodConfig, TeachersConfig
 from ctkd_search.distill.build import teacher_runs
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.requests import Needs
 from ctkd_search.errors import UserError
-from ctkd_search.final.plan import FinalPlan, choose_baselines, make_plan
+from ctkd_search.final.plan import FinalPlan, make_plan
 from ctkd_search.recipe import Recipe
 from ctkd_search.search.session import with_precision
-from ctkd_search.space.baselines import BASELINES, USUAL
+from ctkd_search.space.baselines import BASELINES
 from ctkd_search.space.definition import shown_values
 from ctkd_search.space.parameters import TRAINING
 from ctkd_search.space.sections import Resources, Tracking
 
-METHOD = MethodConfig(
-    "ctkd", {"step_loss": "kl", "temperature": 6.0, "alpha": 0.5, "beta": 30.0, "attention_layers": (2, 3)}
-)
-KD = MethodConfig("kd", {"temperature": 4.0, "weight": 0.9})
-ALL = ",".join(BASELINES)
 CPU = torch.device("cpu")
-
-
-def a_config(method=None, **changes):
-    config = TrialConfig(
-        dataset=DatasetConfig("digits"),
-        epochs=7,
-        teacher="wrn-10-1",
-        student="resnet8",
-        method=METHOD if method is None else method,
-        train=Recipe(lr=0.03, batch_size=32, momentum=0.8, weight_decay=1e-3, gamma=0.5),
-        teachers=TeachersConfig(seed=20),
-        seed=4,
-    )
-    return dataclasses.replace(config, **changes)
 
 
 def configs(plan):
@@ -153,85 +135,10 @@ def test_what_is_shown_of_a_training_is_what_has_an_effect(name):
     }
 
 
-def test_the_usual_baselines_are_trained_by_default_where_there_are_several_seeds():
-    assert choose_baselines(None, a_config(), 1) == ((), [])
-    chosen, notes = choose_baselines(None, a_config(), 2)
-    assert set(chosen) == {"student-alone", "kd", "at", "scratch-only", "ctkd-paper"} == set(USUAL)
-    assert notes == []
-    assert choose_baselines(ALL, a_config(), 1) == (tuple(BASELINES), [])
-    assert choose_baselines("none", a_config(), 5) == ((), [])
-    assert choose_baselines("kd, student-alone", a_config(), 1) == (("student-alone", "kd"), [])
-
-
-@pytest.mark.parametrize(
-    ("method", "left_out"),
-    [
-        (KD, "kd"),
-        (with_values(METHOD, alpha=0.0, beta=0.0), "student-alone"),
-        (with_values(METHOD, alpha=0.0), "at"),
-        (with_values(METHOD, beta=0.0), "scratch-only"),
-        (
-            with_values(METHOD, temperature=4.0, alpha=1.0, beta=62.5, attention_layers=(1, 2, 3)),
-            "ctkd-paper",
-        ),
-    ],
-)
-def test_a_baseline_that_is_the_config_itself_is_left_out_or_refused(method, left_out):
-    chosen, notes = choose_baselines(None, a_config(method), 2)
-    assert set(USUAL) - set(chosen) == {left_out}
-    assert notes == [f"baseline {left_out} is left out: it is the same as the config itself"]
-    with pytest.raises(UserError, match=f"--baselines: {left_out} is the same as the config itself; leave it out"):
-        choose_baselines(ALL, a_config(method), 2)
-
-
-@pytest.mark.parametrize(
-    ("changes", "asked", "said"),
-    [
-        ({"teacher": "wrn-10-2"}, "fs", "fs cannot be used with the pair .*bridge: true"),
-        (
-            {"teachers": TeachersConfig(expert=ExpertConfig(checkpoint={"wrn-10-1": "mine.pt"}))},
-            "rco",
-            "rco cannot be used with the expert .*your checkpoint contains one set.*leave it out",
-        ),
-    ],
-)
-def test_a_baseline_that_the_teachers_of_a_config_cannot_give_is_refused(changes, asked, said):
-    with pytest.raises(UserError, match=said):
-        choose_baselines(asked, dataclasses.replace(a_config(), **changes), 2)
-    assert choose_baselines("fs-bridged,kd", dataclasses.replace(a_config(), **changes), 2)[0] == ("kd", "fs-bridged")
-
-
-def test_a_baseline_whose_maps_cannot_be_compared_is_left_out():
-    # Without attention, the layers that a config names need not be there.
-    method = with_values(METHOD, beta=0.0, attention_layers=(4,))
-    chosen, notes = choose_baselines(None, a_config(method), 2)
-    assert "at" not in chosen
-    assert any("at is left out: it cannot be used with the pair" in note and "no layer 4" in note for note in notes)
-    assert "ctkd-paper" in chosen
-
-
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        (
-            "kb",
-            f"--baselines: unknown baseline 'kb'; there are: {', '.join(BASELINES)}, or",
-        ),
-        ("", "--baselines: unknown baseline ''"),
-        ("kd,none", "--baselines: unknown baseline 'none'"),
-        ("kd,kd", "--baselines: kd is duplicated"),
-    ],
-)
-def test_unknown_and_duplicated_baselines_are_refused(asked, said):
-    with pytest.raises(UserError) as caught:
-        choose_baselines(asked, a_config(), 2)
-    assert str(caught.value).startswith(said)
-
-
 def test_new_streams_need_several_seeds():
     with pytest.raises(UserError, match="--new-streams has no effect with one seed"):
         make_plan("x", a_config(), 1, True, None)
-    assert make_plan("x", a_config(), 2, True, "none") == (FinalPlan("x", a_config(), 2, True), [])
+    assert make_plan("x", a_config(), 2, True, "none") == (FinalPlan("x", a_config(), 2, True), ())
 
 
 @pytest.mark.parametrize(
@@ -280,3 +187,30 @@ def test_what_older_final_trainings_kept_is_still_what_a_config_with_a_mode_of_i
     explicit = a_config(teachers=TeachersConfig(mode="recorded"))
     assert "trajectory_limit" not in FinalPlan("x", explicit).content()["config"]["teachers"]
     assert FinalPlan("x", a_config()).content()["config"]["teachers"]["trajectory_limit"] == "20GB"
+
+
+def test_a_baseline_of_a_file_is_trained_as_the_file_says():
+    own = a_config(KD, student="wrn-16-1", train=Recipe(lr=0.2, batch_size=64))
+    plan = FinalPlan("x", a_config(), seeds=2, new_streams=True, baselines=("at", "mine"), files={"mine": own})
+    found = configs(plan)
+    assert found["mine", 5] == dataclasses.replace(
+        settled(own), seed=5, student_seed=5, teachers=dataclasses.replace(settled(own).teachers, seed=21)
+    )
+    assert set(runs(found["mine", 5])) == set(runs(found[None, 5])), "they have the same teachers"
+    shown = next(trial.values for trial in plan.trials() if trial.baseline == "mine")
+    assert (shown["pair"], shown["method"], shown["lr"], shown["batch_size"]) == ("wrn-10-1/wrn-16-1", "kd", 0.2, 64)
+    assert plan.content()["files"]["mine"]["train"]["lr"] == 0.2
+    assert plan.space(Resources(), Tracking()).strategy.baselines == ("at",)
+
+
+def test_every_teacher_and_augmentation_of_the_files_counts():
+    files = {
+        "same": a_config(with_values(METHOD, alpha=2.0)),
+        "teacher": a_config(with_values(METHOD, alpha=2.0), teacher="wrn-16-1"),
+        "augmented": a_config(augment=Augment(crop=1)),
+    }
+    each = 2 * 7 * 100 * 10
+    for names, trajectories, kept in (((), 1, False), (("same",), 1, True), (("teacher", "augmented"), 3, False)):
+        plan = FinalPlan("x", a_config(), baselines=names, files={name: files[name] for name in names})
+        assert plan.trajectories(100, 10).most == each * trajectories
+        assert plan.keeps_maps() is kept

@@ -7,6 +7,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+import yaml
 from mlflow import MlflowClient
 from scipy import stats
 from support.live import CONFIG, LiveFinal
@@ -18,7 +19,8 @@ from ctkd_search.records.store import SearchFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-WORDS = ("--seeds", "2", "--baselines", "kd", "--concurrent", "2", "--cpus-per-trial", "1")
+WORDS = ("--seeds", "2", "--baselines", "tuned-kd.yaml", "--concurrent", "2", "--cpus-per-trial", "1")
+TUNED = {**CONFIG, "method": {"name": "kd", "weight": 0.5}, "train": {**CONFIG["train"], "lr": 0.03}}
 CLOCKS = ("at", *metrics.CLOCKS)
 
 
@@ -70,9 +72,15 @@ def outcome(directory):
     return trials, without_runs(result_of(directory)), logged, parent.data.metrics, weights
 
 
+def beside_a_file(directory):
+    """A final training whose baseline is the config of a file."""
+    (directory / "tuned-kd.yaml").write_text(yaml.safe_dump(TUNED))
+    return LiveFinal(directory, *WORDS)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    live = LiveFinal(tmp_path_factory.mktemp("final"), *WORDS)
+    live = beside_a_file(tmp_path_factory.mktemp("final"))
     assert live.run(whole=True) == 0, live.said()
     return live
 
@@ -81,15 +89,22 @@ def test_every_student_is_trained_to_the_end_along_one_stream(finished):
     trials = folder_of(finished.directory).trials()
     assert [(t.baseline, t.seed, t.student_seed) for t in trials] == [
         (None, 0, 0),
-        ("kd", 0, 0),
+        ("tuned-kd", 0, 0),
         (None, 0, 1),
-        ("kd", 0, 1),
+        ("tuned-kd", 0, 1),
     ]
     assert {t.status for t in trials} == {"finished"}
     assert all([epoch["epoch"] for epoch in t.epochs] == [1, 2, 3, 4] for t in trials)
     assert not any("validation_accuracy" in epoch for t in trials for epoch in t.epochs)
     assert len({t.epochs[-1]["loss"] for t in trials}) == 4
     assert not folder_of(finished.directory).states.exists()
+
+
+def test_the_config_of_a_file_keeps_its_own_recipe(finished):
+    tuned = result_of(finished.directory)["baselines"]["tuned-kd"]["config"]
+    assert (tuned["method"]["name"], tuned["method"]["weight"], tuned["train"]["lr"]) == ("kd", 0.5, 0.03)
+    shown = [trial.values for trial in folder_of(finished.directory).trials()]
+    assert [(values["method"], values["lr"]) for values in shown] == [("ctkd", 0.05), ("kd", 0.03)] * 2
 
 
 def test_the_teachers_are_recorded_once_for_all_seeds(finished):
@@ -114,19 +129,19 @@ def test_the_numbers_are_those_of_the_students_and_mlflow_has_them_too(finished)
         assert len(client.get_metric_history(run.info.run_id, "test_accuracy")) == 1
         assert set(trial.values) <= set(run.data.params)
     ours = [t.test["accuracy"] for t in trials if t.baseline is None]
-    theirs = [t.test["accuracy"] for t in trials if t.baseline == "kd"]
+    theirs = [t.test["accuracy"] for t in trials if t.baseline == "tuned-kd"]
     assert [seed["test_accuracy"] for seed in content["seeds"]] == ours
     assert [seed["run_id"] for seed in content["seeds"]] == [t.run_id for t in trials if t.baseline is None]
     assert content["test_accuracy"] == pytest.approx(np.mean(ours))
     assert (content["train_images"], content["test_images"], content["config"]["epochs"]) == (1438, 359, 4)
     gaps = np.subtract(ours, theirs)
-    told = content["baselines"]["kd"]["config_minus_baseline"]["accuracy"]
+    told = content["baselines"]["tuned-kd"]["config_minus_baseline"]["accuracy"]
     low, high = stats.t.interval(0.95, 1, gaps.mean(), stats.sem(gaps))
     assert (told["mean"], told["half_width"]) == (pytest.approx(gaps.mean()), pytest.approx((high - low) / 2))
     assert parent.info.run_name == "small: final training"
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["test_accuracy"] == content["test_accuracy"]
-    assert parent.data.metrics["test_accuracy_minus_kd"] == told["mean"]
+    assert parent.data.metrics["test_accuracy_minus_tuned-kd"] == told["mean"]
     assert parent.data.params["method.alpha"] == "0.5"
     assert parent.data.params["seeds"] == "2"
     text = (folder_of(finished.directory).path / "table.txt").read_text()
@@ -153,7 +168,7 @@ def test_the_first_seeds_student_is_kept_and_registered(finished):
 
 
 def test_killed_while_it_trains_and_resumed_it_comes_to_the_same(finished, tmp_path):
-    live = LiveFinal(tmp_path, *WORDS)
+    live = beside_a_file(tmp_path)
     live.start()
     live.wait_for(lambda now: sum(len(record["epochs"]) for record in now.records()) >= 7)
     live.stop()
@@ -161,6 +176,11 @@ def test_killed_while_it_trains_and_resumed_it_comes_to_the_same(finished, tmp_p
     changed = live.run("--resume", "--epochs", "5")
     assert changed == 2
     assert "config.epochs: 4 before, 5 now" in live.said()
+    tuned = tmp_path / "tuned-kd.yaml"
+    tuned.write_text(yaml.safe_dump({**TUNED, "train": {**TUNED["train"], "lr": 0.04}}))
+    assert live.run("--resume") == 2
+    assert "files.tuned-kd.train.lr: 0.03 before, 0.04 now" in live.said()
+    tuned.write_text(yaml.safe_dump(TUNED))
     assert live.run("--resume") == 0, live.said()
     assert "taken from the teacher cache" in live.said()
     for ours, theirs in zip(outcome(tmp_path)[:-1], outcome(finished.directory)[:-1], strict=True):
