@@ -4,7 +4,8 @@
     python benchmarks/published_search.py IMAGES cifar10-methods --directory DIRECTORY --seeds 5
 
 IMAGES is a directory laid out as IMAGES/train/<class>/* and IMAGES/test/<class>/*, of which the first 1,000 of each
-class are used. What is in DIRECTORY already is not done again: the search goes on where it stopped.
+class are used. The final training is of the best config of CTKD, beside the best ones of the other methods and the
+baselines of the space. What is in DIRECTORY already is not done again: the search goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from pathlib import Path
 from cifar_search import link_subset
 from common import command, header
 
+import ctkd_search
+
 SPACES = Path(__file__).parent / "published"
 PER_CLASS = 1000
 
 
 def run(name: str, images: Path, work: Path, seeds: int) -> None:
-    """Searches, shows the leaderboard, writes the best configs, and with seeds tests the winner."""
+    """Searches, shows the leaderboard, writes the best configs and all trials, and with seeds tests the best."""
     if not (work / "images").exists():
         link_subset(images, work / "images", PER_CLASS, PER_CLASS)
     begun = (work / "trials" / name / "search.json").is_file()
@@ -29,11 +32,30 @@ def run(name: str, images: Path, work: Path, seeds: int) -> None:
     command("show", name, cwd=work)
     command("report", name, cwd=work)
     command("export", name, "--format", "configs", "-o", f"{name}.yaml", cwd=work)
+    search = ctkd_search.load(name, trials_dir=work / "trials")
+    search.trials.drop(columns="run_id").to_csv(work / f"{name}-trials.csv", index=False)
     print(f"search {seconds / 60:.0f} min")
     if seeds:
-        command("export", name, "-o", "best.yaml", cwd=work)
-        seconds = command("train", "best.yaml", "--seeds", str(seeds), cwd=work)
-        print(f"final training {seconds / 60:.0f} min")
+        print(f"final training {test(name, work, seeds) / 60:.0f} min")
+
+
+def best_trials(search: ctkd_search.Search) -> dict[str, int]:
+    """Returns the best trial of each method: of those that were confirmed, that with the highest mean."""
+    tried = search.trials[search.trials["kind"] == "trial"]
+    ordered = tried.sort_values(["confirmed_mean", "validation_accuracy"], ascending=False, na_position="last")
+    return {str(row.method): int(row.trial) for row in ordered.drop_duplicates("method").itertuples()}
+
+
+def test(name: str, work: Path, seeds: int) -> float:
+    """Trains the best config of CTKD, beside those of the other methods, and tests them; returns the seconds."""
+    search = ctkd_search.load(name, trials_dir=work / "trials")
+    files = {}
+    for method, trial in best_trials(search).items():
+        files[method] = f"tuned-{method}.yaml"
+        command("export", name, "--trial", str(trial), "-o", files[method], cwd=work)
+    first = files.pop("ctkd")
+    baselines = ",".join([*search.trials["baseline"].dropna().unique(), *files.values()])
+    return command("train", first, "--seeds", str(seeds), "--baselines", baselines, cwd=work)
 
 
 def main() -> None:

@@ -132,7 +132,7 @@ class Search:
     def confirmed(self) -> pandas.DataFrame:
         """A data frame of the configs and baselines that were trained again with fresh seeds, best mean first.
 
-        Its columns are ``trial``, ``winner``, ``baseline``, ``pair``, and of the metric that trials are ranked by the
+        Its columns are ``trial``, ``winner``, ``baseline``, ``method``, ``pair``, and of the metric that trials are ranked by the
         ``mean`` with half its 95 % interval (``half_width``), the ``deviation``, the number of ``seeds``, and the
         paired ``difference`` to the winner with ``difference_half_width``. What one seed does not determine is missing
         or infinite. Without a confirmation it has no rows.
@@ -151,6 +151,7 @@ class Search:
                     "trial": config.trial.number,
                     "winner": config.trial is leader,
                     "baseline": config.trial.baseline,
+                    "method": config.trial.method,
                     "pair": config.trial.values["pair"],
                     "mean": found.mean,
                     "half_width": found.half_width,
@@ -330,7 +331,7 @@ class Search:
 
 
 _CONFIRMED = [
-    *("trial", "winner", "baseline", "pair", "mean", "half_width", "deviation", "seeds"),
+    *("trial", "winner", "baseline", "method", "pair", "mean", "half_width", "deviation", "seeds"),
     *("difference", "difference_half_width"),
 ]
 

@@ -74,6 +74,7 @@ def test_the_winner_the_confirmed_and_the_verdicts_are_those_of_the_leaderboard(
     best, found = search.best, search.confirmed
     assert found.loc[found["winner"], "trial"].tolist() == [best.number]
     assert found["baseline"].dropna().tolist() == ["student-alone"]
+    assert found.set_index("baseline").loc["student-alone", "method"] == "none"
     means = found.set_index("trial")["mean"]
     for number, mean in means.items():
         repeated = [trial.accuracy for trial in small.trials if trial.repeats == number]
