@@ -132,10 +132,10 @@ class Search:
     def confirmed(self) -> pandas.DataFrame:
         """A data frame of the configs and baselines that were trained again with fresh seeds, best mean first.
 
-        Its columns are ``trial``, ``winner``, ``baseline``, ``method``, ``pair``, and of the metric that trials are ranked by the
-        ``mean`` with half its 95 % interval (``half_width``), the ``deviation``, the number of ``seeds``, and the
-        paired ``difference`` to the winner with ``difference_half_width``. What one seed does not determine is missing
-        or infinite. Without a confirmation it has no rows.
+        Its columns are ``trial``, ``winner``, ``baseline``, ``method``, ``pair``, and of the metric that trials are
+        ranked by the ``mean`` with half its 95 % interval (``half_width``), the ``deviation``, the number of ``seeds``,
+        and the paired ``difference`` to the winner with ``difference_half_width``. What one seed does not determine is
+        missing or infinite. Without a confirmation it has no rows.
         """
         import pandas
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
+
 from ctkd_search.analysis.standing import Confirmed, over_methods
+from ctkd_search.metrics import Metric
 from ctkd_search.records.store import TrialRecord
 from ctkd_search.report import fonts, style
 from ctkd_search.report.attention import AFTER, BEFORE, EXPERT, Looks
 from ctkd_search.report.spending import Spending
 from ctkd_search.report.style import Picture
 from ctkd_search.text import clock
+
+# Of fewer configs, the median distance says little about what lies far from the others.
+_FEWEST_FOR_OUTLIERS = 5
+# Share of the axis that is too small to tell the values in it apart.
+_SMALL_PART = 0.25
 
 
 def confirmation(configs: Sequence[Confirmed], winner: TrialRecord) -> Picture:
@@ -24,10 +33,11 @@ def confirmation(configs: Sequence[Confirmed], winner: TrialRecord) -> Picture:
     judge = winner.metric
     several = over_methods(configs)
     rows = [(_name_of(config.trial, winner, several), config) for config in configs]
+    told = _told_of(configs)
     caption = (
         "Confirmed with fresh seeds: every tick is one seed, the diamond their mean, the line its 95 % interval (cut "
         "off where it leaves the picture). Seeds differ in stream, teachers and initial weights, and each is shared by "
-        "all rows, so that the paired differences in the table are more precise than the overlap of the lines."
+        f"all rows, so that the paired differences in the table are more precise than the overlap of the lines.{told}"
     )
     means = "; ".join(f"{name} {judge.show(config.estimate.mean)}" for name, config in rows)
     return Picture("confirmation", caption, f"Means with fresh seeds: {means}.", _means(rows, winner))
@@ -45,18 +55,23 @@ def methods(compared: Sequence[tuple[str, Confirmed]], winner: TrialRecord) -> P
     means = "; ".join(f"{method} {judge.show(config.estimate.mean)}" for method, config in compared)
     caption = (
         "The best config of each method with fresh seeds, drawn as above: every tick is one seed, the diamond their "
-        "mean, the line its 95 % interval."
+        f"mean, the line its 95 % interval.{_told_of([config for _, config in compared])}"
     )
     return Picture("methods", caption, f"Means of the methods with fresh seeds: {means}.", _means(rows, winner))
 
 
 def _means(rows: Sequence[tuple[str, Confirmed]], winner: TrialRecord) -> bytes:
-    """Draws means with their intervals and seeds, a row each."""
+    """Draws means with their intervals and seeds, a row each; of rows far below the others, an arrow and the mean."""
     judge, configs = winner.metric, [config for _, config in rows]
+    outside = far_below(configs)
+    low, high = _limits([config for config in configs if config not in outside], judge)
     with style.drawing():
         figure, (axis,) = style.sheet(height=0.75 + 0.38 * len(configs))
         for row, config in enumerate(configs):
             colour = style.WINNER if config.trial is winner else _colour(config.trial)
+            if config in outside:
+                _arrow(axis, row, judge.show(config.estimate.mean), colour, left=judge.sign > 0)
+                continue
             found = config.estimate
             if not math.isinf(found.half_width):
                 ends = (found.mean - found.half_width, found.mean + found.half_width)
@@ -65,16 +80,54 @@ def _means(rows: Sequence[tuple[str, Confirmed]], winner: TrialRecord) -> bytes:
             axis.plot(values, [row] * len(values), "|", color=colour, ms=11, mew=1.3)
             axis.plot(found.mean, row, "D", color=colour, ms=6.5, mec="white")
         axis.set_yticks(range(len(configs)), [name for name, _ in rows])
-        # An interval from few seeds may reach far beyond the possible values of shares.
-        points = [value for config in configs for value in config.values.values()]
-        margin = max(0.01, 0.6 * (max(points) - min(points)))
-        highest = max(points) + margin
-        axis.set_xlim(max(0.0, min(points) - margin), min(1.0, highest) if judge.unit == "%" else highest)
+        axis.set_xlim(low, high)
         axis.set_ylim(len(configs) - 0.5, -0.5)
         axis.grid(visible=False, axis="y")
         axis.xaxis.set_major_formatter(style.values_of(judge))
         axis.set_xlabel(style.named(judge))
         return style.png(figure)
+
+
+def _limits(configs: Sequence[Confirmed], judge: Metric) -> tuple[float, float]:
+    """Returns the ends of the axis: an interval from few seeds may reach far beyond the possible values of shares."""
+    points = [value for config in configs for value in config.values.values()]
+    margin = max(0.01, 0.6 * (max(points) - min(points)))
+    highest = max(points) + margin
+    return max(0.0, min(points) - margin), min(1.0, highest) if judge.unit == "%" else highest
+
+
+def far_below(configs: Sequence[Confirmed]) -> list[Confirmed]:
+    """Returns the configs so much worse than the others that these would share a small part of the axis.
+
+    They are further below the median than ten times the median distance from it.
+    """
+    if len(configs) < _FEWEST_FOR_OUTLIERS:
+        return []
+    scores = [config.trial.metric.sign * config.estimate.mean for config in configs]
+    median = statistics.median(scores)
+    limit = median - 10 * statistics.median(abs(score - median) for score in scores)
+    found = [config for config, score in zip(configs, scores, strict=True) if score < limit]
+    others = _width([config for config in configs if config not in found])
+    return found if others < _SMALL_PART * _width(configs) else []
+
+
+def _width(configs: Sequence[Confirmed]) -> float:
+    """Returns the distance between the lowest and the highest value of any seed."""
+    points = [value for config in configs for value in config.values.values()]
+    return max(points) - min(points)
+
+
+def _arrow(axis: Axes, row: int, value: str, colour: str, left: bool) -> None:
+    """Draws an arrow at the edge of an axis, and beside it the value that lies beyond."""
+    edge, inside, side = (0.0, 0.02, "left") if left else (1.0, 0.98, "right")
+    across = axis.get_yaxis_transform()
+    axis.plot(edge, row, "<" if left else ">", color=colour, ms=7, transform=across, clip_on=False)
+    axis.text(inside, row, value, color=colour, transform=across, ha=side, va="center", fontsize=8.5)
+
+
+def _told_of(configs: Sequence[Confirmed]) -> str:
+    """Returns the sentence on arrows, if there are any."""
+    return " An arrow stands for a mean far outside the picture, beside its value." if far_below(configs) else ""
 
 
 def attention(looks: Looks) -> Picture:
