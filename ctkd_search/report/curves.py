@@ -11,10 +11,11 @@ from ctkd_search.metrics import ACCURACY, Metric
 from ctkd_search.pairs import split_pair
 from ctkd_search.records.store import FINISHED, PAUSED, STOPPED, TrialRecord
 from ctkd_search.report import style
+from ctkd_search.report.outliers import far_below
 from ctkd_search.report.series import Finish, Rung, judged, mean_curve
 from ctkd_search.report.style import Picture
 from ctkd_search.space.baselines import is_teacherless
-from ctkd_search.text import percent
+from ctkd_search.text import amount, percent
 
 # Shorter trainings need no enlarged second half.
 _ZOOMED = 4
@@ -30,6 +31,8 @@ def best_over_time(finishes: Sequence[Finish], winner: TrialRecord, end: tuple[f
     """
     unit, divisor = _unit(end[0])
     judge = winner.metric
+    outside = far_below([[finish.value] for finish in finishes], judge.sign)
+    shown = [finish.value for position, finish in enumerate(finishes) if position not in outside]
     with style.drawing():
         figure, axes = style.sheet(columns=2, height=2.9, sharey=True)
         places = ([finish.seconds / divisor for finish in finishes], [float(finish.epochs) for finish in finishes])
@@ -41,6 +44,8 @@ def best_over_time(finishes: Sequence[Finish], winner: TrialRecord, end: tuple[f
                 if finish.trial == winner.number:
                     axis.plot(x, finish.value, "*", color=style.WINNER, ms=14, label="winner", zorder=4)
             axis.set_xlim(0, last * 1.02)
+            if outside:
+                axis.set_ylim(*_range_of([*shown, *best]))
             axis.yaxis.set_major_formatter(style.values_of(judge))
         axes[0].set(xlabel=f"{unit} in which trials ran", ylabel=style.named(judge))
         axes[1].set(xlabel="epochs trained by all trials together")
@@ -50,6 +55,7 @@ def best_over_time(finishes: Sequence[Finish], winner: TrialRecord, end: tuple[f
         f"The best validation {judge.label} of a finished trial so far, over the time in which trials ran (left; "
         "pauses left out) and over the epochs that all suggested trials together had trained (right). Every dot is a "
         "trial that finished; trials that were stopped early cost epochs but have no dot."
+        + (f" Left out: {amount(len(outside), 'trial')} far worse than the others." if outside else "")
     )
     moving = "rising" if judge.goal == "max" else "falling"
     first, final = judge.show(finishes[0].best), judge.show(finishes[-1].best)
@@ -145,20 +151,21 @@ def _whole_and_end(
 
     Args:
         draw: Draws the curves into axes.
-        curves: The curves that set the range of the enlarged half.
+        curves: The curves that set the range of the enlarged half, but for those far worse than the others.
         metric: The metric of the curves.
         height: Height in inches.
     """
     last = max((len(curve) for curve in curves), default=0)
     middle = (last + 1) // 2
-    values = [value for curve in curves for value in curve[middle - 1 :]]
+    ends = [curve[middle - 1 :] for curve in curves if len(curve) >= middle]
+    outside = far_below(ends, metric.sign)
+    values = [value for position, end in enumerate(ends) if position not in outside for value in end]
     with style.drawing():
         if last < _ZOOMED:
             figure, axes = style.sheet(height=height)
         else:
             figure, axes = style.sheet(columns=2, height=height, width_ratios=(3, 2))
-            margin = 0.04 * (max(values) - min(values)) + 0.001
-            axes[1].set(xlim=(middle - 0.2, last + 0.3), ylim=(min(values) - margin, max(values) + margin))
+            axes[1].set(xlim=(middle - 0.2, last + 0.3), ylim=_range_of(values))
         for axis in axes:
             draw(axis)
             axis.set(xlabel="epoch" if axis is axes[0] else f"epochs {middle} to {last}, enlarged")
@@ -167,6 +174,12 @@ def _whole_and_end(
         axes[0].set_ylabel(style.named(metric))
         axes[0].legend(loc=_free_corner(metric))
         return style.png(figure)
+
+
+def _range_of(values: Sequence[float]) -> tuple[float, float]:
+    """Returns the ends of an axis with these values."""
+    margin = 0.04 * (max(values) - min(values)) + 0.001
+    return min(values) - margin, max(values) + margin
 
 
 def _free_corner(metric: Metric) -> str:

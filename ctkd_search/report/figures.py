@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -13,14 +12,10 @@ from ctkd_search.metrics import Metric
 from ctkd_search.records.store import TrialRecord
 from ctkd_search.report import fonts, style
 from ctkd_search.report.attention import AFTER, BEFORE, EXPERT, Looks
+from ctkd_search.report.outliers import far_below
 from ctkd_search.report.spending import Spending
 from ctkd_search.report.style import Picture
 from ctkd_search.text import clock
-
-# Of fewer configs, the median distance says little about what lies far from the others.
-_FEWEST_FOR_OUTLIERS = 5
-# Share of the axis that is too small to tell the values in it apart.
-_SMALL_PART = 0.25
 
 
 def confirmation(configs: Sequence[Confirmed], winner: TrialRecord) -> Picture:
@@ -63,13 +58,13 @@ def methods(compared: Sequence[tuple[str, Confirmed]], winner: TrialRecord) -> P
 def _means(rows: Sequence[tuple[str, Confirmed]], winner: TrialRecord) -> bytes:
     """Draws means with their intervals and seeds, a row each; of rows far below the others, an arrow and the mean."""
     judge, configs = winner.metric, [config for _, config in rows]
-    outside = far_below(configs)
-    low, high = _limits([config for config in configs if config not in outside], judge)
+    outside = _outside(configs)
+    low, high = _limits([config for row, config in enumerate(configs) if row not in outside], judge)
     with style.drawing():
         figure, (axis,) = style.sheet(height=0.75 + 0.38 * len(configs))
         for row, config in enumerate(configs):
             colour = style.WINNER if config.trial is winner else _colour(config.trial)
-            if config in outside:
+            if row in outside:
                 _arrow(axis, row, judge.show(config.estimate.mean), colour, left=judge.sign > 0)
                 continue
             found = config.estimate
@@ -96,25 +91,11 @@ def _limits(configs: Sequence[Confirmed], judge: Metric) -> tuple[float, float]:
     return max(0.0, min(points) - margin), min(1.0, highest) if judge.unit == "%" else highest
 
 
-def far_below(configs: Sequence[Confirmed]) -> list[Confirmed]:
-    """Returns the configs so much worse than the others that these would share a small part of the axis.
-
-    They are further below the median than ten times the median distance from it.
-    """
-    if len(configs) < _FEWEST_FOR_OUTLIERS:
-        return []
-    scores = [config.trial.metric.sign * config.estimate.mean for config in configs]
-    median = statistics.median(scores)
-    limit = median - 10 * statistics.median(abs(score - median) for score in scores)
-    found = [config for config, score in zip(configs, scores, strict=True) if score < limit]
-    others = _width([config for config in configs if config not in found])
-    return found if others < _SMALL_PART * _width(configs) else []
-
-
-def _width(configs: Sequence[Confirmed]) -> float:
-    """Returns the distance between the lowest and the highest value of any seed."""
-    points = [value for config in configs for value in config.values.values()]
-    return max(points) - min(points)
+def _outside(configs: Sequence[Confirmed]) -> set[int]:
+    """Returns the positions of the configs of which an arrow is drawn; see `far_below`."""
+    if not configs:
+        return set()
+    return far_below([list(config.values.values()) for config in configs], configs[0].trial.metric.sign)
 
 
 def _arrow(axis: Axes, row: int, value: str, colour: str, left: bool) -> None:
@@ -127,7 +108,7 @@ def _arrow(axis: Axes, row: int, value: str, colour: str, left: bool) -> None:
 
 def _told_of(configs: Sequence[Confirmed]) -> str:
     """Returns the sentence on arrows, if there are any."""
-    return " An arrow stands for a mean far outside the picture, beside its value." if far_below(configs) else ""
+    return " An arrow stands for a mean far outside the picture, beside its value." if _outside(configs) else ""
 
 
 def attention(looks: Looks) -> Picture:
