@@ -18,6 +18,7 @@ from ctkd_search.analysis.pareto import objective_values
 from ctkd_search.metrics import METRIC_OBJECTIVES, Metric
 from ctkd_search.records.store import FINISHED, TrialRecord
 from ctkd_search.report import style
+from ctkd_search.report.outliers import far_below
 from ctkd_search.report.series import judged
 from ctkd_search.report.style import Picture
 from ctkd_search.space.definition import Space
@@ -44,6 +45,7 @@ class Comparable:
         trials: Number of trials.
         last: Whether the epoch is the last one of a trial.
         metric: The metric that trials are ranked by.
+        left_out: Number of trials that are not among them, because they are far worse.
     """
 
     epoch: int
@@ -51,6 +53,7 @@ class Comparable:
     trials: int
     last: bool
     metric: Metric
+    left_out: int = 0
 
 
 def comparable(space: Space, trials: Sequence[TrialRecord]) -> Comparable | None:
@@ -109,6 +112,7 @@ def importances(found: Comparable, space: Space) -> Picture | str:
 
 def parallel_coordinates(found: Comparable, space: Space) -> Picture | str:
     """Draws every trial as a line through its values, for the parameters that every trial has."""
+    found = _without_far_worse(found)
     names = [name for name in _varied(space, found) if all(name in trial.params for trial in found.study.trials)]
     if not names:
         return "Parallel coordinates are left out: no parameter of every trial took several values."
@@ -132,7 +136,7 @@ def parallel_coordinates(found: Comparable, space: Space) -> Picture | str:
     left_out = [name for name in _varied(space, found) if name not in names]
     caption = (
         f"Every line is a trial, from its {_at(found)} at the left through its values ("
-        f"{amount(found.trials, 'trial')}; dark is better)."
+        f"{amount(found.trials, 'trial')}; dark is better).{_left_out(found)}"
         + (f" Left out, because only some trials have it: {', '.join(left_out)}." if left_out else "")
     )
     return Picture("parallel-coordinates", caption, f"Parallel coordinates of {', '.join(names)}.", picture, wide=True)
@@ -140,6 +144,7 @@ def parallel_coordinates(found: Comparable, space: Space) -> Picture | str:
 
 def slices(found: Comparable, space: Space) -> list[Picture]:
     """Draws the trials' metric over each single parameter, a few parameters in a picture."""
+    found = _without_far_worse(found)
     # As Optuna orders them.
     counts = _counts(space, found)
     # Methods are compared in a section of their own.
@@ -165,6 +170,7 @@ def slices(found: Comparable, space: Space) -> list[Picture]:
             picture = _png(first.figure, 2.9)
         caption = (
             f"The {_at(found)} over {join_words(group)}, {amount(found.trials, 'trial')}; dark dots are later ones."
+            f"{_left_out(found)}"
         )
         pictures.append(Picture(f"slices-{number}", caption, caption, picture, wide=True))
     return pictures
@@ -206,6 +212,21 @@ def pareto_fronts(
         )
         pictures.append(Picture(f"pareto-{name}", caption, caption, picture))
     return pictures
+
+
+def _without_far_worse(found: Comparable) -> Comparable:
+    """Returns the trials without those beside which the others could not be told apart."""
+    trials = found.study.trials
+    outside = far_below([[trial.value or 0.0] for trial in trials], found.metric.sign)
+    if not outside:
+        return found
+    study = optuna.create_study(directions=found.study.directions)
+    study.add_trials([trial for position, trial in enumerate(trials) if position not in outside])
+    return dataclasses.replace(found, study=study, trials=len(trials) - len(outside), left_out=len(outside))
+
+
+def _left_out(found: Comparable) -> str:
+    return f" Left out: {amount(found.left_out, 'trial')} far worse than the others." if found.left_out else ""
 
 
 def _study(space: Space, trials: Sequence[TrialRecord], directions: list[str], values: Any) -> optuna.Study:

@@ -1,11 +1,12 @@
 """Pictures leave out what is so much worse that the others could not be told apart beside it, and say so."""
 
 import pytest
-from support.factories import a_trial
+from support.factories import a_space, a_trial
 
 from ctkd_search.analysis.standing import Confirmed
 from ctkd_search.report import figures
 from ctkd_search.report.curves import best_over_time
+from ctkd_search.report.optuna_plots import comparable, parallel_coordinates, slices
 from ctkd_search.report.outliers import far_below
 from ctkd_search.report.series import Finish
 
@@ -61,3 +62,17 @@ def test_the_caption_of_the_best_so_far_counts_what_is_left_out(values):
     picture = best_over_time(finishes, a_trial(len(values), values[-1]), (100.0, 50))
     assert picture.png.startswith(b"\x89PNG")
     assert ("Left out: 1 trial far worse than the others." in picture.caption) is (0.1 in values)
+
+
+@pytest.mark.parametrize("values", [CLOSE, (0.1, *CLOSE)])
+def test_the_trials_that_are_compared_are_drawn_without_those_far_worse(values):
+    space = a_space(search={"pair": "wrn-10-1/resnet8", "lr": {"float": [0.01, 0.1]}})
+    trials = [
+        a_trial(number, *[value] * space.budget.epochs, stored={"lr": 0.01 * number}, values={"lr": 0.01 * number})
+        for number, value in enumerate(values, start=1)
+    ]
+    found = comparable(space, trials)
+    assert found.trials == len(values), "importances are of all"
+    for picture in (parallel_coordinates(found, space), *slices(found, space)):
+        assert f"{len(CLOSE)} trials; dark" in picture.caption
+        assert ("Left out: 1 trial far worse than the others." in picture.caption) is (0.1 in values)
