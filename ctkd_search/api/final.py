@@ -32,7 +32,7 @@ class FinalTraining:
     Everything is read from its directory when it is asked for. In a notebook it is shown with its tables.
 
     Attributes:
-        path: Its directory, with ``result.json``, ``table.txt`` and ``student.pt``.
+        path: Its directory, with ``result.json``, ``table.txt``, ``means.png`` and ``student.pt``.
     """
 
     def __init__(self, path: PathLike) -> None:

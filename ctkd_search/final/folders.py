@@ -11,6 +11,8 @@ from ctkd_search.final.plan import FinalPlan
 from ctkd_search.leases.lease import holder
 from ctkd_search.records.store import SearchFolder, differences
 
+# Name of the picture of means, beside result.json.
+MEANS_FILE = "means.png"
 _PREFIX = "final-"
 
 

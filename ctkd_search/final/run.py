@@ -18,8 +18,8 @@ from ctkd_search.cache_index import CacheIndex
 from ctkd_search.config import TrialConfig
 from ctkd_search.display.tables import for_terminal
 from ctkd_search.errors import UserError, WorkFailed
-from ctkd_search.files import make_directory
-from ctkd_search.final.folders import earlier_training, new_folder
+from ctkd_search.files import atomic, make_directory
+from ctkd_search.final.folders import MEANS_FILE, earlier_training, new_folder
 from ctkd_search.final.plan import FinalPlan
 from ctkd_search.leases.lease import Lease
 from ctkd_search.plugins import changed_code, code_hashes
@@ -29,9 +29,10 @@ from ctkd_search.search.ownership import owned
 from ctkd_search.space.definition import Space
 from ctkd_search.space.sections import Resources, Tracking
 from ctkd_search.space.teacher_mode import choose_mode
-from ctkd_search.text import amount, clock
+from ctkd_search.text import amount, clock, one_line
 
 if TYPE_CHECKING:
+    from ctkd_search.final.results import Line
     from ctkd_search.search.session import Session
 
 
@@ -208,7 +209,8 @@ def _train(
     record.finished = True
     folder.write(record)
     shutil.rmtree(folder.states, ignore_errors=True)
-    say(f"written to {folder.path}: result.json, table.txt{'' if lost else ', student.pt'}")
+    files = ["result.json", "table.txt", *([MEANS_FILE] if (folder.path / MEANS_FILE).exists() else [])]
+    say(f"written to {folder.path}: {', '.join([*files, *([] if lost else ['student.pt'])])}")
     if lost:
         reasons = sorted({trial.reason for trial in found[0].trials})
         hint = "; lower train.lr in the config" if "diverged" in {trial.status for trial in found[0].trials} else ""
@@ -245,10 +247,13 @@ def _hand_over(
         final.keep_result(folder.path, final.result(plan, config, found, len(splits.train)), text)
 
     keep()
+    _draw(folder, found, session.say)
     chosen, outcome = final.first_student(trained), None
     with delivery(session, folder, record, trained):
         keep()  # again, with the ids of the trainings' runs in MLflow
         tracker.log_text(text, "table.txt")
+        if (folder.path / MEANS_FILE).exists():
+            tracker.log_file(folder.path / MEANS_FILE)
         tags = {}
         if chosen is not None:
             if record.model is None:
@@ -257,3 +262,19 @@ def _hand_over(
             tags = {"ctkd.model": record.model, "ctkd.student_run": chosen.run_id or ""}
         tracker.finish("FAILED" if chosen is None else "FINISHED", final.parent_metrics(found), tags)
     return outcome
+
+
+def _draw(folder: SearchFolder, found: Sequence[Line], say: Callable[[str], None]) -> None:
+    """Writes the picture of means; without it the results are complete."""
+    from ctkd_search.final.picture import means_picture
+
+    path = folder.path / MEANS_FILE
+    path.unlink(missing_ok=True)
+    try:
+        picture = means_picture(found)
+    except Exception as error:  # of matplotlib or a font
+        say(f"the picture of means is left out: {one_line(str(error))}")
+        return
+    if picture is not None:
+        with atomic(path) as temporary:
+            temporary.write_bytes(picture)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from matplotlib.axes import Axes
-
 from ctkd_search.analysis.standing import Confirmed, over_methods
-from ctkd_search.metrics import Metric
 from ctkd_search.records.store import TrialRecord
 from ctkd_search.report import fonts, style
 from ctkd_search.report.attention import AFTER, BEFORE, EXPERT, Looks
-from ctkd_search.report.outliers import far_below
+from ctkd_search.report.means import Means, arrows_told, draw_means
 from ctkd_search.report.spending import Spending
 from ctkd_search.report.style import Picture
 from ctkd_search.text import clock
@@ -27,15 +23,16 @@ def confirmation(configs: Sequence[Confirmed], winner: TrialRecord) -> Picture:
     """
     judge = winner.metric
     several = over_methods(configs)
-    rows = [(_name_of(config.trial, winner, several), config) for config in configs]
-    told = _told_of(configs)
+    names = [_name_of(config.trial, winner, several) for config in configs]
+    rows = _rows(names, configs, winner)
     caption = (
         "Confirmed with fresh seeds: every tick is one seed, the diamond their mean, the line its 95 % interval (cut "
         "off where it leaves the picture). Seeds differ in stream, teachers and initial weights, and each is shared by "
-        f"all rows, so that the paired differences in the table are more precise than the overlap of the lines.{told}"
+        "all rows, so that the paired differences in the table are more precise than the overlap of the lines."
+        f"{arrows_told(rows, judge)}"
     )
-    means = "; ".join(f"{name} {judge.show(config.estimate.mean)}" for name, config in rows)
-    return Picture("confirmation", caption, f"Means with fresh seeds: {means}.", _means(rows, winner))
+    means = "; ".join(f"{row.name} {judge.show(row.estimate.mean)}" for row in rows)
+    return Picture("confirmation", caption, f"Means with fresh seeds: {means}.", draw_means(rows, judge))
 
 
 def methods(compared: Sequence[tuple[str, Confirmed]], winner: TrialRecord) -> Picture:
@@ -46,69 +43,27 @@ def methods(compared: Sequence[tuple[str, Confirmed]], winner: TrialRecord) -> P
         winner: The winner.
     """
     judge = winner.metric
-    rows = [(f"{method} (trial {config.trial.number})", config) for method, config in compared]
+    names = [f"{method} (trial {config.trial.number})" for method, config in compared]
+    rows = _rows(names, [config for _, config in compared], winner)
     means = "; ".join(f"{method} {judge.show(config.estimate.mean)}" for method, config in compared)
     caption = (
         "The best config of each method with fresh seeds, drawn as above: every tick is one seed, the diamond their "
-        f"mean, the line its 95 % interval.{_told_of([config for _, config in compared])}"
+        f"mean, the line its 95 % interval.{arrows_told(rows, judge)}"
     )
-    return Picture("methods", caption, f"Means of the methods with fresh seeds: {means}.", _means(rows, winner))
+    return Picture("methods", caption, f"Means of the methods with fresh seeds: {means}.", draw_means(rows, judge))
 
 
-def _means(rows: Sequence[tuple[str, Confirmed]], winner: TrialRecord) -> bytes:
-    """Draws means with their intervals and seeds, a row each; of rows far below the others, an arrow and the mean."""
-    judge, configs = winner.metric, [config for _, config in rows]
-    outside = _outside(configs)
-    low, high = _limits([config for row, config in enumerate(configs) if row not in outside], judge)
-    with style.drawing():
-        figure, (axis,) = style.sheet(height=0.75 + 0.38 * len(configs))
-        for row, config in enumerate(configs):
-            colour = style.WINNER if config.trial is winner else _colour(config.trial)
-            if row in outside:
-                _arrow(axis, row, judge.show(config.estimate.mean), colour, left=judge.sign > 0)
-                continue
-            found = config.estimate
-            if not math.isinf(found.half_width):
-                ends = (found.mean - found.half_width, found.mean + found.half_width)
-                axis.plot(ends, (row, row), color=colour, lw=2.2, alpha=0.55)
-            values = list(config.values.values())
-            axis.plot(values, [row] * len(values), "|", color=colour, ms=11, mew=1.3)
-            axis.plot(found.mean, row, "D", color=colour, ms=6.5, mec="white")
-        axis.set_yticks(range(len(configs)), [name for name, _ in rows])
-        axis.set_xlim(low, high)
-        axis.set_ylim(len(configs) - 0.5, -0.5)
-        axis.grid(visible=False, axis="y")
-        axis.xaxis.set_major_formatter(style.values_of(judge))
-        axis.set_xlabel(style.named(judge))
-        return style.png(figure)
-
-
-def _limits(configs: Sequence[Confirmed], judge: Metric) -> tuple[float, float]:
-    """Returns the ends of the axis: an interval from few seeds may reach far beyond the possible values of shares."""
-    points = [value for config in configs for value in config.values.values()]
-    margin = max(0.01, 0.6 * (max(points) - min(points)))
-    highest = max(points) + margin
-    return max(0.0, min(points) - margin), min(1.0, highest) if judge.unit == "%" else highest
-
-
-def _outside(configs: Sequence[Confirmed]) -> set[int]:
-    """Returns the positions of the configs of which an arrow is drawn; see `far_below`."""
-    if not configs:
-        return set()
-    return far_below([list(config.values.values()) for config in configs], configs[0].trial.metric.sign)
-
-
-def _arrow(axis: Axes, row: int, value: str, colour: str, left: bool) -> None:
-    """Draws an arrow at the edge of an axis, and beside it the value that lies beyond."""
-    edge, inside, side = (0.0, 0.02, "left") if left else (1.0, 0.98, "right")
-    across = axis.get_yaxis_transform()
-    axis.plot(edge, row, "<" if left else ">", color=colour, ms=7, transform=across, clip_on=False)
-    axis.text(inside, row, value, color=colour, transform=across, ha=side, va="center", fontsize=8.5)
-
-
-def _told_of(configs: Sequence[Confirmed]) -> str:
-    """Returns the sentence on arrows, if there are any."""
-    return " An arrow stands for a mean far outside the picture, beside its value." if _outside(configs) else ""
+def _rows(names: Sequence[str], configs: Sequence[Confirmed], winner: TrialRecord) -> list[Means]:
+    """Returns the rows of a picture of means."""
+    return [
+        Means(
+            name,
+            list(config.values.values()),
+            config.estimate,
+            style.WINNER if config.trial is winner else _colour(config.trial),
+        )
+        for name, config in zip(names, configs, strict=True)
+    ]
 
 
 def attention(looks: Looks) -> Picture:

@@ -71,9 +71,9 @@ def values_of(metric: Metric) -> Formatter:
     return percents() if metric.unit == "%" else ScalarFormatter()
 
 
-def named(metric: Metric) -> str:
-    """Returns the label of an axis of a metric."""
-    return f"validation {metric.label}" + ("" if metric.unit == "%" else f" ({metric.unit})")
+def named(metric: Metric, images: str = "validation") -> str:
+    """Returns the label of an axis of a metric that was measured on these images."""
+    return f"{images} {metric.label}" + ("" if metric.unit == "%" else f" ({metric.unit})")
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ctkd_search.analysis.standing import best_so_far
@@ -360,6 +361,10 @@ class Tracker(TrialListener):
     def log_text(self, text: str, name: str) -> None:
         """Logs a text as an artifact of the parent run."""
         self.mlflow.client.log_text(self.parent_id, text, name)
+
+    def log_file(self, path: Path) -> None:
+        """Logs a file as an artifact of the parent run, by its name."""
+        self.mlflow.client.log_artifact(self.parent_id, str(path))
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -17,6 +17,7 @@ from ctkd_search import data
 from ctkd_search.config import DatasetConfig, MethodConfig, TrialConfig
 from ctkd_search.errors import UserError
 from ctkd_search.final import results as final
+from ctkd_search.final.picture import means_picture
 from ctkd_search.final.plan import FinalPlan
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.models import build
@@ -214,3 +215,20 @@ def test_the_card_says_what_was_measured_of_the_student_and_of_its_config():
     assert "the seeds differ only in" in shown
     (alone,) = final.final_evidence(a_plan(1), final.lines(trained(a_plan(1), {None: [0.9]})), trials[0])
     assert "|" not in alone
+
+
+@pytest.mark.parametrize(
+    ("seeds", "baselines", "drawn"),
+    [(4, {None: OURS, "kd": THEIRS}, True), (1, {None: [0.9], "kd": [0.8]}, True), (4, {None: OURS}, False)],
+)
+def test_means_are_drawn_where_there_is_something_to_compare(seeds, baselines, drawn):
+    plan = a_plan(seeds, *(name for name in baselines if name))
+    picture = means_picture(final.lines(trained(plan, baselines)))
+    assert picture.startswith(b"\x89PNG") if drawn else picture is None
+
+
+def test_what_was_not_trained_to_the_end_is_not_drawn():
+    plan = a_plan(4, "kd", "at")
+    lost = {None: OURS, "kd": [None] * 4, "at": [*THEIRS[:3], None]}
+    assert means_picture(final.lines(trained(plan, lost))).startswith(b"\x89PNG")
+    assert means_picture(final.lines(trained(plan, {**lost, "at": [None] * 4}))) is None

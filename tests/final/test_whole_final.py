@@ -2,6 +2,7 @@
 
 import json
 import signal
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -148,6 +149,11 @@ def test_the_numbers_are_those_of_the_students_and_mlflow_has_them_too(finished)
     mlflow.set_tracking_uri(f"sqlite:///{finished.directory}/trials/mlflow.db")
     assert mlflow.artifacts.load_text(f"{parent.info.artifact_uri}/table.txt") == text
     assert f"{100 * np.mean(ours):.2f} %" in text
+    picture = (folder_of(finished.directory).path / "means.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    kept = mlflow.artifacts.download_artifacts(f"{parent.info.artifact_uri}/means.png")
+    assert Path(kept).read_bytes() == picture
+    assert "result.json, table.txt, means.png, student.pt" in finished.said()
     assert f"test accuracy {100 * np.mean(ours):.2f} %" in finished.said()
 
 
