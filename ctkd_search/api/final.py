@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas
     from torch import nn
 
-    from ctkd_search.final.results import Line
+    from ctkd_search.analysis.final_lines import Line
 
 
 class FinalTraining:
@@ -77,7 +77,7 @@ class FinalTraining:
         """
         import pandas
 
-        from ctkd_search.final.results import ahead_of
+        from ctkd_search.analysis.final_lines import ahead_of
 
         found = [line for line in self._lines() if line.tested]
         rows = []
@@ -125,7 +125,7 @@ class FinalTraining:
     @property
     def verdicts(self) -> list[str]:
         """The sentences on the differences to the baselines, on the seeds, and on lost trainings."""
-        from ctkd_search.final.results import sentences
+        from ctkd_search.analysis.final_lines import sentences
 
         return sentences(self._seeds(), self._lines())
 
@@ -208,7 +208,7 @@ class FinalTraining:
     def __repr__(self) -> str:
         if not self._folder.exists():
             return f"<FinalTraining in {self.path}: no such final training>"
-        from ctkd_search.final.results import headline
+        from ctkd_search.analysis.final_lines import headline
 
         found, seeds = self._lines(), self._seeds().seeds
         tested = f"; {headline(found[0])[0]}" if found and found[0].tested else ""
@@ -217,7 +217,8 @@ class FinalTraining:
 
     def _repr_html_(self) -> str:
         """Returns the tables and verdicts in HTML; notebooks call it."""
-        from ctkd_search.final.results import headline, tables
+        from ctkd_search.analysis.final_lines import headline
+        from ctkd_search.display.final_tables import tables
 
         found = self._lines()
         lines = [f"final training {self.name}", *(headline(found[0]) if found and found[0].tested else ["not tested"])]
@@ -227,7 +228,7 @@ class FinalTraining:
         return "".join([*shown, *(f"<p>{html.escape(sentence)}</p>" for sentence in self.verdicts)])
 
     def _lines(self) -> list[Line]:
-        from ctkd_search.final.results import lines
+        from ctkd_search.analysis.final_lines import lines
 
         return lines(self._folder.readable_trials())
 
@@ -255,6 +256,6 @@ def _finite(value: float) -> float | None:
 
 def final_trainings(directory: Path) -> list[FinalTraining]:
     """Returns the final trainings in the directory of a search, in the order in which they began."""
-    from ctkd_search.final.folders import final_folders
+    from ctkd_search.records.finals import final_folders
 
     return [FinalTraining(folder.path) for folder in final_folders(directory) if folder.exists()]

@@ -9,11 +9,11 @@ from ctkd_search.errors import UserError
 from ctkd_search.files import make_directory
 from ctkd_search.final.plan import FinalPlan
 from ctkd_search.leases.lease import holder
+from ctkd_search.records.finals import PREFIX, final_folders
 from ctkd_search.records.store import SearchFolder, differences
 
 # Name of the picture of means, beside result.json.
 MEANS_FILE = "means.png"
-_PREFIX = "final-"
 
 
 def earlier_training(parent: Path, plan: FinalPlan, resume: bool, say: Callable[[str], None]) -> SearchFolder | None:
@@ -51,20 +51,12 @@ def _changed(folder: SearchFolder, plan: FinalPlan) -> list[str]:
     return differences(folder.search().space, plan.content())
 
 
-def final_folders(parent: Path) -> list[SearchFolder]:
-    """Returns the final trainings in a directory, in the order in which they began."""
-    numbers = sorted(
-        int(text) for path in parent.glob(f"{_PREFIX}*") if (text := path.name.removeprefix(_PREFIX)).isdecimal()
-    )
-    return [SearchFolder(parent, f"{_PREFIX}{number}") for number in numbers]
-
-
 def new_folder(parent: Path) -> SearchFolder:
     """Makes the next directory, which no other process has made."""
     make_directory(parent)
-    number = max((int(folder.name.removeprefix(_PREFIX)) for folder in final_folders(parent)), default=0) + 1
+    number = max((int(folder.name.removeprefix(PREFIX)) for folder in final_folders(parent)), default=0) + 1
     while True:
-        folder = SearchFolder(parent, f"{_PREFIX}{number}")
+        folder = SearchFolder(parent, f"{PREFIX}{number}")
         try:
             folder.path.mkdir()
         except FileExistsError:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ctkd_search.analysis.final_lines import Line
 from ctkd_search.data import Splits
 from ctkd_search.final.plan import FinalPlan
-from ctkd_search.final.results import Line, final_evidence
+from ctkd_search.final.results import final_evidence
 from ctkd_search.metrics import ECE
 from ctkd_search.names import registered_name
 from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord

@@ -32,7 +32,7 @@ from ctkd_search.space.teacher_mode import choose_mode
 from ctkd_search.text import amount, clock, one_line
 
 if TYPE_CHECKING:
-    from ctkd_search.final.results import Line
+    from ctkd_search.analysis.final_lines import Line
     from ctkd_search.search.session import Session
 
 
@@ -182,7 +182,8 @@ def _train(
     champion: bool,
     listeners: Sequence[TrialListener],
 ) -> None:
-    from ctkd_search.final import results as final
+    from ctkd_search.analysis.final_lines import headline, lines, sentences
+    from ctkd_search.display.final_tables import tables
     from ctkd_search.final.runner import FinalRunner
 
     def say(text: str) -> None:
@@ -194,16 +195,16 @@ def _train(
         runner.close_stopped()
         runner.say_stopped()
         return
-    found = final.lines(trained)
+    found = lines(trained)
     config = session.config_of(trained[0])
     lost = not found[0].tested
     if not lost:
-        for line in final.headline(found[0]):
+        for line in headline(found[0]):
             say(line)
     if len(trained) > 1:
-        for table in final.tables(found):
+        for table in tables(found):
             console.print(for_terminal(table))
-        for sentence in final.sentences(plan, found):
+        for sentence in sentences(plan, found):
             say(sentence)
     outcome = _hand_over(session, folder, record, trained, splits, plan, config, champion)
     record.finished = True
@@ -235,12 +236,13 @@ def _hand_over(
     Returns:
         A sentence about the champion; None if no student was registered now.
     """
+    from ctkd_search.analysis.final_lines import first_student, lines
     from ctkd_search.final import results as final
     from ctkd_search.final.registration import register_final
     from ctkd_search.search.delivery import delivery
 
     tracker = session.tracker
-    found = final.lines(trained)
+    found = lines(trained)
     text = final.as_text(plan, found)
 
     def keep() -> None:
@@ -248,7 +250,7 @@ def _hand_over(
 
     keep()
     _draw(folder, found, session.say)
-    chosen, outcome = final.first_student(trained), None
+    chosen, outcome = first_student(trained), None
     with delivery(session, folder, record, trained):
         keep()  # again, with the ids of the trainings' runs in MLflow
         tracker.log_text(text, "table.txt")
@@ -266,7 +268,7 @@ def _hand_over(
 
 def _draw(folder: SearchFolder, found: Sequence[Line], say: Callable[[str], None]) -> None:
     """Writes the picture of means; without it the results are complete."""
-    from ctkd_search.final.picture import means_picture
+    from ctkd_search.report.final import means_picture
 
     path = folder.path / MEANS_FILE
     path.unlink(missing_ok=True)
@@ -277,4 +279,4 @@ def _draw(folder: SearchFolder, found: Sequence[Line], say: Callable[[str], None
         return
     if picture is not None:
         with atomic(path) as temporary:
-            temporary.write_bytes(picture)
+            temporary.write_bytes(picture.png)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from ctkd_search.analysis.final_lines import first_student
 from ctkd_search.analysis.time_left import TimeLeft
 from ctkd_search.data import Splits
 from ctkd_search.display.progress import FinalProgress
 from ctkd_search.final.plan import FinalPlan
-from ctkd_search.final.results import first_student, flat, keep_student, measure_on_test
+from ctkd_search.final.results import flat, keep_student, measure_on_test
 from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import FINISHED, WAITING, SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.search.prepare import need_of

@@ -22,7 +22,7 @@ from ctkd_search.records.trial_configs import config_of
 from ctkd_search.report import facts
 from ctkd_search.report.facts import SearchSummary
 from ctkd_search.report.fonts import fonts_for
-from ctkd_search.report.sections import Material, Section, cause, every_section, raise_if_disk_full
+from ctkd_search.report.sections import FINAL, Material, Section, cause, every_section, raise_if_disk_full
 from ctkd_search.report.style import Picture
 from ctkd_search.report.teachers import KeptTeachers
 from ctkd_search.space.reader import kept_space
@@ -32,7 +32,7 @@ T = TypeVar("T")
 # The names of all possible pictures, so that those of an earlier report are removed.
 _PICTURES = (
     *("confirmation", "best-so-far", "learning-curves", "teaching", "attention", "cost", "importances"),
-    *("parallel-coordinates", "slices-*", "pareto-*", "methods"),
+    *("parallel-coordinates", "slices-*", "pareto-*", "methods", "final"),
 )
 
 
@@ -135,6 +135,7 @@ def _html(summary: SearchSummary, content: list[Section], splits: Splits | None,
         running=running,
         own_expert=space.teachers.expert.checkpoint is not None,
         sections=content,
+        tested=any(section.title == FINAL for section in content),
         best_config=part("The best config is", lambda: config_text(space, search, winner, splits), "left out"),
         left_out=head.failed,
     )

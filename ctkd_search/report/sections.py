@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ctkd_search.analysis.by_method import by_method
+from ctkd_search.analysis.final_lines import headline, sentences
 from ctkd_search.data import Splits
-from ctkd_search.display import comparisons
+from ctkd_search.display import comparisons, final_tables
 from ctkd_search.display.tables import Table
 from ctkd_search.errors import UserError
 from ctkd_search.records.states import state_path
@@ -17,6 +18,7 @@ from ctkd_search.records.trial_configs import config_of
 from ctkd_search.report import curves, figures, optuna_plots, series, tables
 from ctkd_search.report.attention import looks
 from ctkd_search.report.facts import SearchSummary, warm_start_sentences
+from ctkd_search.report.final import means_picture, newest_final
 from ctkd_search.report.spending import FORWARD_SHARE, Spending
 from ctkd_search.report.style import BASELINE, SCRATCH, WINNER, Picture
 from ctkd_search.report.teachers import KeptTeachers, spending
@@ -40,6 +42,8 @@ def raise_if_disk_full(error: Exception) -> None:
         raise error
 
 
+# Title of the section of the final training.
+FINAL = "Final training"
 # Rows of the table of trials.
 _TRIALS = 20
 
@@ -144,6 +148,23 @@ def results(summary: SearchSummary) -> Section:
     return section.attempt(
         "The table of trials", lambda: comparisons.trials_table(summary.space, summary.explored, winner, _TRIALS)
     )
+
+
+def final(folder: SearchFolder) -> Section | None:
+    """Returns the section of the newest final training; None where none has finished."""
+    found = newest_final(folder)
+    if found is None:
+        return None
+    section = Section(FINAL, text=[found.sentence(), _as_sentence(headline(found.found[0])[0])])
+    section.attempt("The picture of test results", lambda: means_picture(found.found))
+    if len(found.found) > 1:
+        section.attempt("The table of test results", lambda: final_tables.tables(found.found)[:1])
+    verdicts = sentences(found, found.found)
+    return section.add(*map(_as_sentence, verdicts))
+
+
+def _as_sentence(line: str) -> str:
+    return f"{line[0].upper()}{line[1:]}."
 
 
 def methods(summary: SearchSummary) -> Section | None:
@@ -286,6 +307,7 @@ def _estimate(spent: Spending) -> str | None:
 
 SECTIONS: dict[str, Callable[[Material], Section | None]] = {
     "Results": lambda material: results(material.summary),
+    FINAL: lambda material: final(material.folder),
     "Methods": lambda material: methods(material.summary),
     "How the search went": lambda material: search(material.summary),
     "What mattered": lambda material: parameters(material.summary),

@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 from support.factories import a_trial, repetitions
 
+from ctkd_search.analysis import final_lines
 from ctkd_search.analysis.intervals import Family, critical, estimate
 from ctkd_search.analysis.standing import confirmed, gap_to, verdicts, winner
-from ctkd_search.final import results as final
 from ctkd_search.metrics import ACCURACY, LOSS
 from ctkd_search.records.store import BASELINE
 
@@ -163,6 +163,6 @@ def test_final_trainings_of_equal_configs_are_told_apart_in_one_of_twenty():
             for name, own in zip(names, values.tolist(), strict=True)
             for seed, value in enumerate(own)
         ]
-        config, *others = final.lines(trials)
-        false += any(final.ahead_of([config, *others], line, ACCURACY).excludes(0.0) for line in others)
+        config, *others = final_lines.lines(trials)
+        false += any(final_lines.ahead_of([config, *others], line, ACCURACY).excludes(0.0) for line in others)
     assert false <= allowed(SEARCHES // 2)

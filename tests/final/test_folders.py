@@ -9,8 +9,9 @@ import pytest
 from ctkd_search import data
 from ctkd_search.config import DatasetConfig, MethodConfig, TrialConfig
 from ctkd_search.errors import UserError
-from ctkd_search.final.folders import earlier_training, final_folders, new_folder
+from ctkd_search.final.folders import earlier_training, new_folder
 from ctkd_search.final.plan import FinalPlan
+from ctkd_search.records.finals import final_folders
 from ctkd_search.records.store import SearchFolder, new_record
 
 METHOD = MethodConfig(

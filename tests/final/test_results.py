@@ -14,14 +14,15 @@ from scipy import stats
 
 import ctkd_search
 from ctkd_search import data
+from ctkd_search.analysis import final_lines
 from ctkd_search.config import DatasetConfig, MethodConfig, TrialConfig
 from ctkd_search.errors import UserError
 from ctkd_search.final import results as final
-from ctkd_search.final.picture import means_picture
 from ctkd_search.final.plan import FinalPlan
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.models import build
 from ctkd_search.records.store import DIVERGED, FAILED, FINISHED
+from ctkd_search.report.final import means_picture
 from ctkd_search.students.model import ServedStudent
 from ctkd_search.students.served import load_student
 
@@ -52,7 +53,7 @@ def a_plan(seeds=4, *baselines, **more):
 
 def test_means_and_paired_differences_are_those_of_numpy_and_scipy():
     plan = a_plan(4, "kd")
-    config, kd = final.lines(trained(plan, {None: OURS, "kd": THEIRS}))
+    config, kd = final_lines.lines(trained(plan, {None: OURS, "kd": THEIRS}))
     assert (config.name, kd.name) == ("the config", "kd")
     content = final.result(plan, CONFIG, [config, kd], 1438)
     assert content["test_accuracy"] == pytest.approx(np.mean(OURS))
@@ -81,7 +82,7 @@ def test_a_lost_student_is_shown_and_counts_neither_as_good_nor_as_bad():
     plan = a_plan(4, "kd")
     trials = trained(plan, {None: [0.9, None, 0.92, 0.94], "kd": [None, 0.99, 0.90, 0.90]})
     trials[2].status, trials[2].reason = DIVERGED, "the loss was no longer a finite number in epoch 1"
-    config, kd = final.lines(trials)
+    config, kd = final_lines.lines(trials)
     assert config.values(ACCURACY) == {0: 0.9, 2: 0.92, 3: 0.94}
     # Only the seeds that both have are compared.
     content = final.result(plan, CONFIG, [config, kd], 1438)
@@ -100,20 +101,22 @@ def test_a_lost_student_is_shown_and_counts_neither_as_good_nor_as_bad():
 
 def test_sentences_say_what_can_be_told_apart():
     plan = a_plan(4, "kd", "at")
-    found = final.lines(trained(plan, {None: OURS, "kd": THEIRS, "at": [value - 0.1 for value in OURS]}))
-    kd, at, seeds = final.sentences(plan, found)
+    found = final_lines.lines(trained(plan, {None: OURS, "kd": THEIRS, "at": [value - 0.1 for value in OURS]}))
+    kd, at, seeds = final_lines.sentences(plan, found)
     assert kd.startswith("the config and kd cannot be told apart (+1.50 points, 95 % interval ±")
     assert at.startswith("the config is better than at (+10.00 points, 95 % interval ±2.43, n = 4 seeds)")
     assert "only in the students' initial weights" in seeds
-    streams = final.sentences(dataclasses.replace(plan, new_streams=True), found)[-1]
+    streams = final_lines.sentences(dataclasses.replace(plan, new_streams=True), found)[-1]
     assert streams == "each seed has its own stream, teachers and initial weights"
 
 
 def test_one_seed_has_no_interval():
     plan = a_plan(1, "kd")
-    found = final.lines(trained(plan, {None: [0.9], "kd": [0.8]}))
-    assert final.headline(found[0]) == ["test accuracy 90.00 % on 100 images", "  loss 0.1000 nats"]
-    assert final.sentences(plan, found) == ["the config and kd cannot be told apart by one seed alone (+10.00 points)"]
+    found = final_lines.lines(trained(plan, {None: [0.9], "kd": [0.8]}))
+    assert final_lines.headline(found[0]) == ["test accuracy 90.00 % on 100 images", "  loss 0.1000 nats"]
+    assert final_lines.sentences(plan, found) == [
+        "the config and kd cannot be told apart by one seed alone (+10.00 points)"
+    ]
     content = final.result(plan, CONFIG, found, 1438)
     assert (content["test_accuracy"], content["test_accuracy_half_width"]) == (0.9, None)
     json.dumps(content, allow_nan=False)
@@ -133,22 +136,22 @@ def test_one_seed_has_no_interval():
 
 def test_without_any_student_nothing_is_claimed():
     plan = a_plan(2, "kd")
-    found = final.lines(trained(plan, {None: [None, None], "kd": [0.8, 0.7]}))
+    found = final_lines.lines(trained(plan, {None: [None, None], "kd": [0.8, 0.7]}))
     content = final.result(plan, CONFIG, found, 1438)
     assert (content["test_accuracy"], content["test_accuracy_n"], content["test_loss"]) == (None, 0, None)
     assert content["baselines"]["kd"]["config_minus_baseline"]["accuracy"] is None
     json.dumps(content, allow_nan=False)
-    assert not any("kd cannot" in sentence or "better" in sentence for sentence in final.sentences(plan, found))
+    assert not any("kd cannot" in sentence or "better" in sentence for sentence in final_lines.sentences(plan, found))
     assert "2 failed" in final.as_text(plan, found)
-    assert final.first_student(trained(plan, {None: [None, None], "kd": [0.8, 0.7]})) is None
+    assert final_lines.first_student(trained(plan, {None: [None, None], "kd": [0.8, 0.7]})) is None
 
 
 def test_the_student_that_is_kept_is_the_first_seeds_whatever_the_test_says():
     plan = a_plan(3, "kd")
     trials = trained(plan, {None: [0.5, 0.9, 0.99], "kd": [0.999] * 3})
-    assert final.first_student(trials) is trials[0]
+    assert final_lines.first_student(trials) is trials[0]
     trials = trained(plan, {None: [None, 0.5, 0.99], "kd": [0.999] * 3})
-    assert final.first_student(trials) is trials[2]
+    assert final_lines.first_student(trials) is trials[2]
 
 
 def test_each_student_is_tested_once_as_it_is_served():
@@ -186,7 +189,7 @@ def test_outputs_that_are_no_numbers_on_the_test_images_are_a_divergence():
     assert (trials[0].status, trials[0].test) == (DIVERGED, None)
     assert trials[0].reason == "the student's outputs on the test images are not finite numbers"
     assert kept == trials
-    assert final.first_student(trials) is None
+    assert final_lines.first_student(trials) is None
     with pytest.raises(UserError, match="the weights of this resnet8 must be finite numbers, but some are not"):
         load_student("resnet8", splits.geometry, student.state_dict())
 
@@ -207,13 +210,13 @@ def test_the_test_images_are_read_in_one_place():
 def test_the_card_says_what_was_measured_of_the_student_and_of_its_config():
     plan = a_plan(4, "kd")
     trials = trained(plan, {None: OURS, "kd": THEIRS})
-    found = final.lines(trials)
+    found = final_lines.lines(trials)
     shown = "\n\n".join(final.final_evidence(plan, found, trials[0]))
     assert "Test accuracy **91.00 %** of this student on 100 images" in shown
     assert "| the config | 93.00 % |" in shown
     assert "| kd | 91.50 % |" in shown
     assert "the seeds differ only in" in shown
-    (alone,) = final.final_evidence(a_plan(1), final.lines(trained(a_plan(1), {None: [0.9]})), trials[0])
+    (alone,) = final.final_evidence(a_plan(1), final_lines.lines(trained(a_plan(1), {None: [0.9]})), trials[0])
     assert "|" not in alone
 
 
@@ -223,12 +226,12 @@ def test_the_card_says_what_was_measured_of_the_student_and_of_its_config():
 )
 def test_means_are_drawn_where_there_is_something_to_compare(seeds, baselines, drawn):
     plan = a_plan(seeds, *(name for name in baselines if name))
-    picture = means_picture(final.lines(trained(plan, baselines)))
-    assert picture.startswith(b"\x89PNG") if drawn else picture is None
+    picture = means_picture(final_lines.lines(trained(plan, baselines)))
+    assert picture.png.startswith(b"\x89PNG") if drawn else picture is None
 
 
 def test_what_was_not_trained_to_the_end_is_not_drawn():
     plan = a_plan(4, "kd", "at")
     lost = {None: OURS, "kd": [None] * 4, "at": [*THEIRS[:3], None]}
-    assert means_picture(final.lines(trained(plan, lost))).startswith(b"\x89PNG")
-    assert means_picture(final.lines(trained(plan, {**lost, "at": [None] * 4}))) is None
+    assert means_picture(final_lines.lines(trained(plan, lost))).png.startswith(b"\x89PNG")
+    assert means_picture(final_lines.lines(trained(plan, {**lost, "at": [None] * 4}))) is None

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 from support.factories import a_search_record, a_space, a_trial
 
+from ctkd_search.analysis import final_lines
 from ctkd_search.analysis.pareto import front, objective_values
 from ctkd_search.analysis.standing import (
     best_so_far,
@@ -190,13 +191,13 @@ def test_a_final_training_tells_by_what_the_config_was_chosen_for():
     def line(name, losses):
         made = [trial(seed, 1.0, student_seed=seed) for seed in range(len(losses))]
         for one, loss in zip(made, losses, strict=True):
-            one.baseline = None if name == final.CONFIG else name
+            one.baseline = None if name == final_lines.CONFIG else name
             one.test = {"accuracy": 0.5 + loss, "loss": loss, "ece": loss / 10, "images": 100}
-        return final.Line(name, tuple(made))
+        return final_lines.Line(name, tuple(made))
 
-    config, kd = line(final.CONFIG, [0.2, 0.21, 0.22]), line("kd", [0.4, 0.42, 0.43])
+    config, kd = line(final_lines.CONFIG, [0.2, 0.21, 0.22]), line("kd", [0.4, 0.42, 0.43])
     assert config.metrics == [LOSS, ACCURACY, ECE]
-    first, rest = final.headline(config)
+    first, rest = final_lines.headline(config)
     assert first == "test loss 0.2100 nats ± 0.0248 (95 % interval, n = 3 seeds) on 100 images"
     assert rest == "  accuracy 71.00 % ± 2.48, calibration error 2.10 % ± 1.76"
     metrics = final.parent_metrics([config, kd])
@@ -205,6 +206,6 @@ def test_a_final_training_tells_by_what_the_config_was_chosen_for():
     plan = final.FinalPlan(
         "x", a_space(search=SEARCH, objectives=[LOSS.key], metrics=["ece"]).pair_configs()[0], 3, baselines=("kd",)
     )
-    assert final.sentences(plan, [config, kd])[0].startswith("the config is better than kd (loss -0.2067 nats")
+    assert final_lines.sentences(plan, [config, kd])[0].startswith("the config is better than kd (loss -0.2067 nats")
     text = final.as_text(plan, [config, kd])
     assert [text.count(f"final training (test {metric.label} over") for metric in config.metrics] == [1, 1, 1]

@@ -1,0 +1,79 @@
+"""The final training in the report of its search."""
+
+from __future__ import annotations
+
+import pytest
+from support.factories import a_search
+from support.final import a_config
+from support.page import Page
+from support.small_search import SmallSearch
+
+from ctkd_search.final.plan import FinalPlan
+from ctkd_search.records.store import FAILED, FINISHED
+from ctkd_search.report.final import newest_final
+from ctkd_search.report.page import write_report
+
+
+pytestmark = pytest.mark.usefixtures("single_thread")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    search = SmallSearch(tmp_path_factory.mktemp("report"), baselines=None, confirm=None)
+    search.explore()
+    return search
+
+
+def final_training(search, number, accuracies, finished=True, baselines=("kd",)):
+    """A final training with these test accuracies by baseline; None for students that failed."""
+    plan = FinalPlan("small", a_config(), seeds=3, baselines=baselines)
+    trials = plan.trials()
+    for trial in trials:
+        accuracy = accuracies[trial.baseline][trial.student_seed - plan.config.seed]
+        trial.status = FAILED if accuracy is None else FINISHED
+        trial.test = accuracy and {"accuracy": accuracy, "loss": 1 - accuracy, "images": 359}
+    record = {"name": f"final-{number}", "started": f"2026-01-{number:02}T03:04:05+00:00", "finished": finished}
+    a_search(search.folder.path, trials, plan.content(), **record)
+
+
+def test_a_search_without_one_has_no_section(small):
+    assert newest_final(small.folder) is None
+    found = Page(write_report(small.root, "small"))
+    assert "Final training" not in found.said
+    assert "the test images, which were not used for anything on this page" in found.said
+    assert "Accuracies are those on validation images" in found.said
+
+
+def test_the_newest_that_has_finished_is_shown(small):
+    final_training(small, 1, {None: [0.1] * 3, "kd": [0.2] * 3})
+    final_training(small, 2, {None: [0.95, 0.96, 0.97], "kd": [0.90, 0.91, 0.93]})
+    final_training(small, 3, {None: [None] * 3, "kd": [0.5] * 3})  # it yielded no student
+    final_training(small, 4, {None: [0.3] * 3, "kd": [0.4] * 3}, finished=False)
+    found = Page(write_report(small.root, "small"))
+    assert (
+        "final-2, begun 2026-01-02: 3 students of resnet8, taught by wrn-10-1 with ctkd for 7 epochs, and as many of "
+        "each baseline, on training and validation images. The 359 test images were read once" in found.said
+    )
+    assert "Test accuracy 96.00 % ± 2.48 (95 % interval, n = 3 seeds) on 359 images." in found.said
+    assert "The config is better than kd (+4.67 points" in found.said
+    assert "the test images, which decided nothing on this page" in found.said
+    assert "Accuracies, but for those of the final training, are those on validation images" in found.said
+    assert "final" in found.files()
+    assert any(image["alt"] == "Test means: the config 96.00 %; kd 91.33 %." for image in found.images)
+
+
+def test_without_baselines_there_is_a_number_but_no_picture(small):
+    final_training(small, 5, {None: [0.95, 0.96, 0.97]}, baselines=())
+    found = Page(write_report(small.root, "small"))
+    assert "final-5" in found.said
+    assert "and as many of each baseline" not in found.said
+    assert "final" not in found.files()
+
+
+def test_one_that_is_damaged_leaves_the_rest_of_the_page(small, capsys):
+    final_training(small, 6, {None: [0.9] * 3, "kd": [0.8] * 3})
+    (small.folder.path / "final-6" / "search.json").write_text("{")
+    found = Page(write_report(small.root, "small"))
+    assert "This section is left out:" in found.said
+    assert "How the search went" in found.said
+    assert "in the report, the section 'Final training' is left out" in capsys.readouterr().err
