@@ -1,0 +1,51 @@
+"""What each part of a CTKD config is worth: the config beside itself without each part, on the test images.
+
+    python benchmarks/ablation.py CONFIG [--seeds 5] [--trials-dir trials]
+
+CONFIG is a file of `ctkd-search export`. Its parts are those of its weights that are not 0: the step loss (alpha), the
+attention loss (beta), and the loss of the expert's predictions (expert_kd). Each is left out, and each is left alone.
+All are trained by one final training, with the recipe of CONFIG, whose table is the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from common import command, header
+
+PARTS = {"alpha": "step-loss", "beta": "attention", "expert_kd": "predictions"}
+
+
+def variants(method: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns the methods with a part left out, and those with one part alone, by their names."""
+    there = [key for key in PARTS if method.get(key)]
+    found = {f"without-{PARTS[key]}": {**method, key: 0.0} for key in there}
+    if len(there) > 2:
+        others = {key: {other: 0.0 for other in there if other != key} for key in there}
+        found |= {f"{PARTS[key]}-alone": {**method, **others[key]} for key in there}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--trials-dir", type=Path, default=Path("trials"))
+    options = parser.parse_args()
+    content = yaml.safe_load(options.config.read_text())
+    made = variants(content["method"])
+    header(f"{options.config.name} without its parts, {options.seeds} seeds")
+    with tempfile.TemporaryDirectory() as directory:
+        for name, method in made.items():
+            (Path(directory) / f"{name}.yaml").write_text(yaml.safe_dump({**content, "method": method}))
+        files = ",".join(f"{directory}/{name}.yaml" for name in made)
+        words = ("--seeds", str(options.seeds), "--baselines", files, "--trials-dir", str(options.trials_dir))
+        command("train", str(options.config), *words, cwd=Path.cwd())
+
+
+if __name__ == "__main__":
+    main()
