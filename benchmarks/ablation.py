@@ -4,13 +4,13 @@
 
 CONFIG is a file of `ctkd-search export`. Its parts are those of its weights that are not 0: the step loss (alpha), the
 attention loss (beta), and the loss of the expert's predictions (expert_kd). Each is left out, and each is left alone.
-All are trained by one final training, with the recipe of CONFIG, whose table is the result.
+All are trained by one final training, with the recipe of CONFIG, whose table is the result; their configs are written
+into a directory beside CONFIG.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,18 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials-dir", type=Path, default=Path("trials"))
+    parser.add_argument("--resume", action="store_true", help="go on with the one that was begun")
     options = parser.parse_args()
     content = yaml.safe_load(options.config.read_text())
     made = variants(content["method"])
     header(f"{options.config.name} without its parts, {options.seeds} seeds")
-    with tempfile.TemporaryDirectory() as directory:
-        for name, method in made.items():
-            (Path(directory) / f"{name}.yaml").write_text(yaml.safe_dump({**content, "method": method}))
-        files = ",".join(f"{directory}/{name}.yaml" for name in made)
-        words = ("--seeds", str(options.seeds), "--baselines", files, "--trials-dir", str(options.trials_dir))
-        command("train", str(options.config), *words, cwd=Path.cwd())
+    directory = options.config.with_name(f"{options.config.stem}-parts")
+    directory.mkdir(exist_ok=True)
+    for name, method in made.items():
+        (directory / f"{name}.yaml").write_text(yaml.safe_dump({**content, "method": method}))
+    files = ",".join(str(directory / f"{name}.yaml") for name in made)
+    words = ["--seeds", str(options.seeds), "--baselines", files, "--trials-dir", str(options.trials_dir)]
+    command("train", str(options.config), *words, *(["--resume"] if options.resume else []), cwd=Path.cwd())
 
 
 if __name__ == "__main__":
