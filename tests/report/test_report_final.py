@@ -13,7 +13,6 @@ from ctkd_search.records.store import FAILED, FINISHED
 from ctkd_search.report.final import newest_final
 from ctkd_search.report.page import write_report
 
-
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 
