@@ -11,6 +11,7 @@ from ctkd_search.analysis.intervals import Estimate, Family, estimate
 from ctkd_search.analysis.standing import verdict
 from ctkd_search.metrics import ALWAYS, METRICS, Metric
 from ctkd_search.records.store import FINISHED, TrialRecord
+from ctkd_search.space.baselines import BASELINES
 
 CONFIG = "the config"
 
@@ -26,6 +27,12 @@ class Line:
 
     name: str
     trials: tuple[TrialRecord, ...]
+
+    @property
+    def label(self) -> str:
+        """The name for tables and pictures; that of a file with its method."""
+        named = self.name == CONFIG or self.name in BASELINES
+        return self.name if named else f"{self.name} ({self.trials[0].method})"
 
     @property
     def tested(self) -> list[TrialRecord]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,7 +34,7 @@ def train(
     *,
     seeds: int = 1,
     new_streams: bool = False,
-    baselines: Sequence[PathLike] | None = None,
+    baselines: PathLike | Sequence[PathLike] | None = None,
     epochs: int | None = None,
     seed: int | None = None,
     device: str | None = None,
@@ -53,8 +54,8 @@ def train(
         seeds: Number of students, each with its own seed.
         new_streams: Whether every seed has a stream and teachers of its own, and not only initial weights.
         baselines: Names of the baselines to compare with, and files of configs, which keep their own recipes, as in
-            ``["student-alone", "tuned-kd.yaml"]``; none if it is empty. None for student-alone, kd, at, scratch-only
-            and ctkd-paper with several seeds, and no baseline with one.
+            ``["student-alone", "tuned-kd.yaml"]``, or one of them; none if it is empty. None for student-alone, kd, at,
+            scratch-only and ctkd-paper with several seeds, and no baseline with one.
         epochs: Number of epochs; None for the config's.
         seed: Seed of the stream and of the first student; None for the config's.
         device: ``cpu`` or ``cuda``; None for a GPU if there is one.
@@ -94,7 +95,7 @@ def train(
             f"ctkd_search.train({_shown(config)}, resume=True, ...) with the same arguments",
             seeds=seeds,
             new_streams=new_streams,
-            baselines=None if baselines is None else _joined(baselines),
+            baselines=_listed(baselines),
             epochs=epochs,
             seed=seed,
             device=device,
@@ -105,9 +106,25 @@ def train(
         )
 
 
-def _joined(baselines: Sequence[PathLike]) -> str:
-    """Returns names of baselines, and files of configs, as the command line takes them."""
-    return baselines if isinstance(baselines, str) else ",".join(map(str, baselines)) or "none"
+def _listed(baselines: Any) -> list[str | Path] | None:
+    """Returns names of baselines, and files of configs; words are split at commas as those of the command line.
+
+    Raises:
+        UserError: It is neither a name or path nor several.
+    """
+    if baselines is None:
+        return None
+    if isinstance(baselines, str):
+        return list(split_words(baselines))
+    found = [baselines] if isinstance(baselines, os.PathLike) else baselines
+    if not isinstance(found, Iterable) or not all(isinstance(item, str | os.PathLike) for item in found):
+        raise UserError(f"baselines must be names or paths of files, but got {baselines!r}")
+    return [item if isinstance(item, str) else path_of(item, "a baseline") for item in found]
+
+
+def split_words(words: str) -> list[str]:
+    """Returns words that have commas between them."""
+    return [word.strip() for word in words.split(",")]
 
 
 def _shown(config: AnyConfig) -> str:
@@ -132,7 +149,7 @@ def train_config(
     *,
     seeds: int,
     new_streams: bool,
-    baselines: str | None,
+    baselines: Sequence[str | Path] | None,
     epochs: int | None,
     seed: int | None,
     device: str | None,
@@ -148,7 +165,7 @@ def train_config(
         trials_dir: The directory of all searches.
         console: The console to print to.
         again: The command or the call that goes on with it, for messages.
-        baselines: Names, and files of configs, with commas between them, or ``none``.
+        baselines: Names, and files of configs, or ``none`` alone; None for the default.
         resources: KEY=VALUE words of ``resources`` and ``tracking``.
     """
     check_callbacks(callbacks)

@@ -241,7 +241,7 @@ def report(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Trains a config to its end, and tests it."""
-    from ctkd_search.api.training import train_config
+    from ctkd_search.api.training import split_words, train_config
     from ctkd_search.records.config_file import read_config
     from ctkd_search.records.store import SearchFolder
 
@@ -262,7 +262,7 @@ def train(options: argparse.Namespace) -> None:
         _again(options),
         seeds=options.seeds,
         new_streams=options.new_streams,
-        baselines=options.baselines,
+        baselines=None if options.baselines is None else split_words(options.baselines),
         epochs=options.epochs,
         seed=options.seed,
         device=options.device,

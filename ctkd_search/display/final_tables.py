@@ -19,7 +19,7 @@ def _table(found: Sequence[Line], metric: Metric) -> Table:
     caption = f"final training (test {metric.label} over the seeds; the differences hold together in 95 % of cases)"
     heads = ["trained", f"test {metric.label}", "95 % interval", "deviation", "n", "config minus baseline", "lost"]
     rows = [
-        Row([line.name, *_cells(found, line, metric), _lost(line)], WINNER if line is found[0] else "")
+        Row([line.label, *_cells(found, line, metric), _lost(line)], WINNER if line is found[0] else "")
         for line in found
     ]
     return Table(caption, heads, rows, {1, 2, 3, 4, 5})

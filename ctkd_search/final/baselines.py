@@ -24,7 +24,7 @@ from ctkd_search.space.search_reader import pair_fault
 from ctkd_search.space.teacher_mode import whole_logits_fault
 
 # Suffixes of files of configs.
-_SUFFIXES = (".yaml", ".yml")
+_SUFFIXES = (".yaml", ".yml")  # in any case
 # What two configs must have in common to be compared: the images, the budget, and what they are judged by. The teachers
 # too, because a final training has one mode of them.
 _COMMON = ("dataset", "epochs", "teachers", "metrics", "objective")
@@ -44,12 +44,14 @@ class Baselines(NamedTuple):
     files: Mapping[str, TrialConfig] = {}
 
 
-def choose_baselines(asked: str | None, config: TrialConfig, seeds: int, epochs: int | None = None) -> Baselines:
+def choose_baselines(
+    asked: Sequence[str | Path] | None, config: TrialConfig, seeds: int, epochs: int | None = None
+) -> Baselines:
     """Chooses the baselines that are trained beside a config.
 
     Args:
-        asked: Names, and files of configs, with commas between them, or ``none``; None for the default: the usual ones
-            where there are several seeds, and none where there is one.
+        asked: Names, and files of configs: paths, or words that end as one; ``none`` alone, or nothing, for no
+            baseline. None for the default: the usual ones where there are several seeds, and none where there is one.
         config: The config.
         seeds: Number of seeds.
         epochs: Number of epochs that the user asked for, in place of those in the files; None for those.
@@ -58,18 +60,14 @@ def choose_baselines(asked: str | None, config: TrialConfig, seeds: int, epochs:
         UserError: A baseline is unknown, makes no sense for this config, or cannot be compared with it; or a file has
             faults.
     """
-    if asked == "none" or (asked is None and seeds == 1):
+    if (asked is None and seeds == 1) or (asked is not None and list(asked) in ([], ["none"])):
         return Baselines()
-    words = list(USUAL) if asked is None else [word.strip() for word in asked.split(",")]
-    paths = [word for word in words if word.endswith(_SUFFIXES)]
-    names = [word for word in words if word not in paths]
-    known = (
-        f"there are: {', '.join(BASELINES)}, or none for no baseline; a config of your own is a file that ends in "
-        f"{_SUFFIXES[0]}"
-    )
+    words = list(USUAL) if asked is None else asked
+    paths = [str(word) for word in words if isinstance(word, Path) or word.lower().endswith(_SUFFIXES)]
+    names = [word for word in words if isinstance(word, str) and word not in paths]
     for number, name in enumerate(names):
-        if name not in BASELINES:
-            raise UserError(f"--baselines: unknown baseline {name!r}; {known}")
+        if fault := _name_fault(name):
+            raise UserError(f"--baselines: {fault}")
         if name in names[:number]:
             raise UserError(f"--baselines: {name} is duplicated; name it once")
     own = make_method(config.method)
@@ -81,6 +79,19 @@ def choose_baselines(asked: str | None, config: TrialConfig, seeds: int, epochs:
     files = _read_files(paths, config, epochs)
     notes = tuple(f"baseline {name} is left out: it {fault}" for name, fault in faults.items())
     return Baselines((*chosen, *files), notes, files)
+
+
+def _name_fault(name: str) -> str | None:
+    """Returns what is wrong with the name of a baseline, or None."""
+    if name in BASELINES:
+        return None
+    if not name:
+        return "a name is empty; there is a comma too many"
+    if name == "none":
+        return "none stands for no baseline, and alone; leave it or the others out"
+    if "/" in name or Path(name).exists():
+        return f"{name} is not the name of a baseline, and the file of a config ends in .yaml or .yml; rename the file"
+    return f"unknown baseline {name!r}; there are: {', '.join(BASELINES)}, and files of configs (.yaml), or none alone"
 
 
 def baseline_config(config: TrialConfig, baseline: str) -> TrialConfig:
@@ -126,15 +137,20 @@ def _fault(config: TrialConfig, own: Method, name: str) -> str | None:
 def _read_files(paths: Sequence[str], config: TrialConfig, epochs: int | None) -> dict[str, TrialConfig]:
     """Returns the configs in files, each with the seeds of the config that it is compared with."""
     found: dict[str, TrialConfig] = {}
-    for path in paths:
+    for number, path in enumerate(paths):
         name = Path(path).stem
+        if path in paths[:number]:
+            raise UserError(f"--baselines: {path} is duplicated; name it once")
         if name in BASELINES:
             raise UserError(f"--baselines: {path} has the name of a baseline; rename the file, as in tuned-{name}.yaml")
         if name in found:
             raise UserError(f"--baselines: two files are named {name}; rename one, so that they can be told apart")
         if fault := name_fault(name):
-            raise UserError(f"--baselines: the name of the file {path} {fault}")
-        read = with_changes(read_config(user_path(path)).config, epochs, None)
+            raise UserError(f"--baselines: the name of the file {path}, without its suffix, {fault}; rename the file")
+        try:
+            read = with_changes(read_config(user_path(path)).config, epochs, None)
+        except UserError as error:
+            raise UserError(f"--baselines: {error}") from None
         found[name] = dataclasses.replace(read, seed=config.seed, student_seed=config.student_seed)
         _refuse_other_conditions(config, found[name], path)
     return found

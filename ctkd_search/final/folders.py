@@ -48,7 +48,11 @@ def earlier_training(parent: Path, plan: FinalPlan, resume: bool, say: Callable[
 
 
 def _changed(folder: SearchFolder, plan: FinalPlan) -> list[str]:
-    return differences(folder.search().space, plan.content())
+    old, new = folder.search().space, plan.content()
+    # Of a file that was added or left out, the list of baselines tells.
+    both = old.get("files", {}).keys() & new.get("files", {}).keys()
+    before, now = ({**each, "files": {name: each["files"][name] for name in both}} for each in (old, new))
+    return differences(before, now)
 
 
 def new_folder(parent: Path) -> SearchFolder:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ctkd_search import data
@@ -171,7 +172,7 @@ def make_plan(
     config: TrialConfig,
     seeds: int,
     new_streams: bool,
-    baselines: str | None,
+    baselines: Sequence[str | Path] | None,
     epochs: int | None = None,
 ) -> tuple[FinalPlan, tuple[str, ...]]:
     """Makes the plan of a final training.

@@ -45,7 +45,7 @@ def best_over_time(finishes: Sequence[Finish], winner: TrialRecord, end: tuple[f
                     axis.plot(x, finish.value, "*", color=style.WINNER, ms=14, label="winner", zorder=4)
             axis.set_xlim(0, last * 1.02)
             if outside:
-                axis.set_ylim(*_range_of([*shown, *best]))
+                axis.set_ylim(*_range_of(shown))
             axis.yaxis.set_major_formatter(style.values_of(judge))
         axes[0].set(xlabel=f"{unit} in which trials ran", ylabel=style.named(judge))
         axes[1].set(xlabel="epochs trained by all trials together")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ctkd_search.analysis.final_lines import CONFIG, Line, lines
+from ctkd_search.errors import UserError
 from ctkd_search.records.finals import final_folders
-from ctkd_search.records.store import SearchFolder
+from ctkd_search.records.store import SearchFolder, TrialRecord
+from ctkd_search.records.trial_configs import config_of
 from ctkd_search.report import style
 from ctkd_search.report.means import Means, arrows_told, draw_means
 from ctkd_search.report.style import Picture
-from ctkd_search.text import amount
+from ctkd_search.space.definition import Space
+from ctkd_search.text import amount, one_line
 
 
 @dataclass(frozen=True)
@@ -52,16 +55,47 @@ class FinalSummary:
             + f", on training and validation images. The {images:,} test images were read once, when all were trained."
         )
 
+    def origin(self, space: Space, trials: Sequence[TrialRecord], winner: TrialRecord) -> str:
+        """Returns the sentence on the trial whose config it is.
 
-def newest_final(folder: SearchFolder) -> FinalSummary | None:
-    """Returns the newest final training of a search that has finished and yielded a student; None if there is none."""
+        Args:
+            space: The space of the search.
+            trials: Its trials that Optuna suggested.
+            winner: Its winner.
+        """
+        own = _settings(self.content["config"])
+        alike = [trial for trial in trials if _settings(config_of(space, trial).as_dict()) == own]
+        if winner in alike:
+            return f"The config is that of the winner, trial {winner.number}."
+        if alike:
+            return f"The config is that of trial {alike[0].number}, not of the winner, trial {winner.number}."
+        return "The config is that of no trial of this search."
+
+
+def newest_final(folder: SearchFolder) -> tuple[FinalSummary | None, list[str]]:
+    """Returns the newest final training of a search that has finished and yielded a student, or None.
+
+    Beside it are sentences on newer ones that cannot be read.
+    """
+    notes = []
     for final in reversed(final_folders(folder.path)):
-        if not final.exists() or not (record := final.search()).finished:
+        if not final.exists():
             continue
-        found = lines(final.readable_trials())
+        try:
+            record = final.search()
+        except UserError as error:
+            notes.append(f"{final.name} is left out: {one_line(str(error), 160)}.")
+            continue
+        found = lines(final.readable_trials()) if record.finished else []
         if found and found[0].tested:
-            return FinalSummary(record.name, record.started[:10], record.space, found)
-    return None
+            return FinalSummary(record.name, record.started[:10], record.space, found), notes
+    return None, notes
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a search varies of a config: its pair, method, recipe and augmentation."""
+    recipe = {key: value for key, value in config["train"].items() if key != "precision"}
+    return {**{key: config[key] for key in ("teacher", "student", "method", "augment")}, "train": recipe}
 
 
 def means_picture(found: Sequence[Line]) -> Picture | None:
@@ -76,7 +110,7 @@ def means_picture(found: Sequence[Line]) -> Picture | None:
         estimate = line.estimate(judge)
         if estimate is not None:
             colour = style.WINNER if line.name == CONFIG else style.BASELINE
-            rows.append(Means(line.name, list(line.values(judge).values()), estimate, colour))
+            rows.append(Means(line.label, list(line.values(judge).values()), estimate, colour))
     if len(rows) < 2:
         return None
     caption = (

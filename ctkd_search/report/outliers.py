@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 # Of fewer rows, the median distance says little about what lies far from the others.
 _FEWEST = 5
+# Of equal values the median distance is 0: up to this part of the median, and of 1, they are near.
+_NEAR = 0.005
 # Share of the axis that is too small to tell the values in it apart.
 _SMALL_PART = 0.25
 
@@ -25,7 +27,8 @@ def far_below(rows: Sequence[Sequence[float]], sign: float) -> set[int]:
         return set()
     scores = [sign * statistics.fmean(row) for row in rows]
     median = statistics.median(scores)
-    limit = median - 10 * statistics.median(abs(score - median) for score in scores)
+    distance = statistics.median(abs(score - median) for score in scores)
+    limit = median - 10 * max(distance, _NEAR * max(1.0, abs(median)))
     found = {position for position, score in enumerate(scores) if score < limit}
     others = [row for position, row in enumerate(rows) if position not in found]
     return found if _width(others) < _SMALL_PART * _width(rows) else set()

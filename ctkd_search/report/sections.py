@@ -150,12 +150,16 @@ def results(summary: SearchSummary) -> Section:
     )
 
 
-def final(folder: SearchFolder) -> Section | None:
+def final(summary: SearchSummary, folder: SearchFolder) -> Section | None:
     """Returns the section of the newest final training; None where none has finished."""
-    found = newest_final(folder)
+    found, notes = newest_final(folder)
     if found is None:
-        return None
-    section = Section(FINAL, text=[found.sentence(), _as_sentence(headline(found.found[0])[0])])
+        return Section(FINAL, text=notes, failed=notes) if notes else None
+    section = Section(FINAL, text=[*notes, found.sentence()], failed=notes)
+    section.attempt(
+        "The trial that it belongs to", lambda: found.origin(summary.space, summary.explored, summary.winner)
+    )
+    section.add(_as_sentence(headline(found.found[0])[0]))
     section.attempt("The picture of test results", lambda: means_picture(found.found))
     if len(found.found) > 1:
         section.attempt("The table of test results", lambda: final_tables.tables(found.found)[:1])
@@ -307,7 +311,7 @@ def _estimate(spent: Spending) -> str | None:
 
 SECTIONS: dict[str, Callable[[Material], Section | None]] = {
     "Results": lambda material: results(material.summary),
-    FINAL: lambda material: final(material.folder),
+    FINAL: lambda material: final(material.summary, material.folder),
     "Methods": lambda material: methods(material.summary),
     "How the search went": lambda material: search(material.summary),
     "What mattered": lambda material: parameters(material.summary),

@@ -3,6 +3,7 @@
 import html
 import json
 import warnings
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -215,6 +216,9 @@ def test_a_search_lists_its_final_trainings(trained):
         ({"search": {}, "name": "x"}, {}, "the config is a space"),
         (CONTENT, {"seeds": 1, "new_streams": True}, "--new-streams has no effect with one seed"),
         (CONTENT, {"baselines": ["alone"]}, "--baselines: unknown baseline 'alone'"),
+        (CONTENT, {"baselines": 5}, "baselines must be names or paths of files, but got 5"),
+        (CONTENT, {"baselines": [None]}, "baselines must be names or paths of files, but got [None]"),
+        (CONTENT, {"baselines": Path("a,b.yaml")}, "--baselines: the name of the file a,b.yaml, without its suffix,"),
         (CONTENT, {"overrides": {"resources.concurent": 1}}, "resources.concurent is not a known key"),
         (CONTENT, {"resume": True}, "there is no unfinished final training in"),
         ("nowhere.yaml", {}, "there is no file nowhere.yaml"),

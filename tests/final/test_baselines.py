@@ -1,11 +1,13 @@
 """The choice of the baselines of a final training: named ones, and configs of files."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from support.final import KD, METHOD, a_config
 from support.methods import with_values
 
+from ctkd_search.api.training import split_words
 from ctkd_search.config import Augment, DatasetConfig, ExpertConfig, MethodConfig, TeachersConfig
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError
@@ -17,14 +19,19 @@ from ctkd_search.space.document import dump
 ALL = ",".join(BASELINES)
 
 
+def choose(asked, *others):
+    """The baselines of words as the command line has them."""
+    return choose_baselines(asked and split_words(asked), *others)
+
+
 def test_the_usual_baselines_are_trained_by_default_where_there_are_several_seeds():
-    assert choose_baselines(None, a_config(), 1) == Baselines()
-    chosen, notes, _ = choose_baselines(None, a_config(), 2)
+    assert choose(None, a_config(), 1) == Baselines()
+    chosen, notes, _ = choose(None, a_config(), 2)
     assert set(chosen) == {"student-alone", "kd", "at", "scratch-only", "ctkd-paper"} == set(USUAL)
     assert notes == ()
-    assert choose_baselines(ALL, a_config(), 1) == Baselines(tuple(BASELINES))
-    assert choose_baselines("none", a_config(), 5) == Baselines()
-    assert choose_baselines("kd, student-alone", a_config(), 1) == Baselines(("student-alone", "kd"))
+    assert choose(ALL, a_config(), 1) == Baselines(tuple(BASELINES))
+    assert choose("none", a_config(), 5) == Baselines()
+    assert choose("kd, student-alone", a_config(), 1) == Baselines(("student-alone", "kd"))
 
 
 @pytest.mark.parametrize(
@@ -41,11 +48,11 @@ def test_the_usual_baselines_are_trained_by_default_where_there_are_several_seed
     ],
 )
 def test_a_baseline_that_is_the_config_itself_is_left_out_or_refused(method, left_out):
-    chosen, notes, _ = choose_baselines(None, a_config(method), 2)
+    chosen, notes, _ = choose(None, a_config(method), 2)
     assert set(USUAL) - set(chosen) == {left_out}
     assert notes == (f"baseline {left_out} is left out: it is the same as the config itself",)
     with pytest.raises(UserError, match=f"--baselines: {left_out} is the same as the config itself; leave it out"):
-        choose_baselines(ALL, a_config(method), 2)
+        choose(ALL, a_config(method), 2)
 
 
 @pytest.mark.parametrize(
@@ -61,14 +68,14 @@ def test_a_baseline_that_is_the_config_itself_is_left_out_or_refused(method, lef
 )
 def test_a_baseline_that_the_teachers_of_a_config_cannot_give_is_refused(changes, asked, said):
     with pytest.raises(UserError, match=said):
-        choose_baselines(asked, dataclasses.replace(a_config(), **changes), 2)
-    assert choose_baselines("fs-bridged,kd", dataclasses.replace(a_config(), **changes), 2)[0] == ("kd", "fs-bridged")
+        choose(asked, dataclasses.replace(a_config(), **changes), 2)
+    assert choose("fs-bridged,kd", dataclasses.replace(a_config(), **changes), 2)[0] == ("kd", "fs-bridged")
 
 
 def test_a_baseline_whose_maps_cannot_be_compared_is_left_out():
     # Without attention, the layers that a config names need not be there.
     method = with_values(METHOD, beta=0.0, attention_layers=(4,))
-    chosen, notes, _ = choose_baselines(None, a_config(method), 2)
+    chosen, notes, _ = choose(None, a_config(method), 2)
     assert "at" not in chosen
     assert any("at is left out: it cannot be used with the pair" in note and "no layer 4" in note for note in notes)
     assert "ctkd-paper" in chosen
@@ -79,16 +86,20 @@ def test_a_baseline_whose_maps_cannot_be_compared_is_left_out():
     [
         (
             "kb",
-            f"--baselines: unknown baseline 'kb'; there are: {', '.join(BASELINES)}, or",
+            f"--baselines: unknown baseline 'kb'; there are: {', '.join(BASELINES)}, and files",
         ),
-        ("", "--baselines: unknown baseline ''"),
-        ("kd,none", "--baselines: unknown baseline 'none'"),
+        ("kd,", "--baselines: a name is empty; there is a comma too many"),
+        ("kd,none", "--baselines: none stands for no baseline, and alone"),
+        (
+            "./configs",
+            "--baselines: ./configs is not the name of a baseline, and the file of a config ends in .yaml or",
+        ),
         ("kd,kd", "--baselines: kd is duplicated"),
     ],
 )
 def test_unknown_and_duplicated_baselines_are_refused(asked, said):
     with pytest.raises(UserError) as caught:
-        choose_baselines(asked, a_config(), 2)
+        choose(asked, a_config(), 2)
     assert str(caught.value).startswith(said)
 
 
@@ -122,7 +133,7 @@ def test_a_config_of_a_file_keeps_its_own_method_recipe_pair_and_augmentation(in
         KD, student="wrn-16-1", teacher="wrn-16-2", train=Recipe(lr=0.2, batch_size=64), augment=Augment(crop=1)
     )
     config_file(in_folder / "tuned-kd.yaml", dataclasses.replace(own, seed=9))
-    chosen = choose_baselines("tuned-kd.yaml,at,student-alone", a_config(student_seed=3), 2)
+    chosen = choose("tuned-kd.yaml,at,student-alone", a_config(student_seed=3), 2)
     assert chosen.names == ("student-alone", "at", "tuned-kd")
     found = chosen.files["tuned-kd"]
     assert make_method(found.method).values == make_method(KD).values
@@ -130,13 +141,22 @@ def test_a_config_of_a_file_keeps_its_own_method_recipe_pair_and_augmentation(in
     assert (list(chosen.files), chosen.notes) == (["tuned-kd"], ())
 
 
+def test_paths_are_files_whatever_they_are_called(in_folder):
+    for name in ("mine", "tuned.YAML"):
+        config_file(in_folder / name, a_config(KD))
+    assert choose_baselines([Path("mine"), "kd"], a_config(), 2).names == ("kd", "mine")
+    assert choose("tuned.YAML", a_config(), 2).names == ("tuned",)
+    with pytest.raises(UserError, match=r"mine is not the name of a baseline, and the file of a config ends in \.yaml"):
+        choose("mine", a_config(), 2)
+
+
 def test_it_takes_the_epochs_that_the_user_asks_for(in_folder):
     config_file(in_folder / "kd2.yml", a_config(KD))
-    chosen = choose_baselines("kd2.yml", a_config(epochs=30), 1, 30)
+    chosen = choose("kd2.yml", a_config(epochs=30), 1, 30)
     assert chosen.files["kd2"].epochs == 30
     config_file(in_folder / "rco2.yaml", a_config(MethodConfig("rco")))
     with pytest.raises(UserError, match="--epochs 1 is too few for method rco"):
-        choose_baselines("rco2.yaml", a_config(epochs=1), 1, 1)
+        choose("rco2.yaml", a_config(epochs=1), 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +175,7 @@ def test_it_takes_the_epochs_that_the_user_asks_for(in_folder):
 def test_configs_that_had_other_conditions_are_refused(in_folder, changes, said):
     config_file(in_folder / "other.yaml", a_config(KD, **changes))
     with pytest.raises(UserError, match=r"--baselines: other\.yaml cannot be compared with the config") as refused:
-        choose_baselines("other.yaml", a_config(), 2)
+        choose("other.yaml", a_config(), 2)
     assert f"\n  {said}" in str(refused.value)
 
 
@@ -165,19 +185,23 @@ def test_names_of_files_are_told_apart(in_folder):
     for asked, said in (
         ("kd.yaml", "--baselines: kd.yaml has the name of a baseline; rename the file, as in tuned-kd.yaml"),
         ("a.yaml,a.yml", "--baselines: two files are named a; rename one, so that they can be told apart"),
-        ("bad name.yaml", "--baselines: the name of the file bad name.yaml must be letters, digits"),
-        ("none,a.yaml", "--baselines: unknown baseline 'none'"),
-        ("lost.yaml", "there is no file lost.yaml"),
+        ("a.yaml,a.yaml", "--baselines: a.yaml is duplicated; name it once"),
+        (
+            "bad name.yaml",
+            "--baselines: the name of the file bad name.yaml, without its suffix, must be letters, digits",
+        ),
+        ("none,a.yaml", "--baselines: none stands for no baseline, and alone"),
+        ("lost.yaml", "--baselines: there is no file lost.yaml"),
     ):
         with pytest.raises(UserError) as refused:
-            choose_baselines(asked, a_config(), 2)
+            choose(asked, a_config(), 2)
         assert str(refused.value).startswith(said)
 
 
 def test_the_config_itself_in_a_file_is_refused(in_folder):
     config_file(in_folder / "again.yaml", a_config(seed=5))
     with pytest.raises(UserError, match=r"again\.yaml is the same as the config itself; leave it out"):
-        choose_baselines("again.yaml", a_config(), 2)
+        choose("again.yaml", a_config(), 2)
 
 
 def test_faults_of_a_file_are_told_with_their_lines(in_folder):
@@ -185,4 +209,4 @@ def test_faults_of_a_file_are_told_with_their_lines(in_folder):
     with pytest.raises(
         UserError, match=r"faulty\.yaml has 5 errors:\n(  line 1: .*\n)*  line 2: epoch is not a known key"
     ):
-        choose_baselines("faulty.yaml", a_config(), 2)
+        choose("faulty.yaml", a_config(), 2)

@@ -85,3 +85,17 @@ def test_a_new_final_training_names_an_unfinished_one_with_the_same_plan(tmp_pat
         f"the final training in {tmp_path / 'final-3'} has the same plan and has not finished; go on "
         "with it by adding --resume"
     ]
+
+
+def test_of_files_of_baselines_what_changed_in_them_is_told_and_for_others_the_list(tmp_path, begun):
+    tuned = dataclasses.replace(PLAN.config, epochs=2, train=dataclasses.replace(PLAN.config.train, lr=0.05))
+    plan = dataclasses.replace(PLAN, baselines=("kd", "mine"), files={"mine": tuned})
+    begun(1, plan)
+    changed = dataclasses.replace(tuned, train=dataclasses.replace(tuned.train, lr=0.2))
+    for other, line in (
+        (PLAN, "baselines: ['kd', 'mine'] before, ['kd'] now"),
+        (dataclasses.replace(plan, files={"mine": changed}), "files.mine.train.lr: 0.05 before, 0.2 now"),
+    ):
+        with pytest.raises(UserError) as caught:
+            earlier_training(tmp_path, other, True, print)
+        assert str(caught.value).splitlines()[1:] == [f"  {line}"]

@@ -138,7 +138,7 @@ def test_what_is_shown_of_a_training_is_what_has_an_effect(name):
 def test_new_streams_need_several_seeds():
     with pytest.raises(UserError, match="--new-streams has no effect with one seed"):
         make_plan("x", a_config(), 1, True, None)
-    assert make_plan("x", a_config(), 2, True, "none") == (FinalPlan("x", a_config(), 2, True), ())
+    assert make_plan("x", a_config(), 2, True, ["none"]) == (FinalPlan("x", a_config(), 2, True), ())
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from support.small_search import SmallSearch
 
 from ctkd_search.final.plan import FinalPlan
 from ctkd_search.records.store import FAILED, FINISHED
+from ctkd_search.records.trial_configs import config_of
 from ctkd_search.report.final import newest_final
 from ctkd_search.report.page import write_report
 
@@ -23,9 +24,9 @@ def small(tmp_path_factory):
     return search
 
 
-def final_training(search, number, accuracies, finished=True, baselines=("kd",)):
+def final_training(search, number, accuracies, finished=True, baselines=("kd",), config=None):
     """A final training with these test accuracies by baseline; None for students that failed."""
-    plan = FinalPlan("small", a_config(), seeds=3, baselines=baselines)
+    plan = FinalPlan("small", config or a_config(), seeds=3, baselines=baselines)
     trials = plan.trials()
     for trial in trials:
         accuracy = accuracies[trial.baseline][trial.student_seed - plan.config.seed]
@@ -36,7 +37,7 @@ def final_training(search, number, accuracies, finished=True, baselines=("kd",))
 
 
 def test_a_search_without_one_has_no_section(small):
-    assert newest_final(small.folder) is None
+    assert newest_final(small.folder) == (None, [])
     found = Page(write_report(small.root, "small"))
     assert "Final training" not in found.said
     assert "the test images, which were not used for anything on this page" in found.said
@@ -69,10 +70,23 @@ def test_without_baselines_there_is_a_number_but_no_picture(small):
     assert "final" not in found.files()
 
 
-def test_one_that_is_damaged_leaves_the_rest_of_the_page(small, capsys):
+def test_one_that_is_damaged_is_named_and_an_older_one_shown(small, capsys):
     final_training(small, 6, {None: [0.9] * 3, "kd": [0.8] * 3})
-    (small.folder.path / "final-6" / "search.json").write_text("{")
+    final_training(small, 7, {None: [0.9] * 3, "kd": [0.8] * 3})
+    (small.folder.path / "final-7" / "search.json").write_text("{")
     found = Page(write_report(small.root, "small"))
-    assert "This section is left out:" in found.said
-    assert "How the search went" in found.said
-    assert "in the report, the section 'Final training' is left out" in capsys.readouterr().err
+    assert "final-7 is left out: cannot read the record" in found.said
+    assert "final-6, begun 2026-01-06" in found.said
+    assert "in the report, final-7 is left out: cannot read the record" in capsys.readouterr().err
+
+
+def test_the_trial_whose_config_it_is_is_named(small):
+    winner = small.trials[0]
+    final_training(small, 8, {None: [0.9] * 3, "kd": [0.8] * 3}, config=config_of(small.space, winner))
+    assert "The config is that of the winner, trial 1." in Page(write_report(small.root, "small")).said
+    final_training(small, 9, {None: [0.9] * 3, "kd": [0.8] * 3})
+    assert "The config is that of no trial of this search." in Page(write_report(small.root, "small")).said
+    other = small.explore(1, lr=0.1)
+    final_training(small, 10, {None: [0.9] * 3, "kd": [0.8] * 3}, config=config_of(small.space, other))
+    said = Page(write_report(small.root, "small")).said
+    assert f"The config is that of trial {other.number}, not of the winner, trial 1." in said
