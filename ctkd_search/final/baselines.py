@@ -94,7 +94,7 @@ def _name_fault(name: str) -> str | None:
     return f"unknown baseline {name!r}; there are: {', '.join(BASELINES)}, and files of configs (.yaml), or none alone"
 
 
-def baseline_config(config: TrialConfig, baseline: str) -> TrialConfig:
+def named_baseline(config: TrialConfig, baseline: str) -> TrialConfig:
     """Returns a named baseline of a config, with the same recipe, data and budget.
 
     Parameters that a baseline shares with the config's method have the config's values; where such a value is 0, and in
@@ -120,7 +120,7 @@ def pair_of(config: TrialConfig) -> str:
 
 def _fault(config: TrialConfig, own: Method, name: str) -> str | None:
     """Returns the reason why a named baseline makes no sense for a config and its method, or None."""
-    baseline = baseline_config(config, name)
+    baseline = named_baseline(config, name)
     made = make_method(baseline.method)
     if made.canonical() == own.canonical():
         return "is the same as the config itself"

@@ -15,7 +15,7 @@ from ctkd_search.distill.asked import AugmentedTeacher, augmented_teacher
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.requests import COMPUTED, Needs
 from ctkd_search.errors import UserError
-from ctkd_search.final.baselines import baseline_config, choose_baselines, pair_of
+from ctkd_search.final.baselines import choose_baselines, named_baseline, pair_of
 from ctkd_search.records.store import BASELINE, FINAL, TrialRecord
 from ctkd_search.records.trial_configs import with_seed
 from ctkd_search.space.definition import Space, shown_values
@@ -49,7 +49,7 @@ class FinalPlan:
         """Returns the config, or that of a baseline."""
         if baseline is None:
             return self.config
-        return self.files.get(baseline) or baseline_config(self.config, baseline)
+        return self.files.get(baseline) or named_baseline(self.config, baseline)
 
     @functools.cached_property
     def configs(self) -> list[TrialConfig]:

@@ -14,7 +14,8 @@ from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.methods.base import make_method, methods
 from ctkd_search.distill.requests import TeacherOutput
 from ctkd_search.errors import UserError
-from ctkd_search.final.plan import FinalPlan, _config_of
+from ctkd_search.final.baselines import named_baseline
+from ctkd_search.final.plan import FinalPlan
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build
 from ctkd_search.pairs import Pair
@@ -112,8 +113,8 @@ def test_what_is_not_said_is_the_same_in_trials_baselines_final_training_and_con
         # Beside a config that knows nothing of attention, and one whose weight is 0.
         for method in (MethodConfig("none", {"label_smoothing": 0.0}), with_values(config.method, beta=0.0)):
             alone = dataclasses.replace(config, method=method)
-            assert _config_of(alone, "at").method == at.method
-            assert _config_of(alone, "ctkd-paper").method == papers.method
+            assert named_baseline(alone, "at").method == at.method
+            assert named_baseline(alone, "ctkd-paper").method == papers.method
         assert FinalPlan("x", config).config.method == config.method
         # A record gives what it says, and a config file what it leaves out.
         record = a_trial(1, values=shown_values(config))

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from ctkd_search.errors import UserError
-from ctkd_search.final.plan import choose_baselines
+from ctkd_search.final.baselines import choose_baselines
 from ctkd_search.records.config_file import with_changes
 from ctkd_search.space.reader import read_space
 
@@ -108,4 +108,4 @@ def test_a_final_training_has_as_many_epochs_as_anchors(root, tmp_path):
         with_changes(config, 3, None)
     (other,) = read(root, tmp_path, ["pair: wrn-16-1/resnet8", LR], epochs=3).pair_configs()
     with pytest.raises(UserError, match="--baselines: rco cannot be used with so few epochs"):
-        choose_baselines("rco", other, 2)
+        choose_baselines(["rco"], other, 2)
