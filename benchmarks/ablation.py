@@ -1,4 +1,4 @@
-"""What each part of a CTKD config is worth: the config beside itself without each part, on the test images.
+"""The worth of each part of a CTKD config: the config beside itself without that part, on the test images.
 
     python benchmarks/ablation.py CONFIG [--seeds 5] [--alone] [--trials-dir trials]
 

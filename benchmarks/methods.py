@@ -69,7 +69,7 @@ def space(
             "method": {"choice": list(names)},
             "lr": {"float": [0.02, 0.2], "log": True},
             **(CTKD if "ctkd" in names else {}),
-            **{name: searched for name, searched in SEARCHED.items() if searched and name in names},
+            **{name: searched for name, searched in SEARCHED.items() if name in names},
         },
     }
 

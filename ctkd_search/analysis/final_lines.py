@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ctkd_search.analysis.intervals import Estimate, Family, estimate
 from ctkd_search.analysis.standing import verdict
@@ -118,6 +118,24 @@ def _mean(line: Line, metric: Metric) -> str:
     assert found is not None  # a config without a student has no headline
     more = "" if math.isinf(found.half_width) else f" ± {metric.number(found.half_width)}"
     return metric.show(found.mean) + more
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The seeds of a final training that is kept.
+
+    Attributes:
+        seeds: Number of seeds.
+        new_streams: Whether every seed has its own stream and teachers.
+    """
+
+    seeds: int
+    new_streams: bool
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Seeds:
+        """Returns the seeds in the content of a plan."""
+        return cls(content["seeds"], content["new_streams"])
 
 
 class Seeding(Protocol):

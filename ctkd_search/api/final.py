@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas
     from torch import nn
 
-    from ctkd_search.analysis.final_lines import Line
+    from ctkd_search.analysis.final_lines import Line, Seeds
 
 
 class FinalTraining:
@@ -232,15 +232,10 @@ class FinalTraining:
 
         return lines(self._folder.readable_trials())
 
-    def _seeds(self) -> _Seeds:
-        content = self._folder.search().space
-        return _Seeds(content["seeds"], content["new_streams"])
+    def _seeds(self) -> Seeds:
+        from ctkd_search.analysis.final_lines import Seeds
 
-
-@dataclasses.dataclass(frozen=True)
-class _Seeds:
-    seeds: int
-    new_streams: bool
+        return Seeds.of(self._folder.search().space)
 
 
 _COLUMNS = [

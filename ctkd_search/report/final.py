@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctkd_search.analysis.final_lines import CONFIG, Line, lines
+from ctkd_search.analysis.final_lines import CONFIG, Line, Seeds, lines
 from ctkd_search.errors import UserError
 from ctkd_search.records.finals import final_folders
 from ctkd_search.records.store import SearchFolder, TrialRecord
@@ -35,21 +35,16 @@ class FinalSummary:
     found: Sequence[Line]
 
     @property
-    def seeds(self) -> int:
-        """Number of seeds."""
-        return int(self.content["seeds"])
-
-    @property
-    def new_streams(self) -> bool:
-        """Returns whether every seed has its own stream and teachers."""
-        return bool(self.content["new_streams"])
+    def seeds(self) -> Seeds:
+        """Its seeds."""
+        return Seeds.of(self.content)
 
     def sentence(self) -> str:
         """Returns the sentence on what was trained and tested."""
         config = self.content["config"]
         images = next(trial.test["images"] for trial in self.found[0].tested if trial.test)
         return (
-            f"{self.name}, begun {self.begun}: {amount(self.seeds, 'student')} of {config['student']}, taught by "
+            f"{self.name}, begun {self.begun}: {amount(self.seeds.seeds, 'student')} of {config['student']}, taught by "
             f"{config['teacher']} with {config['method']['name']} for {amount(config['epochs'], 'epoch')}"
             + (", and as many of each baseline" if len(self.found) > 1 else "")
             + f", on training and validation images. The {images:,} test images were read once, when all were trained."

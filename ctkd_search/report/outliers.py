@@ -16,8 +16,8 @@ _SMALL_PART = 0.25
 def far_below(rows: Sequence[Sequence[float]], sign: float) -> set[int]:
     """Returns the positions of the rows of values that a picture leaves out, so that the others are seen.
 
-    Their means are further on the worse side of the median than ten times the median distance from it, and with them
-    the others would share a small part of the axis.
+    Their means are further on the worse side of the median than ten times the median distance from it, or than ten
+    times `_NEAR` where that is more, and with them the others would share a small part of the axis.
 
     Args:
         rows: Values that belong together, as the seeds of a config.

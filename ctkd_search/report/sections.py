@@ -163,8 +163,7 @@ def final(summary: SearchSummary, folder: SearchFolder) -> Section | None:
     section.attempt("The picture of test results", lambda: means_picture(found.found))
     if len(found.found) > 1:
         section.attempt("The table of test results", lambda: final_tables.tables(found.found)[:1])
-    verdicts = sentences(found, found.found)
-    return section.add(*map(_as_sentence, verdicts))
+    return section.add(*map(_as_sentence, sentences(found.seeds, found.found)))
 
 
 def _as_sentence(line: str) -> str:

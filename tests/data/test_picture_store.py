@@ -18,8 +18,6 @@ from support.stored import (
     assert_same,
     blocks_of,
     epoch_of,
-    few_in_a_block,
-    pictures_in,
     splits_of,
     validation_of,
 )
@@ -32,16 +30,7 @@ from ctkd_search.data.picture_form import Kept
 from ctkd_search.data.stream import Normalise
 from ctkd_search.data.watching import watched_by
 
-
-@pytest.fixture(autouse=True)
-def _small_blocks(monkeypatch):
-    """Several blocks of few pictures, and nothing remembered of those that a test before has read."""
-    few_in_a_block(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return pictures_in(tmp_path_factory.mktemp("pictures"))
+pytestmark = pytest.mark.usefixtures("few_in_a_block")
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -1,4 +1,4 @@
-"""Whatever becomes of a store of decoded pictures: damage, kills, full disks, other processes, broken files."""
+"""Damage, kills, full disks, other processes and broken files, under which a store of pictures gives the same bits."""
 
 import os
 import random
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.layouts import BROKEN_IMAGE, folder_config, write_folder
 from support.processes import PIPE, Process
-from support.stored import CROP, RESIZED, Told, assert_same, blocks_of, epoch_of, few_in_a_block, pictures_in, splits_of
+from support.stored import CROP, RESIZED, Told, assert_same, blocks_of, epoch_of, splits_of
 
 from ctkd_search import data
 from ctkd_search.data import picture_store
@@ -20,16 +20,7 @@ from ctkd_search.data.watching import watched_by
 from ctkd_search.errors import UserError
 from ctkd_search.leases.lease import acquire
 
-
-@pytest.fixture(autouse=True)
-def _small_blocks(monkeypatch):
-    """Several blocks of few pictures, and nothing remembered of those that a test before has read."""
-    few_in_a_block(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return pictures_in(tmp_path_factory.mktemp("pictures"))
+pytestmark = pytest.mark.usefixtures("few_in_a_block")
 
 
 def damage(path, way, chance):

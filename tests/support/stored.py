@@ -1,24 +1,16 @@
 """Stores of decoded pictures: a folder of pictures, what is read of them, and what they are told."""
 
 import torch
-from PIL import Image
 
 from ctkd_search import data
 from ctkd_search.config import Augment
-from ctkd_search.data import picture_store
 from ctkd_search.data.file_stream import plain_batches, stream_of
 from ctkd_search.data.stream import Normalise
-from support.layouts import folder_config, write_folder
+from support.layouts import folder_config
 
 CPU = torch.device("cpu")
 CROP, RESIZED, MIXED = Augment(crop=3), Augment(crop=0, resized_crop=(0.2, 1.0)), Augment(crop=2, mixup=0.4)
 BOTH = [CROP, RESIZED]
-
-
-def few_in_a_block(monkeypatch):
-    """Makes blocks of few pictures, and forgets those that a test before has read."""
-    monkeypatch.setattr(picture_store, "BLOCK", 5)
-    monkeypatch.setattr(picture_store, "_blocks", {})
 
 
 class Told:
@@ -32,14 +24,6 @@ class Told:
 
     def note(self, text):
         self.notes.append(text)
-
-
-def pictures_in(root):
-    """Writes pictures of unequal sizes, 54 in all to learn from; some are smaller than what is kept of the others."""
-    write_folder(root, images=18, size=12)
-    for number, path in enumerate(sorted((root / "train").glob("*/*"))):
-        Image.open(path).resize((14 + 3 * (number % 5), 13 + 5 * (number % 7))).save(path)
-    return root
 
 
 def splits_of(root, stores=None, augments=BOTH, loading="stored", **options):
