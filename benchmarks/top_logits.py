@@ -34,6 +34,8 @@ from ctkd_search.recipe import Recipe
 from ctkd_search.storage import Storage, TopLogits
 
 CPU = torch.device("cpu")
+# Number of test images.
+TESTED = 2000
 TOPS, TEMPERATURES = (2, 4, 8, 16, 32, 64), (1.0, 4.0, 10.0, 20.0)
 METHODS = {
     "kd": MethodConfig("kd", {"temperature": 4.0, "weight": 0.9}),
@@ -47,8 +49,8 @@ def digit_pairs(images: int) -> OwnData:
 
     digits = load_digits()
 
-    def drawn() -> tuple[np.ndarray, np.ndarray]:
-        random = np.random.default_rng(0)
+    def drawn(seed: int, images: int) -> tuple[np.ndarray, np.ndarray]:
+        random = np.random.default_rng(seed)
         chosen, inverted = random.integers(0, len(digits.images), (images, 2)), random.integers(0, 2, images)
         pixels = np.zeros((images, 16, 16, 1), np.uint8)
         pixels[:, 4:12, :8, 0] = 15 * digits.images[chosen[:, 0]]
@@ -58,7 +60,9 @@ def digit_pairs(images: int) -> OwnData:
         return pixels, labels
 
     names = [f"{left}{right}{tone}" for left in range(10) for right in range(10) for tone in ("dark", "light")]
-    return OwnData(classes=names, image_size=16, channels=1, train=drawn)
+    return OwnData(
+        classes=names, image_size=16, channels=1, train=lambda: drawn(0, images), test=lambda: drawn(1, TESTED)
+    )
 
 
 def config(method: str, storage: Storage, epochs: int, images: int, seed: int) -> TrialConfig:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import tempfile
 import time
@@ -69,9 +70,9 @@ Job = tuple[Callable[..., Any], Any, Training]
 
 @dataclass(frozen=True)
 class Place:
-    """The directories and the device of trainings."""
+    """The images, the directory of the teachers and the device of trainings."""
 
-    images: str
+    dataset: DatasetConfig
     teachers: str
     device: str
     threads: int
@@ -121,8 +122,16 @@ def arguments(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def run(options: argparse.Namespace, trainings: Mapping[Path, Sequence[Training]]) -> None:
-    """Carries out those trainings of each file that it does not have yet, the first ones first."""
+def run(
+    options: argparse.Namespace, trainings: Mapping[Path, Sequence[Training]], dataset: DatasetConfig | None = None
+) -> None:
+    """Carries out those trainings of each file that it does not have yet, the first ones first.
+
+    Args:
+        options: The values of `arguments`.
+        trainings: The trainings of each file.
+        dataset: What all of them are trained on; None for the photographs.
+    """
     kept, jobs = {}, []
     for file, asked in trainings.items():
         new: dict[str, Any] = {"results": {}, "hardware": hardware(), "versions": versions()}
@@ -132,8 +141,10 @@ def run(options: argparse.Namespace, trainings: Mapping[Path, Sequence[Training]
         jobs += [(file, each) for each in left]
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
-        link_subset(options.images, Path(directory), options.per_class, options.test_per_class)
-        place = Place(directory, options.teachers or f"{directory}/teachers", options.device, options.threads)
+        if dataset is None:
+            link_subset(options.images, Path(directory), options.per_class, options.test_per_class)
+            dataset = DatasetConfig("folder", root=directory, image_size=32, channels=3, validation=HELD_OUT)
+        place = Place(dataset, options.teachers or f"{directory}/teachers", options.device, options.threads)
         with _workers(min(options.processes, len(jobs)), place, started + options.seconds) as workers:
             for _ in workers.results([(_prepare, None, each) for each in _teachers([each for _, each in jobs])]):
                 pass
@@ -223,14 +234,13 @@ def _workers(count: int, place: Place, end: float) -> Iterator[Workers]:
 def _serve(waiting: Any, done: Any, place: Place, end: float) -> None:
     """Carries out jobs until there are none; those that come too late have no result."""
     torch.set_num_threads(place.threads)
-    dataset = DatasetConfig("folder", root=place.images, image_size=32, channels=3, validation=HELD_OUT)
-    splits, test = load_train(dataset), load_test(dataset)
+    images = functools.cache(lambda: (load_train(place.dataset), load_test(place.dataset)))
     while (job := waiting.get()) is not None:
         work, belongs, each = job
         result, fault = None, None
         try:
             if time.monotonic() < end:
-                result = work(each, splits, test, place)
+                result = work(each, *images(), place)
         except Exception as error:
             fault = f"{type(error).__name__}: {error}"
         done.put((belongs, each.key, result, fault))
