@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,78 +78,110 @@ def export_to(root: Path, name: str, path: Path, asked: str | None, trial: str |
     return path
 
 
-def check_int8(
-    int8: bool, max_drop: float | None, tune_epochs: int | None, register: bool, form: str, final: bool
-) -> None:
-    """Refuses options of int8 that would have no effect.
+@dataclass(frozen=True)
+class Precision:
+    """The precision of a student's file, as asked for, with its options.
 
-    Args:
+    Attributes:
         int8: Whether the student is quantised.
-        max_drop: The accepted loss of accuracy, where it was given.
-        tune_epochs: Epochs of tuning, where they were given.
-        register: Whether it is registered in MLflow.
-        form: The format.
-        final: Whether the student is that of a final training.
-
-    Raises:
-        UserError: One has none.
+        half: Whether it is converted to half precision.
+        max_drop: The accepted loss of validation accuracy in percentage points; None for the default.
+        tune_epochs: Epochs of tuning in int8; None for none.
+        register: Whether the int8 student is registered in MLflow too.
     """
-    if int8 and form != "onnx":
-        raise UserError(f"--int8 writes an ONNX file, but the format is {form}; use --format onnx")
-    for option, given in (("--max-drop", max_drop), ("--tune-epochs", tune_epochs)):
-        if given is not None and not int8:
-            raise UserError(f"{option} is an option of int8 students; add --int8, or leave it out")
-    if register and not int8:
-        raise UserError(
-            "--register is an option of int8 students, because run and train register those in float32; add --int8, or "
-            "leave it out"
-        )
-    if max_drop is not None and not (is_number(max_drop) and 0 <= max_drop <= 100):
-        raise UserError(f"max_drop must be a number of percentage points from 0 to 100, but got {max_drop!r}")
-    check_whole("tune_epochs", tune_epochs)
-    if tune_epochs is not None and final:
-        raise UserError(
-            "--tune-epochs tunes the student of a trial, whose lessons are recorded; leave --final or --tune-epochs out"
-        )
+
+    int8: bool = False
+    half: bool = False
+    max_drop: float | None = None
+    tune_epochs: int | None = None
+    register: bool = False
+
+    @property
+    def reduced(self) -> bool:
+        """Returns whether it is another one than float32."""
+        return self.int8 or self.half
+
+    @property
+    def suffix(self) -> str:
+        """Returns what a file's default name ends with, before its suffix."""
+        return "-int8" if self.int8 else "-half" if self.half else ""
+
+    def check(self, form: str, final: bool) -> None:
+        """Refuses what would have no effect.
+
+        Args:
+            form: The format.
+            final: Whether the student is that of a final training.
+
+        Raises:
+            UserError: Something has none, or is no number of its range.
+        """
+        if self.int8 and self.half:
+            raise UserError("--int8 and --half are two precisions; leave one of them out")
+        if self.int8 and form != "onnx":
+            raise UserError(f"--int8 writes an ONNX file, but the format is {form}; use --format onnx")
+        if self.half and form not in STUDENT_SUFFIXES:
+            raise UserError(f"--half writes a student, but the format is {form}; use --format onnx or --format torch")
+        if self.max_drop is not None and not self.reduced:
+            raise UserError("--max-drop is an option of students in int8 and half precision; add --int8 or --half")
+        if self.tune_epochs is not None and not self.int8:
+            raise UserError("--tune-epochs is an option of int8 students; add --int8, or leave it out")
+        if self.register and not self.int8:
+            raise UserError(
+                "--register is an option of int8 students, because run and train register those in float32; add "
+                "--int8, or leave it out"
+            )
+        if self.max_drop is not None and not (is_number(self.max_drop) and 0 <= self.max_drop <= 100):
+            raise UserError(f"max_drop must be a number of percentage points from 0 to 100, but got {self.max_drop!r}")
+        check_whole("tune_epochs", self.tune_epochs)
+        if self.tune_epochs is not None and final:
+            raise UserError(
+                "--tune-epochs tunes the student of a trial, whose lessons are recorded; leave --final or "
+                "--tune-epochs out"
+            )
 
 
-def write_int8(
+def write_reduced(
     root: Path,
     name: str,
     path: Path,
+    form: str,
+    precision: Precision,
     console: Console,
     *,
     trial: str | None = None,
     final: bool = False,
-    max_drop: float | None = None,
-    tune_epochs: int | None = None,
-    register: bool = False,
 ) -> None:
-    """Writes a student to an ONNX file in int8, and prints how it compares with float32.
+    """Writes a student to a file in another precision than float32, and prints how the two compare.
 
     Args:
         root: The directory of all searches.
         name: Name of the search or of the final training.
         path: Path of the file.
+        form: The format.
+        precision: The precision.
         console: The console to print to.
         trial: Number of the trial; None for the winner.
         final: Whether to export the student of the newest final training.
-        max_drop: The accepted loss of validation accuracy in percentage points; None for the default.
-        tune_epochs: Epochs of tuning; None for none.
-        register: Whether it is registered in MLflow too.
 
     Raises:
-        UserError: See `ctkd_search.students.export_int8.export_int8`.
+        UserError: See `ctkd_search.students.export_precision.export_precision`.
         WorkFailed: Likewise.
     """
     from ctkd_search.display.tables import for_terminal
-    from ctkd_search.students.export_int8 import MAX_DROP, Int8Request, export_int8
+    from ctkd_search.students.export_precision import Request, export_precision
+    from ctkd_search.students.precisions import HALF, INT8
 
     def say(text: str) -> None:
         console.print(text, soft_wrap=True, highlight=False)
 
-    accepted = MAX_DROP if max_drop is None else max_drop
-    written = export_int8(Int8Request(root, name, path, trial, final, accepted, tune_epochs or 0, register), say)
+    request = Request(
+        *(root, name, path, INT8 if precision.int8 else HALF, form, trial, final),
+        max_drop=precision.max_drop,
+        tune_epochs=precision.tune_epochs or 0,
+        register=precision.register,
+    )
+    written = export_precision(request, say)
     console.print(for_terminal(written.table))
     for line in written.lines:
         say(line)

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctkd_search.api.exporting import STUDENT_SUFFIXES, check_int8, form_of, write_int8
+from ctkd_search.api.exporting import STUDENT_SUFFIXES, Precision, form_of, write_reduced
 from ctkd_search.api.options import request_stop
 from ctkd_search.api.spaces import PathLike, path_of
 from ctkd_search.api.trials import epoch_frame
@@ -158,6 +158,7 @@ class FinalTraining:
         *,
         format: str | None = None,
         int8: bool = False,
+        half: bool = False,
         max_drop: float | None = None,
         register: bool = False,
     ) -> Path:
@@ -167,6 +168,7 @@ class FinalTraining:
             path: Path of the file.
             format: ``onnx`` or ``torch`` (a graph of torch.export); None for the format of the path's suffix.
             int8: See `Search.export`; of the newest final training alone.
+            half: See `Search.export`; of the newest final training alone.
             max_drop: See `Search.export`.
             register: See `Search.export`.
 
@@ -174,23 +176,26 @@ class FinalTraining:
             The path of the file.
 
         Raises:
-            UserError: It has no student, the suffix is not that of a student's file, an option has no effect, the int8
-                student loses more accuracy, or the file cannot be written.
+            UserError: It has no student, the suffix is not that of a student's file, an option has no effect, the
+                student loses more accuracy in its precision, or the file cannot be written.
             WorkFailed: The exported student does not return the student's probabilities; nothing was written.
         """
         written = path_of(path, "path")
         form = form_of(written, format)
         if form not in STUDENT_SUFFIXES:
             raise UserError(f"a final training exports a student, as onnx or torch, but not {form}")
-        check_int8(int8, max_drop, None, register, form, final=True)
+        precision = Precision(int8, half, max_drop, None, register)
+        precision.check(form, final=True)
         from ctkd_search.students.export import write_kept
         from ctkd_search.students.kept import STUDENT_FILE, final_student, read_student
 
-        if int8:
+        if precision.reduced:
             root, name = self.path.parent.parent, self.path.parent.name
             if final_student(root, name).folder.resolve() != self.path.resolve():
-                raise UserError(f"int8 is for the student of the newest final training of {name!r}, not of {self.path}")
-            write_int8(root, name, written, console_for(None), final=True, max_drop=max_drop, register=register)
+                raise UserError(
+                    f"int8 and half are for the student of the newest final training of {name!r}, not of {self.path}"
+                )
+            write_reduced(root, name, written, form, precision, console_for(None), final=True)
             return written
         write_kept(read_student(self.path / STUDENT_FILE), form, written)
         return written

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ctkd_search.analysis.standing import confirmed, find_trial, gap_to, verdicts, winner
-from ctkd_search.api.exporting import check_int8, export_to, form_of, write_int8
+from ctkd_search.api.exporting import Precision, export_to, form_of, write_reduced
 from ctkd_search.api.options import check_whole, request_stop
 from ctkd_search.api.spaces import PathLike, path_of
 from ctkd_search.api.trials import Trial, as_trial, epoch_frame, trial_frame
@@ -240,6 +240,7 @@ class Search:
         format: str | None = None,
         trial: int | None = None,
         int8: bool = False,
+        half: bool = False,
         max_drop: float | None = None,
         tune_epochs: int | None = None,
         register: bool = False,
@@ -253,8 +254,9 @@ class Search:
             trial: Number of the trial; None for the winner.
             int8: Whether to quantise the student, for ``onnx``; the comparison with float32 is printed and is in the
                 model card beside the file.
-            max_drop: The loss of validation accuracy, in percentage points, above which an int8 student is refused;
-                None for 2.
+            half: Whether to convert the student to half precision (float16), likewise, for ``onnx`` or ``torch``.
+            max_drop: The loss of validation accuracy, in percentage points, above which a student in int8 or in half
+                precision is refused; None for 2 and for 0.5.
             tune_epochs: Epochs for which an int8 student is tuned with the lessons of its trial; None for none.
             register: Whether to register the int8 student in MLflow too, as the newest int8 version of the student.
 
@@ -263,19 +265,14 @@ class Search:
 
         Raises:
             UserError: There is no such trial or student, the format and the suffix contradict each other, an option has
-                no effect, the int8 student loses more accuracy, or the file cannot be written.
+                no effect, the student loses more accuracy in its precision, or the file cannot be written.
             WorkFailed: The exported student does not return the student's probabilities; nothing was written.
         """
         written, number = path_of(path, "path"), None if trial is None else str(trial)
-        check_int8(int8, max_drop, tune_epochs, register, form_of(written, format), final=False)
-        if int8:
-            write_int8(
-                *(self.trials_dir, self.name, written, console_for(None)),
-                trial=number,
-                max_drop=max_drop,
-                tune_epochs=tune_epochs,
-                register=register,
-            )
+        form, precision = form_of(written, format), Precision(int8, half, max_drop, tune_epochs, register)
+        precision.check(form, final=False)
+        if precision.reduced:
+            write_reduced(self.trials_dir, self.name, written, form, precision, console_for(None), trial=number)
             return written
         return export_to(self.trials_dir, self.name, written, format, number)
 

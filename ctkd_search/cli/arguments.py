@@ -151,11 +151,16 @@ def export_arguments(command: argparse.ArgumentParser) -> None:
         help="quantise the student to int8, calibrated on training images; with --format onnx",
     )
     command.add_argument(
+        "--half",
+        action="store_true",
+        help="convert the student to half precision (float16), with --format onnx or --format torch",
+    )
+    command.add_argument(
         "--max-drop",
         type=points,
         metavar="POINTS",
-        help="with --int8: refuse to write a student that loses more percentage points of validation accuracy "
-        "(default: 2)",
+        help="with --int8 or --half: refuse to write a student that loses more percentage points of validation "
+        "accuracy (default: 2 in int8, 0.5 in half precision)",
     )
     command.add_argument(
         "--tune-epochs",

@@ -15,6 +15,8 @@ from ctkd_search.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ctkd_search.api.exporting import Precision
+
 # Options that set keys of a space, also in commands that read no space.
 _RESOURCES = {
     "gpus_per_trial": "resources.gpus_per_trial",
@@ -162,18 +164,19 @@ def show(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """Writes a trial's config, or its student, in one of the formats."""
-    from ctkd_search.api.exporting import STUDENT_SUFFIXES, check_int8, form_of, text_of
+    from ctkd_search.api.exporting import STUDENT_SUFFIXES, form_of, text_of
 
     path = options.output
     to_stdout = path in (None, Path("-"))
     form = options.format or "yaml" if to_stdout else form_of(path, options.format)
-    check_int8(options.int8, options.max_drop, options.tune_epochs, options.register, form, options.final)
+    precision = _precision(options)
+    precision.check(form, options.final)
     if form in STUDENT_SUFFIXES:
         if path == Path("-"):
             raise UserError(
                 f"--format {form} writes a binary file, which standard output is not for; name a file with -o FILE"
             )
-        _export_student(options, form)
+        _export_student(options, form, precision)
         return
     text = text_of(options.trials_dir, options.name, form, options.trial, options.final)
     if to_stdout:
@@ -189,26 +192,22 @@ def export(options: argparse.Namespace) -> None:
         print(f"wrote {path}; begin another search from it with: ctkd-search run SPACE --name NAME {again}")
 
 
-def _export_student(options: argparse.Namespace, form: str) -> None:
-    from ctkd_search.api.exporting import STUDENT_SUFFIXES, write_int8
+def _precision(options: argparse.Namespace) -> Precision:
+    from ctkd_search.api.exporting import Precision
 
-    root, name, suffix = options.trials_dir, options.name, STUDENT_SUFFIXES[form]
-    if options.int8:
-        write_int8(
-            root,
-            name,
-            options.output or Path(f"{name}-int8{suffix}"),
-            _console(),
-            trial=options.trial,
-            final=options.final,
-            max_drop=options.max_drop,
-            tune_epochs=options.tune_epochs,
-            register=options.register,
-        )
+    return Precision(options.int8, options.half, options.max_drop, options.tune_epochs, options.register)
+
+
+def _export_student(options: argparse.Namespace, form: str, precision: Precision) -> None:
+    from ctkd_search.api.exporting import STUDENT_SUFFIXES, write_reduced
+
+    root, name = options.trials_dir, options.name
+    path = options.output or Path(f"{name}{precision.suffix}{STUDENT_SUFFIXES[form]}")
+    if precision.reduced:
+        write_reduced(root, name, path, form, precision, _console(), trial=options.trial, final=options.final)
         return
     from ctkd_search.students.export import export_student
 
-    path = options.output or Path(f"{name}{suffix}")
     print(export_student(root, name, options.trial, options.final, form, path))
 
 

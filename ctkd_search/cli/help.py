@@ -76,19 +76,21 @@ statistically significant, and the next commands.
 Writes the result of a search: the config of a trial, every value resolved, for the final training; its best configs,
 for other searches to begin from; or its student, for use. A student takes any number of raw images (uint8; batch,
 height, width, channels) and returns probabilities; the file contains the names of its classes. Its outputs are compared
-with PyTorch's before the file is kept. With --int8 it is quantised, measured beside itself in float32, and written with
-a model card unless it loses too much accuracy; --tune-epochs trains it once more through the roundings of the file.
+with PyTorch's before the file is kept. With --int8 it is quantised, and with --half converted to half precision; it is
+then measured beside itself in float32, and written with a model card unless it loses too much accuracy. --tune-epochs
+trains an int8 student once more through the roundings of its file.
 
   ctkd-search export digits -o best.yaml
   ctkd-search export digits --trial 7 -o seventh.yaml
   ctkd-search export digits --format onnx
   ctkd-search export digits --format onnx --int8
   ctkd-search export digits --format onnx --int8 --tune-epochs 2
+  ctkd-search export digits --format onnx --half
   ctkd-search export digits --format torch --final
   ctkd-search export digits --format configs -o best-configs.yaml
 """,
         "Exit codes: 0 done, 1 the file would not return the student's probabilities, 2 there is no such search,\n"
-        "trial or student, the file cannot be written, or int8 loses too much accuracy",
+        "trial or student, the file cannot be written, or it loses too much accuracy in its precision",
     ),
     "predict": (
         """\

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ctkd_search.students.formats import write_onnx, write_torch
+from ctkd_search.students.formats import FORMATS, write_student
 from ctkd_search.students.kept import KeptStudent, final_student, trial_student
-
-_WRITERS = {"onnx": write_onnx, "torch": write_torch}
 
 
 def export_student(root: Path, name: str, trial: str | None, final: bool, form: str, path: Path) -> str:
@@ -33,10 +31,16 @@ def export_student(root: Path, name: str, trial: str | None, final: bool, form: 
 
 def write_kept(kept: KeptStudent, form: str, path: Path) -> str:
     """Writes a student that is loaded already; see `export_student`."""
-    _WRITERS[form](kept.served, kept.metadata, path)
+    write_student(kept.served, kept.metadata, path, FORMATS[form])
+    return written(kept, path)
+
+
+def written(kept: KeptStudent, path: Path, precision: str = "") -> str:
+    """Returns the line about the file of a student, in a precision other than float32 if one is named."""
     size, channels = kept.metadata.image_size, kept.metadata.channels
+    kind = f"{kept.metadata.architecture} in {precision}" if precision else kept.metadata.architecture
     return (
-        f"wrote {path}: the student of {kept.origin}, {kept.metadata.architecture}, {len(kept.metadata.classes)} "
-        f"classes, images of {size}x{size} with {channels} channel{'s' * (channels > 1)}; try it with: ctkd-search "
-        f"predict {path} IMAGE"
+        f"wrote {path}: the student of {kept.origin}, {kind}, "
+        f"{len(kept.metadata.classes)} classes, images of {size}x{size} with {channels} channel{'s' * (channels > 1)}; "
+        f"try it with: ctkd-search predict {path} IMAGE"
     )

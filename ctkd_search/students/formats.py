@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from torch import nn
 from ctkd_search.errors import WorkFailed
 from ctkd_search.files import atomic
 from ctkd_search.students.served import Metadata, ServedStudent
-from ctkd_search.text import one_line
+from ctkd_search.text import first_line, one_line
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -26,39 +28,88 @@ METADATA_FILE = "metadata.json"
 INPUT, OUTPUT = "images", "probabilities"
 # Batch sizes: one image, and a number that no export is specialised to.
 _TRIED = (1, 7)
+Runner = Callable[[np.ndarray], np.ndarray]
 _TOLERANCE = 1e-4
 
 
-def write_torch(served: ServedStudent, metadata: Metadata, path: Path) -> None:
-    """Writes a student as a graph of torch.export (``.pt2``), for any batch size.
+@dataclass(frozen=True)
+class Format:
+    """A format of students' files.
 
-    It is loaded with ``torch.export.load(path).module()``, without this package. The file contains the metadata as
-    ``metadata.json``, one of its extra files.
-
-    Raises:
-        WorkFailed: The file does not return the student's probabilities; it is not kept.
+    Attributes:
+        runtime: Name of what runs a file here.
+        graph: Returns the graph of a network that takes raw images, for any batch size.
+        content: Returns the content of the file of a graph with some properties; its last argument names the file in
+            messages.
+        runner: Returns the function of a content, from raw images to probabilities, on a number of threads (0 for the
+            runtime's own choice).
     """
-    exported = _exported(served, metadata)
-    with atomic(path) as temporary:
-        # torch checks the suffix of a path.
-        with open(temporary, "wb") as file, quietly():
-            torch.export.save(exported, file, extra_files={METADATA_FILE: json.dumps(metadata.as_dict())})
-        with open(temporary, "rb") as file, quietly():
-            graph = torch.export.load(file).module()
-        compare(served, metadata, lambda images: graph(torch.tensor(images)).numpy(), str(path))
+
+    runtime: str
+    graph: Callable[[nn.Module, Metadata], Any]
+    content: Callable[[Any, Mapping[str, Any], str], bytes]
+    runner: Callable[[bytes, int], Runner]
 
 
-def write_onnx(served: ServedStudent, metadata: Metadata, path: Path) -> None:
-    """Writes a student as ONNX, for any batch size: ``images`` in, ``probabilities`` out.
-
-    The file's properties contain the metadata; values that are not texts are written as JSON.
+def write_student(served: ServedStudent, metadata: Metadata, path: Path, form: Format) -> None:
+    """Writes a student to a file that contains the metadata.
 
     Raises:
         WorkFailed: The file is not valid, or does not return the student's probabilities; it is not kept.
     """
-    content = checked_onnx(onnx_model(served, metadata), metadata.as_dict(), str(path))
-    compare(served, metadata, onnx_runner(onnx_session(content)), str(path))
+    content = form.content(form.graph(served, metadata), metadata.as_dict(), str(path))
+    compare(served, metadata, form.runner(content, 0), str(path))
     write_bytes(path, content)
+
+
+def torch_graph(served: nn.Module, metadata: Metadata) -> torch.export.ExportedProgram:
+    """Returns the graph of a network that takes raw images, as torch.export makes it, for any batch size."""
+    batch = torch.export.Dim("batch", min=1)
+    with quietly():
+        exported = torch.export.export(served, (_example(metadata),), dynamic_shapes={INPUT: {0: batch}})
+    for node in exported.graph.nodes:
+        # The lines of the files on this machine that it came from.
+        node.meta.pop("stack_trace", None)
+    return exported
+
+
+def torch_content(exported: torch.export.ExportedProgram, properties: Mapping[str, Any], what: str) -> bytes:
+    """Returns the content of a file of torch.export, with its properties as ``metadata.json``, an extra file of it."""
+    del what
+    file = io.BytesIO()
+    with quietly():
+        torch.export.save(exported, file, extra_files={METADATA_FILE: json.dumps(dict(properties))})
+    return file.getvalue()
+
+
+def torch_runner(content: bytes, threads: int = 0) -> Runner:
+    """Returns the function of a file of torch.export, from raw images to probabilities.
+
+    Args:
+        content: The content of the file.
+        threads: Number of threads; 0 for as many as torch uses.
+
+    Raises:
+        WorkFailed: By the function: torch lacks an operation of it on this processor.
+    """
+    with quietly():
+        graph = torch.export.load(io.BytesIO(content)).module()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads or before)
+        try:
+            with torch.inference_mode():
+                found: np.ndarray = graph(torch.tensor(images)).numpy()
+        except RuntimeError as error:  # an operation that this processor lacks in the graph's precision
+            raise WorkFailed(
+                f"torch does not run the student's graph on this processor ({first_line(error)})"
+            ) from None
+        finally:
+            torch.set_num_threads(before)
+        return found
+
+    return run
 
 
 def onnx_model(served: nn.Module, metadata: Metadata, outputs: Sequence[str] = (OUTPUT,)) -> ModelProto:
@@ -69,7 +120,7 @@ def onnx_model(served: nn.Module, metadata: Metadata, outputs: Sequence[str] = (
         metadata: Description of its images.
         outputs: Names of its outputs.
     """
-    exported = _exported(served, metadata)
+    exported = torch_graph(served, metadata)
     with quietly():
         program = torch.onnx.export(
             exported,
@@ -128,7 +179,7 @@ def onnx_session(content: bytes | Path, threads: int = 0) -> Any:
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def onnx_runner(session: Any) -> Callable[[np.ndarray], np.ndarray]:
+def onnx_runner(session: Any) -> Runner:
     """Returns the function of a session, from raw images to probabilities."""
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -144,7 +195,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def compare(served: ServedStudent, metadata: Metadata, run: Callable[[np.ndarray], np.ndarray], what: str) -> None:
+def compare(served: ServedStudent, metadata: Metadata, run: Runner, what: str) -> None:
     """Compares an exported graph with the student itself, on batches of one and of seven random images.
 
     Args:
@@ -172,16 +223,6 @@ def compare(served: ServedStudent, metadata: Metadata, run: Callable[[np.ndarray
             )
 
 
-def _exported(served: nn.Module, metadata: Metadata) -> torch.export.ExportedProgram:
-    batch = torch.export.Dim("batch", min=1)
-    with quietly():
-        exported = torch.export.export(served, (_example(metadata),), dynamic_shapes={INPUT: {0: batch}})
-    for node in exported.graph.nodes:
-        # The lines of the files on this machine that it came from.
-        node.meta.pop("stack_trace", None)
-    return exported
-
-
 def _example(metadata: Metadata) -> torch.Tensor:
     """Two images: of one, the exporter would conclude that there is never more."""
     return torch.zeros(2, metadata.image_size, metadata.image_size, metadata.channels, dtype=torch.uint8)
@@ -198,3 +239,22 @@ def quietly() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+def _onnx_content_runner(content: bytes, threads: int) -> Runner:
+    """Returns the function of an ONNX file.
+
+    Raises:
+        WorkFailed: ONNX Runtime lacks an operation of it on this processor.
+    """
+    try:
+        return onnx_runner(onnx_session(content, threads))
+    except Exception as error:  # whatever the runtime raises
+        raise WorkFailed(
+            f"ONNX Runtime does not run the student's graph on this processor ({first_line(error)})"
+        ) from None
+
+
+ONNX = Format("ONNX Runtime", onnx_model, checked_onnx, _onnx_content_runner)
+TORCH = Format("torch", torch_graph, torch_content, torch_runner)
+FORMATS = {"onnx": ONNX, "torch": TORCH}

@@ -10,7 +10,7 @@ from ctkd_search.geometry import Geometry
 from ctkd_search.models import build
 from ctkd_search.models.network import TappedNetwork
 from ctkd_search.students.formats import checked_onnx, onnx_model, onnx_runner, onnx_session
-from ctkd_search.students.int8 import accuracy_of, latencies_ms
+from ctkd_search.students.precisions import accuracy_of, latencies_ms
 from ctkd_search.students.quantisation import calibration_images, prepared, quantised
 from ctkd_search.students.served import Metadata, ServedStudent
 

@@ -11,8 +11,8 @@ from ctkd_search.analysis.standing import find_trial
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.names import registered_name
 from ctkd_search.records.store import SearchFolder
-from ctkd_search.students.int8 import FLOAT, Comparison
 from ctkd_search.students.model import log_file
+from ctkd_search.students.precisions import FLOAT, Comparison
 from ctkd_search.students.served import Metadata
 from ctkd_search.tracking.store import Mlflow, mlflow_error, store_of_run
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctkd_search.students.card import description
-from ctkd_search.students.formats import write_torch
+from ctkd_search.students.formats import TORCH, write_student
 from ctkd_search.students.served import Metadata, ServedStudent
 from ctkd_search.tracking.store import active_store
 
@@ -61,7 +61,7 @@ def log_student(
     metadata = Metadata(tuple(classes), example.shape[1], example.shape[3], architecture, resize=resize)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "student.pt2"
-        write_torch(served, metadata, path)
+        write_student(served, metadata, path, TORCH)
         return log_file(path, metadata, example, store, run_id, name, card=card, tags=tags)
 
 

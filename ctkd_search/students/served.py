@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,6 +79,25 @@ class ServedStudent(nn.Module):
         """
         logits, _ = self.student(self.normalise(images))
         return torch.softmax(logits, dim=1)
+
+
+class HalfStudent(nn.Module):
+    """A served student whose network computes in float16; images are normalised, and predictions softened, in float32.
+
+    Args:
+        served: The student in float32, which stays as it is.
+    """
+
+    def __init__(self, served: ServedStudent) -> None:
+        super().__init__()
+        self.normalise = served.normalise
+        self.student = copy.deepcopy(served.student).half()
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classifies raw images; see `ServedStudent`."""
+        logits, _ = self.student(self.normalise(images).half())
+        return torch.softmax(logits.float(), dim=1)
 
 
 def load_student(architecture: str, geometry: Geometry, weights: Mapping[str, Any]) -> TappedNetwork:

@@ -123,10 +123,13 @@ def test_the_student_is_that_of_the_trial_and_its_onnx_file_returns_the_same(sma
     assert not student.training
 
 
-def test_an_int8_student_is_written_with_its_card(search, tmp_path):
+def test_a_student_in_int8_or_half_precision_is_written_with_its_measurements(search, tmp_path):
     path = search.export(tmp_path / "small.onnx", int8=True, max_drop=100)
     assert (tmp_path / "small.md").is_file()
     assert "int8" in onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    half = search.export(tmp_path / "half.onnx", half=True, max_drop=100)
+    assert half.stat().st_size < 0.6 * search.export(tmp_path / "plain.onnx").stat().st_size
+    assert "float16" in onnxruntime.InferenceSession(half).get_modelmeta().custom_metadata_map
 
 
 def test_a_config_is_exported_as_the_command_exports_it(small, search, tmp_path, call):
@@ -153,7 +156,8 @@ def test_the_report_is_written_where_it_is_wanted(search, tmp_path):
         ),
         (lambda search: search.export("a.yaml", format="configs", trial=1), "leave --trial and --final out"),
         (lambda search: search.export(3), "path must be a path, but got 3"),
-        (lambda search: search.export("a.onnx", max_drop=1), "add --int8, or leave it out"),
+        (lambda search: search.export("a.onnx", max_drop=1), "add --int8 or --half"),
+        (lambda search: search.export("a.onnx", int8=True, half=True), "--int8 and --half are two precisions"),
         (lambda search: search.export("a.pt2", int8=True), "--int8 writes an ONNX file, but the format is torch"),
         (lambda search: search.export("a.onnx", int8=True, max_drop=-1), "max_drop must be a number of percentage poi"),
         (lambda search: search.export("a.onnx", int8=True, tune_epochs=0), "tune_epochs must be a whole number of at"),

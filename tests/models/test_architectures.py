@@ -18,7 +18,7 @@ from ctkd_search.geometry import Geometry
 from ctkd_search.models import build, describe
 from ctkd_search.models.cost import multiply_adds, parameters
 from ctkd_search.models.registry import families
-from ctkd_search.students.formats import write_onnx, write_torch
+from ctkd_search.students.formats import ONNX, TORCH, write_student
 from ctkd_search.students.served import Metadata, ServedStudent
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -224,9 +224,9 @@ def test_a_student_is_exported_as_a_graph_that_needs_no_code_of_its_maker(tmp_pa
         metadata = Metadata(tuple("abcdefghij"), geometry.image_size, geometry.channels, name)
         paths.append(str(tmp_path / f"{number}.pt2"))
         # Both compare what they wrote with the student.
-        write_torch(served, metadata, tmp_path / f"{number}.pt2")
+        write_student(served, metadata, tmp_path / f"{number}.pt2", TORCH)
         if name != "torchvision/resnet18":
-            write_onnx(served, metadata, tmp_path / f"{number}.onnx")
+            write_student(served, metadata, tmp_path / f"{number}.onnx", ONNX)
     ended = subprocess.run(
         [sys.executable, "-c", LOADING, *paths], capture_output=True, text=True, cwd=tmp_path, check=False
     )

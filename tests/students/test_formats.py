@@ -13,11 +13,9 @@ from support.kept_students import SMALL, a_student, probabilities, some_images
 
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.geometry import Geometry
-from ctkd_search.students.formats import compare, write_onnx, write_torch
+from ctkd_search.students.formats import ONNX, TORCH, compare, write_student
 
-FORMATS = pytest.mark.parametrize(
-    ("write", "suffix"), [(write_torch, ".pt2"), (write_onnx, ".onnx")], ids=["pt2", "onnx"]
-)
+FORMATS = pytest.mark.parametrize(("form", "suffix"), [(TORCH, ".pt2"), (ONNX, ".onnx")], ids=["pt2", "onnx"])
 NETWORKS = pytest.mark.parametrize(
     ("architecture", "geometry"),
     [("resnet8", SMALL), ("wrn-10-1", Geometry(3, 3, 17)), ("wrn-16-1", Geometry(100, 3, 32))],
@@ -41,18 +39,18 @@ def files(tmp_path_factory):
     """A student in each format, and what it says of itself; not to be changed."""
     directory = tmp_path_factory.mktemp("files")
     served, metadata = a_student()
-    write_torch(served, metadata, directory / "student.pt2")
-    write_onnx(served, metadata, directory / "student.onnx")
+    write_student(served, metadata, directory / "student.pt2", TORCH)
+    write_student(served, metadata, directory / "student.onnx", ONNX)
     return directory, metadata
 
 
 @pytest.mark.slow
 @FORMATS
 @NETWORKS
-def test_a_file_gives_the_students_probabilities_for_any_batch(tmp_path, capfd, write, suffix, architecture, geometry):
+def test_a_file_gives_the_students_probabilities_for_any_batch(tmp_path, capfd, form, suffix, architecture, geometry):
     served, metadata = a_student(architecture, geometry)
     path = tmp_path / f"student{suffix}"
-    write(served, metadata, path)
+    write_student(served, metadata, path, form)
     assert capfd.readouterr() == ("", "")
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
     run = runner(path)
@@ -103,18 +101,18 @@ def test_a_file_does_not_say_where_on_this_machine_its_code_was(files, name):
 
 @pytest.mark.slow
 @FORMATS
-def test_a_student_that_is_laid_out_for_a_gpu_is_exported_too(tmp_path, write, suffix):
+def test_a_student_that_is_laid_out_for_a_gpu_is_exported_too(tmp_path, form, suffix):
     served, metadata = a_student("wrn-10-1", Geometry(4, 3, 12))
     served.student.to(memory_format=torch.channels_last)
     path = tmp_path / f"student{suffix}"
-    write(served, metadata, path)
+    write_student(served, metadata, path, form)
     images = some_images(5, Geometry(4, 3, 12))
     np.testing.assert_allclose(runner(path)(images), probabilities(served, images), atol=1e-5)
 
 
 @pytest.mark.slow
 @FORMATS
-def test_a_student_whose_probabilities_are_no_numbers_is_not_written(tmp_path, write, suffix):
+def test_a_student_whose_probabilities_are_no_numbers_is_not_written(tmp_path, form, suffix):
     served, metadata = a_student()
     served.student.classifier.bias.data[3] = torch.nan
     path = tmp_path / f"student{suffix}"
@@ -122,7 +120,7 @@ def test_a_student_whose_probabilities_are_no_numbers_is_not_written(tmp_path, w
     with pytest.raises(
         WorkFailed, match=r"would not return the student's probabilities \(off by nan in a batch of 1\)"
     ):
-        write(served, metadata, path)
+        write_student(served, metadata, path, form)
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == b"an earlier one"
 
@@ -148,15 +146,15 @@ def test_what_differs_from_the_student_is_refused(wrong, reason):
 
 @pytest.mark.slow
 @FORMATS
-def test_a_place_that_cannot_be_written_to_is_said(tmp_path, write, suffix):
+def test_a_place_that_cannot_be_written_to_is_said(tmp_path, form, suffix):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write to the directory"):
-        write(*a_student(), tmp_path / "file" / f"student{suffix}")
+        write_student(*a_student(), tmp_path / "file" / f"student{suffix}", form)
 
 
 @pytest.mark.slow
 def test_the_student_in_a_file_is_not_the_one_that_another_file_has(files, tmp_path):
-    write_torch(*a_student(seed=1), tmp_path / "other.pt2")
+    write_student(*a_student(seed=1), tmp_path / "other.pt2", TORCH)
     images = some_images(7)
     one, two = (runner(path)(images) for path in (files[0] / "student.pt2", tmp_path / "other.pt2"))
     assert np.abs(one - two).max() > 0.01

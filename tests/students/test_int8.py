@@ -25,10 +25,10 @@ from ctkd_search.files import write_text
 from ctkd_search.geometry import Geometry
 from ctkd_search.records.json_files import as_json
 from ctkd_search.records.store import SearchFolder, new_record
-from ctkd_search.students.formats import onnx_model, onnx_runner, onnx_session
-from ctkd_search.students.int8 import BATCH, Comparison, Measured, accuracy_of, compared, latencies_ms
-from ctkd_search.students.int8_images import images_of_final, images_of_search, splits_of_search
+from ctkd_search.students.formats import ONNX, onnx_model, onnx_runner, onnx_session
+from ctkd_search.students.images import images_of_final, images_of_search, splits_of_search
 from ctkd_search.students.kept import trial_student
+from ctkd_search.students.precisions import BATCH, Comparison, Measured, accuracy_of, compared, latencies_ms
 from ctkd_search.students.quantisation import CALIBRATION_IMAGES, calibration_images, prepared, quantised
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("single_thread", "own_directory")]
@@ -193,7 +193,9 @@ def test_other_images_than_the_searchs_are_refused(there, call):
     there.write(record)
     code, _, err = call("export", "small", "--format", "onnx", "--int8")
     assert code == 2
-    assert "the training images are no longer those of the search 'small', on which an int8 student must be" in err
+    assert (
+        "the images are no longer those of the search 'small', on which a student in another precision must be" in err
+    )
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,10 @@ def test_other_images_than_the_searchs_are_refused(there, call):
     [
         ("--int8", "--int8 writes an ONNX file, but the format is yaml; use --format onnx"),
         ("--format torch --int8", "--int8 writes an ONNX file, but the format is torch; use --format onnx"),
-        ("--format onnx --max-drop 1", "--max-drop is an option of int8 students; add --int8"),
+        (
+            "--format onnx --max-drop 1",
+            "--max-drop is an option of students in int8 and half precision; add --int8 or --half",
+        ),
         ("--format onnx --int8 --max-drop -1", "must be a number from 0 to 100, but got '-1'"),
         ("--format onnx --int8 --max-drop nan", "must be a number from 0 to 100, but got 'nan'"),
         ("--format onnx --int8 -o -", "--format onnx writes a binary file"),
@@ -231,7 +236,7 @@ def test_a_final_trainings_student_is_measured_on_images_that_it_knows(call):
     assert f"- {note}" in Path("mine-int8.md").read_text(encoding="utf-8")
     record.fingerprint = "another"
     write_text(Path("trials/mine/final-1/search.json"), as_json(record))
-    with pytest.raises(UserError, match="the training images are no longer those of the final training in trials/mine"):
+    with pytest.raises(UserError, match="the images are no longer those of the final training in trials/mine"):
         images_of_final(Path("trials/mine/final-1"))
 
 
@@ -241,7 +246,7 @@ def test_files_are_measured_in_turns_and_each_by_itself(there):
     model = onnx_model(kept.served, kept.metadata)
     models = {"float32": model, "int8": quantised(prepared(model), images.calibration)}
     contents = {name: made.SerializeToString() for name, made in models.items()}
-    found = compared(contents, images.validation, 3, 1)
+    found = compared(contents, ONNX, images.validation, 1, 3)
     assert list(found.files) == ["float32", "int8"]
     assert found.drop == found.files["float32"].accuracy - found.files["int8"].accuracy
     calls = []
@@ -261,6 +266,6 @@ def test_files_are_measured_in_turns_and_each_by_itself(there):
 def test_the_better_file_is_chosen_and_its_drop_counts(tuned, chosen, drop):
     accuracies = {"float32": 0.9, "int8": 0.5, "int8, tuned": tuned}
     files = {name: Measured(accuracy, 1, 1.0, 1.0) for name, accuracy in accuracies.items()}
-    found = Comparison(files, 10, 10, 1)
+    found = Comparison(files, "ONNX Runtime", 10, 1, 10)
     assert found.chosen == chosen
     assert found.drop == pytest.approx(drop)

@@ -28,7 +28,7 @@ from ctkd_search.recipe import Recipe
 from ctkd_search.records.states import read_state, state_path, write_state
 from ctkd_search.records.store import SearchFolder
 from ctkd_search.students.fake_quantised import FakeQuantised
-from ctkd_search.students.int8_images import splits_of_search
+from ctkd_search.students.images import splits_of_search
 from ctkd_search.students.quantisation import prepared, quantised
 from ctkd_search.students.tuning import TUNING_LR, Lessons, _trainer, opened_model, tuning_recipe
 

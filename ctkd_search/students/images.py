@@ -1,7 +1,8 @@
-"""The images that an int8 student is calibrated and measured on: those of its own search or final training."""
+"""The images that a student in another precision is measured on: those of its own search or final training."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,18 +19,21 @@ _LEARNED_FROM = "The student of a final training has learned from the validation
 
 
 @dataclass(frozen=True)
-class Int8Images:
-    """Images to calibrate and to measure an int8 student on.
+class StudentImages:
+    """Images to calibrate and to measure a student on.
 
     Attributes:
-        calibration: Training images that its activations' ranges are measured on.
-        splits: The splits that they are of; those of the search, for a final training too.
+        splits: Their splits; those of the search, for a final training too.
         note: A sentence on the validation images; empty if there is nothing to say.
     """
 
-    calibration: Images
     splits: Splits
     note: str = ""
+
+    @functools.cached_property
+    def calibration(self) -> Images:
+        """Returns training images that the ranges of activations are measured on."""
+        return calibration_images(self.splits.train)
 
     @property
     def validation(self) -> Pictures:
@@ -37,14 +41,13 @@ class Int8Images:
         return self.splits.validation
 
 
-def images_of_search(folder: SearchFolder) -> Int8Images:
+def images_of_search(folder: SearchFolder) -> StudentImages:
     """Returns the images of a search.
 
     Raises:
         UserError: They cannot be loaded, or are others by now.
     """
-    splits = splits_of_search(folder)
-    return Int8Images(calibration_images(splits.train), splits)
+    return StudentImages(splits_of_search(folder))
 
 
 def splits_of_search(folder: SearchFolder) -> Splits:
@@ -60,7 +63,7 @@ def splits_of_search(folder: SearchFolder) -> Splits:
     return splits
 
 
-def images_of_final(path: Path) -> Int8Images:
+def images_of_final(path: Path) -> StudentImages:
     """Returns the images of a final training: the validation images that the search held out, and the rest.
 
     Args:
@@ -73,12 +76,12 @@ def images_of_final(path: Path) -> Int8Images:
     dataset = DatasetConfig(**record.space["config"]["dataset"])
     splits = data.load_train(dataset, (), record.fingerprint)
     _refuse_others(splits.with_validation(), record.fingerprint, f"the final training in {path}")
-    return Int8Images(calibration_images(splits.train), splits, _LEARNED_FROM)
+    return StudentImages(splits, _LEARNED_FROM)
 
 
 def _refuse_others(splits: Splits, fingerprint: str, what: str) -> None:
     if splits.fingerprint != fingerprint:
         raise UserError(
-            f"the training images are no longer those of {what}, on which an int8 student must be calibrated; bring "
-            "them back, or export the student without --int8"
+            f"the images are no longer those of {what}, on which a student in another precision must be measured; "
+            "bring them back, or export the student in float32"
         )

@@ -1,11 +1,11 @@
-"""A student in int8 beside itself in float32: accuracy, size and latency of both files with ONNX Runtime."""
+"""A student in another precision beside itself in float32: accuracy, size and latency of both files."""
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,11 @@ from ctkd_search.data.file_stream import plain_batches
 from ctkd_search.data.images import Pictures
 from ctkd_search.display.tables import Row, Table
 from ctkd_search.errors import WorkFailed
-from ctkd_search.students.formats import onnx_runner, onnx_session
+from ctkd_search.students.formats import Format, Runner
 from ctkd_search.text import percent, size
 from ctkd_search.versions import processor
 
-FLOAT, INT8, TUNED = "float32", "int8", "int8, tuned"
+FLOAT, HALF, INT8, TUNED = "float32", "float16", "int8", "int8, tuned"
 # Images in a batch whose latency is measured: as many as `predict` classifies at a time.
 BATCH = 256
 _EVALUATED = 250
@@ -29,7 +29,7 @@ _WARM_UP, _TIMED, _SECONDS = 5, 50, 10.0
 
 @dataclass(frozen=True)
 class Measured:
-    """Measurements of one file of a student, with ONNX Runtime on the processor.
+    """Measurements of one file of a student, on the processor.
 
     Attributes:
         accuracy: Its accuracy on the validation images, in [0, 1].
@@ -49,24 +49,27 @@ class Comparison:
     """A student's files beside each other.
 
     Attributes:
-        files: The measurements of each, by `FLOAT`, `INT8` and `TUNED`.
+        files: The measurements of each, by `FLOAT` and `HALF`, or by `FLOAT`, `INT8` and `TUNED`.
+        runtime: Name of what ran them.
         images: Number of validation images.
-        calibrated_on: Number of training images that the ranges of activations were measured on.
         threads: Number of threads that the latencies were measured with.
+        calibrated_on: Number of training images that the ranges of activations in int8 were measured on; None for half
+            precision.
         machine: The processor that they were measured on.
         note: A sentence on the validation images; empty if there is nothing to say.
     """
 
     files: Mapping[str, Measured]
+    runtime: str
     images: int
-    calibrated_on: int
     threads: int
+    calibrated_on: int | None = None
     machine: str = dataclasses.field(default_factory=processor)
     note: str = ""
 
     @property
     def chosen(self) -> str:
-        """Returns the name of the better file in int8; of equals, that of the tuned one."""
+        """Returns the name of the better file but for float32; of equals, that of the tuned one."""
         return max((name for name in self.files if name != FLOAT), key=lambda name: (self.files[name].accuracy, name))
 
     @property
@@ -85,26 +88,33 @@ class Comparison:
             Row([name, percent(one.accuracy), size(one.bytes), f"{one.latency_ms:.3g} ms", f"{one.batch_ms:.3g} ms"])
             for name, one in self.files.items()
         ]
-        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
-        caption = (
-            f"ONNX Runtime, {self.images:,} validation images; median latencies of one run, {threads} ({self.machine})"
-        )
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)} ({self.machine})"
+        caption = f"{self.runtime}, {self.images:,} validation images; median latencies of one run, {threads}"
         return Table(caption, heads, rows, {1, 2, 3, 4})
 
 
 def compared(
-    contents: Mapping[str, bytes], validation: Pictures, calibrated_on: int, threads: int, note: str = ""
+    contents: Mapping[str, bytes],
+    form: Format,
+    validation: Pictures,
+    threads: int,
+    calibrated_on: int | None = None,
+    note: str = "",
 ) -> Comparison:
     """Measures the files of a student beside each other.
 
     Args:
         contents: Their contents, by the names under which the comparison has them.
+        form: Their format.
         validation: The validation images.
+        threads: Number of threads.
         calibrated_on: See `Comparison`.
-        threads: Number of threads of ONNX Runtime.
         note: See `Comparison`.
+
+    Raises:
+        WorkFailed: A file does not run here, or a probability is not a finite number.
     """
-    runs = [onnx_runner(onnx_session(content, threads)) for content in contents.values()]
+    runs = [form.runner(content, threads) for content in contents.values()]
     accuracies = [accuracy_of(run, validation) for run in runs]
     shown = validation[np.arange(min(BATCH, len(validation)))].held().pixels
     batch = np.resize(shown, (BATCH, *shown.shape[1:]))
@@ -113,10 +123,10 @@ def compared(
         name: Measured(accuracies[place], len(content), single[place], many[place])
         for place, (name, content) in enumerate(contents.items())
     }
-    return Comparison(found, len(validation), calibrated_on, threads, note=note)
+    return Comparison(found, form.runtime, len(validation), threads, calibrated_on, note=note)
 
 
-def accuracy_of(run: Callable[[np.ndarray], np.ndarray], images: Pictures) -> float:
+def accuracy_of(run: Runner, images: Pictures) -> float:
     """Returns the accuracy of a function from raw images to probabilities, in [0, 1].
 
     Raises:
@@ -126,12 +136,12 @@ def accuracy_of(run: Callable[[np.ndarray], np.ndarray], images: Pictures) -> fl
     for pixels, labels in plain_batches(images, _EVALUATED, torch.device("cpu")):
         found = run(pixels.numpy())
         if not np.isfinite(found).all():
-            raise WorkFailed("the quantised student's probabilities are not finite numbers; it was not written")
+            raise WorkFailed("the student's probabilities are not finite numbers in this precision; it was not written")
         right += int((found.argmax(axis=1) == labels.numpy()).sum())
     return right / len(images)
 
 
-def latencies_ms(runs: Sequence[Callable[[np.ndarray], np.ndarray]], images: np.ndarray) -> list[float]:
+def latencies_ms(runs: Sequence[Runner], images: np.ndarray) -> list[float]:
     """Returns the median time of each function for these images, in milliseconds.
 
     The functions take turns, so that whatever else the machine does meets all of them.
