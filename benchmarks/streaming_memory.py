@@ -1,18 +1,24 @@
-"""Memory while images that do not fit into it are streamed: one epoch over generated JPEG files.
+"""Memory while images that do not fit into it are streamed or stored: one epoch over generated JPEG files.
 
 Makes the files (each another picture), streams one epoch of random resized crops of them as a student would see it, and
 prints the memory of this process and of those that decode, over time. Shared pages are counted once (proportional set
 size). The files are removed afterwards.
 
-    python benchmarks/streaming_memory.py --images 200000 --workers 2
+    python benchmarks/streaming_memory.py --images 200000 --workers 2 [--stored 128]
+
+Crops have 224 px. With `--stored`, the pictures are decoded once and kept on disk at this shorter side, and crops of
+seven eighths of it are cut from them.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import tempfile
+import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -51,10 +57,29 @@ def memory() -> float:
     return total / 1e6
 
 
+@contextlib.contextmanager
+def watched() -> Iterator[Callable[[], float]]:
+    """Gives the largest memory seen so far, which is looked at every second."""
+    seen, end = [memory()], threading.Event()
+
+    def watch() -> None:
+        while not end.wait(1):
+            seen.append(memory())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield lambda: max(seen)
+    finally:
+        end.set()
+        thread.join()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=200_000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--stored", type=int, metavar="SIDE", help="store the pictures at this shorter side first")
     parser.add_argument("--directory", type=Path, help="where to make the files (default: a temporary directory)")
     options = parser.parse_args()
     print(hardware())
@@ -67,19 +92,34 @@ def main() -> None:
                 folders = [root / split / f"{label:03d}" for label in range(_CLASSES)]
                 list(pool.map(make, folders, range(_CLASSES), [count] * _CLASSES))
         print(f"made {each * _CLASSES:,} files of {_SIDE} px in {time.perf_counter() - started:.0f} s")
-        stream(root, options.workers)
+        stream(root, options.workers, options.stored)
     finally:
         shutil.rmtree(root)
 
 
-def stream(root: Path, workers: int) -> None:
+def stream(root: Path, workers: int, side: int | None) -> None:
     """Goes through one epoch and prints what it took."""
     print(f"memory: {memory():,.0f} MB before")
     started = time.perf_counter()
-    dataset = DatasetConfig("folder", root=str(root), image_size=_SIDE, channels=3, workers=workers, validation=0.001)
+    size = 7 * side // 8 if side else _SIDE
+    dataset = DatasetConfig(
+        *("folder", str(root)),
+        image_size=size,
+        channels=3,
+        workers=workers,
+        validation=0.001,
+        loading="stored" if side else "streamed",
+        stored_side=side,
+    )
     augment = Augment(crop=0, resized_crop=(0.08, 1.0))
-    splits = load_train(dataset, [augment])
-    print(f"memory: {memory():,.0f} MB with {len(splits.train):,} files listed, {time.perf_counter() - started:.0f} s")
+    with watched() as most:
+        splits = load_train(dataset, [augment], stores=root / "stores" if side else None)
+    done = f"{len(splits.train):,} files {'stored' if side else 'listed'}"
+    print(
+        f"memory: {memory():,.0f} MB with {done} after {time.perf_counter() - started:.0f} s; at most {most():,.0f} MB"
+    )
+    if side:
+        print(f"store: {sum(file.stat().st_size for file in root.glob('stores/*/*')) / 1e6:,.0f} MB on disk")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     images = stream_of(splits.train, Normalise(splits.mean, splits.std).to(device), augment, 0, device)
     started = time.perf_counter()
@@ -95,7 +135,7 @@ def stream(root: Path, workers: int) -> None:
     # Of the second half: processes start in the first, and allocators find their size.
     counts, sizes = np.array(measured[len(measured) // 2 :]).T
     slope = np.polyfit(counts / 1e5, sizes, 1)[0]
-    held = len(images) * _SIDE**2 * 3 / 1e6
+    held = len(images) * size**2 * 3 / 1e6
     print(f"{seen:,} images in {seconds:.0f} s: {seen / seconds:,.0f} images a second with {workers} processes")
     print(
         f"memory: peak {max(size for _, size in measured):,.0f} MB, {slope:+.1f} MB per 100,000 images in the 2nd half"
