@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from common import header
 from ray import tune
@@ -63,7 +64,7 @@ class NearEmpty(tune.Trainable):
         metrics |= {"validation_loss": 0.5, "seconds": 0.0, "at": int(time.time() * 1000)}
         return {
             "training_iteration": self.epoch,
-            "metrics": metrics,
+            "metrics": tuple(metrics.items()),
             "diverged": False,
             "done": self.epoch >= 10,
             "notes": [],
@@ -82,7 +83,7 @@ class LightOptunaSearcher(OptunaSearcher):
 class Sampler(threading.Thread):
     """Looks 50 times a second at what the main thread and MLflow's are doing, and at the driver's memory."""
 
-    ROOMS = ("record_writer.py", "study.py", "sampler.py", "tracker.py", "store.py", "scheduler.py")
+    native: int | None = None
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -95,6 +96,7 @@ class Sampler(threading.Thread):
 
     def run(self) -> None:
         """Samples until told to end."""
+        Sampler.native = threading.get_native_id()
         names = {threading.main_thread().ident: "driver"}
         count = 0
         while not self.ended:
@@ -122,6 +124,20 @@ def _place(frame: Any) -> str:
         ray_wait = ray_wait or (path.endswith("actor_manager.py") and name == "next") or name == "wait"
         frame = frame.f_back
     return "waiting for workers or work" if waiting or ray_wait else "Ray Tune"
+
+
+def _processor_times() -> dict[str, float]:
+    """Seconds of processor time of this process so far, by kind of thread; Ray's own are those of C++."""
+    named = {thread.native_id: thread.name for thread in threading.enumerate()}
+    kinds = {threading.main_thread().native_id: "driver", Sampler.native: "sampling"}
+    found: collections.Counter[str] = collections.Counter()
+    for thread in psutil.Process().threads():
+        name = named.get(thread.id)
+        kind = kinds.get(thread.id) or (
+            "mlflow" if name == "mlflow" else "other Python threads" if name else "Ray's own"
+        )
+        found[kind] += thread.user_time + thread.system_time
+    return dict(found)
 
 
 def _resident() -> float:
@@ -152,19 +168,24 @@ def run(trials: int, gpus: int, directory: Path) -> None:
     searcher = LightOptunaSearcher(space, folder, study, records, gpus, trials, _fail, scheduler)
     sampler = Sampler()
     sampler.start()
-    started, busy = time.perf_counter(), time.process_time()
+    started, busy, before = time.perf_counter(), time.process_time(), _processor_times()
     trainable = tune.with_resources(NearEmpty, {"cpu": 1, "gpu": 1})
     run_trials(trainable, searcher, scheduler, observer, stop_signal)
     ended = time.perf_counter()
     delivered = tracker.flush(600)
     flushed = time.perf_counter()
     worked = time.process_time() - busy
+    kinds = _processor_times()
     sampler.ended = True
     epochs = sum(len(record.epochs) for record in records.values())
     print(f"{len(records)} trials, {epochs} epochs, {gpus} pretended GPUs, delivered to MLflow: {delivered}")
     print(f"wall-clock per reported epoch: {1000 * (ended - started) / epochs:.1f} ms ({ended - started:.0f} s in all)")
     print(f"MLflow was up to date {flushed - ended:.1f} s after the last trial")
     print(f"processor time of the driver per reported epoch: {1000 * worked / epochs:.1f} ms")
+    shares = ((kind, 1000 * (seconds - before[kind]) / epochs) for kind, seconds in kinds.items())
+    print(
+        "  of which " + ", ".join(f"{kind} {each:.1f} ms" for kind, each in sorted(shares, key=lambda pair: -pair[1]))
+    )
     quarter = max(1, len(sampler.memory) // 4)
     marks = ", ".join(f"{value:.0f}" for value in sampler.memory[::quarter])
     print(f"memory of the driver, four times on the way: {marks} MB; at the end {_resident():.0f} MB")

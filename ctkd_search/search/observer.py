@@ -85,7 +85,7 @@ class Observer(DriverOnly, tune.Callback):
         """Called by Ray after each epoch of a trial."""
         for note in result["notes"]:
             self._say_once(note)
-        self._report(self.records[trial.config[NUMBER]], result["metrics"])
+        self._report(self.records[trial.config[NUMBER]], dict(result["metrics"]))
 
     def _say_once(self, text: str) -> None:
         if text not in self._printed:

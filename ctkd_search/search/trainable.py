@@ -110,7 +110,8 @@ class DistillationTrial(tune.Trainable):
         notes, self._notes = self._notes, []
         return {
             TRAINING_ITERATION: metrics["epoch"],
-            "metrics": metrics,
+            # Of every number in a dictionary, Ray keeps five statistics; nothing here reads them.
+            "metrics": tuple(metrics.items()),
             "diverged": lost,
             "done": lost or metrics["epoch"] >= self._trainer.epochs,
             "notes": notes,

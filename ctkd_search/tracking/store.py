@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ctkd_search.errors import UserError
 from ctkd_search.leases.lease import wait_for
@@ -19,8 +18,8 @@ from ctkd_search.text import first_line
 from ctkd_search.tracking.advice import advice
 from ctkd_search.uris import uri_fault
 
-# The most metrics and parameters that MLflow accepts in one request.
-_METRICS_AT_ONCE = 1000
+# The most entries, and the most parameters among them, that MLflow accepts in one request.
+_AT_ONCE = 1000
 _PARAMS_AT_ONCE = 100
 # The most characters that MLflow accepts in a name, a parameter's value and a tag's value; longer texts are cut.
 _KEY, _PARAM, _TAG = 250, 6000, 8000
@@ -91,6 +90,32 @@ def active_store(uri: str) -> Iterator[None]:
             os.environ[_URI] = before
 
 
+class Point(NamedTuple):
+    """A value of a metric.
+
+    Attributes:
+        name: Name of the metric.
+        value: The value.
+        at: Its time, in milliseconds since 1970.
+        step: Its step.
+    """
+
+    name: str
+    value: float
+    at: int
+    step: int
+
+
+def points_of(epochs: Sequence[Mapping[str, Any]]) -> list[Point]:
+    """Returns the metrics of epochs as points."""
+    return [
+        Point(name, value, epoch["at"], epoch["epoch"])
+        for epoch in epochs
+        for name, value in epoch.items()
+        if name not in _NO_METRICS
+    ]
+
+
 class Mlflow:
     """An experiment in an MLflow store.
 
@@ -135,41 +160,22 @@ class Mlflow:
         run_id: str,
         *,
         params: Mapping[str, Any] | None = None,
-        metrics: Mapping[str, Any] | None = None,
+        points: Sequence[Point] = (),
         tags: Mapping[str, str] | None = None,
-        step: int = 0,
     ) -> None:
-        """Logs parameters, metrics and tags of a run."""
+        """Logs parameters, points of metrics and tags of a run, in one request if it holds them.
+
+        MLflow keeps points that are logged again only once.
+        """
         from mlflow.entities import Metric, Param, RunTag
 
-        now = int(time.time() * 1000)
-        logged = [Param(name[:_KEY], _exact(value)[:_PARAM]) for name, value in (params or {}).items()]
-        self.client.log_batch(
-            run_id,
-            metrics=[Metric(name, float(value), now, step) for name, value in (metrics or {}).items()],
-            params=logged[:_PARAMS_AT_ONCE],
-            tags=[RunTag(name, value) for name, value in fitting(tags or {}).items()],
-        )
-        for start in range(_PARAMS_AT_ONCE, len(logged), _PARAMS_AT_ONCE):
-            self.client.log_batch(run_id, params=logged[start : start + _PARAMS_AT_ONCE])
-
-    def log_epochs(self, run_id: str, epochs: Sequence[Mapping[str, Any]]) -> None:
-        """Logs the metrics of epochs; MLflow keeps points that are logged again only once."""
-        points = [
-            (name, value, epoch["at"], epoch["epoch"])
-            for epoch in epochs
-            for name, value in epoch.items()
-            if name not in _NO_METRICS
-        ]
-        self.log_points(run_id, points)
-
-    def log_points(self, run_id: str, points: Sequence[tuple[str, float, int, int]]) -> None:
-        """Logs points of metrics: name, value, milliseconds since 1970, and step."""
-        from mlflow.entities import Metric
-
-        metrics = [Metric(name, float(value), at, step) for name, value, at, step in points]
-        for start in range(0, len(metrics), _METRICS_AT_ONCE):
-            self.client.log_batch(run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
+        described = [Param(name[:_KEY], _exact(value)[:_PARAM]) for name, value in (params or {}).items()]
+        measured = [Metric(point.name, float(point.value), point.at, point.step) for point in points]
+        named = [RunTag(name, value) for name, value in fitting(tags or {}).items()]
+        while described or measured or named:
+            room = _AT_ONCE - len(named) - len(described[:_PARAMS_AT_ONCE])
+            self.client.log_batch(run_id, measured[:room], described[:_PARAMS_AT_ONCE], named)
+            described, measured, named = described[_PARAMS_AT_ONCE:], measured[room:], []
 
 
 def store_of_run(place: str, run_id: str) -> Mlflow:

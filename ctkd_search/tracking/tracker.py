@@ -17,13 +17,13 @@ from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import FAILED, FINISHED, INTERRUPTED, PAUSED, RUNNING, WAITING, SearchRecord, TrialRecord
 from ctkd_search.space.document import dump
 from ctkd_search.tracking.deliveries import Deliveries
-from ctkd_search.tracking.store import RUN_NAME, Mlflow, fitting, mlflow_error
+from ctkd_search.tracking.store import RUN_NAME, Mlflow, Point, fitting, mlflow_error, points_of
 
 # A run's status in MLflow; every trial that ended as planned is FINISHED, whatever its result.
 _STATUS = {FAILED: "FAILED", INTERRUPTED: "KILLED", RUNNING: "RUNNING", WAITING: "RUNNING", PAUSED: "SCHEDULED"}
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
 # Seconds for which a trial's epochs are gathered: a request costs more than what is in it.
-_GATHERING = 5.0
+_GATHERING = 10.0
 
 
 @dataclass
@@ -197,8 +197,8 @@ class Tracker(TrialListener):
                 return
 
     def trial_started(self, trial: TrialRecord) -> None:
-        """Notes the trial for delivery."""
-        self._deliveries.note(trial)
+        """Notes the trial for delivery, with the epochs that it reports in the next seconds."""
+        self._deliveries.note(trial, _GATHERING)
 
     def trial_reported(self, trial: TrialRecord) -> None:
         """Notes the trial for delivery, with the epochs that it reports in the next seconds."""
@@ -244,21 +244,20 @@ class Tracker(TrialListener):
         if run is None:
             run_id = self._create_run(self._label(trial), self._tags(trial))
             run = self._delivered[trial.number] = _Delivered(run_id, status="RUNNING")
+        params: dict[str, Any] = {}
         if not run.described:
             teacher, student = split_pair(trial.values["pair"])
-            self.mlflow.log(run.run_id, params={**trial.values, "teacher": teacher, "student": student})
-            run.described = True
-        if len(epochs) > run.epochs:
-            self.mlflow.log_epochs(run.run_id, epochs[run.epochs :])
-            run.epochs = len(epochs)
+            params = {**trial.values, "teacher": teacher, "student": student}
+        points = points_of(epochs[run.epochs :])
         if test is not None and not run.tested:
-            last = epochs[-1]
             measured = {f"test_{name}": value for name, value in test.items() if name != "images"}
-            self.mlflow.log_epochs(run.run_id, [{"epoch": last["epoch"], "at": last["at"], **measured}])
-            run.tested = True
+            points += points_of([{"epoch": epochs[-1]["epoch"], "at": epochs[-1]["at"], **measured}])
         state = _STATUS.get(status, "FINISHED")
-        if (state, reason) != (run.status, run.reason):
-            self.mlflow.log(run.run_id, tags={"ctkd.status": status, "ctkd.reason": reason})
+        changed = (state, reason) != (run.status, run.reason)
+        tags = {"ctkd.status": status, "ctkd.reason": reason} if changed else {}
+        self.mlflow.log(run.run_id, params=params, points=points, tags=tags)
+        run.described, run.epochs, run.tested = True, max(run.epochs, len(epochs)), run.tested or test is not None
+        if changed:
             if state in ("RUNNING", "SCHEDULED"):
                 self.mlflow.client.update_run(run.run_id, status=state)
             else:
@@ -272,18 +271,16 @@ class Tracker(TrialListener):
     def _deliver_standings(self, trial: TrialRecord) -> None:
         """Updates the parent run's metrics: the progress of the search, and the best value so far."""
         standings = best_so_far(list(self._explored.values()))
-        self.mlflow.log_points(
-            self.parent_id,
-            [
-                (name, value, standing.at, standing.trials)
-                for standing in standings[self._standings :]
-                for name, value in (
-                    (f"best_{trial.objective}", standing.value),
-                    ("trials_finished", standing.trials),
-                    ("epochs_trained", standing.epochs),
-                )
-            ],
-        )
+        points = [
+            Point(name, value, standing.at, standing.trials)
+            for standing in standings[self._standings :]
+            for name, value in (
+                (f"best_{trial.objective}", standing.value),
+                ("trials_finished", standing.trials),
+                ("epochs_trained", standing.epochs),
+            )
+        ]
+        self.mlflow.log(self.parent_id, points=points)
         self._standings = len(standings)
 
     def _tags(self, trial: TrialRecord) -> dict[str, str]:
@@ -339,7 +336,9 @@ class Tracker(TrialListener):
 
     def finish(self, status: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Closes the parent run."""
-        self.mlflow.log(self.parent_id, metrics=metrics, tags=tags)
+        now = int(time.time() * 1000)
+        points = [Point(name, value, now, 0) for name, value in metrics.items()]
+        self.mlflow.log(self.parent_id, points=points, tags=tags)
         self.mlflow.client.set_terminated(self.parent_id, status)
 
     def watch_machine(self) -> None:
