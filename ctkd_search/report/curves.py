@@ -89,8 +89,12 @@ def learning_curves(trials: Sequence[TrialRecord], winner: TrialRecord, rungs: S
             axis.plot(_epochs(values), values, color=style.BASELINE, lw=1.5, ls=line, label=name, zorder=4)
         values = judged(winner)
         axis.plot(_epochs(values), values, "o-", ms=3.5, color=style.WINNER, lw=2.4, zorder=5, label="winner")
-        for label, colour, mark in (("finished", style.FINISHED, ""), ("stopped early", style.STOPPED, "x")):
-            axis.plot([], [], color=colour, lw=1, marker=mark, mew=1.6, label=label)
+        for label, colour, mark, ended in (
+            ("finished", style.FINISHED, "", (FINISHED,)),
+            ("stopped early", style.STOPPED, "x", (STOPPED, PAUSED)),
+        ):
+            if any(trial.status in ended for trial in explored):
+                axis.plot([], [], color=colour, lw=1, marker=mark, mew=1.6, label=label)
 
     finished = [trial for trial in (*explored, *baselines.values(), winner) if trial.status == FINISHED]
     picture = _whole_and_end(draw, [judged(trial) for trial in finished], winner.metric, height=4.0)
@@ -172,7 +176,7 @@ def _whole_and_end(
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             axis.yaxis.set_major_formatter(style.values_of(metric))
         axes[0].set_ylabel(style.named(metric))
-        axes[0].legend(loc=_free_corner(metric))
+        axes[0].legend(loc="best", frameon=True, framealpha=0.8, edgecolor="none")
         return style.png(figure)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib
@@ -14,9 +14,8 @@ import optuna
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from ctkd_search.analysis.pareto import objective_values
-from ctkd_search.metrics import METRIC_OBJECTIVES, Metric
-from ctkd_search.records.store import FINISHED, TrialRecord
+from ctkd_search.metrics import Metric
+from ctkd_search.records.store import TrialRecord
 from ctkd_search.report import style
 from ctkd_search.report.outliers import far_below
 from ctkd_search.report.series import judged
@@ -173,44 +172,6 @@ def slices(found: Comparable, space: Space) -> list[Picture]:
             f"{_left_out(found)}"
         )
         pictures.append(Picture(f"slices-{number}", caption, caption, picture, wide=True))
-    return pictures
-
-
-def pareto_fronts(
-    space: Space, trials: Sequence[TrialRecord], costs: Mapping[str, Mapping[str, float]]
-) -> list[Picture]:
-    """Draws the first objective over each other one, with the trials on the Pareto front."""
-    objectives = space.strategy.objectives
-    finished = [trial for trial in trials if trial.status == FINISHED]
-    if len(objectives) == 1 or not finished:
-        return []
-    judge = space.strategy.judge
-    study = _study(space, finished, space.strategy.directions, lambda trial: objective_values(trial, objectives, costs))
-    pictures = []
-    for place, name in enumerate(objectives[1:], start=1):
-        other = METRIC_OBJECTIVES.get(name)
-        shown = style.named(other) if other else name
-        with _plotting() as plots:
-            axis = plots.plot_pareto_front(
-                study,
-                targets=lambda trial, place=place: (trial.values[place], trial.values[0]),
-                target_names=[shown, style.named(judge)],
-            )
-            axis.yaxis.set_major_formatter(style.values_of(judge))
-            if other:
-                axis.xaxis.set_major_formatter(style.values_of(other))
-            best, others = style.WINNER, style.STOPPED
-            *rest, front = axis.collections
-            front.set(color=best, label="on the front")
-            for dots in rest:
-                dots.set(color=others, label="dominated")
-            axis.legend()
-            picture = _png(axis.figure, 3.4)
-        caption = (
-            f"Validation {judge.label} over {shown} of the {len(finished)} trials that finished. Orange is the Pareto "
-            "front: no other trial is better in every objective."
-        )
-        pictures.append(Picture(f"pareto-{name}", caption, caption, picture))
     return pictures
 
 

@@ -19,6 +19,7 @@ from ctkd_search.report import curves, figures, optuna_plots, series, tables
 from ctkd_search.report.attention import looks
 from ctkd_search.report.facts import SearchSummary, warm_start_sentences
 from ctkd_search.report.final import means_picture, newest_final
+from ctkd_search.report.pareto import pareto_fronts
 from ctkd_search.report.spending import FORWARD_SHARE, Spending
 from ctkd_search.report.style import BASELINE, SCRATCH, WINNER, Picture
 from ctkd_search.report.teachers import KeptTeachers, spending
@@ -139,7 +140,7 @@ def results(summary: SearchSummary) -> Section:
     section.attempt("The table of baselines", lambda: comparisons.baselines_table(trials, winner, judge) or none)
     section.attempt(
         "The picture of the Pareto front",
-        lambda: optuna_plots.pareto_fronts(summary.space, summary.explored, summary.search.costs),
+        lambda: pareto_fronts(summary.space, summary.explored, summary.search.costs),
     )
     section.attempt(
         "The table of the Pareto front",

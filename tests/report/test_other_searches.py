@@ -93,6 +93,11 @@ def test_several_objectives_have_a_pareto_front(tmp_path):
     assert {"pareto-params", "pareto-multiply_adds"} <= set(found.files())
     assert "Pareto front: no other trial is better in everything." in found.said
     # The most accurate trial is on the front, whatever it costs.
+    alts = [image["alt"] for image in found.images]
+    best = max(trial.accuracy for trial in search.trials)
+    told = [alt for alt in alts if f"On the front: {100 * best:.2f} % at " in alt]
+    assert {"over parameters of the student" in alt for alt in told} == {True, False}
+    assert all("a number is that of its trial" in alt for alt in told)
     student = split_pair(max(search.trials, key=lambda trial: trial.accuracy).values["pair"]).student
     assert f"{search.record.costs[student]['params']:,.0f}" in found.said
 
