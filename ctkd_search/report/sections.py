@@ -15,11 +15,10 @@ from ctkd_search.errors import UserError
 from ctkd_search.records.states import state_path
 from ctkd_search.records.store import FINISHED, SearchFolder
 from ctkd_search.records.trial_configs import config_of
-from ctkd_search.report import curves, figures, optuna_plots, series, tables
+from ctkd_search.report import curves, figures, optuna_plots, pareto, series, tables
 from ctkd_search.report.attention import looks
 from ctkd_search.report.facts import SearchSummary, warm_start_sentences
 from ctkd_search.report.final import means_picture, newest_final
-from ctkd_search.report.pareto import pareto_fronts
 from ctkd_search.report.spending import FORWARD_SHARE, Spending
 from ctkd_search.report.style import BASELINE, SCRATCH, WINNER, Picture
 from ctkd_search.report.teachers import KeptTeachers, spending
@@ -140,7 +139,7 @@ def results(summary: SearchSummary) -> Section:
     section.attempt("The table of baselines", lambda: comparisons.baselines_table(trials, winner, judge) or none)
     section.attempt(
         "The picture of the Pareto front",
-        lambda: pareto_fronts(summary.space, summary.explored, summary.search.costs),
+        lambda: pareto.pareto_fronts(summary.space, summary.explored, summary.search.costs),
     )
     section.attempt(
         "The table of the Pareto front",

@@ -29,7 +29,7 @@ from ctkd_search.models.cost import costs
 from ctkd_search.records.states import state_path
 from ctkd_search.records.store import RUNNING, TEACHERS, SearchFolder
 from ctkd_search.records.trial_configs import config_of
-from ctkd_search.report import curves, facts, figures, optuna_plots, sections, tables
+from ctkd_search.report import curves, facts, figures, optuna_plots, pareto, sections, tables
 from ctkd_search.report.attention import AFTER, BEFORE, EXPERT, looks
 from ctkd_search.report.page import write_report
 from ctkd_search.report.teachers import KeptTeachers, spending
@@ -318,7 +318,7 @@ def test_section_that_fails_is_left_out_with_its_reason(searched, tmp_path, monk
 def test_every_part_that_fails_is_left_out_by_itself(searched, tmp_path, monkeypatch):
     makers = [
         (module, name)
-        for module in (curves, figures, optuna_plots, tables, comparisons)
+        for module in (curves, figures, optuna_plots, pareto, tables, comparisons)
         for name, made in vars(module).items()
         if inspect.isfunction(made) and not name.startswith("_") and made.__module__ == module.__name__
         if re.search(r"Picture|Table", str(made.__annotations__["return"]))
