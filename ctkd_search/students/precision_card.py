@@ -16,8 +16,8 @@ _INT8_LATENCY = (
     "8 bits (VNNI, dot products) may saturate, which costs accuracy."
 )
 _HALF_LATENCY = (
-    "- Latencies are those of one processor; those without arithmetic in float16 compute in float32 and convert, so "
-    "that the file is smaller and not faster."
+    "- Latencies are those of one processor. Those without arithmetic in float16 convert to float32 and back: there "
+    "the file is smaller, but not faster, and with torch it may be many times slower."
 )
 _USAGE = {
     ".onnx": "With ONNX Runtime: `images` in, `probabilities` out.",
