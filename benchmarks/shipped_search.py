@@ -75,9 +75,9 @@ class ShippedSearch(Searcher):
     def reported(self, trial: Trial) -> Decision:
         """Pauses or stops it, or lets it go on."""
         record = self._note(trial)
-        flat = {f"metrics/{name}": value for name, value in record.epochs[-1].items()}
         asked = SimpleNamespace(config={NUMBER: trial.number})
-        decision = self._scheduler.on_trial_result(None, asked, {TRAINING_ITERATION: trial.epochs, **flat})
+        result = {TRAINING_ITERATION: trial.epochs, "metrics": tuple(record.epochs[-1].items())}
+        decision = self._scheduler.on_trial_result(None, asked, result)
         if decision != GroupedAsha.STOP:
             return Decision.CONTINUE
         record.status = PAUSED if self._scheduler.pauses(record) else STOPPED

@@ -103,8 +103,7 @@ class GroupedAsha(DriverOnly, FIFOScheduler):
         epoch = result[TRAINING_ITERATION]
         if not record.explores or self._ranking is None:
             return TrialScheduler.CONTINUE
-        # Ray flattens results before it asks.
-        score = self._score({self._ranking.key: result[f"metrics/{self._ranking.key}"]})
+        score = self._score(dict(result["metrics"]))
         if not math.isfinite(score):
             return TrialScheduler.STOP  # it can be compared with no other
         bracket = self._bracket(record)

@@ -197,8 +197,8 @@ class Tracker(TrialListener):
                 return
 
     def trial_started(self, trial: TrialRecord) -> None:
-        """Notes the trial for delivery, with the epochs that it reports in the next seconds."""
-        self._deliveries.note(trial, _GATHERING)
+        """Notes the trial for delivery."""
+        self._deliveries.note(trial)
 
     def trial_reported(self, trial: TrialRecord) -> None:
         """Notes the trial for delivery, with the epochs that it reports in the next seconds."""

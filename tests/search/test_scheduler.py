@@ -42,7 +42,7 @@ def decision(found, known, number, epoch, accuracy, **more):
     """Returns the decision about a trial that reports a value; an unknown trial begins."""
     known.setdefault(number, a_trial(number, status="running", **more))
     trial = SimpleNamespace(config={"number": number}, trial_id=f"r{number}")
-    result = {"training_iteration": epoch, "metrics/validation_accuracy": accuracy}
+    result = {"training_iteration": epoch, "metrics": (("validation_accuracy", accuracy),)}
     return found.on_trial_result(None, trial, result)
 
 
@@ -247,7 +247,7 @@ def paused(found, known, *trials):
         found.on_trial_result(
             None,
             SimpleNamespace(config={"number": number}),
-            {"training_iteration": epochs, "metrics/validation_accuracy": accuracy},
+            {"training_iteration": epochs, "metrics": (("validation_accuracy", accuracy),)},
         )
 
 

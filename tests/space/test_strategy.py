@@ -278,7 +278,7 @@ def test_the_scheduler_stops_what_is_worse_in_either_direction(objective, sign):
             for number in range(1, 10):
                 known[number] = a_trial(number, status=RUNNING, objective=objective)
                 value = 0.5 + (-sign if better else sign) * number / 100
-                result = {"training_iteration": 1, f"metrics/{objective}": value, "metrics/other": 0.0}
+                result = {"training_iteration": 1, "metrics": (("other", 0.0), (objective, value))}
                 decision = scheduler.on_trial_result(None, SimpleNamespace(config={"number": number}), result)
                 found[better, number] = decision == "STOP"
         return found
@@ -294,7 +294,7 @@ def test_the_scheduler_stops_what_is_worse_in_either_direction(objective, sign):
     scheduler = GroupedAsha(chosen, records)
     for number, value, decision in ((10, 0.5 + sign * 0.2, "STOP"), (11, 0.5 - sign * 0.2, "CONTINUE")):
         records[number] = a_trial(number, status=RUNNING, objective=objective)
-        result = {"training_iteration": 1, f"metrics/{objective}": value}
+        result = {"training_iteration": 1, "metrics": ((objective, value),)}
         assert scheduler.on_trial_result(None, SimpleNamespace(config={"number": number}), result) == decision
 
 
@@ -306,7 +306,7 @@ def first_stops(*overrides):
         known[number] = a_trial(number, status=RUNNING)
         trial = SimpleNamespace(config={"number": number})
         for epoch in range(1, 9):
-            result = {"training_iteration": epoch, f"metrics/{ACCURACY}": 1 / number}
+            result = {"training_iteration": epoch, "metrics": ((ACCURACY, 1 / number),)}
             if scheduler.on_trial_result(None, trial, result) == "STOP":
                 found.add(epoch)
                 break

@@ -193,7 +193,7 @@ class Simulation:
         diverged = outcome.diverges and epoch == len(outcome.accuracies)
         metrics = {"epoch": epoch, "validation_accuracy": accuracy, "seconds": 1.0}
         metrics["averaged_validation_loss"] = 1 - accuracy
-        result = {"training_iteration": epoch, "metrics": metrics, "notes": []}
+        result = {"training_iteration": epoch, "metrics": tuple(metrics.items()), "notes": []}
         result |= {"diverged": diverged, "done": diverged or epoch >= self.space.budget.epochs}
         goes_on = not result["done"]
         if goes_on:  # of one that is done by itself, Ray does not ask
