@@ -5,7 +5,7 @@
 A resnet20 teaches a resnet8; the first 1,200 images of each class are used, of which 200 are held out. The students of
 all seeds have the same teachers and see the same views. Every training that has ended is kept in
 `benchmarks/ensembles.json`; begun again, the rest is trained. Prints the accuracies of experts and students on the test
-photographs, the differences by seed, and the medians of the students' seconds.
+photographs, the differences by seed, and the medians of the students' seconds and of their ratios by seed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from cifar_search import link_subset
+from common import spread
 from trainings import Training, arguments, by_key, config, run, table, title, with_interval
 
 from ctkd_search.config import ExpertConfig, TrialConfig
@@ -91,8 +92,15 @@ def main() -> None:
             print(
                 f"{method}, {options.members} experts minus one, of the same seeds: {with_interval(differences)} points"
             )
-    for key, seconds in by_key(kept, "seconds").items():
+    taken = by_key(kept, "seconds")
+    for key, seconds in taken.items():
         print(f"seconds of {key}: median {statistics.median(seconds.values()) / 100:.1f}")
+    for method in TAUGHT:
+        several, one = (taken.get((method, count), {}) for count in (options.members, 1))
+        # The first student of either also records what its experts compute.
+        ratios = [seconds / one[seed] for seed, seconds in several.items() if seed and seed in one]
+        if ratios:
+            print(f"{method}, seconds with {options.members} experts over those with one, by seed: {spread(ratios)}")
     if options.teachers:
         print_experts(options.images, options.per_class, options.test_per_class, options.teachers, made)
 
