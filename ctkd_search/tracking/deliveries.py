@@ -4,38 +4,48 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Generic, Protocol, TypeVar
 
-from ctkd_search.records.store import TrialRecord
+
+class Numbered(Protocol):
+    """A thing to deliver; its number tells it from all others."""
+
+    @property
+    def number(self) -> int:
+        """Returns the number."""
 
 
-class Deliveries:
-    """Trials that are to be delivered, each from some time on, by a thread that takes one at a time.
+Item = TypeVar("Item", bound=Numbered)
 
-    A trial that is noted several times before it is taken is delivered once.
+
+class Deliveries(Generic[Item]):
+    """Trials, say, that are to be delivered, each from some time on, by a thread that takes one at a time.
+
+    One that is noted several times before it is taken is delivered once.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        # Each trial by number, with the time from which on it is to be delivered.
-        self._due: dict[int, tuple[TrialRecord, float]] = {}
+        # Each by its number, with the time from which on it is to be delivered.
+        self._due: dict[int, tuple[Item, float]] = {}
         self._taken = False
         self._flushing = 0
         self._closed = False
 
-    def note(self, trial: TrialRecord, seconds: float = 0.0) -> None:
-        """Notes that a trial has changed.
+    def note(self, item: Item, seconds: float = 0.0) -> None:
+        """Notes that something has changed.
 
         Args:
-            trial: The trial.
+            item: The changed thing.
             seconds: How long its delivery may wait for further changes.
         """
         with self._changed:
-            _, before = self._due.get(trial.number, (trial, float("inf")))
-            self._due[trial.number] = trial, min(before, time.monotonic() + seconds)
+            _, before = self._due.get(item.number, (item, float("inf")))
+            self._due[item.number] = item, min(before, time.monotonic() + seconds)
             self._changed.notify_all()
 
-    def take(self) -> TrialRecord | None:
-        """Waits for a trial that is to be delivered now; None once the queue is closed and nothing is left."""
+    def take(self) -> Item | None:
+        """Waits for something that is to be delivered now; None once the queue is closed and nothing is left."""
         with self._changed:
             self._taken = False
             self._changed.notify_all()
@@ -43,19 +53,19 @@ class Deliveries:
                 if self._closed and not self._due:
                     return None
                 self._changed.wait(self._seconds_left() if self._due else None)
-            trial, _ = self._due.pop(self._soonest())
+            item, _ = self._due.pop(self._soonest())
             self._taken = True
-            return trial
+            return item
 
-    def again(self, trial: TrialRecord, pause: float) -> bool:
-        """Puts a trial back that could not be delivered, and waits; returns False if the queue was closed before.
+    def again(self, item: Item, pause: float) -> bool:
+        """Puts something back that could not be delivered, and waits; returns False if the queue was closed before.
 
         Args:
-            trial: The trial.
+            item: The thing.
             pause: Seconds until the next is taken.
         """
         with self._changed:
-            self._due.setdefault(trial.number, (trial, time.monotonic()))
+            self._due.setdefault(item.number, (item, time.monotonic()))
             self._taken = False
             if not self._closed:
                 self._changed.wait_for(lambda: self._closed, timeout=pause)
@@ -89,6 +99,6 @@ class Deliveries:
         return min(self._due, key=lambda number: self._due[number][1])
 
     def _seconds_left(self) -> float:
-        """Returns the seconds until the first trial is to be delivered."""
+        """Returns the seconds until the first thing is to be delivered."""
         hurried = self._flushing or self._closed
         return 0.0 if hurried else self._due[self._soonest()][1] - time.monotonic()

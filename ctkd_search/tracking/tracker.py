@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ctkd_search.analysis.standing import best_so_far
 from ctkd_search.display.trial_rows import kind_of
@@ -53,6 +53,19 @@ class Parent:
     file: str
 
 
+@dataclass(frozen=True)
+class _Standings:
+    """The parent run in the queue of deliveries, when a trial has finished.
+
+    Attributes:
+        objective: The objective that trials are judged by.
+        number: A number that no trial has.
+    """
+
+    objective: str
+    number: ClassVar[int] = 0
+
+
 class Tracker(TrialListener):
     """Keeps the runs in MLflow equal to the records of a search.
 
@@ -80,7 +93,7 @@ class Tracker(TrialListener):
         self._method = method
         self._say = say
         self._delivered: dict[int, _Delivered] = {}
-        self._deliveries = Deliveries()
+        self._deliveries: Deliveries[TrialRecord | _Standings] = Deliveries()
         # Trials that have ended, and the number of standings already logged (one after each ended trial).
         self._explored: dict[int, TrialRecord] = {}
         self._standings = 0
@@ -219,15 +232,18 @@ class Tracker(TrialListener):
 
     def _deliver_all(self) -> None:
         pause = _FIRST_PAUSE
-        while (trial := self._deliveries.take()) is not None:
+        while (item := self._deliveries.take()) is not None:
             try:
-                self._deliver(trial)
+                if isinstance(item, _Standings):
+                    self._deliver_standings(item.objective)
+                else:
+                    self._deliver(item)
             except Exception as error:
                 if _is_refusal(error):
-                    self._give_up(trial, error)
+                    self._give_up(item, error)
                     continue
                 self._went_away(error)
-                if not self._deliveries.again(trial, pause):
+                if not self._deliveries.again(item, pause):
                     return
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
@@ -266,16 +282,18 @@ class Tracker(TrialListener):
         if trial.explores:
             self._explored[trial.number] = trial
         if status == FINISHED:
-            self._deliver_standings(trial)
+            self._deliveries.note(_Standings(trial.objective), _GATHERING)
 
-    def _deliver_standings(self, trial: TrialRecord) -> None:
+    def _deliver_standings(self, objective: str) -> None:
         """Updates the parent run's metrics: the progress of the search, and the best value so far."""
+        if _Standings.number in self._refused:
+            return
         standings = best_so_far(list(self._explored.values()))
         points = [
             Point(name, value, standing.at, standing.trials)
             for standing in standings[self._standings :]
             for name, value in (
-                (f"best_{trial.objective}", standing.value),
+                (f"best_{objective}", standing.value),
                 ("trials_finished", standing.trials),
                 ("epochs_trained", standing.epochs),
             )
@@ -311,9 +329,10 @@ class Tracker(TrialListener):
             self._away_since = None
             self._say("MLflow answers again")
 
-    def _give_up(self, trial: TrialRecord, error: Exception) -> None:
-        self._refused.add(trial.number)
-        self._say(f"MLflow refuses trial {trial.number} ({mlflow_error(error)}); its record is kept on disk")
+    def _give_up(self, item: TrialRecord | _Standings, error: Exception) -> None:
+        self._refused.add(item.number)
+        what = "the search's own run" if isinstance(item, _Standings) else f"trial {item.number}"
+        self._say(f"MLflow refuses {what} ({mlflow_error(error)}); its record is kept on disk")
 
     def flush(self, seconds: float) -> bool:
         """Waits until everything is delivered.

@@ -186,6 +186,37 @@ def test_the_parent_follows_the_best_so_far_and_repeats_nothing(mlflow):
     assert history(mlflow, parent, "epochs_trained") == [(1, 2), (2, 7)]
 
 
+def test_the_parent_is_told_of_many_finished_trials_in_one_request(mlflow, monkeypatch):
+    tracker, told = tracked(mlflow, []), []
+    log = mlflow.log
+
+    def noted(run_id, **content):
+        if run_id == tracker.parent_id:
+            told.append([point.step for point in content["points"] if point.name == "trials_finished"])
+        log(run_id, **content)
+
+    monkeypatch.setattr(mlflow, "log", noted)
+    for number in (1, 2, 3):
+        tracker.trial_ended(trial(number, 2, FINISHED))
+    assert tracker.flush(30)
+    tracker.close()
+    assert [step for steps in told for step in steps] == [1, 2, 3]
+    assert len(told) == 1
+
+
+def test_a_parent_run_that_was_deleted_is_given_up_once_and_the_trials_go_on(mlflow):
+    said = []
+    tracker = tracked(mlflow, [], said)
+    mlflow.client.delete_run(tracker.parent_id)
+    for number in (1, 2):
+        tracker.trial_ended(trial(number, 2, FINISHED))
+        assert tracker.flush(30)
+    tracker.close()
+    assert len(said) == 1
+    assert said[0].startswith("MLflow refuses the search's own run (")
+    assert {number: run.info.status for number, run in runs(mlflow).items()} == {1: "FINISHED", 2: "FINISHED"}
+
+
 def test_the_machine_is_watched_until_the_search_ends(mlflow, monkeypatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
     tracker = tracked(mlflow, [])
