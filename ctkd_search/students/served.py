@@ -77,7 +77,7 @@ class ServedStudent(nn.Module):
         Returns:
             Probabilities, shape (batch, classes).
         """
-        logits, _ = self.student(self.normalise(images))
+        logits, _ = self.student(seen(self.normalise, images))
         return torch.softmax(logits, dim=1)
 
 
@@ -96,8 +96,18 @@ class HalfStudent(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Classifies raw images; see `ServedStudent`."""
-        logits, _ = self.student(self.normalise(images).half())
+        logits, _ = self.student(seen(self.normalise, images).half())
         return torch.softmax(logits.float(), dim=1)
+
+
+def seen(normalise: Normalise, images: Tensor) -> Tensor:
+    """Returns raw images as a network sees them.
+
+    They are laid out channel by channel: from those whose channels are innermost, as they come in files, exporters of
+    some networks make graphs that gather numbers one by one.
+    """
+    # Not `contiguous`, to which both layouts are alike where there is one channel.
+    return normalise(images).clone(memory_format=torch.contiguous_format)
 
 
 def load_student(architecture: str, geometry: Geometry, weights: Mapping[str, Any]) -> TappedNetwork:

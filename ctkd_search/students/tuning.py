@@ -26,7 +26,7 @@ from ctkd_search.records.trial_configs import config_of
 from ctkd_search.space.reader import kept_space
 from ctkd_search.students.fake_quantised import FakeQuantised, Parts
 from ctkd_search.students.formats import OUTPUT, onnx_model
-from ctkd_search.students.served import Metadata, ServedStudent
+from ctkd_search.students.served import Metadata, ServedStudent, seen
 from ctkd_search.text import percent
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ class _Opened(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Returns probabilities, normalised images, logits, the embedding if there is one, and the maps."""
-        seen = self.served.normalise(images)
+        shown = seen(self.served.normalise, images)
         if self.embedding:
-            logits, maps, embedding = self.served.student.with_embedding(seen)
-            return torch.softmax(logits, dim=1), seen, logits, embedding, *maps
-        logits, maps = self.served.student(seen)
-        return torch.softmax(logits, dim=1), seen, logits, *maps
+            logits, maps, embedding = self.served.student.with_embedding(shown)
+            return torch.softmax(logits, dim=1), shown, logits, embedding, *maps
+        logits, maps = self.served.student(shown)
+        return torch.softmax(logits, dim=1), shown, logits, *maps
 
 
 def opened_model(served: ServedStudent, metadata: Metadata) -> tuple[ModelProto, Parts]:

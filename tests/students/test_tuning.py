@@ -102,6 +102,18 @@ def test_the_network_that_is_trained_is_the_file_before_and_after(architecture):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_network_with_a_convolution_after_its_pooling_gathers_no_numbers_one_by_one(channels):
+    served, metadata = a_student("timm/mobilenetv3_small_100", Geometry(5, channels, 32))
+    graph, parts = opened_model(served, metadata)
+    operators = {node.op_type for node in graph.graph.node}
+    assert not operators & {"Range", "Gather", "Shape"}
+    plain = prepared(graph)
+    images = Images(some_images(8, Geometry(5, channels, 32)).numpy(), np.zeros(8, np.int64))
+    FakeQuantised(quantised(plain, images), plain, parts, served.student)
+
+
+@pytest.mark.slow
 def test_logits_maps_and_embedding_are_the_students_but_for_roundings():
     network, _, served = a_fake_quantised("resnet8")
     images = served.normalise(some_images(16, GEOMETRY))
