@@ -1,4 +1,4 @@
-"""How a search ranks its configs with the largest logits of the teachers, beside all of them.
+"""Rankings of configs with the largest logits of the teachers, beside those with all of them.
 
     python benchmarks/top_ranking.py IMAGES [--only pairs] [--processes 2] [--teachers DIRECTORY]
 
@@ -37,7 +37,7 @@ ALL, AGAIN = "all logits", "all logits, other seed"
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned.
+    """A task for the students.
 
     Attributes:
         teacher: Architecture of both teachers.

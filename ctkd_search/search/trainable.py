@@ -110,7 +110,7 @@ class DistillationTrial(tune.Trainable):
         notes, self._notes = self._notes, []
         return {
             TRAINING_ITERATION: metrics["epoch"],
-            # Of every number in a dictionary, Ray keeps five statistics; nothing here reads them.
+            # Of every number in a dictionary, Ray keeps statistics, which nothing here reads.
             "metrics": tuple(metrics.items()),
             "diverged": lost,
             "done": lost or metrics["epoch"] >= self._trainer.epochs,

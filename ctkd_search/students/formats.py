@@ -83,17 +83,21 @@ def torch_content(exported: torch.export.ExportedProgram, properties: Mapping[st
 
 
 def torch_runner(content: bytes, threads: int = 0) -> Runner:
-    """Returns the function of a file of torch.export, from raw images to probabilities.
+    """Returns the function of a file of torch.export; see `graph_runner`."""
+    with quietly():
+        return graph_runner(torch.export.load(io.BytesIO(content)).module(), threads)
+
+
+def graph_runner(graph: nn.Module, threads: int = 0) -> Runner:
+    """Returns the function of a loaded graph of torch.export, from raw images to probabilities.
 
     Args:
-        content: The content of the file.
+        graph: The graph.
         threads: Number of threads; 0 for as many as torch uses.
 
     Raises:
         WorkFailed: By the function: torch lacks an operation of it on this processor.
     """
-    with quietly():
-        graph = torch.export.load(io.BytesIO(content)).module()
 
     def run(images: np.ndarray) -> np.ndarray:
         before = torch.get_num_threads()

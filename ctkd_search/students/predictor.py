@@ -14,7 +14,7 @@ import torch
 
 from ctkd_search.errors import UserError
 from ctkd_search.paths import expanded
-from ctkd_search.students.formats import METADATA_FILE, onnx_runner, onnx_session, quietly
+from ctkd_search.students.formats import METADATA_FILE, graph_runner, onnx_runner, onnx_session, quietly
 from ctkd_search.students.kept import STUDENT_FILE, read_student
 from ctkd_search.students.served import Metadata
 from ctkd_search.text import first_line
@@ -90,13 +90,7 @@ def _from_graph(path: Path) -> Predictor:
             graph = torch.export.load(path, extra_files=noted).module()
     except Exception as error:  # whatever torch makes of another file
         raise UserError(f"{path} is not a graph of torch.export that this torch reads ({first_line(error)})") from None
-    metadata = _metadata(_parsed(noted[METADATA_FILE]), str(path))
-
-    def run(images: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return graph(torch.tensor(images)).numpy()
-
-    return Predictor(metadata, run)
+    return Predictor(_metadata(_parsed(noted[METADATA_FILE]), str(path)), graph_runner(graph))
 
 
 def _from_onnx(path: Path) -> Predictor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from torch import nn
 from ctkd_search.errors import WorkFailed
 from ctkd_search.geometry import Geometry
 from ctkd_search.records.states import read_state, state_path, write_state
-from ctkd_search.records.store import SearchFolder
 from ctkd_search.students import precisions
 from ctkd_search.students.formats import ONNX, TORCH, torch_content, torch_graph, torch_runner
 from ctkd_search.students.images import splits_of_search
@@ -62,16 +60,8 @@ def made(tmp_path_factory):
     return directory, search
 
 
-@pytest.fixture
-def there(made, monkeypatch):
-    """Works there, on a copy; gives the search's directory."""
-    shutil.copytree(made[0], "copy")
-    monkeypatch.chdir("copy")
-    return SearchFolder(Path("trials"), "small")
-
-
 def properties(form, path):
-    """What a file says of itself."""
+    """The properties of a file."""
     if form == "onnx":
         return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     noted = {"metadata.json": ""}

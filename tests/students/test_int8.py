@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.files import write_text
 from ctkd_search.geometry import Geometry
 from ctkd_search.records.json_files import as_json
-from ctkd_search.records.store import SearchFolder, new_record
+from ctkd_search.records.store import new_record
 from ctkd_search.students.formats import ONNX, onnx_model, onnx_runner, onnx_session
 from ctkd_search.students.images import images_of_final, images_of_search, splits_of_search
 from ctkd_search.students.kept import trial_student
@@ -48,14 +47,6 @@ def made(tmp_path_factory):
         assert cli.main(["export", "small", "--format", "onnx", "--int8"]) == 0
         assert cli.main(["export", "small", "--format", "onnx"]) == 0
     return directory, search
-
-
-@pytest.fixture
-def there(made, monkeypatch):
-    """Works there, on a copy; gives the search's directory."""
-    shutil.copytree(made[0], "copy")
-    monkeypatch.chdir("copy")
-    return SearchFolder(Path("trials"), "small")
 
 
 def arrays(model):
