@@ -13,16 +13,9 @@ from ctkd_search.records.store import FINISHED, TrialRecord
 from ctkd_search.report import style
 from ctkd_search.report.style import Picture
 from ctkd_search.space.definition import Space
+from ctkd_search.space.sections import COSTS
 from ctkd_search.text import join_words
 
-# Names of axes; in milliseconds and bytes where the name of an objective says so.
-_AXES = {
-    "params": "parameters of the student",
-    "multiply_adds": "multiply-adds for an image",
-    "latency_ms": "time for an image, ms",
-    "int8_latency_ms": "time for an image in int8, ms",
-    "onnx_bytes": "size in int8, bytes",
-}
 # More dots of a front than this are not named: the table below has them all.
 _NAMED = 12
 
@@ -56,7 +49,7 @@ def _over(
     """Draws the first objective over the one at a place."""
     judge, name = space.strategy.judge, space.strategy.objectives[place]
     other = METRIC_OBJECTIVES.get(name)
-    shown = style.named(other) if other else _AXES[name]
+    shown = style.named(other) if other else COSTS[name].label
     points = {trial.number: (values[trial.number][place], values[trial.number][0]) for trial in finished}
     others = [points[trial.number] for trial in finished if trial not in best]
     named = best if len(best) <= _NAMED else ()

@@ -16,16 +16,9 @@ from ctkd_search.pairs import split_pair
 from ctkd_search.resources import Share
 from ctkd_search.search.failures import cause_of
 from ctkd_search.space.definition import Space
+from ctkd_search.space.sections import COSTS
 from ctkd_search.students.int8_objectives import int8_costs
 from ctkd_search.text import digits
-
-_UNITS = {
-    "params": "parameters",
-    "multiply_adds": "multiply-adds",
-    "latency_ms": "ms for an image",
-    "int8_latency_ms": "ms for an image in int8",
-    "onnx_bytes": "bytes in int8",
-}
 
 
 def measure_costs(space: Space, splits: Splits, share: Share) -> dict[str, dict[str, float]]:
@@ -69,7 +62,7 @@ def within_limits(space: Space, known: Mapping[str, Mapping[str, Any]], say: Cal
             left.append(pair)
             continue
         excess = ", ".join(
-            f"{digits(known[student][cost])} {_UNITS[cost]}, more than {digits(limits[cost])}" for cost in over
+            f"{digits(known[student][cost])} {COSTS[cost].counted}, more than {digits(limits[cost])}" for cost in over
         )
         excluded.append(f"pair {pair} is left out: {student} has {excess}")
     if not left:

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from ctkd_search.fields import Checked, Count, Duration, Positive, Range
 from ctkd_search.units import duration
 
-# Costs of a student, with the key of `limits` that bounds each.
+
+class Cost(NamedTuple):
+    """A cost of a student.
+
+    Attributes:
+        limit: The key of `limits` that bounds it.
+        counted: What its number counts, as in 78,042 parameters.
+        label: Its name at an axis.
+    """
+
+    limit: str
+    counted: str
+    label: str
+
+
+# Costs of a student, by the names that objectives have.
 COSTS = {
-    "params": "max_params",
-    "multiply_adds": "max_multiply_adds",
-    "latency_ms": "max_latency_ms",
-    "int8_latency_ms": "max_int8_latency_ms",
-    "onnx_bytes": "max_onnx_bytes",
+    "params": Cost("max_params", "parameters", "parameters of the student"),
+    "multiply_adds": Cost("max_multiply_adds", "multiply-adds", "multiply-adds for an image"),
+    "latency_ms": Cost("max_latency_ms", "ms for an image", "time for an image, ms"),
+    "int8_latency_ms": Cost("max_int8_latency_ms", "ms for an image in int8", "time for an image in int8, ms"),
+    "onnx_bytes": Cost("max_onnx_bytes", "bytes in int8", "size in int8, bytes"),
 }
 # Those of its int8 file.
 INT8_COSTS = ("int8_latency_ms", "onnx_bytes")
@@ -245,7 +260,8 @@ class Limits:
 
     def given(self) -> dict[str, float]:
         """Returns the given limits, by the cost that they limit."""
-        return {cost: getattr(self, key) for cost, key in COSTS.items() if getattr(self, key) is not None}
+        limits = {name: getattr(self, cost.limit) for name, cost in COSTS.items()}
+        return {name: limit for name, limit in limits.items() if limit is not None}
 
 
 def _given(section: Any) -> dict[str, Any]:

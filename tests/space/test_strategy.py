@@ -156,7 +156,8 @@ def test_what_must_be_known_of_the_students_is_what_is_an_objective_or_limited()
         words = [f"objectives={yaml.safe_dump([ACCURACY, *objectives], default_flow_style=True)}"]
         found = space(*words, f"limits={yaml.safe_dump(limits, default_flow_style=True)}").strategy
         assert found.costs == costs
-        assert found.limits.given() == {cost: limits[key] for cost, key in COSTS.items() if key in limits}
+        expected = {name: limits[cost.limit] for name, cost in COSTS.items() if cost.limit in limits}
+        assert found.limits.given() == expected
 
 
 @pytest.mark.parametrize(

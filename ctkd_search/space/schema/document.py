@@ -141,7 +141,7 @@ def _objectives() -> Schema:
     of_costs = attributes(Limits)
     known = {name: f"{metric.help}, on the validation images" for name, metric in OBJECTIVES.items()}
     known |= {name: f"{metric.help}, on the validation images" for name, metric in AT_END.items()}
-    known |= {cost: of_costs[key] for cost, key in COSTS.items()}
+    known |= {name: of_costs[cost.limit] for name, cost in COSTS.items()}
     return _several(known, minItems=1, contains={"enum": list(OBJECTIVES)}, default=[ACCURACY])
 
 
