@@ -193,13 +193,20 @@ class TeacherRecording:
         return notes
 
     def _computed(self, epoch: int, plan: Plan) -> Iterator[list[Tensor]]:
-        """Yields the expert's outputs a few positions at a time; those of which a part is kept as they are recorded."""
+        """Returns the expert's outputs a few positions at a time; those of which a part is kept as they are recorded."""
+        # Both before a lesson is taken: a trained expert may decode images of its own, and readers of one plan share
+        # what is decoded only from its first image on.
+        expert = self._expert(epoch)
         batches = self.stream.batches(plan, expert_batch(self.stream.size))
-        for pieces in self._expert(epoch).outputs(batches, self.outputs):
-            yield [
-                self._on_device(self._rows(output, piece)) if self._in_part(output) else piece
-                for output, piece in zip(self.outputs, pieces, strict=True)
-            ]
+
+        def outputs() -> Iterator[list[Tensor]]:
+            for pieces in expert.outputs(batches, self.outputs):
+                yield [
+                    self._on_device(self._rows(output, piece)) if self._in_part(output) else piece
+                    for output, piece in zip(self.outputs, pieces, strict=True)
+                ]
+
+        return outputs()
 
     def _in_part(self, output: TeacherOutput) -> bool:
         """Returns whether less than the numbers of an output is recorded."""

@@ -14,6 +14,7 @@ from ctkd_search.data import ImageFiles, Images, load_train
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.recorded import MAPS
 from ctkd_search.distill.recording import prepare
 from ctkd_search.metrics import CLOCKS
 
@@ -65,6 +66,16 @@ def test_recorded_equals_live_bit_for_bit(folder, augment, tmp_path):
     splits = loaded(folder, augment)
     found = [ended(prepared_trainer(config(augment, mode), splits, TeacherCache(tmp_path))) for mode in MODES.args[1]]
     assert_same_bits(*found)
+
+
+@VIEWS
+def test_outputs_that_are_computed_equal_recorded_ones(folder, augment, tmp_path):
+    """A lesson is longer than a piece, so that its images have been passed when the expert first reads."""
+    splits, made = loaded(folder, augment), config(augment, "recorded")
+    expected = ended(prepared_trainer(made, splits, TeacherCache(tmp_path / "recorded")))
+    nothing_kept = TeacherCache(tmp_path / "computed")
+    assert_same_bits(ended(prepared_trainer(changed(made, "teachers.cache_limit", 0), splits, nothing_kept)), expected)
+    assert nothing_kept.index.size(MAPS) == 0
 
 
 @pytest.mark.slow
