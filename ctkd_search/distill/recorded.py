@@ -193,7 +193,7 @@ class TeacherRecording:
         return notes
 
     def _computed(self, epoch: int, plan: Plan) -> Iterator[list[Tensor]]:
-        """Returns the expert's outputs a few positions at a time; those of which a part is kept as they are recorded."""
+        """Returns the expert's outputs a few positions at a time; what is recorded in part comes as it is recorded."""
         # Both before a lesson is taken: a trained expert may decode images of its own, and readers of one plan share
         # what is decoded only from its first image on.
         expert = self._expert(epoch)

@@ -11,6 +11,7 @@ from ctkd_search.records.store import BASELINE, FINISHED, TrialRecord, contender
 from ctkd_search.space.baselines import baseline_pairs, is_teacherless
 from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.definition import Space
+from ctkd_search.space.sections import Confirm
 
 
 def missing_baselines(space: Space, records: Mapping[int, TrialRecord]) -> list[TrialRecord]:
@@ -89,6 +90,30 @@ def chosen_to_confirm(
         return to_confirm(space, records, costs)[: confirm.best]
     of_methods = ([trial for trial in records if trial.method == name] for name in space.methods())
     return [trial for own in of_methods for trial in to_confirm(space, own, costs)[: confirm.best]]
+
+
+def may_win(
+    space: Space, records: Sequence[TrialRecord], costs: Mapping[str, Mapping[str, float]]
+) -> list[TrialRecord]:
+    """Returns the trials that are the winner now, or may become it, so that their students are kept.
+
+    Args:
+        space: The space.
+        records: Every trial.
+        costs: The costs of each student.
+    """
+    if len(space.strategy.objectives) > 1:
+        # A trial that is far down may still be chosen if those above it leave the front.
+        confirmable = to_confirm(space, records, costs)
+    elif space.strategy.confirm is not None:
+        confirmable = chosen_to_confirm(space, records, costs)
+    else:
+        # A confirmation may be added once the search has finished.
+        confirmable = to_confirm(space, records, costs)[: Confirm().best]
+    # One that is confirmed already wins again where those that later trials added are not.
+    repeated = {record.repeats for record in records}
+    again = [record for record in records if record.explores and record.number in repeated]
+    return [*confirmable, *again, *contenders(records)[:1]]
 
 
 def to_confirm(

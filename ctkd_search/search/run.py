@@ -23,6 +23,7 @@ from ctkd_search.leases.lease import Lease
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.records.config_file import config_text
 from ctkd_search.records.listener import TrialListener
+from ctkd_search.records.states import read_state, state_path
 from ctkd_search.records.store import STOPPED, TEACHERS, SearchFolder, SearchRecord, TrialRecord, new_record
 from ctkd_search.records.trial_configs import label_of
 from ctkd_search.search.earlier import earlier_search
@@ -193,14 +194,10 @@ def _conclude(
     )
     console.print(f"  {label_of(space, chosen)}", soft_wrap=True, highlight=False)
     registered = _hand_over(session, folder, record, records, chosen, splits, champion)
-    record.model = registered.uri
+    record.model = registered.uri if registered else None
     record.finished = finished
     folder.write(record)
-    for line in (
-        f"student registered in MLflow as {record.model}",
-        registered.champion,
-        _write_up(session, folder, record, splits),
-    ):
+    for line in (*_student_lines(registered, record, chosen), _write_up(session, folder, record, splits)):
         console.print(line, soft_wrap=True, highlight=False)
 
 
@@ -237,15 +234,35 @@ def _hand_over(
     chosen: TrialRecord,
     splits: data.Splits,
     champion: bool,
-) -> Registered:
-    """Delivers to MLflow what it does not have yet, the winner's student and the best config."""
+) -> Registered | None:
+    """Delivers to MLflow what it does not have yet, the winner's student and the best config.
+
+    Returns:
+        The registered student; None if the winner's was not kept, or cannot be read: a search does not fail because of
+        it, since its config trains the student again.
+    """
     from ctkd_search.search.delivery import delivery
     from ctkd_search.students.registration import register
     from ctkd_search.tracking.parent_run import conclude_parent
 
     tracker = session.tracker
     with delivery(session, folder, record, records):
-        registered = register(session.space, folder, record, records, chosen, splits, tracker, champion)
+        kept = read_state(state_path(folder.states, chosen.number)) is not None
+        registered = (
+            register(session.space, folder, record, records, chosen, splits, tracker, champion) if kept else None
+        )
         tracker.log_text(config_text(session.space, record, chosen, splits), "best.yaml")
-        conclude_parent(tracker, session.space, record, records, chosen, registered.uri)
+        conclude_parent(tracker, session.space, record, records, chosen, registered.uri if registered else "")
     return registered
+
+
+def _student_lines(registered: Registered | None, record: SearchRecord, chosen: TrialRecord) -> list[str]:
+    """Returns the outcome of the registration."""
+    if registered is not None:
+        return [f"student registered in MLflow as {registered.uri}", registered.champion]
+    config = f"{record.name}-best.yaml"
+    again = f"ctkd-search export {record.name} -o {config} && ctkd-search train {config}"
+    return [
+        f"no student is registered: that of trial {chosen.number} was not kept, or cannot be read; to train it "
+        f"again: {again}"
+    ]

@@ -14,8 +14,8 @@ from ctkd_search.data import Splits
 from ctkd_search.display.progress import Progress
 from ctkd_search.distill.asked import augmented_teacher, passes_of_teachers
 from ctkd_search.records.listener import TrialListener
-from ctkd_search.records.store import PAUSED, WAITING, SearchFolder, SearchRecord, TrialRecord, contenders
-from ctkd_search.search.comparisons import chosen_to_confirm, missing_baselines, missing_confirmations, to_confirm
+from ctkd_search.records.store import PAUSED, WAITING, SearchFolder, SearchRecord, TrialRecord
+from ctkd_search.search.comparisons import may_win, missing_baselines, missing_confirmations
 from ctkd_search.search.costs import measure_costs, within_limits
 from ctkd_search.search.prepare import Need, need_of, needs_of_space, seconds_of_teachers
 from ctkd_search.search.runner import TrialRunner
@@ -126,12 +126,7 @@ class SearchRunner(TrialRunner):
 
     def _candidates(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """Returns the trials that may still win."""
-        if len(self.space.strategy.objectives) == 1:
-            confirmable = chosen_to_confirm(self.space, records, self.record.costs)
-        else:
-            # A trial that is far down may still be chosen if those above it leave the front.
-            confirmable = to_confirm(self.space, records, self.record.costs)
-        return [*confirmable, *contenders(records)[:1]]
+        return may_win(self.space, records, self.record.costs)
 
     def _left(self) -> int:
         """Returns the number of trials that are left before the confirmation."""

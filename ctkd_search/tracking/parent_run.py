@@ -30,7 +30,7 @@ def conclude_parent(
         search: The search's own record.
         trials: Every trial.
         winner: The winner.
-        model: The registered model, as a ``models:`` URI.
+        model: The registered model, as a ``models:`` URI; empty if there is none.
     """
     tracker.log_text(leaderboard_text(space, search, trials), "leaderboard.txt")
     tracker.log_text(leaderboard_csv(space, trials, winner), "leaderboard.csv")

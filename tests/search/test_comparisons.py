@@ -6,7 +6,7 @@ import pytest
 from support.factories import RESNET, WRN, a_space, a_trial
 
 from ctkd_search.records.store import BASELINE, DIVERGED, FAILED, RUNNING, SEARCHED, STOPPED
-from ctkd_search.search.comparisons import missing_baselines, missing_confirmations, to_confirm
+from ctkd_search.search.comparisons import may_win, missing_baselines, missing_confirmations, to_confirm
 
 COSTS = {"resnet8": {"params": 1.0}, "wrn-16-1": {"params": 2.0}}
 TWO = ["validation_accuracy", "params"]
@@ -112,6 +112,21 @@ def test_where_nothing_finished_nothing_is_confirmed(trials):
 
 def test_nothing_is_confirmed_unless_it_is_asked_for():
     assert missing_confirmations(a_space(), by_number(*TRIALS), {}) == []
+
+
+@pytest.mark.parametrize(("confirm", "kept"), [({"best": 1}, {2}), ({"best": 2}, {2, 6}), (None, {2, 6, 3})])
+def test_students_are_kept_of_all_that_are_confirmed_or_may_be_later(confirm, kept):
+    space = a_space() if confirm is None else a_space(confirm=confirm)
+    assert {trial.number for trial in may_win(space, TRIALS, {})} == kept
+
+
+def test_the_student_of_a_confirmed_trial_is_kept_while_a_better_one_is_not_confirmed():
+    space = a_space(confirm={"best": 1, "seeds": 2})
+    trials = by_number(*TRIALS)
+    for again in missing_confirmations(space, trials, {}):
+        trials[again.number] = again
+    later = a_trial(max(trials) + 1, 0.99)
+    assert {trial.number for trial in may_win(space, [*trials.values(), later], {})} == {2, later.number}
 
 
 def test_of_several_objectives_the_front_is_confirmed():

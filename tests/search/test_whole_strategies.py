@@ -118,6 +118,7 @@ def test_a_finished_search_is_extended_and_lends_its_results_to_another(tmp_path
     assert len(extended) == 5
     assert extended[:3] == first
     assert_augmented(tmp_path, extended)
+    assert_ends_without_a_student(tmp_path, live)
     # The learning rate reaches elsewhere, and one of the augmentations is new, the other under another name.
     augment = {"choice": {"cut": {"cutmix": 1.0}, "as-before": {"mixup": 0.2, "erasing": 0.5}}}
     wider = {**SPACE["search"], "lr": {"float": [0.02, 0.2], "log": True}, "augment": augment}
@@ -135,6 +136,20 @@ def test_a_finished_search_is_extended_and_lends_its_results_to_another(tmp_path
     ]
     assert len(SearchFolder(tmp_path / "trials", "wider").trials()) == 2
     assert_begun_from_configs(tmp_path, other)
+
+
+def assert_ends_without_a_student(directory, live):
+    """The states are lost before the student is registered: the search ends, and names the way to train it again."""
+    folder = SearchFolder(directory / "trials", "small")
+    for path in folder.states.glob("*.pt"):
+        path.unlink()
+    record = folder.search()
+    record.finished = False
+    folder.write(record)
+    assert live.run("--trials", "5", "--resume") == 0, live.said()
+    assert "no student is registered: that of trial " in live.said()
+    assert "ctkd-search export small -o small-best.yaml && ctkd-search train small-best.yaml" in live.said()
+    assert (folder.search().finished, folder.search().model) == (True, None)
 
 
 def assert_begun_from_configs(directory, other):
