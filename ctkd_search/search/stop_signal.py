@@ -26,6 +26,17 @@ class StopReason(enum.Enum):
     NO_NEXT_TRIAL = "no trial can be begun"
 
 
+# Of reasons that come together, the first of these is told: nobody may write what another process has taken over, and
+# trials that are interrupted are not begun again with more room.
+_ORDER = (
+    StopReason.TAKEN_OVER,
+    StopReason.DISK_FULL,
+    StopReason.INTERRUPTED,
+    StopReason.NO_NEXT_TRIAL,
+    StopReason.GPU_MEMORY,
+)
+
+
 class StopSignal(DriverOnly, tune.Stopper):
     """Ends all running trials once it is set, once a callback asks for it, or once the time budget is over.
 
@@ -37,22 +48,29 @@ class StopSignal(DriverOnly, tune.Stopper):
     def __init__(self, seconds: float | None, asked: threading.Event | None = None) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
         self._asked = asked
-        self._reason: StopReason | None = None
+        # Added to by signal handlers and by the thread that keeps the lease: a set needs no lock for that.
+        self._reasons: set[StopReason] = set()
 
     def set(self, reason: StopReason) -> None:
-        """Ends the trials; where it is set already, the first reason is kept."""
-        self._reason = self._reason or reason
+        """Ends the trials."""
+        self._reasons.add(reason)
 
-    def clear(self) -> None:
-        """Forgets the reason, so that the trials can go on; the time budget and what a callback asked for stay."""
-        self._reason = None
+    def forget(self, *reasons: StopReason) -> None:
+        """Forgets reasons, or all of them, so that the trials can go on.
+
+        The time budget stays, and what a callback asked for, and the loss of the search to another process.
+        """
+        for reason in reasons or _ORDER:
+            if reason is not StopReason.TAKEN_OVER:
+                self._reasons.discard(reason)
 
     @property
     def reason(self) -> StopReason | None:
         """The reason for which the trials end; None while they may go on."""
-        if self._reason is None and self._asked is not None and self._asked.is_set():
+        reason = next((reason for reason in _ORDER if reason in self._reasons), None)
+        if reason is None and self._asked is not None and self._asked.is_set():
             return StopReason.CALLBACK
-        return self._reason or (StopReason.TIME_BUDGET if self.seconds_left() == 0.0 else None)
+        return reason or (StopReason.TIME_BUDGET if self.seconds_left() == 0.0 else None)
 
     def seconds_left(self) -> float | None:
         """Returns the seconds left of the time budget, or None if there is no limit."""

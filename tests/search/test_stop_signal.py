@@ -6,17 +6,40 @@ import copy
 import pickle
 import threading
 
+import pytest
+
 from ctkd_search.search.stop_signal import StopReason, StopSignal
 
 
-def test_the_signal_ends_all_trials_and_none_alone_and_keeps_its_first_reason():
+def test_the_signal_ends_all_trials_and_none_alone_until_its_reasons_are_forgotten():
     signal = StopSignal(None)
     assert (signal.seconds_left(), signal.reason, signal.stop_all()) == (None, None, False)
     signal.set(StopReason.DISK_FULL)
     signal.set(StopReason.GPU_MEMORY)
     assert (signal.reason, signal.stop_all(), signal("r1", {})) == (StopReason.DISK_FULL, True, False)
-    signal.clear()
+    signal.forget()
     assert (signal.reason, signal.stop_all()) == (None, False)
+
+
+@pytest.mark.parametrize("first", [StopReason.GPU_MEMORY, StopReason.NO_NEXT_TRIAL])
+def test_an_interruption_is_not_lost_behind_a_reason_that_came_before(first):
+    signal = StopSignal(None)
+    signal.set(first)
+    signal.set(StopReason.INTERRUPTED)
+    assert signal.reason is StopReason.INTERRUPTED
+    signal.forget(first)
+    assert signal.reason is StopReason.INTERRUPTED
+
+
+@pytest.mark.parametrize("other", [StopReason.GPU_MEMORY, StopReason.INTERRUPTED, StopReason.DISK_FULL])
+def test_a_search_that_another_process_has_taken_over_stays_so(other):
+    signal = StopSignal(None)
+    for reason in (other, StopReason.TAKEN_OVER, other):
+        signal.set(reason)
+    assert signal.reason is StopReason.TAKEN_OVER
+    signal.forget(other)
+    signal.forget()
+    assert (signal.reason, signal.stop_all()) == (StopReason.TAKEN_OVER, True)
 
 
 def test_the_signal_is_set_when_the_time_budget_is_over_and_another_reason_comes_first():
@@ -29,7 +52,7 @@ def test_the_signal_is_set_when_the_time_budget_is_over_and_another_reason_comes
         True,
         False,
     )
-    over.clear()
+    over.forget()
     assert over.stop_all()
     over.set(StopReason.INTERRUPTED)
     assert over.reason is StopReason.INTERRUPTED
@@ -43,7 +66,7 @@ def test_a_callback_ends_all_trials_and_other_reasons_come_first_until_they_are_
     assert (signal.reason, signal.stop_all()) == (StopReason.CALLBACK, True)
     signal.set(StopReason.GPU_MEMORY)
     assert signal.reason is StopReason.GPU_MEMORY
-    signal.clear()
+    signal.forget()
     assert signal.reason is StopReason.CALLBACK
     signal.set(StopReason.INTERRUPTED)
     assert signal.reason is StopReason.INTERRUPTED
