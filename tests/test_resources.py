@@ -190,18 +190,20 @@ def test_packing_without_a_gpu_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("need", "total", "cores", "fitting"),
+    ("need", "total", "nodes", "fitting"),
     [
-        (2_000_000_000, 80_000_000_000, 64, 16),  # never more than 16
-        (10_000_000_000, 80_000_000_000, 64, 6),  # 85 % of the memory
-        (2_000_000_000, 80_000_000_000, 4, 4),  # a core for each
-        (90_000_000_000, 80_000_000_000, 16, 1),  # one must fit, whatever was seen
+        (2_000_000_000, 80_000_000_000, [(1, 64)], 16),  # never more than 16
+        (10_000_000_000, 80_000_000_000, [(1, 64)], 6),  # 85 % of the memory
+        (2_000_000_000, 80_000_000_000, [(1, 4)], 4),  # a core for each
+        (2_000_000_000, 80_000_000_000, [(0, 64), (2, 8), (1, 8)], 4),  # of the machine that has the GPU
+        (90_000_000_000, 80_000_000_000, [(1, 16)], 1),  # one must fit, whatever was seen
+        (2_000_000_000, 80_000_000_000, [(8, 4)], 1),
     ],
 )
-def test_trials_that_fit_a_gpu(need, total, cores, fitting):
+def test_trials_that_fit_a_gpu(need, total, nodes, fitting):
     from ctkd_search.search.packing import trials_that_fit
 
-    assert trials_that_fit(need, total, cores) == fitting
+    assert trials_that_fit(need, total, [Node(*node) for node in nodes]) == fitting
 
 
 @pytest.mark.parametrize(
@@ -233,22 +235,37 @@ def test_what_no_single_machine_has_is_refused(wanted, nodes):
         share_out(wanted, [Node(*node) for node in nodes])
 
 
+AUTO = Resources(trials_per_gpu="auto")
+
+
 @pytest.mark.parametrize(
-    ("share", "gpus", "cpus", "after"),
+    ("resources", "share", "nodes", "after"),
     [
-        (Share(0.25, 2, 4), 1, 8, Share(1 / 3, 2, 3)),
-        (Share(0.5, 1, 8), 4, 8, Share(1, 2, 4)),
+        (AUTO, Share(0.25, 2, 4), [(1, 8)], Share(1 / 3, 2, 3)),
+        (AUTO, Share(0.5, 1, 8), [(4, 8)], Share(1, 2, 4)),
         # fewer at once than there would be room for stay as few
-        (Share(0.25, 1, 2), 1, 8, Share(1 / 3, 4, 2)),
-        (Share(1 / 16, 1, 16), 1, 16, Share(1 / 15, 1, 15)),
+        (AUTO, Share(0.25, 1, 2), [(1, 8)], Share(1 / 3, 4, 2)),
+        (AUTO, Share(1 / 16, 1, 16), [(1, 16)], Share(1 / 15, 1, 15)),
+        # machines without a GPU lend no cores
+        (AUTO, Share(0.25, 2, 4), [(0, 64), (1, 8)], Share(1 / 3, 2, 3)),
+        (wanting(gpus=0.25, cpus=1), Share(0.25, 1, 4), [(1, 8)], Share(1 / 3, 1, 3)),
+        (wanting(gpus=0.5, concurrent=4), Share(0.5, 2, 4), [(2, 8)], Share(1, 4, 2)),
     ],
 )
-def test_one_trial_less_on_each_gpu(share, gpus, cpus, after):
+def test_one_trial_less_on_each_gpu(resources, share, nodes, after, monkeypatch):
     from ctkd_search.search.packing import looser
 
-    found = looser(share, gpus, cpus)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    found = looser(share, resources, [Node(*node) for node in nodes])
     assert found == after
-    assert found.gpus * found.concurrent <= gpus + 1e-9
+    assert found.gpus * found.concurrent <= sum(gpus for gpus, _ in nodes) + 1e-9
+
+
+def test_no_trial_computes_on_more_threads_than_a_process_may(monkeypatch):
+    from ctkd_search.search.packing import looser
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert looser(Share(0.5, 4, 2), AUTO, [Node(1, 8)]) == Share(1, 2, 1)
 
 
 @pytest.mark.parametrize(

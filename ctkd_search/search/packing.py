@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.step import StepPool
 from ctkd_search.distill.trainer import evaluate
 from ctkd_search.errors import WorkFailed
-from ctkd_search.resources import Share
+from ctkd_search.resources import Node, Share, share_out, thread_limit
 from ctkd_search.search.failures import cause_of
+from ctkd_search.space.sections import Resources
 
 # Memory that a process takes of a GPU in addition to torch's own: the CUDA context and the libraries' kernels.
 _CONTEXT_BYTES = 600_000_000
@@ -28,17 +30,18 @@ _USABLE = 0.85
 _MOST = 16
 
 
-def trials_that_fit(need: int, total: int, cores: int) -> int:
+def trials_that_fit(need: int, total: int, nodes: Sequence[Node]) -> int:
     """Returns the number of trials that share a GPU.
 
     Args:
         need: Measured bytes of a trial, its CUDA context included.
         total: Bytes of the GPU.
-        cores: CPU cores for each GPU; every trial keeps one busy.
+        nodes: The machines; every trial keeps a core busy of the machine that its GPU is in.
 
     Returns:
         At least 1, at most 16.
     """
+    cores = min(node.cpus // math.ceil(node.gpus) for node in nodes if node.gpus)
     return max(1, min(math.floor(total * _USABLE / need), cores, _MOST))
 
 
@@ -48,8 +51,9 @@ def pack(
     splits_ref: Any,
     teachers: Path,
     asked: Asked,
-    gpus: float,
-    cpus: int,
+    resources: Resources,
+    nodes: Sequence[Node],
+    trials: int | None,
 ) -> Share:
     """Packs small students onto each GPU, after measuring the largest of them on one.
 
@@ -59,8 +63,9 @@ def pack(
         splits_ref: The images in Ray's object store.
         teachers: Directory of the teacher cache.
         asked: The outputs of each expert that all trials request: what is recorded here is kept for them.
-        gpus: Number of GPUs.
-        cpus: Number of CPU cores.
+        resources: The settings.
+        nodes: The machines.
+        trials: Number of trials in all; None for more than fit.
 
     Raises:
         WorkFailed: Not even one trial runs on a GPU.
@@ -72,22 +77,24 @@ def pack(
         raise WorkFailed(
             f"a trial could not be measured on a GPU: {cause_of(error)}; set resources.trials_per_gpu to a number"
         ) from None
-    fitting = trials_that_fit(need, total, max(1, cpus // max(1, int(gpus))))
-    concurrent = fitting * int(gpus)
-    return dataclasses.replace(share, gpus=1 / fitting, cpus=max(1, cpus // concurrent), concurrent=concurrent)
+    return _sharing(trials_that_fit(need, total, nodes), resources, nodes, trials)
 
 
-def looser(share: Share, gpus: float, cpus: int) -> Share:
-    """Returns a share with one trial less on each GPU.
+def looser(share: Share, resources: Resources, nodes: Sequence[Node]) -> Share:
+    """Returns a share with one trial less on each GPU, and no more trials at once than before.
 
     Args:
         share: The present share of a trial: a part of a GPU.
-        gpus: Number of GPUs.
-        cpus: Number of CPU cores.
+        resources: The settings.
+        nodes: The machines.
     """
-    fitting = max(1, round(1 / share.gpus) - 1)
-    concurrent = min(share.concurrent, fitting * int(gpus))
-    return dataclasses.replace(share, gpus=1 / fitting, cpus=max(1, cpus // concurrent), concurrent=concurrent)
+    return _sharing(max(1, round(1 / share.gpus) - 1), resources, nodes, share.concurrent)
+
+
+def _sharing(fitting: int, resources: Resources, nodes: Sequence[Node], trials: int | None) -> Share:
+    """Returns the share of a trial where some number of trials share each GPU."""
+    packed = dataclasses.replace(resources, trials_per_gpu=fitting, gpus_per_trial=None, concurrent_trials=None)
+    return share_out(packed, nodes, trials, thread_limit())
 
 
 def _measure(configs: list[TrialConfig], splits: Splits, teachers: str, asked: Asked) -> tuple[int, int]:

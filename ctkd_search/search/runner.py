@@ -199,7 +199,14 @@ class TrialRunner(ABC):
         session = self.session
         if self.space.resources.trials_per_gpu == "auto":
             session.share = pack(
-                self.share, configs, self.splits_ref, self.teachers, self.asked, session.gpus, session.cpus
+                self.share,
+                configs,
+                self.splits_ref,
+                self.teachers,
+                self.asked,
+                self.space.resources,
+                session.nodes,
+                session.trials,
             )
         session.say(f"trials: {self.share}")
 
@@ -237,9 +244,9 @@ class TrialRunner(ABC):
                 raise self._disk_full()
             if reason is StopReason.GPU_MEMORY:
                 self.observer.close_running(WAITING, reason.value)
-                session.share = looser(self.share, session.gpus, session.cpus)
+                session.share = looser(self.share, self.space.resources, session.nodes)
                 session.say(f"{reason.value}; trials: {self.share}")
-                stop_signal.clear()
+                stop_signal.forget(reason)
                 continue
             if reason is not None:
                 self.observer.close_running(INTERRUPTED, reason.value)
@@ -283,7 +290,7 @@ class TrialRunner(ABC):
         interrupted = isinstance(error, KeyboardInterrupt)
         try:
             if hasattr(self, "observer"):
-                self.session.stop_signal.clear()
+                self.session.stop_signal.forget()
                 self.observer.close_running(INTERRUPTED if interrupted else WAITING, StopReason.INTERRUPTED.value)
             if tracker.parent_id:
                 tracker.flush(10.0)

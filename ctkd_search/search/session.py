@@ -83,10 +83,9 @@ class Session:
             stack.enter_context(_handlers_restored())
             self._cluster = Cluster(self.space.resources.address)
             stack.callback(self._cluster.leave)
-            nodes = self._cluster.nodes
-            self.hardware = describe(nodes)
-            self.gpus, self.cpus = sum(node.gpus for node in nodes), sum(node.cpus for node in nodes)
-            self.share = share_out(self.space.resources, nodes, self.trials, thread_limit())
+            self.nodes = self._cluster.nodes
+            self.hardware = describe(self.nodes)
+            self.share = share_out(self.space.resources, self.nodes, self.trials, thread_limit())
             self.space = with_precision(self.space, torch.device(self.share.device))
             # After ray.init, which sets a handler of SIGTERM itself.
             if _in_main_thread():
