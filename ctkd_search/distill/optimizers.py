@@ -30,7 +30,8 @@ _OF_MATRICES = ("muon", "nmuon", "adamuon", "nadamuon")
 
 def is_captured(recipe: Recipe) -> bool:
     """Returns whether a step with a recipe's optimizer can be captured as a CUDA graph."""
-    return recipe.optimizer in _CAPTURED
+    # The first gradient is not dampened, so that the state of SGD with dampening does not begin as zeros.
+    return recipe.optimizer in _CAPTURED and "dampening" not in (recipe.optimizer_options or {})
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
@@ -173,12 +174,26 @@ class GraphMemory:
 
     def __init__(self) -> None:
         self._handle: Any = None
+        self._broken = False
 
-    def handle(self) -> Any:
-        """Returns the pool for torch.cuda.graph."""
+    def capture(self, work: Callable[[], None]) -> torch.cuda.CUDAGraph:
+        """Returns the graph of some work on the GPU.
+
+        Raises:
+            RuntimeError: The work cannot be captured, or an earlier capture broke off: after that torch cannot be
+                trusted to capture anything in this process.
+        """
+        if self._broken:
+            raise RuntimeError("an earlier capture broke off")
         if self._handle is None:
             self._handle = torch.cuda.graph_pool_handle()
-        return self._handle
+        graph = torch.cuda.CUDAGraph()
+        self._broken = True
+        # Other threads of this process may use the GPU meanwhile: one moves decoded images into pinned memory.
+        with torch.cuda.graph(graph, pool=self._handle, capture_error_mode="thread_local"):
+            work()
+        self._broken = False
+        return graph
 
 
 class CapturedStep(StudentStep):
@@ -228,26 +243,53 @@ class CapturedStep(StudentStep):
         self._inputs = clone_lesson(lesson)
         before = {name: value.clone() for name, value in self.network.state_dict().items()}
         optimizer = optimizers.copied_state(self.optimizer)
+        own, aside = torch.cuda.current_stream(), torch.cuda.Stream()
         try:
-            aside = torch.cuda.Stream()
-            aside.wait_stream(torch.cuda.current_stream())
+            aside.wait_stream(own)
             with torch.cuda.stream(aside):
                 # Libraries choose their kernels and the optimizer makes its buffers before anything is captured.
-                for _ in range(_WARM_UP):
+                for _ in range(_WARM_UP - 1):
                     super()._learn(self._inputs)
-            torch.cuda.current_stream().wait_stream(aside)
+                # Found here, a step that waits has no consequences; found in a capture, it would break that off.
+                with _no_waiting():
+                    super()._learn(self._inputs)
+            own.wait_stream(aside)
             self.optimizer.zero_grad(set_to_none=True)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._memory.handle()):
-                self._outputs = super()._learn(self._inputs)
-            self._graph = graph
+            self._graph = self._memory.capture(self._into_outputs)
+        except torch.OutOfMemoryError:
+            raise  # without a graph the step takes as much
         except RuntimeError as error:
             self._inputs, self._graph = None, None
             self._refused = one_line(str(error), 120)
             self._notes.append(f"the student's step could not be captured as a CUDA graph ({self._refused})")
+        finally:
+            # A capture that broke off leaves its own stream as the current one.
+            torch.cuda.set_stream(own)
+            own.wait_stream(aside)
         # The warm-up has changed weights and the optimizer's state; they are restored.
         self.network.load_state_dict(before)
         optimizers.put_state(self.optimizer, optimizer)
+
+    def _into_outputs(self) -> None:
+        assert self._inputs is not None
+        self._outputs = super()._learn(self._inputs)
+
+
+@contextlib.contextmanager
+def _no_waiting() -> Iterator[None]:
+    """Lets whatever waits for the GPU, as `.item()` does, raise a RuntimeError."""
+    before = torch.cuda.get_sync_debug_mode()
+    _tell_waiting("error")
+    try:
+        yield
+    finally:
+        _tell_waiting(before)
+
+
+def _tell_waiting(mode: int | str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that torch does not find everything that waits
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 def make_step(

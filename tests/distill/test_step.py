@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -13,7 +14,15 @@ from ctkd_search.distill import optimizers
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.lesson import StudentOutput
 from ctkd_search.distill.methods.base import make_method
-from ctkd_search.distill.step import CapturedStep, StepPool, StudentStep, clone_lesson, copy_lesson, make_step
+from ctkd_search.distill.step import (
+    CapturedStep,
+    GraphMemory,
+    StepPool,
+    StudentStep,
+    clone_lesson,
+    copy_lesson,
+    make_step,
+)
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 RECORDED = changed(TINY, "teachers.mode", "recorded")
@@ -42,6 +51,13 @@ def test_a_step_used_again_trains_as_a_new_one(splits, cache):
     for again, alone in ((second, trained(other, splits, cache)), (third, trained(RECORDED, splits, cache))):
         assert again[0] == alone[0]
         assert_same_bits(again[1], alone[1])
+
+
+def test_the_first_gradient_of_a_step_used_again_is_not_dampened(splits, cache):
+    config, pool = changed(RECORDED, "train.optimizer_options", {"dampening": 0.9}), StepPool()
+    found = [trained(config, splits, cache, pool) for _ in range(2)]
+    assert found[0][2].step is found[1][2].step
+    assert found[1][0] == found[0][0] != trained(RECORDED, splits, cache)[0]
 
 
 STRUCTURE = {
@@ -158,3 +174,51 @@ def test_a_captured_step_trains_as_a_plain_one(splits, cache):
         plain.step._refused = "for comparison"
         expected = [plain.run_epoch()["loss"] for _ in range(config.epochs)]
         assert losses == pytest.approx(expected, rel=1e-3)
+
+
+@GPU
+def test_a_method_that_waits_for_the_gpu_is_not_captured_and_trains_as_a_plain_one(splits, cache, monkeypatch):
+    device, pool = torch.device("cuda"), StepPool()
+    expected, _, _ = trained(RECORDED, splits, cache, StepPool(), device)
+    own = type(make_method(RECORDED.method))
+    terms = own.terms
+
+    def waiting(self, output, lesson):
+        found = terms(self, output, lesson)
+        assert all(math.isfinite(term.item()) for term in found.values())
+        return found
+
+    monkeypatch.setattr(own, "terms", waiting)
+    losses, _, trainer = trained(RECORDED, splits, cache, pool, device)
+    assert losses == pytest.approx(expected, rel=1e-3)
+    (note,) = trainer.notes()
+    assert note.startswith("the student's step could not be captured as a CUDA graph (")
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    assert torch.cuda.get_sync_debug_mode() == 0
+    # It was found before anything was captured, so that other methods are captured still.
+    monkeypatch.setattr(own, "terms", terms)
+    other = changed(RECORDED, "method.step_loss", "mse")
+    _, _, trainer = trained(other, splits, cache, pool, device)
+    assert trainer.step._graph is not None
+
+
+def test_after_a_capture_that_broke_off_nothing_is_captured(monkeypatch):
+    class Broken:
+        def __init__(self, *_, **__):
+            pass
+
+        def __enter__(self):
+            pass
+
+        def __exit__(self, *exception):
+            raise RuntimeError("operation would make the legacy stream depend on a capturing stream")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
+    monkeypatch.setattr(torch.cuda, "graph", Broken)
+    memory, done = GraphMemory(), []
+    with pytest.raises(RuntimeError, match="legacy stream"):
+        memory.capture(lambda: done.append(1))
+    with pytest.raises(RuntimeError, match="an earlier capture broke off"):
+        memory.capture(lambda: done.append(2))
+    assert done == [1]
