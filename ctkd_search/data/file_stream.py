@@ -120,7 +120,7 @@ class FileStream(Stream):
             images.channels,
             scale=(scale[0], scale[1]),
             crops=tuple(crops[positions].tolist()),
-            flipped=tuple(plan.flipped.cpu()[positions].tolist()),
+            flipped=tuple(plan.flipped[positions].tolist()),
             kept=images.kept,
             places=images.parts.at(chosen) if images.parts else (),
             each=each,

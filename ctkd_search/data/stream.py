@@ -42,7 +42,7 @@ class Plan:
         order: Index of the image at each position, shape (images,).
         down: Rows that the crop is shifted by, 0 to twice the border, shape (images,).
         right: Columns, likewise.
-        flipped: Whether the image is mirrored, bool, shape (images,).
+        flipped: Whether the image is mirrored, bool, shape (images,); with random resized crops, on the CPU.
         crops: Seed of the random resized crop at each position, int64, shape (images,); None without such crops.
         operations: Numbers of the operations of RandAugment or TrivialAugment, and `magnitudes` theirs, on the CPU; see
             `draw_policy`.
@@ -174,7 +174,8 @@ class Stream:
             order=self._order(epoch, generator("order")).to(self.labels.device),
             down=torch.randint(0, shifts, (count,), generator=generator("down")).to(self.device),
             right=torch.randint(0, shifts, (count,), generator=generator("right")).to(self.device),
-            flipped=flips.bool().to(self.device),
+            # Random resized crops are mirrored where they are decoded.
+            flipped=flips.bool().to(self.device if crops is None else "cpu"),
             crops=crops,
             operations=operations,
             magnitudes=magnitudes,

@@ -68,7 +68,8 @@ class KeptLogits:
         """
         count = math.log(classes - self.values.shape[1])
         log_sum, mean, weighed = (column.unsqueeze(1) for column in self.others.unbind(1))
-        scale = torch.as_tensor(1 / temperature, dtype=log_sum.dtype, device=log_sum.device)
+        # A number is not copied to the GPU, which would have to be waited for.
+        scale = 1 / temperature if isinstance(temperature, Tensor) else log_sum.new_full((), 1 / temperature)
         inside, beyond = scale.clamp(max=1.0), (scale - 1.0).clamp(min=0.0)
         rise = log_sum - count
         between = inside * mean + inside**2 * (3 * rise - 2 * mean - weighed) + inside**3 * (mean + weighed - 2 * rise)

@@ -91,6 +91,8 @@ class DistillationTrial(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begins another trial in the same actor; called by Ray."""
+        # Its images and the outputs of its teachers would be on the GPU twice.
+        del self._trainer
         self._begin(new_config[NUMBER], new_config[CONFIG])
         return True
 
