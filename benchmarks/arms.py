@@ -32,6 +32,8 @@ _RUNGS = (
     (6, 2),
     (9, 2),
 )
+# Epochs of the first rung of other tools: their own choice, one more, and that of the package's search.
+FIRST = (1, 2, 5)
 Make = Callable[[str, int, int], Searcher]
 AVERAGED = "averaged_1_loss"
 RANDOM = "random search, none stopped"
@@ -134,7 +136,7 @@ def _smac(grace: int) -> Arm:
 def _pruners() -> dict[str, Arm]:
     pruners = optuna.pruners
     found = {}
-    for first in (1, 2):
+    for first in FIRST:
         found[f"Optuna TPE, HyperbandPruner from {first}"] = _optuna(
             lambda epochs, first=first: pruners.HyperbandPruner(first, epochs, 3)  # type: ignore[misc]
         )
@@ -190,11 +192,12 @@ ARMS: dict[str, Arm] = {
     **_ablations(),
     "Ray ASHA (its defaults) + OptunaSearch": _ray(),
     "Ray ASHA (rungs 2, 6) + OptunaSearch": _ray(grace_period=2, reduction_factor=3),
+    "Ray ASHA (rungs 5, 15) + OptunaSearch": _ray(grace_period=5, reduction_factor=3),
     **_pruners(),
     **{
         f"Syne Tune {name}, from {first}": _syne_tune(name, grace_period=first)
         for name in ("ASHA", "BOHB", "ASHABORE", "ASHACQR")
-        for first in (1, 2)
+        for first in FIRST
     },
-    "SMAC3 multi-fidelity": _smac(2),
+    **{f"SMAC3 multi-fidelity, from {first}": _smac(first) for first in FIRST[1:]},
 }

@@ -231,7 +231,15 @@ class SmacSearch(Searcher):
             seed=seed,
             n_workers=1,
         )
-        self._smac = MultiFidelityFacade(scenario, lambda config, seed, budget: 0.0, logging_level=50, overwrite=True)
+        self._smac = MultiFidelityFacade(
+            scenario,
+            lambda config, seed, budget: 0.0,
+            # As in SMAC's own example of this facade. Left out, it would begin with ten random configs for each
+            # parameter, unless a quarter of `n_trials` is fewer: more than such a budget ever begins.
+            initial_design=MultiFidelityFacade.get_initial_design(scenario, n_configs=5),
+            logging_level=50,
+            overwrite=True,
+        )
         self._numbers: dict[Any, int] = {}
         self._trials: dict[int, Trial] = {}
         self._jobs: dict[int, Any] = {}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ctkd_search.pairs import split_pair
 from ctkd_search.space.definition import Space
+from ctkd_search.space.sections import COSTS
 
 
 @dataclass(frozen=True)
@@ -19,20 +21,36 @@ class Span:
         return Span(self.low + other.low, self.high + other.high)
 
 
+def compared_groups(space: Space) -> int:
+    """Returns the number of groups of trials that are compared among themselves.
+
+    Methods are, and where a cost is an objective, students too: a small student would lose to each larger one.
+    """
+    students = {split_pair(pair).student for pair in space.pairs()}
+    return len(space.methods()) * (len(students) if any(cost in space.strategy.objectives for cost in COSTS) else 1)
+
+
+def finalists(space: Space) -> int:
+    """Returns the number of trials that go on once all have waited; 0 where they are promoted as they come."""
+    scheduler = space.strategy.scheduler
+    if scheduler.name != "constant":
+        return 0
+    return min(space.budget.trials, scheduler.finalists * compared_groups(space))
+
+
 def going_on(space: Space) -> float:
     """Returns the number of trials at a rung of which one goes on."""
-    scheduler = space.strategy.scheduler
-    if scheduler.name == "constant":
-        return max(1.0, space.budget.trials / (scheduler.finalists * len(space.methods())))
+    if last := finalists(space):
+        return space.budget.trials / last
     return float(space.budget.reduction_factor)
 
 
 def early_stopping(space: Space) -> Span:
     """Returns the epochs of all trials: if no more of them go on at the rungs than is planned, and if all do.
 
-    Methods are compared among themselves, and have equally many trials.
+    The groups that are compared among themselves have equally many trials.
     """
-    budget, groups = space.budget, len(space.methods())
+    budget, groups = space.budget, compared_groups(space)
     most = float(budget.trials * budget.epochs)
     if not space.rungs:
         return Span(most, most)

@@ -51,6 +51,8 @@ class TimeLeft:
         missing: Returns the number of epochs still to be recorded, by the expert's architecture.
         later: Returns the work that follows when the trials have ended.
         now: Returns the time, in seconds since 1970.
+        finalists: Number of trials that go on past the only rung once all have reached it; 0 where each trial is
+            promoted as soon as it is good enough.
     """
 
     def __init__(
@@ -61,10 +63,12 @@ class TimeLeft:
         missing: Callable[[], Mapping[str, int]] = dict,
         later: Callable[[], Later] = Later,
         now: Callable[[], float] = time.time,
+        finalists: int = 0,
     ) -> None:
         self._epochs = epochs
         self._rungs = rungs
         self._reduction = reduction
+        self._finalists = finalists
         self._missing = missing
         self._later = later
         self._now = now
@@ -84,7 +88,9 @@ class TimeLeft:
             return None
         explored = [trial for trial in trials if trial.explores]
         promised = self._promised(len(explored) + max(0, expected - len(trials)))
-        if not self._rungs or sum(trial.idle for trial in explored) >= _ENOUGH:
+        if self._finalists:
+            assumptions = [dict.fromkeys(self._rungs, 0.0)]
+        elif not self._rungs or sum(trial.idle for trial in explored) >= _ENOUGH:
             assumptions = [self._going_on(explored, promised)]
         else:
             assumptions = [dict.fromkeys(self._rungs, 1 / self._reduction), {}]
@@ -129,6 +135,10 @@ class TimeLeft:
                 epochs = left[done] if trial.explores else self._epochs - done
                 jobs.append(max(0.0, pace.epoch(trial) * epochs - self._into_epoch(trial, pace)))
         jobs += [pace.next_trial * left[0]] * max(0, expected - len(trials))
+        if self._finalists:
+            rung = self._rungs[0]
+            passed = sum(trial.explores and len(trial.epochs) > rung for trial in trials)
+            jobs += [pace.next_trial * (self._epochs - rung)] * max(0, self._finalists - passed)
         workers = [0.0] * max(1, concurrent)
         for seconds in jobs:
             heapq.heappush(workers, heapq.heappop(workers) + seconds)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ctkd_search import data
-from ctkd_search.analysis.stopping import early_stopping
+from ctkd_search.analysis.stopping import compared_groups, early_stopping
 from ctkd_search.checks.ranking import ranking_warnings
 from ctkd_search.display.tables import plain_table
 from ctkd_search.distill.methods.base import Method, Parameter, make_method, method_class
@@ -138,7 +138,8 @@ def _stopping_lines(space: Space) -> list[str]:
         return ranking_warnings(space)
     after = f"after epoch{'s' * (len(rungs) > 1)} {', '.join(map(str, rungs))}"
     if scheduler.name == "constant":
-        goes_on = f"{after} every trial waits; then the best {scheduler.finalists} go on"
+        among = " of those that are compared with each other" if compared_groups(space) > 1 else ""
+        goes_on = f"{after} every trial waits; then the best {scheduler.finalists}{among} go on"
     else:
         later = "others wait to be promoted" if scheduler.pauses else "others are stopped for good"
         goes_on = f"{after} about one trial in {space.budget.reduction_factor} goes on; {later}"

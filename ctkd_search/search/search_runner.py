@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ctkd_search.analysis.pareto import objective_values
-from ctkd_search.analysis.stopping import going_on
+from ctkd_search.analysis.stopping import finalists, going_on
 from ctkd_search.analysis.time_left import Later, TimeLeft
 from ctkd_search.data import Splits
 from ctkd_search.display.progress import Progress
@@ -63,6 +63,7 @@ class SearchRunner(TrialRunner):
             going_on(session.space),
             self.missing_recordings,
             lambda: self._later,
+            finalists=finalists(session.space),
         )
         progress = Progress(console, budget.epochs, self.label_of, session.stop_signal.seconds_left, left)
         super().__init__(session, folder, record, splits, progress)
@@ -161,7 +162,8 @@ class SearchRunner(TrialRunner):
         return Later(
             confirm.seeds * (space.confirmations() + baselines),
             {config.teacher: confirm.seeds * recorded},
-            confirm.seeds * teachers,
+            # Those of several seeds are trained side by side, which saves time where each has a GPU of its own.
+            confirm.seeds * teachers / max(1, min(confirm.seeds, int(self.share.gpus * self.share.concurrent))),
         )
 
     def _confirm(self) -> None:

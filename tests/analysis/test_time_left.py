@@ -225,3 +225,25 @@ def test_the_time_left_is_told_as_a_time_a_span_or_an_upper_limit(left, limit, w
     told = SimpleNamespace(estimate=lambda *_: left)
     progress = Progress(Console(file=io.StringIO()), EPOCHS, str, lambda: limit, told)
     assert progress._summary().endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("past", "waiting", "left"),
+    [
+        # of six trials whose rung is after two epochs, the best two train ten more
+        ([], 0, 6 * 2 + 2 * 10),
+        ([], 4, 2 * 2 + 2 * 10),
+        ([], 6, 2 * 10),
+        ([5], 5, 7 + 10),
+        ([12], 5, 10),
+        ([12, 12], 4, 0),
+    ],
+)
+def test_where_all_wait_at_one_rung_the_finalists_are_yet_to_come(past, waiting, left):
+    done = [{"epoch": number, "seconds": 1.0, "validation_accuracy": 0.5} for number in range(1, 13)]
+    trials = [record(0, FINISHED, *done, kind=BASELINE, baseline="at")]
+    for number, epochs in enumerate([*past, *[2] * waiting], 1):
+        status = PAUSED if epochs == 2 else FINISHED if epochs == 12 else RUNNING
+        trials.append(record(number, status, *done[:epochs]))
+    estimator = TimeLeft(12, (2,), 3.0, finalists=2)
+    assert estimator.estimate(trials, 7, 1) == Span(left, left)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.factories import a_space
 
-from ctkd_search.analysis.stopping import Span, early_stopping
+from ctkd_search.analysis.stopping import Span, early_stopping, finalists, going_on
 from ctkd_search.checks.estimate import Load, estimate, measured_configs, total
 from ctkd_search.checks.measure import Speed, Speeds, learner, measure
 from ctkd_search.checks.networks import all_facts
@@ -55,6 +55,16 @@ def test_a_constant_number_of_epochs_has_known_costs():
     assert early_stopping(a_space(budget=budget, scheduler="constant")) == Span(9 + 3 * 3, 9 + 3 * 3)
     best = {"name": "constant", "best": 1}
     assert early_stopping(a_space(budget=budget, scheduler=best)) == Span(9 + 3, 9 + 3)
+
+
+def test_students_are_groups_of_their_own_where_a_cost_is_an_objective():
+    pairs = {"choice": ["wrn-10-1/resnet8", "wrn-16-1/resnet8", "wrn-10-1/wrn-10-1", "wrn-10-1/resnet20"]}
+    sections = {"budget": {"trials": 9, "epochs": 4, "grace_period": 1}, "search": {"pair": pairs}}
+    best = {"name": "constant", "best": 1}
+    assert early_stopping(a_space(**sections, scheduler=best)) == Span(9 + 3, 9 + 3)
+    costly = a_space(**sections, scheduler=best, objectives=["validation_accuracy", "params"])
+    assert early_stopping(costly) == Span(9 + 3 * 3, 9 + 3 * 3)
+    assert (finalists(costly), going_on(costly)) == (3, 3.0)
 
 
 def test_recorded_teachers_are_paid_for_once():
