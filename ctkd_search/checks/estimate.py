@@ -159,16 +159,17 @@ class _Clock:
     def teachers(self, configs: Sequence[TrialConfig]) -> float:
         """Returns the seconds of training teachers at once; a live scratch teacher is trained in the trials instead."""
         epochs, seconds = self.space.budget.epochs, []
-        average = needs_with_baselines(self.space).average
+        needs, recorded = needs_with_baselines(self.space), self.space.teachers.mode != "live"
         for config in configs:
-            expert, recorded = config.teachers.expert, self.space.teachers.mode != "live"
-            trained = [name for name, checkpoint in expert.members(config.teacher) if checkpoint is None]
+            expert, trained = config.teachers.expert, []
+            if needs.any_expert:
+                trained = [name for name, checkpoint in expert.members(config.teacher) if checkpoint is None]
             # The scratch teacher is one of them, unless the expert has another seed.
-            apart = recorded and (expert.seed is not None or config.teacher not in trained)
+            apart = needs.any_scratch and recorded and (expert.seed is not None or config.teacher not in trained)
             for name in [*trained, *([config.teacher] if apart else [])]:
                 speed = self.speeds.teachers[name]
                 # Of the running average of its weights, a further forward pass.
-                followed = speed.forward if recorded and average and name == config.teacher else 0.0
+                followed = speed.forward if recorded and needs.average and name == config.teacher else 0.0
                 one = self.load.images * (speed.training + followed) + self.load.validation * speed.forward + _EPOCH
                 seconds.append(epochs * one)
         if not seconds:

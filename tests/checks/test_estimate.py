@@ -1,6 +1,7 @@
 """The estimate of a search's time: measured steps, and the times computed from them."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -116,6 +117,25 @@ def test_each_alternative_of_the_augmentation_has_teachers_of_its_own():
     # The winner's augmentation is that of the baseline, or another one.
     trials = 3 * 2 * 4 * 1100
     assert close(found["confirmation"], trials + 3 * (teacher + maps), trials + 2 * 3 * (teacher + maps))
+
+
+@pytest.mark.parametrize(
+    ("method", "expert", "trained"),
+    [
+        ("kd", {}, 1),
+        ("kd", {"seed": 1}, 1),
+        ("kd", {"checkpoint": "expert.pt"}, 0),
+        ("ctkd", {"seed": 1}, 2),
+        ("ctkd", {"checkpoint": "expert.pt"}, 1),
+    ],
+)
+def test_only_teachers_that_are_needed_are_trained(method, expert, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("expert.pt").touch()
+    search = {**SECTIONS["search"], "method": method}
+    teacher = 4 * (1000 * 100 + 200 * 1000)
+    found = parts(search=search, teachers={"expert": expert})["teachers"]
+    assert close(found, trained * teacher, trained * teacher)
 
 
 def test_the_time_budget_ends_it():
