@@ -16,7 +16,7 @@ from ctkd_search.data.picture_store import RESERVE, PictureStore, Stored
 from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
 from ctkd_search.files import free_on_disk
-from ctkd_search.leases.lease import holder, try_acquire
+from ctkd_search.leases.lease import Held, acquire
 from ctkd_search.text import size as in_words
 
 STORED: Literal["stored"] = "stored"
@@ -106,9 +106,11 @@ class Storing:
         return True
 
     def _fill(self, store: PictureStore, images: ImageFiles) -> None:
-        lease = try_acquire(store.directory, "writer", f"a search that stores the {images.what}")
-        if lease is None:
-            owner = holder(store.directory) or "another process"
+        purpose, what = f"a search that stores the {images.what}", f"the store of the {images.what}"
+        try:
+            lease = acquire(store.directory, "writer", purpose, what=what, say=watcher().note)
+        except Held as held:
+            owner = held.owner or "another process"
             watcher().note(f"the {images.what} are being stored by {owner}; until then they are decoded in every epoch")
             return
         with lease:

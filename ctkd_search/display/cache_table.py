@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ctkd_search.cache_index import CacheIndex
 from ctkd_search.display.tables import plain_table
 from ctkd_search.errors import UserError
-from ctkd_search.leases.lease import holder
+from ctkd_search.leases.lease import holder, living
 from ctkd_search.records.store import TEACHERS
 from ctkd_search.text import settings, size
 from ctkd_search.units import duration
@@ -66,11 +66,18 @@ def remove_from_cache(
         except ValueError as error:
             raise UserError(f"--unused-for {error}") from None
         doomed |= {name: entry for name, entry in kept.items() if entry.used < oldest}
-    busy = {name: owner for name in doomed if (owner := holder(root / TEACHERS / name))}
+
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False)
+
+    # All are looked at before the first is waited for, so that the wait for heartbeats is one for all of them.
+    held = {name: root / TEACHERS / name for name in doomed if holder(root / TEACHERS / name)}
+    looked = {name: living(path, what=f"the recording of {name}", say=say) for name, path in held.items()}
+    busy = {name: owner for name, owner in looked.items() if owner}
     for name, owner in busy.items():
         if name in ids:
             raise UserError(f"{name} is being recorded by {owner}; remove it after that has ended")
-        console.print(f"kept {name}, which is being recorded by {owner}", soft_wrap=True, highlight=False)
+        say(f"kept {name}, which is being recorded by {owner}")
         del doomed[name]
     for name in doomed:
         index.remove(name)

@@ -8,7 +8,7 @@ from pathlib import Path
 from ctkd_search.errors import UserError
 from ctkd_search.files import make_directory
 from ctkd_search.final.plan import FinalPlan
-from ctkd_search.leases.lease import holder
+from ctkd_search.leases.lease import living
 from ctkd_search.records.finals import PREFIX, final_folders
 from ctkd_search.records.store import SearchFolder, differences
 
@@ -32,7 +32,7 @@ def earlier_training(parent: Path, plan: FinalPlan, resume: bool, say: Callable[
     if not resume:
         same = [folder for folder in unfinished if not _changed(folder, plan)]
         for folder in same[-1:]:
-            owner = holder(folder.path)
+            owner = living(folder.path, what=f"the final training in {folder.path}", say=say)
             going_on = f"is run by {owner}" if owner else "has not finished; go on with it by adding --resume"
             say(f"the final training in {folder.path} has the same plan and {going_on}")
         return None

@@ -71,6 +71,10 @@ class Claim:
     owner: Owner | None
     token: str
 
+    def __str__(self) -> str:
+        """Returns the name of its owner for messages."""
+        return str(self.owner) if self.owner else "a process whose lease cannot be read"
+
 
 def this_process(purpose: str) -> Owner:
     """Returns the owner that this process is, with a fresh token."""

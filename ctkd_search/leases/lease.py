@@ -268,30 +268,49 @@ def acquire(
         Held: Another process holds it.
         UserError: The directory cannot be written to.
     """
-    first: dict[Path, str] = {}
-    beats: dict[str, int] = {}
     attempts = 0
-    while True:
-        lease = try_acquire(directory, name, purpose, beat_every=beat_every, stale_after=stale_after)
-        if lease is not None:
-            return lease
-        claims = [claim for claim in lease_claims(directory, name) if not _is_gone(claim, stale_after)]
-        for claim in claims:
-            owner = claim.owner
-            alive_here = owner is not None and owner.runs() is True
-            beats_on = owner is not None and owner.beat > beats.setdefault(owner.token, owner.beat)
-            if alive_here or beats_on or first.get(claim.path, claim.token) != claim.token:
-                raise Held(what, owner)
-            if claim.path not in first:
-                first[claim.path] = claim.token
-                if say:
-                    named = str(owner) if owner else "a process whose lease cannot be read"
-                    say(f"{what} was started by {named}; waiting up to {stale_after:.0f} s to see whether it is alive")
-        attempts = 0 if claims else attempts + 1
-        if attempts > _ATTEMPTS:
-            raise Held(what, None)
+    while (lease := try_acquire(directory, name, purpose, beat_every=beat_every, stale_after=stale_after)) is None:
+        claim = living(directory, name, what=what, say=say, stale_after=stale_after)
+        attempts += 1
+        if claim is not None or attempts > _ATTEMPTS:
+            raise Held(what, claim.owner if claim else None)
         # Random, so that contenders that gave up together do not try together again.
-        time.sleep(_POLL if claims else random.uniform(0.0, 0.05))
+        time.sleep(random.uniform(0.0, 0.05))
+    return lease
+
+
+def living(
+    directory: Path,
+    name: str = "*",
+    *,
+    what: str,
+    say: Callable[[str], None] | None = None,
+    stale_after: float = STALE_AFTER,
+) -> Claim | None:
+    """Returns a lease whose owner is known to be alive; None if there is none, or every owner is known to be gone.
+
+    An owner on this machine is known to be alive or gone at once. For one on another machine, or on this one before it
+    was booted again, its heartbeat is awaited: a process that looks only once cannot know that such an owner is gone.
+
+    Args:
+        directory: Directory of the lease.
+        name: Name of the thing that it protects; ``*`` for any in the directory.
+        what: Description of the thing that it protects, for the message.
+        say: Called with a message when an owner's heartbeat is awaited.
+        stale_after: Seconds without a heartbeat after which an owner elsewhere counts as gone.
+    """
+    first: dict[Path, Claim] = {}
+    while claims := [claim for claim in lease_claims(directory, name) if not _is_gone(claim, stale_after)]:
+        for claim in claims:
+            alive_here = claim.owner is not None and claim.owner.runs() is True
+            if alive_here or first.get(claim.path, claim) != claim:
+                return claim
+        for claim in claims:
+            if claim.path not in first and say:
+                say(f"{what} was started by {claim}; waiting up to {stale_after:.0f} s to see whether it is alive")
+            first[claim.path] = claim
+        time.sleep(_POLL)
+    return None
 
 
 def wait_for(directory: Path, name: str, purpose: str) -> Lease:
@@ -312,6 +331,8 @@ def wait_for(directory: Path, name: str, purpose: str) -> Lease:
 
 def holder(directory: Path, name: str = "*", stale_after: float = STALE_AFTER) -> Owner | None:
     """Returns the process that holds a lease; None if none does, or if its owner is known to be gone.
+
+    It does not wait, so that an owner elsewhere that it sees for the first time holds the lease; see `living`.
 
     Args:
         directory: Directory of the lease.

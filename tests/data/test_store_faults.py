@@ -6,10 +6,12 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from support.layouts import BROKEN_IMAGE, folder_config, write_folder
+from support.owners import elsewhere, impatient
 from support.processes import PIPE, Process
 from support.stored import CROP, RESIZED, Told, assert_same, blocks_of, epoch_of, splits_of
 
@@ -209,6 +211,20 @@ def test_another_process_that_stores_them_is_named_and_not_disturbed(folder, tmp
     splits_of(folder, tmp_path, [RESIZED])
     assert store.missing() == []
     assert_same(epoch_of(splits, RESIZED), epoch_of(splits_of(folder), RESIZED))
+
+
+def test_store_whose_writer_died_on_another_machine_is_completed(folder, tmp_path, monkeypatch):
+    impatient(monkeypatch)
+    whole = splits_of(folder, tmp_path / "whole", [RESIZED])
+    parts = tmp_path / "stores" / Path(whole.train.parts.directories[0]).name
+    parts.mkdir(parents=True)
+    elsewhere(parts, name="writer")
+    told = Told()
+    with watched_by(told):
+        splits_of(folder, tmp_path / "stores", [RESIZED])
+    assert len(told.notes) == 1
+    assert told.notes[0].startswith("the store of the training images was started by process")
+    assert len(blocks_of(tmp_path / "stores")) == len(blocks_of(tmp_path / "whole"))
 
 
 def test_broken_files_are_counted_and_named(folder, tmp_path):

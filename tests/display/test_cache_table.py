@@ -5,6 +5,7 @@ import os
 import time
 
 import pytest
+from support.owners import elsewhere, impatient
 
 from ctkd_search.cli import main
 from ctkd_search.leases.lease import acquire
@@ -143,3 +144,15 @@ def test_what_is_being_recorded_is_not_removed(call, teachers):
         assert (teachers / TEACHER / "a.rec").exists()
     assert call("remove", "--all")[0] == 0
     assert not (teachers / TEACHER).exists()
+
+
+@pytest.mark.parametrize("words", [(TEACHER, MAPS), ("--all",)], ids=["named", "all"])
+def test_what_a_process_elsewhere_recorded_that_died_is_removed_after_one_wait(call, teachers, monkeypatch, words):
+    impatient(monkeypatch)
+    for name in (TEACHER, MAPS):
+        elsewhere(teachers / name, name="training")
+    code, out, _ = call("remove", *words)
+    assert code == 0
+    assert out.count("was started by process") == out.count("waiting up to") == 1
+    assert "removed 2 of 2" in out
+    assert list(teachers.iterdir()) == []

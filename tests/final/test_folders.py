@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from support.owners import elsewhere, impatient
 
 from ctkd_search import data
 from ctkd_search.config import DatasetConfig, MethodConfig, TrialConfig
@@ -85,6 +86,16 @@ def test_a_new_final_training_names_an_unfinished_one_with_the_same_plan(tmp_pat
         f"the final training in {tmp_path / 'final-3'} has the same plan and has not finished; go on "
         "with it by adding --resume"
     ]
+
+
+def test_a_final_training_whose_process_died_elsewhere_has_not_finished_and_is_not_run(tmp_path, begun, monkeypatch):
+    impatient(monkeypatch)
+    said = []
+    begun(1)
+    elsewhere(tmp_path / "final-1", name="owner")
+    assert earlier_training(tmp_path, PLAN, False, said.append) is None
+    assert "waiting up to" in said[0]
+    assert said[1].endswith("has the same plan and has not finished; go on with it by adding --resume")
 
 
 def test_of_files_of_baselines_what_changed_in_them_is_told_and_for_others_the_list(tmp_path, begun):

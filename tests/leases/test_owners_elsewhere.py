@@ -18,7 +18,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.leases import files as lease_files
 from ctkd_search.leases import lease as leases
 from ctkd_search.leases import processes
-from ctkd_search.leases.lease import Held, acquire, holder, try_acquire
+from ctkd_search.leases.lease import Held, acquire, holder, living, try_acquire
 from ctkd_search.leases.processes import this_machine
 
 
@@ -51,6 +51,28 @@ def test_an_owner_elsewhere_whose_heart_stands_still_is_gone(tmp_path):
     with acquire(tmp_path, "it", "the next", what="it", **FAST):
         assert time.monotonic() - began >= FAST["stale_after"]
         assert files(tmp_path) == [".it.lease-00000002"]
+
+
+def test_a_process_that_looks_once_waits_until_it_is_sure_of_an_owner_elsewhere(tmp_path):
+    owner, path = elsewhere(tmp_path)
+    said = []
+    assert holder(tmp_path, "it") == owner  # without waiting, nobody can know
+    assert living(tmp_path, "it", what="the search", say=said.append, stale_after=0.3) is None
+    assert said == [f"the search was started by {owner}; waiting up to 0 s to see whether it is alive"]
+    beaten = dataclasses.replace(owner, beat=1)
+    heart = threading.Timer(0.2, leases.replace, (path, beaten))
+    elsewhere(tmp_path, token="another")
+    heart.start()
+    assert living(tmp_path, what="the search", stale_after=5).owner == beaten
+    heart.join()
+
+
+def test_of_an_owner_on_this_machine_a_process_is_sure_at_once(tmp_path):
+    assert living(tmp_path / "new", what="it") is None
+    with acquire(tmp_path, "it", "a search", what="it") as lease:
+        assert living(tmp_path, what="it", say=pytest.fail).token == lease.owner.token
+    elsewhere(tmp_path, machine=this_machine(), pid=2**22 + 1)
+    assert living(tmp_path, what="it", say=pytest.fail) is None
 
 
 def test_no_clock_or_file_time_ends_a_lease(tmp_path, monkeypatch):

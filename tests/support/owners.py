@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 
+from ctkd_search.leases import lease as leases
 from ctkd_search.leases.files import this_process
 
 FAST = {"beat_every": 0.02, "stale_after": 0.3}
@@ -17,10 +18,16 @@ def files(directory):
     return sorted(path.name for path in directory.iterdir())
 
 
-def elsewhere(directory, generation=1, **changed):
+def impatient(monkeypatch):
+    """Has an owner elsewhere count as gone after a moment without a heartbeat."""
+    for function in (leases.acquire, leases.living, leases.try_acquire):
+        monkeypatch.setitem(function.__kwdefaults__, "stale_after", FAST["stale_after"])
+
+
+def elsewhere(directory, generation=1, name="it", **changed):
     """Writes the lease of a process on another machine."""
     owner = dataclasses.replace(this_process("a search"), **({"host": "far", "machine": "far"} | changed))
-    path = directory / f".it.lease-{generation:08d}"
+    path = directory / f".{name}.lease-{generation:08d}"
     path.write_text(json.dumps(dataclasses.asdict(owner)))
     return owner, path
 
