@@ -10,7 +10,7 @@ from typing import Any
 from ctkd_search.config import DatasetConfig
 from ctkd_search.data.dataset import Loaded
 from ctkd_search.data.images import Images
-from ctkd_search.data.published import Published, download, root_of
+from ctkd_search.data.published import Published, download, root_of, unpacking
 from ctkd_search.errors import UserError
 
 
@@ -87,14 +87,19 @@ class Cifar:
 
         def fetch() -> None:
             download(known.url, root / known.filename, known.tgz_md5)
-            extract_archive(str(root / known.filename), str(root))
+            with unpacking(folder) as temporary:
+                extract_archive(str(root / known.filename), str(temporary))
+                folder.mkdir(exist_ok=True)
+                # One by one: some may be there, and each is whole whenever another process looks.
+                for path in (temporary / known.base_folder).iterdir():
+                    path.replace(folder / path.name)
 
         remedy = (
             f"put {known.filename} (md5 {known.tgz_md5}, from {known.url}) into {root}, or unpack it there so that "
             f"{folder} contains {', '.join(wanted)}"
         )
         files = {name: published[name] for name in wanted}
-        return Published(self.title, folder, files, fetch, remedy).ready(config.verify is not False)
+        return Published(self.title, root, folder, files, fetch, remedy).ready(config.verify is not False)
 
     def _images(self, folder: Path, names: tuple[str, ...]) -> Images:
         import numpy as np

@@ -1,8 +1,9 @@
-"""Published files: found or downloaded, and compared with their checksums."""
+"""Published files: found or downloaded by one process at a time, and compared with their checksums."""
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -11,10 +12,14 @@ from pathlib import Path
 
 from ctkd_search.config import DatasetConfig
 from ctkd_search.data.registry import cache_directory
+from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
+from ctkd_search.leases.lease import holder, try_acquire, wait_for
 from ctkd_search.paths import expanded
 
 _downloads: ContextVar[bool] = ContextVar("downloads", default=True)
+# Name of the lease of the process that fetches or unpacks files into a directory.
+_FETCHING = "fetching"
 
 
 @contextlib.contextmanager
@@ -41,19 +46,61 @@ def refuse_fetching(title: str, folder: Path) -> None:
         raise UserError(f"{title} is not in {folder} yet")
 
 
+@contextlib.contextmanager
+def fetching(title: str, root: Path) -> Iterator[None]:
+    """Lets one process at a time fetch and unpack files; the block looks first whether another one has done so.
+
+    Args:
+        title: Usual name of the data set.
+        root: Directory that they are brought to; made if missing.
+
+    Raises:
+        UserError: The directory cannot be written to.
+    """
+    purpose = f"a process that fetches {title}"
+    lease = try_acquire(root, _FETCHING, purpose)
+    if lease is None:
+        owner = holder(root, _FETCHING) or "another process"
+        watcher().note(f"{title} is being brought to {root} by {owner}; waiting for it")
+        lease = wait_for(root, _FETCHING, purpose)
+    with lease:
+        yield
+
+
+@contextlib.contextmanager
+def unpacking(folder: Path) -> Iterator[Path]:
+    """Gives a fresh directory beside a place, to unpack to and to rename from; use it inside `fetching`.
+
+    So an unpacking that was interrupted is never used. What is left of it is removed by the next one.
+
+    Args:
+        folder: The place.
+
+    Yields:
+        The directory, which is removed at the end.
+    """
+    prefix = f".{folder.name}.unpacking"
+    for left in folder.parent.glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{prefix}-", dir=folder.parent) as temporary:
+        yield Path(temporary)
+
+
 @dataclass(frozen=True)
 class Published:
     """The files of a data set.
 
     Attributes:
         title: Usual name of the data set.
-        folder: Directory of the files.
+        root: Directory that they are brought to.
+        folder: Directory of the files, the same or one inside it.
         checksums: MD5 of each file, by its name.
         download: Brings them; raises OSError or RuntimeError where that does not work.
         remedy: Instruction for the user, as the end of a sentence.
     """
 
     title: str
+    root: Path
     folder: Path
     checksums: Mapping[str, str]
     download: Callable[[], None]
@@ -68,12 +115,14 @@ class Published:
         Raises:
             UserError: They are missing and cannot be downloaded, or are others than those published.
         """
-        missing = [name for name in self.checksums if not (self.folder / name).is_file()]
-        if missing:
+        if missing := self._missing():
             refuse_fetching(self.title, self.folder)
             try:
-                self.download()
-            except (OSError, RuntimeError) as error:
+                with fetching(self.title, self.root):
+                    # Another process may have brought them meanwhile.
+                    if missing := self._missing():
+                        self.download()
+            except (OSError, RuntimeError, UserError) as error:
                 raise UserError(
                     f"{self.title} is not in {self.folder} (missing: {', '.join(missing)}) and could not be downloaded "
                     f"({error}); {self.remedy}"
@@ -82,6 +131,9 @@ class Published:
             for name, published in self.checksums.items():
                 check_md5(self.folder / name, published, f"remove {self.folder / name}")
         return self.folder
+
+    def _missing(self) -> list[str]:
+        return [name for name in self.checksums if not (self.folder / name).is_file()]
 
 
 def download(url: str, path: Path, md5: str) -> None:

@@ -18,6 +18,7 @@ from support.layouts import (
     write_tiny_imagenet,
     zipped,
 )
+from support.owners import at_once
 from torchvision.datasets import CIFAR10, CIFAR100, SVHN
 
 from ctkd_search import data
@@ -123,6 +124,32 @@ def test_what_is_missing_is_downloaded_once_and_compared_with_its_checksum(tmp_p
     assert data.load_train(config).fingerprint == splits.fingerprint
     assert data.load_test(config).fingerprint() == test.fingerprint()
     assert len(published[2]) == asked
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_of_two_that_begin_at_once_one_downloads_and_the_other_waits(tmp_path, monkeypatch, published, name):
+    config, *_ = PUBLISHED[name](monkeypatch, published)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "alone"))
+    expected = data.load_train(config).fingerprint
+    alone = len(published[2])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "both"))
+    assert at_once(lambda: data.load_train(config).fingerprint) == [expected] * 2
+    assert len(published[2]) == 2 * alone
+    assert not list((tmp_path / "both" / "ctkd-search" / config.name).glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_one_file_that_is_missing_is_brought_again(tmp_path, monkeypatch, published, name):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    config, *_ = PUBLISHED[name](monkeypatch, published)
+    expected = data.load_train(config).fingerprint
+    root = tmp_path / "ctkd-search" / name
+    (folder,) = root.glob("cifar*/")
+    left = root / f".{folder.name}.unpacking-x"
+    left.mkdir()
+    next(folder.glob("*meta")).unlink()
+    assert data.load_train(config).fingerprint == expected
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

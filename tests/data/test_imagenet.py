@@ -2,6 +2,7 @@
 
 import hashlib
 import tarfile
+import time
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from PIL import Image, ImageOps
 from scipy.io import savemat
 from support.layouts import WNIDS, WORDS, imagenet_config, write_imagenet
+from support.owners import at_once
 from torchvision.datasets import imagenet
 
 from ctkd_search import data
@@ -83,6 +85,29 @@ def test_unpacking_that_was_broken_off_is_done_again(archives):
     (archives / ".train.unpacking" / "n02124075").mkdir(parents=True)
     assert len(data.load_train(imagenet_config(archives, image_size=32), [AUGMENT]).train) > 0
     assert not (archives / ".train.unpacking").exists()
+
+
+def test_two_that_begin_at_once_unpack_once_and_read_the_same(archives, monkeypatch):
+    parse, parsed = imagenet.parse_train_archive, []
+
+    def slow(root, folder):
+        parsed.append(folder)
+        time.sleep(0.2)
+        parse(root, folder=folder)
+
+    monkeypatch.setattr(imagenet, "parse_train_archive", slow)
+    config = imagenet_config(archives, image_size=32)
+    one, other = at_once(lambda: data.load_train(config, [AUGMENT]).fingerprint)
+    assert one == other
+    assert len(parsed) == 1
+    assert [path.name for path in archives.glob(".*")] == []
+
+
+def test_devkit_of_other_content_is_refused_by_its_name(archives):
+    (archives / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(b"another")
+    with pytest.raises(UserError, match=r"cannot unpack ImageNet in .*devkit_t12\.tar\.gz does not have its published"):
+        data.load_test(imagenet_config(archives))
+    assert [path.name for path in archives.glob(".*")] == []
 
 
 def test_archive_of_other_content_is_refused(archives):

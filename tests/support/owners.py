@@ -7,6 +7,8 @@ import json
 import subprocess
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 from ctkd_search.leases import lease as leases
 from ctkd_search.leases.files import this_process
@@ -16,6 +18,18 @@ FAST = {"beat_every": 0.02, "stale_after": 0.3}
 
 def files(directory):
     return sorted(path.name for path in directory.iterdir())
+
+
+def at_once(work):
+    """Returns what two threads return that begin the same work together, as two processes would."""
+    start = threading.Barrier(2)
+
+    def begin(_):
+        start.wait()
+        return work()
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(begin, range(2)))
 
 
 def impatient(monkeypatch):

@@ -9,15 +9,14 @@ lie in `root`, they are unpacked.
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ctkd_search.config import Augment, DatasetConfig
 from ctkd_search.data.dataset import DataSet, Loaded
 from ctkd_search.data.decode import listed
 from ctkd_search.data.images import ImageFiles
-from ctkd_search.data.published import root_of, root_problems
+from ctkd_search.data.published import fetching, root_of, root_problems, unpacking
 from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import MIN_SIZE, Geometry
@@ -62,33 +61,41 @@ def _missing(root: Path, splits: Sequence[str]) -> str | None:
 
 def _ready(root: Path, split: str) -> Path:
     """Returns the directory of a split, unpacked first if only its archive exists."""
-    from torchvision.datasets import imagenet
-
     folder = root / split
     if folder.is_dir():
         return folder
     missing = _missing(root, (split,))
     if missing:
         raise UserError(missing)
-    watcher().note(f"unpacking {root / _archives()[split]}, once; this takes a while")
-    try:
-        imagenet.parse_devkit_archive(root)
-        if split == "train":
-            _unpack(folder, lambda name: imagenet.parse_train_archive(root, folder=name))
-        else:
-            _unpack(folder, lambda name: imagenet.parse_val_archive(root, folder=name))
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = one_line(str(error) or repr(error))
-        raise UserError(f"cannot unpack ImageNet in {root}: {reason}") from None
+    with fetching("ImageNet", root):
+        if folder.is_dir():
+            return folder  # another process has unpacked it meanwhile
+        watcher().note(f"unpacking {root / _archives()[split]}, once; this takes a while")
+        try:
+            _unpack(root, split)
+        except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
+            reason = one_line(str(error) or repr(error))
+            raise UserError(f"cannot unpack ImageNet in {root}: {reason}") from None
     return folder
 
 
-def _unpack(folder: Path, parse: Callable[[str], None]) -> None:
-    """Unpacks under another name first, so that an interrupted unpacking is never used."""
-    temporary = folder.with_name(f".{folder.name}.unpacking")
-    shutil.rmtree(temporary, ignore_errors=True)
-    parse(temporary.name)
-    temporary.rename(folder)
+def _unpack(root: Path, split: str) -> None:
+    """Unpacks a split and the devkit under other names first, so that an interrupted unpacking is never used."""
+    from torchvision.datasets import imagenet
+    from torchvision.datasets.utils import check_integrity
+
+    devkit, md5 = imagenet.ARCHIVE_META["devkit"]
+    if not check_integrity(str(root / devkit), md5):
+        raise RuntimeError(f"{root / devkit} does not have its published checksum (md5 {md5}); download it again")
+    with unpacking(root / split) as temporary:
+        imagenet.parse_devkit_archive(temporary, str((root / devkit).absolute()))
+        within = f"{temporary.name}/{split}"
+        if split == "train":
+            imagenet.parse_train_archive(root, folder=within)
+        else:
+            imagenet.parse_val_archive(root, wnids=imagenet.load_meta_file(temporary)[1], folder=within)
+        (temporary / imagenet.META_FILE).replace(root / imagenet.META_FILE)
+        (temporary / split).rename(root / split)
 
 
 def _names(root: Path, wnids: list[str]) -> tuple[str, ...]:

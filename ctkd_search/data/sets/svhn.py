@@ -23,7 +23,7 @@ def _file(config: DatasetConfig, split: str) -> Path:
     root = root_of(config)
     remedy = f"put {name} (md5 {md5}, from {url}) into {root}"
     fetch = functools.partial(download, url, root / name, md5)
-    return Published("SVHN", root, {name: md5}, fetch, remedy).ready(config.verify is not False) / name
+    return Published("SVHN", root, root, {name: md5}, fetch, remedy).ready(config.verify is not False) / name
 
 
 def _not_a_split(path: Path, reason: object) -> UserError:

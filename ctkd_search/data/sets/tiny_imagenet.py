@@ -7,8 +7,6 @@ and the validation split is cut off the training images.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +15,15 @@ from ctkd_search.config import Augment, DatasetConfig
 from ctkd_search.data.dataset import DataSet, Loaded
 from ctkd_search.data.decode import listed
 from ctkd_search.data.images import ImageFiles
-from ctkd_search.data.published import check_md5, download, refuse_fetching, root_of, root_problems
+from ctkd_search.data.published import (
+    check_md5,
+    download,
+    fetching,
+    refuse_fetching,
+    root_of,
+    root_problems,
+    unpacking,
+)
 from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
@@ -44,11 +50,14 @@ def _ready(config: DatasetConfig) -> Path:
         return folder
     refuse_fetching("Tiny ImageNet", folder)
     archive = root_of(config) / _ZIP
-    if not archive.is_file():
-        _download(archive)
-    if config.verify is not False:
-        check_md5(archive, _MD5, f"remove {archive}")
-    _unpack(archive, folder)
+    with fetching("Tiny ImageNet", root_of(config)):
+        if folder.is_dir():
+            return folder  # another process has unpacked it meanwhile
+        if not archive.is_file():
+            _download(archive)
+        if config.verify is not False:
+            check_md5(archive, _MD5, f"remove {archive}")
+        _unpack(archive, folder)
     return folder
 
 
@@ -65,21 +74,20 @@ def _download(archive: Path) -> None:
 
 def _unpack(archive: Path, folder: Path) -> None:
     """Unpacks the archive under another name first, so that an interrupted unpacking is never used."""
-    with tempfile.TemporaryDirectory(prefix=f".{_FOLDER}.", dir=archive.parent) as temporary:
-        try:
+    try:
+        with unpacking(folder) as temporary:
             with zipfile.ZipFile(archive) as packed:
                 members = packed.infolist()
                 for number, member in enumerate(members, start=1):
                     packed.extract(member, temporary)
                     watcher().progress(f"unpacking {_ZIP}", number, len(members))
-        except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
-            raise UserError(f"{archive} is not a whole zip file ({error}); remove it to download it again") from None
-        except OSError as error:
-            raise UserError(f"cannot unpack {archive} into {archive.parent}: {error.strerror or error}") from None
-        inside = Path(temporary) / _FOLDER
-        if not inside.is_dir():
-            raise UserError(f"{archive} contains no {_FOLDER}; remove it to download the published one")
-        shutil.move(inside, folder)
+            if not (temporary / _FOLDER).is_dir():
+                raise UserError(f"{archive} contains no {_FOLDER}; remove it to download the published one")
+            (temporary / _FOLDER).rename(folder)
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+        raise UserError(f"{archive} is not a whole zip file ({error}); remove it to download it again") from None
+    except OSError as error:
+        raise UserError(f"cannot unpack {archive} into {archive.parent}: {error.strerror or error}") from None
 
 
 def _lines(path: Path) -> list[str]:
