@@ -5,9 +5,11 @@ It does not import torch, so that the cache can be listed at once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from typing import Any
 from ctkd_search.files import write_text
 
 _ABOUT, _USED, _TOOK = "about.json", "used.json", "took.json"
+# Seconds after which nobody is at work any more on what is left of an interrupted removal, or of a killed writer.
+_LEFT_AFTER = 3600
 # The end of the year 9998: a later time has no date.
 _LATEST = 253370764800.0
 
@@ -97,10 +101,34 @@ class CacheIndex:
     def remove(self, entry: str) -> None:
         """Removes an entry."""
         path = self.directory / entry
+        os.utime(path)  # for `remove_leftovers`: its removal begins now
         # Renamed first, so that no reader finds an entry of which only a part is left.
         doomed = path.with_name(f".{path.name}.removed-{os.getpid()}")
         path.rename(doomed)
         shutil.rmtree(doomed)
+
+    def remove_leftovers(self) -> int:
+        """Removes what is left of interrupted removals and of killed writers, after an hour; returns its bytes."""
+        try:
+            # Both times are the file system's own.
+            with tempfile.TemporaryFile(dir=self.directory) as file:
+                oldest = os.fstat(file.fileno()).st_mtime - _LEFT_AFTER
+        except OSError:
+            return 0  # there is no cache, or it cannot be written to
+        freed = 0
+        for path in [*self.directory.glob(".*.removed-*"), *self.directory.glob("[!.]*/.*.rec.*")]:
+            # Somebody else may remove it at the same time.
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime >= oldest:
+                    continue
+                if path.is_dir():
+                    size = _size(path)
+                    shutil.rmtree(path)
+                else:
+                    size = path.stat().st_size
+                    path.unlink()
+                freed += size
+        return freed
 
 
 def _moment(noted: Any) -> float | None:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 def print_cache(root: Path, console: Console) -> None:
     """Prints the entries of the teacher cache, the largest first."""
-    entries = sorted(CacheIndex(root / TEACHERS).all(), key=lambda entry: -entry.bytes)
+    index = CacheIndex(root / TEACHERS)
+    _remove_leftovers(index, console)
+    entries = sorted(index.all(), key=lambda entry: -entry.bytes)
     if not entries:
         console.print(f"the teacher cache in {root / TEACHERS} is empty", soft_wrap=True, highlight=False)
         return
@@ -50,6 +52,7 @@ def remove_from_cache(
         UserError: Nothing was named, or an entry that does not exist or is being recorded.
     """
     index = CacheIndex(root / TEACHERS)
+    _remove_leftovers(index, console)
     kept = {entry.id: entry for entry in index.all()}
     unknown = [name for name in ids if name not in kept]
     if unknown:
@@ -83,6 +86,11 @@ def remove_from_cache(
         index.remove(name)
     freed = size(sum(entry.bytes for entry in doomed.values()))
     console.print(f"removed {len(doomed)} of {len(kept)}, {freed}", highlight=False)
+
+
+def _remove_leftovers(index: CacheIndex, console: Console) -> None:
+    if freed := index.remove_leftovers():
+        console.print(f"removed what interrupted removals and killed searches had left, {size(freed)}", highlight=False)
 
 
 def _what(about: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import time
 import pytest
 from support.owners import elsewhere, impatient
 
+from ctkd_search.cache_index import CacheIndex
 from ctkd_search.cli import main
 from ctkd_search.leases.lease import acquire
 
@@ -144,6 +145,39 @@ def test_what_is_being_recorded_is_not_removed(call, teachers):
         assert (teachers / TEACHER / "a.rec").exists()
     assert call("remove", "--all")[0] == 0
     assert not (teachers / TEACHER).exists()
+
+
+@pytest.mark.parametrize("words", [(), ("remove", MAPS)], ids=["list", "remove"])
+def test_what_an_interrupted_removal_and_a_killed_writer_left_is_removed_an_hour_later(call, teachers, words):
+    for age, at in (("old", time.time() - 4000), ("young", time.time() - 10)):
+        remains, record = teachers / f".maps-{age}.removed-7", teachers / TEACHER / f".a.rec.{age}"
+        remains.mkdir()
+        for path in (remains / "a.rec", record):
+            path.write_bytes(bytes(2_000_000))
+        for path in (remains, record):
+            os.utime(path, (at, at))
+    lease = teachers / TEACHER / ".training.lease-00000001"
+    lease.touch()
+    os.utime(lease, (1e9, 1e9))
+    code, out, _ = call(*words)
+    assert code == 0
+    assert "removed what interrupted removals and killed searches had left, 4 MB\n" in out
+    assert [path.name for path in teachers.glob(".*")] == [".maps-young.removed-7"]
+    assert sorted(path.name for path in (teachers / TEACHER).glob(".*")) == [".a.rec.young", lease.name]
+    assert "had left" not in call()[1]
+
+
+def test_a_removal_that_is_at_work_is_left_alone(teachers, monkeypatch):
+    os.utime(teachers / MAPS, (1e9, 1e9))
+    index, removing = CacheIndex(teachers), []
+
+    def remove(path):
+        removing.append(path)
+        assert index.remove_leftovers() == 0
+
+    monkeypatch.setattr("shutil.rmtree", remove)
+    index.remove(MAPS)
+    assert len(removing) == 1
 
 
 @pytest.mark.parametrize("words", [(TEACHER, MAPS), ("--all",)], ids=["named", "all"])
