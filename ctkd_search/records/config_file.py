@@ -19,7 +19,7 @@ from ctkd_search.pairs import Pair, split_pair
 from ctkd_search.recipe import Recipe
 from ctkd_search.records.store import SearchRecord, TrialRecord
 from ctkd_search.records.trial_configs import config_of
-from ctkd_search.space.augment_reader import read_augment
+from ctkd_search.space.augment_reader import read_augment, settings_to_read
 from ctkd_search.space.default_recipe import completed, keys_of
 from ctkd_search.space.defaults import default_of
 from ctkd_search.space.definition import Space
@@ -69,6 +69,7 @@ def config_text(space: Space, search: SearchRecord, trial: TrialRecord, splits: 
     """
     config = config_of(space, trial)
     whole = config.as_dict()
+    teachers = {**whole["teachers"], "expert": _without_none(whole["teachers"]["expert"]) or None}
     experiment = space.tracking.experiment or space.name
     content = {
         "name": search.name,
@@ -77,9 +78,9 @@ def config_text(space: Space, search: SearchRecord, trial: TrialRecord, splits: 
         "seed": config.seed,
         "method": whole["method"],
         "train": whole["train"],
-        "teachers": _without_none(whole["teachers"]),
+        "teachers": _without_none(teachers),
         "dataset": _without_none(whole["dataset"]),
-        "augment": plain(config.augment.given()),
+        "augment": plain(settings_to_read(config.augment, config.dataset)),
         **({"metrics": list(config.metrics)} if config.metrics else {}),
         **({"objective": config.objective} if config.objective != ACCURACY.key else {}),
         **({"experiment": experiment} if experiment != search.name else {}),
@@ -242,11 +243,8 @@ def _method(document: Any, raw: Any, pair: str, geometry: Geometry | None) -> Me
 
 
 def _without_none(section: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: _without_none(value) if isinstance(value, dict) else value
-        for key, value in section.items()
-        if value is not None and not (isinstance(value, dict) and not _without_none(value))
-    }
+    """Returns a section without the keys that are not given; in the arguments of the user's own, None is a value."""
+    return {key: value for key, value in section.items() if value is not None}
 
 
 def with_changes(config: TrialConfig, epochs: int | None, seed: int | None) -> TrialConfig:

@@ -80,6 +80,22 @@ def read_settings(
     return augment
 
 
+def settings_to_read(augment: Augment, dataset: DatasetConfig) -> dict[str, Any]:
+    """Returns the settings from which `read_augment` makes an augmentation again, as few as are sure to.
+
+    Args:
+        augment: The augmentation.
+        dataset: The data set. What its own augmentation has and this one lacks is named as None. For a data set of the
+            user's own, all settings are: its code may have gone, or have other defaults when they are read.
+    """
+    whole = dataclasses.asdict(augment)
+    if is_reference(dataset.name):
+        return whole
+    given = augment.given()
+    left_out = _merged(data.find(dataset).augment, given)
+    return {key: value for key, value in whole.items() if key in given or left_out[key] != value}
+
+
 def is_replaced(key: str, given: Mapping[str, Any]) -> bool:
     """Returns whether settings give a key, or another one with the same purpose."""
     return key in given or any(given.get(other) for pair in _RIVALS if key in pair for other in pair)

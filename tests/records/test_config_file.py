@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+import sys
 
 import optuna
 import pytest
 import yaml
 from support.factories import DIGITS, SHIPPED, a_search_record, a_trial
+from support.layouts import write_imagenet
 
 from ctkd_search.errors import UserError
 from ctkd_search.records.config_file import config_text, read_config, with_changes
@@ -17,6 +19,14 @@ from ctkd_search.space.reader import read_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+USERS_OWN = """\
+from ctkd_search.config import Augment, Erasing, Jitter
+from ctkd_search.data import OwnData
+
+def make(limit=3):
+    augment = Augment(mixup=0.2, trivialaugment=True, jitter=Jitter(0.5), erasing=Erasing(0.25), sampling="balanced")
+    return OwnData(["a", "b"], 8, 3, train=int, augment=augment)
+"""
 IN_EACH_SPACE = pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 # A config, and what is wrong with it, noted behind each faulty line: #! KEY, and a piece of the message.
 FAULTY = """\
@@ -111,6 +121,47 @@ def test_every_setting_of_a_space_reaches_the_config(tmp_path):
     read = read_config(written(tmp_path, space, space.paper_point()))
     assert read.config == space.config(space.decode(space.paper_point()))
     assert read.config.teachers.expert.checkpoint_of("wrn-16-2") == str(tmp_path / "expert.pt")
+
+
+@pytest.fixture
+def users_own(tmp_path, monkeypatch):
+    """A data set of the user's own with much augmentation of its own, and an argument that may be None."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "own_with_defaults.py").write_text(USERS_OWN)
+    yield "own_with_defaults:make"
+    sys.modules.pop("own_with_defaults", None)
+
+
+def test_what_a_space_switches_off_of_its_own_data_set_stays_off_in_the_config(tmp_path, users_own):
+    overrides = [f"dataset={{name: {users_own}, options: {{limit: null}}}}"]
+    for augment in (
+        "{mixup: null}",
+        "{mixup: null, trivialaugment: false, jitter: null, sampling: null, erasing: null}",
+        "{trivialaugment: null}",
+        "{randaugment: {magnitude: 5}, erasing: {probability: 0.5, area: [0.1, 0.2]}, crop: 0}",
+    ):
+        space = read_space(DIGITS, [*overrides, f"augment={augment}"])
+        path = written(tmp_path, space, space.paper_point())
+        assert read_config(path).config == space.config(space.decode(space.paper_point()))
+        assert yaml.safe_load(path.read_text())["dataset"]["options"] == {"limit": None}
+
+
+@pytest.mark.parametrize(
+    ("augment", "wanted"),
+    [
+        ("{}", {"crop": 0, "flip": True, "resized_crop": [0.08, 1.0]}),
+        ("{resized_crop: null}", {"crop": 0, "flip": True, "resized_crop": None}),
+        ("{crop: 2}", {"crop": 2, "flip": True}),
+    ],
+)
+def test_random_resized_crops_that_are_switched_off_stay_off_in_the_config(tmp_path, augment, wanted):
+    write_imagenet(tmp_path)
+    space = read_space(DIGITS, [f"dataset={{name: imagenet, root: {tmp_path}, image_size: 8}}", f"augment={augment}"])
+    path = written(tmp_path, space, space.paper_point())
+    assert yaml.safe_load(path.read_text())["augment"] == wanted
+    assert read_config(path).config.augment == space.augment
 
 
 def test_a_config_is_called_like_its_search_and_knows_the_experiment_that_is_not(tmp_path):
