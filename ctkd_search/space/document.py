@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import yaml
 
 from ctkd_search.errors import UserError
+from ctkd_search.space.overrides import put
 from ctkd_search.text import one_line
 
 T = TypeVar("T")
@@ -83,7 +84,7 @@ class Document:
         kept: Whether the text was written by `dump`.
 
     Raises:
-        UserError: The text is not a YAML mapping, or an override not a KEY=VALUE.
+        UserError: The text is not a YAML mapping, or an override not a KEY=VALUE, or below a value that has no keys.
     """
 
     def __init__(self, source: str, text: str, overrides: Sequence[str] = (), kept: bool = False) -> None:
@@ -122,7 +123,7 @@ class Document:
         """Returns a document of values that were never written to a file, so that its problems have no lines.
 
         Raises:
-            UserError: A value cannot stand in a YAML file, or an override is not a KEY=VALUE.
+            UserError: A value cannot stand in a YAML file, or an override is faulty.
         """
         try:
             document = cls(source, dump(content), kept=True)
@@ -171,12 +172,7 @@ class Document:
             node = yaml.compose(text, Loader=_Loader)
         except (yaml.YAMLError, RecursionError) as error:
             raise UserError(f"--set {dotted}: {text!r} is not valid YAML ({one_line(str(error))})") from None
-        into = self.data
-        for key in keys[:-1]:
-            if not isinstance(into.get(key), dict):
-                into[key] = {}
-            into = into[key]
-        into[keys[-1]] = value
+        put(self.data, keys, value)
         here = tuple(keys)
         self._lines = {place: line for place, line in self._lines.items() if place[: len(keys)] != here}
         self._written = {place: words for place, words in self._written.items() if place[: len(keys)] != here}

@@ -222,6 +222,11 @@ SCHEDULER_OPTIONS: dict[str, tuple[str, ...]] = {
     "constant": (*_RANKING, "best"),
     "none": (),
 }
+# The sections that are a name, or a mapping with the name and its options: their forms, and the options of each name.
+NAMED: dict[str, tuple[type, dict[str, tuple[str, ...]]]] = {
+    "sampler": (Sampler, SAMPLER_OPTIONS),
+    "scheduler": (Scheduler, SCHEDULER_OPTIONS),
+}
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,10 @@ from ctkd_search.space.document import Document
 from ctkd_search.space.parameters import chosen_methods
 from ctkd_search.space.sections import (
     COSTS,
-    SAMPLER_OPTIONS,
-    SCHEDULER_OPTIONS,
+    NAMED,
     Budget,
     Confirm,
     Limits,
-    Sampler,
     Scheduler,
 )
 from ctkd_search.space.strategy import ACCURACY, Strategy
@@ -43,7 +41,7 @@ def read_strategy(
     """
     _check_rungs(document, scheduler, budget)
     objectives = _objectives(document, students, classes)
-    sampler = _named(document, "sampler", Sampler, SAMPLER_OPTIONS)
+    sampler = _named(document, "sampler")
     if sampler.name == "cmaes":
         _check_cmaes(document, entries, objectives)
     return Strategy(
@@ -57,8 +55,9 @@ def read_strategy(
     )
 
 
-def _named(document: Document, key: str, form: Any, options: Mapping[str, tuple[str, ...]]) -> Any:
+def _named(document: Document, key: str) -> Any:
     """Reads a section that is a name, or a mapping with the name and its options."""
+    form, options = NAMED[key]
     raw = document.data.get(key)
     if raw is None:
         return form()
@@ -67,7 +66,7 @@ def _named(document: Document, key: str, form: Any, options: Mapping[str, tuple[
             document.fault((key,), f"must be one of {', '.join(options)}, but got {raw!r}")
             return form()
         return form(raw)
-    read = document.validated((key,), raw, form, form())
+    read: Any = document.validated((key,), raw, form, form())
     if isinstance(raw, dict) and raw.get("name", read.name) != read.name:
         return read  # the name is faulty, so that nobody knows whose options these are
     for option in read.options():
@@ -91,7 +90,7 @@ def _check_cmaes(document: Document, entries: Mapping[str, Entry], objectives: S
 
 def read_scheduler(document: Document) -> Scheduler:
     """Reads the scheduler of a space, noting every problem."""
-    scheduler: Scheduler = _named(document, "scheduler", Scheduler, SCHEDULER_OPTIONS)
+    scheduler: Scheduler = _named(document, "scheduler")
     return scheduler
 
 

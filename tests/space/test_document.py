@@ -256,16 +256,29 @@ def test_a_file_is_read_as_utf8_with_or_without_a_byte_order_mark(tmp_path):
         (["a=2"], {"a": 2, "b": {"c": 1}}),
         (["b.c=x y"], {"a": 1, "b": {"c": "x y"}}),
         (["b.d.e=5e-4"], {"a": 1, "b": {"c": 1, "d": {"e": 5e-4}}}),
-        (["a.deep.er=true"], {"a": {"deep": {"er": True}}, "b": {"c": 1}}),
+        (["d.deep.er=true"], {"a": 1, "b": {"c": 1}, "d": {"deep": {"er": True}}}),
         (["b={d: [1, kl]}"], {"a": 1, "b": {"d": [1, "kl"]}}),
         (["a="], {"a": None, "b": {"c": 1}}),
         (["a=x=y"], {"a": "x=y", "b": {"c": 1}}),
         ([" a =2", "a=3"], {"a": 3, "b": {"c": 1}}),
-        (["b=1", "b.c=2"], {"a": 1, "b": {"c": 2}}),
+        (["b=", "b.c=2"], {"a": 1, "b": {"c": 2}}),
+        (["sampler=gp", "sampler.x=2"], {"a": 1, "b": {"c": 1}, "sampler": {"name": "gp", "x": 2}}),
     ],
 )
 def test_overrides_create_and_replace_values_written_in_yaml(overrides, data):
     assert Document("f.yaml", "a: 1\nb: {c: 1}", overrides).data == data
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("a.deep.er=true", "--set a.deep.er: a is 1, which has no keys; replace it as a whole, with --set a=VALUE"),
+        ("b.c.d=2", "--set b.c.d: b.c is 'x', which has no keys; replace it as a whole, with --set b.c=VALUE"),
+        ("b.l.0=2", "--set b.l.0: b.l is [1, 2], which has no keys; replace it as a whole, with --set b.l=VALUE"),
+    ],
+)
+def test_an_override_below_a_value_without_keys_does_not_discard_it(override, said):
+    assert refusal("a: 1\nb: {c: x, l: [1, 2]}", override) == said
 
 
 def test_an_override_reaches_one_place_alone_where_two_share_an_anchor():

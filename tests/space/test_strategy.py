@@ -65,6 +65,13 @@ def test_an_option_is_taken_by_its_owners_alone(name, option):
             space(override)
 
 
+def test_options_that_are_set_belong_to_the_name_that_the_file_has():
+    text = f"search: {NUMBERS}\nscheduler: hyperband\nsampler: gp\nbudget: {{epochs: 9, grace_period: 1}}\n"
+    strategy = space_of_text(text, "scheduler.horizon=0.5", "sampler.startup_trials=3").strategy
+    assert strategy.scheduler == Scheduler("hyperband", horizon=0.5)
+    assert strategy.sampler == Sampler("gp", startup_trials=3)
+
+
 @pytest.mark.parametrize(("overrides", "search", "place", "message"), OUT_OF_PLACE)
 def test_what_does_not_go_with_the_rest_of_the_space_is_refused(overrides, search, place, message):
     with pytest.raises(UserError, match=r"space\.yaml has 1 error:") as caught:

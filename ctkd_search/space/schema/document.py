@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
@@ -31,7 +32,8 @@ from ctkd_search.space.schema.forms import (
     section,
 )
 from ctkd_search.space.schema.parameters import NAMED, pair_schema, search_schema, when_schemas
-from ctkd_search.space.sections import COSTS, SAMPLER_OPTIONS, SCHEDULER_OPTIONS, Budget, Limits, Sampler, Scheduler
+from ctkd_search.space.sections import COSTS, Budget, Limits
+from ctkd_search.space.sections import NAMED as OF_NAME
 from ctkd_search.space.strategy import ACCURACY, Strategy
 
 _TEXTS = {
@@ -157,8 +159,7 @@ _OWN: dict[str, Callable[[], Schema]] = {
     "augment": augment_schema,
     "teachers": _teachers,
     "train": _train,
-    "sampler": lambda: _named(Sampler, SAMPLER_OPTIONS),
-    "scheduler": lambda: _named(Scheduler, SCHEDULER_OPTIONS),
+    **{key: functools.partial(_named, *named) for key, named in OF_NAME.items()},
     "baselines": _baselines,
     "objectives": _objectives,
     "metrics": _metrics,
