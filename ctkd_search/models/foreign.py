@@ -23,6 +23,7 @@ from ctkd_search.models.libraries import (
     make,
     reason,
     torchvision_weights,
+    transforms,
     usual_geometry,
 )
 from ctkd_search.models.names import SMALL, SMALL_UP_TO, Named, nearest
@@ -34,6 +35,7 @@ from ctkd_search.models.wrapped import WrappedNetwork
 _WATCHED_IMAGES = 2
 _TRIED_SIZES = (8, 16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 384)
 _NAMES_SHOWN = 12
+_COLOURS = 3
 
 
 @dataclass(frozen=True)
@@ -208,12 +210,23 @@ def build(named: Named, geometry: Geometry, seed: int, published: bool) -> Wrapp
     return WrappedNetwork(network.train(), found.taps, found.output_layer)
 
 
-def _fitted(named: Named, geometry: Geometry, stem: Stem, small: bool, keep_kernel: bool) -> nn.Module:
-    """Returns a network of its source, fitted to the images, with its published weights if the name has +pretrained."""
+def _fitted(named: Named, geometry: Geometry, stem: Stem, small: bool, as_published: bool) -> nn.Module:
+    """Returns a network of its source, fitted to the images, with its published weights if the name has +pretrained.
+
+    Args:
+        named: The architecture, without +pretrained if it gets other weights.
+        geometry: The images.
+        stem: Its stem.
+        small: Whether it gets the stem for small images.
+        as_published: Whether it computes what published weights are made for, whatever weights it gets.
+    """
     network = make(named, geometry)
     if named.source == "own":
         return network
-    fit(network, stem, geometry.channels, small, keep_kernel)
+    fit(network, stem, geometry.channels, small, as_published)
+    if transforms(named):
+        # Published weights expect pixels from -1 to 1; the change of scale is of three colours.
+        network.transform_input = as_published and geometry.channels == _COLOURS  # type: ignore[assignment]
     if named.pretrained and named.source == "torchvision":
         try:
             put_published(network, torchvision_weights(named), stem, geometry.classes)

@@ -21,6 +21,8 @@ from ctkd_search.text import first_line
 _USUAL_SIZE = 224
 # Networks of torchvision that are trained with auxiliary classifiers, which are not used here, and their names.
 AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
+# Of networks with a scale of their own for pixels: earlier versions recorded outputs for which it was left out.
+_TRANSFORMED = "transformed"
 _CHANNELS = 3
 # No stage has as many channels, so the output of the classifier is recognised by them.
 USUAL_CLASSES = 997
@@ -86,8 +88,17 @@ def identity(named: Named) -> str:
     """Returns the library's version and weights, or a hash of the user's own code, as a text."""
     if named.source == "own":
         return code_hash(named.base)
-    version = importlib.metadata.version(named.source)
-    return " ".join([named.source, version, *([published(named) or ""] if named.pretrained else [])])
+    words = [named.source, importlib.metadata.version(named.source)]
+    if named.pretrained:
+        words.append(published(named) or "")
+        if transforms(named):
+            words.append(_TRANSFORMED)
+    return " ".join(words)
+
+
+def transforms(named: Named) -> bool:
+    """Returns whether a network changes the scale of its pixels before its first layer if it is a published one."""
+    return named.source == "torchvision" and named.base in AUXILIARY
 
 
 def usual_geometry(named: Named, geometry: Geometry) -> Geometry:
@@ -146,8 +157,7 @@ def _torchvision(named: Named, geometry: Geometry) -> Any:
 
     options: dict[str, Any] = {"weights": None, "num_classes": geometry.classes}
     if named.base in AUXILIARY:
-        # Published weights of these expect pixels from -1 to 1.
-        options |= {"aux_logits": False, "init_weights": True, "transform_input": named.pretrained}
+        options |= {"aux_logits": False, "init_weights": True}
     if has_fixed_size(named):
         options["image_size"] = geometry.image_size
     return models.get_model(named.base, **options)

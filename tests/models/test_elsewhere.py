@@ -180,6 +180,29 @@ def test_published_weights_are_added_up_over_colours_for_grey_images(hub):
     torch.testing.assert_close(network["conv1.weight"], weights["conv1.weight"].sum(dim=1, keepdim=True))
 
 
+def test_a_network_for_published_weights_scales_its_pixels_whatever_weights_it_gets(monkeypatch):
+    from ctkd_search.models import foreign
+
+    name = "torchvision/googlenet"
+    monkeypatch.setattr(
+        foreign, "torchvision_weights", lambda named: foreign.make(named.bare(), Geometry(1000, 3, 224)).state_dict()
+    )
+    monkeypatch.setattr(torch.nn.init, "trunc_normal_", lambda weight, **options: weight.detach().normal_(std=0.05))
+    colour, grey = Geometry(10, 3, 96), Geometry(10, 1, 96)
+    images, computed = torch.randn(2, 3, 96, 96), []
+    weights = build(f"{name}+pretrained", colour, seed=1).state_dict()
+    for published in (True, False):
+        network = build(f"{name}+pretrained", colour, seed=0, published=published).eval()
+        network.load_state_dict(weights)
+        with torch.no_grad():
+            computed.append(network(images)[0])
+        # There is nothing to scale by of grey images.
+        build(f"{name}+pretrained", grey, seed=0, published=published).eval()(images[:, :1])
+        assert network.network.transform_input
+    assert torch.equal(*computed)
+    assert not build(name, colour, seed=0).network.transform_input
+
+
 def test_published_weights_that_cannot_be_had_are_one_line_with_where_to_put_them(hub):
     with pytest.raises(UserError) as caught:
         build("torchvision/resnet18+pretrained", PHOTOS, seed=0)
@@ -238,6 +261,10 @@ def test_what_names_the_cache_changes_with_the_user_s_code_and_with_nothing_else
     assert code_of("wrn-16-1") is None
     assert code_of("torchvision/resnet18").startswith("torchvision ")
     assert "lamb_in1k" in code_of("timm/mobilenetv3_small_100+pretrained")
+    # Outputs of these were recorded without their change of scale.
+    assert code_of("torchvision/googlenet+pretrained").endswith(".pth transformed")
+    assert code_of("torchvision/resnet18+pretrained").endswith(".pth")
+    assert code_of("torchvision/googlenet") == code_of("torchvision/resnet18")
 
 
 def test_cache_entries_of_our_own_families_keep_their_names():
