@@ -176,7 +176,7 @@ def train_config(
     config = with_changes(read.config, epochs, seed)
     plan, notes = make_plan(read.name, config, seeds, new_streams, baselines, epochs)
     found, tracking = read_resources(resources)
-    tracking = dataclasses.replace(tracking, experiment=read.experiment)
+    tracking = dataclasses.replace(tracking, experiment=tracking.experiment or read.experiment)
     found = on_device(found, device)
     # Torch is imported only now, after all checks of the options.
     from ctkd_search.final.run import FinalRequest, train_final

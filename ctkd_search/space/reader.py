@@ -132,11 +132,12 @@ def read_resources(overrides: Sequence[str]) -> tuple[Resources, Tracking]:
         UserError: They have faults; the message lists all.
     """
     document = Document("the command line", "", overrides)
-    resources = document.section("resources", Resources, Resources())
-    tracking = _tracking(document)
+    for key in sorted(document.data.keys() - {"resources", "tracking"}):
+        document.fault((key,), "cannot be set here, but only keys of resources and tracking; change it in the config")
+    found = document.section("resources", Resources, Resources()), _tracking(document)
     note_conflicts(document)
     document.raise_problems()
-    return resources, tracking
+    return found
 
 
 def _tracking(document: Document) -> Tracking:

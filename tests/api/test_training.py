@@ -220,6 +220,7 @@ def test_a_search_lists_its_final_trainings(trained):
         (CONTENT, {"baselines": [None]}, "baselines must be names or paths of files, but got [None]"),
         (CONTENT, {"baselines": Path("a,b.yaml")}, "--baselines: the name of the file a,b.yaml, without its suffix,"),
         (CONTENT, {"overrides": {"resources.concurent": 1}}, "resources.concurent is not a known key"),
+        (CONTENT, {"overrides": {"train.lr": 1}}, "--set train.lr: train cannot be set here, but only keys of"),
         (CONTENT, {"resume": True}, "there is no unfinished final training in"),
         ("nowhere.yaml", {}, "there is no file nowhere.yaml"),
         (CONTENT, {"seeds": 0}, "seeds must be a whole number of at least 1, but got 0"),
@@ -233,3 +234,19 @@ def test_what_cannot_be_trained_is_refused(config, options, reason, own_director
     with pytest.raises(UserError) as refused:
         ctkd_search.train(config, progress=False, **options)
     assert reason in str(refused.value)
+
+
+def test_the_experiment_that_is_wanted_is_that_of_the_training(own_directory, monkeypatch):
+    from ctkd_search.final import run
+
+    asked = []
+
+    def train_final(request, console):
+        asked.append(request.tracking.experiment)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "train_final", train_final)
+    for overrides in ({"tracking.experiment": "ours"}, {}):
+        with pytest.raises(KeyboardInterrupt):
+            ctkd_search.train({**CONTENT, "experiment": "its"}, progress=False, overrides=overrides)
+    assert asked == ["ours", "its"]
