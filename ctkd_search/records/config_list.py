@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import ctkd_search
-from ctkd_search.config import plain
+from ctkd_search.config import Augment, plain
 from ctkd_search.errors import UserError
+from ctkd_search.fields import Channels, Count, Range
 from ctkd_search.geometry import Geometry
 from ctkd_search.metrics import OBJECTIVES
+from ctkd_search.models.names import elsewhere
 from ctkd_search.names import name_fault
+from ctkd_search.pairs import split_pair
 from ctkd_search.recipe import Recipe
 from ctkd_search.records.store import SearchRecord
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import BEST_CONFIGS_OF, Document, dump, read
 from ctkd_search.space.parameters import AUGMENT, CTKD, METHOD, PAIR, parameters
+from ctkd_search.space.search_reader import pair_fault
 from ctkd_search.versions import CONFIGS_FORMAT, format_fault
 
 # The files that come with the package.
@@ -36,6 +40,10 @@ _KEYS = (
 )
 _DATASET_KEYS = ("name", "classes", "channels", "image_size")
 _CONFIG_KEYS = ("trial", "value", "seeds", "values", "augment")
+_Classes = Annotated[int, Range(2)]
+_Number = Annotated[int, Range(0)]
+# No objective is below 0.
+_Value = Annotated[float, Range(0)]
 
 
 @dataclass(frozen=True)
@@ -148,7 +156,7 @@ def read_list(path: Path) -> ConfigList:
     name = document.validated((BEST_CONFIGS_OF,), raw[BEST_CONFIGS_OF], str, "x")
     if not document.problems and (fault := name_fault(name)):
         document.fault((BEST_CONFIGS_OF,), fault)
-    epochs = document.validated(("epochs",), raw.get("epochs"), int, 1)
+    epochs = document.validated(("epochs",), raw.get("epochs"), Count, 1)
     objective = raw.get("objective")
     if objective not in list(OBJECTIVES):
         document.fault(("objective",), f"must be one of {', '.join(OBJECTIVES)}, but got {objective!r}")
@@ -171,7 +179,8 @@ def _dataset(document: Document) -> tuple[str, Geometry]:
         return "", Geometry(2, 1, 1)
     document.unknown_keys(("dataset",), raw, _DATASET_KEYS)
     name = document.validated(("dataset", "name"), raw.get("name"), str, "")
-    sizes = [document.validated(("dataset", key), raw.get(key), int, 1) for key in _DATASET_KEYS[1:]]
+    forms = zip(_DATASET_KEYS[1:], (_Classes, Channels, Count), strict=True)
+    sizes = [document.validated(("dataset", key), raw.get(key), form, 1) for key, form in forms]
     return name, Geometry(*sizes)
 
 
@@ -182,11 +191,12 @@ def _config(document: Document, number: int, raw: Any) -> ListedConfig | None:
         document.fault(place, f"must be a mapping of {', '.join(_CONFIG_KEYS)}, but got {raw!r}")
         return None
     document.unknown_keys(place, raw, _CONFIG_KEYS)
-    trial, seeds = (document.validated((*place, key), raw.get(key), int, 0) for key in ("trial", "seeds"))
-    value = document.validated((*place, "value"), raw.get("value"), float, 0.0)
-    for key in ("values", "augment"):
-        if not isinstance(raw.get(key), dict):
-            document.fault((*place, key), f"must be a mapping, but got {raw.get(key)!r}")
+    trial = document.validated((*place, "trial"), raw.get("trial"), Count, 1)
+    seeds = document.validated((*place, "seeds"), raw.get("seeds"), _Number, 0)
+    value = document.validated((*place, "value"), raw.get("value"), _Value, 0.0)
+    if not isinstance(raw.get("values"), dict):
+        document.fault((*place, "values"), f"must be a mapping, but got {raw.get('values')!r}")
+    document.validated((*place, "augment"), raw.get("augment"), Augment, None)
     if len(document.problems) > before:
         return None
     _note_faults(document, (*place, "values"), raw["values"])
@@ -208,6 +218,10 @@ def _note_faults(document: Document, place: tuple[str | int, ...], values: dict[
         weights = name == "class_weights" and isinstance(value, list)
         if name in known and not weights and (fault := known[name].fault(value)):
             document.fault((*place, name), fault)
+    pair = values.get(PAIR.name, PAIR.default)
+    # Networks of libraries, and of the user's own code, may be on another machine alone.
+    if not PAIR.fault(pair) and not any(map(elsewhere, split_pair(pair))) and (fault := pair_fault(pair, ())):
+        document.fault((*place, PAIR.name), fault)
 
 
 def published_names() -> list[str]:

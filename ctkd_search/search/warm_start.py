@@ -49,6 +49,7 @@ class Source:
         configs: Its best configs.
         earlier: The search itself, with its results; None if only its configs are known.
         reasons: Reasons why its results cannot be used, from `compared`.
+        path: Its file or its directory; None if it comes with the package.
     """
 
     asked: str
@@ -56,6 +57,7 @@ class Source:
     configs: Sequence[_Config] = field(repr=False)
     earlier: Earlier | None = field(default=None, repr=False)
     reasons: Sequence[str] = ()
+    path: Path | None = field(default=None, repr=False)
 
 
 def read_sources(given: Sequence[str], root: Path, own: str) -> list[Source]:
@@ -73,7 +75,8 @@ def read_sources(given: Sequence[str], root: Path, own: str) -> list[Source]:
     sources: list[Source] = []
     for name in given:
         for source in _sources(name, root, own):
-            if any(source.name == other.name for other in sources):
+            # A path may be written in several ways.
+            if any((source.path or source.name) == (other.path or other.name) for other in sources):
                 raise UserError(f"--warm-start {source.name} is given twice; name it once")
             sources.append(source)
     return sources
@@ -150,18 +153,18 @@ def _sources(name: str, root: Path, own: str) -> list[Source]:
     """Reads what one name stands for."""
     if name == PUBLISHED:
         return [_published(name, each) for each in published_names()]
-    if name.startswith(f"{PUBLISHED}/") and Path(name).suffix not in YAML_SUFFIXES:
+    if name.startswith(f"{PUBLISHED}/") and Path(name).suffix.lower() not in YAML_SUFFIXES:
         return [_published(name, name.removeprefix(f"{PUBLISHED}/"))]
     if name == own:
         raise UserError(f"--warm-start {name} is the search itself; name another one, or leave it out")
     folder = SearchFolder(root, name)
-    if not folder.exists() and Path(name).suffix in YAML_SUFFIXES:
+    if not folder.exists() and Path(name).suffix.lower() in YAML_SUFFIXES:
         listed = read_list(user_path(name))
-        return [Source(name, name, _listed_configs(listed))]
+        return [Source(name, name, _listed_configs(listed), path=user_path(name).resolve())]
     if not folder.exists() and difflib.get_close_matches(name, [*names(root), PUBLISHED], n=1) == [PUBLISHED]:
         raise UserError(f"there is no search {name!r} in {root}; did you mean {PUBLISHED}?")
     earlier = read_earlier(folder)
-    return [Source(name, name, _best_configs(earlier), earlier)]
+    return [Source(name, name, _best_configs(earlier), earlier, path=folder.path.resolve())]
 
 
 def _published(asked: str, name: str) -> Source:

@@ -60,6 +60,7 @@ def test_a_record_without_the_size_of_its_images_is_refused():
         list_text(space, a_search_record(space), 1, [ListedConfig(1, 0.5, 0, {}, {})])
 
 
+IMAGES = {"name": "digits", "classes": 10, "channels": 1, "image_size": 8}
 CONFIG = {"trial": 1, "value": 0.5, "seeds": 0, "values": {"pair": "wrn-16-2/resnet8"}, "augment": {}}
 
 
@@ -70,6 +71,11 @@ CONFIG = {"trial": 1, "value": 0.5, "seeds": 0, "values": {"pair": "wrn-16-2/res
         ({"format": None}, "has format 0, and ctkd-search"),
         ({"epoch": 3}, "epoch is not a known key (did you mean epochs?)"),
         ({"epochs": "many"}, "epochs must be a whole number, but got 'many'"),
+        ({"epochs": 0}, "epochs must be at least 1, but got 0"),
+        ({"epochs": -5}, "epochs must be at least 1, but got -5"),
+        ({"dataset": {**IMAGES, "image_size": 0}}, "dataset.image_size must be at least 1, but got 0"),
+        ({"dataset": {**IMAGES, "classes": 0}}, "dataset.classes must be at least 2, but got 0"),
+        ({"dataset": {**IMAGES, "channels": -3}}, "dataset.channels must be 1 or 3, but got -3"),
         ({"objective": "speed"}, "objective must be one of validation_accuracy, "),
         ({"dataset": "digits"}, "dataset must be a mapping of name, classes, channels, image_size, but got 'digits'"),
         ({"dataset": {"name": "digits"}}, "dataset.classes must be a whole number, but got None"),
@@ -79,6 +85,12 @@ CONFIG = {"trial": 1, "value": 0.5, "seeds": 0, "values": {"pair": "wrn-16-2/res
         ({"configs": ["x"]}, "configs.0 must be a mapping of trial, value, seeds, values, augment, but got 'x'"),
         ({"configs": [{**CONFIG, "values": 3}]}, "configs.0.values must be a mapping, but got 3"),
         ({"configs": [{**CONFIG, "value": "high"}]}, "configs.0.value must be a number"),
+        ({"configs": [{**CONFIG, "value": float("nan")}]}, "configs.0.value must be finite and at least 0, but got"),
+        ({"configs": [{**CONFIG, "trial": -1}]}, "configs.0.trial must be at least 1, but got -1"),
+        ({"configs": [{**CONFIG, "seeds": -1}]}, "configs.0.seeds must be at least 0, but got -1"),
+        ({"configs": [{**CONFIG, "augment": 3}]}, "configs.0.augment must be a mapping, with the keys crop, "),
+        ({"configs": [{**CONFIG, "augment": {"foo": {"a": 1}}}]}, "configs.0.augment.foo is not a known key"),
+        ({"configs": [{**CONFIG, "values": {"pair": "foo/bar"}}]}, "configs.0.values.pair foo/bar: unknown arch"),
         ({"configs": [{**CONFIG, "values": {"method": "kdd"}}]}, "configs.0.values.method must be one of "),
         ({"configs": [{**CONFIG, "values": {}}]}, "configs.0.values.pair is missing"),
         (
@@ -99,6 +111,14 @@ def test_faults_of_a_file_are_named(tmp_path, changes, said):
     with pytest.raises(UserError) as caught:
         read_list(path)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("pair", ["timm/gone -> resnet8", "gone_code:Teacher/gone_code:Student"])
+def test_networks_of_another_machine_may_be_missing_here(tmp_path, pair):
+    content = yaml.safe_load(written(tmp_path)[0]) | {"configs": [{**CONFIG, "values": {"pair": pair}}]}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(content))
+    assert read_list(path).configs[0].values["pair"] == pair
 
 
 def test_published_configs_are_part_of_the_package():

@@ -362,7 +362,9 @@ REFUSED = [
         "published/digits?",
     ),
     (["none.yaml"], "there is no file none.yaml"),
+    (["none.YAML"], "there is no file none.YAML"),
     (["old", "old"], "--warm-start old is given twice; name it once"),
+    (["old", "./old"], "--warm-start ./old is given twice; name it once"),
     (["published", "published/digits"], "--warm-start published/digits is given twice; name it once"),
     (["new"], "--warm-start new is the search itself; name another one, or leave it out"),
 ]
@@ -374,6 +376,13 @@ def test_a_name_that_is_none_is_refused(tmp_path, given, said):
     with pytest.raises(UserError) as caught:
         read_sources(given, tmp_path, "new")
     assert str(caught.value) == said.format(root=tmp_path, published=", ".join(published_names()))
+
+
+def test_a_file_is_one_however_its_path_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "best.yml").write_text((PUBLISHED / "digits.yaml").read_text())
+    with pytest.raises(UserError, match=r"^--warm-start \./best\.yml is given twice; name it once$"):
+        read_sources(["best.yml", "./best.yml"], tmp_path, "new")
 
 
 def test_a_search_that_another_version_has_kept_is_refused(tmp_path):
