@@ -7,7 +7,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from ctkd_search.api.trials import as_trial
@@ -89,15 +89,19 @@ class Callback:
         """
 
 
-def check_callbacks(callbacks: Sequence[Callback]) -> None:
-    """Refuses objects that are no callbacks.
+def check_callbacks(callbacks: Callback | Sequence[Callback] | None) -> list[Callback]:
+    """Returns callbacks as a list, whether there are several, one or none.
 
     Raises:
-        UserError: One is none.
+        UserError: An object is no callback.
     """
-    for callback in callbacks:
+    if callbacks is None:
+        return []
+    found = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    for callback in found:
         if not isinstance(callback, Callback):
             raise UserError(f"a callback must be an object derived from ctkd_search.Callback, but got {callback!r}")
+    return found
 
 
 class CallbackListener(TrialListener):

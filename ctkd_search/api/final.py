@@ -57,13 +57,16 @@ class FinalTraining:
         """The content of ``result.json``: means, intervals, every seed, the config and the versions.
 
         Raises:
-            UserError: It has not finished.
+            UserError: It has not finished, or the file is damaged.
         """
+        path = self.path / "result.json"
         try:
-            content: dict[str, Any] = json.loads((self.path / "result.json").read_text(encoding="utf-8"))
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             again = self._folder.search().again
             raise UserError(f"the final training in {self.path} has not finished; go on with: {again}") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read the result {path} ({error}); table.txt beside it has its tables") from None
         return content
 
     @property

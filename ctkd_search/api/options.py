@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import threading
 
 from ctkd_search.errors import UserError
@@ -9,17 +10,20 @@ from ctkd_search.errors import UserError
 
 def is_number(value: object) -> bool:
     """Returns whether a value is a number, and no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def check_whole(name: str, value: object, least: int = 1, most: int | None = None) -> None:
-    """Refuses the value of an option that is no whole number of its range; None is an option that is not given.
+def check_whole(name: str, value: object, least: int = 1, most: int | None = None) -> int | None:
+    """Returns the value of an option as a whole number of Python; None is an option that is not given.
 
     Raises:
-        UserError: It is none.
+        UserError: It is no whole number, or none of its range.
     """
-    if value is None or (is_number(value) and isinstance(value, int) and least <= value <= (most or value)):
-        return
+    if value is None:
+        return None
+    # Those of NumPy are some too.
+    if isinstance(value, numbers.Integral) and is_number(value) and least <= int(value) <= (most or int(value)):
+        return int(value)
     limits = f"of at least {least}" if most is None else f"from {least} to {most}"
     raise UserError(f"{name} must be a whole number {limits}, but got {value!r}")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import html
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rich.console import Console
 
@@ -17,12 +17,16 @@ from ctkd_search.api.search import Search
 from ctkd_search.api.spaces import AnySpace, Overrides, PathLike, open_space, path_of
 from ctkd_search.display.consoles import PLAIN_WIDTH, console_for, text_console
 from ctkd_search.display.reading import shown_on
+from ctkd_search.errors import UserError
 from ctkd_search.names import check_name
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document
 
 if TYPE_CHECKING:
     from ctkd_search.checks.report import Costs
+
+# Earlier searches to begin from, or one: names, searches, and files of best configs.
+WarmStarts: TypeAlias = PathLike | Search | Sequence[PathLike | Search] | None
 
 
 def run(
@@ -35,12 +39,12 @@ def run(
     test_share: float | None = None,
     overrides: Overrides = (),
     resume: bool = False,
-    warm_start: Sequence[str] = (),
+    warm_start: WarmStarts = (),
     champion: bool = False,
     address: str | None = None,
     tracking_uri: str | None = None,
-    trials_dir: PathLike = "trials",
-    callbacks: Sequence[Callback] = (),
+    trials_dir: PathLike | None = "trials",
+    callbacks: Callback | Sequence[Callback] | None = (),
     progress: bool | None = None,
 ) -> Search:
     """Searches a space, or goes on with a search.
@@ -62,12 +66,14 @@ def run(
         overrides: Values of any keys of the space by their dotted names, as in ``{"train.batch_size": 64}``, or words
             as ``--set`` takes them; they take precedence over the other options.
         resume: Whether to go on with an interrupted search.
-        warm_start: Names of earlier searches to begin from, or files of their best configs.
+        warm_start: Earlier searches to begin from: their names, a `Search`, or files of their best configs; or one of
+            them.
         champion: Whether the student becomes the champion of its name in MLflow even if it is not better.
         address: Address of the Ray cluster to join; None for this machine, or for the Ray that this process has.
         tracking_uri: URI of MLflow; None for MLFLOW_TRACKING_URI, or a SQLite file in `trials_dir`.
-        trials_dir: The directory of all searches.
-        callbacks: Objects that are told of trials and epochs, and that may stop the search; see `Callback`.
+        trials_dir: The directory of all searches; None for ``trials``.
+        callbacks: Objects that are told of trials and epochs, and that may stop the search, or one of them; see
+            `Callback`.
         progress: Progress is shown in a terminal and in a notebook; True to print lines elsewhere too, False to print
             nothing.
 
@@ -90,20 +96,40 @@ def run(
         tracking__uri=tracking_uri,
     )
     given = {"name": name, "trials": trials, "epochs": epochs, "test_share": test_share, "overrides": overrides or None}
+    where = "trials" if trials_dir is None else trials_dir
+    root = path_of(where, "trials_dir")
     console = console_for(progress)
     with shown_on(console):
         return run_space(
             read,
             document,
             console,
-            _call_again(space, given, trials_dir),
+            _call_again(space, given, where),
             name=name,
-            trials_dir=path_of(trials_dir, "trials_dir"),
+            trials_dir=root,
             resume=resume,
-            warm_start=warm_start,
+            warm_start=_starts(warm_start, root),
             champion=champion,
             callbacks=callbacks,
         )
+
+
+def _starts(given: WarmStarts, root: Path) -> list[str]:
+    """Returns earlier searches as the command line names them.
+
+    Raises:
+        UserError: One is neither a name, a file nor a search, or is in another directory.
+    """
+    found = [given] if isinstance(given, str | os.PathLike | Search) else () if given is None else given
+    if not isinstance(found, Iterable) or not all(isinstance(item, str | os.PathLike | Search) for item in found):
+        raise UserError(f"warm_start must be names of searches, or files of their best configs, but got {given!r}")
+    for item in found:
+        if isinstance(item, Search) and item.trials_dir.resolve() != root.resolve():
+            raise UserError(
+                f"warm_start: search {item.name!r} is in {item.trials_dir}, not in {root}; write its best configs with "
+                "export(path, format='configs'), and give that path"
+            )
+    return [item.name if isinstance(item, Search) else os.fspath(item) for item in found]
 
 
 def _call_again(space: AnySpace, given: Mapping[str, Any], trials_dir: PathLike) -> str:
@@ -126,7 +152,7 @@ def run_space(
     resume: bool,
     warm_start: Sequence[str],
     champion: bool,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Callback | Sequence[Callback] | None = (),
     ask: Callable[[str], bool] | None = None,
 ) -> Search:
     """Searches a space that has been read; the options are those of `run`.
@@ -140,14 +166,13 @@ def run_space(
     """
     from ctkd_search.search.run import SearchRequest, run_search
 
-    check_callbacks(callbacks)
+    asked = check_callbacks(callbacks)
     name = space.name if name is None else check_name(name)
-    starts = [warm_start] if isinstance(warm_start, str) else [os.fspath(start) for start in warm_start]
     search, stop = Search(name, trials_dir), threading.Event()
-    told = CallbackListener(callbacks, search, space, stop)
-    listeners = [told] if callbacks else []
+    told = CallbackListener(asked, search, space, stop)
+    listeners = [told] if asked else []
     request = SearchRequest(
-        *(space, name, trials_dir, resume, again, starts, ask, document, champion),
+        *(space, name, trials_dir, resume, again, warm_start, ask, document, champion),
         listeners=listeners,
         stop=stop,
     )
@@ -193,7 +218,7 @@ def check(
     test_share: float | None = None,
     overrides: Overrides = (),
     measure: bool = True,
-    trials_dir: PathLike = "trials",
+    trials_dir: PathLike | None = "trials",
 ) -> Check:
     """Checks what a space would search and what it would cost; trains nothing.
 
@@ -204,7 +229,7 @@ def check(
         test_share: See `run`.
         overrides: See `run`.
         measure: Whether to time a few steps on this machine, for about ten seconds, to estimate the search's time.
-        trials_dir: The directory of all searches.
+        trials_dir: The directory of all searches; None for ``trials``.
 
     Returns:
         The estimate, and the text that the command prints.
@@ -216,7 +241,8 @@ def check(
         space, overrides, budget__trials=trials, budget__epochs=epochs, dataset__test=test_share
     )
     console, text = text_console(PLAIN_WIDTH)
-    checked = check_space(read, document, path_of(trials_dir, "trials_dir"), measure, console)
+    root = path_of("trials" if trials_dir is None else trials_dir, "trials_dir")
+    checked = check_space(read, document, root, measure, console)
     return Check(read, text.getvalue(), checked.seconds, checked.disk_bytes)
 
 

@@ -101,21 +101,21 @@ class Search:
         """
         return epoch_frame(self._folder.readable_trials())
 
-    def leaderboard(self, limit: int = _ROWS) -> pandas.DataFrame:
+    def leaderboard(self, limit: int | None = _ROWS) -> pandas.DataFrame:
         """Returns the table of the best trials, with its texts as ``ctkd-search show`` prints them.
 
         Args:
-            limit: Maximum number of trials.
+            limit: Maximum number of trials; None for all of them.
 
         Raises:
             UserError: The limit is not a whole number of at least 1.
         """
         import pandas
 
-        check_whole("limit", limit)
+        most = check_whole("limit", limit)
         kept = self._read()
         explored = [trial for trial in kept.trials if trial.explores]
-        table = trials_table(kept.space, explored, winner(kept.trials), limit)
+        table = trials_table(kept.space, explored, winner(kept.trials), most or len(explored))
         return pandas.DataFrame([row.cells for row in table.rows], columns=table.heads)
 
     @property
@@ -269,7 +269,8 @@ class Search:
             WorkFailed: The exported student does not return the student's probabilities; nothing was written.
         """
         written, number = path_of(path, "path"), None if trial is None else str(trial)
-        form, precision = form_of(written, format), Precision(int8, half, max_drop, tune_epochs, register)
+        tuned = check_whole("tune_epochs", tune_epochs)
+        form, precision = form_of(written, format), Precision(int8, half, max_drop, tuned, register)
         precision.check(form, final=False)
         if precision.reduced:
             write_reduced(self.trials_dir, self.name, written, form, precision, console_for(None), trial=number)

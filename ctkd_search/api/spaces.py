@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,7 +19,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 # A space: the path of its file, its content, or a space that was read before.
 AnySpace: TypeAlias = PathLike | Mapping[str, Any] | Space
 # Values by their dotted keys, or words as ``--set`` takes them.
-Overrides: TypeAlias = Mapping[str, Any] | Sequence[str]
+Overrides: TypeAlias = Mapping[str, Any] | Sequence[str] | None
 
 _SOURCE = "the space"
 
@@ -75,11 +75,14 @@ def words(overrides: Overrides) -> list[str]:
     Raises:
         UserError: They are neither a mapping nor such words, or a value cannot stand in a YAML file.
     """
-    if isinstance(overrides, str):
-        raise UserError(f"overrides must be a mapping of keys to values, but got {overrides!r}")
+    if overrides is None:
+        return []
     if isinstance(overrides, Mapping):
         return [f"{key}={_written(key, value)}" for key, value in overrides.items()]
-    return list(overrides)
+    found = list(overrides) if isinstance(overrides, Iterable) and not isinstance(overrides, str) else None
+    if found is None or not all(isinstance(word, str) for word in found):
+        raise UserError(f"overrides must be a mapping of keys to values, but got {overrides!r}")
+    return found
 
 
 def _written(key: str, value: Any) -> str:

@@ -15,7 +15,7 @@ from ctkd_search.api.callbacks import Callback, FinalListener, check_callbacks
 from ctkd_search.api.final import FinalTraining
 from ctkd_search.api.options import check_whole
 from ctkd_search.api.search import Search
-from ctkd_search.api.spaces import PathLike, path_of, plain_values, words
+from ctkd_search.api.spaces import Overrides, PathLike, path_of, plain_values, words
 from ctkd_search.display.consoles import console_for
 from ctkd_search.display.reading import shown_on
 from ctkd_search.errors import UserError
@@ -40,11 +40,11 @@ def train(
     device: str | None = None,
     resume: bool = False,
     champion: bool = False,
-    overrides: Mapping[str, Any] | Sequence[str] = (),
+    overrides: Overrides = (),
     address: str | None = None,
     tracking_uri: str | None = None,
     trials_dir: PathLike | None = None,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Callback | Sequence[Callback] | None = (),
     progress: bool | None = None,
 ) -> FinalTraining:
     """Trains a config to its end, on training and validation images, and tests its students once.
@@ -65,7 +65,7 @@ def train(
         address: Address of the Ray cluster to join; None for this machine, or for the Ray that this process has.
         tracking_uri: URI of MLflow; None for MLFLOW_TRACKING_URI, or a SQLite file in `trials_dir`.
         trials_dir: The directory of all searches; None for that of the search, or ``trials``.
-        callbacks: Objects that are told of trainings and epochs; see `Callback`.
+        callbacks: Objects that are told of trainings and epochs, or one of them; see `Callback`.
         progress: True to print lines where there is neither a terminal nor a notebook, False to print nothing.
 
     Returns:
@@ -76,9 +76,9 @@ def train(
         WorkFailed: No student of the config was trained to the end, the disk is full, or MLflow did not come back.
         KeyboardInterrupt: The user stopped it; all results so far are kept, and ``resume=True`` goes on.
     """
-    check_whole("seeds", seeds)
-    check_whole("epochs", epochs)
-    check_whole("seed", seed, 0, LARGEST_SEED)
+    number = check_whole("seeds", seeds) or 1
+    epochs = check_whole("epochs", epochs)
+    seed = check_whole("seed", seed, 0, LARGEST_SEED)
     if device not in (None, "cpu", "cuda"):
         raise UserError(f"device must be cpu or cuda, but got {device!r}")
     found = words(overrides)
@@ -93,7 +93,7 @@ def train(
             path_of(trials_dir, "trials_dir"),
             console,
             f"ctkd_search.train({_shown(config)}, resume=True, ...) with the same arguments",
-            seeds=seeds,
+            seeds=number,
             new_streams=new_streams,
             baselines=_listed(baselines),
             epochs=epochs,
@@ -156,7 +156,7 @@ def train_config(
     resume: bool,
     champion: bool,
     resources: Sequence[str],
-    callbacks: Sequence[Callback] = (),
+    callbacks: Callback | Sequence[Callback] | None = (),
 ) -> FinalTraining:
     """Trains a config that has been read; the options are those of `train`.
 
@@ -168,7 +168,7 @@ def train_config(
         baselines: Names, and files of configs, or ``none`` alone; None for the default.
         resources: KEY=VALUE words of ``resources`` and ``tracking``.
     """
-    check_callbacks(callbacks)
+    asked = check_callbacks(callbacks)
     from ctkd_search.final.plan import make_plan
     from ctkd_search.resources import on_device
     from ctkd_search.space.reader import read_resources
@@ -186,8 +186,8 @@ def train_config(
     told, stop = list[FinalListener](), threading.Event()
 
     def listeners(folder: SearchFolder, space: Space) -> list[FinalListener]:
-        if callbacks:
-            told.append(FinalListener(callbacks, FinalTraining(folder.path), space, stop))
+        if asked:
+            told.append(FinalListener(asked, FinalTraining(folder.path), space, stop))
         return told
 
     request = FinalRequest(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support.factories import a_trial, digits_space, space_content
 
-from ctkd_search.api.callbacks import Callback, CallbackListener
+from ctkd_search.api.callbacks import Callback, CallbackListener, check_callbacks
 from ctkd_search.api.running import run
 from ctkd_search.api.search import Search
 from ctkd_search.errors import UserError
@@ -133,8 +133,14 @@ def test_an_interrupt_is_not_swallowed():
         listening(Stops()).work_started()
 
 
-@pytest.mark.parametrize("callback", [Recorder, print, None], ids=str)
-def test_what_is_no_callback_is_refused_before_anything_is_done(callback, tmp_path):
+@pytest.mark.parametrize("callbacks", [[Recorder], [print], [None], Recorder, 5], ids=str)
+def test_what_is_no_callback_is_refused_before_anything_is_done(callbacks, tmp_path):
     with pytest.raises(UserError, match=r"a callback must be an object derived from ctkd_search\.Callback, but got"):
-        run(space_content(), callbacks=[callback], trials_dir=tmp_path / "trials")
+        run(space_content(), callbacks=callbacks, trials_dir=tmp_path / "trials")
     assert not (tmp_path / "trials").exists()
+
+
+def test_one_callback_may_stand_alone():
+    one = Callback()
+    assert check_callbacks(one) == check_callbacks((one,)) == [one]
+    assert check_callbacks(None) == []

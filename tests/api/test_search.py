@@ -97,6 +97,14 @@ def test_the_leaderboard_has_the_cells_of_the_command(small, search, call):
         assert " ".join(lines[head + 2 + offset].split()) == " ".join(cells)
 
 
+def test_a_leaderboard_is_as_long_as_is_wanted(search):
+    import numpy as np
+
+    whole = search.leaderboard(None)
+    assert len(whole) == len(search.leaderboard()) > 1
+    assert search.leaderboard(np.int64(1)).equals(whole[:1])
+
+
 def test_a_trial_is_a_copy_that_changes_nothing(small, search):
     best = search.best
     before = repr(vars(best))
@@ -161,6 +169,8 @@ def test_the_report_is_written_where_it_is_wanted(search, tmp_path):
         (lambda search: search.export("a.pt2", int8=True), "--int8 writes an ONNX file, but the format is torch"),
         (lambda search: search.export("a.onnx", int8=True, max_drop=-1), "max_drop must be a number of percentage poi"),
         (lambda search: search.export("a.onnx", int8=True, tune_epochs=0), "tune_epochs must be a whole number of at"),
+        (lambda search: search.export("a.onnx", int8=True, tune_epochs=True), "tune_epochs must be a whole number of"),
+        (lambda search: search.leaderboard(True), "limit must be a whole number of at least 1, but got True"),
         (lambda search: search.leaderboard(0), "limit must be a whole number of at least 1, but got 0"),
         (lambda search: search.config(99), "there is no trial 99"),
         (lambda search: search.student(3), "the student of trial 3 was not kept|there is no trial"),

@@ -78,6 +78,10 @@ def test_a_text_that_must_not_be_one_is_not_told_to_be_quoted_in_yaml():
     assert "quotes" not in str(refused.value)
 
 
+def test_no_overrides_are_none_of_them():
+    assert open_space(space_content(), None)[0] == open_space(space_content())[0]
+
+
 @pytest.mark.parametrize(
     ("space", "overrides", "reason"),
     [
@@ -90,6 +94,8 @@ def test_a_text_that_must_not_be_one_is_not_told_to_be_quoted_in_yaml():
         ),
         ({"pair": "a/b"}, (), "the space is the config of one training, not a space"),
         (DIGITS, "train.batch_size=64", "overrides must be a mapping of keys to values, but got 'train.batch_size=64'"),
+        (DIGITS, 5, "overrides must be a mapping of keys to values, but got 5"),
+        (DIGITS, [("train.lr", 1)], "overrides must be a mapping of keys to values, but got [('train.lr', 1)]"),
         (DIGITS, {"train.lr": object}, "the override of train.lr must contain numbers"),
         (DIGITS, {"train.lr": math.nan}, "--set train.lr: train.lr must be"),
         ("nowhere.yaml", (), "there is no file nowhere.yaml"),

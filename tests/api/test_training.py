@@ -226,6 +226,9 @@ def test_a_search_lists_its_final_trainings(trained):
         (CONTENT, {"seeds": 0}, "seeds must be a whole number of at least 1, but got 0"),
         (CONTENT, {"epochs": 2.0}, "epochs must be a whole number of at least 1, but got 2.0"),
         (CONTENT, {"seed": -1}, "seed must be a whole number from 0 to "),
+        (CONTENT, {"seeds": True}, "seeds must be a whole number of at least 1, but got True"),
+        (CONTENT, {"overrides": 5}, "overrides must be a mapping of keys to values, but got 5"),
+        (CONTENT, {"seeds": np.int64(2), "overrides": None, "callbacks": None, "resume": True}, "there is no unf"),
         (CONTENT, {"callbacks": [print]}, "a callback must be an object derived from ctkd_search.Callback, but got"),
         (CONTENT, {"device": "gpu"}, "device must be cpu or cuda, but got 'gpu'"),
     ],
@@ -234,6 +237,14 @@ def test_what_cannot_be_trained_is_refused(config, options, reason, own_director
     with pytest.raises(UserError) as refused:
         ctkd_search.train(config, progress=False, **options)
     assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", b"\xff"])
+def test_a_damaged_result_is_refused_by_its_name(tmp_path, content):
+    path = tmp_path / "result.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=r"cannot read the result .*result\.json \("):
+        _ = ctkd_search.FinalTraining(tmp_path).result
 
 
 def test_the_experiment_that_is_wanted_is_that_of_the_training(own_directory, monkeypatch):
