@@ -192,9 +192,11 @@ def train_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--new-streams", action="store_true", help="use a new stream and new teachers for every seed")
     command.add_argument(
         "--baselines",
+        action="append",
         metavar="NAMES",
-        help="baselines to compare with, by name or as files of configs, as in student-alone,tuned-kd.yaml, or none "
-        "(default: student-alone, kd, at, scratch-only and ctkd-paper with several seeds, none with one seed)",
+        help="baselines to compare with, by name or as files of configs, as in student-alone,tuned-kd.yaml, or none; "
+        "may be repeated (default: student-alone, kd, at, scratch-only and ctkd-paper with several seeds, none with "
+        "one seed)",
     )
     command.add_argument("--test-share", help=argparse.SUPPRESS)
     command.add_argument("--resume", action="store_true", help="go on with the newest final training of this config")

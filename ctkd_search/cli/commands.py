@@ -261,7 +261,7 @@ def train(options: argparse.Namespace) -> None:
         _again(options),
         seeds=options.seeds,
         new_streams=options.new_streams,
-        baselines=None if options.baselines is None else split_words(options.baselines),
+        baselines=None if options.baselines is None else split_words(",".join(options.baselines)),
         epochs=options.epochs,
         seed=options.seed,
         device=options.device,

@@ -145,6 +145,8 @@ MISTAKES = {
     "train good.yaml --new-streams": "--new-streams has no effect with one seed; add --seeds N, or leave it out",
     "train good.yaml --baselines kdd": "--baselines: unknown baseline 'kdd'; there are: student-alone, label",
     "train good.yaml --baselines kd,kd": "--baselines: kd is duplicated; name it once",
+    "train good.yaml --baselines kd --baselines kd": "--baselines: kd is duplicated; name it once",
+    "train good.yaml --baselines kdd --baselines at": "--baselines: unknown baseline 'kdd'; there are: student-alone",
     "train good.yaml --resume": "there is no unfinished final training in trials/digits; leave --resume out to begin",
     "train good.yaml --concurrent 0": "resources.concurrent_trials must be at least 1, but got 0",
     "train good.yaml --cpus-per-trial x": "resources.cpus_per_trial must be a whole number, but got 'x'",
