@@ -225,7 +225,7 @@ def predict(options: argparse.Namespace) -> None:
     if all(prediction.error for prediction in predictions):
         check_read(predictions)
     if options.json:
-        print(as_json(predictions))
+        print(as_json(predictions, getattr(sys.stdout, "encoding", None) or "utf-8"))
     else:
         print_predictions(predictions, _console())
     check_read(predictions)

@@ -57,6 +57,25 @@ def doubled(directory: Path) -> Iterator[str]:
             )
 
 
+def is_text(name: str) -> bool:
+    """Return whether a name is text that can be written in UTF-8, as not every name of a file on Linux is."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def not_text(directory: Path) -> Iterator[str]:
+    """Yield which directories of a split have names that no record, no report and no MLflow can hold."""
+    for name in _directories(directory):
+        if not is_text(name):
+            yield (
+                f"{directory} has a class {os.fsencode(name)!r}, whose name is not encoded in UTF-8; rename it in "
+                "every split"
+            )
+
+
 def differences(directory: Path, train: Path) -> Iterator[str]:
     """Yield how the classes of a split differ from those of the training images."""
     classes, there = class_folders(train), class_folders(directory)

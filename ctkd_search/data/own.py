@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ctkd_search.config import Augment, DatasetConfig
-from ctkd_search.data.class_folders import alike, normal
+from ctkd_search.data.class_folders import alike, is_text, normal
 from ctkd_search.data.dataset import OPTIONS_OF_OWN, DataSet, Loaded
 from ctkd_search.data.decode import as_square, upright
 from ctkd_search.data.images import Images
@@ -116,6 +116,8 @@ def _faults(own: OwnData) -> Iterator[str]:
         yield f"classes must be a sequence of names, but got {classes!r:.80}"
     elif len({normal(name) for name in classes}) < max(len(classes), 2):
         yield "classes must be at least 2 different names (in Unicode's NFC)"
+    elif strange := [name for name in classes if not is_text(name)]:
+        yield f"classes have a name that cannot be written in UTF-8: {strange[0]!r}"
     if type(own.image_size) is not int or own.image_size < MIN_SIZE:
         yield f"image_size must be a whole number, at least {MIN_SIZE}, but got {own.image_size!r}"
     if type(own.channels) is not int or own.channels not in (1, 3):

@@ -148,8 +148,14 @@ def print_predictions(predictions: Sequence[Prediction], console: Console) -> No
     console.print(table)
 
 
-def as_json(predictions: Sequence[Prediction]) -> str:
-    """Return the predictions as a JSON list, one entry for each; of an image not read, ``class`` is null."""
+def as_json(predictions: Sequence[Prediction], encoding: str = "utf-8") -> str:
+    """Return the predictions as a JSON list, one entry for each; of an image not read, ``class`` is null.
+
+    Args:
+        predictions: The predictions.
+        encoding: The encoding that the text is written in; characters are escaped if it has not all of them, such as
+            those of a file's name that is no text.
+    """
     found = []
     for prediction in predictions:
         name, probability = prediction.top[0] if prediction.top else (None, None)
@@ -160,4 +166,9 @@ def as_json(predictions: Sequence[Prediction]) -> str:
             "top": [{"class": name, "probability": probability} for name, probability in prediction.top],
         }
         found.append(entry | ({"error": prediction.error} if prediction.error else {}))
-    return json.dumps(found, indent=1, ensure_ascii=False)
+    text = json.dumps(found, indent=1, ensure_ascii=False)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(found, indent=1)
+    return text

@@ -1,5 +1,7 @@
 """Folders as people have them: nested, with other files between, with splits and classes of other names."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -132,6 +134,18 @@ def test_two_directories_of_one_class_are_an_error_that_says_so(tmp_path):
     assert len(told) == 2
     assert f"{tmp_path / 'test'} has 2 directories {COMPOSED!r}, whose names are encoded differently" in told[0]
     assert "has no class 'cow'" in told[1]
+
+
+def test_a_class_whose_name_is_no_text_is_refused_in_words_that_can_be_printed(tmp_path):
+    write_folder(tmp_path)
+    os.rename(tmp_path / "train" / "bee", os.fsencode(tmp_path / "train") + b"/caf\xe9")
+    told = [message for _, message in data.problems(folder_config(tmp_path))]
+    assert told[0] == (
+        f"{tmp_path / 'train'} has a class b'caf\\xe9', whose name is not encoded in UTF-8; rename it in every split"
+    )
+    assert "".join(told).isascii()
+    with pytest.raises(UserError, match="not encoded in UTF-8"):
+        data.load_train(folder_config(tmp_path))
 
 
 def test_a_class_in_other_case_is_asked_about(tmp_path):

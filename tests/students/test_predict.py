@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from support.cli import process
 from support.kept_students import MEAN, STD, a_final_student, a_search_with_students, probabilities
 
 from ctkd_search import __version__
@@ -22,6 +25,7 @@ from ctkd_search.students.predictor import Predictor
 from ctkd_search.students.served import Metadata, ServedStudent
 
 STUDENT = "trials/digits/final-1/student.pt"
+UTF8 = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
 FILES = ("digits.onnx", "digits.pt2", STUDENT, "trials/digits/final-1")
 
 pytestmark = pytest.mark.usefixtures("single_thread", "own_directory")
@@ -70,6 +74,23 @@ def test_every_file_says_of_a_digit_what_the_student_says_of_its_pixels(call, th
         np.testing.assert_allclose([top["probability"] for top in entry["top"]], row[order], atol=1e-4)
         assert (entry["class"], entry["probability"]) == tuple(entry["top"][0].values())
     assert len({entry["class"] for entry in said.values()}) > 1
+
+
+@pytest.mark.parametrize("words", [["--json"], []], ids=["json", "table"])
+def test_an_image_whose_name_is_no_text_is_classified_like_any_other(there, words):
+    name = b"caf\xe9.png"
+    shutil.copy("digits/02.png", os.fsdecode(name))
+    try:
+        ended = process("predict", "digits.onnx", "digits/02.png", os.fsdecode(name), *words, env=UTF8)
+    finally:
+        os.remove(name)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    if words:
+        first, second = json.loads(ended.stdout)
+        assert os.fsencode(second.pop("image")) == name
+        assert second == {key: value for key, value in first.items() if key != "image"}
+    else:
+        assert r"caf\udce9.png" in ended.stdout
 
 
 def test_the_table_has_a_line_for_each_image_in_the_order_given(call, there):

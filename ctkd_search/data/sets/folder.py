@@ -16,6 +16,7 @@ from ctkd_search.data.class_folders import (
     doubled,
     mistaken_splits,
     named,
+    not_text,
     without_train,
 )
 from ctkd_search.data.dataset import DataSet, Loaded
@@ -92,6 +93,10 @@ def _meant(config: DatasetConfig) -> dict[str, str]:
 def _split_faults(config: DatasetConfig, split: str) -> Iterator[str]:
     """Yield the faults of a split that are visible without decoding an image."""
     directory, train = _root(config) / split, _root(config) / "train"
+    if faults := [*not_text(directory)]:
+        # The other messages could not be printed.
+        yield from faults
+        return
     yield from doubled(directory)
     if split != "train":
         yield from differences(directory, train)
