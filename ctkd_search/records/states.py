@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -9,7 +10,11 @@ from typing import Any
 
 import torch
 
+from ctkd_search.errors import UserError
 from ctkd_search.files import atomic
+
+# Messages of torch's RuntimeError for memory that it does not get.
+_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 def state_path(states: Path, number: int) -> Path:
@@ -24,18 +29,56 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
-    """Reads a state; returns None if there is none, or if it is damaged."""
+    """Reads a state; returns None if there is none, or if it is damaged.
+
+    Raises:
+        OSError, MemoryError: It cannot be read now; that does not mean that there is none.
+    """
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
     try:
         # torch itself does not check the checksums that it writes.
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if archive.testzip() is not None:
                 return None
-        kept: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        kept: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return kept
-    except FileNotFoundError:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever zipfile and torch raise for a damaged file
+        if any(sign in str(error) for sign in _NO_MEMORY):
+            raise MemoryError(f"too little memory to read {path}") from None
         return None
-    except Exception:  # whatever zipfile and torch raise for a damaged file
-        return None
+
+
+def is_readable(path: Path) -> bool:
+    """Returns whether there is a state that can be read now."""
+    try:
+        return read_state(path) is not None
+    except (OSError, MemoryError):
+        return False
+
+
+def student_state(path: Path, number: int) -> dict[str, Any] | None:
+    """Returns the state of a trial, for a command that needs its student; None if there is none, or if it is damaged.
+
+    Args:
+        path: The state.
+        number: Number of the trial.
+
+    Raises:
+        UserError: It cannot be read now.
+    """
+    try:
+        return read_state(path)
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "too little memory"
+        raise UserError(
+            f"the student of trial {number} cannot be read: {path}: {reason}; try again, or export another one with "
+            "--trial N"
+        ) from None
 
 
 def keep_only(states: Path, numbers: Collection[int]) -> None:

@@ -154,7 +154,10 @@ class Observer(DriverOnly, tune.Callback):
 
     def _restore_epochs(self, record: TrialRecord) -> None:
         """Adds the epochs that a trial has saved but not reported, so that its record and its student agree."""
-        kept = read_state(state_path(self.states, record.number))
+        try:
+            kept = read_state(state_path(self.states, record.number))
+        except (OSError, MemoryError):
+            return  # the trial reports them when it goes on
         if kept is not None:
             for metrics in kept["history"][len(record.epochs) :]:
                 self._report(record, metrics)

@@ -23,7 +23,7 @@ from ctkd_search.leases.lease import Lease
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.records.config_file import config_text
 from ctkd_search.records.listener import TrialListener
-from ctkd_search.records.states import read_state, state_path
+from ctkd_search.records.states import is_readable, state_path
 from ctkd_search.records.store import STOPPED, TEACHERS, SearchFolder, SearchRecord, TrialRecord, new_record
 from ctkd_search.records.trial_configs import label_of
 from ctkd_search.search.earlier import earlier_search
@@ -247,7 +247,7 @@ def _hand_over(
 
     tracker = session.tracker
     with delivery(session, folder, record, records):
-        kept = read_state(state_path(folder.states, chosen.number)) is not None
+        kept = is_readable(state_path(folder.states, chosen.number))
         registered = (
             register(session.space, folder, record, records, chosen, splits, tracker, champion) if kept else None
         )

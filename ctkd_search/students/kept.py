@@ -15,7 +15,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build
 from ctkd_search.pairs import split_pair
-from ctkd_search.records.states import read_state, state_path
+from ctkd_search.records.states import state_path, student_state
 from ctkd_search.records.store import SearchFolder, SearchRecord
 from ctkd_search.students.served import Metadata, ServedStudent, load_student
 from ctkd_search.versions import STUDENT_FORMAT, format_fault
@@ -55,7 +55,7 @@ def trial_student(root: Path, name: str, wanted: str | None) -> KeptStudent:
     search = folder.search()
     trial = find_trial(folder.readable_trials(), wanted)
     path = state_path(folder.states, trial.number)
-    state = read_state(path)
+    state = student_state(path, trial.number)
     if state is None and path.exists():
         raise UserError(
             f"the student of trial {trial.number} cannot be read: {path} is damaged; export another one with --trial N"

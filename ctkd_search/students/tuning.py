@@ -20,7 +20,7 @@ from ctkd_search.distill.trainer import Trainer, diverged
 from ctkd_search.distill.training_network import load_own_state
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.recipe import Recipe
-from ctkd_search.records.states import read_state, state_path
+from ctkd_search.records.states import state_path, student_state
 from ctkd_search.records.store import TEACHERS, SearchFolder
 from ctkd_search.records.trial_configs import config_of
 from ctkd_search.space.reader import kept_space
@@ -122,7 +122,7 @@ def lessons_of(folder: SearchFolder, wanted: str | None, splits: Splits, epochs:
             f"--tune-epochs needs the teachers of the search {search.name!r}, and {', '.join(missing)} as trained for "
             f"a {device.type} is not in {folder.root / TEACHERS}; tune where the search ran, or leave it out"
         )
-    state = read_state(state_path(folder.states, trial.number))
+    state = student_state(state_path(folder.states, trial.number), trial.number)
     assert state is not None  # its student was read from it
     return Lessons(config, state, splits, cache, device)
 

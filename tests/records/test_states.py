@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import random
 
 import pytest
 import torch
 
-from ctkd_search.records.states import keep_only, read_state, state_path, write_state
+from ctkd_search.errors import UserError
+from ctkd_search.records.states import is_readable, keep_only, read_state, state_path, student_state, write_state
 
 STATE = {
     "student": {"weight": torch.arange(300.0).reshape(10, 30), "count": torch.tensor(7)},
@@ -89,6 +92,32 @@ def test_what_is_no_state_is_none(path, content):
     else:
         path.write_bytes(content)
     assert read_state(path) is None
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), OSError(errno.EMFILE, "Too many open files"), MemoryError()]
+)
+def test_a_state_that_cannot_be_read_now_is_not_taken_for_none(path, monkeypatch, error):
+    def fail(*words, **options):
+        raise error
+
+    monkeypatch.setattr(io, "open", fail)
+    with pytest.raises(type(error)):
+        read_state(path)
+    assert not is_readable(path)
+    with pytest.raises(UserError, match=f"the student of trial 7 cannot be read: {path}: .*; try again") as caught:
+        student_state(path, 7)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("x: can't allocate memory: you tried")])
+def test_a_state_for_which_there_is_too_little_memory_is_not_damaged(path, monkeypatch, error):
+    def fail(*words, **options):
+        raise error
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(MemoryError):
+        read_state(path)
 
 
 class Harmful:

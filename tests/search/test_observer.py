@@ -228,6 +228,14 @@ def test_a_damaged_state_is_no_obstacle_to_an_interruption(ray):
     assert (ray.records[1].status, ray.records[1].epochs) == (INTERRUPTED, [])
 
 
+def test_a_state_that_cannot_be_read_now_is_no_obstacle_to_an_interruption(ray):
+    ray.start(1)
+    path = state_path(ray.directory, 1)
+    path.symlink_to(path)
+    ray.observer.close_running(INTERRUPTED, "the search was interrupted")
+    assert (ray.records[1].status, ray.records[1].epochs) == (INTERRUPTED, [])
+
+
 def test_listeners_are_called_in_order_also_between_events(ray):
     ray.observer.on_step_end(0, [])
     assert ray.log.events == [("tick", [1, 2])]

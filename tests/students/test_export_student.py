@@ -81,6 +81,17 @@ def test_a_record_without_its_images_cannot_be_exported(call):
     assert "the record of the search 'digits' is incomplete" in err
 
 
+def test_a_student_that_cannot_be_read_now_is_said_in_a_line(call):
+    a_search_with_students(TRIALS, trials=(1, 2), kept=(2,))
+    path = TRIALS / "digits" / "states" / "00002.pt"
+    path.unlink()
+    path.symlink_to(path.name)
+    code, _, err = call("export", "digits", "--trial", "2", "--format", "torch")
+    assert code == 2
+    assert f"{path}: Too many levels of symbolic links; try again, or " in err
+    assert len(err.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
