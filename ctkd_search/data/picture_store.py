@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 # Part of every store's name: raise it when pictures are kept in another way.
-VERSION = 1
+VERSION = 2
 BLOCK = 256
+# Number of files, evenly spread, that are decoded for a store's name.
+_PROBES = 16
 # Blocks that are decoded while another one is written.
 _AHEAD = 2
 # Bytes that are left free on the disk, for records and models.
@@ -48,6 +50,8 @@ _OF = "block"
 
 # A store and the number of a picture in it; None for a picture that is in none.
 Place: TypeAlias = tuple[str, int] | None
+# A function that returns the paths of the files at some positions.
+Paths: TypeAlias = "Callable[[np.ndarray | slice], list[str]]"
 
 # What a process has read of blocks: their index, and which of their pictures had the right checksum.
 _blocks: dict[str, _Block] = {}
@@ -102,19 +106,36 @@ def joined(parts: Sequence[tuple[Stored | None, int]]) -> Stored | None:
 class PictureStore:
     """A store of the pictures of some files.
 
+    Its name is a hash of their form, of every file's name, size and time of modification, and of a few pictures in that
+    form: other files of equal names, sizes and times have another store, and so have those of another decoder.
+
     Args:
         parent: The directory that its own is in.
         kept: The form of the pictures.
         names: The files' names, and `marks` their sizes and times; see `ImageFiles`.
+        paths: Returns the paths of some of the files.
     """
 
-    def __init__(self, parent: Path, kept: Kept, names: np.ndarray, marks: np.ndarray) -> None:
+    def __init__(self, parent: Path, kept: Kept, names: np.ndarray, marks: np.ndarray, paths: Paths) -> None:
         self.kept = kept
         self.count = len(names)
+        self._paths = paths
         digest = hashlib.sha256(json.dumps([VERSION, dataclasses.asdict(kept)]).encode())
         digest.update(b"\0".join(names.tolist()))
         digest.update(marks.tobytes())
+        for height, width, picture in self._probes():
+            digest.update(f"{height} {width} ".encode())
+            digest.update(picture)
         self.directory = parent / f"pictures-{digest.hexdigest()[:24]}"
+
+    def _probes(self) -> Iterator[Encoded]:
+        """Yields a few pictures in the form in which they are kept; nothing for one that cannot be read."""
+        import numpy as np
+
+        for path in self._paths(np.linspace(0, self.count - 1, min(self.count, _PROBES)).astype(np.int64)):
+            # `fill` names all files that cannot be read.
+            with contextlib.suppress(BrokenImage):
+                yield self.kept.encoded(path)
 
     def about(self, what: str) -> dict[str, Any]:
         """Returns a description for the list of the cache."""
@@ -133,13 +154,12 @@ class PictureStore:
             _blocks.pop(path, None)  # it may have been removed since this process has read it
         return [number for number, path in enumerate(paths) if _index(path) is None]
 
-    def fill(self, paths: Callable[[slice], list[str]], what: str) -> None:
+    def fill(self, what: str) -> None:
         """Writes the blocks that are missing.
 
         A disk that becomes full, or cannot be written to, is noted for the user, and the rest is left out.
 
         Args:
-            paths: Returns the paths of some of the files.
             what: Description of them for messages, as in ``training images``.
 
         Raises:
@@ -149,7 +169,7 @@ class PictureStore:
         stored = self.count - sum(min(BLOCK, self.count - BLOCK * number) for number in left)
         broken: list[BrokenImage] = []
         with ThreadPoolExecutor(usable_cores()) as pool:
-            for number, pictures in self._decoded(pool, left, paths):
+            for number, pictures in self._decoded(pool, left):
                 found, faults = _results(pictures)
                 broken += faults
                 if not broken and (fault := self._write(number, found)):
@@ -163,14 +183,12 @@ class PictureStore:
         if broken:
             raise UserError(broken_images(broken, self.count, what))
 
-    def _decoded(
-        self, pool: ThreadPoolExecutor, blocks: Sequence[int], paths: Callable[[slice], list[str]]
-    ) -> Iterator[tuple[int, list[Future[Encoded]]]]:
+    def _decoded(self, pool: ThreadPoolExecutor, blocks: Sequence[int]) -> Iterator[tuple[int, list[Future[Encoded]]]]:
         """Yields the number and the pictures of each block; some are decoded ahead."""
         waiting: deque[tuple[int, list[Future[Encoded]]]] = deque()
         try:
             for number in blocks:
-                files = paths(slice(BLOCK * number, min(BLOCK * (number + 1), self.count)))
+                files = self._paths(slice(BLOCK * number, min(BLOCK * (number + 1), self.count)))
                 waiting.append((number, [pool.submit(self.kept.encoded, path) for path in files]))
                 if len(waiting) > _AHEAD:
                     yield waiting.popleft()

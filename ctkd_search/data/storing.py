@@ -79,7 +79,7 @@ class Storing:
 
         if self._directory is None or not len(images):
             return None
-        store = PictureStore(self._directory, kept, images.names, images.marks)
+        store = PictureStore(self._directory, kept, images.names, images.marks, images.paths)
         missing = store.missing()
         if missing:
             needed = kept.bytes_of(images.paths(slice(None))) * len(missing) // store.blocks
@@ -117,4 +117,4 @@ class Storing:
             # On a full disk it is not described; what is written of the pictures is said below.
             with contextlib.suppress(UserError):
                 CacheIndex(store.directory.parent).describe(store.directory.name, store.about(images.what))
-            store.fill(images.paths, images.what)
+            store.fill(images.what)

@@ -1,6 +1,7 @@
 """Images stored decoded: the same bits as from their files."""
 
 import dataclasses
+import os
 import shutil
 
 import numpy as np
@@ -112,6 +113,33 @@ def test_store_is_written_once_and_by_whatever_split_is_asked_for(folder, tmp_pa
     assert {total for _, _, total in told.done} == {len(again.validation)}
     splits_of(folder, tmp_path, [RESIZED], stored_side=20)
     assert len({path.parent for path in blocks_of(tmp_path)}) == 4
+
+
+def test_other_pictures_of_equal_names_sizes_and_times_have_a_store_of_their_own(folder, tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for root in (one, other):
+        shutil.copytree(folder, root)
+        for path in root.rglob("*.png"):
+            if root == other:
+                Image.open(path).rotate(180).save(path)
+            path.write_bytes(path.read_bytes().ljust(5000, b"\0"))
+            os.utime(path, (1e9, 1e9))
+    splits_of(one, tmp_path / "stores", BOTH)
+    splits = splits_of(other, tmp_path / "stores", BOTH)
+    for augment in BOTH:
+        assert_same(epoch_of(splits, augment), epoch_of(splits_of(other, augments=BOTH), augment))
+
+
+def test_pictures_of_another_decoder_have_a_store_of_their_own(folder, tmp_path, monkeypatch):
+    before = splits_of(folder, tmp_path)
+    encoded = Kept.encoded
+
+    def slightly_other(kept, path):
+        height, width, content = encoded(kept, path)
+        return height, width, bytes([content[0] ^ 1]) + content[1:]
+
+    monkeypatch.setattr(Kept, "encoded", slightly_other)
+    assert not set(splits_of(folder, tmp_path).stores) & set(before.stores)
 
 
 def test_final_training_finds_what_the_search_has_stored(folder, tmp_path):

@@ -200,7 +200,7 @@ def test_another_process_that_stores_them_is_named_and_not_disturbed(folder, tmp
     everything = data.load_train(folder_config(folder, loading="streamed", validation=0.2), [RESIZED])
     names = everything.train.joined(everything.validation)
     order = np.argsort(names.names)
-    store = PictureStore(tmp_path, files.kept, names.names[order], names.marks[order])
+    store = PictureStore(tmp_path, files.kept, names.names[order], names.marks[order], names[order].paths)
     told = Told()
     with acquire(store.directory, "writer", "a test", what="x"), watched_by(told):
         splits = splits_of(folder, tmp_path, [RESIZED])
