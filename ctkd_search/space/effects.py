@@ -1,17 +1,23 @@
-"""Parameters and baselines that have no effect for a pair, its images or so few epochs."""
+"""Parameters and baselines that have no effect for a pair, its images, so few epochs, or other parameters."""
 
 from __future__ import annotations
 
 import functools
-import operator
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import yaml
 
 from ctkd_search.distill.methods.base import Method, method_class
+from ctkd_search.distill.methods.parameter import allows
 from ctkd_search.distill.methods.setting import Setting
 from ctkd_search.geometry import Geometry
 from ctkd_search.models.registry import describe, maps
 from ctkd_search.pairs import split_pair
-from ctkd_search.space.distributions import Entry
+from ctkd_search.space.defaults import default_of
+from ctkd_search.space.distributions import Choice, Constant, Entry, Number, show
 from ctkd_search.space.parameters import METHOD, PAIR, chosen_methods, key_of, possible_methods, possible_values
 
 
@@ -48,13 +54,9 @@ def trial_faults(entries: Mapping[str, Entry], geometry: Geometry, epochs: int) 
     settings = {pair: setting_of(pair, geometry, epochs) for pair in pairs}
     found: dict[str, str] = {}
     for name in chosen_methods(entries):
-        made = {pair: list(possible_methods(name, entries, pair, geometry)) for pair in pairs}
-        found |= _idle_entries(name, entries, made, settings)
-        every = (
-            method.epochs_fault(epochs) or method.setting_fault(settings[pair])
-            for pair, several in made.items()
-            for method in several
-        )
+        cases = [case for pair in pairs for case in _cases(name, entries, pair, geometry, settings[pair])]
+        found |= _idle_entries(name, entries, cases)
+        every = (case.method.epochs_fault(epochs) or case.method.setting_fault(settings[case.pair]) for case in cases)
         if fault := next(filter(None, every), None):
             given = [key for item in method_class(name).parameters if (key := key_of(name, item.name)) in entries]
             # At the parameter that the fault begins with, if the space has it.
@@ -63,25 +65,135 @@ def trial_faults(entries: Mapping[str, Entry], geometry: Geometry, epochs: int) 
     return found
 
 
-def _idle_entries(
-    name: str, entries: Mapping[str, Entry], made: Mapping[str, list[Method]], settings: Mapping[str, Setting]
-) -> dict[str, str]:
-    idle: dict[str, dict[str, str]] = {
-        pair: functools.reduce(operator.or_, (method.idle(settings[pair]) for method in several), {})
-        for pair, several in made.items()
+class _Case(NamedTuple):
+    """A combination of values that trials may have.
+
+    Attributes:
+        method: The method with its values.
+        values: Pair, method and the method's values, by their keys in a space.
+        idle: The reasons for which values change nothing, by their keys.
+    """
+
+    method: Method
+    values: dict[str, Any]
+    idle: dict[str, str]
+
+    @property
+    def pair(self) -> str:
+        """Returns the pair."""
+        return str(self.values[PAIR.name])
+
+    def holds(self, conditions: Mapping[str, tuple[Any, ...]]) -> bool | None:
+        """Returns whether conditions hold here; None if that depends on the recipe or the augmentation too."""
+        known = [allows(wanted, self.values[key]) for key, wanted in conditions.items() if key in self.values]
+        return None if all(known) and len(known) < len(conditions) else all(known)
+
+    def searches(self, key: str, entry: Number | Choice) -> bool:
+        """Returns whether a parameter may be searched here, and its value may have been drawn."""
+        return self.holds(entry.when) is not False and entry.encode(self.values[key]) is not None
+
+
+def _cases(name: str, entries: Mapping[str, Entry], pair: str, geometry: Geometry, setting: Setting) -> Iterator[_Case]:
+    """Yields the combinations of values of a method and a pair in which every condition is heeded."""
+    keys = {item.name: key_of(name, item.name) for item in method_class(name).parameters}
+    conditional = {
+        keys[item.name]: (entry, default_of(item, pair, geometry))
+        for item in method_class(name).parameters
+        if isinstance(entry := entries.get(keys[item.name]), Number | Choice) and entry.when
     }
+    for method in possible_methods(name, entries, pair, geometry):
+        values = {PAIR.name: pair, METHOD.name: name, **{keys[own]: value for own, value in method.values.items()}}
+        case = _Case(method, values, {keys[own]: reason for own, reason in method.idle(setting).items()})
+        if all(
+            case.searches(key, entry) or (case.holds(entry.when) is not True and values[key] == default)
+            for key, (entry, default) in conditional.items()
+        ):
+            yield case
+
+
+def _idle_entries(name: str, entries: Mapping[str, Entry], cases: Sequence[_Case]) -> dict[str, str]:
+    """Returns the entries of a method without effect in cases that their conditions admit, by key."""
     found = {}
     for parameter in method_class(name).parameters:
         key = key_of(name, parameter.name)
-        # A condition may exclude the pairs for which it has no effect.
-        wanted = getattr(entries.get(key), "when", {}).get(PAIR.name, tuple(idle))
-        dead = {pair: idle[pair][parameter.name] for pair in wanted if parameter.name in idle[pair]}
-        if key in entries and dead:
-            pair, reason = next(iter(dead.items()))
-            alive = [other for other in wanted if other not in dead]
-            advice = f"add when: {{pair: [{', '.join(alive)}]}}, or leave it out" if alive else "leave it out"
-            found[key] = f"has no effect with {pair}: {reason}; {advice}"
+        entry = entries.get(key)
+        if entry is None or not any(key in case.idle for case in cases):
+            continue
+        if isinstance(entry, Constant):
+            # It has no condition: some of each pair's trials suffice.
+            pairs = {case.pair for case in cases} - {case.pair for case in cases if key not in case.idle}
+            dead = next((case for case in cases if case.pair in pairs), None)
+            if dead:
+                found[key] = f"has no effect with {dead.pair}: {dead.idle[key]}; leave it out"
+            continue
+        admitted = [case for case in cases if case.searches(key, entry)]
+        dead = next((case for case in admitted if key in case.idle), None)
+        if dead is None:
+            continue
+        needed = _needed_conditions(key, entries, admitted)
+        beside = [f"{other} is {show(dead.values[other])}" for other in needed if other != PAIR.name]
+        where = f" where {' and '.join(beside)}" if beside else ""
+        found[key] = f"has no effect with {dead.pair}{where}: {dead.idle[key]}; {_advice(entry, needed)}"
     return found
+
+
+def _needed_conditions(key: str, entries: Mapping[str, Entry], admitted: Sequence[_Case]) -> dict[str, tuple[Any, ...]]:
+    """Returns the values of other parameters, of one or else of two, with which a parameter always has an effect.
+
+    Of several conditions, it is the one that leaves most of the cases; none if there is none.
+
+    Args:
+        key: The parameter.
+        entries: The entries of the space.
+        admitted: The cases in which it is searched.
+    """
+    others = [
+        other
+        for other in admitted[0].values
+        if other not in (key, METHOD.name)
+        and isinstance(entries.get(other), Choice)
+        and key not in _named_by(other, entries)
+    ]
+    alone = [{other: _alive(key, other, admitted)} for other in others]
+    for several in (alone, _of_two(key, others, admitted)):
+        if possible := [needed for needed in several if all(needed.values())]:
+            return max(possible, key=lambda needed: sum(case.holds(needed) is True for case in admitted))
+    return {}
+
+
+def _of_two(key: str, others: Sequence[str], admitted: Sequence[_Case]) -> Iterator[dict[str, tuple[Any, ...]]]:
+    """Yields conditions on two parameters: some values of one, with which the same of the other are possible."""
+    for first, second in itertools.permutations(others, 2):
+        for value in dict.fromkeys(case.values[first] for case in admitted):
+            wanted = _alive(key, second, [case for case in admitted if case.values[first] == value])
+            among = [case for case in admitted if case.values[second] in wanted]
+            yield {first: _alive(key, first, among), second: wanted}
+
+
+def _alive(key: str, other: str, cases: Sequence[_Case]) -> tuple[Any, ...]:
+    """Returns the values of another parameter with which a parameter always has an effect."""
+    dead = {case.values[other] for case in cases if key in case.idle}
+    return tuple(value for value in dict.fromkeys(case.values[other] for case in cases) if value not in dead)
+
+
+def _named_by(key: str, entries: Mapping[str, Entry]) -> set[str]:
+    """Returns the parameters that the conditions of one name, and theirs in turn; a space has no circles."""
+    named = set(getattr(entries.get(key), "when", ()))
+    return named.union(*(_named_by(other, entries) for other in named))
+
+
+def _advice(entry: Number | Choice, needed: Mapping[str, Sequence[Any]]) -> str:
+    """Returns what to do about a parameter that needs further conditions, as they are written in a space."""
+    if not needed:
+        return "leave it out"
+    kept = {key: wanted for key, wanted in entry.when.items() if key != METHOD.name}
+    # Layers are written as text there.
+    conditions = {
+        key: [show(value) if isinstance(value, tuple) else value for value in wanted]
+        for key, wanted in {**kept, **needed}.items()
+    }
+    written = yaml.safe_dump(conditions, default_flow_style=True, sort_keys=False, width=math.inf).strip()
+    return f"{'replace its condition by' if kept else 'add'} when: {written}, or leave it out"
 
 
 def baseline_fault(method: Method, pair: str, geometry: Geometry, epochs: int) -> str | None:

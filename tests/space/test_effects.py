@@ -1,5 +1,7 @@
 """What of a space has no effect with its pairs, images or epochs is refused with its line."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -40,6 +42,11 @@ def read(root, tmp_path, search, epochs=4, more=""):
 
 
 LR = "lr: {float: [0.01, 0.3]}"
+SUBSETS = "attention_layers: {subsets: [1, 2, 3]}"
+LOSS = "attention_loss: {choice: [square, cosine]}"
+STEP = "step_loss: {choice: [kl, mse]}"
+WHEN = "when: {attention_layers: ['1,2', '1,3', '2,3', '1,2,3']}}"
+SEVERAL = re.escape(WHEN[:-1])
 VGG = "pair: vgg11/vgg8"
 BOTH = "pair: {choice: [vgg11/vgg8, wrn-16-1/resnet8]}"
 
@@ -58,6 +65,27 @@ BOTH = "pair: {choice: [vgg11/vgg8, wrn-16-1/resnet8]}"
         ([VGG, "attention_layers: {subsets: [1, 2]}"], 4, None),
         ([BOTH, "attention_layers: {choice: [[1], [3]]}"], 4, r"add when: {pair: \[wrn-16-1/resnet8\]}"),
         ([BOTH, "attention_layers: {choice: [[1], [3]], when: {pair: wrn-16-1/resnet8}}"], 4, None),
+        # Single layers among the subsets.
+        (
+            [SUBSETS, LOSS],
+            4,
+            "attention_loss has no effect with .* where attention_layers is 1: the compared maps have",
+        ),
+        ([SUBSETS, LOSS], 4, f"add {SEVERAL}, or leave it out"),
+        ([SUBSETS, "first_weight: {float: [0.5, 2]}"], 4, f"first_weight has .*one layer is compared.*add {SEVERAL}"),
+        ([SUBSETS, LOSS.replace("}", ", " + WHEN)], 4, None),
+        ([SUBSETS, LOSS.replace("}", ", " + WHEN.replace("['1,2'", "['1', '1,2'"))], 4, f"replace .* by {SEVERAL}"),
+        ([SUBSETS, STEP, LOSS.replace("}", ", when: {step_loss: kl}}")], 4, "by when: {step_loss: .kl., attention_lay"),
+        ([SUBSETS, LOSS.replace("}", ", when: {attention_layers: ['1', '2']}}")], 4, "one size, .* same; leave it out"),
+        ([SUBSETS, "attention_loss: cosine", "first_weight: 2"], 4, None),
+        (["attention_layers: [2]", "attention_loss: cosine", LR], 4, "attention_loss has no effect .*; leave it out"),
+        # A condition of the layers admits what the loss is searched with.
+        (
+            [SUBSETS.replace("}", ", when: {step_loss: mse}}"), STEP, LOSS.replace("}", ", when: {step_loss: kl}}")],
+            4,
+            None,
+        ),
+        ([BOTH, SUBSETS, LOSS], 4, "attention_layers has no effect with vgg11/vgg8: .*add when: {pair: "),
         # One epoch, and few.
         (["alpha_schedule: {choice: [constant, linear]}"], 1, "search.alpha_schedule has no effect .* one epoch"),
         (["method: iakd", "iakd: {schedule: review, cycles: {int: [2, 5]}}"], 5, "search.iakd.cycles has no effect"),
