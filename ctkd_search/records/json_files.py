@@ -5,11 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 from ctkd_search import __version__
 from ctkd_search.errors import UserError
+
+# What a number that JSON lacks is kept as: a mapping of this key alone to one of these texts.
+_KEY, _LACKING = "number", ("nan", "inf", "-inf")
+# A mapping of the user's that reads like one, or like one that was told from it: a list of the text tells it apart.
+_ALIKE = re.compile(rf'{{"{_KEY}": \[*"(?:{"|".join(_LACKING)})"\]*}}')
 
 
 def as_json(record: Any) -> str:
@@ -30,9 +36,10 @@ def _lines(value: Any) -> str:
 
 def _encoded(value: Any) -> str:
     try:
-        return json.dumps(value, allow_nan=False, default=dataclasses.asdict)
+        text = json.dumps(value, allow_nan=False, default=dataclasses.asdict)
     except ValueError:
         return json.dumps(_strict(value))
+    return json.dumps(_strict(value)) if _ALIKE.search(text) else text
 
 
 def _strict(value: Any) -> Any:
@@ -40,10 +47,29 @@ def _strict(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _strict(dataclasses.asdict(value))
     if isinstance(value, float) and not math.isfinite(value):
-        return {"number": str(value)}
+        return {_KEY: str(value)}
+    if isinstance(value, dict) and value.keys() == {_KEY} and _is_alike(value[_KEY]):
+        return {_KEY: [value[_KEY]]}
     if isinstance(value, dict):
         return {key: _strict(inner) for key, inner in value.items()}
     return [_strict(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _is_alike(value: Any) -> bool:
+    """Returns whether a value is the text of a number that JSON lacks, alone in any number of lists."""
+    while isinstance(value, list | tuple) and len(value) == 1:
+        value = value[0]
+    return isinstance(value, str) and value in _LACKING
+
+
+def _restored(value: Any) -> Any:
+    """Returns a value as it was before `_strict`."""
+    if isinstance(value, dict) and value.keys() == {_KEY} and _is_alike(value[_KEY]):
+        kept = value[_KEY]
+        return float(kept) if isinstance(kept, str) else {_KEY: kept[0]}
+    if isinstance(value, dict):
+        return {key: _restored(inner) for key, inner in value.items()}
+    return [_restored(inner) for inner in value] if isinstance(value, list) else value
 
 
 def read_record(path: Path, form: Any) -> Any:
@@ -61,16 +87,8 @@ def read_plain(path: Path) -> dict[str, Any]:
     Raises:
         UserError: The file cannot be read, or contains no JSON object.
     """
-
-    def number(value: Any) -> Any:
-        if isinstance(value, dict) and value.keys() == {"number"}:
-            return float(value["number"])
-        if isinstance(value, dict):
-            return {key: number(inner) for key, inner in value.items()}
-        return [number(inner) for inner in value] if isinstance(value, list) else value
-
     try:
-        content = number(json.loads(path.read_text(encoding="utf-8")))
+        content = _restored(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the record {path} ({error})") from None
     if not isinstance(content, dict):

@@ -128,6 +128,25 @@ def test_text_that_reads_like_a_number_stays_text(tmp_path, text):
     assert folder.trials() == [a_trial(1, values={"pair": text}, reason=text)]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [3, 0.5, "3", "nan", "-inf", "many", None, [3], ["nan"], [["inf"]], ["a", "nan"], {"number": "nan"}, NAN, [NAN]],
+)
+def test_a_mapping_whose_only_key_is_number_stays_a_mapping(tmp_path, value):
+    folder = SearchFolder(tmp_path, "digits")
+    space = {"dataset": {"name": "my:make", "options": {"number": value}}, "more": [{"number": value}, INF, "nan"]}
+    folder.write(record(space=space))
+    assert same(folder.search().space, space)
+
+
+def test_numbers_that_json_lacks_are_read_from_earlier_records(tmp_path):
+    folder = SearchFolder(tmp_path, "digits")
+    folder.write(record(space={"x": "X", "y": {"number": 3}}))
+    path = tmp_path / "digits" / "search.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"X"', '{"number": "-inf"}'), encoding="utf-8")
+    assert folder.search().space == {"x": -INF, "y": {"number": 3}}
+
+
 def test_records_are_strict_json_in_utf8(tmp_path):
     folder = SearchFolder(tmp_path, "digits")
     folder.write(record())
