@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass
+from typing import Annotated, Any, get_args
 
 from ctkd_search.units import DURATION, SIZE, duration, size_in_bytes
 
@@ -119,6 +119,31 @@ class Checked:
         return {**handler(core), **self.schema}
 
 
+def one_of(options: Sequence[str]) -> Checked:
+    """Returns the rule that a text is one of some."""
+
+    def check(value: str) -> None:
+        if value not in options:
+            raise ValueError(f"must be one of {', '.join(options)}, but got {value!r}")
+
+    return Checked(check, {"enum": list(options)})
+
+
+@dataclass(frozen=True)
+class As:
+    """Lets pydantic check a field as another, narrower type.
+
+    Args:
+        form: The type.
+    """
+
+    form: Any
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Returns the rule of the other type."""
+        return handler.generate_schema(self.form)
+
+
 @dataclass(frozen=True)
 class Read:
     """Lets a function read a field of several forms: it returns the value, or raises ValueError with the rule.
@@ -145,6 +170,13 @@ class Read:
 def as_schema_pattern(pattern: re.Pattern[str]) -> str:
     """Returns a pattern that a whole text must match for JSON Schema, which has no named groups."""
     return f"^(?:{re.sub(r'[(][?]P<[^>]+>', '(', pattern.pattern)})$"
+
+
+def optional_dataclass(form: Any) -> type | None:
+    """Returns the dataclass that a type unites with None; None for other types."""
+    parts = get_args(form)
+    inner = [part for part in parts if isinstance(part, type) and is_dataclass(part)]
+    return inner[0] if inner and type(None) in parts else None
 
 
 def _low_and_high(shares: tuple[float, ...]) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from ctkd_search import __version__
 from ctkd_search.errors import UserError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 # What a number that JSON lacks is kept as: a mapping of this key alone to one of these texts.
 _KEY, _LACKING = "number", ("nan", "inf", "-inf")
@@ -100,9 +104,36 @@ def make_record(path: Path, content: dict[str, Any], form: Any) -> Any:
     """Converts the content of a record into the dataclass `form`.
 
     Raises:
-        UserError: Its keys are not the fields of `form`.
+        UserError: Its keys are not the fields of `form`, or a value is not of its field's type.
     """
     try:
-        return form(**content)
+        made = form(**content)
     except TypeError as error:
         raise UserError(f"{path} is not a record of ctkd-search {__version__} ({error})") from None
+    if fault := _fault(content, form):
+        raise UserError(f"{path} is not a record of ctkd-search {__version__} ({fault})")
+    return made
+
+
+def _fault(content: dict[str, Any], form: Any) -> str | None:
+    """Returns the first value that is not of the type of its field in `form`, with the rule; None if all are."""
+    from pydantic import ValidationError
+
+    for name, kind in _types(form).items():
+        try:
+            if name in content:
+                kind.validate_python(content[name], strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, (name, *first["loc"])))
+            rule = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+            return f"{place} {rule}" if "but got" in rule else f"{place} {rule}, but got {first['input']!r:.80}"
+    return None
+
+
+@functools.cache
+def _types(form: Any) -> dict[str, TypeAdapter[Any]]:
+    """Returns what checks the type of each field of a dataclass; compiled code does."""
+    from pydantic import TypeAdapter
+
+    return {name: TypeAdapter(hint) for name, hint in get_type_hints(form, include_extras=True).items()}

@@ -14,15 +14,16 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from ctkd_search.errors import UserError
+from ctkd_search.fields import As, Checked, one_of
 from ctkd_search.files import write_text
 from ctkd_search.metrics import ACCURACY, OBJECTIVES, RECORDING_SECONDS, WAITING_SECONDS, Metric
 from ctkd_search.plugins import code_hashes
 from ctkd_search.records.json_files import as_json, make_record, read_plain, read_record
 from ctkd_search.records.warm_start import WarmStart, asked_for, kept_starts
-from ctkd_search.space.parameters import CTKD, METHOD
+from ctkd_search.space.parameters import CTKD, METHOD, PAIR
 from ctkd_search.versions import SEARCH_FORMAT, format_fault, versions
 
 if TYPE_CHECKING:
@@ -40,6 +41,12 @@ STOPPED = "stopped early"
 DIVERGED = "diverged"
 FAILED = "failed"
 INTERRUPTED = "interrupted"
+STATUSES = (WAITING, RUNNING, PAUSED, FINISHED, STOPPED, DIVERGED, FAILED, INTERRUPTED)
+
+
+def _check_values(values: dict[str, Any]) -> None:
+    if fault := PAIR.fault(values.get(PAIR.name)):
+        raise ValueError(f"has a {PAIR.name} that {fault}")
 
 
 @dataclass
@@ -68,21 +75,21 @@ class TrialRecord:
     """
 
     number: int
-    values: dict[str, Any]
+    values: Annotated[dict[str, Any], Checked(_check_values, {})]
     stored: dict[str, Any]
     seed: int
-    kind: str = SEARCHED
+    kind: Annotated[str, one_of((SEARCHED, BASELINE, FINAL))] = SEARCHED
     baseline: str | None = None
     repeats: int | None = None
     optuna: int | None = None
-    status: str = WAITING
+    status: Annotated[str, one_of(STATUSES)] = WAITING
     reason: str = ""
     retries: int = 0
-    epochs: list[dict[str, Any]] = field(default_factory=list)
+    epochs: Annotated[list[dict[str, Any]], As(list[dict[str, float]])] = field(default_factory=list)
     run_id: str | None = None
     student_seed: int | None = None
-    test: dict[str, Any] | None = None
-    objective: str = ACCURACY.key
+    test: Annotated[dict[str, Any] | None, As(dict[str, float] | None)] = None
+    objective: Annotated[str, one_of(tuple(OBJECTIVES))] = ACCURACY.key
 
     @property
     def ended(self) -> bool:

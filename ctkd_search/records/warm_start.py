@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from ctkd_search import __version__
 from ctkd_search.errors import UserError
+from ctkd_search.fields import As
 from ctkd_search.records.json_files import make_record
 
 # The reason, beside keys of spaces, for which results are left alone.
@@ -55,7 +56,8 @@ class WarmStart:
     reasons: list[str] = field(default_factory=list)
     taken: int = 0
     there: int = 0
-    configs: list[TriedConfig] = field(default_factory=list)
+    # Each is a record of its own, which is read after this one.
+    configs: Annotated[list[TriedConfig], As(list[Any])] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
 

@@ -48,3 +48,41 @@ def test_a_search_whose_own_record_is_damaged_hides_no_other(call, damaged, tmp_
     assert code == 0
     assert "digits" in out
     assert "other/search.json" in err
+
+
+WRONG = [
+    ({"epochs": "x"}, "epochs must be a valid list, but got 'x'"),
+    ({"epochs": [{"validation_accuracy": "0.9", "seconds": 1.0}]}, "epochs.0.validation_accuracy must be a valid"),
+    ({"values": {}}, "values has a pair that must be TEACHER/STUDENT"),
+    ({"values": {"pair": "wrn-16-1"}}, "values has a pair that must be TEACHER/STUDENT"),
+    ({"seed": None}, "seed must be a valid integer, but got None"),
+    ({"number": True}, "number must be a valid integer, but got True"),
+    ({"status": "ended"}, "status must be one of waiting, running, "),
+    ({"kind": "other"}, "kind must be one of searched, baseline, final, but got 'other'"),
+    ({"objective": "speed"}, "objective must be one of validation_accuracy, "),
+    ({"test": {"accuracy": "0.9"}}, "test.accuracy must be a valid number, but got '0.9'"),
+]
+
+
+@pytest.mark.parametrize(("changes", "reason"), WRONG, ids=lambda value: value if isinstance(value, str) else None)
+def test_a_value_of_another_type_is_damage_too(call, damaged, changes, reason):
+    intact = json.loads(damaged.with_name("00001.json").read_text())
+    damaged.write_text(json.dumps({**intact, "number": 2, **changes}))
+    for words in (["show"], ["show", "digits"], ["export", "digits"]):
+        code, out, err = call(*words)
+        assert (code, len(err.splitlines())) == (0, 1), err
+        assert out
+        assert "records/00002.json is not a record of ctkd-search " in err
+        assert reason in err
+
+
+def test_a_search_with_a_value_of_another_type_hides_no_other(call, damaged, tmp_path):
+    path = damaged.parents[1] / "search.json"
+    (tmp_path / "trials" / "other").mkdir()
+    content = json.loads(path.read_text())
+    (tmp_path / "trials" / "other" / "search.json").write_text(json.dumps({**content, "started": 5}))
+    code, out, err = call("show")
+    assert code == 0
+    assert "digits" in out
+    assert "other/search.json is not a record of ctkd-search " in err
+    assert "(started must be a valid string, but got 5)" in err

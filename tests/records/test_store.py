@@ -112,7 +112,7 @@ def test_a_trial_is_read_as_it_was_written_whatever_its_metrics(tmp_path):
     }
     trial = a_trial(1, status=DIVERGED, reason="the loss « NaN » — 二")
     trial = dataclasses.replace(
-        trial, epochs=[metrics], stored={"pair": "a/b", "alpha": 0.1}, values={"layers": [1, 2]}
+        trial, epochs=[metrics], stored={"pair": "a/b", "alpha": 0.1}, values={"pair": "a/b", "layers": [1, 2]}
     )
     folder = SearchFolder(tmp_path, "digits")
     folder.write_trial(trial)
@@ -123,9 +123,9 @@ def test_a_trial_is_read_as_it_was_written_whatever_its_metrics(tmp_path):
 def test_text_that_reads_like_a_number_stays_text(tmp_path, text):
     folder = SearchFolder(tmp_path, "digits")
     folder.write(record(classes=[text, "other"], name=text))
-    folder.write_trial(a_trial(1, values={"pair": text}, reason=text))
+    folder.write_trial(a_trial(1, values={"pair": "a/b", "schedule": text}, reason=text))
     assert folder.search() == record(classes=[text, "other"], name=text)
-    assert folder.trials() == [a_trial(1, values={"pair": text}, reason=text)]
+    assert folder.trials() == [a_trial(1, values={"pair": "a/b", "schedule": text}, reason=text)]
 
 
 @pytest.mark.parametrize(
