@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import optuna
 
 # A fault is reported as (keys inside the entry, message).
+# Numbers tell no more steps of a range apart.
+_MOST_STEPS = 2**53
+
 Report = Callable[[tuple[str | int, ...], str], None]
 
 
@@ -310,6 +313,8 @@ def _number(parameter: Parameter, raw: Mapping[str, Any], when: Mapping[str, Any
         fault((form, 0), f"must be greater than 0 where log is true, but got {low!r}")
     if isinstance(step, int | float) and step > high - low > 0:
         fault(("step",), f"must not be larger than the range {high - low:g}, but got {step!r}")
+    elif isinstance(step, int | float) and high - low > step * _MOST_STEPS > 0:
+        fault(("step",), f"must be at least {(high - low) / _MOST_STEPS:.3g} with this range, but got {step!r}")
     return Number(low=low, high=high, whole=form == "int", log=log is True, step=step, when=when)
 
 

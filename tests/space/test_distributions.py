@@ -277,6 +277,8 @@ FAULTS = [
     (FLOAT, {"float": [1, 2], "step": float("nan")}, ("step",), "must be a number greater than 0, but got nan"),
     (FLOAT, {"float": [1, 2], "step": True}, ("step",), "must be a number greater than 0, but got True"),
     (FLOAT, {"float": [1, 2], "step": 3}, ("step",), "must not be larger than the range 1, but got 3"),
+    (FLOAT, {"float": [0, 1], "step": 1e-300}, ("step",), "must be at least 1.11e-16 with this range, but got 1e-300"),
+    (FLOAT, {"float": [0, 1], "step": 5e-324}, ("step",), "must be at least 1.11e-16 with this range, but got 5e-324"),
     (INT, {"int": [1, 9], "step": 0.5}, ("step",), "must be a whole number, but got 0.5"),
     (INT, {"int": [1.5, 9]}, ("int", 0), "must be a whole number, but got 1.5"),
     (FLOAT, {"float": [1, 2], "lgo": True}, ("lgo",), "is not a known key (did you mean log?)"),
