@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from ctkd_search.api.exporting import Precision
 
+# Rows of a leaderboard.
+_ROWS = 30
 # Options that set keys of a space, also in commands that read no space.
 _RESOURCES = {
     "gpus_per_trial": "resources.gpus_per_trial",
@@ -71,7 +73,7 @@ def check_method(options: argparse.Namespace) -> None:
     """Checks a method against the contract of every method."""
     from ctkd_search.checks.contract_report import DEFAULT_PAIR, print_contract
 
-    print_contract(options.method, options.pair or DEFAULT_PAIR, _console())
+    print_contract(options.method, DEFAULT_PAIR if options.pair is None else options.pair, _console())
 
 
 def run(options: argparse.Namespace) -> None:
@@ -156,10 +158,12 @@ def show(options: argparse.Namespace) -> None:
     """Lists the searches, or shows one of them."""
     from ctkd_search.display.overview import print_search, print_searches
 
-    if options.name is None:
-        print_searches(options.trials_dir, _console())
+    if options.name is not None:
+        print_search(options.trials_dir, options.name, options.limit or _ROWS, _console())
+    elif options.limit is not None:
+        raise UserError("--limit is an option of: ctkd-search show NAME")
     else:
-        print_search(options.trials_dir, options.name, options.limit, _console())
+        print_searches(options.trials_dir, _console())
 
 
 def export(options: argparse.Namespace) -> None:

@@ -121,7 +121,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     show = _command(parsers, "show", "list the searches, or one search's leaderboard", commands.show)
     show.add_argument("name", nargs="?", metavar="NAME", help="name of the search; without it, all searches are listed")
-    show.add_argument("--limit", type=count, default=30, metavar="N", help="maximum number of rows (default: 30)")
+    show.add_argument("--limit", type=count, metavar="N", help="maximum number of NAME's rows (default: 30)")
     trials_dir(show)
 
     export = _command(parsers, "export", "write a trial's config, or its student, to a file", commands.export)

@@ -115,6 +115,8 @@ MISTAKES = {
     "show older": "the search in trials/older has format 0, and ctkd-search",
     "show --trials-dir elsewhere": "there are no searches in elsewhere; begin one with: ctkd-search run",
     "show x --trials-dir elsewhere": "there is no search 'x' in elsewhere; there are: none yet",
+    "show --limit 1": "--limit is an option of: ctkd-search show NAME",
+    "check-method ctkd --pair EMPTY": "--pair must be TEACHER/STUDENT, as in wrn-40-1/wrn-16-1, or TEACHER -> STUDENT",
     "show digits --limit 0": "--limit: must be a whole number of at least 1, but got '0'",
     "export y": "there is no search 'y' in trials; there are: broken, digits, done, older",
     "export digits --trial 9": "there is no trial 9; ctkd-search show lists the trials",
