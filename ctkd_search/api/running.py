@@ -249,7 +249,9 @@ def check(
 def check_space(space: Space, document: Document, trials_dir: Path, measure: bool, console: Console) -> Costs:
     """Prints what a space that has been read would search and cost; returns the costs. See `check`."""
     from ctkd_search.checks.overview import print_overview
+    from ctkd_search.tracking.store import refuse_place, store_uri
 
+    refuse_place(store_uri(space.tracking.uri, trials_dir), trials_dir)
     print_overview(space, console)
     # Torch is imported only now, after every fault of the file has been reported.
     from ctkd_search.checks.report import print_check

@@ -51,6 +51,27 @@ def _directory_of(uri: str, otherwise: Path) -> Path:
     return directory if uri.startswith("sqlite:///") and directory.is_dir() else otherwise
 
 
+def refuse_place(uri: str, trials_dir: Path) -> None:
+    """Refuses a directory of searches in which a SQLite store, or the artifacts beside it, would go elsewhere.
+
+    SQLAlchemy takes what is after ? for options, and from 2.1 on it decodes what is after %; MLflow decodes the path of
+    the artifacts. No way of writing such a path is right for all of them.
+
+    Args:
+        uri: The tracking URI.
+        trials_dir: The directory of the searches.
+
+    Raises:
+        UserError: The path of the directory has such a character.
+    """
+    place = trials_dir.resolve()
+    if uri.startswith("sqlite:") and (wrong := next((mark for mark in "%?" if mark in str(place)), None)):
+        raise UserError(
+            f"MLflow cannot keep its store in {place}, whose path has a {wrong} in it; rename the directory, or choose "
+            "another --trials-dir"
+        )
+
+
 def without_secrets(text: str) -> str:
     """Returns a text with MLflow's passwords and tokens replaced by dots."""
     text = re.sub(r"://[^/@\s]+@", "://...@", text)
@@ -135,6 +156,7 @@ class Mlflow:
         quiet_mlflow()
         from mlflow import MlflowClient
 
+        refuse_place(uri, artifacts.parent)
         self.uri = uri
         self.place = without_secrets(uri)
         local = uri.startswith("sqlite:")

@@ -53,6 +53,24 @@ def test_a_uri_with_a_password_is_refused_and_never_shown(uri, tmp_path, monkeyp
         assert "secret" not in said.err + said.out
 
 
+@pytest.mark.parametrize("name", ["50%off", "per%20x", "why?"])
+def test_a_directory_whose_name_a_uri_cannot_have_is_refused_where_the_store_is_a_file(name, tmp_path, monkeypatch):
+    place = tmp_path / name / "trials"
+    mark = "?" if "?" in name else "%"
+    for uri in (store_uri(None, place), f"sqlite:///{tmp_path}/mlflow.db"):
+        with pytest.raises(
+            UserError, match=f"whose path has a [{mark}] in it; rename the directory, or choose another"
+        ):
+            Mlflow(uri, "s", place / "artifacts")
+    monkeypatch.chdir(tmp_path)
+    space = "name: s\ndataset: {name: digits}\nsearch: {alpha: {float: [1, 2]}}\n"
+    Path("space.yaml").write_text(space)
+    assert main(["check", "space.yaml", "--no-measure", "--trials-dir", str(place)]) == 2
+    assert list(tmp_path.iterdir()) == [tmp_path / "space.yaml"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert main(["check", "space.yaml", "--no-measure", "--trials-dir", str(place)]) == 0
+
+
 def test_the_store_is_that_of_the_environment_or_else_a_file_among_the_searches(monkeypatch):
     directory = Path("trials")
     assert store_uri(None, directory) == f"sqlite:///{directory.resolve()}/mlflow.db"
