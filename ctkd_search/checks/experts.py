@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 
@@ -22,27 +23,34 @@ _IMAGES, _SECONDS = 2000, 10.0
 _AT_ONCE = 100
 
 
-def open_experts(configs: Iterable[TrialConfig], geometry: Geometry) -> tuple[dict[str, OwnExpert], dict[str, str]]:
-    """Opens the checkpoints of teachers.
+def open_experts(configs: Iterable[TrialConfig], geometry: Geometry) -> tuple[list[OwnExpert], list[tuple[str, str]]]:
+    """Opens the files of the user's own weights, those in ensembles too.
 
     Args:
-        configs: Configs, each with another teacher; those without a checkpoint are ignored.
+        configs: Configs, each with another teacher; those without such a file are ignored.
         geometry: The images.
 
     Returns:
-        The experts by their architectures, and the faults of those that cannot be used.
+        The experts, and the faults of those that cannot be used, each with the teacher of its config.
     """
-    opened, faults = {}, {}
+    opened: list[OwnExpert] = []
+    faults: list[tuple[str, str]] = []
     for config in configs:
-        name = config.teacher
-        path = config.teachers.expert.checkpoint_of(name)
-        if path is None:
-            continue
-        try:
-            opened[name] = load_own_expert(path, name, geometry)
-        except UserError as error:
-            faults[name] = str(error)
+        members = [member for member in config.teachers.expert.members(config.teacher) if member.checkpoint is not None]
+        for number, (name, path) in enumerate(members):
+            assert path is not None
+            if any(_same(path, other.checkpoint) for other in members[:number]):
+                faults.append((config.teacher, f"{path} is named twice, but averages with nothing new; name it once"))
+                continue
+            try:
+                opened.append(load_own_expert(path, name, geometry))
+            except UserError as error:
+                faults.append((config.teacher, str(error)))
     return opened, faults
+
+
+def _same(path: str, other: str | None) -> bool:
+    return other is not None and os.path.realpath(path) == os.path.realpath(other)
 
 
 def expert_lines(space: Space, geometry: Geometry, measured: bool) -> Iterator[str]:
@@ -54,7 +62,7 @@ def expert_lines(space: Space, geometry: Geometry, measured: bool) -> Iterator[s
         measured: Whether to measure them.
     """
     experts, _ = open_experts(space.teachers_by_name().values(), geometry)
-    yield from map(str, experts.values())
+    yield from map(str, experts)
     if not experts or not measured:
         return
     try:
@@ -64,11 +72,11 @@ def expert_lines(space: Space, geometry: Geometry, measured: bool) -> Iterator[s
         return
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     normalise = Normalise(sample.mean, sample.std).to(device)
-    for name, expert in experts.items():
+    for expert in experts:
         network, right, seen = expert.network.to(device), 0.0, 0
         end = time.monotonic() + _SECONDS
         while seen < len(sample.images) and (not seen or time.monotonic() < end):
             part = sample.images[np.arange(seen, min(seen + _AT_ONCE, len(sample.images)))]
             right += evaluate(network, part, normalise, device)["accuracy"] * len(part)
             seen += len(part)
-        yield accuracy_line(name, right / seen, seen, sample.total, geometry.classes)
+        yield accuracy_line(expert.architecture, right / seen, seen, sample.total, geometry.classes)

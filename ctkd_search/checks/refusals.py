@@ -66,9 +66,11 @@ def refuse(
         for message in _own_methods(space, geometry):
             document.fault(("search", "method"), message)
     configs = [config for name, config in space.teachers_by_name().items() if name in known]
-    for name, message in open_experts(configs, geometry)[1].items():
-        document.fault(_place_of_checkpoint(document, name), f"cannot be used: {message}")
+    for name, message in open_experts(configs, geometry)[1]:
+        document.fault(_place_of_weights(space, document, name), f"cannot be used: {message}")
     document.raise_problems()
+    # Costs that are measured, such as latencies, are known only where the trials run.
+    within_limits(space, {name: found.costs for name, found in known.items()}, lambda line: None)
     return known
 
 
@@ -87,8 +89,10 @@ def _broken(config: TrialConfig, geometry: Geometry, points: Mapping[str, Point]
     return [fault for _, faults in contract_faults(config, geometry, points) for fault in faults]
 
 
-def _place_of_checkpoint(document: Document, teacher: str) -> tuple[str, ...]:
-    """Returns the key of a teacher's checkpoint in a file: one of several, or the only one."""
+def _place_of_weights(space: Space, document: Document, teacher: str) -> tuple[str, ...]:
+    """Returns the key of a teacher's own weights in a file: the ensemble, or that teacher's checkpoint."""
+    if space.teachers.expert.ensemble is not None:
+        return ("teachers", "expert", "ensemble")
     place = ("teachers", "expert", "checkpoint")
     given = document.data
     for key in place:
@@ -115,8 +119,9 @@ def refuse_config(config: TrialConfig, streams: int, geometry: Geometry, images:
         raise UserError(f"pair: {fault}")
     if single := config_fault(config, geometry):
         raise UserError(single)
-    for fault in open_experts([config], geometry)[1].values():
-        raise UserError(f"teachers.expert.checkpoint cannot be used: {fault}")
+    for _, fault in open_experts([config], geometry)[1]:
+        key = "checkpoint" if config.teachers.expert.ensemble is None else "ensemble"
+        raise UserError(f"teachers.expert.{key} cannot be used: {fault}")
     if is_reference(config.method.name):
         for fault in _broken(config, geometry, ESSENTIALS):
             raise UserError(f"method {config.method.name} cannot be used: {fault}")
