@@ -296,7 +296,7 @@ def schema(options: argparse.Namespace) -> None:
     """Writes the JSON schema of spaces, or the reference of their keys."""
     from ctkd_search.space.schema.writing import write_reference
 
-    print(write_reference(options.markdown, options.output), end="")
+    print(write_reference(options.markdown, None if options.output == Path("-") else options.output), end="")
 
 
 def ui(options: argparse.Namespace) -> None:

@@ -86,6 +86,42 @@ def test_a_reader_that_goes_away_is_no_failure(words, unbuffered, monkeypatch):
         assert running.wait(60) == 0
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("words", [["show", "digits"], ["export", "digits"]])
+def test_an_output_on_a_full_disk_is_told_in_one_line(words, unbuffered, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    digits_search("digits")
+    command = [sys.executable, "-m", "ctkd_search", *words]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert ended.stderr == "ctkd-search: cannot write the output: No space left on device\n"
+    assert ended.returncode == 1
+
+
+@pytest.mark.parametrize("words", [["check", DIGITS], ["run", DIGITS], ["cache"], ["show"]])
+def test_a_file_is_no_directory_of_searches(call, words):
+    Path("file").touch()
+    code, out, err = call(*words, "--trials-dir", "file")
+    assert (code, out) == (2, "")
+    assert err.endswith("error: argument --trials-dir: file is a file, not a directory\n")
+
+
+def test_a_name_that_a_shell_has_completed_is_that_of_the_search(call):
+    digits_search("digits")
+    for words in (["show"], ["export"]):
+        assert call(*words, "digits/") == call(*words, "digits")
+    for words in (["show"], ["export"], ["report"], ["export", "--format", "onnx"]):
+        code, out, err = call(*words, "trials/digits/")
+        assert (code, out) == (2, "")
+        assert err == "ctkd-search: 'trials/digits' is a path, not the name of a search; did you mean digits?\n"
+    assert [path.name for path in Path().iterdir()] == ["trials"]
+
+
+def test_the_schema_goes_to_standard_output_by_a_dash_too(call):
+    assert call("schema", "-o", "-") == call("schema")
+    assert list(Path().iterdir()) == []
+
+
 def test_a_command_without_any_output_ends_well():
     digits_search("digits", accuracies=[0.5])
     command = f"{sys.executable} -m ctkd_search show digits >&-"
