@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from ctkd_search.cores import usable_cores
 from ctkd_search.display.tables import Table
 from ctkd_search.errors import UserError
-from ctkd_search.files import write_text
+from ctkd_search.files import check_writable, write_text
 from ctkd_search.records.store import SearchFolder
 from ctkd_search.students.export import written
 from ctkd_search.students.fake_quantised import FakeQuantised
@@ -105,6 +106,7 @@ def export_precision(request: Request, say: Callable[[str], None]) -> Written:
         tuned = request.tune_epochs
         lessons = lessons_of(folder, request.trial, images.splits, tuned) if tuned else None
     # Before the quantisation, which takes long.
+    check_writable(path)
     target = target_of(folder, name, request.trial, request.final) if request.register else None
     if request.precision == HALF:
         graphs, calibrated_on = _half_graphs(kept, form), None
@@ -117,7 +119,7 @@ def export_precision(request: Request, say: Callable[[str], None]) -> Written:
     _refuse_drop(found, request)
     properties = {**kept.metadata.as_dict(), request.precision: found.as_dict()}
     write_bytes(path, form.content(graphs[found.chosen], properties, str(path)))
-    card = path.with_suffix(CARD_SUFFIX)
+    card = path.with_name(path.name + CARD_SUFFIX)
     text = precision_card(path.name, kept.origin, kept.metadata, found, target.uri if target else None)
     write_text(card, text)
     lines = [*_notes(found), written(kept, path, _WORDS[request.precision]), f"wrote {card}: its model card"]
@@ -161,7 +163,7 @@ def _refuse_drop(found: Comparison, request: Request) -> None:
     words = _WORDS[request.precision]
     before, after = (percent(found.files[name].accuracy) for name in (FLOAT, found.chosen))
     tuned = f" after {request.tune_epochs} epochs of tuning" if request.tune_epochs else ""
-    ways = ["accept more with --max-drop"]
+    ways = [f"accept it with --max-drop {math.ceil(10 * lost) / 10:g}"]
     if not request.final:
         if request.precision == INT8:
             ways.append("tune longer with --tune-epochs" if request.tune_epochs else "tune it with --tune-epochs 2")

@@ -56,7 +56,7 @@ def made(tmp_path_factory):
             assert f"wrote {file}: the student of trial 1 of the search 'small', resnet8 in half precision, 10" in (
                 " ".join(out.getvalue().split())
             )
-            Path("small-half.md").rename(f"small-half-{form}.md")
+            assert Path(f"{file}.md").is_file()
     return directory, search
 
 
@@ -105,7 +105,7 @@ def test_a_file_has_its_measurements_and_a_card(there, form):
     size, before = Path(half).stat().st_size, Path(plain).stat().st_size
     weights = sum(parameter.numel() for parameter in a_student("resnet8")[0].parameters())
     assert before - size > 1.8 * weights, "nearly two bytes less for each weight"
-    card = Path(f"small-half-{form}.md").read_text(encoding="utf-8")
+    card = Path(f"{FILES[form][1]}.md").read_text(encoding="utf-8")
     assert f"| float16 | {100 * noted['files']['float16']['accuracy']:.2f} % |" in card
     assert "An image classifier in half precision: the student of trial 1 of the search 'small', a `resnet8`" in card
     assert ("torch.export.load('small-half.pt2')" in card) == (form == "torch")
@@ -159,7 +159,7 @@ def test_a_student_that_loses_more_than_is_accepted_is_not_written(there, call):
     code, out, err = call("export", "small", "--format", "torch", "--half", "-o", "new.pt2")
     assert (code, out) == (2, "")
     assert "half precision loses " in err
-    assert "more than --max-drop 0.5; new.pt2 was not written; accept more with --max-drop, or export another" in err
+    assert "more than --max-drop 0.5; new.pt2 was not written; accept it with --max-drop " in err
     assert not list(Path().glob("new.*"))
 
 
@@ -172,6 +172,14 @@ def test_a_processor_without_an_operation_is_named():
     run = torch_runner(torch_content(torch_graph(Without(), metadata), {}, "FILE"))
     with pytest.raises(WorkFailed, match=r"^torch does not run the student's graph on this processor \(.*Half"):
         run(some_images(2).numpy())
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(there, call, monkeypatch):
+    monkeypatch.setattr("ctkd_search.students.export_precision.compared", pytest.fail)
+    Path("file").touch()
+    code, out, err = call("export", "small", "--format", "onnx", "--half", "-o", "file/x.onnx")
+    assert (code, out) == (2, "")
+    assert err == "ctkd-search: cannot write to the directory file: it is a file\n"
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_the_newest_version_has_the_alias_and_says_what_it_is(store):
         "ctkd.float32_validation_accuracy": f"{files['float32']['accuracy']:.6f}",
         "ctkd.onnx_bytes": str(files["int8"]["bytes"]),
     }
-    card = (store["directory"] / "small-int8.md").read_text(encoding="utf-8")
+    card = (store["directory"] / "small-int8.onnx.md").read_text(encoding="utf-8")
     assert f'mlflow.pyfunc.load_model("{URI}").predict(images)' in card
     assert "With onnxruntime, pandas and mlflow, without ctkd-search" in card
     assert version.description.startswith("# small-int8.onnx\n")

@@ -217,7 +217,7 @@ def test_a_student_is_tuned_with_its_lessons_and_both_numbers_are_shown(there, c
     assert float(told[1][1]) / 100 == pytest.approx(accuracies["int8, tuned"], abs=1.5 / len(validation))
     found = runner(Path("small-int8.onnx"))(validation.pixels).argmax(axis=1)
     assert (found == validation.labels).mean() == pytest.approx(accuracies["int8, tuned"])
-    card = Path("small-int8.md").read_text(encoding="utf-8")
+    card = Path("small-int8.onnx.md").read_text(encoding="utf-8")
     for name, accuracy in accuracies.items():
         assert f"| {name} | {100 * accuracy:.2f} % |" in card
         assert f"{name}  " in out
