@@ -45,10 +45,10 @@ def _given(options: argparse.Namespace, keys: Mapping[str, str]) -> list[str]:
     return [f"{key}={value}" for name, key in keys.items() if (value := getattr(options, name, None)) is not None]
 
 
-def _console() -> Console:
+def _console(lasting: bool = False) -> Console:
     from ctkd_search.display.consoles import standard_console
 
-    return standard_console()
+    return standard_console(lasting)
 
 
 def reading_shown() -> contextlib.AbstractContextManager[None]:
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> None:
     from ctkd_search.api.spaces import open_space
 
     space, document = open_space(options.space, _overrides(options))
-    console = _console()
+    console = _console(lasting=True)
     search = run_space(
         space,
         document,
@@ -261,7 +261,7 @@ def train(options: argparse.Namespace) -> None:
     train_config(
         read_config(options.config),
         options.trials_dir,
-        _console(),
+        _console(lasting=True),
         _again(options),
         seeds=options.seeds,
         new_streams=options.new_streams,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -27,6 +28,8 @@ from ctkd_search.cli.arguments import (
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.paths import user_path
 
+# Errors of an output on a full disk, above a quota, or on a disk that fails.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _EXIT_FAILED, _EXIT_USER, _EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -50,8 +53,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(end="", flush=True)
     except BrokenPipeError:
         # The reader (`head`, for example) has closed the pipe; the rest of the output is discarded.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
+    except OSError as error:
+        # Files are named in errors about them; the output has no name.
+        if error.filename is not None or error.errno not in _UNWRITABLE:
+            raise
+        _discard_output()
+        print(f"ctkd-search: cannot write the output: {error.strerror}", file=sys.stderr)
+        return _EXIT_FAILED
+
+
+def _discard_output() -> None:
+    """Discards the rest of the output, which Python would try to write at its own end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_anything() -> None:

@@ -30,6 +30,19 @@ class PlainConsole(Console):
         raise BrokenPipeError
 
 
+class LastingConsole(PlainConsole):
+    """The console of work that goes on where its lines cannot be written, as on a full disk."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Prints, or leaves out what cannot be written; what is missing is noticed when the command ends."""
+        try:
+            super().print(*objects, **options)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            del self._buffer[:]
+
+
 class NotebookConsole(PlainConsole):
     """A console in a notebook: lines as text, and live tables as one output that is replaced."""
 
@@ -37,10 +50,15 @@ class NotebookConsole(PlainConsole):
         super().__init__(width=_NOTEBOOK_WIDTH, force_terminal=False)
 
 
-def standard_console() -> Console:
-    """Returns the console of the commands, on standard output."""
-    console = PlainConsole()
-    return console if console.is_terminal else PlainConsole(width=PLAIN_WIDTH)
+def standard_console(lasting: bool = False) -> Console:
+    """Returns the console of the commands, on standard output.
+
+    Args:
+        lasting: Whether the work goes on where its lines cannot be written.
+    """
+    made = LastingConsole if lasting else PlainConsole
+    console = made()
+    return console if console.is_terminal else made(width=PLAIN_WIDTH)
 
 
 def console_for(progress: bool | None) -> Console:

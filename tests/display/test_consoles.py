@@ -1,6 +1,7 @@
 """Consoles: what the Python API prints in a terminal, in a notebook, and elsewhere."""
 
 import io
+import os
 import sys
 import types
 
@@ -93,3 +94,17 @@ def test_the_commands_print_in_a_notebooks_shell_as_elsewhere(notebook, monkeypa
     assert printed(standard_console()) == "a [b] line\n"
     assert not isinstance(standard_console(), NotebookConsole)
     assert standard_console().width == consoles.PLAIN_WIDTH
+
+
+def test_work_goes_on_where_its_lines_cannot_be_written(monkeypatch):
+    with open("/dev/full", "w", encoding="utf-8") as full, io.StringIO() as room:
+        monkeypatch.setattr(sys, "stdout", full)
+        console = standard_console(lasting=True)
+        console.print("lost")
+        with pytest.raises(OSError, match="No space left"):
+            standard_console().print("lost")
+        monkeypatch.setattr(sys, "stdout", room)
+        console.print("printed")
+        assert room.getvalue() == "printed\n"
+        # Python writes what is left at its own end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
