@@ -35,6 +35,11 @@ class Facts:
     maps: tuple[Shape, ...]
     embedding: int | None
 
+    @property
+    def costs(self) -> dict[str, int]:
+        """Returns its costs, by the names under which a space limits them."""
+        return {"params": self.parameters, "multiply_adds": self.multiply_adds}
+
     def shapes(self) -> str:
         """Returns the shapes of the maps as text."""
         return ", ".join("x".join(map(str, shape)) for shape in self.maps)

@@ -19,6 +19,7 @@ from ctkd_search.pairs import Pair, split_pair
 from ctkd_search.plugins import is_reference
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document
+from ctkd_search.space.limits import within_limits
 from ctkd_search.space.teacher_mode import Trajectories, whole_logits_fault
 
 

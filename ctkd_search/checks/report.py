@@ -29,6 +29,7 @@ from ctkd_search.records.store import TEACHERS
 from ctkd_search.resources import Share, local_node, share_out, teacher_threads, thread_limit
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document
+from ctkd_search.space.limits import within_limits
 from ctkd_search.space.teacher_mode import with_mode
 from ctkd_search.text import clock, size
 
@@ -79,8 +80,9 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
     if counted:
         space, chosen = with_mode(space, counted[0], geometry.classes)
     known = refuse(space, document, geometry, counted[0] if counted else None, trials_dir)
-    share, lacking = _share(space)
     say("")
+    space = within_limits(space, {name: found.costs for name, found in known.items()}, say)
+    share, lacking = _share(space)
     if lacking and not space.resources.address:  # the resources of a cluster are known once it is joined
         say(f"warning: this machine cannot run the space: {lacking}")
     absent = data.absent(space.dataset)

@@ -16,7 +16,7 @@ from ctkd_search.distill.asked import augmented_teacher, passes_of_teachers
 from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import PAUSED, WAITING, SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.search.comparisons import may_win, missing_baselines, missing_confirmations
-from ctkd_search.search.costs import measure_costs, within_limits
+from ctkd_search.search.costs import measure_costs
 from ctkd_search.search.prepare import Need, need_of, needs_of_space, seconds_of_teachers
 from ctkd_search.search.runner import TrialRunner
 from ctkd_search.search.scheduler import GroupedAsha
@@ -26,6 +26,7 @@ from ctkd_search.search.warm_start import Source, begin_study
 from ctkd_search.space.baselines import baseline_pairs
 from ctkd_search.space.comparisons import each_needs_with_baselines
 from ctkd_search.space.definition import Space
+from ctkd_search.space.limits import within_limits
 from ctkd_search.text import amount
 from ctkd_search.tracking.view import view_tag
 

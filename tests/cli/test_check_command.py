@@ -34,6 +34,20 @@ def test_check_shows_every_parameter_examples_and_the_cost(call, path):
     assert [path.name for path in Path.cwd().iterdir()] == ["my-images"]
 
 
+def test_check_leaves_out_the_pairs_beyond_the_limits_and_refuses_where_none_is_left(call):
+    limit = "limits={{max_params: {}}}"
+    pairs = "search.pair={choice: [wrn-16-2/resnet8, wrn-16-2/wrn-16-1]}"
+    code, out, err = call("check", DIGITS, "--no-measure", "--set", pairs, "--set", limit.format(100_000))
+    assert (code, err) == (0, "")
+    assert "pair wrn-16-2/wrn-16-1 is left out: wrn-16-1 has " in out
+    for command in (["check", "--no-measure"], ["run"]):
+        code, out, err = call(command[0], DIGITS, *command[1:], "--set", pairs, "--set", limit.format(1))
+        assert code == 2
+        assert "no pair is within the limits; raise the limits or add a smaller student" in err
+        assert "resnet8 has 77,754 parameters, more than 1" in err
+    assert not list(Path().glob("trials/digits/search.json"))
+
+
 def test_check_shows_conditions_and_the_papers_settings_first(call):
     _, out, _ = call("check", DIGITS, "--no-measure")
     assert re.search(r"^ temperature +1 to 20, log +step_loss is kl +temperature that softens", out, flags=re.MULTILINE)

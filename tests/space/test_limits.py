@@ -8,7 +8,7 @@ import pytest
 from support.factories import RESNET, SEARCH, WRN, a_space
 
 from ctkd_search.errors import UserError
-from ctkd_search.search.costs import within_limits
+from ctkd_search.space.limits import within_limits
 
 KNOWN = {
     "resnet8": {"params": 78_042.0, "multiply_adds": 12_000_000.0, "latency_ms": 0.5, "onnx_bytes": 30_000},
