@@ -110,7 +110,7 @@ def trials_dir(command: argparse.ArgumentParser) -> None:
     """Adds the directory of the searches."""
     command.add_argument(
         "--trials-dir",
-        type=user_path,
+        type=directory,
         default=Path("trials"),
         metavar="DIR",
         help="directory of the searches (default: trials)",
@@ -206,6 +206,23 @@ def train_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--device", choices=("cpu", "cuda"), help="device to train on (default: a GPU if there is one)"
     )
+
+
+def directory(text: str) -> Path:
+    """Returns the path of a directory, which need not exist.
+
+    Raises:
+        ArgumentTypeError: It is something else.
+    """
+    path = user_path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a file, not a directory")
+    return path
+
+
+def search_name(text: str) -> str:
+    """Returns the name of a search without the slash that a shell completes it with."""
+    return text.rstrip("/") or text
 
 
 def count(text: str) -> int:
