@@ -166,6 +166,15 @@ def test_a_job_ends_as_its_search_does(job, code):
     assert job.requeued == 0
 
 
+def test_a_setup_line_may_read_a_variable_that_is_not_set(job, call, tmp_path):
+    setup = ["--setup", 'export SEEN="got $CTKD_NEVER_SET"', "--setup", 'echo "$SEEN" > seen']
+    (tmp_path / "job.sh").write_text(write(call, "--cpus-per-node", "2", *setup))
+    (job.directory / "code").write_text("0")
+    job.submit("job.sh")
+    assert job.wait(20) == 0
+    assert (tmp_path / "seen").read_text() == "got \n"
+
+
 def test_a_job_at_its_limit_is_requeued_and_its_search_goes_on(job):
     begun(job).signal(signal.SIGUSR1)
     assert job.wait(20) == 130

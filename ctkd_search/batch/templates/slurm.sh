@@ -32,9 +32,14 @@
 set -u
 cd {{ directory | quote }} || exit 1
 export PATH={{ path | quote }}:"$PATH"
+{% if setup %}
+# Hooks of conda and functions of module read variables that are not set.
+set +u
 {% for line in setup %}
 {{ line }}
 {% endfor %}
+set -u
+{% endif %}
 
 trials={{ trials | quote }}
 name={{ name | quote }}
