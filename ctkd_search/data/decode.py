@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ctkd_search.cores import usable_cores
 from ctkd_search.data.kinds import HEAD_BYTES, advice, kind_of, one
-from ctkd_search.data.pillow import open_image, unreadable_errors
+from ctkd_search.data.pillow import open_image, read_pixels, said, unreadable_errors
 from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
 
@@ -143,6 +143,7 @@ def open_upright(
                 least = int(times / _MARGIN)
                 if least >= 2:
                     image.draft(None, (image.width // least, image.height // least))
+            read_pixels(image)
             return upright(image, channels)
     except unreadable_errors() as error:
         raise BrokenImage(path, _reason(path, error)) from None
@@ -160,7 +161,7 @@ def _reason(path: str | os.PathLike[str], error: BaseException) -> str:
         if sort == "picture":
             return f"it is {one(kind)}, which Pillow cannot read here: {advice(kind).replace('them', 'it')}"
         return "it is damaged at its beginning" if sort == "image" else f"it is not an image but {one(kind)}"
-    return str(error) or type(error).__name__
+    return said(error)
 
 
 def upright(image: Image.Image, channels: int) -> Image.Image:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ctkd_search.data.pillow import unreadable_errors
 from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import MIN_SIZE
@@ -54,6 +55,7 @@ def found_in(paths: Sequence[str], image_size: int | None, channels: int | None)
 def _looked(signature: tuple[tuple[str, int, int], ...], image_size: int | None, channels: int | None) -> Found:
     from PIL import Image
 
+    unreadable = unreadable_errors()
     sizes: Counter[tuple[int, int]] = Counter()
     colour = False
     for number, (path, *_) in enumerate(signature):
@@ -62,7 +64,7 @@ def _looked(signature: tuple[tuple[str, int, int], ...], image_size: int | None,
                 # Turning upright changes no square size; of other sizes the message has only an example.
                 sizes[image.size] += 1
                 colour = colour or not (image.mode in _GREY or image.mode.startswith("I;16"))
-        except (OSError, ValueError, TypeError, SyntaxError, EOFError, Image.DecompressionBombError):
+        except unreadable:
             continue
         if (colour or channels is not None) and image_size is not None:
             break

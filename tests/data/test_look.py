@@ -1,12 +1,19 @@
 """A look into image files before anything is trained: what is broken, and what is decoded otherwise than it seems."""
 
+import dataclasses
+import io
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
 from support.layouts import FOLDER_CLASSES, folder_config, random_pixels, write_folder
 
 from ctkd_search import data
+from ctkd_search.config import DatasetConfig
+from ctkd_search.data.decode import BrokenImage, decode_image, open_upright
 from ctkd_search.data.look import look, peculiarities
+from ctkd_search.errors import UserError
 
 GREY = random_pixels(1, 12)[0, :, :, 0]
 
@@ -95,18 +102,69 @@ def test_broken_images_are_found_and_named_without_a_decoded_one_kept(tmp_path):
 
 
 def test_an_image_of_too_many_pixels_is_a_broken_one_with_that_reason(tmp_path, monkeypatch):
-    from ctkd_search.data.decode import BrokenImage, open_upright
-
     Image.fromarray(GREY).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     with pytest.raises(BrokenImage, match="it has more than 100 pixels; shrink it"):
         open_upright(tmp_path / "a.png", 3)
 
 
+def _saved(form, **options):
+    into = io.BytesIO()
+    Image.fromarray(random_pixels(1, 12)[0]).save(into, form, **options)
+    return into.getvalue()
+
+
+# A texture of 64x64 pixels in a format that Pillow does not have.
+UNUSUAL_DDS = b"".join(
+    (
+        b"DDS " + struct.pack("<7I44x", 124, 0x1007, 64, 64, 0, 0, 0),
+        struct.pack("<2I4s5I", 32, 4, b"DX10", *[0] * 5) + struct.pack("<5I", 0x1000, 0, 0, 0, 0),
+        struct.pack("<5I", 1, 3, 0, 1, 0) + bytes(64),
+    )
+)
+DAMAGED = {
+    "a.png": (lambda: _saved("PNG", exif=b"Exif\0\0II*\0"), "error: unpack requires a buffer"),
+    "a.webp": (lambda: _saved("WEBP", exif=b"Exif\0\0II*\0"), "error: unpack requires a buffer"),
+    "a.dds": (lambda: UNUSUAL_DDS, "NotImplementedError: Unimplemented DXGI format 1"),
+    # A box of 2**61 bytes.
+    "a.jp2": (
+        lambda: b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x01jp2h" + (2**61).to_bytes(8, "big"),
+        "it needs more memory than there is, or is damaged",
+    ),
+    "a.avif": (lambda: _saved("AVIF").replace(b"av01", b"av00"), "RuntimeError: Failed to decode"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_whatever_pillow_raises_of_a_file_it_is_a_broken_one_that_is_skipped(tmp_path, name):
+    make, reason = DAMAGED[name]
+    write_folder(tmp_path, images=4, size=12)
+    path = tmp_path / "train" / FOLDER_CLASSES[0] / name
+    path.write_bytes(make())
+    config = DatasetConfig("folder", root=str(tmp_path))
+    assert data.problems(config) == []
+    with pytest.raises(BrokenImage, match=reason):
+        open_upright(path, 3)
+    with pytest.raises(UserError, match=f"1 of 13 training images cannot be read: .*{reason}"):
+        data.load_train(dataclasses.replace(config, image_size=12, channels=3))
+    skipping = dataclasses.replace(config, image_size=12, channels=3, skip_broken=True)
+    splits = data.load_train(skipping)
+    assert len(splits.train) + len(splits.validation) == 12
+
+
+def test_memory_that_runs_out_elsewhere_is_no_fault_of_an_image(tmp_path, monkeypatch):
+    def short(*arguments):
+        raise MemoryError
+
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    monkeypatch.setattr("ctkd_search.data.decode.upright", short)
+    with pytest.raises(MemoryError):
+        open_upright(tmp_path / "a.png", 3)
+
+
 def test_heic_is_read_where_pillow_heif_is_installed(tmp_path):
     heif = pytest.importorskip("pillow_heif")
     heif.from_pillow(Image.fromarray(random_pixels(1, 64)[0])).save(tmp_path / "a.heic")
-    from ctkd_search.data.decode import decode_image
     from ctkd_search.data.listing import listing_of
 
     assert listing_of(str(tmp_path)).kinds == ("HEIC",)
