@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ctkd_search.data.pillow import unreadable_errors
+from ctkd_search.data.pillow import open_image, unreadable_errors
 from ctkd_search.data.watching import watcher
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import MIN_SIZE
@@ -53,14 +53,12 @@ def found_in(paths: Sequence[str], image_size: int | None, channels: int | None)
 
 @functools.lru_cache(maxsize=4)
 def _looked(signature: tuple[tuple[str, int, int], ...], image_size: int | None, channels: int | None) -> Found:
-    from PIL import Image
-
     unreadable = unreadable_errors()
     sizes: Counter[tuple[int, int]] = Counter()
     colour = False
     for number, (path, *_) in enumerate(signature):
         try:
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 # Turning upright changes no square size; of other sizes the message has only an example.
                 sizes[image.size] += 1
                 colour = colour or not (image.mode in _GREY or image.mode.startswith("I;16"))

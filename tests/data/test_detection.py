@@ -1,5 +1,9 @@
 """What a folder's images have in common is found out, and where they differ it is asked for."""
 
+import io
+import sys
+import types
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +11,7 @@ from support.layouts import BROKEN_IMAGE, FOLDER_CLASSES, write_folder
 
 from ctkd_search import data
 from ctkd_search.config import DatasetConfig
+from ctkd_search.data import kinds, pillow
 from ctkd_search.errors import UserError
 
 
@@ -89,6 +94,36 @@ def test_images_that_cannot_be_taken_as_they_are_need_a_size_and_one_is_suggeste
     assert message.endswith(f"as in image_size: {suggested}")
     assert data.problems(config(tmp_path, image_size=suggested)) == []
     assert data.load_train(config(tmp_path, image_size=suggested)).geometry == (3, 3, suggested)
+
+
+@pytest.fixture
+def heif(monkeypatch):
+    """A stand-in for pillow-heif, of which nothing is registered yet: its HEIC is a PNG behind a box."""
+
+    def register():
+        Image.register_open("HEIF", lambda file, _: Image.open(io.BytesIO(file.read()[16:])), _is_heic)
+
+    def _is_heic(beginning):
+        return beginning[4:12] == b"ftypheic"
+
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    monkeypatch.setitem(sys.modules, "pillow_heif", types.SimpleNamespace(register_heif_opener=register))
+    for module in (pillow, kinds):
+        monkeypatch.setattr(module, "reads_heic", lambda: True)
+    pillow._pillow.cache_clear()
+    yield
+    pillow._pillow.cache_clear()
+
+
+@pytest.mark.usefixtures("heif")
+def test_images_of_telephones_are_looked_at_where_pillow_heif_is_installed(tmp_path):
+    write_folder(tmp_path, size=16)
+    for path in tmp_path.glob("*/*/*"):
+        path.with_suffix(".heic").write_bytes(b"\0\0\0\x10ftypheic\0\0\0\0" + path.read_bytes())
+        path.unlink()
+    assert data.problems(config(tmp_path)) == []
+    assert data.geometry(config(tmp_path)) == (3, 3, 16)
 
 
 def test_images_of_which_none_can_be_read_are_told(tmp_path):
