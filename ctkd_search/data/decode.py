@@ -138,6 +138,9 @@ def open_upright(
     try:
         with open_image(path) as image:
             if excess is not None:
+                if image.format == "TIFF":
+                    # Before that, versions of Pillow differ in whether its sides are the upright ones.
+                    read_pixels(image)
                 turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _ON_ITS_SIDE
                 times = excess(*(image.size if turned else image.size[::-1]))
                 least = int(times / _MARGIN)

@@ -20,7 +20,7 @@ from ctkd_search.data.sampling import BalancedSampling
 
 # Part of the name of everything that is recorded along the stream: raise it when the stream changes, and the second one
 # when only that of random resized crops does.
-STREAM_VERSION, CROPS_VERSION = 1, 2
+STREAM_VERSION, CROPS_VERSION = 1, 3
 
 
 def derived_seed(*parts: object) -> int:

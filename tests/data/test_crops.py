@@ -113,10 +113,25 @@ def test_large_jpeg_is_decoded_smaller_and_looks_the_same(tmp_path, orientation,
     assert abs(seen - expected).mean() < 6
 
 
-def test_excess_is_asked_of_the_upright_picture(tmp_path):
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6, 7, 8])
+@pytest.mark.parametrize("suffix", ["jpg", "tif", "png", "webp"])
+def test_excess_is_asked_of_the_upright_picture(tmp_path, suffix, orientation):
+    path, exif = tmp_path / f"turned.{suffix}", Image.Exif()
+    exif[0x0112] = orientation
+    smooth(30, 50).save(path, exif=exif)
+    asked = []
+    picture = open_upright(path, 3, lambda height, width: asked.append((height, width)) or 1)
+    assert asked == [(50, 30) if orientation >= 5 else (30, 50)]
+    assert asked == [(picture.height, picture.width)]
+
+
+def test_crops_of_a_turned_picture_are_those_of_it_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    smooth(30, 50).save(tmp_path / "turned.jpg", exif=exif)
-    asked = []
-    open_upright(tmp_path / "turned.jpg", 3, lambda height, width: asked.append((height, width)) or 1)
-    assert asked == [(50, 30)]
+    smooth(60, 100).save(tmp_path / "turned.tif", exif=exif)
+    open_upright(tmp_path / "turned.tif", 3).save(tmp_path / "upright.png")
+    for seed in range(4):
+        found, expected = (
+            decode_random_crop(tmp_path / name, 16, 3, (0.2, 1.0), seed) for name in ("turned.tif", "upright.png")
+        )
+        assert torch.equal(found, expected)
