@@ -56,10 +56,11 @@ def validation_sample(config: DatasetConfig, most: int) -> Sample:
     with no_downloads():
         files = find(config).load_train(config).train
         if isinstance(files, ImageFiles):
-            decoded = min(len(files), _MEASURED) + most
+            # Before files are skipped, all are decoded: which are left decides which are held out.
+            decoded = len(files) if config.skip_broken else min(len(files), _MEASURED) + most
             if decoded * float(files.marks[:, 0].mean()) > _MOST_BYTES:
                 raise UserError("the image files are too large for check")
-            config = dataclasses.replace(config, loading="streamed", skip_broken=None)
+            config = dataclasses.replace(config, loading="streamed", stored_side=None, stored_as=None)
         splits = load_train(config)
     chosen = np.random.default_rng(0).permutation(len(splits.validation))[:most]
     return Sample(splits.validation[chosen].held(), len(splits.validation), splits.mean, splits.std)
