@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from ctkd_search.records.store import SearchRecord, TrialRecord, ranked
 from ctkd_search.records.trial_configs import label_of
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import show
+from ctkd_search.text import amount
 
 _WIDTH = 160
 _SECONDS = ("seconds", "own_seconds")
@@ -51,7 +53,9 @@ def summary(space: Space, trials: Sequence[TrialRecord], leader: TrialRecord) ->
     judge = leader.metric
     reached = f"{'' if judge is ACCURACY else f'{judge.label} '}{leader.reached} on the validation images"
     if mean:
-        reached += f"; {judge.show(mean.mean)} ± {judge.number(mean.half_width)} in the mean of {mean.n} fresh seeds"
+        # Of one seed there is no interval.
+        interval = "" if math.isinf(mean.half_width) else f" ± {judge.number(mean.half_width)}"
+        reached += f"; {judge.show(mean.mean)}{interval} in the mean of {amount(mean.n, 'fresh seed')}"
     lines = [f"**Winner: trial {leader.number}**, `{label_of(space, leader)}`: {reached}.", ""]
     compared = methods_table(trials, leader, judge)
     if compared is not None:

@@ -185,10 +185,10 @@ def _conclude(
     explored = [trial for trial in records if trial.explores]
     stopped = sum(trial.status == STOPPED for trial in explored)
     found = next((config.estimate for config in confirmed(records) if config.trial is chosen), None)
+    mean = f", {chosen.metric.show(found.mean)} in the mean of {amount(found.n, 'fresh seed')}" if found else ""
     console.print(
         f"{amount(len(explored), 'trial')}, {stopped} stopped early; best: trial {chosen.number} with "
-        f"{_named(chosen)} on the validation images"
-        f"{f', {chosen.metric.show(found.mean)} in the mean of {found.n} fresh seeds' if found else ''}",
+        f"{_named(chosen)} on the validation images{mean}",
         soft_wrap=True,
         highlight=False,
     )

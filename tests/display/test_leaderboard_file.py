@@ -86,3 +86,8 @@ def test_a_summary_without_baselines_and_confirmation_is_one_line(space, trials)
     assert summary(space, alone, trials[2]).strip() == (
         "**Winner: trial 3**, `resnet8 a=0.123 L1,3`: 80.00 % on the validation images."
     )
+
+
+def test_the_summary_has_no_interval_where_one_repetition_has_finished(space, trials):
+    first = summary(space, trials[:4], trials[2]).splitlines()[0]
+    assert first.endswith("80.00 % on the validation images; 75.00 % in the mean of 1 fresh seed.")
