@@ -80,6 +80,7 @@ def run(options: argparse.Namespace) -> None:
     """Runs a search."""
     from ctkd_search.api.running import run_space
     from ctkd_search.api.spaces import open_space
+    from ctkd_search.display.overview import print_next
 
     space, document = open_space(options.space, _overrides(options))
     console = _console(lasting=True)
@@ -95,11 +96,7 @@ def run(options: argparse.Namespace) -> None:
         champion=options.champion,
         ask=_ask if sys.stdin.isatty() and sys.stdout.isatty() else None,
     )
-    for line in (
-        f"next: ctkd-search export {search.name} -o best.yaml && ctkd-search train best.yaml",
-        "      ctkd-search ui",
-    ):
-        console.print(line, soft_wrap=True, highlight=False)
+    print_next(options.trials_dir, search.name, console)
 
 
 def slurm(options: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ from ctkd_search.text import percent
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+# The directory of searches in commands that do not name another one.
+_USUAL_ROOT = "trials"
 
 
 def print_searches(root: Path, console: Console) -> None:
@@ -94,6 +98,18 @@ def print_search(root: Path, name: str, limit: int, console: Console) -> None:
             soft_wrap=True,
             highlight=False,
         )
+    elif winner(trials) is not None:
+        print_next(root, name, console)
+
+
+def print_next(root: Path, name: str, console: Console) -> None:
+    """Prints the commands that a finished search is followed by."""
+    where = "" if root == Path(_USUAL_ROOT) else f" --trials-dir {shlex.quote(str(root))}"
+    for line in (
+        f"next: ctkd-search export {name} -o best.yaml{where} && ctkd-search train best.yaml{where}",
+        f"      ctkd-search ui{where}",
+    ):
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def exported(root: Path, name: str, trial: str | None) -> str:

@@ -58,7 +58,13 @@ def test_show_ranks_the_trials_and_says_how_to_go_on(call):
     assert "80.00 %" in limited
     assert "75.00 %" not in limited
     digits_search("digits", finished=True)
-    assert "not finished" not in call("show", "digits")[1]
+    finished = call("show", "digits")[1]
+    assert "not finished" not in finished
+    assert finished.endswith(
+        "next: ctkd-search export digits -o best.yaml && ctkd-search train best.yaml\n      ctkd-search ui\n"
+    )
+    elsewhere = call("show", "digits", "--trials-dir", "./trials/../trials")[1].splitlines()
+    assert elsewhere[-1] == "      ctkd-search ui --trials-dir trials/../trials"
 
 
 @pytest.mark.parametrize(("words", "trial"), [([], 2), (["--trial", "1"], 1), (["--trial", "2"], 2)])
