@@ -8,11 +8,13 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
 from ctkd_search.errors import UserError
+from ctkd_search.fields import optional_dataclass
+from ctkd_search.space.flow import unspaced_key
 from ctkd_search.space.overrides import put
 from ctkd_search.text import one_line
 
@@ -172,6 +174,8 @@ class Document:
             node = yaml.compose(text, Loader=_Loader)
         except (yaml.YAMLError, RecursionError) as error:
             raise UserError(f"--set {dotted}: {text!r} is not valid YAML ({one_line(str(error))})") from None
+        if slip := unspaced_key(node):
+            raise UserError(f"--set {dotted}: {slip!r} in {text!r} needs a space after the colon, as in '{{top: 2}}'")
         put(self.data, keys, value)
         here = tuple(keys)
         self._lines = {place: line for place, line in self._lines.items() if place[: len(keys)] != here}
@@ -233,7 +237,7 @@ class Document:
                 taken strictly: no text passes for a number, and no number for a truth value.
             default: Returned if there is a problem.
         """
-        if optional := _optional(form):
+        if optional := optional_dataclass(form):
             if raw is None:
                 return None
             form = optional
@@ -291,13 +295,6 @@ class Document:
         count = len(lines)
         heading = f"{self.source} has {count} error{'s' * (count != 1)}:"
         raise UserError("\n".join([heading, *(line for _, line in sorted(lines, key=lambda item: item[0]))]))
-
-
-def _optional(form: Any) -> type | None:
-    """Returns the dataclass that a type unites with None; None for other types."""
-    parts = get_args(form)
-    inner = [part for part in parts if isinstance(part, type) and dataclasses.is_dataclass(part)]
-    return inner[0] if inner and type(None) in parts else None
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Document:

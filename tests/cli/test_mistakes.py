@@ -78,6 +78,7 @@ MISTAKES = {
     "check unknown.yaml": "line 2: dataset.name unknown data set 'mnist'; there are: cifar10, ",
     "run unknown.yaml --name y": "line 2: dataset.name unknown data set 'mnist'; there are: cifar10, ",
     "check DIGITS --set foo": "--set takes KEY=VALUE, as in train.batch_size=64, but got 'foo'",
+    "check DIGITS --set teachers.storage={top:2}": "--set teachers.storage: 'top:2' in '{top:2}' needs a space after",
     "check DIGITS --set tran.lr=1": "--set tran.lr: tran is not a known key (did you mean train?)",
     "check DIGITS --set train.lr=2020-13-45": "--set train.lr: ",
     "check DIGITS --set budget.trials=few": "budget.trials must be a whole number, but got 'few'",
