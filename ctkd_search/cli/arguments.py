@@ -128,7 +128,7 @@ def tracking_uri(command: argparse.ArgumentParser) -> None:
 
 def export_arguments(command: argparse.ArgumentParser) -> None:
     """Adds what is exported, where to, and in which precision."""
-    command.add_argument("name", metavar="NAME", help="name of the search")
+    command.add_argument("name", type=search_name, metavar="NAME", help="name of the search")
     command.add_argument(
         "--format",
         choices=FORMATS,

@@ -20,6 +20,7 @@ from ctkd_search.cli.arguments import (
     port,
     resource_arguments,
     search_arguments,
+    search_name,
     space_arguments,
     tracking_uri,
     train_arguments,
@@ -135,7 +136,13 @@ def make_parser() -> argparse.ArgumentParser:
     trials_dir(slurm)
 
     show = _command(parsers, "show", "list the searches, or one search's leaderboard", commands.show)
-    show.add_argument("name", nargs="?", metavar="NAME", help="name of the search; without it, all searches are listed")
+    show.add_argument(
+        "name",
+        nargs="?",
+        type=search_name,
+        metavar="NAME",
+        help="name of the search; without it, all searches are listed",
+    )
     show.add_argument("--limit", type=count, metavar="N", help="maximum number of NAME's rows (default: 30)")
     trials_dir(show)
 
@@ -166,7 +173,7 @@ def make_parser() -> argparse.ArgumentParser:
     report = _command(
         parsers, "report", "write the report of a search: one HTML page and its pictures", commands.report
     )
-    report.add_argument("name", metavar="NAME", help="name of the search, finished or not")
+    report.add_argument("name", type=search_name, metavar="NAME", help="name of the search, finished or not")
     report.add_argument(
         "-o",
         "--output",

@@ -302,8 +302,12 @@ class SearchFolder:
         Raises:
             UserError: There is no such search, its record is damaged, or another version has written it.
         """
+        known = names(self.root)
+        if "/" in self.name:
+            last = Path(self.name).name
+            meant = f"did you mean {last}?" if last in known else "name its directory with --trials-dir"
+            raise UserError(f"{self.name!r} is a path, not the name of a search; {meant}")
         if not self.exists():
-            known = names(self.root)
             near = difflib.get_close_matches(Path(self.name).stem, known, n=1)
             file = f"; {self.name} is a file, not the name of a search" if Path(self.name).is_file() else ""
             raise UserError(
