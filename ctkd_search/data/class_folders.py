@@ -129,6 +129,10 @@ def mistaken_splits(root: Path, splits: Sequence[str]) -> tuple[dict[str, str], 
     return meant, others
 
 
+def _is_split(name: str) -> bool:
+    return any(_loose(name).replace("-", "_") in others for others in _OTHER_NAMES.values())
+
+
 def without_train(root: Path, layout: str) -> str:
     """Return the fault of a directory without training images, and a suggestion."""
     if not root.is_dir():
@@ -138,6 +142,8 @@ def without_train(root: Path, layout: str) -> str:
     nested = [name for name in others if (root / name / "train").is_dir()]
     if "train" in meant:
         return f"{fault}; did you mean {root / meant['train']}? rename it to train"
+    if root.name and _is_split(root.name) and (root.parent / "train").is_dir():
+        return f"{fault}; did you mean root: {root.parent}?"
     if len(nested) == 1:
         return f"{fault}; did you mean root: {root / nested[0]}?"
     if len(others) > 1:

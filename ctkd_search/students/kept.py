@@ -130,7 +130,7 @@ def read_student(path: Path) -> KeptStudent:
     except Exception:  # whatever torch raises for another file, and whatever another file contains
         raise UserError(
             f"{path} is not a student of a final training; a trial's is exported with: ctkd-search export NAME "
-            "--format onnx"
+            "--format onnx; if it is one, it is damaged: copy it again, or train it again"
         ) from None
     if fault := format_fault(kept, STUDENT_FORMAT, writer):
         raise UserError(f"the student {path} {fault}")

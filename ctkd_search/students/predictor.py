@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,9 @@ def _from_mlflow(uri: str, store: str) -> Predictor:
             model = mlflow.pyfunc.load_model(uri)
     except Exception as error:  # whatever MLflow, its server or its store raises
         reason = mlflow_error(error)
-        raise UserError(f"cannot load {uri} from MLflow at {without_secrets(store)} ({reason})") from None
+        bare = re.fullmatch(r"models:/[^/@]+", uri)
+        hint = f"; name its version or alias too, as in {uri}@champion" if bare else ""
+        raise UserError(f"cannot load {uri} from MLflow at {without_secrets(store)} ({reason}){hint}") from None
     return Predictor(_metadata(model.metadata.metadata, uri), lambda images: model.predict(images).to_numpy())
 
 

@@ -101,6 +101,9 @@ def test_missing_training_images_are_looked_for_where_they_may_be(tmp_path):
 
     write_folder(tmp_path / "outer" / "inner")
     assert f"did you mean root: {tmp_path / 'outer' / 'inner'}?" in message(tmp_path / "outer")
+    for split in ("train", "test"):
+        told = message(tmp_path / "outer" / "inner" / split)
+        assert told.endswith(f"is not a directory; did you mean root: {tmp_path / 'outer' / 'inner'}?")
     (tmp_path / "outer" / "inner" / "train").rename(tmp_path / "outer" / "inner" / "Training")
     assert f"did you mean {tmp_path / 'outer' / 'inner' / 'Training'}? rename it to train" in message(
         tmp_path / "outer" / "inner"

@@ -202,6 +202,7 @@ def test_a_student_for_colour_gets_colour(call, tmp_path):
         ("notes.onnx digits", "notes.onnx is not an ONNX model that this runtime reads ("),
         ("notes.pt2 digits", "notes.pt2 is not a graph of torch.export that this torch reads ("),
         ("notes.pt digits", "notes.pt is not a student of a final training; a trial's is exported with: ctkd-search"),
+        ("notes.pt digits", "; if it is one, it is damaged: copy it again, or train it again"),
         ("state.pt digits", "state.pt is not a student of a final training; a trial's is exported with: ctkd-search"),
         ("other.onnx digits", "other.onnx was not made by ctkd-search: it has no metadata on its classes and images"),
         ("other.pt2 digits", "other.pt2 was not made by ctkd-search: it has no metadata on its classes and images"),

@@ -205,6 +205,8 @@ def test_predict_asks_it_too(registered, capsys, tmp_path, monkeypatch):
     assert out == ""
     assert err.startswith("ctkd-search: cannot load models:/none@champion from MLflow at sqlite:///")
     assert len(err.splitlines()) == 1
+    assert cli.main(["predict", f"models:/{NAME}", "00.png", *trials]) == 2
+    assert capsys.readouterr().err.endswith(f"; name its version or alias too, as in {CHAMPION}\n")
 
 
 @pytest.fixture(scope="module")
