@@ -133,7 +133,7 @@ def test_the_student_is_that_of_the_trial_and_its_onnx_file_returns_the_same(sma
 
 def test_a_student_in_int8_or_half_precision_is_written_with_its_measurements(search, tmp_path):
     path = search.export(tmp_path / "small.onnx", int8=True, max_drop=100)
-    assert (tmp_path / "small.md").is_file()
+    assert (tmp_path / "small.onnx.md").is_file()
     assert "int8" in onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
     half = search.export(tmp_path / "half.onnx", half=True, max_drop=100)
     assert half.stat().st_size < 0.6 * search.export(tmp_path / "plain.onnx").stat().st_size

@@ -192,7 +192,7 @@ def test_its_student_takes_raw_images_and_is_exported(trained, tmp_path):
     with torch.inference_mode():
         assert torch.allclose(graph(images), final.student()(images), atol=1e-4)
     exported = final.export(tmp_path / "small.onnx", int8=True, max_drop=100, register=True)
-    assert "int8" in (tmp_path / "small.md").read_text()
+    assert "int8" in (tmp_path / "small.onnx.md").read_text()
     mlflow.set_tracking_uri(f"sqlite:///{final.path.parents[1]}/mlflow.db")
     registered = mlflow.pyfunc.load_model("models:/ctkd-small-final@int8")
     assert np.array_equal(
