@@ -84,6 +84,10 @@ def _shipped() -> dict[str, Arm]:
         "ctkd-search, stopping for good": shipped({"scheduler": {"promote": False}}, "ablation"),
         "ctkd-search, random sampler": shipped({"sampler": "random"}, "ablation"),
     }
+    # Where no average has to look back, the package itself would begin an epoch earlier.
+    for label, scheduler in (("accuracy", raw), ("loss", {"horizon": 0})):
+        same = {"scheduler": scheduler, "budget": {"grace_period": 5}}
+        found[f"ctkd-search, weights of the moment, {label}, rungs 5, 15"] = shipped(same, "ablation")
     for grace in (1, 2, 3):
         found[f"ctkd-search, from epoch {grace}"] = shipped({"budget": {"grace_period": grace}}, "ablation")
     for grace, reduction in _RUNGS:

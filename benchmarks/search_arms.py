@@ -139,6 +139,8 @@ def run(names: Sequence[str], arms: Sequence[str], options: argparse.Namespace) 
 class Regrets:
     """The regrets of an arm's searches after each epoch, up to a budget.
 
+    None is below 0: where the surrogate's end of a config is above the best recorded one, nothing recorded tells so.
+
     Attributes:
         values: One row a search, one column an epoch, in points.
         trials: Mean number of trials begun in the whole search.
@@ -173,7 +175,7 @@ def _spelled_out(changes: list[list[float]], budget: int) -> list[float]:
         while at < len(changes) and changes[at][0] <= spent:
             regret = changes[at][1]
             at += 1
-        values.append(regret)
+        values.append(max(0.0, regret))
     return values
 
 
