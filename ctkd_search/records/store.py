@@ -306,7 +306,8 @@ class SearchFolder:
         if "/" in self.name:
             last = Path(self.name).name
             meant = f"did you mean {last}?" if last in known else "name its directory with --trials-dir"
-            raise UserError(f"{self.name!r} is a path, not the name of a search; {meant}")
+            what = "file" if Path(self.name).is_file() else "path"
+            raise UserError(f"{self.name} is a {what}, not the name of a search; {meant}")
         if not self.exists():
             near = difflib.get_close_matches(Path(self.name).stem, known, n=1)
             file = f"; {self.name} is a file, not the name of a search" if Path(self.name).is_file() else ""

@@ -119,7 +119,7 @@ def test_a_name_that_a_shell_has_completed_is_that_of_the_search(call):
     for words in (["show"], ["export"], ["report"], ["export", "--format", "onnx"]):
         code, out, err = call(*words, "trials/digits/")
         assert (code, out) == (2, "")
-        assert err == "ctkd-search: 'trials/digits' is a path, not the name of a search; did you mean digits?\n"
+        assert err == "ctkd-search: trials/digits is a path, not the name of a search; did you mean digits?\n"
     assert [path.name for path in Path().iterdir()] == ["trials"]
 
 

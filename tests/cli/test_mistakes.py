@@ -111,7 +111,7 @@ MISTAKES = {
     "run DIGITS --name done --resume": "search 'done' has finished; see it with: ctkd-search show done",
     "run DIGITS --resume --epochs 30": "choose another --name:\n  budget.epochs: 12 before, 30 now",
     "run DIGITS --resume --set search.lr=0.1": "\n  search.lr: {'float': [0.01, 0.3], 'log': True} before, 0.1 now",
-    "run DIGITS --name y --trials-dir file": "cannot write to the directory file",
+    "run DIGITS --name y --trials-dir file": "argument --trials-dir: file is a file, not a directory",
     "show y": "there is no search 'y' in trials; there are: broken, digits, done, older",
     "show older": "the search in trials/older has format 0, and ctkd-search",
     "show --trials-dir elsewhere": "there are no searches in elsewhere; begin one with: ctkd-search run",
@@ -158,7 +158,7 @@ MISTAKES = {
     "train good.yaml --device cuda --gpus-per-trial 0": "--device cuda cannot be combined with --gpus-per-trial 0",
     "train good.yaml --device tpu": "invalid choice: 'tpu'",
     "train good.yaml --tracking-uri http://a:b@c": "tracking.uri has a password in it",
-    "train good.yaml --trials-dir file": "the directory file",
+    "train good.yaml --trials-dir file": "argument --trials-dir: file is a file, not a directory",
     "train images.yaml": "images/test has no class 'bee', which images/train has",
     "train broken.yaml --epochs 0": "--epochs: must be a whole number of at least 1, but got '0'",
     "ui --trials-dir elsewhere": "no search has been run in elsewhere yet; run one first, or choose another "
