@@ -243,8 +243,9 @@ class CapturedStep(StudentStep):
         self._inputs = clone_lesson(lesson)
         before = {name: value.clone() for name, value in self.network.state_dict().items()}
         optimizer = optimizers.copied_state(self.optimizer)
-        own, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+        streams: tuple[torch.cuda.Stream, torch.cuda.Stream] | None = None
         try:
+            streams = own, aside = torch.cuda.current_stream(), torch.cuda.Stream()
             aside.wait_stream(own)
             with torch.cuda.stream(aside):
                 # Libraries choose their kernels and the optimizer makes its buffers before anything is captured.
@@ -263,9 +264,10 @@ class CapturedStep(StudentStep):
             self._refused = one_line(str(error), 120)
             self._notes.append(f"the student's step could not be captured as a CUDA graph ({self._refused})")
         finally:
-            # A capture that broke off leaves its own stream as the current one.
-            torch.cuda.set_stream(own)
-            own.wait_stream(aside)
+            if streams:
+                # A capture that broke off leaves its own stream as the current one.
+                torch.cuda.set_stream(streams[0])
+                streams[0].wait_stream(streams[1])
         # The warm-up has changed weights and the optimizer's state; they are restored.
         self.network.load_state_dict(before)
         optimizers.put_state(self.optimizer, optimizer)

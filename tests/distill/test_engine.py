@@ -59,6 +59,7 @@ def test_without_autocast_a_single_position_is_computed_as_ever():
     image = torch.randn(2, 8, 1, 1)
     expected = conv(image)
     (placed,) = place(nn.Sequential(conv), CPU)
-    assert torch.equal(placed(image), expected)
+    # Some processors sum in another order.
+    torch.testing.assert_close(placed(image), expected)
     exported = torch.export.export(nn.Sequential(placed), (image,)).module()
-    assert torch.equal(exported(image), expected)
+    torch.testing.assert_close(exported(image), expected)

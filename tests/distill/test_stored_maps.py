@@ -84,7 +84,8 @@ def ended(splits, cache, form, **teachers):
 
 def test_bytes_teach_nearly_as_all_numbers_and_a_smaller_size_otherwise(splits, cache):
     whole, in_bytes, small = (ended(splits, cache, form)[0] for form in (FORMS[0], FORMS[2], MapForm(1)))
-    assert in_bytes == pytest.approx(whole, rel=1e-2)
+    assert in_bytes[0] == pytest.approx(whole[0], rel=1e-2)
+    assert in_bytes == pytest.approx(whole, rel=5e-2)
     assert in_bytes != whole
     assert small != pytest.approx(whole, rel=1e-2)
 

@@ -364,7 +364,7 @@ REFUSED = [
     (["none.yaml"], "there is no file none.yaml"),
     (["none.YAML"], "there is no file none.YAML"),
     (["old", "old"], "--warm-start old is given twice; name it once"),
-    (["old", "./old"], "--warm-start ./old is given twice; name it once"),
+    (["old", "./old"], "./old is a path, not the name of a search; did you mean old?"),
     (["published", "published/digits"], "--warm-start published/digits is given twice; name it once"),
     (["new"], "--warm-start new is the search itself; name another one, or leave it out"),
 ]
