@@ -213,8 +213,8 @@ def test_a_student_is_tuned_with_its_lessons_and_both_numbers_are_shown(there, c
     told = re.findall(r"^tuned (\d) of 2 epochs: ([\d.]+) % validation accuracy$", out, flags=re.MULTILINE)
     assert [number for number, _ in told] == ["1", "2"]
     validation = splits_of_search(there).validation
-    # The file is the network that was trained, but for ties of its roundings, and for sums that ONNX Runtime cuts off on
-    # processors without instructions for sums of products of bytes.
+    # The file is the network that was trained, but for ties of its roundings, and for sums that ONNX Runtime cuts off
+    # on processors without instructions for sums of products of bytes.
     assert float(told[1][1]) / 100 == pytest.approx(accuracies["int8, tuned"], abs=6 / len(validation))
     found = runner(Path("small-int8.onnx"))(validation.pixels).argmax(axis=1)
     assert (found == validation.labels).mean() == pytest.approx(accuracies["int8, tuned"])
