@@ -70,13 +70,13 @@ def shipped(sections: dict[str, Any], group: str, defaults: bool = False) -> Arm
 
 
 def _shipped() -> dict[str, Arm]:
-    """The package's search, and each of its parts replaced by what most tools do."""
+    """The package's search, and without the default settings first, each of its parts replaced."""
     raw = {"signal": "objective", "horizon": 0}
     found = {
         RANDOM: shipped({"sampler": "random", "scheduler": "none"}, "reference"),
         "TPE, none stopped": shipped({"scheduler": "none"}, "reference"),
-        "ctkd-search": shipped({}, "own"),
-        "ctkd-search, default settings first": shipped({}, "own", defaults=True),
+        "ctkd-search": shipped({}, "own", defaults=True),
+        "ctkd-search, without the default settings first": shipped({}, "own"),
         "ctkd-search, weights of the moment, accuracy": shipped({"scheduler": raw}, "ablation"),
         "ctkd-search, weights of the moment, loss": shipped({"scheduler": {"horizon": 0}}, "ablation"),
         "ctkd-search, averaged over half an epoch": shipped({"scheduler": {"horizon": 0.5}}, "ablation"),

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from ctkd_search.pairs import split_pair
 from ctkd_search.space.definition import Space
-from ctkd_search.space.sections import COSTS
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,10 @@ class Span:
 def compared_groups(space: Space) -> int:
     """Returns the number of groups of trials that are compared among themselves.
 
-    Methods are, and where a cost is an objective, students too: a small student would lose to each larger one.
+    Methods are, and where a cost is an objective, students too.
     """
     students = {split_pair(pair).student for pair in space.pairs()}
-    return len(space.methods()) * (len(students) if any(cost in space.strategy.objectives for cost in COSTS) else 1)
+    return len(space.methods()) * (len(students) if space.strategy.groups_students else 1)
 
 
 def finalists(space: Space) -> int:

@@ -13,7 +13,7 @@ from ctkd_search.api.exporting import Precision, export_to, form_of, write_reduc
 from ctkd_search.api.options import check_whole, request_stop
 from ctkd_search.api.spaces import PathLike, path_of
 from ctkd_search.api.trials import Trial, as_trial, epoch_frame, trial_frame
-from ctkd_search.display.comparisons import trials_table
+from ctkd_search.display.comparisons import ROWS, trials_table
 from ctkd_search.display.consoles import console_for, without_widget_advice
 from ctkd_search.display.leaderboard import leaderboard_parts
 from ctkd_search.display.overview import search_rows
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ctkd_search.api.final import FinalTraining
-
-_ROWS = 30
 
 
 class _Kept(NamedTuple):
@@ -101,7 +99,7 @@ class Search:
         """
         return epoch_frame(self._folder.readable_trials())
 
-    def leaderboard(self, limit: int | None = _ROWS) -> pandas.DataFrame:
+    def leaderboard(self, limit: int | None = ROWS) -> pandas.DataFrame:
         """Returns the table of the best trials, with its texts as ``ctkd-search show`` prints them.
 
         Args:
@@ -324,7 +322,7 @@ class Search:
         kept = self._read()
         state = "finished" if kept.record.finished else "not finished"
         yield f"<p><b>search {html.escape(self.name)}</b>, begun {html.escape(kept.record.started)}, {state}</p>"
-        for part in leaderboard_parts(kept.space, kept.record, kept.trials, _ROWS):
+        for part in leaderboard_parts(kept.space, kept.record, kept.trials, ROWS):
             yield f"<p>{html.escape(part)}</p>" if isinstance(part, str) else as_html(part)
 
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from ctkd_search.api.exporting import Precision
 
-# Rows of a leaderboard.
-_ROWS = 30
 # Options that set keys of a space, also in commands that read no space.
 _RESOURCES = {
     "gpus_per_trial": "resources.gpus_per_trial",
@@ -153,10 +151,11 @@ def _ask(question: str) -> bool:
 
 def show(options: argparse.Namespace) -> None:
     """Lists the searches, or shows one of them."""
+    from ctkd_search.display.comparisons import ROWS
     from ctkd_search.display.overview import print_search, print_searches
 
     if options.name is not None:
-        print_search(options.trials_dir, options.name, options.limit or _ROWS, _console())
+        print_search(options.trials_dir, options.name, options.limit or ROWS, _console())
     elif options.limit is not None:
         raise UserError("--limit is an option of: ctkd-search show NAME")
     else:

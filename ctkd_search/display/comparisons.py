@@ -19,6 +19,8 @@ from ctkd_search.space.distributions import show
 from ctkd_search.space.parameters import AUGMENT
 from ctkd_search.text import digits
 
+# Rows of a leaderboard, unless others are asked for.
+ROWS = 30
 # The joint coverage of the intervals of several differences; a verdict is given where one excludes 0.
 TOGETHER = "the differences hold together in 95 % of searches"
 # The columns of the table of methods; all but the name are numbers.

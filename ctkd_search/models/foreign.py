@@ -18,6 +18,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.models.architecture import Architecture, MapShape, Tap
 from ctkd_search.models.libraries import (
+    COLOURS,
     check_known,
     has_fixed_size,
     make,
@@ -35,7 +36,6 @@ from ctkd_search.models.wrapped import WrappedNetwork
 _WATCHED_IMAGES = 2
 _TRIED_SIZES = (8, 16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 384)
 _NAMES_SHOWN = 12
-_COLOURS = 3
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _fitted(named: Named, geometry: Geometry, stem: Stem, small: bool, as_publis
     fit(network, stem, geometry.channels, small, as_published)
     if transforms(named):
         # Published weights expect pixels from -1 to 1; the change of scale is of three colours.
-        network.transform_input = as_published and geometry.channels == _COLOURS  # type: ignore[assignment]
+        network.transform_input = as_published and geometry.channels == COLOURS  # type: ignore[assignment]
     if named.pretrained and named.source == "torchvision":
         try:
             put_published(network, torchvision_weights(named), stem, geometry.classes)

@@ -23,7 +23,7 @@ _USUAL_SIZE = 224
 AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 # Of networks with a scale of their own for pixels: earlier versions recorded outputs for which it was left out.
 _TRANSFORMED = "transformed"
-_CHANNELS = 3
+COLOURS = 3
 # No stage has as many channels, so the output of the classifier is recognised by them.
 USUAL_CLASSES = 997
 
@@ -111,7 +111,7 @@ def usual_geometry(named: Named, geometry: Geometry) -> Geometry:
 
         settings = timm.get_pretrained_cfg(named.base)
         size = settings.input_size[-1] if settings else size
-    return Geometry(USUAL_CLASSES, _CHANNELS, size)
+    return Geometry(USUAL_CLASSES, COLOURS, size)
 
 
 def has_fixed_size(named: Named) -> bool:

@@ -17,7 +17,6 @@ from ctkd_search.search.driver_only import DriverOnly
 from ctkd_search.search.rungs import Bracket, OneRung
 from ctkd_search.search.trainable import NUMBER
 from ctkd_search.space.definition import Space
-from ctkd_search.space.sections import COSTS
 
 
 class GroupedAsha(DriverOnly, FIFOScheduler):
@@ -43,7 +42,7 @@ class GroupedAsha(DriverOnly, FIFOScheduler):
     """
 
     def __init__(self, space: Space, records: Mapping[int, TrialRecord]) -> None:
-        self._by_student = any(cost in space.strategy.objectives for cost in COSTS)
+        self._by_student = space.strategy.groups_students
         self._ranking = space.strategy.ranking
         self._pauses = space.strategy.scheduler.pauses
         self._budget, self._scheduler, self._rungs = space.budget, space.strategy.scheduler, space.rungs

@@ -86,6 +86,11 @@ class Strategy:
         return [cost for cost in COSTS if cost in self.objectives or cost in limited]
 
     @property
+    def groups_students(self) -> bool:
+        """Returns whether trials are compared with those of the same student alone: a small one would always lose."""
+        return any(cost in self.objectives for cost in COSTS)
+
+    @property
     def quantises_trials(self) -> bool:
         """Returns whether every student that is trained to its end is measured in int8."""
         return any(name in AT_END for name in self.objectives)

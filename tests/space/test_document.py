@@ -309,17 +309,6 @@ def test_an_override_that_is_no_key_and_value_is_refused(override):
     assert refusal("a: 1", override) == f"--set takes KEY=VALUE, as in train.batch_size=64, but got {override!r}"
 
 
-@pytest.mark.parametrize("value", ["{top:2}", "{a: {top:2}, b: 1}", "[{top:2}]", "{a: 1, top:2}"])
-def test_a_space_that_a_mapping_of_an_override_lacks_is_named(value):
-    advice = "needs a space after the colon, as in '{top: 2}'"
-    assert refusal("a: 1", f"a.b={value}") == f"--set a.b: 'top:2' in {value!r} {advice}"
-
-
-@pytest.mark.parametrize("value", ['{"top":2}', '{"a:b": null}', "{a:b: 2}", "{a: }", "{my:net: null}"])
-def test_what_lacks_no_space_is_taken(value):
-    assert isinstance(Document("x", "", [f"a={value}"]).data["a"], dict)
-
-
 @pytest.mark.parametrize("value", ["[1, 2", "b: c: d", "*x", "\t{", "\x00", "2020-13-45"])
 def test_an_override_whose_value_is_no_yaml_is_refused_by_its_key(value):
     assert refusal("a: 1", f"a.b={value}").startswith("--set a.b: ")
