@@ -45,12 +45,15 @@ def live(tmp_path, cluster):
 
 
 def shared_files(live, kinds="*"):
-    """Files that the machines share, but notes of use, each with the number by which the disk knows it."""
+    """Files that the machines share, each with the number by which the disk knows it.
+
+    Left out are notes of use, and files that are being written, whose names begin with a dot.
+    """
     found = (live.directory / "trials" / "teachers").glob(f"{kinds}-*/**/*")
     return {
         str(path.relative_to(live.directory)): path.stat().st_ino
         for path in found
-        if path.is_file() and path.name != "used.json"
+        if path.name != "used.json" and not path.name.startswith(".") and path.is_file()
     }
 
 
