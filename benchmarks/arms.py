@@ -72,11 +72,14 @@ def shipped(sections: dict[str, Any], group: str, defaults: bool = False) -> Arm
 def _shipped() -> dict[str, Arm]:
     """The package's search, and without the default settings first, each of its parts replaced."""
     raw = {"signal": "objective", "horizon": 0}
+    by_loss = {"objectives": ["validation_loss"]}
     found = {
         RANDOM: shipped({"sampler": "random", "scheduler": "none"}, "reference"),
         "TPE, none stopped": shipped({"scheduler": "none"}, "reference"),
         "ctkd-search": shipped({}, "own", defaults=True),
         "ctkd-search, without the default settings first": shipped({}, "own"),
+        "ctkd-search, judged by the loss": shipped(by_loss, "own", defaults=True),
+        "ctkd-search, judged by the loss, without the default settings first": shipped(by_loss, "own"),
         "ctkd-search, weights of the moment, accuracy": shipped({"scheduler": raw}, "ablation"),
         "ctkd-search, weights of the moment, loss": shipped({"scheduler": {"horizon": 0}}, "ablation"),
         "ctkd-search, averaged over half an epoch": shipped({"scheduler": {"horizon": 0.5}}, "ablation"),

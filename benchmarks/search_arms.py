@@ -2,12 +2,14 @@
 
     python benchmarks/search_arms.py run digits cifar [--arms 'Syne|own'] [--workers 1 4] [--seeds 100] [--budget 30]
     python benchmarks/search_arms.py show digits cifar [--budgets 10 30 100] [--workers 4]
+    python benchmarks/search_arms.py show digits cifar --against ctkd-search --arms 'judged by the loss'
     python benchmarks/search_arms.py list
 
 `run` goes on where it stopped; what it found is in `benchmarks/tables/NAME-searches.json.gz`, with the fingerprint of
 the table: searches on another recording of it are not shown. Of a table that is still being recorded, the searches are
 on the trainings that it had when they began. Budgets are in full trainings; no arm knows its budget, so that a search
-with a larger one begins with every smaller one. Arms of packages that are not installed (extra `peers`) are left out.
+with a larger one begins with every smaller one. With --against, the differences from an arm are shown, paired by seed.
+Arms of packages that are not installed (extra `peers`) are left out.
 """
 
 from __future__ import annotations
@@ -209,11 +211,31 @@ def show(name: str, budgets: Sequence[int], workers: int, pattern: str) -> None:
             print(f"{arm:56}{cells}{reached}{end}")
 
 
+def show_against(name: str, budget: int, workers: int, pattern: str, other: str) -> None:
+    """Prints by how much the regrets of arms are above those of another one with the same seeds."""
+    (found, _), spent = read(name), budget * PLANS[name].read().budget.epochs
+    theirs = found[other].get(str(workers), {})
+    print(f"\n## {name}, budget of {budget} full trainings, {workers} at once: regret minus that of {other}")
+    for arm, each in found.items():
+        own = each.get(str(workers), {})
+        shared = [seed for seed in own if seed in theirs and min(own[seed][0], theirs[seed][0]) >= spent]
+        if arm == other or not shared or not re.search(pattern, arm):
+            continue
+        gaps = Regrets((own[seed] for seed in shared), spent).values
+        gaps = gaps - Regrets((theirs[seed] for seed in shared), spent).values
+        cells = ""
+        for share in SHARES:
+            estimated = estimate(gaps[:, round(share * spent) - 1].tolist())
+            cells += f"{f'{estimated.mean:+.2f} ±{estimated.half_width:.2f}':>15}"
+        print(f"{arm:72}{cells}{len(shared):>5}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("command", choices=["run", "show", "list"])
     parser.add_argument("names", nargs="*", help="tables")
     parser.add_argument("--arms", default="", help="a regular expression that the names of arms match")
+    parser.add_argument("--against", choices=list(ARMS), metavar="ARM", help="show differences from this one")
     parser.add_argument("--workers", type=int, nargs="+", default=[4], help="trials at once")
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--budget", type=int, default=30, help="of a search, in full trainings")
@@ -231,7 +253,11 @@ def main() -> None:
         run(options.names, [name for name in chosen if ARMS[name].available], options)
         return
     for name, workers in itertools.product(options.names, options.workers):
-        show(name, options.budgets, workers, options.arms)
+        if options.against is None:
+            show(name, options.budgets, workers, options.arms)
+            continue
+        for budget in options.budgets:
+            show_against(name, budget, workers, options.arms, options.against)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from ray.tune.result import TRAINING_ITERATION
-from simulation import Decision, Searcher, Trial, best_finished
+from simulation import Decision, Searcher, Trial
 from tables import PLANS
 
-from ctkd_search.records.store import DIVERGED, FINISHED, PAUSED, RUNNING, STOPPED, TrialRecord
+from ctkd_search.analysis.pareto import objective_values
+from ctkd_search.records.store import DIVERGED, FINISHED, PAUSED, RUNNING, STOPPED, TrialRecord, best
 from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.study import Study
 from ctkd_search.search.trainable import NUMBER
@@ -26,8 +27,8 @@ class ShippedSearch(Searcher):
     Args:
         table: Name of the table.
         seed: Seed of the search.
-        sections: Sections of the space in place of its own: ``sampler``, ``scheduler`` and ``budget``, whose epochs and
-            trials are given.
+        sections: Sections of the space in place of its own: ``sampler``, ``scheduler``, ``objectives`` and ``budget``,
+            whose epochs and trials are given.
         defaults: True if the default settings are the first trial, as in every search of the package. Other tools do
             not know them.
     """
@@ -36,7 +37,8 @@ class ShippedSearch(Searcher):
         content = PLANS[table].mapping()
         budget = {**content["budget"], **sections.get("budget", {}), "trials": _ENDLESS}
         self.space = space_of({**content, **sections, "budget": budget, "seed": seed})
-        self._study = Study(self.space, None, "simulated", lambda record: [record.accuracy])
+        objectives = self.space.strategy.objectives
+        self._study = Study(self.space, None, "simulated", lambda record: objective_values(record, objectives, {}))
         if defaults:
             self._study.begin()
         self._records: dict[int, TrialRecord] = {}
@@ -55,7 +57,13 @@ class ShippedSearch(Searcher):
         asked = self._study.ask(number, known)
         values = self.space.effective(asked.values)
         self._records[number] = TrialRecord(
-            number, values, asked.stored, self.space.seed, optuna=asked.number, status=RUNNING
+            number,
+            values,
+            asked.stored,
+            self.space.seed,
+            optuna=asked.number,
+            status=RUNNING,
+            objective=self.space.strategy.objectives[0],
         )
         return asked.stored
 
@@ -92,4 +100,5 @@ class ShippedSearch(Searcher):
 
     def chosen(self, trials: Mapping[int, Trial]) -> Trial | None:
         """By the package's rule."""
-        return best_finished(trials)
+        record = best(list(self._records.values()))
+        return None if record is None else trials[record.number]

@@ -170,6 +170,17 @@ def print_halving(curves: Curves, draws: int, trials: int) -> None:
         print(f"{name:23}" + "".join(cells))
 
 
+def print_choices(curves: Curves, draws: int, trials: int) -> None:
+    """Prints how far what each signal chooses at the end, of trainings that finished, is below the table's best."""
+    random = np.random.default_rng(2)
+    trials = min(trials, len(curves.finished))
+    drawn = np.stack([random.choice(curves.finished, trials, replace=False) for _ in range(draws)])
+    print(f"\nchosen at the end, of {trials} that finished: points below the best of the table; {draws} draws")
+    for name, values in curves.signals.items():
+        chosen = np.take_along_axis(drawn, values[drawn, -1].argmax(axis=1)[:, None], axis=1)[:, 0]
+        print(f"{name:23}{float((curves.ends.max() - curves.ends[chosen]).mean()):6.2f}")
+
+
 def _epochs_each(rungs: Sequence[int], trials: int, epochs: int) -> float:
     left, spent, before = trials, 0, 0
     for rung in (*rungs, epochs):
@@ -218,6 +229,7 @@ def analyse(name: str, draws: int, trials: int) -> None:
     print_correlations(curves, curves.better_half(), "the better half")
     print_aligned(curves)
     print_halving(curves, draws, trials)
+    print_choices(curves, draws, trials)
     print_bias(curves, (1, 2, 3, 4, 6))
 
 
@@ -225,7 +237,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", choices=[*PLANS, []], help="tables; all that are recorded if none is named")
     parser.add_argument("--draws", type=int, default=2000)
-    parser.add_argument("--trials", type=int, default=27, help="configs of a successive halving")
+    parser.add_argument("--trials", type=int, default=27, help="configs of a successive halving, and of a choice")
     options = parser.parse_args()
     header(f"early signals, {time.strftime('%Y-%m-%d %H:%M')}")
     for name in options.names or [name for name in PLANS if (DIRECTORY / f"{name}.json.gz").is_file()]:
