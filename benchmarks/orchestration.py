@@ -1,8 +1,8 @@
 """What orchestration costs: many trials of near-empty epochs on pretended GPUs.
 
 Runs everything of a search but the training: Ray Tune with as many actors as there are pretended GPUs, Optuna's study
-and MLflow's store in a SQLite file, records, early stopping. Prints wall-clock and processor time of the driver for each
-reported epoch, its memory as the search goes on, what is on disk in the end, and where the driver's time goes (a
+and MLflow's store in a SQLite file, records, early stopping. Prints wall-clock and processor time of the driver for
+each reported epoch, its memory as the search goes on, what is on disk in the end, and where the driver's time goes (a
 sample of its stack every 20 ms).
 
     python benchmarks/orchestration.py

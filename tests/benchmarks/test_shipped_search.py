@@ -62,3 +62,13 @@ def test_only_a_search_that_is_told_to_begins_with_the_default_settings():
     point = ShippedSearch("digits", 0, RANDOM).space.paper_point()
     assert ShippedSearch("digits", 0, RANDOM, defaults=True).ask(0) == point
     assert ShippedSearch("digits", 0, RANDOM).ask(0) != point
+
+
+@pytest.mark.parametrize(("objective", "chosen"), [("validation_accuracy", 0), ("validation_loss", 1)])
+def test_the_chosen_trial_is_the_best_by_the_objective_of_the_space(objective, chosen):
+    search = ShippedSearch("digits", 0, {"sampler": "random", "scheduler": "none", "objectives": [objective]})
+    trials = {}
+    for number, (accuracy, loss) in enumerate([(0.9, 0.5), (0.8, 0.4)]):
+        trials[number] = Trial(number, search.ask(number), training(accuracy, loss), epochs=EPOCHS)
+        search.ended(trials[number])
+    assert search.chosen(trials) is trials[chosen]
