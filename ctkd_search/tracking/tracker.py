@@ -148,6 +148,10 @@ class Tracker(TrialListener):
             ):
                 run.epochs = max(0, run.epochs - 1)  # the last one may have been logged in part
                 self._deliveries.note(record)
+        for record in self._explored.values():
+            if record.status == FINISHED:  # a process that was killed may have left them behind
+                self._deliveries.note(_Standings(record.objective), _GATHERING)
+                break
         self._thread.start()
         return self.parent_id
 

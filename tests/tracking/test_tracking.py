@@ -186,6 +186,20 @@ def test_the_parent_follows_the_best_so_far_and_repeats_nothing(mlflow):
     assert history(mlflow, parent, "epochs_trained") == [(1, 2), (2, 7)]
 
 
+def test_what_the_parent_was_not_told_before_a_kill_it_is_told_when_nothing_is_left_to_do(mlflow, monkeypatch):
+    with monkeypatch.context() as killed:
+        killed.setattr(Tracker, "_deliver_standings", lambda tracker, objective: None)
+        before, one = tracked(mlflow, []), trial(1, 2, FINISHED)
+        before.trial_ended(one)
+        assert before.flush(30)
+        before.close()
+    assert not history(mlflow, mlflow.client.get_run(before.parent_id), "trials_finished")
+    after = tracked(mlflow, [one])
+    assert after.flush(30)
+    after.close()
+    assert history(mlflow, mlflow.client.get_run(after.parent_id), "trials_finished") == [(1, 1)]
+
+
 def test_the_parent_is_told_of_many_finished_trials_in_one_request(mlflow, monkeypatch):
     tracker, told = tracked(mlflow, []), []
     log = mlflow.log
