@@ -2,22 +2,25 @@
 
 Runs everything of a search but the training: Ray Tune with as many actors as there are pretended GPUs, Optuna's study
 and MLflow's store in a SQLite file, records, early stopping. Prints wall-clock and processor time of the driver for
-each reported epoch, its memory as the search goes on, what is on disk in the end, and where the driver's time goes (a
-sample of its stack every 20 ms).
+each reported epoch, in all and in each quarter of the search, its memory as the search goes on, what is on disk in the
+end, and where the driver's time goes (a sample of its stack every 20 ms). Needs a quiet machine. No trial begins its
+first epoch before all actors have started, which takes few processors so long that trials would end before.
 
     python benchmarks/orchestration.py
-    python benchmarks/orchestration.py --trials 200 --gpus 16
+    python benchmarks/orchestration.py --trials 200 --gpus 16 --seconds 1
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import itertools
 import os
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from common import header
 from ray import tune
 
 from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord, contenders
+from ctkd_search.search.cluster import VARIABLES
 from ctkd_search.search.observer import Observer
 from ctkd_search.search.record_writer import RecordWriter
 from ctkd_search.search.runner import run_trials
@@ -51,16 +55,20 @@ class NearEmpty(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Called by Ray once per actor."""
-        self.number, self.epoch = config["number"], 0
+        self.started, self.actors = Path(config["started"]), config["actors"]
+        (self.started / str(os.getpid())).touch()
+        self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Called by Ray to begin another trial in the same actor."""
-        self.number, self.epoch = new_config["number"], 0
+        self.number, self.seconds, self.epoch = new_config["number"], new_config["seconds"], 0
         return True
 
     def step(self) -> dict[str, Any]:
-        """An epoch with the metrics of a real one. It sleeps a second, so that trials last longer than actors start."""
-        time.sleep(1.0)
+        """An epoch with the metrics of a real one. It sleeps, so that trials last longer than actors start."""
+        while len(os.listdir(self.started)) < self.actors:
+            time.sleep(0.2)
+        time.sleep(self.seconds)
         self.epoch += 1
         accuracy = 1 - 1 / (1 + self.epoch * (1 + self.number % 97))
         names = ("loss", "loss_ce", "loss_step", "loss_attention", "lr", "images_per_second", "train_accuracy")
@@ -78,24 +86,35 @@ class NearEmpty(tune.Trainable):
 class LightOptunaSearcher(OptunaSearcher):
     """Hands out numbers alone, so that the workers need not import what a config is made of."""
 
+    shared: Mapping[str, Any] = {}
+
     def suggest(self, trial_id: str) -> Any:
         """Called by Ray when there may be room for another trial."""
         suggested = super().suggest(trial_id)
-        return {"number": suggested["number"]} if isinstance(suggested, dict) else suggested
+        if not isinstance(suggested, dict):
+            return suggested
+        return {"number": suggested["number"], **self.shared}
 
 
 class Sampler(threading.Thread):
-    """Looks 50 times a second at what the main thread and MLflow's are doing, and at the driver's memory."""
+    """Looks 50 times a second at what the main thread and MLflow's are doing, and at the driver's memory and time.
+
+    Args:
+        records: Every trial by number.
+    """
 
     native: int | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, records: dict[int, TrialRecord]) -> None:
         super().__init__(daemon=True)
+        self._records = records
         self.found: dict[str, collections.Counter[str]] = {
             "driver": collections.Counter(),
             "mlflow": collections.Counter(),
         }
         self.memory: list[float] = []
+        # Once a second: the epochs reported so far, and the seconds of processor time that went before.
+        self.progress: list[tuple[int, float]] = []
         self.ended = False
 
     def run(self) -> None:
@@ -112,6 +131,7 @@ class Sampler(threading.Thread):
                     self.found[names[ident]][_place(frame)] += 1
             if count % 50 == 0:
                 self.memory.append(_resident())
+                self.progress.append((_epochs(self._records), time.process_time() - time.thread_time()))
             count += 1
             time.sleep(0.02)
 
@@ -144,6 +164,17 @@ def _processor_times() -> dict[str, float]:
     return dict(found)
 
 
+def _epochs(records: dict[int, TrialRecord]) -> int:
+    return sum(len(record.epochs) for record in list(records.values()))
+
+
+def _quarters(progress: list[tuple[int, float]]) -> list[float]:
+    """Milliseconds of processor time for each epoch in each quarter of the epochs."""
+    bounds = [progress[-1][0] * part / 4 for part in range(5)]
+    marks = [next(mark for mark in progress if mark[0] >= bound) for bound in bounds]
+    return [1000 * (late[1] - early[1]) / max(1, late[0] - early[0]) for early, late in itertools.pairwise(marks)]
+
+
 def _resident() -> float:
     """Megabytes of memory that this process holds."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -154,7 +185,7 @@ def _size(directory: Path) -> float:
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) / 1e6
 
 
-def run(trials: int, gpus: int, directory: Path) -> None:
+def run(trials: int, gpus: int, seconds: float, directory: Path) -> None:
     """Runs the search and prints what it cost."""
     overrides = [f"budget.trials={trials}", "budget.epochs=10", "scheduler=none", "confirm=null", "baselines=null"]
     text = SPACE.read_text(encoding="utf-8").replace("  grace_period", "  # grace_period")
@@ -170,7 +201,9 @@ def run(trials: int, gpus: int, directory: Path) -> None:
     scheduler = GroupedAsha(space, records)
     observer = Observer(10, 0, folder.states, [writer, study, tracker], records, stop_signal, scheduler=scheduler)
     searcher = LightOptunaSearcher(space, folder, study, records, gpus, trials, _fail, scheduler)
-    sampler = Sampler()
+    (directory / "started").mkdir()
+    searcher.shared = {"seconds": seconds, "actors": gpus, "started": str(directory / "started")}
+    sampler = Sampler(records)
     sampler.start()
     started, busy, before = time.perf_counter(), time.process_time(), _processor_times()
     trainable = tune.with_resources(NearEmpty, {"cpu": 1, "gpu": 1})
@@ -181,13 +214,15 @@ def run(trials: int, gpus: int, directory: Path) -> None:
     worked = time.process_time() - busy
     kinds = _processor_times()
     sampler.ended = True
-    epochs = sum(len(record.epochs) for record in records.values())
+    epochs = _epochs(records)
     print(f"{len(records)} trials, {epochs} epochs, {gpus} pretended GPUs, delivered to MLflow: {delivered}")
+    print(f"{len(list((directory / 'started').iterdir()))} actors were started")
     print(f"wall-clock per reported epoch: {1000 * (ended - started) / epochs:.1f} ms ({ended - started:.0f} s in all)")
     print(f"MLflow was up to date {flushed - ended:.1f} s after the last trial")
-    spent = {kind: 1000 * (seconds - before[kind]) / epochs for kind, seconds in kinds.items()}
+    spent = {kind: 1000 * (each - before[kind]) / epochs for kind, each in kinds.items()}
     sampling = spent.pop(SAMPLING)
     print(f"processor time of the driver per reported epoch: {1000 * worked / epochs - sampling:.1f} ms")
+    print("  by quarter of the epochs: " + ", ".join(f"{each:.1f}" for each in _quarters(sampler.progress)) + " ms")
     parts = sorted(spent.items(), key=lambda pair: -pair[1])
     print(
         "  of which "
@@ -231,14 +266,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--gpus", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=2.0, help="that an epoch takes (default: %(default)s)")
     options = parser.parse_args()
-    header(f"{options.trials} trials of 10 near-empty epochs on {options.gpus} pretended GPUs")
-    os.environ.update(
-        RAY_AIR_NEW_OUTPUT="0",
-        TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
-        TUNE_GLOBAL_CHECKPOINT_S="1000000000",
-        TUNE_MAX_PENDING_TRIALS_PG="8",
-    )
+    header(f"{options.trials} trials of 10 epochs of {options.seconds:g} s on {options.gpus} pretended GPUs")
+    os.environ.update(VARIABLES)
     ray.init(
         address="local",
         num_gpus=options.gpus,
@@ -251,7 +282,7 @@ def main() -> None:
         _system_config={"worker_register_timeout_seconds": 900},
     )
     with tempfile.TemporaryDirectory() as directory:
-        run(options.trials, options.gpus, Path(directory))
+        run(options.trials, options.gpus, options.seconds, Path(directory))
     ray.shutdown()
 
 

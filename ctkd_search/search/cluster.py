@@ -18,16 +18,17 @@ from ctkd_search.text import first_line
 
 # Seconds between snapshots of the experiment, which are never restored: practically none.
 _NEVER = "1000000000"
-# Worker processes that start at the same time; one after the other, they would fill a large cluster slowly.
-_STARTING_AT_ONCE = "8"
+# Trials that may wait for a worker process at the same time: as many as there are. Where more trials end within a
+# moment than may wait, Ray ends the processes of the others, which the next trials could have taken over.
+_WAITING_AT_ONCE = "100000"
 # Ray's own tables, reports and loggers are switched off; the observer replaces them.
-_VARIABLES = {
+VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": _NEVER,
-    "TUNE_MAX_PENDING_TRIALS_PG": _STARTING_AT_ONCE,
+    "TUNE_MAX_PENDING_TRIALS_PG": _WAITING_AT_ONCE,
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 # Ray warns that a later version will change the default of this variable.
@@ -52,8 +53,8 @@ class Cluster:
     """
 
     def __init__(self, address: str | None) -> None:
-        self._environment = {name: os.environ.get(name) for name in (*_VARIABLES, _ACCELERATORS, _AUTHENTICATION)}
-        os.environ.update(_VARIABLES)
+        self._environment = {name: os.environ.get(name) for name in (*VARIABLES, _ACCELERATORS, _AUTHENTICATION)}
+        os.environ.update(VARIABLES)
         os.environ.setdefault(_ACCELERATORS, "0")
         # The directory that was made for Ray because the path of its usual one is too long.
         self.directory: Path | None = None
