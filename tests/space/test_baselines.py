@@ -50,13 +50,14 @@ def test_a_baseline_is_run_for_each_pair_or_student(names, pairs, expected):
     assert baseline_pairs(iter(names), iter(pairs)) == expected
 
 
-# Of each, what is not its method's default: the search's own, where it has no such value.
+# Of each, what is not its method's default: the search's own where it has no such value, but for the paper's settings,
+# which have the default for the pair whatever the search has.
 METHODS = {
     "student-alone": MethodConfig("none"),
     "kd": MethodConfig("kd", {"temperature": 4.0, "weight": 0.9}),
     "at": MethodConfig("at", {"beta": 60.0, "attention_layers": (1, 2, 3)}),
     "scratch-only": MethodConfig("scratch-only", {"step_loss": "kl", "temperature": 4.0, "alpha": 1.0}),
-    "ctkd-paper": MethodConfig("ctkd", {"step_loss": "kl", "temperature": 4.0, "alpha": 1.0, "beta": 60.0}),
+    "ctkd-paper": MethodConfig("ctkd", {"step_loss": "kl", "temperature": 4.0, "alpha": 1.0, "beta": 62.5}),
 }
 
 
@@ -97,8 +98,14 @@ def test_a_weight_that_the_search_does_without_is_the_papers_where_a_baseline_is
     assert {name: (values.get("alpha"), values.get("beta")) for name, values in weights.items()} == {
         "at": (None, 60.0),
         "scratch-only": (1.0, None),
-        "ctkd-paper": (1.0, 60.0),
+        "ctkd-paper": (1.0, 62.5),
     }
+
+
+def test_the_papers_settings_are_the_same_in_a_search_that_does_not_have_them():
+    chosen = space({**SEARCH, "expert_kd": {"float": [0.1, 5], "log": True}, "temperature": 2})
+    values = baseline_config(chosen, "ctkd-paper", A).method.values
+    assert (values["expert_kd"], values["temperature"]) == (0.0, 4.0)
 
 
 def test_a_parameter_that_is_not_searched_beside_the_papers_settings_has_its_default():
