@@ -65,7 +65,7 @@ class NearEmpty(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """An epoch with the metrics of a real one. It sleeps, so that trials last longer than actors start."""
+        """An epoch with the metrics of a real one, which sleeps; the first begins when all actors have started."""
         while len(os.listdir(self.started)) < self.actors:
             time.sleep(0.2)
         time.sleep(self.seconds)

@@ -16,7 +16,7 @@ from ctkd_search.pairs import Pair
 from ctkd_search.paths import user_path
 from ctkd_search.records.config_file import read_config, with_changes
 from ctkd_search.records.store import differences
-from ctkd_search.space.baselines import BASELINES, USUAL, baseline_method, is_papers
+from ctkd_search.space.baselines import BASELINES, USUAL, baseline_method
 from ctkd_search.space.defaults import default_of
 from ctkd_search.space.effects import baseline_fault
 from ctkd_search.space.ensembles import expert_fault
@@ -103,10 +103,9 @@ def named_baseline(config: TrialConfig, baseline: str) -> TrialConfig:
     pair, geometry = pair_of(config), data.geometry(config.dataset)
 
     def own(parameter: Parameter) -> Any:
-        if not is_papers(baseline):
-            for other in method_class(config.method.name).parameters:
-                if same_meaning(parameter, other) and config.method.values.get(other.name):
-                    return config.method.values[other.name]
+        for other in method_class(config.method.name).parameters:
+            if same_meaning(parameter, other) and config.method.values.get(other.name):
+                return config.method.values[other.name]
         return None
 
     method = baseline_method(baseline, own, lambda parameter: default_of(parameter, pair, geometry))

@@ -20,11 +20,6 @@ BASELINES = {name: baseline.summary for name, (_, baseline) in _DECLARED.items()
 USUAL = tuple(name for name, (_, baseline) in _DECLARED.items() if baseline.usual)
 
 
-def is_papers(name: str) -> bool:
-    """Returns whether a baseline has the default settings, whatever the values of the config it is compared with."""
-    return _DECLARED[name][1].papers
-
-
 def method_of(name: str) -> str:
     """Returns the name of the method that a baseline is a setting of."""
     return _DECLARED[name][0].name
@@ -52,13 +47,16 @@ def baseline_method(name: str, own: Callable[[Parameter], Any], default: Callabl
 
     Args:
         name: The baseline.
-        own: Returns the value of a parameter in the config that it is compared with, or None. A weight of 0 there is
-            replaced by the default, because the baseline is about that term.
+        own: Returns the value of a parameter in the config or the space that it is compared with, or None. The default
+            takes the place of a weight of 0, because the baseline is about that term, and of every value where the
+            baseline is the paper's.
         default: Returns the default of a parameter, for the pair and the images.
     """
     method, baseline = _DECLARED[name]
-    values = {
-        item.name: baseline.values[item.name] if item.name in baseline.values else own(item) or default(item)
-        for item in method.parameters
-    }
-    return MethodConfig(method.name, values)
+
+    def value(item: Parameter) -> Any:
+        if item.name in baseline.values:
+            return baseline.values[item.name]
+        return (None if baseline.papers else own(item)) or default(item)
+
+    return MethodConfig(method.name, {item.name: value(item) for item in method.parameters})

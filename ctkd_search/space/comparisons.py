@@ -10,7 +10,7 @@ from typing import Any
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.methods.base import Method, Parameter, make_method, same_meaning
 from ctkd_search.distill.requests import Needs
-from ctkd_search.space.baselines import baseline_method, baseline_pairs, is_papers, method_of
+from ctkd_search.space.baselines import baseline_method, baseline_pairs, method_of
 from ctkd_search.space.definition import Space
 from ctkd_search.space.parameters import owner_of
 
@@ -19,8 +19,7 @@ def baseline_config(space: Space, name: str, pair: str) -> TrialConfig:
     """The config of a baseline.
 
     Args:
-        space: The space whose student's recipe, data and budget it shares: the defaults, or the nearest that it has, as
-            it shares the parameters of methods, except in baselines that have the default settings whatever the space.
+        space: The space whose student's recipe, data and budget it shares: the defaults, or the nearest that it has.
         name: Name of the baseline.
         pair: Teacher and student.
     """
@@ -28,8 +27,6 @@ def baseline_config(space: Space, name: str, pair: str) -> TrialConfig:
     papers = space.decode(space.paper_point(method if method in space.methods() else None, pair))
 
     def own(parameter: Parameter) -> Any:
-        if is_papers(name):
-            return None
         shared = [key for key, other in space.parameters.items() if same_meaning(parameter, other)]
         # If several methods share it, the space's entry for the baseline's own method is used.
         return papers[min(shared, key=lambda key: owner_of(key) != method)] if shared else None
