@@ -18,8 +18,9 @@ from ctkd_search.config import TrialConfig
 from ctkd_search.display.final_tables import tables
 from ctkd_search.display.tables import as_markdown, for_terminal
 from ctkd_search.distill.evaluation import evaluate
-from ctkd_search.files import atomic, write_text
+from ctkd_search.files import write_text
 from ctkd_search.final.plan import FinalPlan
+from ctkd_search.records.states import write_state
 from ctkd_search.records.store import DIVERGED, FINISHED, TrialRecord
 from ctkd_search.students.served import ServedStudent
 from ctkd_search.versions import STUDENT_FORMAT, versions
@@ -183,21 +184,20 @@ def flat(config: TrialConfig) -> dict[str, Any]:
 
 def keep_student(path: Path, served: ServedStudent, architecture: str, splits: data.Splits) -> None:
     """Writes a student, with everything that is needed to use it, to a file."""
-    with atomic(path) as temporary:
-        torch.save(
-            {
-                "format": STUDENT_FORMAT,
-                "versions": versions(),
-                "student": served.student.state_dict(),
-                "architecture": architecture,
-                "geometry": list(splits.geometry),
-                "resize": splits.resize,
-                "classes": list(splits.classes),
-                "mean": list(splits.mean),
-                "std": list(splits.std),
-            },
-            temporary,
-        )
+    write_state(
+        path,
+        {
+            "format": STUDENT_FORMAT,
+            "versions": versions(),
+            "student": served.student.state_dict(),
+            "architecture": architecture,
+            "geometry": list(splits.geometry),
+            "resize": splits.resize,
+            "classes": list(splits.classes),
+            "mean": list(splits.mean),
+            "std": list(splits.std),
+        },
+    )
 
 
 def keep_result(directory: Path, content: Mapping[str, Any], text: str) -> None:

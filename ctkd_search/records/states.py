@@ -23,9 +23,19 @@ def state_path(states: Path, number: int) -> Path:
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Replaces a state in one step."""
-    with atomic(path) as temporary:
-        torch.save(state, temporary)
+    """Replaces a state in one step.
+
+    Raises:
+        UserError: The directory cannot be written to, or the disk is full.
+    """
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            # Where a write fails, torch raises an error of its own that does not say why ("unexpected pos 640 vs 598").
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def read_state(path: Path) -> dict[str, Any] | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import random
+import resource
 
 import pytest
 import torch
@@ -43,6 +45,21 @@ def test_an_intact_state_is_read_as_it_was_written(path):
     write_state(path, {**STATE, "epoch": 4})
     assert read_state(path)["epoch"] == 4
     assert [found.name for found in path.parent.iterdir()] == ["00007.pt"]
+
+
+@pytest.mark.parametrize("room", [0, 1000, 4000])
+def test_a_state_for_which_there_is_no_room_leaves_the_one_before_and_says_why(path, room):
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(UserError) as caught:
+            write_state(path, {**STATE, "epoch": 4})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(caught.value) == f"cannot write {path}: {os.strerror(errno.EFBIG)}"
+    assert path.read_bytes() == before
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
 
 
 def test_a_missing_state_is_read_as_none(path):

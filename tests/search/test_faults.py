@@ -182,7 +182,7 @@ def test_a_full_disk_stops_the_search_clearly_and_it_goes_on_from_there(search, 
     ballast.unlink()
     assert live.run("--resume") == 0, live.said()
     trials = SearchFolder(small_disk / "trials", "small").trials()
-    assert [trial.status for trial in trials] == ["finished"] * 4
+    assert [(trial.status, trial.reason) for trial in trials] == [("finished", "all 60 epochs")] * 4, live.said()
     assert all([epoch["epoch"] for epoch in trial.epochs] == list(range(1, 61)) for trial in trials)
     client = MlflowClient(f"sqlite:///{small_disk}/trials/mlflow.db")
     for trial in trials:
