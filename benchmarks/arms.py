@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
+from earlier_searches import WarmSearch, after_another, points_for, published_elsewhere
 from own_search import CONSTANT, FIRST_RUNG, IGNORED, PAUSES, PREDICTED, OwnSearch, Settings, space_for
 from peers import OptunaSearch, RaySearch, SmacSearch, SyneTuneSearch
 from shipped_search import ShippedSearch
 from simulation import Searcher
+
+from ctkd_search.space.transfer import Elsewhere
 
 # Epochs of the first rung, and of how many trials one goes on.
 _RUNGS = (
@@ -35,6 +38,8 @@ _RUNGS = (
 # Epochs of the first rung of other tools: their own choice, one more, and that of the package's search.
 FIRST = (1, 2, 5)
 Make = Callable[[str, int, int], Searcher]
+# Configs of earlier searches, from the name of a table and a seed.
+Earlier = Callable[[str, int], list[Elsewhere]]
 AVERAGED = "averaged_1_loss"
 RANDOM = "random search, none stopped"
 
@@ -103,23 +108,20 @@ def _shipped() -> dict[str, Arm]:
     return found
 
 
-def _space(table: str, seed: int) -> tuple[object, int]:
-    space = space_for(table, seed, Settings())
-    return space, space.budget.epochs
-
-
-def _optuna(pruner: Callable[[int], optuna.pruners.BasePruner]) -> Arm:
+def _optuna(pruner: Callable[[int], optuna.pruners.BasePruner], earlier: Earlier | None = None) -> Arm:
     def make(table: str, seed: int, workers: int) -> Searcher:
         space = space_for(table, seed, Settings())
-        return OptunaSearch(space, seed, lambda: pruner(space.budget.epochs))
+        first = points_for(table, earlier(table, seed)) if earlier else ()
+        return OptunaSearch(space, seed, lambda: pruner(space.budget.epochs), first)
 
     return Arm(make, "peer")
 
 
-def _ray(**options: int) -> Arm:
+def _ray(earlier: Earlier | None = None, **options: int) -> Arm:
     def make(table: str, seed: int, workers: int) -> Searcher:
         space = space_for(table, seed, Settings())
-        return RaySearch(space, seed, space.budget.epochs, **options)
+        first = points_for(table, earlier(table, seed)) if earlier else ()
+        return RaySearch(space, seed, space.budget.epochs, first, **options)
 
     return Arm(make, "peer")
 
@@ -183,6 +185,25 @@ def _ablations() -> dict[str, Arm]:
     return found
 
 
+def _warm() -> dict[str, Arm]:
+    """Searches that begin with configs of earlier ones, and others that are told the same configs."""
+    found: dict[str, Arm] = {}
+    for label, earlier in (("after a search on the other images", after_another), ("published", published_elsewhere)):
+        for objective, sections in (("", {}), (", judged by the loss", {"objectives": ["validation_loss"]})):
+            found[f"ctkd-search{objective}, warm start, {label}"] = Arm(
+                lambda table, seed, workers, sections=sections, earlier=earlier: WarmSearch(  # type: ignore[misc]
+                    table, seed, sections, earlier(table, seed)
+                ),
+                "own",
+            )
+        rungs = {"grace_period": 5, "reduction_factor": 3}
+        found[f"Ray ASHA (rungs 5, 15) + OptunaSearch, {label}"] = _ray(earlier, **rungs)
+        found[f"Optuna TPE, HyperbandPruner from 5, {label}"] = _optuna(
+            lambda epochs: optuna.pruners.HyperbandPruner(5, epochs, 3), earlier
+        )
+    return found
+
+
 def _constants() -> dict[str, Arm]:
     found = {}
     for epochs in (1, 2, 3, 4):
@@ -195,6 +216,7 @@ def _constants() -> dict[str, Arm]:
 
 ARMS: dict[str, Arm] = {
     **_shipped(),
+    **_warm(),
     **_constants(),
     **_ablations(),
     "Ray ASHA (its defaults) + OptunaSearch": _ray(),

@@ -11,7 +11,7 @@ import datetime
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,9 +47,16 @@ class OptunaSearch(Searcher):
         space: The space.
         seed: Seed of the search.
         pruner: Makes the pruner.
+        first: The configs that it tries first.
     """
 
-    def __init__(self, space: Space, seed: int, pruner: Callable[[], optuna.pruners.BasePruner]) -> None:
+    def __init__(
+        self,
+        space: Space,
+        seed: int,
+        pruner: Callable[[], optuna.pruners.BasePruner],
+        first: Sequence[dict[str, Any]] = (),
+    ) -> None:
         self._space = space
         self._study = optuna.create_study(
             study_name=f"simulated-{seed}",
@@ -58,6 +65,8 @@ class OptunaSearch(Searcher):
             pruner=pruner(),
         )
         self._trials: dict[int, optuna.Trial] = {}
+        for point in first:
+            self._study.enqueue_trial(point)
 
     def ask(self, number: int) -> dict[str, Any]:
         """A new trial."""
@@ -95,17 +104,24 @@ class RaySearch(Searcher):
         space: The space.
         seed: Seed of the search.
         epochs: Epochs of a whole training.
+        first: The configs that it tries first.
         options: Options of the scheduler.
     """
 
-    def __init__(self, space: Space, seed: int, epochs: int, **options: Any) -> None:
+    def __init__(
+        self, space: Space, seed: int, epochs: int, first: Sequence[dict[str, Any]] = (), **options: Any
+    ) -> None:
         from ray.tune.schedulers import ASHAScheduler
         from ray.tune.search.optuna import OptunaSearch as RaysOptunaSearch
 
         logging.getLogger("ray").setLevel(logging.ERROR)
         self._space = space
         distributions = {name: entry.distribution() for name, entry in searched(space).items()}
-        self._search = RaysOptunaSearch(space=distributions, metric=_METRIC, mode="max", seed=seed)
+        # Ray wants a value of every parameter, those too that have no effect in a config.
+        points = [{**space.paper_point(), **point} for point in first]
+        self._search = RaysOptunaSearch(
+            space=distributions, points_to_evaluate=points or None, metric=_METRIC, mode="max", seed=seed
+        )
         self._scheduler = ASHAScheduler(time_attr=_TIME, metric=_METRIC, mode="max", max_t=epochs, **options)
         self._stubs: dict[int, Any] = {}
 

@@ -46,6 +46,11 @@ class ShippedSearch(Searcher):
         ranking = self.space.strategy.ranking
         self._horizon = ranking.horizon if ranking else 0.0
 
+    @property
+    def records(self) -> list[TrialRecord]:
+        """Returns the records of the trials."""
+        return list(self._records.values())
+
     def ask(self, number: int) -> int | dict[str, Any]:
         """A paused trial that is promoted; else a new one."""
         promoted = self._scheduler.promoted(more=True)
@@ -100,5 +105,5 @@ class ShippedSearch(Searcher):
 
     def chosen(self, trials: Mapping[int, Trial]) -> Trial | None:
         """By the package's rule."""
-        record = best(list(self._records.values()))
+        record = best(self.records)
         return None if record is None else trials[record.number]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from ctkd_search.analysis.standing import confirmed, winner
 from ctkd_search.config import plain
 from ctkd_search.records.store import FINISHED, TrialRecord, ranked
+from ctkd_search.space.parameters import METHOD
 
-# Number of configs of an earlier search that are tried first.
+# Number of configs of an earlier search that are tried first, beside the best one of each method that has none of them.
 CONFIGS = 3
 
 
@@ -30,14 +32,14 @@ class BestConfig:
 
 
 def best_configs(trials: Sequence[TrialRecord], count: int) -> list[BestConfig]:
-    """Returns the best configs of a search, no two of the same values.
+    """Returns the best configs of a search, no two of the same values, and the best one of each method among them.
 
     Those that were confirmed come first, the winner before the others, by their means; then the other trials that
     finished, by their own values.
 
     Args:
         trials: The trials of the search.
-        count: Maximum number of configs.
+        count: Maximum number of configs of whatever method; the best ones of other methods follow them.
     """
     again = [config for config in confirmed(trials) if config.trial.explores]
     chosen = winner(trials)
@@ -50,4 +52,13 @@ def best_configs(trials: Sequence[TrialRecord], count: int) -> list[BestConfig]:
     for one in found:
         if all(plain(one.trial.values) != plain(other.trial.values) for other in different):
             different.append(one)
-    return different[:count]
+    # A search that compares methods begins on equal terms.
+    best, others = different[:count], different[count:]
+    for one in others:
+        if all(_method(one) != _method(other) for other in best):
+            best.append(one)
+    return best
+
+
+def _method(config: BestConfig) -> Any:
+    return config.trial.values.get(METHOD.name)

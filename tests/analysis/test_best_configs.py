@@ -48,6 +48,19 @@ def test_of_equal_configs_the_best_alone_counts():
     assert numbers(trials) == [2, 3]
 
 
+def test_the_best_config_of_each_method_is_among_them():
+    methods = ["ctkd", "ctkd", "kd", "ctkd", "none", "kd", "none"]
+    trials = [
+        a_trial(number, 0.1, 0.9 - 0.1 * number, values={"lr": 0.1 * number, "method": method})
+        for number, method in enumerate(methods, 1)
+    ]
+    assert numbers(trials, 2) == [1, 2, 3, 5]
+    assert numbers(trials, 5) == [1, 2, 3, 4, 5]
+    # A method none of whose trials finished has none.
+    trials[2].status = trials[5].status = STOPPED
+    assert numbers(trials, 1) == [1, 5]
+
+
 def tried(trial, lr, **fields):
     return TriedConfig(trial, "70.00 %", {"lr": lr}, **fields)
 

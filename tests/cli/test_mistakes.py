@@ -97,8 +97,8 @@ MISTAKES = {
     "run DIGITS --name y --warm-start good.yaml": "good.yaml is not a file of a search's best configs; write one with: "
     "ctkd-search export NAME --format configs -o FILE",
     "run DIGITS --name y --warm-start listed.yaml": "best configs listed.yaml has format 0, and ctkd-search",
-    'run DIGITS --name y --set search={"method":"kd","lr":{"float":[0.01,0.1]}} --warm-start published': "--warm-start "
-    "published brings nothing to this search, because the methods of its configs (dkd, ctkd, at) are not searched here",
+    'run DIGITS --name y --set search={"method":"sp","lr":{"float":[0.01,0.1]}} --warm-start published': "--warm-start "
+    "published brings nothing to this search, because the methods of its configs (dkd, ctkd, at, dist, kd, none) are not",
     "run listed.yaml": "listed.yaml has the best configs of a search; begin another search from it with: ",
     "train listed.yaml": "listed.yaml has the best configs of a search; begin another search from it with: ctkd-search",
     "export digits --format configs --trial 1": "--format configs exports the best configs of a search; leave --trial",

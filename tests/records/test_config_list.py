@@ -133,7 +133,10 @@ def test_published_configs_are_part_of_the_package():
 def test_published_configs_are_of_real_searches_and_fit_the_shipped_spaces(path):
     listed = read_list(path)
     chance = 1 / listed.geometry.classes
-    assert len(listed.configs) == 3
+    # The best three, and the best one of each other method.
+    methods = [one.values["method"] for one in listed.configs]
+    assert len(methods) >= 3
+    assert all(methods.count(method) == 1 for method in methods[3:])
     assert all(one.value > 2 * chance for one in listed.configs)
     for shipped in SHIPPED:
         space = kept_space(read(shipped).data, "recorded")
