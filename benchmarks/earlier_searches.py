@@ -78,7 +78,7 @@ def points_for(table: str, configs: Sequence[Elsewhere]) -> list[dict[str, Any]]
 
 
 class WarmSearch(ShippedSearch):
-    """The package's search with ``--warm-start``: after the default settings, it tries configs of earlier searches.
+    """The package's search with ``--warm-start``: it tries configs of earlier searches, then the default settings.
 
     Args:
         table: Name of the table.
@@ -88,6 +88,7 @@ class WarmSearch(ShippedSearch):
     """
 
     def __init__(self, table: str, seed: int, sections: dict[str, Any], configs: Sequence[Elsewhere]) -> None:
-        super().__init__(table, seed, sections, defaults=True)
+        super().__init__(table, seed, sections)
         for number, point in enumerate(points_in(self.space, configs)):
             self._study.offer(point, f"earlier/{number}")
+        self._study.begin()

@@ -24,8 +24,7 @@ class TriedConfig:
         reached: Its objective value there, with its unit.
         stored: The values of the searched parameters with which it is tried, as Optuna stores them.
         changed: The parameters that have another value than there, because the spaces differ.
-        known: Whether Optuna had these values already: as default settings, from another earlier search, or with their
-            result.
+        known: Whether Optuna had these values already: from another earlier search, or with their result.
     """
 
     trial: int

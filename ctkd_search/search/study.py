@@ -85,7 +85,7 @@ class Study(TrialListener):
         return [_pruned(trial) if trial.number in self._paused else trial for trial in trials]
 
     def begin(self) -> None:
-        """Enqueues the default settings of each method as the first trials, unless they have been tried."""
+        """Enqueues the default settings of each method, unless they have been tried or are enqueued."""
         for method in self._space.methods():
             self._enqueue(self._space.paper_point(method), skip_if_exists=True)
 

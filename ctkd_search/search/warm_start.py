@@ -128,9 +128,9 @@ def outstanding(record: SearchRecord) -> list[str]:
 def begin_study(
     study: Study, space: Space, record: SearchRecord, sources: Sequence[Source], say: Callable[[str], None]
 ) -> None:
-    """Gives Optuna what a search begins with: results of earlier ones, the default settings, and earlier configs.
+    """Gives Optuna what a search begins with: results of earlier ones, their best configs, and the default settings.
 
-    What was given before an interruption is not given twice.
+    Of the first trials at a rung the very first one goes on, so that the most promising ones come first. What was given before an interruption is not given twice.
 
     Args:
         study: The search's study.
@@ -140,11 +140,11 @@ def begin_study(
         say: Prints a line to the user.
     """
     starts = [_take_results(study, source) for source in sources]
-    study.begin()
     for source, start in zip(sources, starts, strict=True):
         if not start.taken:
             _offer_configs(study, space, source, start)
         say(start_sentence(start))
+    study.begin()
     if starts:
         record.warm_start = starts
 

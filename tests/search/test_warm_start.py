@@ -232,7 +232,7 @@ def test_results_that_can_be_compared_are_given_to_optuna_as_before(tmp_path):
     ],
     ids=["images", "epochs", "pair"],
 )
-def test_otherwise_the_best_configs_are_tried_after_the_default_settings_and_no_result_is_given(
+def test_otherwise_the_best_configs_are_tried_before_the_default_settings_and_no_result_is_given(
     tmp_path, changes, fingerprint, said
 ):
     earlier_search(tmp_path)
@@ -240,8 +240,8 @@ def test_otherwise_the_best_configs_are_tried_after_the_default_settings_and_no_
     study, (start,), lines = begun(tmp_path, ["old"], space, fingerprint=fingerprint)
     assert lines[0].startswith(f"warm start from 'old': {said}")
     assert study.study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)) == []
-    first, *others = enqueued(study)
-    assert first == space.paper_point()
+    *others, last = enqueued(study)
+    assert last == space.paper_point()
     assert [each["lr"] for each in others] == [0.03, 0.04, 0.05]
     assert [(config.trial, config.reached) for config in start.configs] == [
         (2, "90.00 %"),
@@ -251,7 +251,7 @@ def test_otherwise_the_best_configs_are_tried_after_the_default_settings_and_no_
     assert [config.stored for config in start.configs] == others
     # They are the trials that a search gets, with just these values.
     asked = [study.ask(number, range(number)).stored for number in range(1, 5)]
-    assert asked == [first, *others]
+    assert asked == [*others, last]
 
 
 def test_an_interrupted_start_comes_to_the_same_trials(tmp_path):
@@ -336,7 +336,10 @@ def test_published_configs_are_tried_first_all_or_those_of_one_search(tmp_path):
     assert {start.asked for start in starts} == {"published"}
     assert any(start.name == "published/digits" for start in starts)
     assert len(said) == len(starts)
-    assert len(enqueued(study)) == 1 + sum(not config.known for start in starts for config in start.configs)
+    offered = [config.stored for start in starts for config in start.configs if not config.known]
+    # The default settings follow, unless they are those of a published config.
+    default = space.paper_point()
+    assert enqueued(study) == offered + ([] if default in offered else [default])
     _, (digits,), _ = begun(tmp_path, ["published/digits"], space)
     assert [config.trial for config in digits.configs] == [
         config.trial for config in read_list(PUBLISHED / "digits.yaml").configs
@@ -349,7 +352,7 @@ def test_a_file_of_best_configs_is_tried_first(tmp_path):
     path.write_text(exported_configs(tmp_path, folder.name))
     study, (start,), said = begun(tmp_path / "elsewhere", [str(path)], a_space(sampler="random"))
     assert said == [f"warm start from {str(path)!r}: its best 3 configs are tried first"]
-    assert [each["lr"] for each in enqueued(study)[1:]] == [0.03, 0.04, 0.05]
+    assert [each["lr"] for each in enqueued(study)[:-1]] == [0.03, 0.04, 0.05]
     assert [config.reached for config in start.configs] == ["90.00 %", "80.00 %", "70.00 %"]
 
 

@@ -153,7 +153,7 @@ def assert_ends_without_a_student(directory, live):
 
 
 def assert_begun_from_configs(directory, other):
-    """With another number of epochs, no result counts; the best configs are tried after the default settings."""
+    """With another number of epochs, no result counts; the best configs are tried before the default settings."""
     words = ("--trials", "4", "--epochs", "3", "--warm-start", "small", "--warm-start", "wider")
     assert other.run(*words, "--name", "third") == 0, other.said()
     assert "warm start from 'small': budget.epochs" in other.said()
@@ -161,13 +161,13 @@ def assert_begun_from_configs(directory, other):
     starts, trials = folder.search().warm_start, folder.trials()
     configs = [config for start in starts for config in start.configs if not config.known]
     assert [start.asked for start in starts] == ["small", "wider"]
-    assert len(configs) >= 3
-    assert [trial.stored for trial in trials[1:]] == [config.stored for config in configs][:3]
+    assert len(configs) >= 4
+    assert [trial.stored for trial in trials] == [config.stored for config in configs][:4]
     study = study_of(directory / "trials", "third")
     assert not any("taken_from" in trial.user_attrs for trial in study.trials)
     shown = show(directory, "third")
     assert "began from 'small': " in other.said()  # at the end of the search too
-    assert f"began from 'small': trial {configs[0].trial} there ({configs[0].reached}) is trial 2 here, " in shown
+    assert f"began from 'small': trial {configs[0].trial} there ({configs[0].reached}) is trial 1 here, " in shown
     assert "the best trial, " in shown
     assert command("report", "third", directory=directory).code == 0
     assert "Began from &#39;small&#39;" in (folder.report / "index.html").read_text(encoding="utf-8")
