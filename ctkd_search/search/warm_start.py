@@ -130,7 +130,8 @@ def begin_study(
 ) -> None:
     """Gives Optuna what a search begins with: results of earlier ones, their best configs, and the default settings.
 
-    Of the first trials at a rung the very first one goes on, so that the most promising ones come first. What was given before an interruption is not given twice.
+    The first trial at a rung goes on whatever it shows, so that the most promising ones are begun first. What was given
+    before an interruption is not given twice.
 
     Args:
         study: The search's study.
