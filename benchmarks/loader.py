@@ -12,6 +12,7 @@ IMAGES is a directory with train/<class>/ of small pictures, such as CIFAR-10 as
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import tempfile
 import time
@@ -168,6 +169,8 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=3000, help="large files")
     parser.add_argument("--width", type=int, default=500, help="their width in pixels")
     options = parser.parse_args()
+    # As for the trials of a search, and for torchvision's part too.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     header("images a second, augmentation included: ours, torchvision's with DataLoader, and their ratio")
     print(f"# {options.workers} processes, batches of {_BATCH}; the median of the rounds (lowest to highest)\n")
     root = Path(tempfile.mkdtemp(prefix="loader-"))

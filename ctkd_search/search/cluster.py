@@ -31,8 +31,14 @@ VARIABLES = {
     "TUNE_MAX_PENDING_TRIALS_PG": _WAITING_AT_ONCE,
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-# Ray warns that a later version will change the default of this variable.
-_ACCELERATORS = "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"
+# What the user has set counts.
+DEFAULTS = {
+    # Ray warns that a later version will change the default of this variable.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # PyTorch asks Linux for huge pages. A batch of large pictures takes tens of megabytes, which Linux hands out and
+    # clears page by page: for longer than the pixels take to be normalised, if pages have 4 kB. No number changes.
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
 # Ray sets this one where it starts a cluster, whose processes prove who they are. Left behind, it would ask the same of
 # the processes of the next cluster that is joined, and their results would never arrive.
 _AUTHENTICATION = "RAY_AUTH_MODE"
@@ -53,9 +59,10 @@ class Cluster:
     """
 
     def __init__(self, address: str | None) -> None:
-        self._environment = {name: os.environ.get(name) for name in (*VARIABLES, _ACCELERATORS, _AUTHENTICATION)}
+        self._environment = {name: os.environ.get(name) for name in (*VARIABLES, *DEFAULTS, _AUTHENTICATION)}
         os.environ.update(VARIABLES)
-        os.environ.setdefault(_ACCELERATORS, "0")
+        for name, value in DEFAULTS.items():
+            os.environ.setdefault(name, value)
         # The directory that was made for Ray because the path of its usual one is too long.
         self.directory: Path | None = None
         self._own = not ray.is_initialized()

@@ -20,7 +20,7 @@ from support.python import environment
 import ctkd_search
 from ctkd_search.metrics import CLOCKS
 from ctkd_search.records.store import SearchFolder
-from ctkd_search.search.cluster import VARIABLES
+from ctkd_search.search.cluster import DEFAULTS, VARIABLES
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +72,8 @@ class Recorder(ctkd_search.Callback):
 def settings():
     """Handlers and variables that a search sets in its process, and must give back."""
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
-    return handlers, {name: os.environ.get(name) for name in VARIABLES}, os.environ.get("MLFLOW_TRACKING_URI")
+    names = (*VARIABLES, *DEFAULTS, "MLFLOW_TRACKING_URI")
+    return handlers, {name: os.environ.get(name) for name in names}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from ctkd_search.errors import UserError
 from ctkd_search.search.ray_directory import is_too_long, ray_directory, short_directory
 
-# Starts Ray as a search does, lets a task tell where its temporary files go, and stops it.
+# Starts Ray as a search does, lets a task tell where its temporary files go and what PyTorch is told, and stops it.
 START = """
 import os, tempfile
 from pathlib import Path
@@ -18,28 +18,33 @@ import ray
 from ctkd_search.search import cluster
 joined = cluster.Cluster(None)
 made = [str(joined.directory)]
-inside = ray.get(ray.remote(tempfile.gettempdir).options(num_cpus=1).remote())
+there = lambda: (tempfile.gettempdir(), os.environ["THP_MEM_ALLOC_ENABLE"])
+inside, huge_pages = ray.get(ray.remote(there).options(num_cpus=1).remote())
 joined.leave()
-print(len(joined.nodes), inside == os.environ["TMPDIR"], made, [Path(path).exists() for path in made])
+left = os.environ.get("THP_MEM_ALLOC_ENABLE")
+print(len(joined.nodes), inside == os.environ["TMPDIR"], huge_pages, left, made, [Path(path).exists() for path in made])
 """
 
 
 @pytest.mark.slow
-def test_ray_starts_though_the_path_of_temporary_files_is_long(tmp_path):
+@pytest.mark.parametrize(("given", "there"), [(None, "1"), ("0", "0")])
+def test_ray_starts_though_the_path_of_temporary_files_is_long(tmp_path, given, there):
     place = tmp_path / ("job-" + "x" * (116 - len(str(tmp_path)) - 5))
     place.mkdir()
     assert len(str(place)) >= 116
     ended = subprocess.run(
         [sys.executable, "-c", START],
-        env={**os.environ, "TMPDIR": str(place)},
+        env={**os.environ, "TMPDIR": str(place), **({"THP_MEM_ALLOC_ENABLE": given} if given else {})},
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
-    nodes, same, *rest = ended.stdout.split()
+    nodes, same, huge_pages, left, *rest = ended.stdout.split()
     assert (nodes, same) == ("1", "True")
+    # The variable is the workers' alone, and the user's where there is one.
+    assert (huge_pages, left) == (there, str(given))
     assert "ctkd-ray-" in rest[0]
     assert rest[-1] == "[False]"
 
