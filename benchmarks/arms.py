@@ -196,6 +196,12 @@ def _warm() -> dict[str, Arm]:
                 ),
                 "own",
             )
+        found[f"ctkd-search, the default settings first, {label}"] = Arm(
+            lambda table, seed, workers, earlier=earlier: WarmSearch(  # type: ignore[misc]
+                table, seed, {}, earlier(table, seed), defaults_first=True
+            ),
+            "ablation",
+        )
         rungs = {"grace_period": 5, "reduction_factor": 3}
         found[f"Ray ASHA (rungs 5, 15) + OptunaSearch, {label}"] = _ray(earlier, **rungs)
         found[f"Optuna TPE, HyperbandPruner from 5, {label}"] = _optuna(

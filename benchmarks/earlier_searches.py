@@ -85,10 +85,18 @@ class WarmSearch(ShippedSearch):
         seed: Seed of the search.
         sections: See `ShippedSearch`.
         configs: The configs.
+        defaults_first: True to try the default settings before them, which the package does not.
     """
 
-    def __init__(self, table: str, seed: int, sections: dict[str, Any], configs: Sequence[Elsewhere]) -> None:
-        super().__init__(table, seed, sections)
+    def __init__(
+        self,
+        table: str,
+        seed: int,
+        sections: dict[str, Any],
+        configs: Sequence[Elsewhere],
+        defaults_first: bool = False,
+    ) -> None:
+        super().__init__(table, seed, sections, defaults_first)
         for number, point in enumerate(points_in(self.space, configs)):
             self._study.offer(point, f"earlier/{number}")
         self._study.begin()

@@ -35,6 +35,10 @@ def test_the_configs_come_first_as_this_space_has_them_then_the_default_settings
     check_first(asked[:2])
     assert asked[2] == search.space.paper_point()
     assert asked[3]["lr"] not in (0.3, 0.5)
+    other = WarmSearch("digits", 0, {"sampler": "random"}, CONFIGS, defaults_first=True)
+    asked = [other.ask(number) for number in range(3)]
+    assert asked[0] == search.space.paper_point()
+    check_first(asked[1:])
 
 
 def test_other_tools_try_the_same_configs_first():

@@ -98,7 +98,7 @@ MISTAKES = {
     "ctkd-search export NAME --format configs -o FILE",
     "run DIGITS --name y --warm-start listed.yaml": "best configs listed.yaml has format 0, and ctkd-search",
     'run DIGITS --name y --set search={"method":"sp","lr":{"float":[0.01,0.1]}} --warm-start published': "--warm-start "
-    "published brings nothing to this search, because the methods of its configs (dkd, ctkd, at, dist, kd, none) are",
+    "published brings nothing to this search, because the methods of its configs (ctkd, kd, none, dkd, at, dist) are",
     "run listed.yaml": "listed.yaml has the best configs of a search; begin another search from it with: ",
     "train listed.yaml": "listed.yaml has the best configs of a search; begin another search from it with: ctkd-search",
     "export digits --format configs --trial 1": "--format configs exports the best configs of a search; leave --trial",
