@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,9 +142,10 @@ def begin_study(
         say: Prints a line to the user.
     """
     starts = [_take_results(study, source) for source in sources]
-    for source, start in zip(sources, starts, strict=True):
-        if not start.taken:
-            _offer_configs(study, space, source, start)
+    _offer_configs(
+        study, space, [(source, start) for source, start in zip(sources, starts, strict=True) if not start.taken]
+    )
+    for start in starts:
         say(start_sentence(start))
     study.begin()
     if starts:
@@ -208,12 +210,23 @@ def _take_results(study: Study, source: Source) -> WarmStart:
     return start
 
 
-def _offer_configs(study: Study, space: Space, source: Source, start: WarmStart) -> None:
-    """Enqueues the best configs of an earlier search, as far as this space has their methods."""
-    for one in source.configs:
-        point = transfer(space, one.config)
-        if point is None:
-            start.left_out.append(f"trial {one.trial} (method {one.config.method} is not searched here)")
-            continue
+def _offer_configs(study: Study, space: Space, sources: Sequence[tuple[Source, WarmStart]]) -> None:
+    """Enqueues the best configs of earlier searches, as far as this space has their methods.
+
+    The best one of each method of each search comes before the second ones. Among equals, searches on images of the
+    same size and as many classes come first, then those that were named first.
+    """
+    ranks: Counter[tuple[str, str]] = Counter()
+    offers = []
+    for source, start in sources:
+        for one in source.configs:
+            point = transfer(space, one.config)
+            if point is None:
+                start.left_out.append(f"trial {one.trial} (method {one.config.method} is not searched here)")
+                continue
+            rank = ranks[source.name, one.config.method]
+            ranks[source.name, one.config.method] += 1
+            offers.append((rank, one.config.geometry != space.geometry, source, start, one, point))
+    for *_, source, start, one, point in sorted(offers, key=lambda offer: offer[:2]):
         known = not study.offer(point.stored, f"{source.name}/{one.trial}")
         start.configs.append(TriedConfig(one.trial, one.reached, point.stored, point.changed, known))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import optuna
 import pytest
 from optuna.trial import TrialState
-from support.factories import SEARCH, a_search, a_search_record, a_space, a_trial
+from support.factories import SEARCH, a_search_record, a_space, a_trial
 from support.simulation import study_in
+from support.warm_starts import begun, earlier_search, enqueued
 
-from ctkd_search.display.overview import exported_configs
 from ctkd_search.errors import UserError
-from ctkd_search.records.config_list import PUBLISHED, published_names, read_list
+from ctkd_search.records.config_list import PUBLISHED, published_names
 from ctkd_search.records.store import (
     BASELINE,
     DIVERGED,
@@ -21,8 +21,7 @@ from ctkd_search.records.store import (
     WAITING,
 )
 from ctkd_search.records.warm_start import asked_for
-from ctkd_search.search.warm_start import begin_study, compared, outstanding, read_sources
-from ctkd_search.space.teacher_mode import with_mode
+from ctkd_search.search.warm_start import begin_study, outstanding, read_sources
 from ctkd_search.versions import SEARCH_FORMAT
 
 
@@ -179,32 +178,6 @@ def test_a_warm_start_teaches_the_sampler(tmp_path):
     assert best_lr(warm=True) > best_lr(warm=False)
 
 
-def earlier_search(root, name="old", space=None, trials=None, **fields):
-    """An earlier search on disk, of four trials that finished and differ in their learning rate."""
-    space = space or a_space(sampler="random")
-    point = space.paper_point()
-    made = [
-        a_trial(number, 0.5, accuracy, space=space, stored={**point, "lr": lr})
-        for number, (lr, accuracy) in enumerate([(0.02, 0.6), (0.03, 0.9), (0.04, 0.8), (0.05, 0.7)], start=1)
-    ]
-    return a_search(root, made if trials is None else trials, space, name=name, geometry=[10, 1, 8], **fields)
-
-
-def begun(root, names, space, path=None, fingerprint="f" * 64, own="new"):
-    """A study that has begun from earlier searches; returns it, what the record notes, and the lines said."""
-    record = a_search_record(space, name=own, fingerprint=fingerprint, warm_start=asked_for(list(names)))
-    study, said = study_in(path, space), []
-    space, _ = with_mode(space, images=100, classes=10)
-    begin_study(study, space, record, compared(read_sources(names, root, own), space, fingerprint), said.append)
-    return study, record.warm_start, said
-
-
-def enqueued(study):
-    """The values of the trials that wait, in order."""
-    waiting = study.study.get_trials(states=(TrialState.WAITING,))
-    return [trial.system_attrs["fixed_params"] for trial in waiting]
-
-
 def test_results_that_can_be_compared_are_given_to_optuna_as_before(tmp_path):
     earlier_search(tmp_path)
     space = a_space(sampler="random")
@@ -213,45 +186,6 @@ def test_results_that_can_be_compared_are_given_to_optuna_as_before(tmp_path):
     assert (start.taken, start.there, start.configs, start.settled) == (4, 4, [], True)
     assert [trial.value for trial in study.study.get_trials(states=(TrialState.COMPLETE,))] == [0.6, 0.9, 0.8, 0.7]
     assert enqueued(study) == [space.paper_point()]
-
-
-@pytest.mark.parametrize(
-    ("changes", "fingerprint", "said"),
-    [
-        ({}, "g" * 64, "the training images differ; its best 3 configs are tried first; its results are left alone"),
-        (
-            {"budget": {"epochs": 12}},
-            "f" * 64,
-            "budget.epochs and teachers.recipe.warmup differ; its best 3 configs are tried first (3 with another value",
-        ),
-        (
-            {"search": {**SEARCH, "pair": "wrn-10-1/resnet8"}},
-            "f" * 64,
-            "none of its 4 results is in this space; its best 3 configs are tried first (3 with another value of pair)",
-        ),
-    ],
-    ids=["images", "epochs", "pair"],
-)
-def test_otherwise_the_best_configs_are_tried_before_the_default_settings_and_no_result_is_given(
-    tmp_path, changes, fingerprint, said
-):
-    earlier_search(tmp_path)
-    space = a_space(sampler="random", **changes)
-    study, (start,), lines = begun(tmp_path, ["old"], space, fingerprint=fingerprint)
-    assert lines[0].startswith(f"warm start from 'old': {said}")
-    assert study.study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)) == []
-    *others, last = enqueued(study)
-    assert last == space.paper_point()
-    assert [each["lr"] for each in others] == [0.03, 0.04, 0.05]
-    assert [(config.trial, config.reached) for config in start.configs] == [
-        (2, "90.00 %"),
-        (3, "80.00 %"),
-        (4, "70.00 %"),
-    ]
-    assert [config.stored for config in start.configs] == others
-    # They are the trials that a search gets, with just these values.
-    asked = [study.ask(number, range(number)).stored for number in range(1, 5)]
-    assert asked == [*others, last]
 
 
 def test_an_interrupted_start_comes_to_the_same_trials(tmp_path):
@@ -278,45 +212,6 @@ def test_an_interrupted_start_comes_to_the_same_trials(tmp_path):
     assert len(again.study.trials) == 8
 
 
-def test_a_config_of_two_names_is_tried_once(tmp_path):
-    for name in ("old", "older"):
-        earlier_search(tmp_path, name)
-    study, (_, second), said = begun(tmp_path, ["old", "older"], a_space(sampler="random"), fingerprint="g" * 64)
-    assert len(enqueued(study)) == 4
-    assert [config.known for config in second.configs] == [True] * 3
-    assert "(Optuna has 3 of them already)" in said[1]
-
-
-def test_a_config_whose_result_optuna_has_is_not_tried_again(tmp_path):
-    earlier_search(tmp_path, "same")
-    earlier_search(tmp_path, "other", fingerprint="g" * 64)
-    study, starts, _ = begun(tmp_path, ["other", "same"], a_space(sampler="random"))
-    assert len(enqueued(study)) == 1
-    assert [(start.name, start.taken, len(start.configs)) for start in starts] == [("other", 0, 3), ("same", 4, 0)]
-    assert all(config.known for config in starts[0].configs)
-
-
-def test_configs_of_methods_that_are_not_searched_here_are_left_out_and_named(tmp_path):
-    methods = {"method": {"choice": ["ctkd", "kd"]}, "pair": "wrn-16-2/resnet8", "lr": {"float": [0.01, 0.3]}}
-    there = a_space(sampler="random", search=methods)
-    trials = [
-        a_trial(number, 0.5, space=there, stored=there.paper_point(method) | {"lr": 0.02})
-        for number, method in enumerate(["kd", "ctkd"], start=1)
-    ]
-    earlier_search(tmp_path, space=there, trials=trials, fingerprint="g" * 64)
-    _, (start,), said = begun(tmp_path, ["old"], a_space(sampler="random"))
-    assert [config.trial for config in start.configs] == [2]
-    assert start.left_out == ["trial 1 (method kd is not searched here)"]
-    assert "left out: trial 1 (method kd is not searched here)" in said[0]
-    kd = a_space(sampler="random", search={"method": "dkd", "pair": "wrn-16-2/resnet8", "lr": {"float": [0.01, 0.3]}})
-    with pytest.raises(UserError) as caught:
-        begun(tmp_path, ["old"], kd)
-    assert str(caught.value) == (
-        "--warm-start old brings nothing to this search, because the methods of its configs (kd, ctkd) are not "
-        "searched here; leave it out"
-    )
-
-
 def test_a_search_without_a_finished_trial_brings_nothing(tmp_path):
     space = a_space(sampler="random")
     stopped = a_trial(1, 0.5, status=STOPPED, space=space, stored=space.paper_point())
@@ -327,33 +222,6 @@ def test_a_search_without_a_finished_trial_brings_nothing(tmp_path):
     # Of one with the same images, the results count, also those of trials that were stopped.
     _, (start,), _ = begun(tmp_path, ["old"], a_space(sampler="random"), fingerprint="g" * 64)
     assert start.taken == 1
-
-
-def test_published_configs_are_tried_first_all_or_those_of_one_search(tmp_path):
-    space = a_space(sampler="random")
-    study, starts, said = begun(tmp_path, ["published"], space)
-    assert {start.name for start in starts} == {f"published/{name}" for name in published_names()}
-    assert {start.asked for start in starts} == {"published"}
-    assert any(start.name == "published/digits" for start in starts)
-    assert len(said) == len(starts)
-    offered = [config.stored for start in starts for config in start.configs if not config.known]
-    # The default settings follow, unless they are those of a published config.
-    default = space.paper_point()
-    assert enqueued(study) == offered + ([] if default in offered else [default])
-    _, (digits,), _ = begun(tmp_path, ["published/digits"], space)
-    assert [config.trial for config in digits.configs] == [
-        config.trial for config in read_list(PUBLISHED / "digits.yaml").configs
-    ]
-
-
-def test_a_file_of_best_configs_is_tried_first(tmp_path):
-    folder = earlier_search(tmp_path)
-    path = tmp_path / "mine.yaml"
-    path.write_text(exported_configs(tmp_path, folder.name))
-    study, (start,), said = begun(tmp_path / "elsewhere", [str(path)], a_space(sampler="random"))
-    assert said == [f"warm start from {str(path)!r}: its best 3 configs are tried first"]
-    assert [each["lr"] for each in enqueued(study)[:-1]] == [0.03, 0.04, 0.05]
-    assert [config.reached for config in start.configs] == ["90.00 %", "80.00 %", "70.00 %"]
 
 
 REFUSED = [
