@@ -11,6 +11,8 @@ from ctkd_search.display.overview import exported_configs
 from ctkd_search.errors import UserError
 from ctkd_search.records.config_list import PUBLISHED, published_names, read_list
 
+CIFAR = [10, 3, 32]
+
 
 @pytest.mark.parametrize(
     ("changes", "fingerprint", "said"),
@@ -53,15 +55,15 @@ def test_otherwise_the_best_configs_are_tried_before_the_default_settings_and_no
 
 def test_the_best_of_each_search_comes_before_the_second_best_that_of_the_same_kind_of_images_first(tmp_path):
     space = a_space(sampler="random")
-    for name, tens, geometry in (("large", 1, [10, 3, 32]), ("small", 2, [10, 1, 8]), ("third", 3, [10, 3, 32])):
+    for name, start, geometry in (("large", 0.05, CIFAR), ("small", 0.1, [10, 1, 8]), ("third", 0.15, CIFAR)):
         trials = [
-            a_trial(number, accuracy, space=space, stored={**space.paper_point(), "lr": tens / 10 + number / 100})
+            a_trial(number, accuracy, space=space, stored={**space.paper_point(), "lr": start + number / 100})
             for number, accuracy in enumerate([0.6, 0.9, 0.8], start=1)
         ]
         earlier_search(tmp_path, name, space, trials, geometry=geometry, fingerprint="g" * 64)
     study, starts, _ = begun(tmp_path, ["large", "small", "third"], space)
     found = [round(each["lr"], 2) for each in enqueued(study)[:-1]]
-    assert found == [0.22, 0.12, 0.32, 0.23, 0.13, 0.33, 0.21, 0.11, 0.31]
+    assert found == [0.12, 0.07, 0.17, 0.13, 0.08, 0.18, 0.11, 0.06, 0.16]
     assert [[config.trial for config in start.configs] for start in starts] == [[2, 3, 1]] * 3
 
 
