@@ -4,15 +4,15 @@ Streamed and stored: JPEG files with random resized crops and flips, decoded in 
 against ImageFolder and DataLoader with as many processes, with its default interpolation and with the same as here.
 Resident: images of 32 px with padded crops and flips, against DataLoader on the same arrays.
 
-    python benchmarks/loader.py IMAGES [--workers 2] [--rounds 5] [--width 500]
+    THP_MEM_ALLOC_ENABLE=1 python benchmarks/loader.py IMAGES [--workers 2] [--rounds 5] [--width 500]
 
+The variable is what the processes of trials have; PyTorch reads it when it is imported, for torchvision's part too.
 IMAGES is a directory with train/<class>/ of small pictures, such as CIFAR-10 as files; the large ones are made of them.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import tempfile
 import time
@@ -169,8 +169,6 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=3000, help="large files")
     parser.add_argument("--width", type=int, default=500, help="their width in pixels")
     options = parser.parse_args()
-    # As for the trials of a search, and for torchvision's part too.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     header("images a second, augmentation included: ours, torchvision's with DataLoader, and their ratio")
     print(f"# {options.workers} processes, batches of {_BATCH}; the median of the rounds (lowest to highest)\n")
     root = Path(tempfile.mkdtemp(prefix="loader-"))
