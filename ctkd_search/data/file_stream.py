@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -11,11 +12,12 @@ from torch import Tensor
 
 from ctkd_search.config import Augment
 from ctkd_search.data.images import ImageFiles, Images, Pictures
+from ctkd_search.data.slots import PIECE_BYTES
 from ctkd_search.data.stream import Normalise, Plan, Stream
 from ctkd_search.data.workers import Job, decoding_pool
 
-# Bytes of pixels, and images, that a process decodes at a time: small enough for a container's shared memory.
-_PIECE_BYTES, _PIECE_IMAGES = 4_000_000, 256
+# Images that a process decodes at a time, at most.
+_PIECE_IMAGES = 256
 
 
 class Decoded:
@@ -87,8 +89,13 @@ class FileStream(Stream):
         """The views of an epoch in batches; every reader of one plan reads the same decoded images."""
         if self._passing is None or self._passing[0] is not plan or not self._passing[1].joinable:
             self._passing = plan, Decoded(self._decode(plan), self.device)
-        take = self._passing[1].reader()
-        return (self._batch(plan, start, stop, take(start, stop)) for start, stop in self.spans(batch_size))
+        return self._read(plan, batch_size, self._passing[1].reader())
+
+    def _read(self, plan: Plan, batch_size: int, take: Callable[[int, int], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        for start, stop in self.spans(batch_size):
+            with _one_thread():
+                batch = self._batch(plan, start, stop, take(start, stop))
+            yield batch
 
     def views(self, plan: Plan, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """The images at some positions, decoded now and here."""
@@ -129,6 +136,17 @@ class FileStream(Stream):
     def _cut(self, pixels: Tensor, index: Tensor | None, plan: Plan) -> Tensor:
         # Random resized crops have been mirrored where they were decoded.
         return pixels if plan.crops is not None else super()._cut(pixels, index, plan)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Computes with one thread, while the other cores decode: several would wait for each other, and keep the cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def plain_job(images: ImageFiles, chosen: np.ndarray, each: int = 1) -> Job:
@@ -181,4 +199,4 @@ def _decoded_plainly(images: ImageFiles, device: torch.device) -> Iterator[Tenso
 
 def _piece(images: ImageFiles) -> int:
     """Images that are decoded at a time."""
-    return max(1, min(_PIECE_IMAGES, _PIECE_BYTES // (images.size**2 * images.channels)))
+    return max(1, min(_PIECE_IMAGES, PIECE_BYTES // (images.size**2 * images.channels)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import sys
@@ -20,6 +21,7 @@ from ctkd_search.data.crops import random_crop
 from ctkd_search.data.decode import decode_image, decode_random_crop
 from ctkd_search.data.picture_form import Kept
 from ctkd_search.data.picture_store import Place, read_picture
+from ctkd_search.data.slots import Slots, shared_slots
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.text import one_line
 
@@ -89,12 +91,21 @@ class Job:
 
 
 class _Decoder(Dataset[Any]):
-    """A data set for DataLoader whose index is the work itself, so that its processes serve any data set."""
+    """A data set for DataLoader whose index is the work itself, so that its processes serve any data set.
 
-    def __getitem__(self, job: Job) -> Tensor | str:
-        """Returns the images of a job; an error message if it cannot be done."""
+    Args:
+        slots: The slots that results are written to; None to send them.
+    """
+
+    def __init__(self, slots: Slots | None) -> None:
+        self._slots = slots
+
+    def __getitem__(self, work: tuple[int, Job]) -> Tensor | list[int] | str:
+        """Returns the images of a job, or their shape if they are in its slot; a message if it cannot be done."""
+        slot, job = work
         try:
-            return job.done()
+            images = job.done()
+            return images if self._slots is None else self._slots.put(slot, images)
         except UserError as error:
             # As a value: DataLoader would wrap the exception into the traceback of its process.
             return str(error)
@@ -115,15 +126,20 @@ def _end_with_parent(worker: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class _Jobs(Sampler[Job]):
-    """A sampler of the work of one run after the other."""
+class _Jobs(Sampler[tuple[int, Job]]):
+    """A sampler of the work of one run after the other, each piece with the number of its slot.
 
-    def __init__(self) -> None:
+    Args:
+        slots: Number of slots, which are used in turn.
+    """
+
+    def __init__(self, slots: int) -> None:
         self.jobs: Iterable[Job] = ()
+        self._slots = slots
 
-    def __iter__(self) -> Iterator[Job]:
+    def __iter__(self) -> Iterator[tuple[int, Job]]:
         """Returns the work of this run."""
-        return iter(self.jobs)
+        return zip(itertools.cycle(range(self._slots)), self.jobs)
 
 
 class DecodingPool:
@@ -137,7 +153,11 @@ class DecodingPool:
     def __init__(self, workers: int, pinned: bool) -> None:
         self.workers = workers
         self.pinned = pinned
-        self._sampler = _Jobs()
+        # As many results as may be outstanding, and the one that is being copied.
+        self._count = workers * _AHEAD + 1
+        # Where results are pinned they are copied anyway, by a thread of DataLoader.
+        self._slots = shared_slots(self._count) if workers and not pinned else None
+        self._sampler = _Jobs(self._count)
         self._run = 0
         several: dict[str, Any] = {}
         if workers:
@@ -152,7 +172,7 @@ class DecodingPool:
                 "prefetch_factor": _AHEAD,
             }
         self._loader: DataLoader[Any] | None = DataLoader(
-            _Decoder(),
+            _Decoder(self._slots),
             batch_size=None,
             sampler=self._sampler,
             num_workers=workers,
@@ -180,7 +200,7 @@ class DecodingPool:
         # Processes that are kept answer here before they begin the run.
         with self._deaths_told(), _no_main() if self.workers else _nothing():
             results = iter(self._loader)
-        while True:
+        for slot in itertools.cycle(range(self._count)):
             if run != self._run:
                 raise RuntimeError("this run of the decoding processes has been ended by another one")
             with self._deaths_told():
@@ -189,7 +209,7 @@ class DecodingPool:
                 return
             if isinstance(result, str):
                 raise UserError(result)
-            yield result
+            yield result if self._slots is None else self._slots.take(slot, result)
 
     @contextmanager
     def _deaths_told(self) -> Iterator[None]:
@@ -207,7 +227,7 @@ class DecodingPool:
         """Ends the processes."""
         if self._loader is not None and self._loader._iterator is not None:
             self._loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
-        self._loader = None
+        self._loader = self._slots = None
 
     @property
     def closed(self) -> bool:
