@@ -34,9 +34,9 @@ class Measured:
     """
 
     orchestration: float = 0.0158
-    streamed: float = 984 / 2
-    stored: float = 1823 / 2
-    stored_jpeg: float = 1231 / 2
+    streamed: float = 1024 / 2
+    stored: float = 2438 / 2
+    stored_jpeg: float = 1180 / 2
     storing: float = 2000 / 5 / 2
     pixels: float = 264e3
     jpeg: float = 32e3
