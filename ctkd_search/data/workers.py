@@ -11,6 +11,7 @@ import types
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
 import torch
@@ -126,6 +127,35 @@ def _end_with_parent(worker: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+class Flag:
+    """An event without a lock, for the context of decoding processes.
+
+    A process that is killed while it looks at an event of `multiprocessing` holds the event's lock for ever. Whoever
+    looks next never comes back: DataLoader, to see whether its processes have died.
+    """
+
+    def __init__(self) -> None:
+        self._raised = torch.zeros(1, dtype=torch.uint8).share_memory_()
+
+    def is_set(self) -> bool:
+        """Returns whether it has been set."""
+        return bool(self._raised.item())
+
+    def set(self) -> None:
+        """Sets it."""
+        self._raised.fill_(1)
+
+
+class _Context(ForkServerContext):
+    """Neither a fork, which would copy the threads' locks of Ray and of CUDA in whatever state they are, nor a new
+    interpreter for each process, which would import torch each time.
+    """
+
+    def Event(self) -> Flag:  # type: ignore[override]
+        """Returns the event that tells the processes to end."""
+        return Flag()
+
+
 class _Jobs(Sampler[tuple[int, Job]]):
     """A sampler of the work of one run after the other, each piece with the number of its slot.
 
@@ -161,9 +191,7 @@ class DecodingPool:
         self._run = 0
         several: dict[str, Any] = {}
         if workers:
-            # Neither a fork, which would copy the threads' locks of Ray and of CUDA in whatever state they are, nor a
-            # new interpreter for each process, which would import torch each time.
-            context = multiprocessing.get_context("forkserver")
+            context = _Context()
             context.set_forkserver_preload([__name__, "ctkd_search.data.crops"])
             several = {
                 "multiprocessing_context": context,

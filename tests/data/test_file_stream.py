@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -191,8 +192,6 @@ def test_process_that_dies_fails_the_work_and_is_replaced(folder, before):
     results = pool.run(Job([path], 8, 3) for _ in range(50))
     for _ in range(before):
         next(results)
-    # Both jobs that it may be ahead are done: killed within one of PyTorch's own locks, it would never free that again.
-    time.sleep(0.5)
     # Those of this pool alone: what else the tests' process has started is not to be disturbed.
     killed = [psutil.Process(worker.pid) for worker in pool._loader._iterator._workers]
     for worker in killed:
@@ -203,6 +202,33 @@ def test_process_that_dies_fails_the_work_and_is_replaced(folder, before):
     assert pool.closed
     assert "\n" not in str(caught.value)
     assert len(list(decoding_pool(1, False).run([Job([path], 8, 3)]))) == 1
+
+
+def _look(event, begun):
+    begun.set()
+    while True:
+        event.is_set()
+
+
+def _ask(event, answers):
+    answers += [event.is_set(), event.set(), event.is_set()]
+
+
+def test_a_process_that_is_killed_while_it_looks_whether_to_end_holds_up_nobody():
+    context = decoding_pool(1, False)._loader.multiprocessing_context
+    for _ in range(5):
+        event, begun, answers = context.Event(), context.Event(), []
+        looking = context.Process(target=_look, args=(event, begun))
+        looking.start()
+        while not begun.is_set():
+            time.sleep(0.01)
+        time.sleep(0.05)
+        looking.kill()
+        looking.join()
+        asking = threading.Thread(target=_ask, args=(event, answers), daemon=True)
+        asking.start()
+        asking.join(timeout=20)
+        assert answers == [False, None, True]
 
 
 def test_run_that_begins_ends_the_one_before(folder):
