@@ -6,7 +6,7 @@ Resident: images of 32 px with padded crops and flips, against DataLoader on the
 
     THP_MEM_ALLOC_ENABLE=1 python benchmarks/loader.py IMAGES [--workers 2] [--rounds 5] [--width 500]
 
-The variable is what the processes of trials have; PyTorch reads it when it is imported, for torchvision's part too.
+The processes of trials have this variable, where the search starts Ray. It counts for torchvision's part too.
 IMAGES is a directory with train/<class>/ of small pictures, such as CIFAR-10 as files; the large ones are made of them.
 """
 

@@ -16,7 +16,7 @@ class Slots:
     """Shared memory that results are written to in turn, each until it has been copied from there.
 
     A tensor that is sent has memory of its own instead: a file that comes over a socket, is mapped, and is touched page
-    by page for the first time. For 4 MB that takes several times as long as the copy.
+    by page for the first time, which takes longer than the copy.
 
     Args:
         count: Number of slots: one more than results may be outstanding, so that none is written to a slot that has
@@ -27,21 +27,21 @@ class Slots:
     """
 
     def __init__(self, count: int) -> None:
-        self.count = count
         self._memory = torch.empty((count, PIECE_BYTES), dtype=torch.uint8).share_memory_()
 
     def put(self, slot: int, images: Tensor) -> Tensor | list[int]:
-        """Writes images to a slot; returns their shape, to be sent. Images that do not fit are sent themselves."""
+        """Writes images to a slot; returns what is to be sent: the slot and their shape, or images that do not fit."""
         if images.numel() > PIECE_BYTES:
             return images
         self._memory[slot, : images.numel()].copy_(images.flatten())
-        return list(images.shape)
+        return [slot, *images.shape]
 
-    def take(self, slot: int, sent: Tensor | Sequence[int]) -> Tensor:
-        """Returns what `put` wrote to a slot, in memory of this process."""
+    def take(self, sent: Tensor | Sequence[int]) -> Tensor:
+        """Returns the images of which `put` returned this, in memory of this process."""
         if isinstance(sent, Tensor):
             return sent
-        return self._memory[slot, : prod(sent)].clone().view(*sent)
+        slot, *shape = sent
+        return self._memory[slot, : prod(shape)].clone().view(shape)
 
 
 def shared_slots(count: int) -> Slots | None:

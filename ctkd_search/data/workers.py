@@ -102,7 +102,7 @@ class _Decoder(Dataset[Any]):
         self._slots = slots
 
     def __getitem__(self, work: tuple[int, Job]) -> Tensor | list[int] | str:
-        """Returns the images of a job, or their shape if they are in its slot; a message if it cannot be done."""
+        """Returns the images of a job, or where they are in shared memory; a message if it cannot be done."""
         slot, job = work
         try:
             images = job.done()
@@ -127,7 +127,7 @@ def _end_with_parent(worker: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class Flag:
+class _Flag:
     """An event without a lock, for the context of decoding processes.
 
     A process that is killed while it looks at an event of `multiprocessing` holds the event's lock for ever. Whoever
@@ -147,13 +147,15 @@ class Flag:
 
 
 class _Context(ForkServerContext):
-    """Neither a fork, which would copy the threads' locks of Ray and of CUDA in whatever state they are, nor a new
+    """The way in which decoding processes are started: from a server.
+
+    Neither by a fork, which would copy the threads' locks of Ray and of CUDA in whatever state they are, nor as a new
     interpreter for each process, which would import torch each time.
     """
 
-    def Event(self) -> Flag:  # type: ignore[override]
+    def Event(self) -> _Flag:  # type: ignore[override]
         """Returns the event that tells the processes to end."""
-        return Flag()
+        return _Flag()
 
 
 class _Jobs(Sampler[tuple[int, Job]]):
@@ -184,10 +186,10 @@ class DecodingPool:
         self.workers = workers
         self.pinned = pinned
         # As many results as may be outstanding, and the one that is being copied.
-        self._count = workers * _AHEAD + 1
+        count = workers * _AHEAD + 1
         # Where results are pinned they are copied anyway, by a thread of DataLoader.
-        self._slots = shared_slots(self._count) if workers and not pinned else None
-        self._sampler = _Jobs(self._count)
+        self._slots = shared_slots(count) if workers and not pinned else None
+        self._sampler = _Jobs(count)
         self._run = 0
         several: dict[str, Any] = {}
         if workers:
@@ -228,7 +230,7 @@ class DecodingPool:
         # Processes that are kept answer here before they begin the run.
         with self._deaths_told(), _no_main() if self.workers else _nothing():
             results = iter(self._loader)
-        for slot in itertools.cycle(range(self._count)):
+        while True:
             if run != self._run:
                 raise RuntimeError("this run of the decoding processes has been ended by another one")
             with self._deaths_told():
@@ -237,7 +239,7 @@ class DecodingPool:
                 return
             if isinstance(result, str):
                 raise UserError(result)
-            yield result if self._slots is None else self._slots.take(slot, result)
+            yield result if self._slots is None else self._slots.take(result)
 
     @contextmanager
     def _deaths_told(self) -> Iterator[None]:

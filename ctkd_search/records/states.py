@@ -23,7 +23,7 @@ def state_path(states: Path, number: int) -> Path:
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Replaces a state in one step.
+    """Replaces a state, or another file of tensors and plain values, in one step.
 
     Raises:
         UserError: The directory cannot be written to, or the disk is full.

@@ -18,9 +18,9 @@ def images(*shape):
 def test_what_was_put_is_taken_and_stays_when_the_slot_is_written_to_again():
     found, first, second = Slots(2), images(3, 8, 8, 3), images(2, 2, 5, 5, 1)
     sent = found.put(1, first)
-    assert sent == [3, 8, 8, 3]
-    taken = found.take(1, sent)
-    again = found.take(1, found.put(1, second.transpose(2, 3)))
+    assert sent == [1, 3, 8, 8, 3]
+    taken = found.take(sent)
+    again = found.take(found.put(1, second.transpose(2, 3)))
     assert torch.equal(taken, first)
     assert torch.equal(again, second.transpose(2, 3))
 
@@ -31,7 +31,7 @@ def test_what_does_not_fit_is_sent_itself():
         whole = images(1, size, 1, 1)
         sent = found.put(0, whole)
         assert (sent is whole) is (size > PIECE_BYTES)
-        assert torch.equal(found.take(0, sent), whole)
+        assert torch.equal(found.take(sent), whole)
 
 
 def _write(found, image):
@@ -43,7 +43,7 @@ def test_another_process_writes_to_the_same_memory():
     process = multiprocessing.get_context("forkserver").Process(target=_write, args=(found, image))
     process.start()
     process.join()
-    assert torch.equal(found.take(0, [1, 4, 4, 3]), image)
+    assert torch.equal(found.take([0, 1, 4, 4, 3]), image)
 
 
 def test_without_room_there_are_none(monkeypatch):
