@@ -23,6 +23,8 @@ import ctkd_search
 
 SPACES = Path(__file__).parent / "published"
 PER_CLASS = 1000
+# The options of `run` with which a search began.
+STARTS = {"cifar10-wide": ["--warm-start", "published/cifar10-deep"]}
 
 
 def run(name: str, images: Path, work: Path, seeds: int, without: Sequence[str]) -> None:
@@ -30,7 +32,8 @@ def run(name: str, images: Path, work: Path, seeds: int, without: Sequence[str])
     if not (work / "images").exists():
         link_subset(images, work / "images", PER_CLASS, PER_CLASS)
     begun = (work / "trials" / name / "search.json").is_file()
-    seconds = command("run", str(SPACES / f"{name}.yaml"), *(["--resume"] if begun else []), cwd=work)
+    start = ["--resume"] if begun else STARTS.get(name, [])
+    seconds = command("run", str(SPACES / f"{name}.yaml"), *start, cwd=work)
     command("show", name, cwd=work)
     command("report", name, cwd=work)
     command("export", name, "--format", "configs", "-o", f"{name}.yaml", cwd=work)

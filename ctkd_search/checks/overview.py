@@ -12,11 +12,13 @@ from ctkd_search.checks.ranking import ranking_warnings
 from ctkd_search.display.tables import plain_table
 from ctkd_search.distill.methods.base import Method, Parameter, make_method, method_class
 from ctkd_search.metrics import METRICS
+from ctkd_search.records.config_list import published_names, read_published
 from ctkd_search.space.baselines import baseline_pairs
 from ctkd_search.space.comparisons import baseline_config
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import Constant, show
 from ctkd_search.space.effects import setting_of
+from ctkd_search.space.parameters import CTKD, METHOD
 from ctkd_search.text import amount, clock, settings
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def print_overview(space: Space, console: Console) -> None:
     for number, values in enumerate(_samples(space), start=1):
         console.print(f"  {number}  {space.label(space.effective(values))}", highlight=False, soft_wrap=True)
     console.print()
-    for line in (*_source_lines(space), *_budget_lines(space)):
+    for line in (*_source_lines(space), *_budget_lines(space), *_published_lines(space)):
         console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -129,6 +131,18 @@ def _budget_lines(space: Space) -> list[str]:
         members = f"{ensemble} experts of each" if isinstance(ensemble, int) else ", ".join(ensemble)
         lines.append(f"expert: an ensemble of {members}; their outputs are averaged and recorded as those of one")
     return lines
+
+
+def _published_lines(space: Space) -> list[str]:
+    """Returns a line about the published configs of the space's methods, from which its search might begin."""
+    configs = [config for name in published_names() for config in read_published(name).configs]
+    found = sum(config.values.get(METHOD.name, CTKD) in space.methods() for config in configs)
+    if not found:
+        return []
+    return [
+        "earlier searches: run --warm-start NAME begins from one of yours, run --warm-start published from the best "
+        f"{'config' if found == 1 else 'configs'} of published ones, {found} with a method of this space"
+    ]
 
 
 def _stopping_lines(space: Space) -> list[str]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas
 import pytest
 from PIL import Image
-from published_search import SPACES, best_trials
+from published_search import SPACES, STARTS, best_trials
 
 from ctkd_search.api.search import Search
 from ctkd_search.records.config_list import published_names, read_published
 from ctkd_search.search.study import Study
+from ctkd_search.search.warm_start import begin_study, compared, read_sources
 from ctkd_search.space.definition import Space
 from ctkd_search.space.reader import read_space
 
@@ -52,11 +54,12 @@ def space(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(("space", "name"), [(name, name) for name in NAMES], indirect=["space"])
-def test_its_first_trials_are_suggested_again(space, name):
+def test_its_first_trials_are_suggested_again(space, name, tmp_path):
     expected = recorded(name)
     expected = expected[expected["kind"] == "trial"].head(STARTUP)
     study = Study(space, None, name, lambda trial: [0.0])
-    study.begin()
+    sources = compared(read_sources(STARTS.get(name, [])[1:], tmp_path, name), space, "")
+    begin_study(study, space, SimpleNamespace(warm_start=[]), sources, lambda line: None)
     for position, row in enumerate(expected.to_dict("records")):
         asked = study.ask(int(row["trial"]), range(position))
         drawn = {key: value for key, value in asked.stored.items() if isinstance(value, float)}

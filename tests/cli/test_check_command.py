@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 from support.factories import DIGITS, SHIPPED, SPACES
 
+from ctkd_search.records.config_list import published_names, read_published
 from ctkd_search.space.reader import read_space
 
 pytestmark = pytest.mark.usefixtures("own_directory")
@@ -54,6 +57,21 @@ def test_check_shows_conditions_and_the_papers_settings_first(call):
     _, out, _ = call("check", DIGITS, "--no-measure")
     assert re.search(r"^ temperature +1 to 20, log +step_loss is kl +temperature that softens", out, flags=re.MULTILINE)
     assert "\n  1  wrn-16-2/resnet8 kl T=4 a=1 b=60 L1,2,3 lr=0.2\n" in out
+
+
+def test_check_counts_the_published_configs_that_a_search_may_begin_from(call, tmp_path):
+    lists = [read_published(name) for name in published_names()]
+    counts = Counter(config.values.get("method", "ctkd") for each in lists for config in each.configs)
+    for methods in (["kd"], ["ctkd"], ["kd", "ctkd"], ["pkt"]):
+        method = {"choice": methods} if methods[1:] else methods[0]
+        search = {"method": method, "lr": {"float": [0.01, 0.3]}}
+        space = {"name": "x", "dataset": {"name": "digits"}, "search": search}
+        (tmp_path / "space.yaml").write_text(yaml.safe_dump(space))
+        code, out, err = call("check", "space.yaml", "--no-measure")
+        assert (code, err) == (0, "")
+        lines = [line for line in out.splitlines() if line.startswith("earlier searches: ")]
+        count = sum(counts[name] for name in methods)
+        assert [f"{count} with a method of this space" in line for line in lines] == [True] * (count > 0)
 
 
 def test_check_counts_what_the_digits_would_cost(call):
