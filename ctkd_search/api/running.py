@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ctkd_search.api.callbacks import Callback, CallbackListener, check_callbacks
 from ctkd_search.api.search import Search
-from ctkd_search.api.spaces import AnySpace, Overrides, PathLike, open_space, path_of
+from ctkd_search.api.spaces import AnySpace, Overrides, PathLike, directory_of, open_space
 from ctkd_search.display.consoles import PLAIN_WIDTH, console_for, text_console
 from ctkd_search.display.reading import shown_on
 from ctkd_search.errors import UserError
@@ -97,7 +97,7 @@ def run(
     )
     given = {"name": name, "trials": trials, "epochs": epochs, "test_share": test_share, "overrides": overrides or None}
     where = "trials" if trials_dir is None else trials_dir
-    root = path_of(where, "trials_dir")
+    root = directory_of(where)
     console = console_for(progress)
     with shown_on(console):
         return run_space(
@@ -241,7 +241,7 @@ def check(
         space, overrides, budget__trials=trials, budget__epochs=epochs, dataset__test=test_share
     )
     console, text = text_console(PLAIN_WIDTH)
-    root = path_of("trials" if trials_dir is None else trials_dir, "trials_dir")
+    root = directory_of("trials" if trials_dir is None else trials_dir)
     checked = check_space(read, document, root, measure, console)
     return Check(read, text.getvalue(), checked.seconds, checked.disk_bytes)
 

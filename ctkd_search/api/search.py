@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ctkd_search.analysis.standing import confirmed, find_trial, gap_to, verdicts, winner
 from ctkd_search.api.exporting import Precision, export_to, form_of, write_reduced
 from ctkd_search.api.options import check_whole, request_stop
-from ctkd_search.api.spaces import PathLike, path_of
+from ctkd_search.api.spaces import PathLike, directory_of, path_of
 from ctkd_search.api.trials import Trial, as_trial, epoch_frame, trial_frame
 from ctkd_search.display.comparisons import ROWS, trials_table
 from ctkd_search.display.consoles import console_for, without_widget_advice
@@ -56,7 +56,7 @@ class Search:
         if not isinstance(name, str):
             raise UserError(f"the name of a search must be text, but got {name!r}")
         self.name = name
-        self.trials_dir = path_of(trials_dir, "trials_dir")
+        self.trials_dir = directory_of(trials_dir)
         self._folder = SearchFolder(self.trials_dir, name)
         # Set by `stop`; None where this object is not that of a running search.
         self._stop: threading.Event | None = None
@@ -355,12 +355,15 @@ def searches(trials_dir: PathLike = "trials") -> pandas.DataFrame:
 
     Args:
         trials_dir: The directory of all searches.
+
+    Raises:
+        UserError: It is a file.
     """
     import pandas
 
     rows = [
         (row.name, row.begun, row.trials, None if row.leader is None else row.leader.value, row.finished)
-        for row in search_rows(path_of(trials_dir, "trials_dir"))
+        for row in search_rows(directory_of(trials_dir))
     ]
     frame = pandas.DataFrame(rows, columns=["name", "begun", "trials", "best", "finished"])
     frame["begun"] = pandas.to_datetime(frame["begun"], utc=True)

@@ -69,6 +69,21 @@ def path_of(path: Any, what: str, forms: str = "a path") -> Path:
     return user_path(os.fspath(path))
 
 
+def directory_of(trials_dir: PathLike) -> Path:
+    """Returns the directory of all searches.
+
+    Args:
+        trials_dir: Its path, where nothing need be yet.
+
+    Raises:
+        UserError: It is no path, or that of a file.
+    """
+    path = path_of(trials_dir, "trials_dir")
+    if path.exists() and not path.is_dir():
+        raise UserError(f"trials_dir: {path} is a file, not a directory")
+    return path
+
+
 def words(overrides: Overrides) -> list[str]:
     """Returns overrides as KEY=VALUE words.
 

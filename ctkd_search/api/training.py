@@ -15,7 +15,7 @@ from ctkd_search.api.callbacks import Callback, FinalListener, check_callbacks
 from ctkd_search.api.final import FinalTraining
 from ctkd_search.api.options import check_whole
 from ctkd_search.api.search import Search
-from ctkd_search.api.spaces import Overrides, PathLike, path_of, plain_values, words
+from ctkd_search.api.spaces import Overrides, PathLike, directory_of, path_of, plain_values, words
 from ctkd_search.display.consoles import console_for
 from ctkd_search.display.reading import shown_on
 from ctkd_search.errors import UserError
@@ -86,11 +86,12 @@ def train(
     found = [*words({key: value for key, value in given.items() if value is not None}), *found]
     if trials_dir is None:
         trials_dir = config.trials_dir if isinstance(config, Search) else "trials"
+    root = directory_of(trials_dir)
     console = console_for(progress)
     with shown_on(console):
         return train_config(
             _config_of(config),
-            path_of(trials_dir, "trials_dir"),
+            root,
             console,
             f"ctkd_search.train({_shown(config)}, resume=True, ...) with the same arguments",
             seeds=number,

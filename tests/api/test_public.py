@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.factories import DIGITS
 from support.python import environment
 
 import ctkd_search
@@ -76,3 +77,20 @@ def test_the_options_of_the_functions_are_described():
 def test_the_public_errors_are_those_that_the_commands_catch():
     assert ctkd_search.UserError is errors.UserError
     assert ctkd_search.WorkFailed is errors.WorkFailed
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda **where: ctkd_search.check(DIGITS, measure=False, **where),
+        lambda **where: ctkd_search.run(DIGITS, **where),
+        lambda **where: ctkd_search.train({}, **where),
+        lambda **where: ctkd_search.load("digits", **where),
+        ctkd_search.searches,
+    ],
+    ids=["check", "run", "train", "load", "searches"],
+)
+def test_a_file_is_no_directory_of_searches(act, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ctkd_search.UserError, match="^trials_dir: .*file is a file, not a directory$"):
+        act(trials_dir=tmp_path / "file")
