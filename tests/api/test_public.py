@@ -92,5 +92,5 @@ def test_the_public_errors_are_those_that_the_commands_catch():
 )
 def test_a_file_is_no_directory_of_searches(act, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ctkd_search.UserError, match="^trials_dir: .*file is a file, not a directory$"):
+    with pytest.raises(ctkd_search.UserError, match=r"^trials_dir: .*file is a file, not a directory$"):
         act(trials_dir=tmp_path / "file")
