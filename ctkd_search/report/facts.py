@@ -79,11 +79,11 @@ def headline(summary: SearchSummary) -> str:
     teacher, student = split_pair(summary.winner.values["pair"])
     found, judge = summary.mean, summary.winner.metric
     if found is None:
-        reached = f"{_of(judge, summary.winner.reached)} in trial {summary.winner.number}"
+        reached = f"{value_of(judge, summary.winner.reached)} in trial {summary.winner.number}"
         return f"{student}, taught by {teacher}, reaches {reached}; it has not been confirmed with fresh seeds."
     return (
-        f"{student}, taught by {teacher}, reaches {_of(judge, judge.show(found.mean))} in the mean of {found.n} "
-        f"fresh seed{'s' * (found.n > 1)}{_interval(found, judge)}."
+        f"{student}, taught by {teacher}, reaches {value_of(judge, judge.show(found.mean))} in the mean of {found.n} "
+        f"fresh seed{'s' * (found.n > 1)}{interval(found, judge)}."
     )
 
 
@@ -111,20 +111,30 @@ def key_numbers(summary: SearchSummary, splits_size: int | None) -> list[KeyNumb
     baseline = summary.baseline
     gap = gap_to(summary.trials, baseline, trial) if baseline else None
     if baseline and gap:
-        apart = "told apart" if gap.excludes(0.0) else "cannot be told apart"
-        made.append(
-            KeyNumber(
-                "against the best baseline",
-                points(gap, judge),
-                f"{judge.difference_unit}; {apart} from {baseline.baseline}",
-            )
-        )
+        made.append(against(gap, judge, "validation", str(baseline.baseline)))
     for metric in measured_of(summary.space)[1:]:
         if (value := trial.last(metric)) is not None:
             made.append(
                 KeyNumber(f"validation {metric.label}", metric.show(value), f"trial {trial.number}{images}, one seed")
             )
     return made + _cost_numbers(summary)
+
+
+def against(gap: Estimate, judge: Metric, images: str, baseline: str) -> KeyNumber:
+    """Returns the difference to the best baseline.
+
+    Args:
+        gap: The difference.
+        judge: The metric that is compared.
+        images: The images on which it is: ``validation`` or ``test``.
+        baseline: The baseline's name.
+    """
+    if math.isinf(gap.half_width):
+        told = f"one seed each cannot tell it from {baseline}"
+    else:
+        told = f"{'told apart' if gap.excludes(0.0) else 'cannot be told apart'} from {baseline}"
+    unit = f"{judge.difference_unit} on {images} images"
+    return KeyNumber("against the best baseline", points(gap, judge), f"{unit}; {told}")
 
 
 def _cost_numbers(summary: SearchSummary) -> list[KeyNumber]:
@@ -286,12 +296,13 @@ def summary_of(space: Space, search: SearchRecord, trials: Sequence[TrialRecord]
     return SearchSummary(space, search, trials, leader)
 
 
-def _interval(found: Estimate, metric: Metric) -> str:
+def interval(found: Estimate, metric: Metric) -> str:
+    """Returns the interval of a mean in parentheses, for a sentence; nothing where one seed has none."""
     if math.isinf(found.half_width):
         return ""
     return f" (95 % interval ± {metric.number(found.half_width)} {metric.difference_unit})"
 
 
-def _of(metric: Metric, value: str) -> str:
-    """Returns a value with its metric, for a sentence."""
-    return f"{value} validation {metric.label}" if metric.goal == "max" else f"a validation {metric.label} of {value}"
+def value_of(metric: Metric, value: str, images: str = "validation") -> str:
+    """Returns a value with its metric and the images that it is of, for a sentence."""
+    return f"{value} {images} {metric.label}" if metric.goal == "max" else f"a {images} {metric.label} of {value}"

@@ -20,9 +20,9 @@ from ctkd_search.records.config_file import config_text
 from ctkd_search.records.store import TEACHERS, SearchFolder
 from ctkd_search.records.trial_configs import config_of
 from ctkd_search.report import facts
-from ctkd_search.report.facts import SearchSummary
+from ctkd_search.report.final import newest_final
 from ctkd_search.report.fonts import fonts_for
-from ctkd_search.report.sections import FINAL, Material, Section, cause, every_section, raise_if_disk_full
+from ctkd_search.report.sections import Material, Section, cause, every_section, raise_if_disk_full
 from ctkd_search.report.style import Picture
 from ctkd_search.report.teachers import KeptTeachers
 from ctkd_search.space.reader import kept_space
@@ -71,7 +71,8 @@ def write_report(
         splits, missing = None, "the images are no longer those of the search"
     teachers = KeptTeachers(trials_dir / TEACHERS, search.fingerprint)
     with fonts_for(search.classes):
-        content = every_section(Material(summary, teachers, folder, splits, missing))
+        material = Material(summary, teachers, folder, splits, missing)
+        content = every_section(material)
     where = directory or folder.report
     for pattern in _PICTURES:
         for old in where.glob(f"{pattern}.png"):
@@ -80,7 +81,7 @@ def write_report(
         with atomic(where / f"{picture.name}.png") as temporary:
             temporary.write_bytes(picture.png)
     head = Section("head")
-    page = _html(summary, content, splits, head)
+    page = _html(material, content, head)
     for line in (line for section in (head, *content) for line in section.failed):
         (say or _to_stderr)(f"in the report, {line[0].lower()}{line[1:]}")
     write_text(where / PAGE, page)
@@ -91,7 +92,7 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _html(summary: SearchSummary, content: list[Section], splits: Splits | None, head: Section) -> str:
+def _html(material: Material, content: list[Section], head: Section) -> str:
     """Returns the page; failures of parts of its head are added to `head`."""
 
     def part(what: str, make: Callable[[], T], otherwise: T) -> T:
@@ -102,12 +103,14 @@ def _html(summary: SearchSummary, content: list[Section], splits: Splits | None,
             head.failed.append(f"{what} left out: {cause(error)}")
             return otherwise
 
+    summary, splits = material.summary, material.splits
     winner = summary.winner
     no_sentences: list[str] = []
     no_numbers: list[facts.KeyNumber] = []
     no_facts: dict[str, str] = {}
     space, search = summary.space, summary.search
     sizes = (len(splits.train), len(splits.validation)) if splits else None
+    tested = part("The test result is", lambda: newest_final(material.folder)[0], None)
     running = sum(not trial.ended for trial in summary.trials)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ctkd_search.report", "templates"),
@@ -122,6 +125,8 @@ def _html(summary: SearchSummary, content: list[Section], splits: Splits | None,
         written=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         subtitle=part("The subtitle is", lambda: facts.subtitle(summary, sizes), ""),
         headline=part("The main result is", lambda: facts.headline(summary), ""),
+        result=part("The test result is", lambda: tested.result(summary) if tested else "", ""),
+        test_numbers=part("The test result is", lambda: tested.key_numbers() if tested else [], no_numbers),
         verdicts=part("The verdicts are", lambda: facts.verdict_sentences(summary), no_sentences),
         key_numbers=part(
             "The key numbers are",
@@ -135,7 +140,7 @@ def _html(summary: SearchSummary, content: list[Section], splits: Splits | None,
         running=running,
         own_expert=space.teachers.expert.checkpoint is not None,
         sections=content,
-        tested=any(section.title == FINAL for section in content),
+        tested=tested is not None,
         best_config=part("The best config is", lambda: config_text(space, search, winner, splits), "left out"),
         left_out=head.failed,
     )

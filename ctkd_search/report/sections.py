@@ -156,9 +156,7 @@ def final(summary: SearchSummary, folder: SearchFolder) -> Section | None:
     if found is None:
         return Section(FINAL, text=notes, failed=notes) if notes else None
     section = Section(FINAL, text=[*notes, found.sentence()], failed=notes)
-    section.attempt(
-        "The trial that it belongs to", lambda: found.origin(summary.space, summary.explored, summary.winner)
-    )
+    section.attempt("The trial that it belongs to", lambda: found.origin(summary))
     section.add(_as_sentence(headline(found.found[0])[0]))
     section.attempt("The picture of test results", lambda: means_picture(found.found))
     if len(found.found) > 1:
