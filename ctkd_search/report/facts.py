@@ -130,9 +130,9 @@ def against(gap: Estimate, judge: Metric, images: str, baseline: str) -> KeyNumb
         baseline: The baseline's name.
     """
     if math.isinf(gap.half_width):
-        told = f"one seed each cannot tell it from {baseline}"
+        told = f"one seed each cannot tell it from the baseline {baseline}"
     else:
-        told = f"{'told apart' if gap.excludes(0.0) else 'cannot be told apart'} from {baseline}"
+        told = f"{'told apart' if gap.excludes(0.0) else 'cannot be told apart'} from the baseline {baseline}"
     unit = f"{judge.difference_unit} on {images} images"
     return KeyNumber("against the best baseline", points(gap, judge), f"{unit}; {told}")
 

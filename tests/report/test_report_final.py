@@ -73,7 +73,7 @@ def test_the_head_of_the_page_has_its_result_beside_the_best_baseline(small):
         in head.split("Its config, trained to the end on training and validation images, ")[1]
     )
     assert "test accuracy 96.00 % ± 2.48 (95 % interval), n = 3 seeds on 359 images, read once" in head
-    assert re.search(r"against the best baseline \+4\.67 ± [\d.]+ points on test images; told apart from kd", head)
+    assert re.search(r"against the best baseline \+4\.67 ± [\d.]+ points on test images; told apart from the baseline kd", head)
 
 
 def test_one_seed_has_a_result_without_an_interval(small):
@@ -82,7 +82,7 @@ def test_one_seed_has_a_result_without_an_interval(small):
     assert "A config of no trial of this search, trained to the end" in head
     assert "reaches 95.00 % test accuracy with one seed." in head
     assert "test accuracy 95.00 % one seed on 359 images, read once" in head
-    assert "+5.00 points on test images; one seed each cannot tell it from kd" in head
+    assert "+5.00 points on test images; one seed each cannot tell it from the baseline kd" in head
 
 
 def test_without_baselines_there_is_a_number_but_no_picture(small):
