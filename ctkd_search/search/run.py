@@ -28,7 +28,7 @@ from ctkd_search.records.store import STOPPED, TEACHERS, SearchFolder, SearchRec
 from ctkd_search.records.trial_configs import label_of
 from ctkd_search.search.earlier import earlier_search
 from ctkd_search.search.ownership import owned
-from ctkd_search.search.warm_start import compared, outstanding, read_sources
+from ctkd_search.search.warm_start import advice, compared, outstanding, read_sources
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document
 from ctkd_search.space.teacher_mode import with_mode
@@ -117,6 +117,8 @@ def _run_owned(
     say(f"data: {counts}; {size}x{size} pixels, {'grey' if channels == 1 else 'colour'}; {splits.loading}")
     for warning in small_data(request.space, len(splits.train)):
         say(warning)
+    if not (earlier or names) and (advised := advice(request.trials_dir, request.name, splits.fingerprint)):
+        say(advised)
     if earlier and earlier.fingerprint != splits.fingerprint:
         raise UserError(
             f"the training images are not those that search {request.name!r} began with; choose another --name"

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # The name that stands for all searches whose best configs come with the package.
 PUBLISHED = "published"
+# Number of earlier searches that are named as advice, at most.
+_ADVISED = 3
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,33 @@ def _lacking(sources: Sequence[Source], name: str) -> str:
     if not found:
         return ", because no trial of it has finished"
     return f", because the methods of its configs ({', '.join(found)}) are not searched here"
+
+
+def advice(root: Path, own: str, fingerprint: str) -> str | None:
+    """Returns a line about earlier searches on the same images, from which a new one could begin.
+
+    Args:
+        root: The directory of all searches.
+        own: Name of the new search.
+        fingerprint: Hash of its training images.
+
+    Returns:
+        The line, which names the newest ones; None if none has finished.
+    """
+    found = []
+    for name in names(root):
+        try:
+            record = SearchFolder(root, name).search()
+        except UserError:  # it is damaged, or of another version, and could not be begun from
+            continue
+        if name != own and record.finished and record.fingerprint == fingerprint:
+            found.append((record.started, name))
+    if not found:
+        return None
+    newest = [name for _, name in sorted(found, reverse=True)[:_ADVISED]]
+    which, one = ("search", "it") if len(newest) == 1 else ("searches", "the newest")
+    named = ", ".join(newest)
+    return f"earlier {which} on the same images: {named}; --warm-start {newest[0]} would begin from {one}"
 
 
 def outstanding(record: SearchRecord) -> list[str]:

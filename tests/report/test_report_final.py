@@ -73,7 +73,9 @@ def test_the_head_of_the_page_has_its_result_beside_the_best_baseline(small):
         in head.split("Its config, trained to the end on training and validation images, ")[1]
     )
     assert "test accuracy 96.00 % ± 2.48 (95 % interval), n = 3 seeds on 359 images, read once" in head
-    assert re.search(r"against the best baseline \+4\.67 ± [\d.]+ points on test images; told apart from the baseline kd", head)
+    assert re.search(
+        r"against the best baseline \+4\.67 ± [\d.]+ points on test images; told apart from the baseline kd", head
+    )
 
 
 def test_one_seed_has_a_result_without_an_interval(small):

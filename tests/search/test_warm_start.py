@@ -21,7 +21,7 @@ from ctkd_search.records.store import (
     WAITING,
 )
 from ctkd_search.records.warm_start import asked_for
-from ctkd_search.search.warm_start import begin_study, outstanding, read_sources
+from ctkd_search.search.warm_start import advice, begin_study, outstanding, read_sources
 from ctkd_search.versions import SEARCH_FORMAT
 
 
@@ -262,3 +262,19 @@ def test_a_search_that_another_version_has_kept_is_refused(tmp_path):
     path.write_text(path.read_text().replace(f'"format": {SEARCH_FORMAT}', '"format": 1'))
     with pytest.raises(UserError, match=r"has format 1, and ctkd-search .* reads format"):
         read_sources(["old"], tmp_path, "new")
+
+
+def test_finished_searches_on_the_same_images_are_named_the_newest_first(tmp_path):
+    assert advice(tmp_path, "new", "f" * 64) is None
+    earlier_search(tmp_path, "new", finished=True)
+    earlier_search(tmp_path, "begun", finished=False)
+    earlier_search(tmp_path, "others", finished=True, fingerprint="g" * 64)
+    (earlier_search(tmp_path, "damaged", finished=True).path / "search.json").write_text("{")
+    assert advice(tmp_path, "new", "f" * 64) is None
+    earlier_search(tmp_path, "first", finished=True)
+    said = "earlier search on the same images: first; --warm-start first would begin from it"
+    assert advice(tmp_path, "new", "f" * 64) == said
+    for day, name in enumerate("cabd", start=3):
+        earlier_search(tmp_path, name, finished=True, started=f"2026-01-0{day}T03:04:05+00:00")
+    said = "earlier searches on the same images: d, b, a; --warm-start d would begin from the newest"
+    assert advice(tmp_path, "new", "f" * 64) == said
