@@ -23,8 +23,8 @@ import ctkd_search
 
 SPACES = Path(__file__).parent / "published"
 PER_CLASS = 1000
-# The options of `run` with which a search began.
-STARTS = {"cifar10-wide": ["--warm-start", "published/cifar10-deep"]}
+# The earlier searches that a search began from.
+WARM_STARTS = {"cifar10-wide": ["published/cifar10-deep"]}
 
 
 def run(name: str, images: Path, work: Path, seeds: int, without: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ def run(name: str, images: Path, work: Path, seeds: int, without: Sequence[str])
     if not (work / "images").exists():
         link_subset(images, work / "images", PER_CLASS, PER_CLASS)
     begun = (work / "trials" / name / "search.json").is_file()
-    start = ["--resume"] if begun else STARTS.get(name, [])
+    start = ["--resume"] if begun else [f"--warm-start={earlier}" for earlier in WARM_STARTS.get(name, [])]
     seconds = command("run", str(SPACES / f"{name}.yaml"), *start, cwd=work)
     command("show", name, cwd=work)
     command("report", name, cwd=work)

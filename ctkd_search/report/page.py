@@ -20,7 +20,6 @@ from ctkd_search.records.config_file import config_text
 from ctkd_search.records.store import TEACHERS, SearchFolder
 from ctkd_search.records.trial_configs import config_of
 from ctkd_search.report import facts
-from ctkd_search.report.final import newest_final
 from ctkd_search.report.fonts import fonts_for
 from ctkd_search.report.sections import Material, Section, cause, every_section, raise_if_disk_full
 from ctkd_search.report.style import Picture
@@ -110,7 +109,7 @@ def _html(material: Material, content: list[Section], head: Section) -> str:
     no_facts: dict[str, str] = {}
     space, search = summary.space, summary.search
     sizes = (len(splits.train), len(splits.validation)) if splits else None
-    tested = part("The test result is", lambda: newest_final(material.folder)[0], None)
+    tested = part("The test result is", lambda: material.final[0], None)
     running = sum(not trial.ended for trial in summary.trials)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ctkd_search.report", "templates"),

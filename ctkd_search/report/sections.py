@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ctkd_search.analysis.by_method import by_method
 from ctkd_search.analysis.final_lines import headline, sentences
@@ -18,7 +19,7 @@ from ctkd_search.records.trial_configs import config_of
 from ctkd_search.report import curves, figures, optuna_plots, pareto, series, tables
 from ctkd_search.report.attention import looks
 from ctkd_search.report.facts import SearchSummary, warm_start_sentences
-from ctkd_search.report.final import means_picture, newest_final
+from ctkd_search.report.final import FinalSummary, means_picture, newest_final
 from ctkd_search.report.spending import FORWARD_SHARE, Spending
 from ctkd_search.report.style import BASELINE, SCRATCH, WINNER, Picture
 from ctkd_search.report.teachers import KeptTeachers, spending
@@ -111,6 +112,11 @@ class Material:
     splits: Splits | None
     missing: str | None
 
+    @cached_property
+    def final(self) -> tuple[FinalSummary | None, list[str]]:
+        """The newest final training, and sentences on newer ones that cannot be read."""
+        return newest_final(self.folder)
+
 
 def every_section(material: Material) -> list[Section]:
     """Returns the sections of a page; one that cannot be made contains the reason."""
@@ -150,9 +156,9 @@ def results(summary: SearchSummary) -> Section:
     )
 
 
-def final(summary: SearchSummary, folder: SearchFolder) -> Section | None:
+def final(material: Material) -> Section | None:
     """Returns the section of the newest final training; None where none has finished."""
-    found, notes = newest_final(folder)
+    summary, (found, notes) = material.summary, material.final
     if found is None:
         return Section(FINAL, text=notes, failed=notes) if notes else None
     section = Section(FINAL, text=[*notes, found.sentence()], failed=notes)
@@ -308,7 +314,7 @@ def _estimate(spent: Spending) -> str | None:
 
 SECTIONS: dict[str, Callable[[Material], Section | None]] = {
     "Results": lambda material: results(material.summary),
-    FINAL: lambda material: final(material.summary, material.folder),
+    FINAL: final,
     "Methods": lambda material: methods(material.summary),
     "How the search went": lambda material: search(material.summary),
     "What mattered": lambda material: parameters(material.summary),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas
 import pytest
 from PIL import Image
-from published_search import SPACES, STARTS, best_trials
+from published_search import SPACES, WARM_STARTS, best_trials
 
 from ctkd_search.api.search import Search
 from ctkd_search.records.config_list import published_names, read_published
@@ -58,7 +58,7 @@ def test_its_first_trials_are_suggested_again(space, name, tmp_path):
     expected = recorded(name)
     expected = expected[expected["kind"] == "trial"].head(STARTUP)
     study = Study(space, None, name, lambda trial: [0.0])
-    sources = compared(read_sources(STARTS.get(name, [])[1:], tmp_path, name), space, "")
+    sources = compared(read_sources(WARM_STARTS.get(name, []), tmp_path, name), space, "")
     begin_study(study, space, SimpleNamespace(warm_start=[]), sources, lambda line: None)
     for position, row in enumerate(expected.to_dict("records")):
         asked = study.ask(int(row["trial"]), range(position))
