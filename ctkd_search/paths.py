@@ -25,6 +25,11 @@ def user_path(text: str) -> Path:
     return Path(expanded(text))
 
 
+def directory_fault(path: Path) -> str | None:
+    """Return why a path cannot be that of a directory, which need not exist; None if it can."""
+    return f"{path} is a file, not a directory" if path.exists() and not path.is_dir() else None
+
+
 def expanded_uri(uri: str) -> str:
     """Return the URI of a local store, or a plain path, with ``~`` as the home directory; other URIs as they are."""
     local = _LOCAL_URI.fullmatch(uri)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from ctkd_search.display.consoles import without_widget_advice
 from ctkd_search.errors import UserError
-from ctkd_search.paths import user_path
+from ctkd_search.paths import directory_fault, user_path
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document, read
 from ctkd_search.space.reader import read_document
@@ -79,8 +79,8 @@ def directory_of(trials_dir: PathLike) -> Path:
         UserError: It is no path, or that of a file.
     """
     path = path_of(trials_dir, "trials_dir")
-    if path.exists() and not path.is_dir():
-        raise UserError(f"trials_dir: {path} is a file, not a directory")
+    if fault := directory_fault(path):
+        raise UserError(f"trials_dir: {fault}")
     return path
 
 

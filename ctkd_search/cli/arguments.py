@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ctkd_search.api.exporting import FORMATS
 from ctkd_search.fields import LARGEST_SEED
-from ctkd_search.paths import user_path
+from ctkd_search.paths import directory_fault, user_path
 
 _LAST_PORT = 65535
 
@@ -215,8 +215,8 @@ def directory(text: str) -> Path:
         ArgumentTypeError: It is something else.
     """
     path = user_path(text)
-    if path.exists() and not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{path} is a file, not a directory")
+    if fault := directory_fault(path):
+        raise argparse.ArgumentTypeError(fault)
     return path
 
 
