@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Precision = Literal["float32", "bfloat16"]
 Network = TypeVar("Network", bound=nn.Module)
@@ -74,9 +75,35 @@ class StridedConv2d(nn.Conv2d):
             return super().forward(input.float())
 
 
+class NarrowConv2d(nn.Conv2d):
+    """A convolution of single positions with a stride, over few channels, which picks the positions first.
+
+    In float32 and the channels-last layout oneDNN's gradient of its weights writes beyond its memory on a CPU without
+    AVX-512, where the input has up to seven channels (seen in torch 2.14): the process dies, there or later.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Returns the convolution."""
+        down, right = self.stride
+        return F.conv2d(input[:, :, ::down, ::right], self.weight, self.bias, groups=self.groups)
+
+
+# Channels that oneDNN computes together on the widest CPU: fewer are what its blocks do not hold.
+_BLOCK = 16
+
+
+def _placed_class(conv: nn.Conv2d) -> type[nn.Conv2d]:
+    """Returns the class that computes a convolution right on every device."""
+    if max(conv.stride) == 1:
+        return nn.Conv2d
+    if max(conv.kernel_size) > 1:
+        return StridedConv2d
+    return NarrowConv2d if conv.in_channels < _BLOCK and conv.padding in ((0, 0), "valid") else nn.Conv2d
+
+
 def place(network: Network, device: torch.device) -> Network:
     """Moves a network to a device, its convolutions in the channels-last layout that the images have."""
     for module in network.modules():
-        if type(module) is nn.Conv2d and max(module.stride) > 1 and max(module.kernel_size) > 1:
-            module.__class__ = StridedConv2d
+        if type(module) is nn.Conv2d:
+            module.__class__ = _placed_class(module)
     return network.to(device).to(memory_format=torch.channels_last)

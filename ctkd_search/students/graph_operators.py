@@ -55,11 +55,16 @@ def dequantise(values: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
 def _conv(given: Attributes, images: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     spatial = weight.ndim - 2
     images, padding = _padded(images, given, spatial)
+    strides = list(given.get("strides", [1] * spatial))
+    if weight.shape[2:].numel() == 1 and not any(padding):
+        # The same picked first: of few channels the gradient is not safe otherwise, see `distill.engine.NarrowConv2d`.
+        images = images[(..., *(slice(None, None, step) for step in strides))]
+        strides = [1] * spatial
     found: Tensor = torch.convolution(
         images,
         weight,
         bias,
-        given.get("strides", [1] * spatial),
+        strides,
         padding,
         given.get("dilations", [1] * spatial),
         False,
