@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ctkd_search import data
-from ctkd_search.config import DatasetConfig
+from ctkd_search.config import Augment, DatasetConfig
 from ctkd_search.data import Splits
 from ctkd_search.data.images import Images, Pictures
 from ctkd_search.errors import UserError
@@ -74,9 +76,15 @@ def images_of_final(path: Path) -> StudentImages:
     """
     record = SearchFolder(path.parent, path.name).search()
     dataset = DatasetConfig(**record.space["config"]["dataset"])
-    splits = data.load_train(dataset, (), record.fingerprint)
+    splits = data.load_train(dataset, _crops(record.space), record.fingerprint)
     _refuse_others(splits.with_validation(), record.fingerprint, f"the final training in {path}")
     return StudentImages(splits, _LEARNED_FROM)
+
+
+def _crops(content: Mapping[str, Any]) -> list[Augment]:
+    """Returns the random crops of a final training's configs, by which stored pictures differ."""
+    configs = [content["config"], *content.get("files", {}).values()]
+    return [Augment(resized_crop=config["augment"].get("resized_crop")) for config in configs]
 
 
 def _refuse_others(splits: Splits, fingerprint: str, what: str) -> None:

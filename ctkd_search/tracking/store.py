@@ -23,12 +23,16 @@ _AT_ONCE = 1000
 _PARAMS_AT_ONCE = 100
 # The most characters that MLflow accepts in a name, a parameter's value and a tag's value; longer texts are cut.
 _KEY, _PARAM, _TAG = 250, 6000, 8000
+# What MLflow accepts no name of a parameter with.
+_NO_NAME = re.compile(r"[^/\w.\- :]")
 # The most characters of a run's name.
 RUN_NAME = 250
 # Entries of an epoch that are not metrics: the time of the measurement.
 _NO_METRICS = ("at",)
 # The environment variable that names a store, for MLflow and for its users.
 _URI = "MLFLOW_TRACKING_URI"
+# The environment variable in which MLflow keeps the active experiment, beside a variable of its own.
+_EXPERIMENT = "MLFLOW_EXPERIMENT_ID"
 # Environment variables that contain secrets.
 _SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")
 
@@ -97,18 +101,24 @@ def quiet_mlflow() -> None:
 def active_store(uri: str) -> Iterator[None]:
     """Makes a store the one that MLflow uses by itself, and gives back afterwards what the user's code had chosen.
 
-    MLflow keeps its choice in the environment too, where the next search in this process would take it for the user's.
+    That is the store and the active experiment, which may be another one in the block. MLflow keeps both in the
+    environment too, where the next search in this process would take them for the user's.
     """
     import mlflow
+    from mlflow.tracking import fluent
 
-    before = os.environ.get(_URI)
+    before = {name: os.environ.get(name) for name in (_URI, _EXPERIMENT)}
+    experiment = fluent._active_experiment_id
     mlflow.set_tracking_uri(uri)
     try:
         yield
     finally:
         mlflow.set_tracking_uri(None)
-        if before is not None:
-            os.environ[_URI] = before
+        fluent._active_experiment_id = experiment
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 class Point(NamedTuple):
@@ -187,11 +197,13 @@ class Mlflow:
     ) -> None:
         """Logs parameters, points of metrics and tags of a run, in one request if it holds them.
 
+        What a parameter's name cannot have in MLflow, as the + of an architecture, becomes an underscore.
         MLflow keeps points that are logged again only once.
         """
         from mlflow.entities import Metric, Param, RunTag
 
-        described = [Param(name[:_KEY], _exact(value)[:_PARAM]) for name, value in (params or {}).items()]
+        accepted = {_NO_NAME.sub("_", name)[:_KEY]: _exact(value)[:_PARAM] for name, value in (params or {}).items()}
+        described = [Param(name, value) for name, value in accepted.items()]
         measured = [Metric(point.name, float(point.value), point.at, point.step) for point in points]
         named = [RunTag(name, value) for name, value in fitting(tags or {}).items()]
         while described or measured or named:

@@ -95,6 +95,22 @@ def test_in_two_stages_hints_come_first_and_kd_after_them():
         assert found == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.75, 0.9, 0.95])
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 10])
+def test_each_of_two_stages_has_an_epoch_where_there_are_two(share, epochs):
+    method = make_method(with_values(STAGES, hint_share=share))
+    hints = []
+    for epoch in range(epochs):
+        method.begin_epoch(epoch, epochs)
+        assert method.hints_now != method.labels_now
+        hints.append(bool(method.hints_now))
+    first = sum(hints)
+    assert hints == [True] * first + [False] * (epochs - first)
+    assert first >= 1
+    assert first < epochs or epochs == 1
+    assert abs(first - share * epochs) <= 0.5 or first in (1, epochs - 1)
+
+
 def test_the_stage_of_hints_moves_nothing_behind_the_hint_layer_and_the_next_nothing_of_the_regressor():
     values = with_values(STAGES, hint_layers=(2,))
     network, lesson = training_network(values), lesson_for(values)

@@ -213,7 +213,7 @@ def test_a_final_trainings_student_is_measured_on_images_that_it_knows(call):
     a_final_student(Path("trials"), "mine")
     dataset = DatasetConfig(**SHARES)
     splits = data.load_train(dataset)
-    content = {"config": {"dataset": dataclasses.asdict(dataset)}}
+    content = {"config": {"dataset": dataclasses.asdict(dataset), "augment": {}}}
     record = new_record("mine/final-1", content, splits.with_validation(), [])
     write_text(Path("trials/mine/final-1/search.json"), as_json(record))
     images = images_of_final(Path("trials/mine/final-1"))

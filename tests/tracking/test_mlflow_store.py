@@ -1,5 +1,6 @@
 """The URI of MLflow, whose secrets are neither shown nor stored."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from support.processes import PIPE, Process
 from ctkd_search.cli import main
 from ctkd_search.errors import UserError
 from ctkd_search.tracking import store as mlflow_store
-from ctkd_search.tracking.store import Mlflow, fitting, mlflow_error, store_uri, without_secrets
+from ctkd_search.tracking.store import Mlflow, active_store, fitting, mlflow_error, store_uri, without_secrets
 from ctkd_search.uris import uri_fault
 
 HARMLESS = [
@@ -134,6 +135,39 @@ def test_what_is_too_long_for_mlflow_is_cut_and_many_parameters_are_all_logged(t
     assert data.params["k" * 250] == "y"
     assert data.tags["tag"] == "z" * 8000
     assert data.tags["t" * 250] == "v" * 8000
+
+
+def test_a_parameter_may_have_a_name_that_mlflow_refuses(tmp_path):
+    fresh_store(tmp_path / "mlflow.db")
+    store = Mlflow(f"sqlite:///{tmp_path}/mlflow.db", "names", tmp_path / "artifacts")
+    run = store.client.create_run(store.experiment_id).info.run_id
+    store.log(run, params={"checkpoint.torchvision/resnet18+stem=full": "a.pt", "options.a b:ä": 1})
+    data = store.client.get_run(run).data
+    assert data.params == {"checkpoint.torchvision/resnet18_stem_full": "a.pt", "options.a b:ä": "1"}
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_the_users_own_store_and_experiment_are_active_again_afterwards(chosen, tmp_path, monkeypatch):
+    import mlflow
+
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
+    own = f"sqlite:///{tmp_path}/own.db"
+    fresh_store(tmp_path / "own.db")
+    if chosen:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", own)
+        wanted = mlflow.set_experiment("mine").experiment_id
+    fresh_store(tmp_path / "other.db")
+    for name in ("first", "second"):
+        other = Mlflow(f"sqlite:///{tmp_path}/other.db", name, tmp_path / "artifacts")
+    with active_store(other.uri):
+        mlflow.set_experiment(experiment_id=other.experiment_id)
+    assert os.environ.get("MLFLOW_EXPERIMENT_ID") == (wanted if chosen else None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", own)
+    with mlflow.start_run() as run:
+        pass
+    assert run.info.experiment_id == (wanted if chosen else "0")
 
 
 def test_the_limits_are_those_of_the_installed_mlflow():

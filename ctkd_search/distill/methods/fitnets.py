@@ -120,8 +120,8 @@ class FitNets(KD):
         return dict.fromkeys(("hint_share", *(item.name for item in KD.parameters)), reason)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Sets the current stage."""
-        hints = epoch < max(1, round(self.values["hint_share"] * epochs))
+        """Sets the current stage: each has an epoch at least, of more than one."""
+        hints = epoch < max(1, min(epochs - 1, round(self.values["hint_share"] * epochs)))
         self.set_number("hints_now", float(hints or not self.in_stages))
         self.set_number("labels_now", float(not hints or not self.in_stages))
 
