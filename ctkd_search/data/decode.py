@@ -192,12 +192,19 @@ def upright(image: Image.Image, channels: int) -> Image.Image:
 
 
 def _in_eight_bits(image: Image.Image, kind: str | None) -> Image.Image:
-    """Grey values of 16 bits scaled down: Pillow would clip them, and leave nearly every picture white."""
+    """Grey values of 16 bits scaled down: Pillow would clip them, and leave nearly every picture white.
+
+    A value that stands for transparency is one of 16 bits, of which those of 8 bits have 257 each.
+    """
     import numpy as np
     from PIL import Image
 
     if image.mode.startswith("I;16") or (image.mode == "I" and kind == SCALED):
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+        values = np.asarray(image)
+        scaled = Image.fromarray((values // 257).astype(np.uint8))
+        if (unseen := image.info.get("transparency")) is not None:
+            scaled.putalpha(Image.fromarray(np.where(values == unseen, 0, 255).astype(np.uint8)))
+        return scaled
     if image.mode in ("I", "F"):
         numbers = "whole" if image.mode == "I" else "real"
         raise ValueError(f"its pixels are {numbers} numbers of 32 bits; save it with 8 or 16")

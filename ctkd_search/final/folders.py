@@ -28,7 +28,7 @@ def earlier_training(parent: Path, plan: FinalPlan, resume: bool, say: Callable[
     Raises:
         UserError: None can go on, or the newest one trains something else.
     """
-    unfinished = [folder for folder in final_folders(parent) if folder.exists() and not folder.search().finished]
+    unfinished = _unfinished(parent, None if resume else say)
     if not resume:
         same = [folder for folder in unfinished if not _changed(folder, plan)]
         for folder in same[-1:]:
@@ -45,6 +45,20 @@ def earlier_training(parent: Path, plan: FinalPlan, resume: bool, say: Callable[
             f"one:\n  {listed}"
         )
     return unfinished[-1]
+
+
+def _unfinished(parent: Path, say: Callable[[str], None] | None) -> list[SearchFolder]:
+    """Returns the final trainings that have not finished; one whose record cannot be read is told, or raised."""
+    found = []
+    for folder in final_folders(parent):
+        try:
+            if folder.exists() and not folder.search().finished:
+                found.append(folder)
+        except UserError as error:
+            if say is None:
+                raise
+            say(f"the final training in {folder.path} is left alone: {error}")
+    return found
 
 
 def _changed(folder: SearchFolder, plan: FinalPlan) -> list[str]:

@@ -73,9 +73,10 @@ def write_report(
         material = Material(summary, teachers, folder, splits, missing)
         content = every_section(material)
     where = directory or folder.report
-    for pattern in _PICTURES:
-        for old in where.glob(f"{pattern}.png"):
-            old.unlink(missing_ok=True)
+    if (where / PAGE).is_file():  # without an earlier report, such pictures are others'
+        for pattern in _PICTURES:
+            for old in where.glob(f"{pattern}.png"):
+                old.unlink(missing_ok=True)
     for picture in (picture for section in content for picture in section.pictures):
         with atomic(where / f"{picture.name}.png") as temporary:
             temporary.write_bytes(picture.png)

@@ -236,7 +236,8 @@ def store_of_run(place: str, run_id: str) -> Mlflow:
         raise UserError(
             f"cannot read the run {run_id} in MLflow at {place} ({mlflow_error(error)}): {advice(error)}"
         ) from None
-    return Mlflow(uri, experiment, Path("artifacts"))
+    # The experiment exists, with a place for its artifacts of its own.
+    return Mlflow(uri, experiment, _directory_of(uri, Path(os.sep)) / "artifacts")
 
 
 def fitting(tags: Mapping[str, str]) -> dict[str, str]:

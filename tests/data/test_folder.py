@@ -114,6 +114,17 @@ def test_transparent_is_seen_on_white(tmp_path, name):
         assert (found[SIZE // 2 :] == blue).all()
 
 
+def test_transparent_among_16_bits_is_seen_on_white_and_the_shades_beside_it_as_they_are(tmp_path):
+    shades = np.full((SIZE, SIZE), 257 * 40, dtype=np.uint16)
+    shades[0], shades[1] = 257 * 30, 257 * 30 + 1
+    found = decoded(
+        tmp_path, lambda directory: Image.fromarray(shades).save(directory / "0.png", transparency=257 * 30), channels=1
+    )
+    assert (found[0] == 255).all()
+    assert (found[1] == 30).all()
+    assert (found[2:] == 40).all()
+
+
 def test_half_transparent_is_mixed_with_white(tmp_path):
     picture = Image.new("RGBA", (SIZE, SIZE), (0, 100, 200, 51))
     found = decoded(tmp_path, lambda directory: picture.save(directory / "0.png"))

@@ -254,7 +254,10 @@ def test_other_images_than_those_of_the_search_are_not_looked_at(searched, taken
 
 def test_a_later_report_leaves_no_picture_of_an_earlier_one(searched, taken, tmp_path):
     where = tmp_path / "out"
+    where.mkdir()
+    (where / "pareto-mine.png").write_bytes(b"mine")
     write_report(taken, "small", where)
+    assert (where / "pareto-mine.png").read_bytes() == b"mine"
     (where / "mine.png").write_bytes(b"mine")
     shutil.rmtree(taken / "small" / "states")
     found = Page(write_report(taken, "small", where))
