@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from ctkd_search.distill.weights import accuracy_line, load_own_expert
 from ctkd_search.errors import WorkFailed
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import describe, maps
+from ctkd_search.records.store import TrialRecord
 from ctkd_search.resources import Share, teacher_threads
 from ctkd_search.search.failures import cause_of
 from ctkd_search.space.comparisons import each_needs
@@ -70,6 +71,20 @@ def need_of(config: TrialConfig) -> Need:
     return Need(config, make_method(config.method).needs)
 
 
+def needs_left(
+    space: Space, records: Iterable[TrialRecord], config_of: Callable[[TrialRecord], TrialConfig]
+) -> list[Need]:
+    """Returns the needs of all trials that are left before the confirmation, or in one that was interrupted.
+
+    Args:
+        space: The space.
+        records: The trials so far. Baselines have methods, and confirmations seeds, that Optuna's trials have not.
+        config_of: Returns the config of a trial.
+    """
+    others = [trial for trial in records if not trial.explores and not trial.ended]
+    return [*needs_of_space(space), *(need_of(config_of(trial)) for trial in others)]
+
+
 def prepare_teachers(
     needs: Sequence[Need],
     named: Mapping[AugmentedTeacher, str],
@@ -79,6 +94,7 @@ def prepare_teachers(
     teachers: Path,
     share: Share,
     say: Callable[[str], None],
+    check_time: Callable[[], None],
 ) -> dict[str, float | None]:
     """Trains every teacher that is not in the teacher cache.
 
@@ -91,6 +107,7 @@ def prepare_teachers(
         teachers: Directory of the teacher cache.
         share: The share of a trial; the training of a teacher gets as much, and the cores that would otherwise be idle.
         say: Prints a line.
+        check_time: Called about once a second while they are trained; raises if they are to be trained no longer.
 
     Returns:
         Validation accuracy of each expert by its name, or by its architecture if it is the user's own; of several with
@@ -131,7 +148,10 @@ def prepare_teachers(
         # A generator that streams its progress, run by Ray as a task.
         task = ray.remote(_train).options(num_cpus=threads, num_gpus=share.gpus, num_returns="streaming")
         running[task.remote(run, splits_ref, str(teachers), share.device, threads, wanted)] = run
-    _follow(running, name_of, say)
+    try:
+        _follow(running, name_of, say, check_time)
+    finally:
+        _cancel(running)
     for run in runs:
         cache.note_use(run.entry)
     for name, config in experts.items():
@@ -256,12 +276,24 @@ def describe_recordings(needs: Sequence[Need], images: int, geometry: Geometry) 
     return text
 
 
-def _follow(running: dict[Any, TeacherRun], name_of: Callable[[TeacherRun], str], say: Callable[[str], None]) -> None:
+def _cancel(running: Iterable[Any]) -> None:
+    """Ends trainings that still run, in a Ray that may outlive this work; each has kept its finished epochs."""
+    for generator in running:
+        ray.cancel(generator)
+
+
+def _follow(
+    running: dict[Any, TeacherRun],
+    name_of: Callable[[TeacherRun], str],
+    say: Callable[[str], None],
+    check_time: Callable[[], None],
+) -> None:
     """Prints the progress of the trainings until all have ended."""
     printed: dict[TeacherRun, int] = {}
     awaited: dict[TeacherRun, str] = {}
     left = dict(running)
     while left:
+        check_time()
         for generator in ray.wait(list(left), num_returns=1, timeout=1.0)[0]:
             run = left[generator]
             try:

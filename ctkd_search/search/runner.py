@@ -34,7 +34,7 @@ from ctkd_search.search.prepare import Need, asked_of, describe_recordings, miss
 from ctkd_search.search.record_writer import RecordWriter
 from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.searcher import PendingSearcher
-from ctkd_search.search.stop_signal import StopReason, StopSignal
+from ctkd_search.search.stop_signal import OutOfTime, StopReason, StopSignal
 from ctkd_search.search.trainable import DistillationTrial
 from ctkd_search.space.definition import Space
 from ctkd_search.text import one_line
@@ -78,6 +78,8 @@ class TrialRunner(ABC):
         # The outputs of each expert that all trials request; the trial that records an epoch records all of them.
         self.asked: dict[ExpertKey, tuple[TeacherOutput, ...]] = {}
         self._missing: MissingRecordings | None = None
+        # Whether the share of a trial is determined.
+        self._settled = False
 
     @property
     def space(self) -> Space:
@@ -173,15 +175,33 @@ class TrialRunner(ABC):
         for listener in self.observer.listeners:
             listener.work_started()
 
+    def _check_time(self) -> None:
+        """Ends the training of teachers after the time budget, and where another process has taken the work over.
+
+        Raises:
+            OutOfTime: The time budget has ended.
+            WorkFailed: Another process works on.
+        """
+        reason = self.session.stop_signal.reason
+        if reason is StopReason.TAKEN_OVER:
+            raise WorkFailed(reason.value)
+        if reason is StopReason.TIME_BUDGET:
+            raise OutOfTime(
+                f"{reason.value} while teachers were trained, whose finished epochs are kept; go on with: "
+                f"{self.record.again}"
+            )
+
     def _prepare_teachers(self, needs: Sequence[Need]) -> dict[str, float | None]:
-        say = self.session.say
+        say, check = self.session.say, self._check_time
         recorded = describe_recordings(needs, len(self.splits.train), self.splits.geometry) if self.keep_maps else None
         if recorded:
             say(recorded)
         self.asked = asked_of(needs)
         name = self.record.name
         named = {augmented_teacher(need.config): self.space.named_teacher(need.config) for need in needs}
-        experts = prepare_teachers(needs, named, name, self.splits, self.splits_ref, self.teachers, self.share, say)
+        experts = prepare_teachers(
+            needs, named, name, self.splits, self.splits_ref, self.teachers, self.share, say, check
+        )
         if self.keep_maps:
             self._missing = missing_recordings(needs, self.splits, self.teachers, self.share)
         return experts
@@ -197,6 +217,7 @@ class TrialRunner(ABC):
             configs: The largest trials, which are measured where as many trials as fit share a GPU.
         """
         session = self.session
+        self._settled = True
         if self.space.resources.trials_per_gpu == "auto":
             session.share = pack(
                 self.share,

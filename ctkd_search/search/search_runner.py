@@ -17,10 +17,11 @@ from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import PAUSED, WAITING, SearchFolder, SearchRecord, TrialRecord
 from ctkd_search.search.comparisons import may_win, missing_baselines, missing_confirmations
 from ctkd_search.search.costs import measure_costs
-from ctkd_search.search.prepare import Need, need_of, needs_of_space, seconds_of_teachers
+from ctkd_search.search.prepare import Need, need_of, needs_left, seconds_of_teachers
 from ctkd_search.search.runner import TrialRunner
 from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.searcher import OptunaSearcher
+from ctkd_search.search.stop_signal import OutOfTime
 from ctkd_search.search.study import Study
 from ctkd_search.search.warm_start import Source, begin_study
 from ctkd_search.space.baselines import baseline_pairs
@@ -106,8 +107,7 @@ class SearchRunner(TrialRunner):
         # A callback may have stopped the search when it began: its teachers are not trained then.
         if not self._left() or self.stopped:
             return
-        baselines = [trial for trial in self.records.values() if trial.baseline and not trial.ended]
-        needs = [*needs_of_space(self.space), *(need_of(session.config_of(trial)) for trial in baselines)]
+        needs = needs_left(self.space, self.records.values(), session.config_of)
         record.experts |= self._prepare_teachers(needs)
         self.folder.write(record)
         self._later = self._what_follows()
@@ -180,7 +180,13 @@ class SearchRunner(TrialRunner):
             f"{amount(len(seeds), 'fresh seed')}"
         )
         self._later = Later()
-        self._prepare_teachers([need_of(self.session.config_of(trial)) for trial in waiting])
+        try:
+            self._prepare_teachers([need_of(self.session.config_of(trial)) for trial in waiting])
+        except OutOfTime as over:
+            self.session.say(f"the winner is not confirmed: {over}")
+            return
+        if not self._settled:
+            self._settle_share([self.session.config_of(trial) for trial in waiting])
         self._asked = 0
         self._run(self.scheduler, len(self.records))
 

@@ -9,7 +9,12 @@ from typing import Any
 
 from ray import tune
 
+from ctkd_search.errors import WorkFailed
 from ctkd_search.search.driver_only import DriverOnly
+
+
+class OutOfTime(WorkFailed):
+    """The time budget ended before any of the trials that were to come could begin."""
 
 
 class StopReason(enum.Enum):

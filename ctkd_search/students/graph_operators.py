@@ -58,7 +58,8 @@ def _conv(given: Attributes, images: Tensor, weight: Tensor, bias: Tensor | None
     strides = list(given.get("strides", [1] * spatial))
     if weight.shape[2:].numel() == 1 and not any(padding):
         # The same picked first: of few channels the gradient is not safe otherwise, see `distill.engine.NarrowConv2d`.
-        images = images[(..., *(slice(None, None, step) for step in strides))]
+        picked = tuple(slice(None, None, step) for step in strides)
+        images = images[(slice(None), slice(None), *picked)]
         strides = [1] * spatial
     found: Tensor = torch.convolution(
         images,

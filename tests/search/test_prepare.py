@@ -1,11 +1,13 @@
 """The preparation of the teachers before the first trial begins."""
 
-from support.factories import a_space
+from support.factories import a_space, a_trial
 
 from ctkd_search.distill.asked import ExpertKey
 from ctkd_search.distill.requests import LOGITS, TeacherOutput
 from ctkd_search.geometry import Geometry
-from ctkd_search.search.prepare import asked_of, describe_recordings, needs_of_space
+from ctkd_search.records.trial_configs import config_of
+from ctkd_search.search.comparisons import missing_confirmations
+from ctkd_search.search.prepare import asked_of, describe_recordings, needs_left, needs_of_space
 
 DIGITS = Geometry(10, 1, 8)
 
@@ -53,3 +55,13 @@ def test_what_will_be_recorded_is_reported_once_for_all_methods():
     assert pkt == f"the experts' logits and embeddings are recorded in one pass over each epoch, up to {size:.2g} GB"
     assert describe_recordings(needs({"method": "fitnets"}), 1_000_000, DIGITS) is None
     assert describe_recordings(needs({"method": "at"}, teachers={"mode": "live"}), 1_000_000, DIGITS) is None
+
+
+def test_trials_that_are_left_of_an_interrupted_confirmation_have_teachers_of_their_own_seeds():
+    space = a_space(confirm={"best": 1, "seeds": 2}, baselines=["student-alone"])
+    searched = [a_trial(number, 0.5 + number / 10) for number in (1, 2)]
+    waiting = missing_confirmations(space, {trial.number: trial for trial in searched}, {})
+    assert {trial.seed for trial in waiting} == {1, 2}
+    for there, seeds in ((searched, {0}), ([*searched, *waiting], {0, 1, 2}), ([*searched, *waiting[1:]], {0, 2})):
+        found = needs_left(space, there, lambda trial: config_of(space, trial))
+        assert {need.config.seed for need in found if need.needs.any_expert} == seeds
