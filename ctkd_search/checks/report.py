@@ -18,10 +18,11 @@ from ctkd_search.checks.imbalance import imbalance_lines
 from ctkd_search.checks.measure import measure
 from ctkd_search.checks.networks import Facts
 from ctkd_search.checks.refusals import refuse
-from ctkd_search.checks.storage import Room, free_bytes, room, smaller_maps
+from ctkd_search.checks.storage import Room, recorded_bytes, room, smaller_maps
 from ctkd_search.checks.stores import store_line
 from ctkd_search.display.tables import plain_table
 from ctkd_search.errors import UserError
+from ctkd_search.files import free_on_disk
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import describe
 from ctkd_search.pairs import split_pair
@@ -192,7 +193,9 @@ def _room_lines(space: Space, needed: Room, images: int, trials_dir: Path, advic
             f"the experts' outputs: up to {size(needed.maps_epoch)} an epoch and {size(needed.maps)} in all; "
             f"teachers.cache_limit is {space.teachers.cache_limit}{beyond}"
         )
-    return [*lines, f"free disk space for them in {trials_dir}: {size(free_bytes(trials_dir))}"]
+    kept = recorded_bytes(trials_dir)
+    there = f", beside {size(kept)} of recordings, of which this search may need some" if kept else ""
+    return [*lines, f"free disk space for them in {trials_dir}: {size(free_on_disk(trials_dir))}{there}"]
 
 
 def _time_table(space: Space, parts: Mapping[str, Span]) -> Table:

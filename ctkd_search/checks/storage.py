@@ -159,11 +159,15 @@ def _bytes(passes: Passes, teacher: Facts, classes: int, teachers: TeachersConfi
     return bytes_of(passes, channels_and_positions, classes, teacher.embedding, teachers.storage, teachers.map_form)
 
 
+def recorded_bytes(trials_dir: Path) -> int:
+    """Returns the present size of the recordings in the teacher cache."""
+    index = CacheIndex(trials_dir / TEACHERS)
+    return sum(entry.bytes for entry in index.all() if entry.about.get("kind") != "pictures")
+
+
 def free_bytes(trials_dir: Path) -> int:
     """Returns the free space on the disk of the teacher cache, the present size of its recordings included."""
-    index = CacheIndex(trials_dir / TEACHERS)
-    kept = sum(entry.bytes for entry in index.all() if entry.about.get("kind") != "pictures")
-    return free_on_disk(trials_dir) + kept
+    return free_on_disk(trials_dir) + recorded_bytes(trials_dir)
 
 
 def room_faults(space: Space, needed: Room, free: int, place: Path) -> list[tuple[tuple[str, ...], str]]:

@@ -1,6 +1,7 @@
 """The size of a search's recordings, compared with real ones; and refusals of those that do not fit."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,17 @@ def test_what_is_kept_already_counts_as_room(tmp_path):
     # Others write on this disk too.
     assert free_bytes(tmp_path / "nowhere" / "yet") - (before - 10_000_000) < 1e9
     assert abs(free_bytes(tmp_path) - before) < 1e9
+
+
+@pytest.mark.usefixtures("own_directory")
+def test_recordings_that_are_there_are_named_beside_the_free_space(call):
+    Path("space.yaml").write_text("name: x\ndataset: {name: digits}\nsearch: {alpha: {float: [0.1, 1]}}\n")
+    line = r"free disk space for them in trials: [\d.]+ .B"
+    assert re.search(rf"{line}\n", call("check", "space.yaml", "--no-measure")[1])
+    Path("trials/teachers").mkdir(parents=True)
+    Path("trials/teachers/x").write_bytes(bytes(10_000_000))
+    beside = ", beside 10 MB of recordings, of which this search may need some"
+    assert re.search(rf"{line}{beside}\n", call("check", "space.yaml", "--no-measure")[1])
 
 
 @pytest.mark.parametrize("command", [("check", "--no-measure"), ("run",)])
