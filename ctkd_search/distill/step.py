@@ -159,6 +159,8 @@ class StudentStep:
             optimizers.put_state(self.optimizer, state["optimizer"])
         else:
             self.optimizer.load_state_dict(state["optimizer"])
+            # With the state comes the rate of its last step, which is not the one that is known here.
+            self.set_lr(self._lr)
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         made = optimizers.make_optimizer(self.network, self.recipe)

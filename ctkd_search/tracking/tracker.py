@@ -196,8 +196,8 @@ class Tracker(TrialListener):
                 max_results=1000,
                 page_token=token,
             )
-            for run in page:
-                number = int(run.data.tags.get("ctkd.trial", 0))
+            for run in (run for run in page if "ctkd.trial" in run.data.tags):  # others are the user's own
+                number = int(run.data.tags["ctkd.trial"])
                 if number not in known or number in self._delivered:
                     self.mlflow.log(
                         run.info.run_id, tags={"ctkd.orphan": "true", "ctkd.reason": "its trial is not known"}

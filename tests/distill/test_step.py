@@ -154,6 +154,16 @@ def momentum(step):
     return [kept["momentum_buffer"] for kept in step.optimizer.state_dict()["state"].values()]
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "lamb"])
+def test_a_step_that_goes_on_has_the_rate_of_its_schedule_and_not_that_of_the_last_step(optimizer, splits, cache):
+    config = changed(changed(RECORDED, "train.optimizer", optimizer), "train.lr", 0.1)
+    prepare_teachers(config, splits, cache)
+    before, after = (make_trainer(config, splits, cache, CPU).step for _ in range(2))
+    before.set_lr(math.nextafter(0.1, 0.0))
+    after.load_state_dict(before.state_dict())
+    assert [float(group["lr"]) for group in after.optimizer.param_groups] == pytest.approx([after.lr], abs=0)
+
+
 def test_a_step_is_plain_without_a_gpu(splits, cache):
     prepare_teachers(RECORDED, splits, cache)
     trainer = make_trainer(RECORDED, splits, cache, CPU)

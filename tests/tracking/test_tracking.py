@@ -99,7 +99,7 @@ def test_what_was_delivered_before_a_crash_is_not_delivered_twice(mlflow):
         assert run.info.status == "FINISHED"
 
 
-def test_a_run_without_a_trial_and_a_second_run_of_a_trial_are_closed_and_tagged(mlflow):
+def test_a_run_of_no_known_trial_and_a_second_run_of_one_are_closed_and_tagged_and_the_users_own_is_not(mlflow):
     before = tracked(mlflow, [])
     one = trial(1, 1)
     before.trial_started(one)
@@ -111,6 +111,7 @@ def test_a_run_without_a_trial_and_a_second_run_of_a_trial_are_closed_and_tagged
         ).info.run_id
         for number in ("1", "7")
     ]
+    own = mlflow.client.create_run(mlflow.experiment_id, tags={"mlflow.parentRunId": before.parent_id}).info.run_id
     after = tracked(mlflow, [one])
     assert after.flush(30)
     after.close()
@@ -120,6 +121,7 @@ def test_a_run_without_a_trial_and_a_second_run_of_a_trial_are_closed_and_tagged
     assert lost[1] in orphans
     assert {found[run_id].info.status for run_id in orphans} == {"KILLED"}
     assert after.run_id(1) not in orphans
+    assert found[own].info.status == "RUNNING"
     assert history(mlflow, found[after.run_id(1)]) == [(1, 1.0)]
 
 
