@@ -143,15 +143,17 @@ def prepare_teachers(
     for run in (run for run in runs if run not in missing):
         say(f"teacher {name_of(run)}: taken from the teacher cache{_reached(_accuracy(run, cache))}")
     threads = teacher_threads(share, len(missing))
-    running = {}
+    left = {}
     for run, wanted in missing.items():
         # A generator that streams its progress, run by Ray as a task.
         task = ray.remote(_train).options(num_cpus=threads, num_gpus=share.gpus, num_returns="streaming")
-        running[task.remote(run, splits_ref, str(teachers), share.device, threads, wanted)] = run
+        left[task.remote(run, splits_ref, str(teachers), share.device, threads, wanted)] = run
     try:
-        _follow(running, name_of, say, check_time)
+        _follow(left, name_of, say, check_time)
     finally:
-        _cancel(running)
+        # In a Ray that outlives this work they would go on. Each has kept its finished epochs.
+        for generator in left:
+            ray.cancel(generator)
     for run in runs:
         cache.note_use(run.entry)
     for name, config in experts.items():
@@ -276,22 +278,15 @@ def describe_recordings(needs: Sequence[Need], images: int, geometry: Geometry) 
     return text
 
 
-def _cancel(running: Iterable[Any]) -> None:
-    """Ends trainings that still run, in a Ray that may outlive this work; each has kept its finished epochs."""
-    for generator in running:
-        ray.cancel(generator)
-
-
 def _follow(
-    running: dict[Any, TeacherRun],
+    left: dict[Any, TeacherRun],
     name_of: Callable[[TeacherRun], str],
     say: Callable[[str], None],
     check_time: Callable[[], None],
 ) -> None:
-    """Prints the progress of the trainings until all have ended."""
+    """Prints the progress of the trainings that are left until all have ended, and removes those that have."""
     printed: dict[TeacherRun, int] = {}
     awaited: dict[TeacherRun, str] = {}
-    left = dict(running)
     while left:
         check_time()
         for generator in ray.wait(list(left), num_returns=1, timeout=1.0)[0]:
