@@ -368,9 +368,6 @@ def test_a_preparation_that_fails_can_be_mended_and_run_again(tmp_path):
     client = MlflowClient(f"sqlite:///{tmp_path}/trials/mlflow.db")
     experiment = client.get_experiment_by_name("small")
     assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]
-    late = command("run", "space.yaml", "--epochs", "200", "--time-budget", "1s", directory=tmp_path)
-    assert late.code == 1
-    assert "the time budget ended while teachers were trained, whose finished epochs are kept; go on with: " in late.err
     words = ("run", "space.yaml", "--trials", "2", "--epochs", "1")
     assert command(*words, directory=tmp_path, whole=False).code == 0
 
