@@ -22,6 +22,7 @@ from ctkd_search.text import settings
 # is searched.
 _FREE_TO_CHANGE = (
     ("resources", "address"),
+    ("resources", "concurrent_trials"),
     ("resources", "cpus_per_trial"),
     ("resources", "gpus_per_trial"),
     ("resources", "retries"),

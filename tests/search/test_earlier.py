@@ -161,6 +161,7 @@ FREE = [
     {"resources": {"address": "auto"}},
     {"resources": {"cpus_per_trial": 2, "retries": 5}},
     {"resources": {"gpus_per_trial": 0.5}},
+    {"resources": {"concurrent_trials": 2}},
     {"budget": {**BUDGET, "time_budget": "2h"}},
     {"budget": {"trials": 1}},
     {"baselines": ["kd"]},
