@@ -12,6 +12,7 @@ from ctkd_search.names import new_name_fault
 from ctkd_search.plugins import changed_code, code_hashes
 from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord, differences, names
 from ctkd_search.records.warm_start import IMAGES, asked_names
+from ctkd_search.search.comparisons import missing_confirmations
 from ctkd_search.space.alternatives import alternatives
 from ctkd_search.space.definition import Space
 from ctkd_search.space.parameters import AUGMENT, TRAINING
@@ -104,6 +105,8 @@ def _asks_for_more(record: SearchRecord, space: Space, trials: list[TrialRecord]
     return (
         space.budget.trials > explored
         or unfinished
+        # The time budget may have ended before the confirmation began.
+        or bool(missing_confirmations(space, {trial.number: trial for trial in trials}, record.costs))
         or any(raw.get(key) != record.space.get(key) for key in _MAY_BE_ADDED)
     )
 

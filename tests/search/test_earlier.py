@@ -203,6 +203,15 @@ def test_a_search_whose_time_was_over_goes_on_with_what_had_not_ended(tmp_path):
     assert goes_on(begun(tmp_path, [*ENDED, a_trial(3, 0.5, status=INTERRUPTED)], finished=True), space())
 
 
+def test_a_search_whose_time_was_over_before_its_confirmation_goes_on_with_that(tmp_path):
+    confirmed = {"confirm": {"best": 1, "seeds": 2}}
+    folder = begun(tmp_path, finished=True, space=confirmed)
+    assert goes_on(folder, space(**confirmed))
+    repeats = [a_trial(2 + seed, 0.6, seed=seed, repeats=2) for seed in (1, 2)]
+    folder = begun(tmp_path, [*ENDED, *repeats], finished=True, space=confirmed)
+    assert "has finished" in refusal(folder, space(**confirmed))
+
+
 def test_a_warm_start_is_refused_once_a_search_has_begun(tmp_path):
     folder = begun(tmp_path)
     assert refusal(folder, space(), warm_start=["y"]) == (
