@@ -20,7 +20,7 @@ class Bracket:
     def __init__(self, rungs: Sequence[int], reduction: int) -> None:
         self.rungs = tuple(rungs)
         self._reduction = reduction
-        self._scores: dict[int, dict[int, float]] = {rung: {} for rung in rungs}
+        self._ranks: dict[int, dict[int, tuple[float, ...]]] = {rung: {} for rung in rungs}
 
     def add(self, number: int, epoch: int, score: float) -> None:
         """Adds a trial to the rung after an epoch, if there is one; what it reports again changes nothing.
@@ -30,16 +30,16 @@ class Bracket:
             epoch: The epoch.
             score: A finite number; higher is better.
         """
-        if epoch in self._scores:
-            self._scores[epoch].setdefault(number, score)
+        if epoch in self._ranks:
+            self._ranks[epoch].setdefault(number, self._rank(number, score))
 
     def reached(self, rung: int) -> Sequence[int]:
         """Returns the numbers of the trials that have reached a rung."""
-        return list(self._scores[rung])
+        return list(self._ranks[rung])
 
     def goes_on(self, number: int, rung: int) -> bool:
         """Returns whether a trial at a rung is among those that go on."""
-        return self._place(number, rung) <= self._room(len(self._scores[rung]))
+        return self._place(number, rung) <= self._room(len(self._ranks[rung]))
 
     def hopeless(self, waiting: Iterable[int], rung: int, most: int) -> list[int]:
         """Returns those of some trials at a rung that will not go on if at most so many trials reach it.
@@ -49,12 +49,12 @@ class Bracket:
             rung: The rung.
             most: Number of trials that reach it at most.
         """
-        scores, room = self._scores[rung], self._room(most)
-        if len(scores) < room:
+        ranks, room = self._ranks[rung], self._room(most)
+        if len(ranks) < room:
             return []
         # Those that are worse now than so many others stay so, whatever the scores of trials to come.
-        bound = sorted(scores.values(), reverse=True)[room - 1]
-        return [number for number in waiting if scores[number] < bound]
+        bound = sorted(ranks.values(), reverse=True)[room - 1]
+        return [number for number in waiting if ranks[number] < bound]
 
     def best_waiting(self, waiting: Sequence[int], rung: int, exploring: bool) -> int | None:
         """Returns the best of the trials that wait at a rung, if it is among those that go on; of equals, the first.
@@ -64,7 +64,7 @@ class Bracket:
             rung: The rung.
             exploring: Whether further trials will reach the first rung.
         """
-        best = max(waiting, key=lambda number: (self._scores[rung][number], -number))
+        best = max(waiting, key=lambda number: (self._ranks[rung][number], -number))
         return best if self._may_go_on(best, rung, exploring) else None
 
     def _may_go_on(self, number: int, rung: int, exploring: bool) -> bool:
@@ -75,9 +75,13 @@ class Bracket:
 
     def _place(self, number: int, rung: int) -> int:
         """Returns a trial's place among those at a rung, from 1; equal ones share the best of their places."""
-        scores = self._scores[rung]
-        own = scores[number]
-        return 1 + sum(score > own for score in scores.values())
+        ranks = self._ranks[rung]
+        own = ranks[number]
+        return 1 + sum(rank > own for rank in ranks.values())
+
+    def _rank(self, number: int, score: float) -> tuple[float, ...]:
+        """Returns what the trials at a rung are ordered by; those of equal scores are equal."""
+        return (score,)
 
 
 class OneRung(Bracket):
@@ -104,3 +108,7 @@ class OneRung(Bracket):
 
     def _room(self, reached: int) -> int:
         return self._best
+
+    def _rank(self, number: int, score: float) -> tuple[float, ...]:
+        # No more trials than the best go on: of equal ones, the first.
+        return (score, -number)

@@ -317,6 +317,19 @@ def test_after_a_constant_number_of_epochs_all_wait_and_the_best_of_all_are_trai
     assert [decision(found, known, 4, epoch, 0.7) for epoch in range(1, 9)] == [CONTINUE] * 8
 
 
+def test_after_a_constant_number_of_epochs_no_more_than_the_best_go_on_where_scores_are_equal():
+    found, known = grouped_asha(scheduler={"name": "constant", "best": 2}, budget={"trials": 4, "grace_period": 2})
+    for number in (3, 1, 4, 2):
+        known[number] = a_trial(number, 0.5, 0.5, status=PAUSED)
+        assert decision(found, known, number, 2, 0.5) == STOP
+    assert sorted(record.number for record in found.hopeless()) == [3, 4]
+    promoted = []
+    while (record := found.promoted(more=False)) is not None:
+        record.status = "running"
+        promoted.append(record.number)
+    assert promoted == [1, 2]
+
+
 def test_trials_are_compared_by_the_signal_that_the_space_names():
     def order(**scheduler):
         """The trials in the order in which the scheduler would promote them."""
