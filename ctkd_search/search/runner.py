@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -373,10 +374,12 @@ def _sweep() -> None:
     """Removes directories left by processes that were killed."""
     for path in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
         owner = path.name.removeprefix(_SCRATCH).partition("-")[0]
-        # Only old ones: the directory may be shared with machines whose processes are not visible here.
-        old = time.time() - path.stat().st_mtime > _DAY
-        if old and owner.isdecimal() and Path("/proc/self").exists() and not Path(f"/proc/{owner}").exists():
-            shutil.rmtree(path, ignore_errors=True)
+        # Only old ones: the directory may be shared with machines whose processes are not visible here. Another process
+        # may remove them at the same time.
+        with contextlib.suppress(OSError):
+            old = time.time() - path.stat().st_mtime > _DAY
+            if old and owner.isdecimal() and Path("/proc/self").exists() and not Path(f"/proc/{owner}").exists():
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _name(trial: Any) -> str:
