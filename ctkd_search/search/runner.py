@@ -308,12 +308,14 @@ class TrialRunner(ABC):
         """Closes the runs in MLflow after an error or an interruption."""
         if self.session.stop_signal.reason is StopReason.TAKEN_OVER:
             return  # records and runs belong to another process now
-        tracker = self.session.tracker
+        tracker, signal = self.session.tracker, self.session.stop_signal
         interrupted = isinstance(error, KeyboardInterrupt)
+        known = StopReason.INTERRUPTED if interrupted else signal.reason
+        why = known.value if known else one_line(str(error), 500) or type(error).__name__
         try:
             if hasattr(self, "observer"):
-                self.session.stop_signal.forget()
-                self.observer.close_running(INTERRUPTED if interrupted else WAITING, StopReason.INTERRUPTED.value)
+                signal.forget()
+                self.observer.close_running(INTERRUPTED if interrupted else WAITING, why)
             if tracker.parent_id:
                 tracker.flush(10.0)
                 reason = "interrupted" if interrupted else one_line(str(error), 500)

@@ -1,10 +1,65 @@
-"""What a runner of trials leaves behind: the directories of Ray."""
+"""What a runner of trials leaves behind: the records of trials that were running, and the directories of Ray."""
 
 import os
 import tempfile
 import time
+from types import SimpleNamespace
 
-from ctkd_search.search.runner import _sweep
+import pytest
+from support.factories import a_trial
+
+from ctkd_search.errors import UserError, WorkFailed
+from ctkd_search.records.store import INTERRUPTED, RUNNING, WAITING
+from ctkd_search.search.observer import Observer
+from ctkd_search.search.runner import TrialRunner, _sweep
+from ctkd_search.search.stop_signal import StopReason, StopSignal
+
+
+class Ending(TrialRunner):
+    """Work that ends with an error while a trial runs.
+
+    Args:
+        directory: The directory of the trials' states.
+        error: The error.
+        reason: The reason for which the trials were stopped before, if they were.
+    """
+
+    def __init__(self, directory, error, reason):
+        signal = StopSignal(None)
+        if reason is not None:
+            signal.set(reason)
+        self.session = SimpleNamespace(stop_signal=signal, tracker=SimpleNamespace(parent_id=None), say=pytest.fail)
+        self.records = {1: a_trial(1, 0.5, status=RUNNING)}
+        self.observer = Observer(3, 2, directory, [], self.records, signal, pytest.fail)
+        self.error = error
+
+    def _work(self):
+        raise self.error
+
+    def _candidates(self, records):
+        return []
+
+    def _searcher(self):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("error", "stopped", "status", "reason"),
+    [
+        (KeyboardInterrupt(), StopReason.INTERRUPTED, INTERRUPTED, "stopped by a signal"),
+        (KeyboardInterrupt(), None, INTERRUPTED, "stopped by a signal"),
+        (WorkFailed("the disk of trials is full; free some"), StopReason.DISK_FULL, WAITING, "the disk is full"),
+        (ValueError("no value left"), StopReason.NO_NEXT_TRIAL, WAITING, "no trial can be begun"),
+        (UserError("cannot read teacher.pt\nat all"), None, WAITING, "cannot read teacher.pt"),
+        (MemoryError(), None, WAITING, "MemoryError"),
+    ],
+    ids=str,
+)
+def test_a_trial_that_was_running_when_the_work_failed_has_the_reason_of_that(tmp_path, error, stopped, status, reason):
+    work = Ending(tmp_path, error, stopped)
+    with pytest.raises(type(error)):
+        work.run()
+    assert (work.records[1].status, work.records[1].reason) == (status, reason)
 
 
 def test_a_directory_that_another_process_removes_is_passed_over_when_old_ones_are_removed(tmp_path, monkeypatch):
