@@ -28,9 +28,10 @@ from ctkd_search.distill.methods.setting import Setting
 from ctkd_search.distill.requests import LOGITS, TeacherOutput
 from ctkd_search.distill.step import StudentStep
 from ctkd_search.distill.top_logits import pack_logits, unpack_logits
-from ctkd_search.errors import UserError
+from ctkd_search.errors import MACHINE_SIGNS, UserError
 from ctkd_search.fields import Range
 from ctkd_search.geometry import Geometry
+from ctkd_search.plugins import describe_error
 from ctkd_search.space.effects import setting_of
 from ctkd_search.storage import TopLogits
 
@@ -39,6 +40,11 @@ _STEPS = 12
 # Relative difference of two losses below which they are the same.
 _SAME = 1e-6
 _LAYERS = ((1,), (2,), (1, 2), (2, 3))
+# Advice for errors of the backward pass.
+_GRAPH_ADVICE = {
+    "inplace operation": "compute a new tensor instead of changing one in place",
+    "a second time": "use .detach() on what is kept for later steps",
+}
 
 
 class _Number(Tensor):
@@ -367,6 +373,12 @@ def contract_faults(
             faults = list(point(rehearsal))
         except UserError as error:
             faults = [str(error)]
+        except (RuntimeError, ValueError, TypeError, LookupError) as error:
+            # In the backward pass: errors of the method's own functions are UserErrors.
+            if any(sign in str(error) for sign in MACHINE_SIGNS):
+                raise
+            advice = next((f"; {advice}" for sign, advice in _GRAPH_ADVICE.items() if sign in str(error)), "")
+            faults = [f"its loss fails with {describe_error(error)}{advice}"]
         yield name, faults
         if faults:
             return

@@ -55,6 +55,14 @@ def test_ones_own_method_keeps_it_too(name):
         ("Constant", 1, "no gradient reaches the student: no term depends on its outputs"),
         ("InPart", 1, "which would be trained"),
         ("BadGradient", 1, "is not finite, with images of noise and untrained networks"),
+        (
+            "InPlace",
+            1,
+            "its loss fails with RuntimeError: one of the variables needed for gradient computation has been modified",
+        ),
+        ("InPlace", 1, "; compute a new tensor instead of changing one in place"),
+        ("KeepsTheGraph", 8, "its loss fails with RuntimeError: Trying to backward through the graph a second time"),
+        ("KeepsTheGraph", 8, "; use .detach() on what is kept for later steps"),
         ("IntoTheTeacher", 2, "a gradient flows into the expert's logits; use .detach()"),
         ("AsksTooMuch", 3, "needs names the expert's attention of layer 2, which terms does not use"),
         ("AsksTooMuch", 3, "needs names the scratch teacher, which terms does not use"),
@@ -84,6 +92,11 @@ def test_an_error_is_told_with_the_user_s_file_and_line(name):
     file, _, line = fault.rpartition("(")[2].removesuffix(")").rpartition(", line ")
     assert file == own_methods.__file__
     assert first < int(line) < first + len(lines)
+
+
+def test_an_error_of_the_machine_is_no_fault_of_the_method():
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        broken("support.own_methods:OutOfMemory")
 
 
 def test_the_command_prints_each_point_and_ends_at_the_first_that_is_broken(capsys):

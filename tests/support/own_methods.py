@@ -176,6 +176,32 @@ class Counts(Alone):
         return {"loss_ce": losses.cross_entropy(output.logits, lesson) / self.calls}
 
 
+class InPlace(Alone):
+    def terms(self, output, lesson):
+        weights = output.logits.exp()
+        loss = weights.mean()
+        weights.mul_(2)
+        return {"loss_ce": loss}
+
+
+class KeepsTheGraph(Alone):
+    average = 0
+
+    def terms(self, output, lesson):
+        self.average = 0.9 * self.average + 0.1 * output.logits.mean()
+        return {"loss_ce": losses.cross_entropy(output.logits, lesson), "loss_average": self.average.square()}
+
+
+class OutOfMemory(Alone):
+    def terms(self, output, lesson):
+        output.logits.register_hook(self._full)
+        return super().terms(output, lesson)
+
+    @staticmethod
+    def _full(gradient):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
+
+
 class Lacking(Method):
     summary = "nothing"
 
