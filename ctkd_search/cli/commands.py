@@ -273,7 +273,10 @@ def train(options: argparse.Namespace) -> None:
 
 def _again(options: argparse.Namespace) -> str:
     """Returns the command that resumes the work of this one."""
-    return shlex.join(["ctkd-search", *options.words, *([] if options.resume else ["--resume"])])
+    words = options.words
+    # Behind -- there are no options any more.
+    end = words.index("--") if "--" in words else len(words)
+    return shlex.join(["ctkd-search", *words[:end], *([] if options.resume else ["--resume"]), *words[end:]])
 
 
 def cache(options: argparse.Namespace) -> None:

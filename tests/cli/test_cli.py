@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from support.cli import AGAIN, digits_search, process
 from support.factories import DIGITS
 
 from ctkd_search import __version__
+from ctkd_search.cli import commands
 from ctkd_search.cli.parser import make_parser
 from ctkd_search.records.config_file import read_config
 
@@ -27,6 +29,29 @@ def test_set_wins_over_an_option_and_the_last_set_over_the_first(call):
         "check", DIGITS, "--no-measure", "--set", "budget.trials=7", "--set", "budget.trials=8", "--trials", "9"
     )
     assert "budget: 8 trials" in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "space.yaml"],
+        ["run", "space.yaml", "--name", "two words"],
+        ["run", "--", "space.yaml"],
+        ["run", "--trials", "3", "--", "-space.yaml"],
+        ["train", "--", "best.yaml"],
+        ["run", "--resume", "--", "space.yaml"],
+    ],
+    ids=" ".join,
+)
+def test_the_command_that_resumes_another_is_understood(words):
+    options = make_parser().parse_args(words)
+    options.words = words
+    again = shlex.split(commands._again(options))
+    assert again[0] == "ctkd-search"
+    resumed = make_parser().parse_args(again[1:])
+    options.resume = True
+    del options.words
+    assert resumed == options
 
 
 def test_show_lists_the_searches_with_their_best_finished_trial(call):
