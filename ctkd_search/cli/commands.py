@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import shlex
 import sys
 from collections.abc import Mapping
@@ -40,7 +41,14 @@ def _overrides(options: argparse.Namespace) -> list[str]:
 
 
 def _given(options: argparse.Namespace, keys: Mapping[str, str]) -> list[str]:
-    return [f"{key}={value}" for name, key in keys.items() if (value := getattr(options, name, None)) is not None]
+    given = {key: getattr(options, name, None) for name, key in keys.items()}
+    # Texts in quotes, because YAML reads some URIs and addresses otherwise; an empty one stands for none.
+    texts = {_RESOURCES["address"], _RESOURCES["tracking_uri"]}
+    return [
+        f"{key}={json.dumps(value, ensure_ascii=False) if key in texts and value else value}"
+        for key, value in given.items()
+        if value is not None
+    ]
 
 
 def _console(lasting: bool = False) -> Console:

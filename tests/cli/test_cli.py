@@ -18,6 +18,7 @@ from ctkd_search import __version__
 from ctkd_search.cli import commands
 from ctkd_search.cli.parser import make_parser
 from ctkd_search.records.config_file import read_config
+from ctkd_search.space.document import Document
 
 COMMANDS = re.findall(r"^    (\w+) +\w", make_parser().format_help(), flags=re.MULTILINE)
 
@@ -29,6 +30,34 @@ def test_set_wins_over_an_option_and_the_last_set_over_the_first(call):
         "check", DIGITS, "--no-measure", "--set", "budget.trials=7", "--set", "budget.trials=8", "--trials", "9"
     )
     assert "budget: 8 trials" in out
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://h:5000/#x",
+        "sqlite:////data/a #1/m.db",
+        "[::1]:6379",
+        "null",
+        "~/runs",
+        "~",
+        "h: 1",
+        "*a",
+        "5",
+        "'q",
+        "ä😀",
+    ],
+)
+def test_addresses_and_uris_are_taken_as_they_are_written(text):
+    options = make_parser().parse_args(["run", "space.yaml", "--address", text, "--tracking-uri", text])
+    found = Document("", "", commands._overrides(options)).data
+    assert found == {"resources": {"address": text}, "tracking": {"uri": text}}
+
+
+def test_an_empty_address_or_uri_is_none():
+    options = make_parser().parse_args(["run", "space.yaml", "--address", "", "--tracking-uri", ""])
+    found = Document("", "", commands._overrides(options)).data
+    assert found == {"resources": {"address": None}, "tracking": {"uri": None}}
 
 
 @pytest.mark.parametrize(
