@@ -95,7 +95,17 @@ def run(
         resources__address=address,
         tracking__uri=tracking_uri,
     )
-    given = {"name": name, "trials": trials, "epochs": epochs, "test_share": test_share, "overrides": overrides or None}
+    given = {
+        "name": name,
+        "trials": trials,
+        "epochs": epochs,
+        "time_budget": time_budget,
+        "test_share": test_share,
+        "overrides": overrides or None,
+        "champion": champion or None,
+        "address": address,
+        "tracking_uri": tracking_uri,
+    }
     where = "trials" if trials_dir is None else trials_dir
     root = directory_of(where)
     console = console_for(progress)

@@ -111,6 +111,25 @@ def searched(tmp_path_factory):
     }
 
 
+def test_the_call_that_goes_on_has_every_option_with_which_the_search_was_begun(monkeypatch):
+    calls = []
+    monkeypatch.setattr("ctkd_search.api.running.run_space", lambda *given, **_: calls.append(given[3]))
+    options = {
+        "name": "y",
+        "trials": 2,
+        "epochs": 3,
+        "time_budget": "2h",
+        "overrides": CHANGES,
+        "champion": True,
+        "address": "auto",
+        "tracking_uri": "http://127.0.0.1:5000",
+    }
+    ctkd_search.run(SPACE, **options, progress=False)
+    given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    ctkd_search.run(SPACE, progress=False)
+    assert calls == [f"ctkd_search.run(space, {given}, resume=True)", "ctkd_search.run(space, resume=True)"]
+
+
 def comparable(trial):
     """What a trial's record has that does not depend on the machine."""
     epochs = [{key: value for key, value in epoch.items() if key not in (*CLOCKS, "at")} for epoch in trial.epochs]
