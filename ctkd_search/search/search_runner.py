@@ -97,9 +97,10 @@ class SearchRunner(TrialRunner):
             record.name,
             lambda trial: objective_values(trial, self.space.strategy.objectives, record.costs),
         )
+        # Before anything is added to a study that lacks trials: Optuna numbers them in order.
+        self.study.catch_up(list(self.records.values()))
         begin_study(self.study, self.space, record, self._sources, session.say)
         self.folder.write(record)
-        self.study.catch_up(list(self.records.values()))
         self._add(missing_baselines(self.space, self.records))
         self.scheduler = GroupedAsha(self.space, self.records)
         self._open(_parent_params(self.space, record), [self.study, *self._listeners], scheduler=self.scheduler)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from ctkd_search.errors import UserError
 from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import DIVERGED, FAILED, FINISHED, PAUSED, SEARCHED, STOPPED, TrialRecord
 from ctkd_search.search.sampler import make_sampler
@@ -64,6 +65,7 @@ class Study(TrialListener):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
         self._objective = objective
+        self._path = path
         directions = space.strategy.directions
         self._judge = space.strategy.judge.key
         self.study = optuna.create_study(
@@ -132,8 +134,17 @@ class Study(TrialListener):
         return next((trial for trial in running if trial.number not in known), None)
 
     def catch_up(self, records: Sequence[TrialRecord]) -> None:
-        """Reports to Optuna what was not reported before an interruption."""
+        """Reports to Optuna what was not reported before an interruption.
+
+        Raises:
+            UserError: The study lacks a trial of the search, as where its file was removed.
+        """
         states = {trial.number: trial for trial in self.study.get_trials(deepcopy=False)}
+        if lost := [record.number for record in records if record.optuna is not None and record.optuna not in states]:
+            raise UserError(
+                f"the study {self._path} lacks trial {lost[0]}, which the search has; put the file back, or begin the "
+                "search again under another --name"
+            )
         for record in records:
             if record.optuna is None:
                 continue

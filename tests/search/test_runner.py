@@ -1,17 +1,19 @@
-"""What a runner of trials leaves behind: the records of trials that were running, and the directories of Ray."""
+"""Runners of trials: a search that cannot go on, and what is left of trials that were running, and of killed ones."""
 
 import os
+import re
 import tempfile
 import time
 from types import SimpleNamespace
 
 import pytest
-from support.factories import a_trial
+from support.factories import a_search, a_space, a_trial
 
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.records.store import INTERRUPTED, RUNNING, WAITING
 from ctkd_search.search.observer import Observer
 from ctkd_search.search.runner import TrialRunner, _sweep
+from ctkd_search.search.search_runner import SearchRunner
 from ctkd_search.search.stop_signal import StopReason, StopSignal
 
 
@@ -60,6 +62,28 @@ def test_a_trial_that_was_running_when_the_work_failed_has_the_reason_of_that(tm
     with pytest.raises(type(error)):
         work.run()
     assert (work.records[1].status, work.records[1].reason) == (status, reason)
+
+
+class Resumed(SearchRunner):
+    """A search that goes on with the records in its directory."""
+
+    def __init__(self, folder, space):
+        self.session = SimpleNamespace(space=space, say=pytest.fail)
+        self.folder, self.record, self._sources = folder, folder.search(), []
+        self.records = {trial.number: trial for trial in folder.trials()}
+
+
+@pytest.mark.parametrize("numbers", [(0,), (0, 1, 2)], ids=str)
+def test_a_search_whose_study_was_removed_is_refused_however_often_it_is_resumed(tmp_path, numbers):
+    trials = [a_trial(number + 1, 0.5, optuna=number) for number in numbers]
+    folder = a_search(tmp_path, trials, a_space(), name="x")
+    said = (
+        f"the study {folder.study} lacks trial 1, which the search has; put the file back, or begin the search again "
+        "under another --name"
+    )
+    for _ in range(2):
+        with pytest.raises(UserError, match=f"^{re.escape(said)}$"):
+            Resumed(folder, a_space())._prepare()
 
 
 def test_a_directory_that_another_process_removes_is_passed_over_when_old_ones_are_removed(tmp_path, monkeypatch):
