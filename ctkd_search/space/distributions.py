@@ -315,7 +315,18 @@ def _number(parameter: Parameter, raw: Mapping[str, Any], when: Mapping[str, Any
         fault(("step",), f"must not be larger than the range {high - low:g}, but got {step!r}")
     elif isinstance(step, int | float) and high - low > step * _MOST_STEPS > 0:
         fault(("step",), f"must be at least {(high - low) / _MOST_STEPS:.3g} with this range, but got {step!r}")
+    elif isinstance(step, int | float) and step is not True and 0 < step <= high - low:
+        high = _last(low, high, step)
     return Number(low=low, high=high, whole=form == "int", log=log is True, step=step, when=when)
+
+
+def _last(low: float, high: float, step: float) -> float:
+    """Returns the last value of a range, which Optuna would replace its end by, with a warning each time."""
+    first, end, distance = (Decimal(str(number)) for number in (low, high, step))
+    last = first + (end - first) // distance * distance
+    if last == end:
+        return high
+    return float(last) if isinstance(low + step, float) else int(last)
 
 
 def _choice(parameter: Parameter, raw: Mapping[str, Any], when: Mapping[str, Any], fault: Report) -> Choice | None:

@@ -57,6 +57,9 @@ FORMS = [
     (INT, {"int": [1, 8]}, IntDistribution(1, 8), "1 to 8"),
     (INT, {"int": [1, 256], "log": True}, IntDistribution(1, 256, log=True), "1 to 256, log"),
     (INT, {"int": [32, 96], "step": 32}, IntDistribution(32, 96, step=32), "32 to 96, step 32"),
+    (INT, {"int": [16, 64], "step": 9}, IntDistribution(16, 61, step=9), "16 to 61, step 9"),
+    (FLOAT, {"float": [0, 1], "step": 0.3}, FloatDistribution(0, 0.9, step=0.3), "0 to 0.9, step 0.3"),
+    (FLOAT, {"float": [1, 9], "step": 3}, FloatDistribution(1, 7, step=3), "1 to 7, step 3"),
     (FLOAT, {"choice": [1, 0.5]}, CategoricalDistribution(("1.0", "0.5")), "1 | 0.5"),
     (INT, {"choice": [64, 32]}, CategoricalDistribution(("64", "32")), "64 | 32"),
     (CHOICE, {"choice": ["mse", "kl"]}, CategoricalDistribution(("mse", "kl")), "mse | kl"),
@@ -67,6 +70,7 @@ FORMS = [
 
 
 @pytest.mark.parametrize(("parameter", "raw", "distribution", "shown"), FORMS, ids=lambda value: str(value)[:40])
+@pytest.mark.filterwarnings("error")
 def test_optuna_is_asked_for_exactly_what_the_file_says(parameter, raw, distribution, shown):
     entry = parsed(parameter, raw)
     assert str(entry) == shown
@@ -275,6 +279,7 @@ FAULTS = [
     (FLOAT, {"float": [1, 2], "log": True, "step": 1}, ("step",), "cannot be combined with log: true"),
     (FLOAT, {"float": [1, 2], "step": 0}, ("step",), "must be a number greater than 0, but got 0"),
     (FLOAT, {"float": [1, 2], "step": float("nan")}, ("step",), "must be a number greater than 0, but got nan"),
+    (FLOAT, {"float": [1, 2], "step": float("inf")}, ("step",), "must not be larger than the range 1, but got inf"),
     (FLOAT, {"float": [1, 2], "step": True}, ("step",), "must be a number greater than 0, but got True"),
     (FLOAT, {"float": [1, 2], "step": 3}, ("step",), "must not be larger than the range 1, but got 3"),
     (FLOAT, {"float": [0, 1], "step": 1e-300}, ("step",), "must be at least 1.11e-16 with this range, but got 1e-300"),
