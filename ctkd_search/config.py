@@ -13,7 +13,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
 
-from ctkd_search.fields import Channels, Count, Fraction, Parts, Positive, Range, Read, Seed, Share, Shares, Size
+from ctkd_search.fields import (
+    Channels,
+    Count,
+    Fraction,
+    Options,
+    Parts,
+    Positive,
+    Range,
+    Read,
+    Seed,
+    Share,
+    Shares,
+    Size,
+)
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.paths import expanded
 from ctkd_search.recipe import Recipe
@@ -168,7 +181,7 @@ class DatasetConfig:
     verify: bool | None = None
     extra: bool | None = None
     skip_broken: bool | None = None
-    options: dict[str, Any] | None = None
+    options: Options | None = None
     validation: Fraction | None = None
     split_seed: Seed = 0
     test: Fraction | None = None

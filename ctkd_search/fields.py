@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
 import sys
@@ -167,6 +168,45 @@ class Read:
         return dict(self.schema)
 
 
+class Misplaced(ValueError):
+    """A fault inside a value.
+
+    Args:
+        place: The keys that lead to it.
+        message: The rule and the value.
+    """
+
+    def __init__(self, place: tuple[str | int, ...], message: str) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+def _options(value: Any) -> dict[str, Any]:
+    """Returns a mapping that is kept in records: they are JSON, which has no other values and no other keys."""
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a mapping, but got {value!r}")
+    _check_plain((), value)
+    return value
+
+
+def _check_plain(place: tuple[str | int, ...], value: Any) -> None:
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise Misplaced(place, f"has the key {key}, which is no text; put it in quotes")
+    elif isinstance(value, list):
+        value = dict(enumerate(value))
+    elif isinstance(value, str | int | None) or (isinstance(value, float) and math.isfinite(value)):
+        return
+    else:
+        quotes = "; put it in quotes" if isinstance(value, datetime.date) else ""
+        raise Misplaced(
+            place, f"must be text, a finite number, true, false, null, a list or a mapping, but got {value}{quotes}"
+        )
+    for key, inner in value.items():
+        _check_plain((*place, key), inner)
+
+
 def as_schema_pattern(pattern: re.Pattern[str]) -> str:
     """Returns a pattern that a whole text must match for JSON Schema, which has no named groups."""
     return f"^(?:{re.sub(r'[(][?]P<[^>]+>', '(', pattern.pattern)})$"
@@ -192,6 +232,7 @@ def _grey_or_colour(channels: int) -> None:
 
 Fraction = Annotated[float, Range(0, 1, open_low=True, open_high=True)]
 Share = Annotated[float, Range(0, 1)]
+Options = Annotated[dict[str, Any], Read(_options, {"additionalProperties": True, "type": "object"})]
 Positive = Annotated[float, Range(0, open_low=True)]
 Shares = Annotated[
     tuple[Annotated[float, Range(0, 1, open_low=True)], ...],

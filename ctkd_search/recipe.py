@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from ctkd_search.fields import Checked, Count, Fraction, FromList, Positive, Range, Read
+from ctkd_search.fields import Checked, Count, Fraction, FromList, Options, Positive, Range, Read
 
 SGD = "sgd"
 # Optimizers with a momentum. Besides SGD they are timm's, by timm's names.
@@ -97,7 +97,7 @@ class Recipe:
     lr: Positive = 0.1
     momentum: Annotated[float, Range(0, 1, open_high=True)] = 0.9
     nesterov: bool = False
-    optimizer_options: dict[str, Any] | None = field(default=None, hash=False)
+    optimizer_options: Options | None = field(default=None, hash=False)
     weight_decay: Annotated[float, Range(0)] = 5e-4
     decay: Literal["all", "weights"] = "all"
     clip: Annotated[float, Range(0)] = 0.0

@@ -381,7 +381,7 @@ def contenders(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
 def differences(old: Any, new: Any, place: str = "", words: tuple[str, str] = ("before", "now")) -> list[str]:
     """Returns the differences of two plain values, a line each; `words` say which value is whose."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        keys = sorted({*old, *new})
+        keys = sorted({*old, *new}, key=str)
         inner = (differences(old.get(key), new.get(key), f"{place}.{key}".lstrip("."), words) for key in keys)
         return [line for lines in inner for line in lines]
     return [] if old == new else [f"{place}: {old!r} {words[0]}, {new!r} {words[1]}"]

@@ -346,14 +346,15 @@ def unknown(key: str, allowed: Iterable[str]) -> str:
     return f"is not a known key{hint}; allowed: {', '.join(allowed)}"
 
 
-def _summary(error: Any) -> tuple[tuple[int, ...], str]:
-    """Returns the position inside a list, if any, and one message for a value that does not fit its type."""
+def _summary(error: Any) -> tuple[Place, str]:
+    """Returns the place inside a list or a mapping, if any, and one message for a value that does not fit its type."""
     problems = error.errors()
     own = [problem for problem in problems if problem["type"] == "value_error"]
     problem = own[0] if own else problems[0]
     inner = tuple(key for key in problem["loc"] if isinstance(key, int))
     if own:
-        return inner, str(problem["ctx"]["error"])
+        fault = problem["ctx"]["error"]
+        return (*inner, *getattr(fault, "place", ())), str(fault)
     rules = dict.fromkeys(re.sub(r"^Input should be ", "", item["msg"]) for item in problems)
     wanted = " or ".join(_PLAIN.get(rule, rule) for rule in rules)
     return inner, f"must be {wanted}, but got {problem['input']!r}"

@@ -355,6 +355,7 @@ def test_a_trial_counts_with_its_last_epoch_and_all_its_time():
         ({}, {"b": {"c": 1}}, ["b: None before, {'c': 1} now"]),
         ({"a": {"b": 1}}, {"a": 3}, ["a: {'b': 1} before, 3 now"]),
         ({"b": 1, "a": 1}, {"a": 2, "b": 2}, ["a: 1 before, 2 now", "b: 1 before, 2 now"]),
+        ({"b": 1}, {0: 1}, ["0: None before, 1 now", "b: 1 before, None now"]),
     ],
 )
 def test_differences_are_told_a_line_each(old, new, lines):

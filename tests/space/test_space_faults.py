@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 from support.faulty_spaces import FAULTY, FIVE_CLASSES, noted
 from support.layouts import BROKEN_IMAGE
-from support.space_texts import SEARCH, space
+from support.space_texts import HEAD, SEARCH, space
 
 from ctkd_search.errors import UserError
 from ctkd_search.models import registry
+from ctkd_search.recipe import Recipe
+from ctkd_search.space.document import Document
 
 pytestmark = pytest.mark.usefixtures("own_directory")
 
@@ -19,6 +22,38 @@ pytestmark = pytest.mark.usefixtures("own_directory")
 @pytest.mark.parametrize("text", FAULTY.values(), ids=FAULTY)
 def test_every_fault_is_found_at_its_line_and_none_besides(text):
     assert_refused(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "place", "message"),
+    [
+        ("{a: 2024-01-01}", ".a", "a list or a mapping, but got 2024-01-01; put it in quotes"),
+        ("{a: [1, {b: 2024-01-01 10:00:00}]}", ".a.1.b", "a mapping, but got 2024-01-01 10:00:00; put it in quotes"),
+        ("{a: .nan}", ".a", "must be text, a finite number, true, false, null, a list or a mapping, but got nan"),
+        ("{a: {b: -.inf}}", ".a.b", "a mapping, but got -inf"),
+        ("{a: !!set {b}}", ".a", "a mapping, but got {'b'}"),
+        ("{0: cat}", "", "has the key 0, which is no text; put it in quotes"),
+        ("{a: {yes: cat}}", ".a", "has the key True, which is no text; put it in quotes"),
+        ("{a: {2024-01-01: 1}}", ".a", "has the key 2024-01-01, which is no text; put it in quotes"),
+    ],
+)
+@pytest.mark.parametrize(
+    "section", ["dataset: {name: 'users_own:make', options: %s}", "train: {optimizer_options: %s}"]
+)
+def test_options_that_a_record_cannot_keep_are_refused_in_one_line(section, options, place, message):
+    with pytest.raises(UserError) as caught:
+        space(f"name: x\n{section % options}\n{SEARCH}")
+    (line,) = (line for line in str(caught.value).splitlines() if "options" in line)
+    key = "dataset.options" if "dataset" in section else "train.optimizer_options"
+    assert re.match(rf"  line \d: {key}{place} ", line)
+    assert line.endswith(message)
+
+
+def test_options_may_be_whatever_a_record_keeps():
+    options = {"text": "", "number": [1, -2.5, 10**30], "truth": False, "none": None, "more": {"a": {}, "b": []}}
+    document = Document("", f"{HEAD}{SEARCH}", [f"train.optimizer_options={json.dumps(options)}"])
+    assert document.section("train", Recipe, Recipe()).optimizer_options == options
+    assert document.problems == []
 
 
 def test_five_guesses_of_five_classes_say_nothing():

@@ -48,6 +48,14 @@ dataset:
   options: [3]                #! dataset.options must be a mapping, but got [3]
 search: {alpha: {float: [1, 2]}}
 """,
+    "options that JSON has not": """\
+name: x
+dataset:
+  name: "users_own:make"
+  options:
+    since: 2024-01-01         #! dataset.options.since must be text, a finite number, true, false, null, a list or a
+search: {alpha: {float: [1, 2]}}
+""",
     "options of other data sets": """\
 name: x
 dataset:

@@ -13,6 +13,7 @@ INEXPRESSIBLE = {
     "of how many rungs a budget is": ["rungs of this budget"],
     "a number that is whole, but written with a point": [r"whole number, but got \d+\.0$", r"layer numbers .*\.0\b"],
     "no number at all": ["but got nan"],
+    "which values JSON has": ["must be text, a finite number, true", "which is no text"],
     "which code there is": ["there is no module"],
     "which files there are": [
         "there is no file",
