@@ -34,7 +34,7 @@ def atomic(path: Path) -> Iterator[Path]:
         with _through(path) as temporary:
             yield temporary
         return
-    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    target = Path(os.path.realpath(path)) if os.path.islink(path) else path
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
@@ -108,10 +108,10 @@ def check_writable(path: Path) -> None:
     Raises:
         UserError: Its directory cannot be made or written to, or it is a directory itself.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(f"cannot write {path}: it is a directory")
     if not _is_special(path):
-        make_directory(Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent)
+        make_directory(Path(os.path.realpath(path)).parent if os.path.islink(path) else path.parent)
 
 
 def free_on_disk(path: Path) -> int:

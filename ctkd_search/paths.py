@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
+
+from ctkd_search.errors import UserError
 
 # The suffixes of YAML files.
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -27,7 +30,29 @@ def user_path(text: str) -> Path:
 
 def directory_fault(path: Path) -> str | None:
     """Return why a path cannot be that of a directory, which need not exist; None if it can."""
-    return f"{path} is a file, not a directory" if path.exists() and not path.is_dir() else None
+    try:
+        os.scandir(path).close()
+    except NotADirectoryError:
+        return f"{path} is a file, not a directory" if os.path.exists(path) else None
+    except (FileNotFoundError, ValueError):
+        return None
+    except OSError as error:
+        return f"cannot read {path}: {error.strerror}"
+    return None
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path is that of a file.
+
+    Raises:
+        UserError: The user may not look there.
+    """
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except PermissionError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (OSError, ValueError):
+        return False
 
 
 def expanded_uri(uri: str) -> str:

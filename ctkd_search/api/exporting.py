@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ def form_of(path: Path, asked: str | None) -> str:
     """
     if asked is not None and asked not in FORMATS:
         raise UserError(f"the format must be one of {', '.join(FORMATS)}, but got {asked!r}")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(f"cannot write {path}: it is a directory; name a file in it, as in -o {path / 'best.yaml'}")
     named = {**{suffix: form for form, suffix in STUDENT_SUFFIXES.items()}, **dict.fromkeys(YAML_SUFFIXES, "yaml")}
     known = ", ".join(f"{suffix} ({form})" for suffix, form in named.items())

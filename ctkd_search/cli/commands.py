@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctkd_search.errors import UserError
+from ctkd_search.paths import is_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -257,7 +259,7 @@ def train(options: argparse.Namespace) -> None:
             "--test-share is not an option of train: the search has used all its images to choose the config; search "
             "again with run --test-share, which keeps a share apart before the search"
         )
-    if not options.config.exists() and SearchFolder(options.trials_dir, str(options.config)).exists():
+    if not os.path.exists(options.config) and SearchFolder(options.trials_dir, str(options.config)).exists():
         raise UserError(
             f"{options.config} is a search, but train takes a file; write its best config with: ctkd-search export "
             f"{options.config} -o best.yaml"
@@ -313,7 +315,7 @@ def ui(options: argparse.Namespace) -> None:
     from ctkd_search.tracking.ui_links import links
 
     uri = store_uri(options.tracking_uri, options.trials_dir)
-    if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
+    if uri.startswith("sqlite:") and not is_file(Path(uri.removeprefix("sqlite:///"))):
         raise UserError(
             f"no search has been run in {options.trials_dir} yet; run one first, or choose another --trials-dir"
         )

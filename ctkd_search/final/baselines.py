@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,7 +90,7 @@ def _name_fault(name: str) -> str | None:
         return "a name is empty; there is a comma too many"
     if name == "none":
         return "none stands for no baseline, and alone; leave it or the others out"
-    if "/" in name or Path(name).exists():
+    if "/" in name or os.path.exists(name):
         return f"{name} is not the name of a baseline, and the file of a config ends in .yaml or .yml; rename the file"
     return f"unknown baseline {name!r}; there are: {', '.join(BASELINES)}, and files of configs (.yaml), or none alone"
 

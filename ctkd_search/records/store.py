@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import difflib
 import math
+import os
 import shutil
 import sys
 import uuid
@@ -20,6 +21,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.fields import As, Checked, one_of
 from ctkd_search.files import write_text
 from ctkd_search.metrics import ACCURACY, OBJECTIVES, RECORDING_SECONDS, WAITING_SECONDS, Metric
+from ctkd_search.paths import is_file
 from ctkd_search.plugins import code_hashes
 from ctkd_search.records.json_files import as_json, make_record, read_plain, read_record
 from ctkd_search.records.warm_start import WarmStart, asked_for, kept_starts
@@ -279,8 +281,12 @@ class SearchFolder:
         return self.path.resolve() / "states"
 
     def exists(self) -> bool:
-        """Returns whether a search of that name was started."""
-        return (self.path / "search.json").is_file()
+        """Returns whether a search of that name was started.
+
+        Raises:
+            UserError: Its directory cannot be read.
+        """
+        return is_file(self.path / "search.json")
 
     def clear(self) -> None:
         """Removes the files of a search that ended before its first trial."""
@@ -306,11 +312,11 @@ class SearchFolder:
         if "/" in self.name:
             last = Path(self.name).name
             meant = f"did you mean {last}?" if last in known else "name its directory with --trials-dir"
-            what = "file" if Path(self.name).is_file() else "path"
+            what = "file" if os.path.isfile(self.name) else "path"
             raise UserError(f"{self.name} is a {what}, not the name of a search; {meant}")
         if not self.exists():
             near = difflib.get_close_matches(Path(self.name).stem, known, n=1)
-            file = f"; {self.name} is a file, not the name of a search" if Path(self.name).is_file() else ""
+            file = f"; {self.name} is a file, not the name of a search" if os.path.isfile(self.name) else ""
             raise UserError(
                 f"there is no search {self.name!r} in {self.root}; there are: {', '.join(known) or 'none yet'}{file}"
                 f"{f'; did you mean {near[0]}?' if near else ''}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -303,14 +304,14 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Document:
     Raises:
         UserError: It is missing or unreadable, or not a YAML mapping.
     """
-    if path.suffix in _OTHER_FILES and path.is_file():
+    if path.suffix in _OTHER_FILES and os.path.isfile(path):
         raise UserError(f"{path} is {_OTHER_FILES[path.suffix]} by its name, not a YAML file")
     try:
         return Document(str(path), path.read_text(encoding="utf-8"), overrides)
     except FileNotFoundError:
         beside = [path.with_name(f"{path.name}{ending}") for ending in (".yaml", ".yml")]
         likely = [*beside, *(Path("spaces") / found.name for found in beside)]
-        near = next((found for found in likely if found.is_file()), None)
+        near = next((found for found in likely if os.path.isfile(found)), None)
         raise UserError(f"there is no file {path}{f'; did you mean {near}?' if near else ''}") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
@@ -319,7 +320,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Document:
             "UTF-8"
         ) from None
     except OSError as error:
-        inside = "; name a file in it" if path.is_dir() else ""
+        inside = "; name a file in it" if os.path.isdir(path) else ""
         raise UserError(f"cannot read {path}: {error.strerror or error}{inside}") from None
 
 

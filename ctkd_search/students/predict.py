@@ -65,7 +65,7 @@ def image_files(given: Sequence[Path]) -> GivenFiles:
     images: list[Path] = []
     notes: list[str] = []
     for path in given:
-        if not path.is_dir():
+        if not os.path.isdir(path):
             images.append(path)
             continue
         listing = listing_of(os.fspath(path))
@@ -115,7 +115,7 @@ def predict(predictor: Predictor, files: Sequence[Path], top: int) -> Iterator[P
 
 def _decoded(path: Path, metadata: Metadata) -> np.ndarray | str:
     """Return the pixels of an image, or why it cannot be read."""
-    if not path.exists():
+    if not os.path.exists(path):
         return "there is no such file"
     try:
         return decode_image(path, metadata.image_size, metadata.channels, metadata.resize)

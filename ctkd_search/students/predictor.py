@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ctkd_search.errors import UserError
-from ctkd_search.paths import expanded
+from ctkd_search.paths import expanded, is_file
 from ctkd_search.students.formats import METADATA_FILE, graph_runner, onnx_runner, onnx_session, quietly
 from ctkd_search.students.kept import STUDENT_FILE, read_student
 from ctkd_search.students.served import Metadata
@@ -56,12 +56,12 @@ def open_model(model: str, store: str) -> Predictor:
         return _from_mlflow(model, store)
     model = expanded(model)
     path = Path(model)
-    if (path / "MLmodel").is_file():
+    if is_file(path / "MLmodel"):
         return _from_mlflow(model, store)
-    if (path / STUDENT_FILE).is_file():
+    if is_file(path / STUDENT_FILE):
         path = path / STUDENT_FILE
-    if not path.is_file():
-        missing = f"{path} is a directory without a student" if path.is_dir() else f"there is no file {path}"
+    if not is_file(path):
+        missing = f"{path} is a directory without a student" if os.path.isdir(path) else f"there is no file {path}"
         raise UserError(f"{missing}; MODEL is {_KINDS}")
     if path.suffix in (".yaml", ".yml"):
         raise UserError(
@@ -107,7 +107,7 @@ def _from_onnx(path: Path) -> Predictor:
 def _from_mlflow(uri: str, store: str) -> Predictor:
     quiet_mlflow()
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    if uri.startswith(_SCHEMES) and store.startswith("sqlite:///") and not Path(store[len("sqlite:///") :]).is_file():
+    if uri.startswith(_SCHEMES) and store.startswith("sqlite:///") and not is_file(Path(store[len("sqlite:///") :])):
         raise UserError(f"there is no MLflow store {store.removeprefix('sqlite:///')}; name yours with --tracking-uri")
     import mlflow.pyfunc
 

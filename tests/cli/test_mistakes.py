@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -181,6 +184,67 @@ def test_a_mistake_is_answered_with_exit_code_2_and_what_to_do(call, words, answ
     assert not any(word in out for word in DONE)
     assert "Traceback" not in out + err
     assert sorted(Path.cwd().rglob("*")) == before
+
+
+LONG = [
+    *("show LONG", "export LONG", "report LONG", "train LONG", "check LONG", "run LONG.yaml", "predict LONG file"),
+    *("run DIGITS --name LONG", "run DIGITS --name y --warm-start LONG", "run DIGITS --name y --warm-start LONG.yaml"),
+    *("show --trials-dir LONG", "train good.yaml --baselines LONG", "export digits -o LONG.yaml"),
+]
+
+
+@pytest.mark.usefixtures("mistakes")
+@pytest.mark.parametrize("words", LONG)
+def test_a_name_that_no_file_can_have_is_answered_in_one_line(call, words):
+    code, out, err = call(*words.replace("LONG", "x" * 300).replace("DIGITS", str(DIGITS)).split())
+    assert (code, out) == (2, "")
+    assert re.search(r"there is no|unknown baseline|must be letters|File name too long", err.splitlines()[-1])
+
+
+HIDDEN = {
+    "show x --trials-dir locked": "cannot read locked: Permission denied",
+    "show --trials-dir locked/below": "cannot read locked/below: Permission denied",
+    "show hidden": "cannot read trials/hidden/search.json: Permission denied",
+    "export hidden": "cannot read trials/hidden/search.json: Permission denied",
+    "report hidden": "cannot read trials/hidden/search.json: Permission denied",
+    "train hidden": "cannot read trials/hidden/search.json: Permission denied",
+    "run DIGITS --name hidden": "cannot read the directory trials/hidden: Permission denied",
+    "check locked/x.yaml": "cannot read locked/x.yaml: Permission denied",
+    "train locked/x.yaml": "cannot read locked/x.yaml: Permission denied",
+    "check locked/x.onnx": "cannot read locked/x.onnx: Permission denied",
+    "predict locked/x.onnx file": "cannot read locked/x.onnx/MLmodel: Permission denied",
+    "ui --tracking-uri sqlite:///locked/x.db": "cannot read locked/x.db: Permission denied",
+    "export digits -o locked/x.yaml": "cannot write to the directory locked: Permission denied",
+}
+
+
+@pytest.fixture
+def _hidden(mistakes, monkeypatch):
+    """Directories of another user's: even root cannot list them, nor look at what is in them, nor open it."""
+    places = ("locked", "trials/hidden")
+    for path in places:
+        Path(path).mkdir()
+
+    def guarded(real, ending=""):
+        def call(path, *more, **named):
+            if isinstance(path, str | Path) and str(path).startswith(tuple(place + ending for place in places)):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return real(path, *more, **named)
+
+        return call
+
+    for name in ("stat", "lstat"):
+        monkeypatch.setattr(os, name, guarded(getattr(os, name), "/"))
+    monkeypatch.setattr(os, "scandir", guarded(os.scandir))
+    monkeypatch.setattr(Path, "open", guarded(Path.open))
+
+
+@pytest.mark.usefixtures("_hidden")
+@pytest.mark.parametrize(("words", "answer"), HIDDEN.items(), ids=HIDDEN)
+def test_what_the_user_may_not_read_is_named_in_one_line(call, words, answer):
+    code, out, err = call(*words.replace("DIGITS", str(DIGITS)).split())
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].endswith(answer), err
 
 
 @pytest.mark.usefixtures("mistakes")
