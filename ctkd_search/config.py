@@ -95,7 +95,8 @@ class Augment:
         crop: Pixels of reflected border from which a random crop of the original size is cut; 0 switches it off.
         flip: Whether images are mirrored left to right with probability one half.
         resized_crop: Smallest and largest share of a picture's area that a random part has, which is resized to the
-            image's size, as in ``[0.08, 1.0]``; for images that are streamed from their files. It replaces `crop`.
+            image's size, as in ``[0.08, 1.0]``; for images that are streamed from their files or stored. It replaces
+            `crop`.
         randaugment: RandAugment: random operations of one magnitude; left out, there is none.
         trivialaugment: Whether each image goes through one random operation of random magnitude (TrivialAugment, arXiv
             2103.10158). It replaces `randaugment`.
@@ -283,8 +284,8 @@ class TeachersConfig:
             them. Left out, they keep their size. It is 2 at least: a map of one position has nothing to compare.
         map_storage: ``uint8`` stores attention maps with a byte for each number and a scale for each map; left out,
             they are stored as `storage` says.
-        cache_limit: Disk space for recorded attention maps, as in ``20GB``; further ones are computed in the trials. 0
-            records none.
+        cache_limit: Disk space for what is recorded of experts, by earlier searches too, as in ``20GB``; further
+            outputs are computed in the trials. 0 records none.
         trajectory_limit: Disk space for the scratch teachers' recorded logits, as in ``20GB``: epochs times images
             times classes, for every teacher and stream, those of the confirmation included. If they take more, a
             warning is printed if `mode` is ``recorded``, and teachers are live if it is ``auto``.

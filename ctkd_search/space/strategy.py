@@ -45,9 +45,8 @@ class Strategy:
         scheduler: Scheduler that stops trials early.
         baselines: Baselines that the winner is compared with: trainings of the same students, none stopped early.
         confirm: Confirmation of the winner; left out, there is none.
-        objectives: Objectives: first a metric of the validation images, by which trials are judged, stopped early and
-            chosen; then further metrics, the accuracy in int8, and costs of the
-            student.
+        objectives: Objectives: first a metric of the validation images, by which trials are judged and chosen; then
+            further metrics, the accuracy in int8, and costs of the student.
         limits: Limits on a student's costs; pairs whose student costs more are left out before anything is trained.
         metrics: Further metrics of every student besides accuracy and loss, on the validation images, and in a final
             training on the test images; objectives are measured anyway.

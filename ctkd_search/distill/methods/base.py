@@ -73,8 +73,7 @@ class Baseline:
         summary: Its description, in a line.
         values: Values that it fixes of the method's parameters. The others are those of the search where the two share
             the parameter, and the defaults elsewhere.
-        papers: Whether all others are the defaults, or the nearest that the space has, even where a config's own are
-            known.
+        papers: Whether all others are the defaults, whatever the space has, even where a config's own are known.
         usual: Whether final trainings are compared with it by default.
     """
 

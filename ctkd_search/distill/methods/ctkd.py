@@ -200,9 +200,7 @@ class CTKD(Method):
         standardised({"expert_kd": ABOVE_ZERO}, "expert_standardised", "the expert's and the student's"),
     )
     baselines: ClassVar[tuple[Baseline, ...]] = (
-        Baseline(
-            "ctkd-paper", "CTKD with its default settings, or the nearest that the space has", papers=True, usual=True
-        ),
+        Baseline("ctkd-paper", "CTKD with its default settings, whatever the space has", papers=True, usual=True),
     )
 
     def weighs(self, weight: str) -> bool:
