@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import re
@@ -11,8 +12,11 @@ from pathlib import Path
 
 import pytest
 from support.cli import digits_search, process
-from support.factories import DIGITS
+from support.factories import DIGITS, digits_space
 from support.layouts import BROKEN_IMAGE
+
+from ctkd_search.records.store import FAILED
+from ctkd_search.search.comparisons import missing_confirmations
 
 pytestmark = pytest.mark.usefixtures("own_directory")
 
@@ -44,7 +48,9 @@ def mistakes(own_directory, _mistaken):
 
 def make_mistakes():
     digits_search("digits")
-    digits_search("done", finished=True, accuracies=[0.5] * 24)
+    done = digits_search("done", finished=True, accuracies=[0.5] * 24)
+    for repeated in missing_confirmations(digits_space(), {trial.number: trial for trial in done.trials()}, {}):
+        done.write_trial(dataclasses.replace(repeated, status=FAILED))
     for name, text in {
         "tab.yaml": "name: x\nsearch:\n\tlr: 0.1\n",
         "empty.yaml": "",
