@@ -281,7 +281,7 @@ class TeachersConfig:
         storage: Type in which recorded outputs are stored. ``{top: 16}`` keeps the 16 largest logits of each image and
             the others as if equal, for methods that use softened predictions alone, and float16 of all else.
         map_size: Largest side of recorded attention maps; larger ones are averaged down to it, and the student's with
-            them. Left out, they keep their size. It is 2 at least: a map of one position has nothing to compare.
+            them. Left out, they keep their size. With 1 there would be nothing to compare, which is refused.
         map_storage: ``uint8`` stores attention maps with a byte for each number and a scale for each map; left out,
             they are stored as `storage` says.
         cache_limit: Disk space for what is recorded of experts, by earlier searches too, as in ``20GB``; further
@@ -296,7 +296,7 @@ class TeachersConfig:
     expert: ExpertConfig = ExpertConfig()
     recipe: Recipe = field(default_factory=Recipe)
     storage: Annotated[Storage, Read(read_storage, STORAGE_SCHEMA)] = "float16"
-    map_size: Annotated[int, Range(2)] | None = None
+    map_size: Annotated[int, Range(1)] | None = None
     map_storage: Literal["uint8"] | None = None
     cache_limit: Size = "20GB"
     trajectory_limit: Size = "20GB"

@@ -373,8 +373,7 @@ def contract_faults(
             faults = list(point(rehearsal))
         except UserError as error:
             faults = [str(error)]
-        except (RuntimeError, ValueError, TypeError, LookupError) as error:
-            # In the backward pass: errors of the method's own functions are UserErrors.
+        except Exception as error:  # of the backward pass, which may go through code of the method's own
             if any(sign in str(error) for sign in MACHINE_SIGNS):
                 raise
             advice = next((f"; {advice}" for sign, advice in _GRAPH_ADVICE.items() if sign in str(error)), "")

@@ -100,7 +100,7 @@ def storage_faults(space: Space, classes: int) -> list[tuple[tuple[str, ...], st
 
 
 def map_faults(space: Space, known: Mapping[str, Facts]) -> list[tuple[tuple[str, ...], str]]:
-    """Returns the settings of recorded attention maps that would change nothing, as keys and messages.
+    """Returns the settings of recorded attention maps that would change or teach nothing, as keys and messages.
 
     Args:
         space: The space.
@@ -115,6 +115,9 @@ def map_faults(space: Space, known: Mapping[str, Facts]) -> list[tuple[tuple[str
         return [
             ((*place, key), "has no effect, because no trial compares attention maps; leave it out") for key in keys
         ]
+    if form.size == 1:
+        message = "must be at least 2, but got 1: a map of one position, normalised, has nothing to compare"
+        return [((*place, "map_size"), message)]
     if form.size is not None and form.size >= max(sides):
         message = f"has no effect, because no recorded attention map has a side of more than {max(sides)}; leave it out"
         return [((*place, "map_size"), message)]

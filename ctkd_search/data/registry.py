@@ -16,7 +16,7 @@ from ctkd_search.data.shares import DEFAULT_VALIDATION, share_faults
 from ctkd_search.discovery import entries
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
-from ctkd_search.paths import expanded
+from ctkd_search.paths import directory_fault, expanded
 from ctkd_search.plugins import is_reference
 
 
@@ -73,10 +73,18 @@ def problems(config: DatasetConfig) -> list[tuple[str, str]]:
     for option, meaning in dataset.required.items():
         if getattr(config, option) is None:
             found.append((option, f"is missing: {meaning}"))
+    if not found and (fault := _root_fault(config)):
+        found.append(("root", fault))
     if found:
         return found
     faults = (_share_problems(dataset, config), _resize_faults(config), _store_faults(config))
     return list(dataset.problems(config)) or [fault for each in faults for fault in each]
+
+
+def _root_fault(config: DatasetConfig) -> str | None:
+    """Returns why the directory that a space names cannot be looked at; each data set itself refuses a file."""
+    root = Path(expanded(config.root)) if config.root else None
+    return None if root is None or os.path.isfile(root) else directory_fault(root)
 
 
 def _share_problems(dataset: DataSet, config: DatasetConfig) -> Iterator[tuple[str, str]]:

@@ -98,7 +98,7 @@ def _placed_class(conv: nn.Conv2d) -> type[nn.Conv2d]:
         return nn.Conv2d
     if max(conv.kernel_size) > 1:
         return StridedConv2d
-    return NarrowConv2d if conv.in_channels < _BLOCK and conv.padding in ((0, 0), "valid") else nn.Conv2d
+    return NarrowConv2d if conv.in_channels // conv.groups < _BLOCK and conv.padding in ((0, 0), "valid") else nn.Conv2d
 
 
 def place(network: Network, device: torch.device) -> Network:

@@ -28,14 +28,18 @@ def earlier_training(parent: Path, plan: FinalPlan, resume: bool, say: Callable[
     Raises:
         UserError: None can go on, or the newest one trains something else.
     """
-    unfinished = _unfinished(parent, None if resume else say)
+    unfinished, unreadable = _unfinished(parent)
     if not resume:
+        if unreadable:
+            say(f"the newest final training is left alone: {unreadable}")
         same = [folder for folder in unfinished if not _changed(folder, plan)]
         for folder in same[-1:]:
             owner = living(folder.path, what=f"the final training in {folder.path}", say=say)
             going_on = f"is run by {owner}" if owner else "has not finished; go on with it by adding --resume"
             say(f"the final training in {folder.path} has the same plan and {going_on}")
         return None
+    if unreadable:
+        raise unreadable
     if not unfinished:
         raise UserError(f"there is no unfinished final training in {parent}; leave --resume out to begin a new one")
     if changed := _changed(unfinished[-1], plan):
@@ -47,18 +51,17 @@ def earlier_training(parent: Path, plan: FinalPlan, resume: bool, say: Callable[
     return unfinished[-1]
 
 
-def _unfinished(parent: Path, say: Callable[[str], None] | None) -> list[SearchFolder]:
-    """Returns the final trainings that have not finished; one whose record cannot be read is told, or raised."""
-    found = []
+def _unfinished(parent: Path) -> tuple[list[SearchFolder], UserError | None]:
+    """Returns the final trainings that have not finished, and the error of the newest one if it cannot be read."""
+    found, error = [], None
     for folder in final_folders(parent):
+        error = None
         try:
             if folder.exists() and not folder.search().finished:
                 found.append(folder)
-        except UserError as error:
-            if say is None:
-                raise
-            say(f"the final training in {folder.path} is left alone: {error}")
-    return found
+        except UserError as unreadable:
+            error = unreadable
+    return found, error
 
 
 def _changed(folder: SearchFolder, plan: FinalPlan) -> list[str]:

@@ -110,9 +110,9 @@ def newest_final(folder: SearchFolder) -> tuple[FinalSummary | None, list[str]]:
     """
     notes = []
     for final in reversed(final_folders(folder.path)):
-        if not final.exists():
-            continue
         try:
+            if not final.exists():
+                continue
             record = final.search()
         except UserError as error:
             notes.append(f"{final.name} is left out: {one_line(str(error), 160)}.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ctkd_search.analysis.pareto import objective_values
+from ctkd_search.analysis.standing import winner
 from ctkd_search.analysis.stopping import finalists, going_on
 from ctkd_search.analysis.time_left import Later, TimeLeft
 from ctkd_search.data import Splits
@@ -77,7 +78,14 @@ class SearchRunner(TrialRunner):
         self._later = Later()
 
     def _work(self) -> None:
-        self._prepare()
+        try:
+            self._prepare()
+        except OutOfTime as over:
+            if winner(list(self.records.values())) is None:
+                raise
+            # Of a search that goes on, as after its confirmation was interrupted.
+            self.session.say(str(over))
+            return
         self._explore()
         if self.session.stop_signal.reason is None:
             self._confirm()

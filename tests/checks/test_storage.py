@@ -211,6 +211,14 @@ def test_forms_of_maps_that_change_nothing_are_refused(teachers, method, faults)
     assert found == {("teachers", key): f"{fault}; leave it out" for key, fault in faults.items()}
 
 
+def test_maps_of_one_position_are_refused():
+    search = {"pair": "wrn-10-1/resnet8", "method": "at", "lr": {"float": [0.01, 0.1]}}
+    space = a_space(teachers={"map_size": 1}, search=search)
+    ((place, fault),) = map_faults(space, known_of(space))
+    assert place == ("teachers", "map_size")
+    assert fault.startswith("must be at least 2, but got 1: a map of one position")
+
+
 def test_smaller_maps_are_proposed_where_those_of_all_epochs_do_not_fit():
     def advice(limit, **teachers):
         search = {"pair": "wrn-10-1/resnet8", "method": "at", "lr": {"float": [0.01, 0.1]}}

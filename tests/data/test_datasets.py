@@ -1,6 +1,8 @@
 """The contract of every data set. One that is new in the registry needs a case in `layouts`."""
 
 import dataclasses
+import errno
+import os
 import subprocess
 import sys
 
@@ -187,3 +189,19 @@ def test_photographs_are_the_same_in_folders_and_in_batches(cifar_jpeg, tmp_path
     assert whole.classes == batches.classes == CIFAR_CLASSES
     assert batches.train.fingerprint() == whole.train.held().fingerprint()
     assert data.load_test(cifar10_config(tmp_path)).fingerprint() == test.fingerprint()
+
+
+@pytest.mark.parametrize("name", [name for name in data.names() if "root" in data.describe(name).options])
+def test_a_directory_that_cannot_be_looked_at_is_a_fault(name, tmp_path, monkeypatch):
+    long = f"{tmp_path}/{'x' * 300}"
+    ((key, fault),) = data.problems(DatasetConfig(name, root=long))
+    assert (key, fault) == ("root", f"cannot read {long}: File name too long")
+    hidden, scandir = f"{tmp_path}/hidden", os.scandir
+
+    def refused(path):
+        if str(path) == hidden:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refused)
+    assert data.problems(DatasetConfig(name, root=hidden)) == [("root", f"cannot read {hidden}: Permission denied")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import pytest
 from support.owners import elsewhere, impatient
@@ -89,14 +90,18 @@ def test_a_new_final_training_names_an_unfinished_one_with_the_same_plan(tmp_pat
 
 
 def test_a_new_final_training_begins_beside_one_whose_record_is_damaged_and_resume_names_it(tmp_path, begun):
-    begun(1)
-    (begun(2).path / "search.json").write_text("{")
+    (begun(1).path / "search.json").write_text("{")
+    begun(2)
+    (begun(3).path / "search.json").write_text("{")
     said = []
     assert earlier_training(tmp_path, PLAN, False, said.append) is None
-    assert said[0].startswith(f"the final training in {tmp_path / 'final-2'} is left alone: ")
-    assert said[1].startswith(f"the final training in {tmp_path / 'final-1'} has the same plan and has not finished")
-    with pytest.raises(UserError, match="final-2"):
+    assert said[0].startswith("the newest final training is left alone: ")
+    assert str(tmp_path / "final-3") in said[0]
+    assert said[1].startswith(f"the final training in {tmp_path / 'final-2'} has the same plan and has not finished")
+    with pytest.raises(UserError, match="final-3"):
         earlier_training(tmp_path, PLAN, True, print)
+    shutil.rmtree(tmp_path / "final-3")
+    assert earlier_training(tmp_path, PLAN, True, print).name == "final-2"
 
 
 def test_a_final_training_whose_process_died_elsewhere_has_not_finished_and_is_not_run(tmp_path, begun, monkeypatch):

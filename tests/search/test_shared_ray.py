@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 
 import pytest
 from mlflow import MlflowClient
@@ -60,15 +59,3 @@ def test_searches_of_one_process_share_its_ray_and_keep_their_own_stores(ray, tm
         kept = json.loads((SearchFolder(tmp_path / name / "trials", "small").path / "search.json").read_text())
         assert kept["run_id"] in runs[-1]
     assert [len(found) for found in runs] == [2, 2]
-
-
-def test_teachers_end_with_the_time_budget_and_give_back_the_cores_of_a_ray_that_goes_on(ray, tmp_path):
-    epochs = ("--epochs", "2000", "--set", "budget.grace_period=2000")
-    live = Live(tmp_path, *epochs, "--trials", "1", "--time-budget", "1s")
-    assert live.run() == 1
-    said = "the time budget ended while teachers were trained, whose finished epochs are kept; go on with: "
-    assert said in live.said()
-    end = time.monotonic() + 60
-    while ray.available_resources().get("CPU", 0) < here.CPUS and time.monotonic() < end:
-        time.sleep(0.1)
-    assert ray.available_resources()["CPU"] == here.CPUS
