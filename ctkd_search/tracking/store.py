@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -33,6 +34,8 @@ _NO_METRICS = ("at",)
 _URI = "MLFLOW_TRACKING_URI"
 # The environment variable in which MLflow keeps the active experiment, beside a variable of its own.
 _EXPERIMENT = "MLFLOW_EXPERIMENT_ID"
+# Held while another store is active: what is given back must be what the user chose, not what another thread did.
+_ACTIVE = threading.RLock()
 # Environment variables that contain secrets.
 _SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")
 
@@ -107,18 +110,19 @@ def active_store(uri: str) -> Iterator[None]:
     import mlflow
     from mlflow.tracking import fluent
 
-    before = {name: os.environ.get(name) for name in (_URI, _EXPERIMENT)}
-    experiment = fluent._active_experiment_id
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(None)
-        fluent._active_experiment_id = experiment
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+    with _ACTIVE:
+        before = {name: os.environ.get(name) for name in (_URI, _EXPERIMENT)}
+        experiment = fluent._active_experiment_id
+        mlflow.set_tracking_uri(uri)
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(None)
+            fluent._active_experiment_id = experiment
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
 
 
 class Point(NamedTuple):
