@@ -150,6 +150,7 @@ def test_a_parameter_may_have_a_name_that_mlflow_refuses(tmp_path):
 def test_the_users_own_store_and_experiment_are_active_again_afterwards(chosen, tmp_path, monkeypatch):
     import mlflow
 
+    mlflow.set_tracking_uri(None)  # another test of this process may have set one
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
