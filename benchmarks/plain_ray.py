@@ -126,12 +126,12 @@ def main() -> None:
     options = parser.parse_args()
     directory = options.directory.resolve()
     os.chdir(directory)
+    trials = pandas.read_csv(SPACES / f"{options.name}-trials.csv")
     space = read(options.name)
     header(f"the search {options.name} with Ray Tune and Optuna alone, {options.epochs} epochs of each trial")
     ray.init(num_cpus=os.cpu_count(), include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     measured = plain(options.name, directory, options.trials or len(space.methods()), options.epochs)
     ray.shutdown()
-    trials = pandas.read_csv(directory / f"{options.name}-trials.csv")
     compare(options.name, trials, measured, space.budget.epochs)
 
 
