@@ -114,7 +114,7 @@ PLANS = {
         per_class=900,
     ),
     "logits": Plan(
-        # A training takes a quarter of the time of one with 32 px.
+        # A quarter of the multiply-adds of images of 32 px.
         f"""name: logits{_photographs(16, 0.5)}search:
   pair: resnet20/resnet8
   method: {{choice: [kd, dkd]}}
