@@ -2,7 +2,8 @@
 
     python benchmarks/plain_ray.py cifar10-deep --directory DIRECTORY --epochs 2
 
-DIRECTORY is that of published_search.py, whose search has ended there; its trials are in `published/NAME-trials.csv`. A few trials, by default one of each method, are
+DIRECTORY is that of published_search.py, whose search has ended there; its trials are in `published/NAME-trials.csv`. A
+few trials, by default one of each method, are
 trained with Ray Tune's `ASHAScheduler` and `OptunaSearch` as users set them up: a function that trains a student beside
 its live teachers and reports its accuracy after each epoch, a trial for each core. The expert is the one of the
 published search, as both need it. Prints the seconds of an epoch of each method there and in the published search, the
