@@ -43,18 +43,19 @@ _RECIPE = """
 """
 
 
-def _photographs(size: int, held: float) -> str:
+def _photographs(size: int, held: float, precision: str) -> str:
     """The sections of a space of photographs before its search.
 
     Args:
         size: Side of an image, in pixels.
         held: Share of the images that is held out.
+        precision: In which networks compute.
     """
     return f"""
 dataset: {{name: folder, root: ROOT, image_size: {size}, channels: 3, validation: {held}}}
 budget: {{epochs: 18}}
-teachers: {{recipe: {{schedule: cosine, nesterov: true, precision: bfloat16}}, storage: float16}}
-train: {{precision: bfloat16}}
+teachers: {{recipe: {{schedule: cosine, nesterov: true, precision: {precision}}}, storage: float16}}
+train: {{precision: {precision}}}
 """
 
 
@@ -102,7 +103,7 @@ def _no_photographs() -> tempfile.TemporaryDirectory[str]:
 
 PLANS = {
     "cifar": Plan(
-        f"""name: cifar{_photographs(32, 0.4444)}search:
+        f"""name: cifar{_photographs(32, 0.4444, "bfloat16")}search:
   pair: resnet20/resnet8
   step_loss: {{choice: [kl, mse]}}
   temperature: {{float: [1, 20], log: true, when: {{step_loss: kl}}}}
@@ -114,8 +115,8 @@ PLANS = {
         per_class=900,
     ),
     "logits": Plan(
-        # A quarter of the multiply-adds of images of 32 px.
-        f"""name: logits{_photographs(16, 0.5)}search:
+        # A quarter of the multiply-adds of images of 32 px; and not every processor has bfloat16 of its own.
+        f"""name: logits{_photographs(16, 0.5, "float32")}search:
   pair: resnet20/resnet8
   method: {{choice: [kd, dkd]}}
   kd: {{temperature: {{float: [1, 20], log: true}}, weight: {{float: [0.1, 1]}}}}
