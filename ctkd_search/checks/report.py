@@ -21,6 +21,7 @@ from ctkd_search.checks.refusals import refuse
 from ctkd_search.checks.storage import Room, recorded_bytes, room, smaller_maps
 from ctkd_search.checks.stores import store_line
 from ctkd_search.display.tables import plain_table
+from ctkd_search.distill.engine import resolve_precision
 from ctkd_search.errors import UserError
 from ctkd_search.files import free_on_disk
 from ctkd_search.geometry import Geometry
@@ -122,6 +123,8 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
         reason = f": {lacking}" if space.resources.address else ""
         say(f"no time is estimated, because this machine cannot run the space{reason}")
         return Costs(disk_bytes=recorded)
+    for line in slow_precisions(space, torch.device(share.device)):
+        say(line)
     say(f"measuring a few steps on this machine, for at most about {MEASURING:.0f} s (--no-measure leaves it out) ...")
     threads = (teacher_threads(share, len(space.trained_teachers())), share.cpus)
     speeds = measure(measured_configs(space), known, geometry, torch.device(share.device), threads, MEASURING)
@@ -141,6 +144,22 @@ def _share(space: Space) -> tuple[Share | None, str]:
         return share_out(space.resources, [local_node()], limit=thread_limit()), ""
     except UserError as error:
         return None, str(error)
+
+
+def slow_precisions(space: Space, device: torch.device) -> list[str]:
+    """Returns warnings of precisions that a device computes in by software.
+
+    Args:
+        space: The space.
+        device: The device that trials compute on.
+    """
+    asked = {"train.precision": space.train, "teachers.recipe.precision": space.teachers.recipe}
+    return [
+        f"warning: {key}: bfloat16 is not in this machine's hardware, and takes several times as long as float32; "
+        "leave the key out for the faster of the two"
+        for key, recipe in asked.items()
+        if recipe.precision == "bfloat16" != resolve_precision("auto", device)
+    ]
 
 
 def _networks(space: Space, known: Mapping[str, Facts]) -> Table:

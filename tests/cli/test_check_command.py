@@ -112,6 +112,17 @@ def test_check_measures_steps_and_estimates_the_time(call):
     assert not list(Path.cwd().iterdir())
 
 
+@pytest.mark.parametrize("native", [False, True])
+def test_check_warns_of_a_precision_that_the_hardware_has_not(call, monkeypatch, native):
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: native)
+    monkeypatch.setattr("ctkd_search.checks.report.MEASURING", 0.0)
+    code, out, _ = call("check", DIGITS, "--set", "train.precision=bfloat16")
+    said = "warning: train.precision: bfloat16 is not in this machine's hardware, and takes several times as long"
+    assert (code, said in " ".join(out.split())) == (0, not native)
+    assert "warning: teachers.recipe.precision" not in out
+
+
 def test_check_estimates_nothing_for_another_machine(call):
     import torch
 
