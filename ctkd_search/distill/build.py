@@ -30,7 +30,7 @@ from ctkd_search.distill.recording import (
     scratch_run,
     start_teacher,
 )
-from ctkd_search.distill.requests import Needs, TeacherOutput
+from ctkd_search.distill.requests import LOGITS, Needs, TeacherOutput
 from ctkd_search.distill.step import GraphMemory, StepPool, StudentStep, make_step
 from ctkd_search.distill.teachers import LiveTeachers, RecordedTeachers, Teachers
 from ctkd_search.distill.trainer import Trainer
@@ -160,12 +160,14 @@ def make_trainer(
         step = fresh()
     else:
         # The learning rate is set in each step. A graph has captured the rest of the recipe, the training network,
-        # which may depend on the teacher and the images, an expert that is part of it, and the form of the labels.
+        # which may depend on the teacher and the images, an expert that is part of it, and the form of the labels and
+        # of the expert's outputs: all of these but logits have other sizes with another teacher.
         recipe = config.train.structure()
         own_network = type(method).training_network is not Method.training_network
         around = (config.teacher, splits.fingerprint) if own_network else None
         inside = experts.identity(config.epochs - 1) if method.needs.network else None
-        seen = config.augment.mixes, config.teachers.storage, config.teachers.map_form
+        sized_by = config.teacher if any(output != LOGITS for output in method.needs.expert) else None
+        seen = config.augment.mixes, config.teachers.storage, config.teachers.map_form, sized_by
         structure = (config.student, splits.geometry, recipe, around, inside, seen, method.structure())
         step = steps.take(structure, fresh)
     judged = (splits.validation, stream.normalise, config.metrics)

@@ -235,7 +235,7 @@ class CapturedStep(StudentStep):
     def _learn(self, lesson: Lesson) -> dict[str, Tensor]:
         if self._inputs is None and self._refused is None:
             self._capture(lesson)
-        if self._graph is None or self._inputs is None or lesson.labels.shape != self._inputs.labels.shape:
+        if self._graph is None or self._inputs is None or not has_form(lesson, self._inputs):
             return super()._learn(lesson)
         copy_lesson(lesson, self._inputs)
         self._graph.replay()
@@ -350,6 +350,13 @@ def clone_lesson(lesson: Lesson) -> Lesson:
     tensors = {name: getattr(lesson, name) for name in _TENSORS}
     copies: dict[str, Any] = {name: None if tensor is None else tensor.clone() for name, tensor in tensors.items()}
     return Lesson(**copies, expert_outputs=outputs)
+
+
+def has_form(lesson: Lesson, other: Lesson) -> bool:
+    """Returns whether a lesson has the size of another's batch and of its expert's outputs."""
+    if lesson.labels.shape != other.labels.shape or lesson.expert_outputs.keys() != other.expert_outputs.keys():
+        return False
+    return all(values.shape == other.expert_outputs[output].shape for output, values in lesson.expert_outputs.items())
 
 
 def copy_lesson(lesson: Lesson, into: Lesson) -> None:

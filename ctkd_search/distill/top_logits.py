@@ -36,6 +36,11 @@ class KeptLogits:
     classes: Tensor
     others: Tensor
 
+    @property
+    def shape(self) -> torch.Size:
+        """Returns the shape of the largest logits, (batch, k)."""
+        return self.values.shape
+
     def detach(self) -> KeptLogits:
         """Returns itself: no gradient flows to recorded logits."""
         return self

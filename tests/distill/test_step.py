@@ -12,8 +12,9 @@ from support.tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_t
 from ctkd_search.config import MethodConfig
 from ctkd_search.distill import optimizers
 from ctkd_search.distill.build import make_trainer
-from ctkd_search.distill.lesson import StudentOutput
+from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.methods.base import make_method
+from ctkd_search.distill.requests import ATTENTION, LOGITS, TeacherOutput
 from ctkd_search.distill.step import (
     CapturedStep,
     GraphMemory,
@@ -21,8 +22,10 @@ from ctkd_search.distill.step import (
     StudentStep,
     clone_lesson,
     copy_lesson,
+    has_form,
     make_step,
 )
+from ctkd_search.distill.top_logits import KeptLogits
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 RECORDED = changed(TINY, "teachers.mode", "recorded")
@@ -95,6 +98,34 @@ def test_what_is_built_around_a_student_for_one_teacher_serves_no_other(name, sp
     assert first[2].step is not second[2].step
     assert second[0] == trained(narrow, splits, cache)[0]
     assert trained(wide, splits, cache, pool)[2].step is first[2].step
+
+
+@pytest.mark.parametrize("name", ["at", "pkt", "kd"])
+def test_a_step_serves_other_teachers_where_it_hears_logits_alone(name, splits, cache):
+    pool = StepPool()
+    wide, narrow = (
+        trained(changed(changed(RECORDED, "method", MethodConfig(name)), "teacher", teacher), splits, cache, pool)[
+            2
+        ].step
+        for teacher in ("wrn-10-2", "wrn-10-1")
+    )
+    assert (wide is narrow) == (name == "kd")
+
+
+def test_a_lesson_of_another_form_is_told_from_those_that_a_graph_takes():
+    def lesson(images=4, side=8, kept=2):
+        logits = KeptLogits(
+            torch.zeros(images, kept), torch.zeros(images, kept, dtype=torch.int64), torch.zeros(images, 3)
+        )
+        outputs = {TeacherOutput(ATTENTION, 1): torch.zeros(images, side * side), LOGITS: logits}
+        return Lesson(torch.zeros(images, 1, 8, 8), torch.zeros(images, dtype=torch.int64), expert_outputs=outputs)
+
+    assert has_form(lesson(), lesson())
+    others = lesson(images=3), lesson(side=4), lesson(side=1), lesson(kept=3)
+    assert not any(has_form(other, lesson()) or has_form(lesson(), other) for other in others)
+    fewer = dataclasses.replace(lesson(), expert_outputs={LOGITS: lesson().expert_outputs[LOGITS]})
+    assert not has_form(fewer, lesson())
+    assert not has_form(lesson(), fewer)
 
 
 def test_a_pool_keeps_those_used_last(splits, cache):
