@@ -13,9 +13,11 @@ from ctkd_search.data.stream import Normalise
 from ctkd_search.metrics import ALWAYS, METRICS
 
 _BATCH = 1000
-# On the processor, whose cache the feature maps of more images leave, which takes longer.
-_BATCH_ON_CPU = 250
-# Side in pixels above which batches are smaller.
+# Side in pixels above which an evaluation in larger batches would take more of a GPU than the training does.
+_SMALLEST = 32
+# For larger images, and on the processor, whose cache the feature maps of more images leave, which takes longer.
+_SMALLER_BATCH = 250
+# Side in pixels above which batches are smaller still; networks of such images have a stem that shrinks them.
 _SMALL = 64
 
 
@@ -85,5 +87,7 @@ def evaluate(
 
 def _batch(size: int, device: torch.device) -> int:
     """Returns the batch size for images of a size on a device."""
-    most = _BATCH_ON_CPU if device.type == "cpu" else _BATCH
-    return most if size <= _SMALL else max(1, most * _SMALL**2 // size**2)
+    on_cpu = device.type == "cpu"
+    most = _BATCH if size <= _SMALLEST and not on_cpu else _SMALLER_BATCH
+    by_area = (_SMALLER_BATCH if on_cpu else _BATCH) * _SMALL**2 // size**2
+    return max(1, min(most, by_area))

@@ -10,12 +10,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from ctkd_search.config import Augment, TrialConfig
 from ctkd_search.data.dataset import Splits
@@ -38,6 +40,8 @@ from ctkd_search.storage import Storage
 _TEACHER = "teacher"
 TRAINING = "training"
 _POLL_SECONDS = 1.0
+# Logits that are packed together: 32 MB of float32. Those of a whole epoch may be larger than the device's memory.
+_PACKED_AT_ONCE = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -283,17 +287,20 @@ def _train(
         size = run.recipe.batch_size
         lessons = plain_lessons(stream, stream.plan(epoch), size)
         taught = teacher.train(lessons, epoch, stream.steps(size))
-        logits, *averaged = (torch.cat(parts) for parts in zip(*taught, strict=True))
-        if not all(numbers.isfinite().all() for numbers in (logits, *averaged)):
-            raise WorkFailed(
-                f"the teacher {run.architecture} diverged in epoch {epoch + 1} of its training; lower "
-                "teachers.recipe.lr"
-            )
+        packed = []
+        for logits in _joined(taught):
+            if not all(numbers.isfinite().all() for numbers in logits):
+                raise WorkFailed(
+                    f"the teacher {run.architecture} diverged in epoch {epoch + 1} of its training; lower "
+                    "teachers.recipe.lr"
+                )
+            if wanted.storage is not None:
+                packed.append([pack_logits(numbers, wanted.storage) for numbers in logits])
         # Not in a record: two writers of one record write the same content, but take different times.
         cache.index.took(run.entry, epoch, time.perf_counter() - started)
         if wanted.storage is not None:
-            for name, numbers in zip((run.logits, run.average), (logits, *averaged), strict=False):
-                cache.write(name(epoch, wanted.storage), pack_logits(numbers, wanted.storage))
+            for name, rows in zip((run.logits, run.average), zip(*packed, strict=True), strict=False):
+                cache.write(name(epoch, wanted.storage), np.concatenate(rows))
         if epoch + 1 in wanted.anchors:
             cache.write_state(run.anchor(epoch + 1), teacher.network.state_dict())
         accuracies.append(_validation_accuracy(teacher, splits, stream))
@@ -306,6 +313,18 @@ def _train(
     cache.write_state(run.expert(), teacher.network.state_dict(), about)
     cache.remove(run.state())
     yield Preparation(run.epochs, run.epochs, accuracy, done=True)
+
+
+def _joined(taught: Iterable[list[Tensor]]) -> Iterator[list[Tensor]]:
+    """Joins the logits of an epoch's batches, so many at a time that packing them takes little memory of the device."""
+    waiting: list[list[Tensor]] = []
+    for logits in taught:
+        waiting.append(logits)
+        if sum(each[0].numel() for each in waiting) >= _PACKED_AT_ONCE:
+            yield [torch.cat(parts) for parts in zip(*waiting, strict=True)]
+            waiting = []
+    if waiting:
+        yield [torch.cat(parts) for parts in zip(*waiting, strict=True)]
 
 
 def _validation_accuracy(teacher: ScratchTeacher, splits: Splits, stream: Stream) -> float | None:

@@ -18,6 +18,7 @@ from ctkd_search.distill.engine import autocast
 from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.methods.base import Method
 from ctkd_search.distill.training_network import TrainingNetwork, load_own_state, own_state
+from ctkd_search.errors import UserError
 from ctkd_search.models.network import TappedNetwork
 from ctkd_search.recipe import Recipe
 from ctkd_search.text import one_line
@@ -176,6 +177,8 @@ class GraphMemory:
 
     def __init__(self) -> None:
         self._handle: Any = None
+        # A handle serves no further graph once all of its graphs have gone.
+        self._first: torch.cuda.CUDAGraph | None = None
         self._broken = False
 
     def capture(self, work: Callable[[], None]) -> torch.cuda.CUDAGraph:
@@ -195,6 +198,7 @@ class GraphMemory:
         with torch.cuda.graph(graph, pool=self._handle, capture_error_mode="thread_local"):
             work()
         self._broken = False
+        self._first = self._first or graph
         return graph
 
 
@@ -234,7 +238,9 @@ class CapturedStep(StudentStep):
 
     def _learn(self, lesson: Lesson) -> dict[str, Tensor]:
         if self._inputs is None and self._refused is None:
-            self._capture(lesson)
+            # The first steps of a trial draw the same numbers whether its graph is new or an earlier trial's.
+            with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+                self._capture(lesson)
         if self._graph is None or self._inputs is None or not has_form(lesson, self._inputs):
             return super()._learn(lesson)
         copy_lesson(lesson, self._inputs)
@@ -261,7 +267,8 @@ class CapturedStep(StudentStep):
             self._graph = self._memory.capture(self._into_outputs)
         except torch.OutOfMemoryError:
             raise  # without a graph the step takes as much
-        except RuntimeError as error:
+        except (RuntimeError, UserError) as error:
+            # A user's method tells torch's errors as its own; what is wrong on any device, the plain step says again.
             self._inputs, self._graph = None, None
             self._refused = one_line(str(error), 120)
             self._notes.append(f"the student's step could not be captured as a CUDA graph ({self._refused})")

@@ -11,6 +11,7 @@ from torch import nn
 
 from ctkd_search.data.images import Images
 from ctkd_search.data.stream import Normalise
+from ctkd_search.distill import evaluation
 from ctkd_search.distill.evaluation import Tally, evaluate
 from ctkd_search.metrics import ON_REQUEST
 
@@ -44,6 +45,17 @@ def drawn(count, seed=0, classes=CLASSES):
     guessed = pixels.reshape(count, -1)[:, :classes].argmax(axis=1)
     chance = random.choice(classes, count, p=[0.2] * (classes - 3) + [0.1, 0.08, 0.02][: classes - 4])
     return Images(pixels, np.where(random.random(count) < 0.6, guessed, chance).astype(np.int64))
+
+
+@pytest.mark.parametrize(
+    ("device", "size", "expected"),
+    [
+        *(("cuda", 8, 1000), ("cuda", 32, 1000), ("cuda", 64, 250), ("cuda", 128, 250), ("cuda", 224, 81)),
+        *(("cpu", 8, 250), ("cpu", 64, 250), ("cpu", 128, 62), ("cpu", 4096, 1)),
+    ],
+)
+def test_of_larger_images_fewer_are_evaluated_at_once(device, size, expected):
+    assert evaluation._batch(size, torch.device(device)) == expected
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64, 1000])

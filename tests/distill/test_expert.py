@@ -5,10 +5,12 @@ import dataclasses
 import pytest
 from support.tiny import CPU, TINY, assert_same_bits, changed, copied, prepare_teachers
 
+from ctkd_search.distill import recording
 from ctkd_search.distill.build import load_expert, make_trainer
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.evaluation import evaluate
 from ctkd_search.distill.recording import expert_runs
+from ctkd_search.distill.top_logits import pack_logits
 from ctkd_search.errors import WorkFailed
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -137,6 +139,26 @@ def test_two_writers_write_the_same_bytes(splits, cache, kept, tmp_path):
     # But for how long it took.
     for path in (path for path in kept.parent.iterdir() if path.name != "took.json"):
         assert (other.directory / kept.parent.name / path.name).read_bytes() == path.read_bytes()
+
+
+def test_logits_are_packed_some_batches_at_a_time(splits, tmp_path, monkeypatch):
+    config, packed = changed(TINY, "teachers.mode", "recorded"), []
+    whole, parts = TeacherCache(tmp_path / "whole"), TeacherCache(tmp_path / "parts")
+    prepare_teachers(config, splits, whole)
+
+    def noted(logits, storage):
+        packed.append(len(logits))
+        return pack_logits(logits, storage)
+
+    monkeypatch.setattr(recording, "pack_logits", noted)
+    monkeypatch.setattr(recording, "_PACKED_AT_ONCE", 1)
+    prepare_teachers(config, splits, parts)
+    assert max(packed) == TINY.teachers.recipe.batch_size
+    assert sum(packed) == len(splits.train) * TINY.epochs
+    files = [path.relative_to(whole.directory) for path in whole.directory.rglob("*logits*.rec")]
+    assert len(files) == TINY.epochs
+    for name in files:
+        assert (parts.directory / name).read_bytes() == (whole.directory / name).read_bytes()
 
 
 def test_teacher_that_diverges_is_not_kept(splits, cache):
