@@ -88,8 +88,9 @@ class Recipe:
             with a mean of 1 over the images; or a list of one weight for each class.
         effective_beta: Beta of the effective number of n images, (1 - beta^n) / (1 - beta): near 0 the classes have
             nearly equal weights, near 1 the balanced ones.
-        precision: ``float32``, ``bfloat16`` (forward passes under autocast; weights and losses stay in float32), or
-            ``auto``: bfloat16 if the hardware computes in it.
+        precision: ``float32`` (convolutions on GPUs since 2020 in TF32, as is torch's default), ``bfloat16`` (forward
+            passes under autocast; weights and losses stay in float32), or ``auto``: bfloat16 if the hardware computes
+            in it.
     """
 
     batch_size: Count = 128

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 _GROUP = Path("/sys/fs/cgroup")
 # The search, Ray's object store and every trial keep a copy of the images; on a GPU, networks need most of the memory.
@@ -35,7 +37,7 @@ def _number(path: Path) -> int | None:
 
 
 def _smallest_gpu() -> int | None:
-    """Returns the bytes of memory of the smallest GPU; None without one."""
+    """Returns the bytes of memory of the smallest GPU that this process may use; None without one."""
     import pynvml
 
     try:
@@ -43,12 +45,23 @@ def _smallest_gpu() -> int | None:
     except pynvml.NVMLError:
         return None
     try:
-        count = pynvml.nvmlDeviceGetCount()
-        return min(
-            (pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(index)).total for index in range(count)),
-            default=None,
-        )
+        return min((pynvml.nvmlDeviceGetMemoryInfo(gpu).total for gpu in _visible_gpus()), default=None)
     except pynvml.NVMLError:
         return None
     finally:
         pynvml.nvmlShutdown()
+
+
+def _visible_gpus() -> list[Any]:
+    """Returns the driver's handles of the GPUs that CUDA_VISIBLE_DEVICES names; of all where it names none."""
+    import pynvml
+
+    count = pynvml.nvmlDeviceGetCount()
+    everyone = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+    names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    try:
+        # A part of a GPU (MIG) has a name, and memory of its own.
+        found = [everyone[int(name)] if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name) for name in names]
+    except (pynvml.NVMLError, IndexError):
+        return everyone
+    return found or everyone

@@ -59,6 +59,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Classifies images as they are, in evaluation mode and in float32, as a served student does.
 
+    On GPUs since 2020 convolutions round their inputs to TF32, to 10 bits after the point, as is torch's default.
+
     Args:
         network: The network, which returns logits and feature maps, on `device`; its mode is restored afterwards.
         images: The images, one at least.

@@ -10,7 +10,7 @@ import torch
 
 from ctkd_search.config import TrialConfig
 from ctkd_search.distill.cache import TeacherCache
-from ctkd_search.distill.engine import Precision
+from ctkd_search.distill.engine import PRECISIONS
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import TeacherRun, expert_runs, scratch_run
 from ctkd_search.records.store import TrialRecord
@@ -54,9 +54,8 @@ class KeptTeachers:
 
     def _kept(self, run: TeacherRun, config: TrialConfig) -> TeacherRun | None:
         free = config.teachers.recipe.precision == "auto"
-        precisions: tuple[Precision, ...] = ("float32", "bfloat16")
         # This machine's own precision first.
-        for precision in sorted(precisions, key=lambda name: name != run.recipe.precision):
+        for precision in sorted(PRECISIONS, key=lambda name: name != run.recipe.precision):
             if precision != run.recipe.precision and not free:
                 continue
             for joined in (True, False):

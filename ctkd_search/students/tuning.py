@@ -14,6 +14,7 @@ from ctkd_search.config import TrialConfig
 from ctkd_search.data import Splits
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.engine import PRECISIONS, resolve_precision
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import is_prepared
 from ctkd_search.distill.trainer import Trainer, diverged
@@ -116,15 +117,33 @@ def lessons_of(folder: SearchFolder, wanted: str | None, splits: Splits, epochs:
             f"--tune-epochs needs recorded teachers, and those of the search {search.name!r} were live; search again "
             "with teachers.mode: recorded"
         )
-    runs = teacher_runs(config, splits.fingerprint, device, needs, len(splits.train))
-    if missing := sorted({run.architecture for run, parts in runs.items() if not is_prepared(run, cache, parts)}):
+    configs = _resolved(config, device)
+    missing = [_missing(each, splits, cache, device) for each in configs]
+    if all(missing):
         raise UserError(
-            f"--tune-epochs needs the teachers of the search {search.name!r}, and {', '.join(missing)} as trained for "
-            f"a {device.type} is not in {folder.root / TEACHERS}; tune where the search ran, or leave it out"
+            f"--tune-epochs needs the teachers of the search {search.name!r}, and {', '.join(missing[0])} as trained "
+            f"for a {device.type} is not in {folder.root / TEACHERS}; tune where the search ran, or leave it out"
         )
+    config = configs[missing.index([])]
     state = student_state(state_path(folder.states, trial.number), trial.number)
     assert state is not None  # its student was read from it
     return Lessons(config, state, splits, cache, device)
+
+
+def _resolved(config: TrialConfig, device: torch.device) -> list[TrialConfig]:
+    """Returns a config with the precisions that its teachers may have been trained in, that of a device first."""
+    recipe = config.teachers.recipe
+    if recipe.precision != "auto":
+        return [config]
+    own = resolve_precision("auto", device)
+    recipes = [dataclasses.replace(recipe, precision=each) for each in sorted(PRECISIONS, key=lambda each: each != own)]
+    return [dataclasses.replace(config, teachers=dataclasses.replace(config.teachers, recipe=each)) for each in recipes]
+
+
+def _missing(config: TrialConfig, splits: Splits, cache: TeacherCache, device: torch.device) -> list[str]:
+    """Returns the architectures of a config's teachers that are not in the cache."""
+    runs = teacher_runs(config, splits.fingerprint, device, make_method(config.method).needs, len(splits.train))
+    return sorted({run.architecture for run, parts in runs.items() if not is_prepared(run, cache, parts)})
 
 
 def tuning_recipe(recipe: Recipe, epochs: int, tuned: int) -> Recipe:

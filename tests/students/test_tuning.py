@@ -22,6 +22,7 @@ from test_formats import runner
 from ctkd_search.config import MethodConfig
 from ctkd_search.data import Images
 from ctkd_search.distill.cache import TeacherCache
+from ctkd_search.distill.engine import resolve_precision
 from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.recipe import Recipe
@@ -30,7 +31,7 @@ from ctkd_search.records.store import SearchFolder
 from ctkd_search.students.fake_quantised import FakeQuantised
 from ctkd_search.students.images import splits_of_search
 from ctkd_search.students.quantisation import prepared, quantised
-from ctkd_search.students.tuning import TUNING_LR, Lessons, _trainer, opened_model, tuning_recipe
+from ctkd_search.students.tuning import TUNING_LR, Lessons, _trainer, lessons_of, opened_model, tuning_recipe
 
 pytestmark = pytest.mark.usefixtures("single_thread", "own_directory")
 
@@ -224,6 +225,16 @@ def test_a_student_is_tuned_with_its_lessons_and_both_numbers_are_shown(there, c
         assert f"{name}  " in out
     assert "- The file is the student `int8, tuned` of the table." in card
     assert "the one that is better on these validation images was taken" in card
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("native", [False, True])
+def test_teachers_are_found_in_the_precision_that_the_search_trained_them_in(there, monkeypatch, native):
+    trained_in = resolve_precision("auto", CPU)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    lessons = lessons_of(there, None, splits_of_search(there), 1)
+    assert lessons.config.teachers.recipe.precision == trained_in
 
 
 @pytest.mark.slow
