@@ -15,7 +15,7 @@ from ctkd_search.pairs import split_pair
 
 def depends_on_pair(parameter: Parameter) -> bool:
     """Returns whether a parameter's default depends on the networks or the images."""
-    return parameter.all_layers or parameter.side is not None
+    return bool(parameter.layers_of_pair) or parameter.side is not None
 
 
 def default_of(parameter: Parameter, pair: str, geometry: Geometry | None) -> Any:
@@ -30,8 +30,9 @@ def default_of(parameter: Parameter, pair: str, geometry: Geometry | None) -> An
     Raises:
         UserError: The default depends on the pair, and there is no such architecture.
     """
-    if parameter.all_layers:
-        return _layers(pair, geometry, parameter.least_positions)
+    if parameter.layers_of_pair:
+        layers = _layers(pair, geometry, parameter.least_positions)
+        return layers if parameter.all_layers else layers[-1:]
     if parameter.side is None or geometry is None:
         return parameter.default
     return parameter.default * _growth(split_pair(pair), geometry, parameter.side)

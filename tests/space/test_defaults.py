@@ -50,6 +50,8 @@ def test_all_layers_that_both_networks_have_are_the_default(pair, layers):
     for method, name in (("ctkd", "attention_layers"), ("at", "attention_layers"), ("fs", "statistics_layers")):
         assert default_of(parameter(method, name), pair, Geometry(10, 3, 32)) == layers
     assert default_of(parameter("iakd", "stages"), pair, Geometry(10, 3, 32)) == layers
+    # One method compares the last of them alone.
+    assert default_of(parameter("sp", "similarity_layers"), pair, Geometry(10, 3, 32)) == layers[-1:]
     # A parameter that does not depend on it stays.
     assert default_of(parameter("fitnets", "hint_layers"), pair, Geometry(10, 3, 32)) == (2,)
 
@@ -128,6 +130,20 @@ def test_what_is_not_said_is_the_same_in_trials_baselines_final_training_and_con
         }
         (tmp_path / "best.yaml").write_text(yaml.safe_dump(content))
         assert read_config(tmp_path / "best.yaml").config.method == at.method
+
+
+@pytest.mark.parametrize(
+    ("pair", "last"), [(FOUR, (4,)), (THREE, (3,)), ("torchvision/resnet18+taps=layer1|layer3 -> wrn-16-1", (2,))]
+)
+def test_the_last_maps_of_a_pair_are_compared_in_trials_and_baselines_unless_others_are_asked_for(pair, last):
+    search = {"pair": pair, "method": "sp", "lr": {"float": [0.01, 0.3]}}
+    chosen = a_space(dataset=TINY, search=search, baselines=["sp"])
+    (config,) = chosen.pair_configs()
+    alone = dataclasses.replace(config, method=MethodConfig("none", {"label_smoothing": 0.0}))
+    for found in (config, baseline_config(chosen, "sp", pair), named_baseline(alone, "sp")):
+        assert found.method.values["similarity_layers"] == last
+    asked = a_space(dataset=TINY, search={**search, "sp": {"similarity_layers": [1, 2]}}).pair_configs()
+    assert [found.method.values["similarity_layers"] for found in asked] == [(1, 2)]
 
 
 def test_the_first_trial_has_each_pair_s_own_defaults_or_the_nearest_there_are():

@@ -355,7 +355,7 @@ def test_a_default_of_the_schema_is_what_the_reader_takes():
     searched = {".".join(place[1:]): value for place, value in defaults(SCHEMA) if place[0] == "search"}
     searched = {key: value for key, value in searched.items() if key in every}
     # Which layers both networks have depends on the pair.
-    assert searched == {name: plain(item.default) for name, item in every.items() if not item.all_layers}
+    assert searched == {name: plain(item.default) for name, item in every.items() if not item.layers_of_pair}
 
 
 def test_a_key_has_a_default_where_the_reader_can_do_without_it():

@@ -77,6 +77,7 @@ def test_every_key_has_a_row():
         ("pair", "`wrn-40-1/wrn-16-1`", "text such as `wrn-40-1/wrn-16-1`"),
         ("step_loss", "`kl`", "`kl`, `mse`"),
         ("attention_layers", "all", "list of whole numbers ≥ 1"),
+        ("sp.similarity_layers", "the last", "list of whole numbers ≥ 1"),
         (
             *("folder", None),
             "`root` (required), `image_size`, `channels`, `resize`, `loading`, `stored_side`, `stored_as`, `workers`, "

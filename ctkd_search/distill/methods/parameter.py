@@ -39,6 +39,7 @@ class Parameter:
             map, which shrinks as positions become more; None otherwise. See `ctkd_search.space.defaults`.
         all_layers: Whether its default is all feature maps that teacher and student both have, for ``layers``;
             `default` is that of networks with three.
+        last_layer: Whether its default is the last of these alone; see `all_layers`.
         least_positions: Positions that a layer's map must have to be in that default, if the pair has such a map.
     """
 
@@ -54,15 +55,21 @@ class Parameter:
     term: str = ""
     side: int | None = None
     all_layers: bool = False
+    last_layer: bool = False
     least_positions: int = 1
     source: str = ""
 
     @property
+    def layers_of_pair(self) -> str:
+        """Returns which of the feature maps that both networks have are its default; empty if its default is fixed."""
+        return "all" if self.all_layers else "the last" if self.last_layer else ""
+
+    @property
     def default_note(self) -> str:
         """Returns how its default depends on the networks and the images; empty if it does not."""
-        if self.all_layers:
+        if self.layers_of_pair:
             needed = f", of {self.least_positions} positions or more" if self.least_positions > 1 else ""
-            return f"left out, all that both networks have{needed}"
+            return f"left out, {self.layers_of_pair} that both networks have{needed}"
         if self.side is None:
             return ""
         return f"the default is for images of {self.side} pixels a side, and grows with the positions of the maps"

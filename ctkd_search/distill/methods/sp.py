@@ -62,6 +62,7 @@ class SimilarityPreserving(Embedded):
             "L",
             kind="layers",
             only_with={"weight": ABOVE_ZERO, "activations": ("maps",)},
+            last_layer=True,
             source=COMPARISONS,
         ),
     )

@@ -156,7 +156,7 @@ def _entry(parameter: Parameter, of_method: bool, when: str = _WHEN) -> Schema:
     source = f"default: {parameter.source}" if parameter.source else ""
     text = "; ".join(filter(None, (parameter.help, parameter.note, parameter.default_note, source)))
     alone = described("for every trial", constant(parameter))
-    default = {} if parameter.all_layers else {"default": plain(parameter.default)}
+    default = {} if parameter.layers_of_pair else {"default": plain(parameter.default)}
     return described(text, {"anyOf": [alone, *forms], **default})
 
 

@@ -11,8 +11,9 @@ from ctkd_search.distill.methods.base import Method, methods
 from ctkd_search.models import names
 from ctkd_search.models.names import ELSEWHERE, EXAMPLES
 from ctkd_search.models.registry import families
+from ctkd_search.recipe import Recipe
 from ctkd_search.space.distributions import FORMS, OPTIONS
-from ctkd_search.space.parameters import AUGMENT
+from ctkd_search.space.parameters import AUGMENT, parameters
 from ctkd_search.space.schema.document import space_schema
 from ctkd_search.space.schema.forms import Schema
 
@@ -83,7 +84,7 @@ def _forms() -> str:
 
 
 def _searched() -> Iterator[tuple[str, str, str, str]]:
-    schema = space_schema()
+    schema, known = space_schema(), parameters(Recipe(), tuple(methods()))
     for name, item in schema["properties"]["search"]["properties"].items():
         if name == AUGMENT:
             values = "named alternatives, each with the keys of the section `augment`"
@@ -94,7 +95,7 @@ def _searched() -> Iterator[tuple[str, str, str, str]]:
         if under:
             yield f"**`{name}`**", "", "", item["description"]
         for key, own in (under or {name: item}).items():
-            default = _code(own["default"]) if "default" in own else "all"
+            default = _code(own["default"]) if "default" in own else known[key].layers_of_pair
             yield f"`{key}`", default, _values(own["anyOf"][0], schema), own["description"]
 
 
