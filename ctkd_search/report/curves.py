@@ -145,7 +145,9 @@ def teaching(groups: Mapping[str, tuple[str, Sequence[Sequence[float]]]]) -> Pic
         else "One seed each."
     )
     lasts = ", ".join(f"{label} {percent(mean_curve(curves)[-1])}" for label, (_, curves) in groups.items())
-    return Picture("teaching", caption, f"Three learning curves; after the last epoch: {lasts}.", picture)
+    return Picture(
+        "teaching", caption, f"{amount(len(groups), 'learning curve')}; after the last epoch: {lasts}.", picture
+    )
 
 
 def _whole_and_end(

@@ -22,6 +22,7 @@ from ctkd_search.models.cost import multiply_adds, parameters
 from ctkd_search.pairs import split_pair
 from ctkd_search.recipe import BALANCED, CONSTANT, COSINE, EFFECTIVE, LINEAR, MILESTONES, UNWEIGHTED, Recipe
 from ctkd_search.records.store import FINISHED, SearchRecord, TrialRecord, ranked
+from ctkd_search.records.trial_configs import config_of
 from ctkd_search.space.definition import Space
 from ctkd_search.text import digits, percent, settings
 
@@ -78,12 +79,14 @@ def headline(summary: SearchSummary) -> str:
     """Returns the main result in a sentence."""
     teacher, student = split_pair(summary.winner.values["pair"])
     found, judge = summary.mean, summary.winner.metric
+    taught = make_method(config_of(summary.space, summary.winner).method).has_teacher
+    whose = f"{student}, {f'taught by {teacher}' if taught else 'trained without a teacher'}, reaches"
     if found is None:
         reached = f"{value_of(judge, summary.winner.reached)} in trial {summary.winner.number}"
-        return f"{student}, taught by {teacher}, reaches {reached}; it has not been confirmed with fresh seeds."
+        return f"{whose} {reached}; it has not been confirmed with fresh seeds."
     return (
-        f"{student}, taught by {teacher}, reaches {value_of(judge, judge.show(found.mean))} in the mean of {found.n} "
-        f"fresh seed{'s' * (found.n > 1)}{interval(found, judge)}."
+        f"{whose} {value_of(judge, judge.show(found.mean))} in the mean of {found.n} fresh "
+        f"seed{'s' * (found.n > 1)}{interval(found, judge)}."
     )
 
 
@@ -160,11 +163,15 @@ def _cost_numbers(summary: SearchSummary) -> list[KeyNumber]:
 
 def describe(config: TrialConfig) -> list[str]:
     """Returns the description of a config in sentences."""
-    train = config.train
-    sentences = [f"{config.teacher} teaches {config.student} for {config.epochs} epochs."]
-    if (count := len(config.teachers.expert.members(config.teacher))) > 1:
+    train, method = config.train, make_method(config.method)
+    sentences = [
+        f"{config.teacher} teaches {config.student} for {config.epochs} epochs."
+        if method.has_teacher
+        else f"{config.student} is trained for {config.epochs} epochs without a teacher."
+    ]
+    if method.needs.any_expert and (count := len(config.teachers.expert.members(config.teacher))) > 1:
         sentences.append(f"Its expert is an ensemble of {count}.")
-    sentences += make_method(config.method).describe()
+    sentences += method.describe()
     return [*sentences, *_recipe(train), *_augmentation(config.augment)]
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from ctkd_search.analysis.final_lines import CONFIG, Line, Seeds, ahead_of, lines
 from ctkd_search.analysis.intervals import Estimate
+from ctkd_search.config import MethodConfig
+from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError
 from ctkd_search.records.finals import final_folders
 from ctkd_search.records.store import SearchFolder, TrialRecord
@@ -43,9 +45,13 @@ class FinalSummary:
     def sentence(self) -> str:
         """Returns the sentence on what was trained and tested."""
         config = self.content["config"]
+        values = dict(config["method"])
+        name = values.pop("name")
+        taught = make_method(MethodConfig(name, values)).has_teacher
+        how = f"taught by {config['teacher']} with {name}" if taught else f"trained by {name} without a teacher"
         return (
-            f"{self.name}, begun {self.begun}: {amount(self.seeds.seeds, 'student')} of {config['student']}, taught by "
-            f"{config['teacher']} with {config['method']['name']} for {amount(config['epochs'], 'epoch')}"
+            f"{self.name}, begun {self.begun}: {amount(self.seeds.seeds, 'student')} of {config['student']}, {how} for "
+            f"{amount(config['epochs'], 'epoch')}"
             + (", and as many of each baseline" if len(self.found) > 1 else "")
             + f", on training and validation images. The {self._images:,} test images were read once, when all were "
             "trained."

@@ -9,9 +9,11 @@ from functools import cached_property
 
 from ctkd_search.analysis.by_method import by_method
 from ctkd_search.analysis.final_lines import headline, sentences
+from ctkd_search.config import TrialConfig
 from ctkd_search.data import Splits
 from ctkd_search.display import comparisons, final_tables
 from ctkd_search.display.tables import Table
+from ctkd_search.distill.methods.base import make_method
 from ctkd_search.errors import UserError
 from ctkd_search.records.states import state_path
 from ctkd_search.records.store import FINISHED, SearchFolder
@@ -161,7 +163,8 @@ def final(material: Material) -> Section | None:
     summary, (found, notes) = material.summary, material.final
     if found is None:
         return Section(FINAL, text=notes, failed=notes) if notes else None
-    section = Section(FINAL, text=[*notes, found.sentence()], failed=notes)
+    section = Section(FINAL, text=list(notes), failed=list(notes))
+    section.attempt("What was trained", found.sentence)
     section.attempt("The trial that it belongs to", lambda: found.origin(summary))
     section.add(_as_sentence(headline(found.found[0])[0]))
     section.attempt("The picture of test results", lambda: means_picture(found.found))
@@ -248,10 +251,9 @@ def teaching(summary: SearchSummary, teachers: KeptTeachers) -> Section:
     if known:
         groups[f"scratch teacher {configs[0].teacher}"] = (SCRATCH, known)
     else:
-        gone, without = "is no longer in the teacher cache", "does not contain them"
-        why = f"its recording {without if curves_of_runs else gone}"
-        section.add(f"The scratch teacher's accuracies are missing: {why}.")
-    groups[f"{configs[0].student}, taught (winner)"] = (WINNER, [series.accuracies(trial) for trial in shown])
+        section.add(_no_accuracies(configs[0], teachers, bool(curves_of_runs)))
+    taught = ", taught" if make_method(configs[0].method).has_teacher else ""
+    groups[f"{configs[0].student}{taught} (winner)"] = (WINNER, [series.accuracies(trial) for trial in shown])
     alone = curves.baselines_of(summary.trials, winner).get(STUDENT_ALONE)
     if alone is None:
         section.add("The curve of the student alone is left out: add it with baselines: [student-alone] in the space.")
@@ -259,6 +261,28 @@ def teaching(summary: SearchSummary, teachers: KeptTeachers) -> Section:
         seeds = [t for t in summary.trials if t.repeats == alone.number and t.status == FINISHED] if again else []
         groups[f"{configs[0].student}, alone"] = (BASELINE, [series.accuracies(trial) for trial in seeds or [alone]])
     return section.attempt("The picture of teacher and student", lambda: curves.teaching(groups))
+
+
+def _no_accuracies(config: TrialConfig, teachers: KeptTeachers, kept: bool) -> str:
+    """Returns why the accuracies of a scratch teacher are not known, in a sentence.
+
+    Args:
+        config: The config of the winner.
+        teachers: The search's teachers.
+        kept: Whether there is a recording of it, without them.
+    """
+    method = make_method(config.method)
+    if not method.has_teacher:
+        return "No scratch teacher is shown: the winner learned without a teacher."
+    if kept:
+        why = "its recording does not contain them"
+    elif teachers.records_scratch(config):
+        why = "its recording is no longer in the teacher cache"
+    elif method.needs.any_scratch:
+        why = "live teachers are not recorded"
+    else:
+        return "No scratch teacher is shown: none was recorded for the winner."
+    return f"The scratch teacher's accuracies are missing: {why}."
 
 
 def attention(material: Material) -> Section:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ctkd_search.config import TrialConfig
+from ctkd_search.distill.build import teacher_runs
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.engine import PRECISIONS
 from ctkd_search.distill.methods.base import make_method
@@ -37,6 +38,11 @@ class KeptTeachers:
     def scratch(self, config: TrialConfig) -> TeacherRun | None:
         """Returns the training of a config's scratch teacher, if it is kept."""
         return self._kept(scratch_run(config, self._fingerprint, self._device, _UNKNOWN), config)
+
+    def records_scratch(self, config: TrialConfig) -> bool:
+        """Returns whether a trial of a config has its scratch teacher recorded, as such or as its expert."""
+        needs, where = make_method(config.method).needs, (self._fingerprint, self._device)
+        return scratch_run(config, *where, _UNKNOWN) in teacher_runs(config, *where, needs, _UNKNOWN)
 
     def experts(self, config: TrialConfig) -> list[TeacherRun | None]:
         """Returns the training of each member of a config's expert, if it is kept; None where it is the user's own."""

@@ -67,6 +67,16 @@ def test_gradient_reaches_every_parameter_that_is_trained(name):
 
 
 @METHODS
+def test_a_method_has_a_teacher_unless_it_is_declared_to_have_none_or_its_terms_have_no_weight(name):
+    method = make_method(defaults(name))
+    assert method.has_teacher == (not method.teacherless)
+    weights = {item.name: 0.0 for item in method.parameters if item.term}
+    # Beside the student of the authors' code, a scratch teacher is trained whatever the weights are.
+    if weights and name != "ctkd-as-released":
+        assert not make_method(MethodConfig(name, {**method.values, **weights})).has_teacher
+
+
+@METHODS
 def test_nothing_reaches_a_teacher(name):
     room = Classroom(defaults(name))
     before = copied(room.expert)

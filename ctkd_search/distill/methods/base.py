@@ -135,6 +135,11 @@ class Method(ABC):
         """Returns what the lessons must contain; a weight of 0 needs nothing."""
 
     @property
+    def has_teacher(self) -> bool:
+        """Returns whether the pair's teacher has a part in the training with these values."""
+        return not self.teacherless and (self.needs != Needs() or bool(self.auxiliary))
+
+    @property
     def learns_labels(self) -> bool:
         """Returns whether the labels are part of the loss, so that smoothing them or weighing classes has an effect."""
         return True

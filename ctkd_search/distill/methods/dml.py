@@ -57,6 +57,11 @@ class DML(Method):
         """Returns nothing: the peer's outputs depend on the student and cannot be recorded."""
         return Needs()
 
+    @property
+    def has_teacher(self) -> bool:
+        """Returns whether the peer is the pair's teacher, and has a weight."""
+        return bool(self.values["weight"]) and self.values["peer"] == "teacher"
+
     def idle(self, setting: Setting) -> dict[str, str]:
         """Returns the choice of the peer if both networks of the pair have one architecture."""
         if setting.teacher.name == setting.student.name:
