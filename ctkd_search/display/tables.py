@@ -59,7 +59,9 @@ def for_terminal(table: Table) -> Group:
 def as_markdown(table: Table) -> str:
     """Returns a table in Markdown, without its caption."""
     rules = ["---:" if place in table.numbers else "---" for place in range(len(table.heads))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [table.heads, rules, *(row.cells for row in table.rows)])
+    lines = [table.heads, rules, *(row.cells for row in table.rows)]
+    # A bar within a cell, as between the taps of a network, would end the cell.
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in lines)
 
 
 def as_html(table: Table) -> str:
