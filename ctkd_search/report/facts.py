@@ -132,8 +132,10 @@ def against(gap: Estimate, judge: Metric, images: str, baseline: str) -> KeyNumb
         images: The images on which it is: ``validation`` or ``test``.
         baseline: The baseline's name.
     """
-    if math.isinf(gap.half_width):
+    if gap.n == 1:
         told = f"one seed each cannot tell it from the baseline {baseline}"
+    elif math.isinf(gap.half_width):
+        told = f"cannot be told apart from the baseline {baseline}: no spread was seen in {gap.n} seeds"
     else:
         told = f"{'told apart' if gap.excludes(0.0) else 'cannot be told apart'} from the baseline {baseline}"
     unit = f"{judge.difference_unit} on {images} images"

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from support.factories import a_space, a_trial
 
+from ctkd_search.analysis.intervals import Family
+from ctkd_search.metrics import ACCURACY
 from ctkd_search.records.store import FAILED, RUNNING, STOPPED
 from ctkd_search.report.attention import one_of_each_class
-from ctkd_search.report.facts import describe
+from ctkd_search.report.facts import against, describe
 from ctkd_search.report.series import (
     elapsed,
     end_of,
@@ -140,6 +142,21 @@ def test_images_are_of_different_classes():
     labels = np.array([3, 0, 3, 1, 2, 0, 9])
     assert labels[one_of_each_class(labels, 3)].tolist() == [0, 2, 9]
     assert one_of_each_class(labels, 10).tolist() == [1, 3, 4, 0, 6]
+
+
+@pytest.mark.parametrize(
+    ("gaps", "told"),
+    [
+        ([0.01], "one seed each cannot tell it from the baseline kd"),
+        ([0.01] * 3, "cannot be told apart from the baseline kd: no spread was seen in 3 seeds"),
+        ([0.01, 0.2, -0.1], "cannot be told apart from the baseline kd"),
+        ([0.01, 0.011, 0.012], "told apart from the baseline kd"),
+    ],
+)
+def test_the_number_of_seeds_and_their_spread_decide_what_a_difference_tells(gaps, told):
+    family = Family({"ours": dict(enumerate(gaps)), "kd": dict.fromkeys(range(len(gaps)), 0.0)})
+    number = against(family.difference("ours", "kd", 1, 1), ACCURACY, "validation", "kd")
+    assert number.note == f"points on validation images; {told}"
 
 
 @pytest.mark.parametrize(
