@@ -57,7 +57,7 @@ def clock(seconds: float) -> str:
 
 def digits(value: float) -> str:
     """Returns a number with its digits, not as a power of ten."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.6g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"
 
 
 def size(count: float) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctkd_search.text import amount, first_line, one_line, size
+from ctkd_search.text import amount, digits, first_line, one_line, size
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,8 @@ def test_one_thing_is_no_things():
 )
 def test_sizes_have_three_digits_and_a_unit(count, text):
     assert size(count) == text
+
+
+def test_a_number_has_its_digits_on_either_side_of_zero():
+    numbers = {77717.0: "77,717", 1.2e10: "12,000,000,000", -2e6: "-2,000,000", 0.227123: "0.227123", 0.1 + 0.2: "0.3"}
+    assert {number: digits(number) for number in numbers} == numbers

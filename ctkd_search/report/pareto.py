@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import FuncFormatter
 
 from ctkd_search.analysis.pareto import front, objective_values
 from ctkd_search.metrics import METRIC_OBJECTIVES
@@ -14,10 +14,12 @@ from ctkd_search.report import style
 from ctkd_search.report.style import Picture
 from ctkd_search.space.definition import Space
 from ctkd_search.space.sections import COSTS
-from ctkd_search.text import join_words
+from ctkd_search.text import digits, join_words
 
 # More dots of a front than this are not named: the table below has them all.
 _NAMED = 12
+# Numbers of ten digits have room beside each other in so many steps.
+_TICKS = 6
 
 
 def pareto_fronts(
@@ -49,7 +51,7 @@ def _over(
     """Draws the first objective over the one at a place."""
     judge, name = space.strategy.judge, space.strategy.objectives[place]
     other = METRIC_OBJECTIVES.get(name)
-    shown = style.named(other) if other else COSTS[name].label
+    shown, written = (style.named(other), other.show) if other else (COSTS[name].label, digits)
     points = {trial.number: (values[trial.number][place], values[trial.number][0]) for trial in finished}
     others = [points[trial.number] for trial in finished if trial not in best]
     named = best if len(best) <= _NAMED else ()
@@ -66,7 +68,8 @@ def _over(
             )
         axis.set(xlabel=shown, ylabel=style.named(judge))
         axis.yaxis.set_major_formatter(style.values_of(judge))
-        axis.xaxis.set_major_formatter(style.values_of(other) if other else StrMethodFormatter("{x:,.4g}"))
+        axis.xaxis.set_major_formatter(style.values_of(other) if other else FuncFormatter(lambda x, _: digits(x)))
+        axis.locator_params("x", nbins=_TICKS)
         axis.margins(x=0.12, y=0.12)
         figure.legend(loc="outside upper center", ncols=2, fontsize=8.5)
         picture = style.png(figure)
@@ -74,5 +77,5 @@ def _over(
         f"Validation {judge.label} over {shown} of the {len(finished)} trials that finished. Orange is the Pareto "
         f"front: no other trial is better in every objective{'; a number is that of its trial' * bool(named)}."
     )
-    told = join_words([f"{judge.show(y)} at {x:,.4g}" for x, y in ours[:_NAMED]])
+    told = join_words([f"{judge.show(y)} at {written(x)}" for x, y in ours[:_NAMED]])
     return Picture(f"pareto-{name}", caption, f"{caption} On the front: {told}.", picture)

@@ -6,13 +6,16 @@ import random
 
 import numpy as np
 import pytest
-from support.factories import a_space, a_trial
+from support.factories import a_search_record, a_space, a_trial
 
 from ctkd_search.analysis.intervals import Family
+from ctkd_search.display.comparisons import pareto_table
 from ctkd_search.metrics import ACCURACY
 from ctkd_search.records.store import FAILED, RUNNING, STOPPED
+from ctkd_search.report import style
 from ctkd_search.report.attention import one_of_each_class
 from ctkd_search.report.facts import against, describe
+from ctkd_search.report.pareto import pareto_fronts
 from ctkd_search.report.series import (
     elapsed,
     end_of,
@@ -177,3 +180,36 @@ def test_a_recipe_is_described_by_what_it_has(override, sentence):
     plain, given = (describe(space.pair_configs()[0]) for space in (a_space(), a_space(**override)))
     assert sentence in given
     assert sentence not in plain
+
+
+def test_a_front_has_the_digits_of_its_table_in_its_words_and_on_its_axis(monkeypatch):
+    labels = {}
+
+    def png(figure):
+        figure.canvas.draw()
+        (axis,) = figure.axes
+        labels[axis.get_xlabel()] = [label.get_text() for label in axis.get_xticklabels()]
+        return b""
+
+    monkeypatch.setattr(style, "png", png)
+    pairs = ("wrn-16-2/resnet8", "wrn-16-2/wrn-16-1")
+    objectives = ["validation_accuracy", "params", "latency_ms", "onnx_bytes"]
+    space = a_space(objectives=objectives, search={"pair": {"choice": list(pairs)}, "lr": {"float": [0.01, 0.3]}})
+    trials = [
+        a_trial(number, 0.5 + number / 10, space=space, stored={"pair": pair, "lr": 0.1})
+        for number, pair in enumerate(pairs, start=1)
+    ]
+    costs = {
+        "resnet8": {"params": 77717.0, "latency_ms": 0.227123, "onnx_bytes": 12345678.0},
+        "wrn-16-1": {"params": 174741.0, "latency_ms": 1234.6, "onnx_bytes": 22345678.0},
+    }
+    alts = [picture.alt for picture in pareto_fronts(space, trials, costs)]
+    table = pareto_table(space, a_search_record(space, costs=costs), trials, trials[0])
+    for place, alt in enumerate(alts, start=3):
+        for row in table.rows:
+            assert f" at {row.cells[place]}" in alt
+    assert "60.00 % at 77,717" in alts[0]
+    assert len(labels) == 3
+    ticks = [text for texts in labels.values() for text in texts]
+    assert "100,000" in ticks
+    assert not any("e" in text for text in ticks)
