@@ -75,6 +75,12 @@ class SearchSummary:
         return next(iter([*again, *ranked(alone)]), None)
 
 
+def has_own_expert(space: Space) -> bool:
+    """Returns whether the expert of some pair, or a member of its ensemble, has weights of the user's own."""
+    experts = (space.teachers.expert.members(split_pair(pair).teacher) for pair in space.pairs())
+    return any(member.checkpoint is not None for members in experts for member in members)
+
+
 def headline(summary: SearchSummary) -> str:
     """Returns the main result in a sentence."""
     teacher, student = split_pair(summary.winner.values["pair"])

@@ -138,7 +138,7 @@ def _html(material: Material, content: list[Section], head: Section) -> str:
         ),
         about=part("The facts of the search are", lambda: facts.about(summary, sizes), no_facts),
         running=running,
-        own_expert=space.teachers.expert.checkpoint is not None,
+        own_expert=facts.has_own_expert(space),
         sections=content,
         tested=tested is not None,
         best_config=part("The best config is", lambda: config_text(space, search, winner, splits), "left out"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
-from support.factories import a_search_record, a_space, a_trial
+from support.factories import a_search, a_search_record, a_space, a_trial
+from support.page import Page
 
 from ctkd_search.analysis.intervals import Family
 from ctkd_search.display.comparisons import pareto_table
@@ -15,6 +17,7 @@ from ctkd_search.records.store import FAILED, RUNNING, STOPPED
 from ctkd_search.report import style
 from ctkd_search.report.attention import one_of_each_class
 from ctkd_search.report.facts import against, describe
+from ctkd_search.report.page import write_report
 from ctkd_search.report.pareto import pareto_fronts
 from ctkd_search.report.series import (
     elapsed,
@@ -213,3 +216,23 @@ def test_a_front_has_the_digits_of_its_table_in_its_words_and_on_its_axis(monkey
     ticks = [text for texts in labels.values() for text in texts]
     assert "100,000" in ticks
     assert not any("e" in text for text in ticks)
+
+
+@pytest.mark.parametrize(
+    ("expert", "own"),
+    [
+        ({}, False),
+        ({"ensemble": 2}, False),
+        ({"ensemble": ["wrn-16-2", "resnet8"]}, False),
+        ({"checkpoint": "mine.pt"}, True),
+        ({"ensemble": ["mine.pt", "resnet8"]}, True),
+    ],
+    ids=["none", "a number", "architectures", "a checkpoint", "a file among others"],
+)
+def test_an_expert_of_the_users_own_may_have_seen_the_validation_images(tmp_path, monkeypatch, expert, own):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.pt").touch()
+    space = a_space(search={"pair": "wrn-16-2/resnet8", "lr": {"float": [0.01, 0.1]}}, teachers={"expert": expert})
+    a_search(tmp_path, [a_trial(1, 0.5, space=space, stored=space.paper_point())], space)
+    page = Page(write_report(tmp_path, "x", say=lambda line: None))
+    assert ("The expert is the user's own, and may have been trained on them." in page.said) is own
