@@ -150,7 +150,8 @@ def _as_dataset(reference: str, own: OwnData) -> DataSet:
     classes = tuple(normal(name) for name in own.classes)
 
     def load(name: str) -> Images:
-        return _images(f"{reference}: {name}()", getattr(own, name), classes, geometry)
+        # Whatever a student learns from or is chosen by has every class; what it is tested on may lack some.
+        return _images(f"{reference}: {name}()", getattr(own, name), classes, geometry, every_class=name != "test")
 
     def load_train(config: DatasetConfig) -> Loaded:
         return Loaded(load("train"), classes, load("validation") if own.validation else None)
@@ -175,8 +176,17 @@ def _as_dataset(reference: str, own: OwnData) -> DataSet:
     )
 
 
-def _images(where: str, load: Callable[[], Any], classes: Sequence[str], geometry: Geometry) -> Images:
+def _images(
+    where: str, load: Callable[[], Any], classes: Sequence[str], geometry: Geometry, every_class: bool
+) -> Images:
     """Calls one of the user's functions and converts its result to images.
+
+    Args:
+        where: Its name, for messages.
+        load: The function.
+        classes: Names of the classes.
+        geometry: The images that it must return.
+        every_class: Whether each class must have an image.
 
     Raises:
         UserError: It fails, or does not return images and labels.
@@ -207,10 +217,10 @@ def _images(where: str, load: Callable[[], Any], classes: Sequence[str], geometr
             f"{where} returned pixels of {pixels.dtype} and shape {pixels.shape}; they must be uint8, 0 to 255, of "
             f"shape (images, {size}, {size}, {geometry.channels})"
         )
-    return Images(np.ascontiguousarray(pixels), _labels(where, labels, len(pixels), classes))
+    return Images(np.ascontiguousarray(pixels), _labels(where, labels, len(pixels), classes, every_class))
 
 
-def _labels(where: str, labels: np.ndarray, images: int, classes: Sequence[str]) -> np.ndarray:
+def _labels(where: str, labels: np.ndarray, images: int, classes: Sequence[str], every_class: bool) -> np.ndarray:
     import numpy as np
 
     if labels.ndim != 1 or len(labels) != images or not np.issubdtype(labels.dtype, np.integer):
@@ -223,8 +233,10 @@ def _labels(where: str, labels: np.ndarray, images: int, classes: Sequence[str])
         raise UserError(
             f"{where} returned the label {wrong[0]}; with {len(classes)} classes they are 0 to {len(classes) - 1}"
         )
+    if not images:
+        raise UserError(f"{where} returned no images")
     without = [name for label, name in enumerate(classes) if not (labels == label).any()]
-    if without:
+    if without and every_class:
         raise UserError(
             f"{where} has no image of the class {without[0]!r} ({len(without)} of {len(classes)} are missing)"
         )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ctkd_search import data
@@ -51,7 +52,10 @@ def measure_on_test(
     if not untested:
         return
     images = data.load_test(config.dataset)
-    say(f"testing {len(untested)} student{'s' * (len(untested) > 1)} on {len(images):,} test images")
+    classes = data.geometry(config.dataset).classes
+    absent = classes - len(np.unique(images.labels))
+    lacking = f", which lack {absent} of the {classes} classes" if absent else ""
+    say(f"testing {len(untested)} student{'s' * (len(untested) > 1)} on {len(images):,} test images{lacking}")
     for trial in untested:
         served = student_of(trial)
         measured = evaluate(served.student, images, served.normalise, torch.device("cpu"), config.metrics)

@@ -192,7 +192,7 @@ FAULTY_IMAGES = {
     "labels that are shares": ("(PIXELS, LABELS / 2)", "returned labels of float64"),
     "label too high": ("(PIXELS, LABELS + 1)", "returned the label 2; with 2 classes they are 0 to 1"),
     "a negative label": ("(PIXELS, LABELS - 1)", "returned the label -1"),
-    "a class without images": ("(PIXELS, LABELS * 0)", r"has no image of the class 'b' \(1 of 2 are missing\)"),
+    "no image": ("(PIXELS[:0], LABELS[:0])", r"test\(\) returned no images"),
     "no pairs": ("[1, 2]", r"test\(\)\[0\] must be a pair of an image and its label"),
     "pairs of a tensor": ("[(LABELS.astype(float), 0)]", r"\[0\] must have an image of Pillow .* a ndarray of float64"),
     "pairs of a path": ("[('a.png', 0)]", r"must have an image of Pillow or an array of uint8, but got a str; leave"),
@@ -208,3 +208,18 @@ def test_images_that_are_something_else_are_told(own, returned, phrase):
         data.load_test(config)
     assert str(caught.value).startswith("users_own:make: test()")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_every_class_has_an_image_to_learn_from_and_one_to_be_judged_on(own, split):
+    splits = {"train": "(PIXELS, LABELS)", "validation": "(PIXELS, LABELS)", split: "(PIXELS, LABELS * 0)"}
+    given = ", ".join(f"{name}=lambda: {images}" for name, images in splits.items())
+    config = own(f"def make():\n    return OwnData(['a', 'b'], 12, 3, test=int, {given})\n")
+    said = rf"^users_own:make: {split}\(\) has no image of the class 'b' \(1 of 2 are missing\)$"
+    with pytest.raises(UserError, match=said):
+        data.load_train(config)
+
+
+def test_a_class_may_be_missing_from_the_test_images(own):
+    config = own("def make():\n    return OwnData(['a', 'b'], 12, 3, int, lambda: (PIXELS, LABELS * 0))\n")
+    assert set(data.load_test(config).labels) == {0}

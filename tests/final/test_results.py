@@ -19,7 +19,7 @@ from ctkd_search.config import DatasetConfig, MethodConfig, TrialConfig
 from ctkd_search.errors import UserError
 from ctkd_search.final import results as final
 from ctkd_search.final.plan import FinalPlan
-from ctkd_search.metrics import ACCURACY
+from ctkd_search.metrics import ACCURACY, ON_REQUEST
 from ctkd_search.models import build
 from ctkd_search.records.store import DIVERGED, FAILED, FINISHED
 from ctkd_search.report.final import means_picture
@@ -175,6 +175,27 @@ def test_each_student_is_tested_once_as_it_is_served():
     assert trials[1].test["images"] == len(images)
     final.measure_on_test(CONFIG, trials, loaded.append, kept.append, said.append)
     assert len(loaded) == len(said) == 1
+
+
+def test_classes_without_test_images_are_counted_and_left_out_of_means_over_classes(monkeypatch):
+    splits = data.load_train(CONFIG.dataset)
+    served = ServedStudent(build("resnet8", splits.geometry, seed=0), splits.mean, splits.std)
+    whole = data.load_test(CONFIG.dataset)
+    some = whole[np.flatnonzero(whole.labels < 3)]
+    monkeypatch.setattr(data, "load_test", lambda config: some)
+    plan, said = a_plan(1), []
+    plan = dataclasses.replace(plan, config=dataclasses.replace(CONFIG, metrics=ON_REQUEST))
+    trials = plan.trials()
+    trials[0].status = FINISHED
+    final.measure_on_test(plan.config, trials, lambda trial: served, lambda trial: None, said.append)
+    assert said == [f"testing 1 student on {len(some)} test images, which lack 7 of the 10 classes"]
+    found = served(torch.tensor(some.pixels)).argmax(dim=1).numpy()
+    recalls = [(found[some.labels == label] == label).mean() for label in range(3)]
+    assert trials[0].test["balanced_accuracy"] == pytest.approx(np.mean(recalls))
+    assert all(np.isfinite(value) for value in trials[0].test.values())
+    lines = final_lines.lines(trials)
+    assert f"{100 * np.mean(recalls):.2f} %" in final.as_text(plan, lines)
+    json.dumps(final.result(plan, plan.config, lines, 1438), allow_nan=False)
 
 
 def test_outputs_that_are_no_numbers_on_the_test_images_are_a_divergence():
