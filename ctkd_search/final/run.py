@@ -191,24 +191,25 @@ def _train(
 
     runner = FinalRunner(session, folder, record, splits, console, plan, trials, listeners)
     trained = runner.run()
-    if runner.stopped:
-        runner.close_stopped()
-        runner.say_stopped()
-        return
-    found = lines(trained)
-    config = session.config_of(trained[0])
-    lost = not found[0].tested
-    if not lost:
-        for line in headline(found[0]):
-            say(line)
-    if len(trained) > 1:
-        for table in tables(found):
-            console.print(for_terminal(table))
-        for sentence in sentences(plan, found):
-            say(sentence)
-    outcome = _hand_over(session, folder, record, trained, splits, plan, config, champion)
-    record.finished = True
-    folder.write(record)
+    with runner.closing():
+        if runner.stopped:
+            runner.close_stopped()
+            runner.say_stopped()
+            return
+        found = lines(trained)
+        config = session.config_of(trained[0])
+        lost = not found[0].tested
+        if not lost:
+            for line in headline(found[0]):
+                say(line)
+        if len(trained) > 1:
+            for table in tables(found):
+                console.print(for_terminal(table))
+            for sentence in sentences(plan, found):
+                say(sentence)
+        outcome = _hand_over(session, folder, record, trained, splits, plan, config, champion)
+        record.finished = True
+        folder.write(record)
     shutil.rmtree(folder.states, ignore_errors=True)
     files = ["result.json", "table.txt", *([MEANS_FILE] if (folder.path / MEANS_FILE).exists() else [])]
     say(f"written to {folder.path}: {', '.join([*files, *([] if lost else ['student.pt'])])}")

@@ -150,13 +150,19 @@ def _run_owned(
             records = runner.run()
             stopped = runner.stopped
             if stopped and winner(records) is None:
-                runner.close_stopped()
+                with runner.closing():
+                    runner.close_stopped()
             else:
-                _conclude(session, folder, record, records, splits, console, request.champion, not stopped)
+                with runner.closing():
+                    _conclude(session, folder, record, records, splits, console, request.champion, not stopped)
+                say(_write_up(session, folder, record, splits))
             if stopped:
                 runner.say_stopped()
         except KeyboardInterrupt:
-            say(f"all results so far are kept; go on with: {request.again}")
+            if record.finished:
+                say(f"the search has finished; write its report with: ctkd-search report {record.name}")
+            else:
+                say(f"all results so far are kept; go on with: {request.again}")
             raise
     say(f"took {clock(time.monotonic() - started)}")
 
@@ -176,12 +182,10 @@ def _conclude(
     Args:
         finished: Whether nothing is left to do; False where a callback has stopped the search.
     """
-    space, tracker = session.space, session.tracker
-    chosen = winner(records)
+    space, chosen = session.space, winner(records)
     if chosen is None:
         reasons = sorted({trial.reason for trial in records if trial.explores})
-        if tracker.flush(space.tracking.patience):
-            tracker.finish("FAILED", {}, {})
+        session.tracker.flush(space.tracking.patience)
         raise WorkFailed(f"no trial finished an epoch: {'; '.join(reasons[:3]) or 'no trial began'}")
     print_leaderboard(space, record, records, 20, console)
     explored = [trial for trial in records if trial.explores]
@@ -199,7 +203,7 @@ def _conclude(
     record.model = registered.uri if registered else None
     record.finished = finished
     folder.write(record)
-    for line in (*_student_lines(registered, record, chosen), _write_up(session, folder, record, splits)):
+    for line in _student_lines(registered, record, chosen):
         console.print(line, soft_wrap=True, highlight=False)
 
 

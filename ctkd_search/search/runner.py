@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,14 +121,24 @@ class TrialRunner(ABC):
             KeyboardInterrupt: The user stopped it; it can be resumed.
             WorkFailed: The teachers could not be trained, or the disk is full.
         """
-        try:
+        with self.closing():
             self._work()
+        return sorted(self.records.values(), key=lambda trial: trial.number)
+
+    @contextlib.contextmanager
+    def closing(self) -> Iterator[None]:
+        """Closes the runs in MLflow where the block, some part of the work, ends with an error or an interruption.
+
+        Raises:
+            WorkFailed: The disk is full.
+        """
+        try:
+            yield
         except BaseException as error:
             self._close(error)
             if is_full_disk(error) and not isinstance(error, UserError | WorkFailed):
                 raise self._disk_full() from None
             raise
-        return sorted(self.records.values(), key=lambda trial: trial.number)
 
     @abstractmethod
     def _work(self) -> None:
@@ -318,7 +328,7 @@ class TrialRunner(ABC):
                 self.observer.close_running(INTERRUPTED if interrupted else WAITING, why)
             if tracker.parent_id:
                 tracker.flush(10.0)
-                reason = "interrupted" if interrupted else one_line(str(error), 500)
+                reason = "interrupted" if interrupted else one_line(str(error), 500) or type(error).__name__
                 tracker.finish("KILLED" if interrupted else "FAILED", {}, {"ctkd.reason": reason})
         except Exception as problem:  # a full disk, or a server that is away; the first error is raised anyway
             self.session.say(f"the runs in MLflow stay open ({mlflow_error(problem)})")

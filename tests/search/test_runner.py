@@ -64,6 +64,58 @@ def test_a_trial_that_was_running_when_the_work_failed_has_the_reason_of_that(tm
     assert (work.records[1].status, work.records[1].reason) == (status, reason)
 
 
+class Store:
+    """The parent run in MLflow, and how it was closed; the server may be away."""
+
+    parent_id = "1"
+
+    def __init__(self, away=False):
+        self.away, self.closed = away, []
+
+    def flush(self, seconds):
+        return not self.away
+
+    def finish(self, status, metrics, tags):
+        if self.away:
+            raise ConnectionError("nobody there")
+        self.closed.append((status, tags["ctkd.reason"]))
+
+
+@pytest.mark.parametrize(
+    ("error", "closed"),
+    [
+        (KeyboardInterrupt(), ("KILLED", "interrupted")),
+        (WorkFailed("no trial finished an epoch: out of luck"), ("FAILED", "no trial finished an epoch: out of luck")),
+        (ValueError("no picture\nat all"), ("FAILED", "no picture")),
+        (MemoryError(), ("FAILED", "MemoryError")),
+    ],
+    ids=repr,
+)
+def test_the_parent_run_is_closed_whatever_ends_the_conclusion_and_mlflow_may_be_away(tmp_path, error, closed):
+    work = Ending(tmp_path, None, None)
+    work.records.clear()
+    work.session.tracker = store = Store()
+    with pytest.raises(type(error)), work.closing():
+        raise error
+    assert store.closed == [closed]
+    said = []
+    work.session.tracker, work.session.say = Store(away=True), said.append
+    with pytest.raises(type(error)), work.closing():
+        raise error
+    assert said == ["the runs in MLflow stay open (nobody there)"]
+
+
+def test_the_parent_run_stays_as_it_is_where_the_conclusion_succeeds_or_another_process_has_taken_over(tmp_path):
+    work = Ending(tmp_path, None, None)
+    work.session.tracker = store = Store()
+    with work.closing():
+        pass
+    work.session.stop_signal.set(StopReason.TAKEN_OVER)
+    with pytest.raises(WorkFailed), work.closing():
+        raise WorkFailed("another process has taken this over")
+    assert store.closed == []
+
+
 class Resumed(SearchRunner):
     """A search that goes on with the records in its directory."""
 
