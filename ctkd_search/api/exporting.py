@@ -65,7 +65,8 @@ def export_to(root: Path, name: str, path: Path, asked: str | None, trial: str |
 
     Raises:
         UserError: There is no such thing, or the file cannot be written.
-        WorkFailed: The exported graph does not return the student's probabilities; nothing was written.
+        WorkFailed: The student cannot be exported as a graph, or its graph does not return its probabilities; nothing
+            was written.
     """
     form = form_of(path, asked)
     if form in STUDENT_SUFFIXES:

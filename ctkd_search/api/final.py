@@ -181,7 +181,8 @@ class FinalTraining:
         Raises:
             UserError: It has no student, the suffix is not that of a student's file, an option has no effect, the
                 student loses more accuracy in its precision, or the file cannot be written.
-            WorkFailed: The exported student does not return the student's probabilities; nothing was written.
+            WorkFailed: The student cannot be exported as a graph, or its graph does not return its probabilities;
+                nothing was written.
         """
         written = path_of(path, "path")
         form = form_of(written, format)

@@ -264,7 +264,8 @@ class Search:
         Raises:
             UserError: There is no such trial or student, the format and the suffix contradict each other, an option has
                 no effect, the student loses more accuracy in its precision, or the file cannot be written.
-            WorkFailed: The exported student does not return the student's probabilities; nothing was written.
+            WorkFailed: The student cannot be exported as a graph, or its graph does not return its probabilities;
+                nothing was written.
         """
         written, number = path_of(path, "path"), None if trial is None else str(trial)
         tuned = check_whole("tune_epochs", tune_epochs)

@@ -11,6 +11,7 @@ from ctkd_search.errors import UserError
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import build
 from ctkd_search.models.cost import multiply_adds, parameters
+from ctkd_search.models.graph import NoGraph, graph_of
 from ctkd_search.models.network import TappedNetwork
 from ctkd_search.text import first_line
 
@@ -97,3 +98,13 @@ def all_facts(names: Iterable[str], geometry: Geometry) -> tuple[dict[str, Facts
         except UserError as error:
             faults[name] = str(error)
     return known, faults
+
+
+def graph_fault(name: str, geometry: Geometry) -> str | None:
+    """Returns why a network, untrained, cannot be exported as a graph, as students are in the end; None if it can."""
+    network = build(name, geometry, seed=0, published=False).eval()
+    try:
+        graph_of(network, name, torch.zeros(2, geometry.channels, geometry.image_size, geometry.image_size))
+    except NoGraph as error:
+        return str(error)
+    return None

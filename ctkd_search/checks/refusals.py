@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ctkd_search.checks.contract import CONTRACT, ESSENTIALS, Point, contract_faults
 from ctkd_search.checks.experts import open_experts
-from ctkd_search.checks.networks import Facts, all_facts
+from ctkd_search.checks.networks import Facts, all_facts, graph_fault
 from ctkd_search.checks.ranking import horizon_faults
 from ctkd_search.checks.single import config_fault, single_image_faults
 from ctkd_search.checks.storage import free_bytes, map_faults, room, room_faults, storage_faults, too_large
@@ -43,13 +43,14 @@ def refuse(
     """
     names = {name for pair in space.pairs() for name in split_pair(pair)} | space.ensemble_architectures()
     known, faults = all_facts(sorted(names), geometry)
+    graphless = _graphless((split_pair(pair).student for pair in space.pairs()), known, geometry)
     for pair in space.pairs():
         for name in dict.fromkeys(split_pair(pair)):
             if name in faults:
                 document.fault(("search", "pair"), f"{pair}: {faults[name]}")
                 break
         else:
-            if fault := _unequal(space, pair, known):
+            if fault := _unequal(space, pair, known) or graphless.get(split_pair(pair).student):
                 document.fault(("search", "pair"), f"{pair}: {fault}")
     if not faults:
         for place, message in single_image_faults(space, geometry):
@@ -73,6 +74,21 @@ def refuse(
     # Costs that are measured, such as latencies, are known only where the trials run.
     within_limits(space, {name: found.costs for name, found in known.items()}, lambda line: None)
     return known
+
+
+def _graphless(students: Iterable[str], known: Iterable[str], geometry: Geometry) -> dict[str, str]:
+    """Returns why students of the user's own code cannot be exported as a graph, by those that cannot.
+
+    Tracing one takes seconds, and those of libraries can be traced.
+
+    Args:
+        students: The students.
+        known: Networks that take such images.
+        geometry: The images.
+    """
+    own = (name for name in dict.fromkeys(students) if is_reference(name) and name in known)
+    faults = {name: graph_fault(name, geometry) for name in own}
+    return {name: fault for name, fault in faults.items() if fault}
 
 
 def _own_methods(space: Space, geometry: Geometry) -> Iterator[str]:
@@ -112,11 +128,11 @@ def refuse_config(config: TrialConfig, streams: int, geometry: Geometry, images:
         trials_dir: Directory of all searches.
 
     Raises:
-        UserError: A network does not take such images, or cannot learn from one at a time; the user's own method is
-            faulty; or the disk has no room for the teachers' logits.
+        UserError: A network does not take such images, or cannot learn from one at a time; the student cannot be
+            exported as a graph; the user's own method is faulty; or the disk has no room for the teachers' logits.
     """
-    _, faults = all_facts((config.teacher, config.student), geometry)
-    for fault in faults.values():
+    known, faults = all_facts((config.teacher, config.student), geometry)
+    for fault in (*faults.values(), *_graphless([config.student], known, geometry).values()):
         raise UserError(f"pair: {fault}")
     if single := config_fault(config, geometry):
         raise UserError(single)

@@ -217,7 +217,8 @@ def _train(
         reasons = sorted({trial.reason for trial in found[0].trials})
         hint = "; lower train.lr in the config" if "diverged" in {trial.status for trial in found[0].trials} else ""
         raise WorkFailed(f"no student of the config was trained to the end: {'; '.join(reasons[:3])}{hint}")
-    say(f"student registered in MLflow as {record.model}")
+    if record.model:
+        say(f"student registered in MLflow as {record.model}")
     if outcome:
         say(outcome)
 
@@ -235,12 +236,14 @@ def _hand_over(
     """Writes the result, and delivers to MLflow what it does not have yet, including the student.
 
     Returns:
-        A sentence about the champion; None if no student was registered now.
+        A sentence about the champion, or about why no student is registered; None if there was nothing to register.
     """
     from ctkd_search.analysis.final_lines import first_student, lines
     from ctkd_search.final import results as final
     from ctkd_search.final.registration import register_final
+    from ctkd_search.models.graph import NoGraph
     from ctkd_search.search.delivery import delivery
+    from ctkd_search.students.kept import STUDENT_FILE
 
     tracker = session.tracker
     found = lines(trained)
@@ -260,9 +263,17 @@ def _hand_over(
         tags = {}
         if chosen is not None:
             if record.model is None:
-                record.model, outcome = register_final(plan, folder, record, found, chosen, splits, tracker, champion)
+                try:
+                    record.model, outcome = register_final(
+                        plan, folder, record, found, chosen, splits, tracker, champion
+                    )
+                except NoGraph as error:
+                    outcome = (
+                        f"no student is registered: {error}; {STUDENT_FILE} is kept, and once its code is mended, this "
+                        f"writes it: ctkd-search export {plan.name} --final --format torch"
+                    )
                 folder.write(record)
-            tags = {"ctkd.model": record.model, "ctkd.student_run": chosen.run_id or ""}
+            tags = {"ctkd.model": record.model or "", "ctkd.student_run": chosen.run_id or ""}
         tracker.finish("FAILED" if chosen is None else "FINISHED", final.parent_metrics(found), tags)
     return outcome
 

@@ -36,8 +36,8 @@ from ctkd_search.text import amount, clock, first_line
 from ctkd_search.tracking.store import mlflow_error
 
 if TYPE_CHECKING:
+    from ctkd_search.models.graph import NoGraph
     from ctkd_search.search.session import Session
-    from ctkd_search.students.registration import Registered
 
 
 @dataclass(frozen=True)
@@ -199,11 +199,10 @@ def _conclude(
         highlight=False,
     )
     console.print(f"  {label_of(space, chosen)}", soft_wrap=True, highlight=False)
-    registered = _hand_over(session, folder, record, records, chosen, splits, champion)
-    record.model = registered.uri if registered else None
+    lines = _hand_over(session, folder, record, records, chosen, splits, champion)
     record.finished = finished
     folder.write(record)
-    for line in _student_lines(registered, record, chosen):
+    for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
 
 
@@ -240,35 +239,46 @@ def _hand_over(
     chosen: TrialRecord,
     splits: data.Splits,
     champion: bool,
-) -> Registered | None:
+) -> list[str]:
     """Delivers to MLflow what it does not have yet, the winner's student and the best config.
 
+    A search does not fail because of a student that was not kept, or that cannot be read or exported, since its config
+    trains the student again.
+
     Returns:
-        The registered student; None if the winner's was not kept, or cannot be read: a search does not fail because of
-        it, since its config trains the student again.
+        The outcome of the registration, in lines.
     """
+    from ctkd_search.models.graph import NoGraph
     from ctkd_search.search.delivery import delivery
     from ctkd_search.students.registration import register
     from ctkd_search.tracking.parent_run import conclude_parent
 
-    tracker = session.tracker
+    tracker, registered = session.tracker, None
+    lines = [_not_kept(record, chosen)]
     with delivery(session, folder, record, records):
-        kept = is_readable(state_path(folder.states, chosen.number))
-        registered = (
-            register(session.space, folder, record, records, chosen, splits, tracker, champion) if kept else None
-        )
+        if is_readable(state_path(folder.states, chosen.number)):
+            try:
+                registered = register(session.space, folder, record, records, chosen, splits, tracker, champion)
+                lines = [f"student registered in MLflow as {registered.uri}", registered.champion]
+            except NoGraph as error:
+                lines = [_not_exported(error, record)]
+        record.model = registered.uri if registered else None
         tracker.log_text(config_text(session.space, record, chosen, splits), "best.yaml")
-        conclude_parent(tracker, session.space, record, records, chosen, registered.uri if registered else "")
-    return registered
+        conclude_parent(tracker, session.space, record, records, chosen, record.model or "")
+    return lines
 
 
-def _student_lines(registered: Registered | None, record: SearchRecord, chosen: TrialRecord) -> list[str]:
-    """Returns the outcome of the registration."""
-    if registered is not None:
-        return [f"student registered in MLflow as {registered.uri}", registered.champion]
+def _not_kept(record: SearchRecord, chosen: TrialRecord) -> str:
     config = f"{record.name}-best.yaml"
     again = f"ctkd-search export {record.name} -o {config} && ctkd-search train {config}"
-    return [
+    return (
         f"no student is registered: that of trial {chosen.number} was not kept, or cannot be read; to train it "
         f"again: {again}"
-    ]
+    )
+
+
+def _not_exported(error: NoGraph, record: SearchRecord) -> str:
+    return (
+        f"no student is registered: {error}; its weights and its config are kept, and once its code is mended, this "
+        f"writes it: ctkd-search export {record.name} --format torch"
+    )

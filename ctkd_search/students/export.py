@@ -24,7 +24,8 @@ def export_student(root: Path, name: str, trial: str | None, final: bool, form: 
 
     Raises:
         UserError: There is no such student, or the file cannot be written.
-        WorkFailed: The exported graph does not return the student's probabilities; nothing was written.
+        WorkFailed: The student cannot be exported as a graph, or its graph does not return its probabilities; nothing
+            was written.
     """
     return write_kept(final_student(root, name) if final else trial_student(root, name, trial), form, path)
 

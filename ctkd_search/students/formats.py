@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +15,7 @@ from torch import nn
 
 from ctkd_search.errors import WorkFailed
 from ctkd_search.files import atomic
+from ctkd_search.models.graph import graph_of, quietly
 from ctkd_search.students.served import Metadata, ServedStudent
 from ctkd_search.text import first_line, one_line
 
@@ -55,6 +53,7 @@ def write_student(served: ServedStudent, metadata: Metadata, path: Path, form: F
     """Writes a student to a file that contains the metadata.
 
     Raises:
+        NoGraph: The student cannot be exported as a graph.
         WorkFailed: The file is not valid, or does not return the student's probabilities; it is not kept.
     """
     content = form.content(form.graph(served, metadata), metadata.as_dict(), str(path))
@@ -63,10 +62,12 @@ def write_student(served: ServedStudent, metadata: Metadata, path: Path, form: F
 
 
 def torch_graph(served: nn.Module, metadata: Metadata) -> torch.export.ExportedProgram:
-    """Returns the graph of a network that takes raw images, as torch.export makes it, for any batch size."""
-    batch = torch.export.Dim("batch", min=1)
-    with quietly():
-        exported = torch.export.export(served, (_example(metadata),), dynamic_shapes={INPUT: {0: batch}})
+    """Returns the graph of a network that takes raw images, as torch.export makes it, for any batch size.
+
+    Raises:
+        NoGraph: torch.export cannot trace it.
+    """
+    exported = graph_of(served, metadata.architecture, _example(metadata))
     for node in exported.graph.nodes:
         # The lines of the files on this machine that it came from.
         node.meta.pop("stack_trace", None)
@@ -230,19 +231,6 @@ def compare(served: ServedStudent, metadata: Metadata, run: Runner, what: str) -
 def _example(metadata: Metadata) -> torch.Tensor:
     """Two images: of one, the exporter would conclude that there is never more."""
     return torch.zeros(2, metadata.image_size, metadata.image_size, metadata.channels, dtype=torch.uint8)
-
-
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """Keeps the exporters' remarks to themselves; what goes wrong is raised."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _onnx_content_runner(content: bytes, threads: int) -> Runner:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctkd_search.errors import UserError, WorkFailed
+from ctkd_search.models.graph import NoGraph, no_graph
 from ctkd_search.students.card import description
 from ctkd_search.students.formats import TORCH, write_student
 from ctkd_search.students.served import Metadata, ServedStudent
@@ -57,12 +59,27 @@ def log_student(
 
     Returns:
         The registered version, as a ``models:`` URI.
+
+    Raises:
+        NoGraph: It cannot be exported, or its graph does not return its probabilities; nothing is logged.
     """
     metadata = Metadata(tuple(classes), example.shape[1], example.shape[3], architecture, resize=resize)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "student.pt2"
-        write_student(served, metadata, path, TORCH)
+        _export(served, metadata, path)
         return log_file(path, metadata, example, store, run_id, name, card=card, tags=tags)
+
+
+def _export(served: ServedStudent, metadata: Metadata, path: Path) -> None:
+    """Writes a student's graph; whatever its network is at fault for is a `NoGraph`, and so not taken for MLflow's."""
+    try:
+        write_student(served, metadata, path, TORCH)
+    except (NoGraph, UserError, OSError, MemoryError):
+        raise
+    except WorkFailed as error:
+        raise NoGraph(str(error).replace(str(path), f"the graph of {metadata.architecture}")) from None
+    except Exception as error:  # whatever torch raises as it saves the graph, reads it or runs it
+        raise no_graph(metadata.architecture, error) from None
 
 
 def log_file(

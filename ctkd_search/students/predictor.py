@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from ctkd_search.errors import UserError
+from ctkd_search.models.graph import quietly
 from ctkd_search.paths import expanded, is_file
-from ctkd_search.students.formats import METADATA_FILE, graph_runner, onnx_runner, onnx_session, quietly
+from ctkd_search.students.formats import METADATA_FILE, graph_runner, onnx_runner, onnx_session
 from ctkd_search.students.kept import STUDENT_FILE, read_student
 from ctkd_search.students.served import Metadata
 from ctkd_search.text import first_line

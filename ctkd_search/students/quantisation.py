@@ -12,7 +12,8 @@ import numpy as np
 
 from ctkd_search.data.images import Images, Pictures
 from ctkd_search.errors import WorkFailed
-from ctkd_search.students.formats import INPUT, quietly
+from ctkd_search.models.graph import quietly
+from ctkd_search.students.formats import INPUT
 from ctkd_search.text import first_line
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from support.kept_students import SMALL, a_student, probabilities, some_images
 
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.geometry import Geometry
+from ctkd_search.models.graph import NoGraph
 from ctkd_search.students.formats import ONNX, TORCH, compare, write_student
 
 FORMATS = pytest.mark.parametrize(("form", "suffix"), [(TORCH, ".pt2"), (ONNX, ".onnx")], ids=["pt2", "onnx"])
@@ -142,6 +143,16 @@ def test_what_differs_from_the_student_is_refused(wrong, reason):
     with pytest.raises(WorkFailed, match=r"^FILE would not return the student's probabilities") as caught:
         compare(served, metadata, lambda images: wrong(probabilities(served, images)), "FILE")
     assert reason in str(caught.value)
+
+
+@FORMATS
+def test_a_student_that_is_no_graph_is_said_with_its_name_and_nothing_is_printed(tmp_path, capfd, form, suffix):
+    path = tmp_path / f"student{suffix}"
+    said = "^support.own_nets:branching cannot be exported as a graph: Could not guard on data-dependent expression "
+    with pytest.raises(NoGraph, match=said):
+        write_student(*a_student("support.own_nets:branching"), path, form)
+    assert not path.exists()
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.slow
