@@ -20,6 +20,10 @@ from ctkd_search.space.sections import Sampler
 Told = Callable[[Sequence[FrozenTrial]], list[FrozenTrial]]
 # Optuna's samplers accept seeds of 32 bits.
 _SEEDS = 2**32
+# Random trials before a model is made.
+_STARTUP = 10
+# Finished trials that a Gaussian process needs.
+_FEWEST = 2
 
 
 class StudyView:
@@ -107,6 +111,28 @@ class Repeatable(BaseSampler):
         self._fresh(trial.number, "after").after_trial(study, trial, state, values)
 
 
+class BegunSampler(GPSampler):
+    """A Gaussian process that begins when enough trials are known, finished or not; it models those that finished.
+
+    Args:
+        seed: Its seed.
+        startup: Number of trials that are drawn at random before, stopped and paused ones among them.
+    """
+
+    def __init__(self, seed: int, startup: int) -> None:
+        # Of trials that rungs stop, most never finish: if it counted the finished ones alone, it would hardly begin.
+        super().__init__(seed=seed, n_startup_trials=min(startup, _FEWEST), warn_independent_sampling=False)
+        self._startup = startup
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Called by Optuna for the values that are drawn together."""
+        if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))) < self._startup:
+            return {}
+        return super().sample_relative(study, trial, search_space)
+
+
 def make_sampler(
     chosen: Sampler, seed: int, entries: Mapping[str, Entry], told: Told = list[FrozenTrial]
 ) -> BaseSampler:
@@ -119,19 +145,22 @@ def make_sampler(
         told: Returns the trials of a study as the sampler is told of them.
     """
     options = chosen.options()
+    startup = options.get("startup_trials", _STARTUP)
+    # A sampler whose dimensions must not change: a parameter that some trials lack is drawn independently.
+    always = {name for name, entry in entries.items() if not isinstance(entry, Constant) and not entry.when}
     if chosen.name == "tpe":
-        renamed = {"startup_trials": "n_startup_trials", "candidates": "n_ei_candidates"}
-        given = {renamed[name]: value for name, value in options.items()}
+        given = {"n_ei_candidates": options["candidates"]} if "candidates" in options else {}
         # Grouped, because conditional parameters make groups of their own; the constant liar takes running trials for
         # bad ones, so that trials at once do not all try the same.
         return Repeatable(
-            lambda own: TPESampler(multivariate=True, group=True, constant_liar=True, seed=own, **given), seed, told
+            lambda own: TPESampler(
+                multivariate=True, group=True, constant_liar=True, n_startup_trials=startup, seed=own, **given
+            ),
+            seed,
+            told,
         )
     if chosen.name == "gp":
-        startup = options.get("startup_trials", 10)
-        return Repeatable(
-            lambda own: GPSampler(seed=own, n_startup_trials=startup, warn_independent_sampling=False), seed, told
-        )
+        return Repeatable(lambda own: BegunSampler(own, startup), seed, told)
     if chosen.name == "cmaes":
         renamed = {"sigma": "sigma0", "population": "popsize"}
         given = {renamed[name]: value for name, value in options.items()}
@@ -139,8 +168,7 @@ def make_sampler(
             lambda own: CmaEsSampler(seed=own, consider_pruned_trials=True, warn_independent_sampling=False, **given),
             seed,
             told,
-            # Its dimensions must not change: a parameter that some trials lack is drawn independently.
-            {name for name, entry in entries.items() if not isinstance(entry, Constant) and not entry.when},
+            always,
         )
     if chosen.name == "qmc":
         # One sequence for the whole search: its seed must not depend on the trial.
@@ -156,5 +184,6 @@ def make_sampler(
             ),
             seed,
             told,
+            always,
         )
     return Repeatable(lambda own: RandomSampler(seed=own), seed, told)
