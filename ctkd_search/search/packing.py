@@ -70,7 +70,7 @@ def pack(
     Raises:
         WorkFailed: Not even one trial runs on a GPU.
     """
-    task = ray.remote(_measure).options(num_gpus=1, num_cpus=share.cpus, max_calls=1)
+    task = ray.remote(max_calls=1)(_measure).options(num_gpus=1, num_cpus=share.cpus)
     try:
         need, total = ray.get(task.remote(configs, splits_ref, str(teachers), asked))
     except ray.exceptions.RayError as error:

@@ -32,20 +32,33 @@ def shared_ray():
     import ray
 
     if not ray.is_initialized():
-        fork_ray_workers()
-        before = signal.getsignal(signal.SIGTERM)
-        ray.init(
-            address="local",
-            num_cpus=CPUS,
-            num_gpus=0,
-            include_dashboard=False,
-            object_store_memory=200_000_000,
-            logging_level=logging.CRITICAL,
-            log_to_driver=False,
-            _node_ip_address="127.0.0.1",
-        )
-        signal.signal(signal.SIGTERM, before)
+        _begin_ray(ray)
     return ray
+
+
+def ray_with_gpus(gpus):
+    """Ray in this process with GPUs that are not there, in place of the one that tests share; `stop_ray` ends it."""
+    import ray
+
+    stop_ray()
+    _begin_ray(ray, gpus)
+    return ray
+
+
+def _begin_ray(ray, gpus=0):
+    fork_ray_workers()
+    before = signal.getsignal(signal.SIGTERM)
+    ray.init(
+        address="local",
+        num_cpus=CPUS,
+        num_gpus=gpus,
+        include_dashboard=False,
+        object_store_memory=200_000_000,
+        logging_level=logging.CRITICAL,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+    )
+    signal.signal(signal.SIGTERM, before)
 
 
 def stop_ray():
