@@ -12,6 +12,7 @@ from ctkd_search.models.cost import costs
 from ctkd_search.pairs import split_pair
 from ctkd_search.resources import Share
 from ctkd_search.search.failures import cause_of
+from ctkd_search.search.tasks import ray_task
 from ctkd_search.space.definition import Space
 from ctkd_search.students.int8_objectives import int8_costs
 
@@ -24,7 +25,7 @@ def measure_costs(space: Space, splits: Splits, share: Share) -> dict[str, dict[
     """
     found = {}
     for student in dict.fromkeys(split_pair(pair).student for pair in space.pairs()):
-        task = ray.remote(_measured).options(num_cpus=share.cpus, num_gpus=share.gpus)
+        task = ray_task(_measured, share.gpus, share.cpus)
         try:
             int8 = space.strategy.quantises
             found[student] = ray.get(task.remote(student, splits.geometry, share.device, share.cpus, int8))

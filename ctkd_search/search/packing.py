@@ -21,6 +21,7 @@ from ctkd_search.distill.trainer import evaluate
 from ctkd_search.errors import WorkFailed
 from ctkd_search.resources import Node, Share, share_out, thread_limit
 from ctkd_search.search.failures import cause_of
+from ctkd_search.search.tasks import ray_task
 from ctkd_search.space.sections import Resources
 
 # Memory that a process takes of a GPU in addition to torch's own: the CUDA context and the libraries' kernels.
@@ -70,7 +71,7 @@ def pack(
     Raises:
         WorkFailed: Not even one trial runs on a GPU.
     """
-    task = ray.remote(max_calls=1)(_measure).options(num_gpus=1, num_cpus=share.cpus)
+    task = ray_task(_measure, 1, share.cpus)
     try:
         need, total = ray.get(task.remote(configs, splits_ref, str(teachers), asked))
     except ray.exceptions.RayError as error:

@@ -36,6 +36,7 @@ from ctkd_search.models import describe, maps
 from ctkd_search.records.store import TrialRecord
 from ctkd_search.resources import Share, teacher_threads
 from ctkd_search.search.failures import cause_of
+from ctkd_search.search.tasks import ray_task
 from ctkd_search.space.comparisons import each_needs
 from ctkd_search.space.definition import Space
 from ctkd_search.text import amount, percent
@@ -143,10 +144,10 @@ def prepare_teachers(
     for run in (run for run in runs if run not in missing):
         say(f"teacher {name_of(run)}: taken from the teacher cache{_reached(_accuracy(run, cache))}")
     threads = teacher_threads(share, len(missing))
+    # A generator that streams its progress, run by Ray as a task.
+    task = ray_task(_train, share.gpus, threads, num_returns="streaming")
     left = {}
     for run, wanted in missing.items():
-        # A generator that streams its progress, run by Ray as a task.
-        task = ray.remote(_train).options(num_cpus=threads, num_gpus=share.gpus, num_returns="streaming")
         left[task.remote(run, splits_ref, str(teachers), share.device, threads, wanted)] = run
     try:
         _follow(left, name_of, say, check_time)
@@ -159,7 +160,7 @@ def prepare_teachers(
     for name, config in experts.items():
         members = expert_runs(config, splits.fingerprint, device, len(splits.train))
         if len(members) > 1 and len(splits.validation):
-            judge = ray.remote(_ensemble_accuracy).options(num_cpus=threads, num_gpus=share.gpus)
+            judge = ray_task(_ensemble_accuracy, share.gpus, threads)
             found = ray.get(judge.remote(config, splits_ref, str(teachers), share.device, threads))
             accuracies[name] = found
             say(f"the ensemble of {len(members)} experts: {percent(found)} validation accuracy")

@@ -1,19 +1,31 @@
 """Tasks on GPUs, of a Ray that pretends to have them: what they compute is replaced by what needs none."""
 
+import dataclasses
 import json
 import os
+import time
 from dataclasses import dataclass
 
 import pytest
 from support import here
+from support.factories import a_space
+from support.methods import with_values
+from support.tiny import CTKD, TINY, changed, tiny_splits
 
+from ctkd_search.config import ExpertConfig
+from ctkd_search.distill.asked import augmented_teacher
+from ctkd_search.distill.recording import Preparation
 from ctkd_search.resources import Node, Share
-from ctkd_search.search import packing
+from ctkd_search.search import costs, packing, prepare
 from ctkd_search.space.sections import Resources
 
 pytestmark = pytest.mark.slow
 GPUS = 2
 GIGABYTE = 10**9
+# Two teachers to train, whose mean is judged.
+ENSEMBLE = changed(
+    dataclasses.replace(TINY, method=with_values(CTKD, expert_kd=0.5)), "teachers.expert", ExpertConfig(ensemble=2)
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,6 +41,10 @@ class Ran:
 
     pid: int
     gpus: float
+
+    @property
+    def ended(self):
+        return not os.path.exists(f"/proc/{self.pid}")
 
 
 @pytest.fixture
@@ -46,7 +62,10 @@ def noted(tmp_path):
                 print(json.dumps({"pid": os.getpid(), "gpus": gpus}), file=file)
             return result
 
-        return noting
+        def streaming(*arguments):
+            yield noting()
+
+        return streaming if isinstance(result, Preparation) else noting
 
     def ran():
         return [Ran(**json.loads(line)) for line in path.read_text().splitlines()]
@@ -62,3 +81,38 @@ def test_trials_are_packed_by_the_memory_that_a_task_on_a_whole_gpu_measures(tmp
     )
     assert share == Share(1 / 3, 1, 6)
     assert [task.gpus for task in ran()] == [1.0]
+
+
+def measure_costs(share):
+    space = a_space(search={"pair": "wrn-10-1/resnet8", "lr": {"float": [0.01, 0.1]}})
+    assert costs.measure_costs(space, tiny_splits(), share) == {"resnet8": {"params": 1}}
+
+
+def prepare_teachers(share, teachers):
+    """Trains the ensemble, and judges it."""
+    splits, need, said = tiny_splits(), prepare.need_of(ENSEMBLE), []
+    prepare.prepare_teachers(
+        *([need], {augmented_teacher(ENSEMBLE): "wrn-10-1"}, "x", splits, splits, teachers, share, said.append),
+        check_time=lambda: None,
+    )
+    assert said[-1] == "the ensemble of 2 experts: 50.00 % validation accuracy"
+
+
+def test_a_process_with_a_gpu_ends_with_its_task_and_one_without_works_for_others(tmp_path, noted, monkeypatch):
+    returning, ran = noted
+    monkeypatch.setattr(costs, "_measured", returning({"params": 1}))
+    monkeypatch.setattr(prepare, "_train", returning(Preparation(2, 2, done=True)))
+    monkeypatch.setattr(prepare, "_ensemble_accuracy", returning(0.5))
+    for share in (Share(0, 1, 2), Share(1.0, 1, 2)):
+        measure_costs(share)
+        prepare_teachers(share, tmp_path)
+    tasks = ran()
+    without, ending = ([task for task in tasks if bool(task.gpus) is on_gpu] for on_gpu in (False, True))
+    assert [len(without), len(ending)] == [4, 4]
+    # A process that has computed on a GPU cannot change to another one.
+    assert len({task.pid for task in ending}) == 4
+    assert len({task.pid for task in without}) < 4
+    end = time.monotonic() + 30
+    while not all(task.ended for task in ending) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert [task.ended for task in ending] == [True] * 4
