@@ -173,6 +173,25 @@ def share_out(
     return Share(per_trial, cpus_per_trial, at_once, min(cores, limit or cores))
 
 
+def teacher_gpus(share: Share) -> float:
+    """Returns the GPUs of a teacher's training: whole ones, since a part of one has room for a student.
+
+    Args:
+        share: Resources of a trial.
+    """
+    return max(1.0, share.gpus) if share.gpus else 0.0
+
+
+def teachers_at_once(share: Share) -> int:
+    """Returns the number of teachers that are trained at once: where trials share GPUs, one on each of those.
+
+    Args:
+        share: Resources of a trial.
+    """
+    sharing = _room(share.gpus, 1) if 0 < share.gpus < 1 else 1
+    return math.ceil(share.concurrent / sharing)
+
+
 def teacher_threads(share: Share, runs: int) -> int:
     """Returns the CPU threads of a teacher's training, on one machine: while teachers are trained nothing else runs.
 
@@ -180,7 +199,8 @@ def teacher_threads(share: Share, runs: int) -> int:
         share: Resources of a trial.
         runs: Number of teachers that are trained.
     """
-    return max(share.cpus, min(share.cores, share.cpus * share.concurrent // max(1, runs)))
+    at_once = max(1, min(runs, teachers_at_once(share)))
+    return max(share.cpus, min(share.cores, share.cpus * share.concurrent // at_once))
 
 
 def _rooms(nodes: Sequence[Node], gpus: float, cpus: int) -> int:

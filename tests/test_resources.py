@@ -16,6 +16,7 @@ from ctkd_search.resources import (
     on_device,
     share_out,
     teacher_threads,
+    teachers_at_once,
     thread_limit,
 )
 from ctkd_search.space.sections import Resources
@@ -115,6 +116,37 @@ def test_threads_that_nobody_asked_for_are_limited(limit):
     asked = share_out(wanting(cpus=4), nodes, limit=limit)
     assert asked.cpus == 4
     assert teacher_threads(asked, runs=1) == max(4, min(limit, 8))
+
+
+@pytest.mark.parametrize(
+    ("share", "at_once"),
+    [
+        (Share(0, 1, 6), 6),
+        (Share(1, 4, 3), 3),
+        (Share(2, 4, 3), 3),  # each has as much as a trial
+        (Share(0.25, 2, 8), 2),  # two GPUs
+        (Share(0.25, 2, 5), 2),
+        (Share(THIRD, 1, 9), 3),
+        (Share(0.6, 4, 4), 4),  # a trial on each of four GPUs
+        (Share(1 / 16, 1, 1), 1),
+    ],
+)
+def test_as_many_teachers_are_trained_at_once_as_there_are_gpus(share, at_once):
+    assert teachers_at_once(share) == at_once
+
+
+@pytest.mark.parametrize(
+    ("share", "runs", "threads"),
+    [
+        (Share(0.25, 2, 8, cores=16), 1, 16),
+        (Share(0.25, 2, 8, cores=16), 2, 8),
+        (Share(0.25, 2, 8, cores=16), 5, 8),  # the others wait for a GPU
+        (Share(0.25, 2, 8, cores=4), 1, 4),  # of one machine
+        (Share(1, 8, 2, cores=16), 5, 8),
+    ],
+)
+def test_teachers_that_wait_for_a_gpu_leave_their_cores_to_the_others(share, runs, threads):
+    assert teacher_threads(share, runs) == threads
 
 
 @pytest.mark.parametrize(("said", "limit"), [("3", 3), ("", None), ("0", None), ("4,2", None), (None, None)])

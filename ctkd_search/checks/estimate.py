@@ -32,12 +32,14 @@ class Load:
         images: Training images.
         validation: Validation images.
         concurrent: Trials at once.
+        teachers: Teachers that are trained at once.
         beyond: Share of the experts' outputs beyond the limit of the cache, which every trial computes itself.
     """
 
     images: int
     validation: int
     concurrent: int
+    teachers: int
     beyond: float = 0.0
 
 
@@ -174,8 +176,8 @@ class _Clock:
                 seconds.append(epochs * one)
         if not seconds:
             return 0.0
-        rounds = math.ceil(len(seconds) / self.load.concurrent)
-        return max(sum(seconds) / self.load.concurrent, max(seconds) if rounds == 1 else 0.0) + _ACTOR
+        rounds = math.ceil(len(seconds) / self.load.teachers)
+        return max(sum(seconds) / self.load.teachers, max(seconds) if rounds == 1 else 0.0) + _ACTOR
 
     def maps(self, configs: Sequence[TrialConfig]) -> float:
         """Returns the seconds of the experts' passes over every epoch, each of which records all requested outputs."""

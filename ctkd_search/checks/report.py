@@ -28,7 +28,7 @@ from ctkd_search.geometry import Geometry
 from ctkd_search.models import describe
 from ctkd_search.pairs import split_pair
 from ctkd_search.records.store import TEACHERS
-from ctkd_search.resources import Share, local_node, share_out, teacher_threads, thread_limit
+from ctkd_search.resources import Share, local_node, share_out, teacher_threads, teachers_at_once, thread_limit
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document
 from ctkd_search.space.limits import within_limits
@@ -129,7 +129,7 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
     threads = (teacher_threads(share, len(space.trained_teachers())), share.cpus)
     speeds = measure(measured_configs(space), known, geometry, torch.device(share.device), threads, MEASURING)
     beyond = max(0.0, 1.0 - space.teachers.cache_bytes() / needed.maps) if needed.maps else 0.0
-    parts = estimate(space, speeds, Load(*counted, share.concurrent, beyond))
+    parts = estimate(space, speeds, Load(*counted, share.concurrent, teachers_at_once(share), beyond))
     say(f"time, estimated: {share}")
     console.print(_time_table(space, parts))
     for line in _time_notes(space, parts, speeds.estimated):

@@ -34,7 +34,7 @@ from ctkd_search.errors import WorkFailed
 from ctkd_search.geometry import Geometry
 from ctkd_search.models import describe, maps
 from ctkd_search.records.store import TrialRecord
-from ctkd_search.resources import Share, teacher_threads
+from ctkd_search.resources import Share, teacher_gpus, teacher_threads
 from ctkd_search.search.failures import cause_of
 from ctkd_search.search.tasks import ray_task
 from ctkd_search.space.comparisons import each_needs
@@ -106,7 +106,8 @@ def prepare_teachers(
         splits: The images.
         splits_ref: The images in Ray's object store.
         teachers: Directory of the teacher cache.
-        share: The share of a trial; the training of a teacher gets as much, and the cores that would otherwise be idle.
+        share: The share of a trial; the training of a teacher gets as much, a whole GPU in place of a part of one, and
+            the cores that would otherwise be idle.
         say: Prints a line.
         check_time: Called about once a second while they are trained; raises if they are to be trained no longer.
 
@@ -145,7 +146,7 @@ def prepare_teachers(
         say(f"teacher {name_of(run)}: taken from the teacher cache{_reached(_accuracy(run, cache))}")
     threads = teacher_threads(share, len(missing))
     # A generator that streams its progress, run by Ray as a task.
-    task = ray_task(_train, share.gpus, threads, num_returns="streaming")
+    task = ray_task(_train, teacher_gpus(share), threads, num_returns="streaming")
     left = {}
     for run, wanted in missing.items():
         left[task.remote(run, splits_ref, str(teachers), share.device, threads, wanted)] = run
@@ -160,7 +161,7 @@ def prepare_teachers(
     for name, config in experts.items():
         members = expert_runs(config, splits.fingerprint, device, len(splits.train))
         if len(members) > 1 and len(splits.validation):
-            judge = ray_task(_ensemble_accuracy, share.gpus, threads)
+            judge = ray_task(_ensemble_accuracy, teacher_gpus(share), threads)
             found = ray.get(judge.remote(config, splits_ref, str(teachers), share.device, threads))
             accuracies[name] = found
             say(f"the ensemble of {len(members)} experts: {percent(found)} validation accuracy")

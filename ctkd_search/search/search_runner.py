@@ -16,6 +16,7 @@ from ctkd_search.display.progress import Progress
 from ctkd_search.distill.asked import augmented_teacher, passes_of_teachers
 from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import PAUSED, WAITING, SearchFolder, SearchRecord, TrialRecord
+from ctkd_search.resources import teachers_at_once
 from ctkd_search.search.comparisons import may_win, missing_baselines, missing_confirmations
 from ctkd_search.search.costs import measure_costs
 from ctkd_search.search.prepare import Need, need_of, needs_left, seconds_of_teachers
@@ -169,11 +170,12 @@ class SearchRunner(TrialRunner):
         passes = passes_of_teachers((need.config, need.needs) for need in needs).get(augmented_teacher(config), [])
         recorded = sum(each.epochs for each in passes) if space.teachers.mode != "live" else 0
         teachers = seconds_of_teachers(needs, self.splits, self.teachers, self.share)
+        at_once = min(confirm.seeds, teachers_at_once(self.share)) if self.share.gpus else 1
         return Later(
             confirm.seeds * (space.confirmations() + baselines),
             {config.teacher: confirm.seeds * recorded},
-            # Those of several seeds are trained side by side, which saves time where each has a GPU of its own.
-            confirm.seeds * teachers / max(1, min(confirm.seeds, int(self.share.gpus * self.share.concurrent))),
+            # Those of several seeds are trained side by side, which saves time where each has GPUs of its own.
+            confirm.seeds * teachers / at_once,
         )
 
     def _confirm(self) -> None:

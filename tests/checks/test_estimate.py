@@ -27,8 +27,9 @@ SPEEDS = Speeds(
 )
 
 
-def parts(concurrent=1, beyond=0.0, **changes):
-    return estimate(a_space(**{**SECTIONS, **changes}), SPEEDS, Load(1000, 200, concurrent, beyond))
+def parts(concurrent=1, beyond=0.0, teachers_at_once=None, **changes):
+    load = Load(1000, 200, concurrent, teachers_at_once or concurrent, beyond)
+    return estimate(a_space(**{**SECTIONS, **changes}), SPEEDS, load)
 
 
 def close(span, low, high):
@@ -105,6 +106,14 @@ def test_the_confirmation_has_teachers_of_its_own():
     assert close(
         parts(confirm={"best": 2, "seeds": 3}, baselines=["student-alone"])["confirmation"], expected, expected
     )
+
+
+def test_fewer_teachers_than_trials_are_trained_at_once_where_trials_share_a_gpu():
+    teacher = 4 * (1000 * 100 + 200 * 1000)
+    confirmed = {"confirm": {"best": 1, "seeds": 4}}
+    one, two, all_of_them = (parts(8, teachers_at_once=count, **confirmed)["confirmation"] for count in (1, 2, 8))
+    assert two.low - all_of_them.low == pytest.approx(teacher, rel=1e-2)
+    assert one.low - all_of_them.low == pytest.approx(3 * teacher, rel=1e-2)
 
 
 def test_each_alternative_of_the_augmentation_has_teachers_of_its_own():

@@ -98,6 +98,15 @@ def prepare_teachers(share, teachers):
     assert said[-1] == "the ensemble of 2 experts: 50.00 % validation accuracy"
 
 
+@pytest.mark.parametrize("share", [Share(1 / 4, 1, 8, cores=2), Share(2.0, 1, 1, cores=2)], ids=["packed", "two GPUs"])
+def test_a_teacher_has_whole_gpus_however_small_the_part_of_a_trial(tmp_path, noted, monkeypatch, share):
+    returning, ran = noted
+    monkeypatch.setattr(prepare, "_train", returning(Preparation(2, 2, done=True)))
+    monkeypatch.setattr(prepare, "_ensemble_accuracy", returning(0.5))
+    prepare_teachers(share, tmp_path)
+    assert [task.gpus for task in ran()] == [max(1.0, share.gpus)] * 3
+
+
 def test_a_process_with_a_gpu_ends_with_its_task_and_one_without_works_for_others(tmp_path, noted, monkeypatch):
     returning, ran = noted
     monkeypatch.setattr(costs, "_measured", returning({"params": 1}))

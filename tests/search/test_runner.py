@@ -11,6 +11,8 @@ from support.factories import a_search, a_space, a_trial
 
 from ctkd_search.errors import UserError, WorkFailed
 from ctkd_search.records.store import INTERRUPTED, RUNNING, WAITING
+from ctkd_search.resources import Share
+from ctkd_search.search import search_runner
 from ctkd_search.search.observer import Observer
 from ctkd_search.search.runner import TrialRunner, _sweep
 from ctkd_search.search.search_runner import SearchRunner
@@ -136,6 +138,24 @@ def test_a_search_whose_study_was_removed_is_refused_however_often_it_is_resumed
     for _ in range(2):
         with pytest.raises(UserError, match=f"^{re.escape(said)}$"):
             Resumed(folder, a_space())._prepare()
+
+
+@pytest.mark.parametrize(
+    ("share", "seconds"),
+    [
+        (Share(0, 1, 8), 180),  # teachers share the cores
+        (Share(1.0, 1, 2), 90),
+        (Share(0.25, 1, 8), 90),
+        (Share(0.6, 1, 3), 60),
+        (Share(2.0, 1, 2), 90),  # on two GPUs each
+    ],
+)
+def test_the_teachers_of_a_confirmation_take_less_time_where_several_have_gpus(tmp_path, monkeypatch, share, seconds):
+    monkeypatch.setattr(search_runner, "seconds_of_teachers", lambda *arguments: 60)
+    space = a_space(confirm={"best": 1, "seeds": 3})
+    work = Resumed(a_search(tmp_path, [], space, name="x"), space)
+    work.session.share, work.splits, work.teachers = share, None, tmp_path
+    assert work._what_follows().teachers == seconds
 
 
 def test_a_directory_that_another_process_removes_is_passed_over_when_old_ones_are_removed(tmp_path, monkeypatch):
