@@ -31,7 +31,7 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
     if precision == "bfloat16":
         return "bfloat16"
     if device.type == "cuda":
-        # A driver process without a GPU resolves it for workers that have one; GPUs since 2020 have bfloat16.
+        # A process without a GPU cannot know, and a search asks one that has; GPUs since 2020 have bfloat16.
         native = not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -149,10 +149,12 @@ def _train_owned(
     for config in plan.own_configs:
         refuse_config(config, plan.streams, splits.geometry, len(splits.train), request.trials_dir)
     space = plan.space(request.resources, request.tracking)
-    with Session(space, request.trials_dir, say, lease, len(trials), plan.config_of, request.stop) as session:
-        record = earlier or new_record(f"{plan.name}/{folder.name}", content, splits, methods)
+    record = earlier or new_record(f"{plan.name}/{folder.name}", content, splits, methods)
+    with Session(
+        space, request.trials_dir, say, lease, len(trials), plan.config_of, request.stop, record.precision
+    ) as session:
         record.again, record.hardware, record.teachers = request.again, session.hardware, teachers.mode
-        record.tracking_uri = session.tracker.mlflow.place
+        record.tracking_uri, record.precision = session.tracker.mlflow.place, session.precision
         folder.write(record)
         what = f"{amount(len(trials), 'student')} of {amount(plan.config.epochs, 'epoch')}"
         say(f"final training in {folder.path}: {what}")

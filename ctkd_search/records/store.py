@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ctkd_search.errors import UserError
 from ctkd_search.fields import As, Checked, one_of
@@ -192,6 +192,7 @@ class SearchRecord:
         mean: Mean of each channel that the images are normalised with, in pixel values.
         std: Standard deviation of each channel, in pixel values.
         teachers: ``recorded`` or ``live``; None until that is decided.
+        precision: What ``precision: auto`` came to; None until that is known, or where no recipe has it.
         code: Hash of the file of each method of the user's own, by the method's name.
         format: Version of the format of its files.
     """
@@ -217,6 +218,7 @@ class SearchRecord:
     mean: list[float] | None = None
     std: list[float] | None = None
     teachers: str | None = None
+    precision: Literal["float32", "bfloat16"] | None = None
     code: dict[str, str] = field(default_factory=dict)
     format: int = SEARCH_FORMAT
 

@@ -139,11 +139,12 @@ def _run_owned(
 
     document = request.document or Document.of("the space", plain(dict(request.space.raw)))
     refuse(space, document, splits.geometry, len(splits.train), request.trials_dir)
-    with Session(space, request.trials_dir, say, lease, stop=request.stop) as session:
+    with Session(space, request.trials_dir, say, lease, stop=request.stop, precision=record.precision) as session:
         if earlier is None and folder.exists():
             session.tracker.abandon(folder.search().run_id)
             folder.clear()
         record.tracking_uri, record.hardware = session.tracker.mlflow.place, session.hardware
+        record.precision = session.precision
         folder.write(record)
         try:
             runner = SearchRunner(session, folder, record, splits, console, sources, request.listeners)

@@ -6,7 +6,6 @@ In a thread other than the main one there are no signal handlers: such a search 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import signal
 import threading
 import time
@@ -14,15 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-import torch
-
 from ctkd_search.config import TrialConfig
-from ctkd_search.distill.engine import resolve_precision
+from ctkd_search.distill.engine import Precision
 from ctkd_search.leases.lease import Lease
 from ctkd_search.records.store import TrialRecord
 from ctkd_search.records.trial_configs import config_of, label_of
 from ctkd_search.resources import Share, describe, share_out, thread_limit
 from ctkd_search.search.cluster import Cluster
+from ctkd_search.search.precision import automatic_precision, with_precision
 from ctkd_search.search.stop_signal import StopReason, StopSignal
 from ctkd_search.space.definition import Space
 from ctkd_search.tracking.store import Mlflow, store_uri
@@ -42,9 +40,11 @@ class Session:
         trials: Number of trials in all; None for more than run at once.
         configs: Returns the config of a trial from the space and the trial's record.
         stop: Set when a callback asks for the end of the trials; None where none can.
+        precision: What ``precision: auto`` came to when the work began; None if it begins now.
 
     Raises:
         UserError: MLflow or the Ray cluster cannot be reached, or the machine lacks the requested resources.
+        WorkFailed: No GPU of the cluster could be asked for its precision.
     """
 
     share: Share
@@ -58,11 +58,13 @@ class Session:
         trials: int | None = None,
         configs: Callable[[Space, TrialRecord], TrialConfig] = config_of,
         stop: threading.Event | None = None,
+        precision: Precision | None = None,
     ) -> None:
         self.space = space
         self.trials_dir = trials_dir.resolve()
         self.say = say
         self.trials = trials
+        self.precision = precision
         self._configs = configs
         self.stop_signal = StopSignal(space.budget.seconds(), stop)
         lease.when_lost(lambda: self.stop_signal.set(StopReason.TAKEN_OVER))
@@ -86,7 +88,9 @@ class Session:
             self.nodes = self._cluster.nodes
             self.hardware = describe(self.nodes)
             self.share = share_out(self.space.resources, self.nodes, self.trials, thread_limit())
-            self.space = with_precision(self.space, torch.device(self.share.device))
+            # Work that goes on elsewhere keeps its precision: its results are compared with each other.
+            self.precision = self.precision or automatic_precision(self.space, self.share)
+            self.space = with_precision(self.space, self.precision)
             # After ray.init, which sets a handler of SIGTERM itself.
             if _in_main_thread():
                 for number in (signal.SIGINT, signal.SIGTERM):
@@ -133,11 +137,3 @@ def _handlers_restored() -> Iterator[None]:
         for number, handler in before.items():
             if handler is not None:  # None is one that was not set from Python
                 signal.signal(number, handler)
-
-
-def with_precision(space: Space, device: torch.device) -> Space:
-    """Returns the space with ``precision: auto`` resolved once, so that all workers use the same precision."""
-    train = dataclasses.replace(space.train, precision=resolve_precision(space.train.precision, device))
-    recipe = space.teachers.recipe
-    recipe = dataclasses.replace(recipe, precision=resolve_precision(recipe.precision, device))
-    return dataclasses.replace(space, train=train, teachers=dataclasses.replace(space.teachers, recipe=recipe))

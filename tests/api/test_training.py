@@ -136,6 +136,11 @@ def test_a_callback_stops_a_final_training_which_is_not_tested_until_it_has_gone
     assert not (tmp_path / "trials" / "teachers").exists()
     assert "stopped by a callback; go on with: ctkd_search.train(config, resume=True" in capsys.readouterr().out
 
+    # As if it had begun on a machine with other hardware.
+    folder = SearchFolder(final.path.parent, final.path.name)
+    record = folder.search()
+    began_with = record.precision = {"float32": "bfloat16", "bfloat16": "float32"}[record.precision]
+    folder.write(record)
     midway = Recorder(stop_at="epoch 1 of 2")
     final = train_with(midway, resume=True)
     assert midway.heard[-2:] == ["end 2: interrupted", "train end"]
@@ -151,6 +156,7 @@ def test_a_callback_stops_a_final_training_which_is_not_tested_until_it_has_gone
     last = Recorder()
     again = train_with(last, resume=True)
     assert (again.path, again.finished, last.finished) == (final.path, True, True)
+    assert folder.search().precision == began_with
     assert "epoch 1 of 2" not in last.heard
     assert again.students["test_accuracy"].between(0, 1).all()
     assert again.model

@@ -11,12 +11,13 @@ from support.methods import with_values
 
 from ctkd_search.config import Augment, ExpertConfig, MethodConfig, TeachersConfig
 from ctkd_search.distill.build import teacher_runs
+from ctkd_search.distill.engine import resolve_precision
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.requests import Needs
 from ctkd_search.errors import UserError
 from ctkd_search.final.plan import FinalPlan, make_plan
 from ctkd_search.recipe import Recipe
-from ctkd_search.search.session import with_precision
+from ctkd_search.search.precision import with_precision
 from ctkd_search.space.baselines import BASELINES
 from ctkd_search.space.definition import shown_values
 from ctkd_search.space.parameters import TRAINING
@@ -27,13 +28,13 @@ CPU = torch.device("cpu")
 
 def configs(plan):
     """Every config of a plan by its baseline and the seed of its student."""
-    space = with_precision(plan.space(Resources(), Tracking()), CPU)
+    space = with_precision(plan.space(Resources(), Tracking()), resolve_precision("auto", CPU))
     return {(trial.baseline, trial.student_seed): plan.config_of(space, trial) for trial in plan.trials()}
 
 
 def settled(config):
     """A config in the precision of the CPU."""
-    space = with_precision(FinalPlan("x", config).space(Resources(), Tracking()), CPU)
+    space = with_precision(FinalPlan("x", config).space(Resources(), Tracking()), resolve_precision("auto", CPU))
     return dataclasses.replace(config, train=space.train, teachers=space.teachers)
 
 

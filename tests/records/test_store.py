@@ -50,6 +50,7 @@ RECORD = {
     "mean": [0.1 + 0.2],
     "std": [1.0],
     "teachers": "recorded",
+    "precision": "bfloat16",
 }
 
 

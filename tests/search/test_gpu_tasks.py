@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 import pytest
+import torch
 from support import here
 from support.factories import a_space
 from support.methods import with_values
@@ -15,8 +16,10 @@ from support.tiny import CTKD, TINY, changed, tiny_splits
 from ctkd_search.config import ExpertConfig
 from ctkd_search.distill.asked import augmented_teacher
 from ctkd_search.distill.recording import Preparation
+from ctkd_search.leases.lease import wait_for
 from ctkd_search.resources import Node, Share
-from ctkd_search.search import costs, packing, prepare
+from ctkd_search.search import costs, packing, precision, prepare
+from ctkd_search.search.session import Session
 from ctkd_search.space.sections import Resources
 
 pytestmark = pytest.mark.slow
@@ -125,3 +128,20 @@ def test_a_process_with_a_gpu_ends_with_its_task_and_one_without_works_for_other
     while not all(task.ended for task in ending) and time.monotonic() < end:
         time.sleep(0.1)
     assert [task.ended for task in ending] == [True] * 4
+
+
+@pytest.mark.parametrize(("before", "found", "asked"), [(None, "float32", 1), ("bfloat16", "bfloat16", 0)])
+def test_the_gpu_of_a_trial_is_asked_for_its_precision_where_this_machine_has_none_and_the_work_begins(
+    tmp_path, noted, monkeypatch, before, found, asked
+):
+    returning, ran = noted
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(precision, "resolve_precision", returning("float32"))
+    here.fresh_store(tmp_path / "mlflow.db")
+    with (
+        wait_for(tmp_path / "leases", "small", "a test") as lease,
+        Session(a_space(), tmp_path, pytest.fail, lease, precision=before) as session,
+    ):
+        assert session.precision == found
+        assert [session.space.train.precision, session.space.teachers.recipe.precision] == [found] * 2
+    assert [task.gpus for task in ran()] == [1.0] * asked
