@@ -13,6 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,17 @@ def measure(pair: str, variant: str, packed: int, count: int, epochs: int, direc
     workers = [context.Process(target=trial, args=arguments) for _ in range(packed)]
     for worker in workers:
         worker.start()
-    speeds = [statistics.median(results.get()) for _ in workers]
-    for worker in workers:
-        worker.join()
-    return sum(speeds)
+    left = workers
+    while left:
+        wait([worker.sentinel for worker in left])
+        failed = [worker.exitcode for worker in left if worker.exitcode]
+        if failed:
+            # The others may wait at the barrier for the one that has died.
+            for worker in left:
+                worker.kill()
+            raise SystemExit(f"{variant}, {packed} at once: a trial ended with exit code {failed[0]}")
+        left = [worker for worker in left if worker.exitcode is None]
+    return sum(statistics.median(results.get()) for _ in workers)
 
 
 def main() -> None:
