@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from ctkd_search.analysis.pareto import front
+from ctkd_search.config import plain
 from ctkd_search.pairs import split_pair
 from ctkd_search.records.store import BASELINE, FINISHED, TrialRecord, contenders
 from ctkd_search.space.baselines import baseline_pairs, is_teacherless
@@ -82,14 +83,17 @@ def missing_confirmations(
 def chosen_to_confirm(
     space: Space, records: Sequence[TrialRecord], costs: Mapping[str, Mapping[str, float]]
 ) -> list[TrialRecord]:
-    """Returns the trials that are confirmed: the best of all or of each method, as the space sets."""
+    """Returns the trials that are confirmed: the best of all or of each method, as the space sets.
+
+    No two of them have the same values.
+    """
     confirm = space.strategy.confirm
     if confirm is None:
         return []
     if not confirm.per_method:
-        return to_confirm(space, records, costs)[: confirm.best]
+        return _different(to_confirm(space, records, costs))[: confirm.best]
     of_methods = ([trial for trial in records if trial.method == name] for name in space.methods())
-    return [trial for own in of_methods for trial in to_confirm(space, own, costs)[: confirm.best]]
+    return [trial for own in of_methods for trial in _different(to_confirm(space, own, costs))[: confirm.best]]
 
 
 def may_win(
@@ -109,7 +113,7 @@ def may_win(
         confirmable = chosen_to_confirm(space, records, costs)
     else:
         # A confirmation may be added once the search has finished.
-        confirmable = to_confirm(space, records, costs)[: Confirm().best]
+        confirmable = _different(to_confirm(space, records, costs))[: Confirm().best]
     # One that is confirmed already wins again where those that later trials added are not.
     repeated = {record.repeats for record in records}
     again = [record for record in records if record.explores and record.number in repeated]
@@ -124,6 +128,15 @@ def to_confirm(
     if len(space.strategy.objectives) == 1:
         return finished
     return front(finished, space.strategy.objectives, costs)
+
+
+def _different(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Returns the first trial of each values: a small space is drawn from several times, with the same results."""
+    found: list[TrialRecord] = []
+    for trial in trials:
+        if all(plain(trial.values) != plain(other.values) for other in found):
+            found.append(trial)
+    return found
 
 
 def _student(trial: TrialRecord) -> str:

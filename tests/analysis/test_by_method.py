@@ -90,6 +90,8 @@ def test_one_method_alone_is_no_comparison(trials):
 
 
 def test_the_best_of_each_method_is_confirmed(trials):
+    trials[4].values["lr"] = 0.1
+    trials.append(trial(12, "kd", 0.6, 0.79))  # the config of trial 2 once more
     for confirm, numbers in (
         (EACH, [1, 2, 3]),
         ({**EACH, "best": 2}, [1, 2, 5, 3]),

@@ -51,9 +51,9 @@ def test_only_those_are_added_that_are_not_there_whatever_became_of_them():
 
 
 TRIALS = [
-    a_trial(1, 0.5),
+    a_trial(1, 0.5, values={"alpha": 0.1}),
     a_trial(2, 0.9, pair=WRN),
-    a_trial(3, 0.7),
+    a_trial(3, 0.7, values={"alpha": 0.3}),
     a_trial(4, 0.99, status=STOPPED),
     a_trial(5, 0.99, status=DIVERGED),
     a_trial(6, 0.8),
@@ -103,6 +103,16 @@ def test_only_those_confirmations_are_added_that_are_not_there():
     for trial in two:
         trial.status, trial.epochs = "finished", [{"epoch": 1, "validation_accuracy": 1.0}]
     assert missing_confirmations(a_space(confirm={"best": 2, "seeds": 2}), trials | by_number(*two), {}) == []
+
+
+def test_a_config_that_was_tried_several_times_is_confirmed_and_kept_once():
+    accuracies = {1: (0.5, 1.0), 2: (0.9, 3.0), 3: (0.9, 3.0), 4: (0.9, 3.0), 5: (0.7, 2.0)}
+    trials = [a_trial(n, accuracy, values={"alpha": alpha}) for n, (accuracy, alpha) in accuracies.items()]
+    space = a_space(confirm={"best": 3, "seeds": 2})
+    found = missing_confirmations(space, by_number(*trials), {})
+    assert [trial.repeats for trial in found] == [2, 5, 1] * 2
+    for each in (space, a_space()):
+        assert {trial.number for trial in may_win(each, trials, {})} == {2, 5, 1}
 
 
 @pytest.mark.parametrize("trials", [[], [a_trial(1, 0.9, status=STOPPED)], [baseline(1, "kd")]])
