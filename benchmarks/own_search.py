@@ -209,7 +209,7 @@ class OwnSearch(Searcher):
         value = record.epochs[-1][SIGNAL]
         if not math.isfinite(value):
             return Decision.STOP
-        self._bracket.add(trial.number, trial.epochs, value)
+        self._bracket.add(trial.number, trial.epochs, value, str(trial.number))
         return Decision.CONTINUE if self._bracket.goes_on(trial.number, trial.epochs) else Decision.STOP
 
     def ended(self, trial: Trial) -> None:

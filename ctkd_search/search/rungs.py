@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 
 class Bracket:
     """The trials at each of some rungs, ranked by a score.
 
     A trial goes on where it is among the best of those at its rung so far, one in `reduction` of them and at least one
-    (asynchronous successive halving, arXiv 1810.05934). Everything follows from the scores alone, so that a bracket is
-    filled from records in any order.
+    (asynchronous successive halving, arXiv 1810.05934). Of trials with the same config and the same score the first one
+    stands for all: the others neither go on nor count. Everything follows from the scores, the configs and the numbers
+    alone, so that a bracket is filled from records in any order.
 
     Args:
         rungs: Epochs after which trials are compared, in ascending order.
@@ -21,27 +22,31 @@ class Bracket:
         self.rungs = tuple(rungs)
         self._reduction = reduction
         self._ranks: dict[int, dict[int, tuple[float, ...]]] = {rung: {} for rung in rungs}
+        self._configs: dict[int, str] = {}
 
-    def add(self, number: int, epoch: int, score: float) -> None:
+    def add(self, number: int, epoch: int, score: float, config: str) -> None:
         """Adds a trial to the rung after an epoch, if there is one; what it reports again changes nothing.
 
         Args:
             number: The trial's number.
             epoch: The epoch.
             score: A finite number; higher is better.
+            config: The values of its parameters, as a text.
         """
+        self._configs[number] = config
         if epoch in self._ranks:
             self._ranks[epoch].setdefault(number, self._rank(number, score))
 
     def reached(self, rung: int) -> Sequence[int]:
-        """Returns the numbers of the trials that have reached a rung."""
-        return list(self._ranks[rung])
+        """Returns the numbers of the trials that have reached a rung, without copies of others."""
+        return list(self._standing(rung))
 
     def goes_on(self, number: int, rung: int) -> bool:
         """Returns whether a trial at a rung is among those that go on."""
-        return self._place(number, rung) <= self._room(len(self._ranks[rung]))
+        standing = self._standing(rung)
+        return number in standing and self._place(number, rung) <= self._room(len(standing))
 
-    def hopeless(self, waiting: Iterable[int], rung: int, most: int) -> list[int]:
+    def hopeless(self, waiting: Sequence[int], rung: int, most: int) -> list[int]:
         """Returns those of some trials at a rung that will not go on if at most so many trials reach it.
 
         Args:
@@ -49,12 +54,13 @@ class Bracket:
             rung: The rung.
             most: Number of trials that reach it at most.
         """
-        ranks, room = self._ranks[rung], self._room(most)
+        ranks, room = self._standing(rung), self._room(most)
+        copies = [number for number in waiting if number not in ranks]
         if len(ranks) < room:
-            return []
+            return copies
         # Those that are worse now than so many others stay so, whatever the scores of trials to come.
         bound = sorted(ranks.values(), reverse=True)[room - 1]
-        return [number for number in waiting if ranks[number] < bound]
+        return [number for number in waiting if number in copies or ranks[number] < bound]
 
     def best_waiting(self, waiting: Sequence[int], rung: int, exploring: bool) -> int | None:
         """Returns the best of the trials that wait at a rung, if it is among those that go on; of equals, the first.
@@ -64,8 +70,10 @@ class Bracket:
             rung: The rung.
             exploring: Whether further trials will reach the first rung.
         """
-        best = max(waiting, key=lambda number: (self._ranks[rung][number], -number))
-        return best if self._may_go_on(best, rung, exploring) else None
+        ranks = self._standing(rung)
+        different = [number for number in waiting if number in ranks]
+        best = max(different, key=lambda number: (ranks[number], -number), default=None)
+        return best if best is not None and self._may_go_on(best, rung, exploring) else None
 
     def _may_go_on(self, number: int, rung: int, exploring: bool) -> bool:
         return self.goes_on(number, rung)
@@ -73,9 +81,19 @@ class Bracket:
     def _room(self, reached: int) -> int:
         return max(1, reached // self._reduction)
 
+    def _standing(self, rung: int) -> dict[int, tuple[float, ...]]:
+        """Returns the ranks of the trials at a rung by number, without copies of others."""
+        found: dict[int, tuple[float, ...]] = {}
+        seen: set[tuple[str, float]] = set()
+        for number, rank in sorted(self._ranks[rung].items()):
+            if (result := (self._configs[number], rank[0])) not in seen:
+                seen.add(result)
+                found[number] = rank
+        return found
+
     def _place(self, number: int, rung: int) -> int:
         """Returns a trial's place among those at a rung, from 1; equal ones share the best of their places."""
-        ranks = self._ranks[rung]
+        ranks = self._standing(rung)
         own = ranks[number]
         return 1 + sum(rank > own for rank in ranks.values())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -64,7 +65,7 @@ class GroupedAsha(DriverOnly, FIFOScheduler):
             self._passed[record.number] = len(record.epochs) - undecided
             for epoch in record.epochs[: len(record.epochs) - undecided]:
                 if math.isfinite(score := self._score(epoch)):
-                    self._bracket(record).add(record.number, epoch["epoch"], score)
+                    self._bracket(record).add(record.number, epoch["epoch"], score, _config(record))
 
     def _score(self, measured: Mapping[str, Any]) -> float:
         """Returns the value that trials are compared by, negated where less is better."""
@@ -106,7 +107,7 @@ class GroupedAsha(DriverOnly, FIFOScheduler):
         if not math.isfinite(score):
             return TrialScheduler.STOP  # it can be compared with no other
         bracket = self._bracket(record)
-        bracket.add(record.number, epoch, score)
+        bracket.add(record.number, epoch, score, _config(record))
         if epoch <= self._passed.get(record.number, 0):
             return TrialScheduler.CONTINUE
         if epoch in bracket.rungs and not bracket.goes_on(record.number, epoch):
@@ -175,3 +176,8 @@ class GroupedAsha(DriverOnly, FIFOScheduler):
 
     def _paused(self) -> list[TrialRecord]:
         return [record for record in self._records.values() if record.status == PAUSED]
+
+
+def _config(record: TrialRecord) -> str:
+    """Returns the values of a trial as a text, the same whether it is new or read from its record."""
+    return json.dumps(record.values, sort_keys=True)

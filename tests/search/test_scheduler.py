@@ -11,7 +11,8 @@ import warnings
 from types import SimpleNamespace
 
 import pytest
-from support.factories import RESNET, WRN, a_space, a_trial
+from support import factories
+from support.factories import RESNET, WRN, a_space
 
 from ctkd_search.records.store import (
     BASELINE,
@@ -26,6 +27,11 @@ from ctkd_search.records.store import (
 from ctkd_search.search.scheduler import GroupedAsha
 
 STOP, CONTINUE = "STOP", "CONTINUE"
+
+
+def a_trial(number, *accuracies, alpha=None, **more):
+    """Return the record of a trial with a config of its own, unless it is given."""
+    return factories.a_trial(number, *accuracies, values={"alpha": number if alpha is None else alpha}, **more)
 
 
 def grouped_asha(*records, **sections):
@@ -328,6 +334,23 @@ def test_after_a_constant_number_of_epochs_no_more_than_the_best_go_on_where_sco
         record.status = "running"
         promoted.append(record.number)
     assert promoted == [1, 2]
+
+
+def test_of_trials_with_the_same_config_and_score_the_first_alone_goes_on_and_counts():
+    found, known = grouped_asha(budget={"trials": 40})
+    assert decision(found, known, 1, 1, 0.9, alpha=1.0) == CONTINUE
+    assert decision(found, known, 2, 1, 0.9, alpha=2.0) == CONTINUE
+    for number in range(3, 9):
+        assert decision(found, known, number, 1, 0.9, alpha=1.0) == STOP
+        known[number] = a_trial(number, 0.9, alpha=1.0, status=PAUSED)
+    assert not found.pauses(known[3])
+    assert [record.number for record in found.hopeless()] == list(range(3, 9))
+    assert found.promoted(more=False) is None
+    # Where it has learned otherwise, as on another machine, it is a trial as any other.
+    assert decision(found, known, 9, 1, 0.91, alpha=1.0) == CONTINUE
+    known[1] = a_trial(1, *[0.9] * 9, alpha=1.0)
+    again, _ = grouped_asha(*known.values(), budget={"trials": 40})
+    assert [record.number for record in again.hopeless()] == list(range(3, 9))
 
 
 def test_trials_are_compared_by_the_signal_that_the_space_names():
