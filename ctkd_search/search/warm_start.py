@@ -243,7 +243,8 @@ def _offer_configs(study: Study, space: Space, sources: Sequence[tuple[Source, W
     """Enqueues the best configs of earlier searches, as far as this space has their methods.
 
     The best one of each method of each search comes before the second ones. Among equals, searches on images of the
-    same size and as many classes come first, then those that were named first.
+    same size and as many classes come first, then those that were named first. Where several methods are searched, no
+    method has all its trials from earlier searches, and none takes those of another.
     """
     ranks: Counter[tuple[str, str]] = Counter()
     offers = []
@@ -256,6 +257,14 @@ def _offer_configs(study: Study, space: Space, sources: Sequence[tuple[Source, W
             rank = ranks[source.name, one.config.method]
             ranks[source.name, one.config.method] += 1
             offers.append((rank, one.config.geometry != space.geometry, source, start, one, point))
+    methods = space.methods()
+    most = max(1, space.budget.trials // len(methods) - 1) if len(methods) > 1 else None
+    offered: Counter[str] = Counter()
     for *_, source, start, one, point in sorted(offers, key=lambda offer: offer[:2]):
+        method = one.config.method
+        if offered[method] == most:
+            start.left_out.append(f"trial {one.trial} (of {method}, {most} is enough for {space.budget.trials} trials)")
+            continue
         known = not study.offer(point.stored, f"{source.name}/{one.trial}")
+        offered[method] += not known
         start.configs.append(TriedConfig(one.trial, one.reached, point.stored, point.changed, known))

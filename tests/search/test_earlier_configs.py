@@ -106,6 +106,17 @@ def test_configs_of_methods_that_are_not_searched_here_are_left_out_and_named(tm
     )
 
 
+def test_where_trials_are_few_no_method_has_them_all_from_an_earlier_search(tmp_path):
+    earlier_search(tmp_path)
+    space = a_space(sampler="random", search={**SEARCH, "method": {"choice": ["ctkd", "kd"]}}, budget={"trials": 4})
+    study, (start,), said = begun(tmp_path, ["old"], space, fingerprint="g" * 64)
+    assert [config.trial for config in start.configs] == [2]
+    assert start.left_out == [f"trial {number} (of ctkd, 1 is enough for 4 trials)" for number in (3, 4)]
+    assert "left out: trial 3 (of ctkd, 1 is enough for 4 trials)" in said[0]
+    drawn = [study.ask(number, range(number - 1)).values["method"] for number in range(1, 5)]
+    assert sorted(drawn) == ["ctkd", "ctkd", "kd", "kd"]
+
+
 def test_published_configs_are_tried_first_all_or_those_of_one_search(tmp_path):
     space = a_space(sampler="random")
     study, starts, said = begun(tmp_path, ["published"], space)
