@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ctkd_search import data
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _EXAMPLES = 4
 _LONGEST_CELL = 40
+# Numbers of a range that are told apart where different configs are counted.
+_MOST = 1_000
 # NumPy's own generator, which Optuna draws from, takes no larger seed.
 _SEEDS = 2**32
 _MODES = {
@@ -111,6 +114,11 @@ def _budget_lines(space: Space) -> list[str]:
         f"budget: {amount(budget.trials, 'trial')} of up to {amount(budget.epochs, 'epoch')}: "
         f"{epochs.high:,.0f} epochs in all, or about {math.ceil(epochs.low):,} with early stopping",
     ]
+    different = _different(space, budget.trials)
+    if different < budget.trials:
+        lines.append(
+            f"only {amount(different, 'different config')}, so that trials repeat; lower budget.trials or widen search"
+        )
     if len(methods) > 1:
         each = budget.trials // len(methods)
         shared = f"{each} or {each + 1}" if budget.trials % len(methods) else f"{each}"
@@ -131,6 +139,53 @@ def _budget_lines(space: Space) -> list[str]:
         members = f"{ensemble} experts of each" if isinstance(ensemble, int) else ", ".join(ensemble)
         lines.append(f"expert: an ensemble of {members}; their outputs are averaged and recorded as those of one")
     return lines
+
+
+class _Path:
+    """A trial, to a space, that takes given options one after another, and then the first of each further choice."""
+
+    def __init__(self, options: Sequence[object]) -> None:
+        self.taken = list(options)
+        self.others: list[list[object]] = []
+        self._given = len(options)
+        self._asked = 0
+
+    def _take(self, options: Iterable[object]) -> object:
+        if self._asked == self._given + len(self.others):
+            first, *others = options
+            self.taken.append(first)
+            self.others.append(others)
+        self._asked += 1
+        return self.taken[self._asked - 1]
+
+    def suggest_categorical(self, name: str, choices: Sequence[str]) -> object:
+        return self._take(choices)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> object:
+        return self._take(range(low, min(high, low + _MOST * step) + 1, step))
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> object:
+        most = _MOST if step is None else min(_MOST, math.floor((high - low) / step + 1e-9))
+        width = (high - low) / _MOST if step is None else step
+        return self._take(low + number * width for number in range(most + 1))
+
+
+def _different(space: Space, most: int) -> int:
+    """Returns the number of different configs of a space; `most` if there are more, or too many ways to draw them."""
+    paths: list[list[object]] = [[]]
+    seen: set[str] = set()
+    tried = 0
+    while paths and len(seen) < most:
+        if (tried := tried + 1) > max(_MOST, 10 * most):
+            return most
+        given = paths.pop()
+        path = _Path(given)
+        seen.add(json.dumps(space.effective(space.suggest(path)), sort_keys=True))
+        for place, others in enumerate(path.others, start=len(given)):
+            paths += [[*path.taken[:place], other] for other in others]
+    return len(seen)
 
 
 def _published_lines(space: Space) -> list[str]:
