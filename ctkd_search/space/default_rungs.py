@@ -48,4 +48,6 @@ def with_grace_period(budget: Budget, train: Recipe, entries: Mapping[str, Entry
     grace = min(budget.epochs, max(settled, twice))
     if scheduler.name == "hyperband":
         grace = min(grace, (budget.epochs - 1) // budget.reduction_factor)  # it has two rungs at least
+    if scheduler.name == "constant":
+        grace = min(grace, budget.epochs - 1)  # it has one rung at least
     return dataclasses.replace(budget, grace_period=max(1, grace))

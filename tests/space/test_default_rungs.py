@@ -43,3 +43,7 @@ def test_horizon_warm_up_and_reduction_move_the_rungs():
 def test_a_grace_period_of_ones_own_is_kept():
     assert a_space(budget={"epochs": 18, "grace_period": 1}).rungs == [1, 3, 9]
     assert a_space(budget={"epochs": 18, "grace_period": 18}).rungs == []
+
+
+def test_constant_has_a_rung_below_the_epochs():
+    assert rungs(2, scheduler="constant") == [1]
