@@ -187,7 +187,8 @@ def _conclude(
     if chosen is None:
         reasons = sorted({trial.reason for trial in records if trial.explores})
         session.tracker.flush(space.tracking.patience)
-        raise WorkFailed(f"no trial finished an epoch: {'; '.join(reasons[:3]) or 'no trial began'}")
+        ended = session.stop_signal.reason
+        raise WorkFailed(_without_result(reasons, ended.value if ended else None, record.again))
     print_leaderboard(space, record, records, 20, console)
     explored = [trial for trial in records if trial.explores]
     stopped = sum(trial.status == STOPPED for trial in explored)
@@ -205,6 +206,13 @@ def _conclude(
     folder.write(record)
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
+
+
+def _without_result(reasons: Sequence[str], ended: str | None, again: str) -> str:
+    """Returns the message of a search without a result; `ended` is the reason for which its trials were ended."""
+    told = [*([ended] if ended else []), *(reason for reason in reasons[:3] if reason and reason != ended)]
+    message = f"no trial came to a result: {'; '.join(told) or 'no trial began'}"
+    return f"{message}; go on with: {again}" if ended else message
 
 
 def _named(trial: TrialRecord) -> str:
