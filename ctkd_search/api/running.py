@@ -82,7 +82,7 @@ def run(
 
     Raises:
         UserError: Something must be changed first; the message says what, as that of the command line.
-        WorkFailed: No trial finished an epoch, the disk is full, or MLflow did not answer again.
+        WorkFailed: No trial came to a result, the disk is full, or MLflow did not answer again.
         KeyboardInterrupt: The user stopped it; all results so far are kept, and ``resume=True`` goes on.
     """
     read, document = open_space(

@@ -80,7 +80,7 @@ def run_search(request: SearchRequest, console: Console) -> None:
 
     Raises:
         UserError: Something must be changed first.
-        WorkFailed: No trial finished an epoch, the disk is full, or MLflow did not answer again.
+        WorkFailed: No trial came to a result, the disk is full, or MLflow did not answer again.
         KeyboardInterrupt: The user stopped it; all results so far are kept.
     """
     folder = SearchFolder(request.trials_dir, request.name)
@@ -187,7 +187,8 @@ def _conclude(
     if chosen is None:
         reasons = sorted({trial.reason for trial in records if trial.explores})
         session.tracker.flush(space.tracking.patience)
-        ended = session.stop_signal.reason
+        left = sum(trial.explores and trial.ended for trial in records) < space.budget.trials
+        ended = session.stop_signal.reason if left else None
         raise WorkFailed(_without_result(reasons, ended.value if ended else None, record.again))
     print_leaderboard(space, record, records, 20, console)
     explored = [trial for trial in records if trial.explores]
