@@ -133,7 +133,7 @@ class Sampler:
 
     Attributes:
         name: ``tpe``, ``gp`` (Gaussian processes), ``cmaes`` (CMA-ES), ``qmc`` (a quasi-random sequence) or ``random``.
-        startup_trials: Random trials before ``tpe`` or ``gp`` begins to model.
+        startup_trials: Random trials, stopped ones among them, before ``tpe`` or ``gp`` begins to model.
         candidates: Points among which ``tpe`` chooses.
         sigma: Initial standard deviation of ``cmaes``, as a share of each range.
         population: Trials in a generation of ``cmaes``; below 4 its step sizes divide by zero.
