@@ -49,10 +49,15 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Non
     )
 
 
+def draws_restored(device: torch.device) -> AbstractContextManager[None]:
+    """Returns a context after which random numbers are drawn as if none had been drawn in it."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
 @contextlib.contextmanager
 def drawing(device: torch.device, seed: int) -> Iterator[None]:
     """Seeds the random numbers that a network draws in the block, as for dropout; restores the generators after it."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with draws_restored(device):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
             with torch.cuda.device(device):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ctkd_search.distill import losses, optimizers
 from ctkd_search.distill.average import Average
-from ctkd_search.distill.engine import autocast
+from ctkd_search.distill.engine import autocast, draws_restored
 from ctkd_search.distill.lesson import Lesson, StudentOutput
 from ctkd_search.distill.methods.base import Method
 from ctkd_search.distill.training_network import TrainingNetwork, load_own_state, own_state
@@ -239,7 +239,7 @@ class CapturedStep(StudentStep):
     def _learn(self, lesson: Lesson) -> dict[str, Tensor]:
         if self._inputs is None and self._refused is None:
             # The first steps of a trial draw the same numbers whether its graph is new or an earlier trial's.
-            with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            with draws_restored(self.device):
                 self._capture(lesson)
         if self._graph is None or self._inputs is None or not has_form(lesson, self._inputs):
             return super()._learn(lesson)

@@ -26,7 +26,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from ctkd_search.config import MethodConfig
 from ctkd_search.data import file_stream
 from ctkd_search.data.images import ImageFiles
-from ctkd_search.distill import losses, teachers, trainer
+from ctkd_search.distill import losses, step, teachers, trainer
 from ctkd_search.distill.build import make_trainer
 from ctkd_search.distill.cache import TeacherCache
 from ctkd_search.distill.methods.base import make_method, methods
@@ -138,6 +138,7 @@ def fake_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     for module in (trainer, teachers):
         monkeypatch.setattr(module, "drawing", lambda device, seed: contextlib.nullcontext())
+    monkeypatch.setattr(step, "draws_restored", lambda device: contextlib.nullcontext())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with FakeTensorMode(allow_non_fake_inputs=False, shape_env=ShapeEnv()) as mode:
