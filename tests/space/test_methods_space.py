@@ -180,7 +180,7 @@ def test_methods_are_not_stopped_for_what_others_learn():
     decisions = {}
     for number, record in trials.items():
         bracket = scheduler._bracket(record)
-        bracket.add(number, 1, record.epochs[0]["validation_accuracy"])
+        bracket.add(number, 1, record.epochs[0]["validation_accuracy"], str(number))
         decisions[number] = bracket.goes_on(number, 1)
     # Among all four, neither of those without a teacher would go on.
     assert decisions == {1: True, 2: False, 3: True, 4: False}
