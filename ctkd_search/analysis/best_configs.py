@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 from ctkd_search.analysis.standing import confirmed, winner
 from ctkd_search.config import plain
@@ -14,6 +14,7 @@ from ctkd_search.space.parameters import METHOD
 
 # Number of configs of an earlier search that are tried first, beside the best one of each method that has none of them.
 CONFIGS = 3
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -48,16 +49,27 @@ def best_configs(trials: Sequence[TrialRecord], count: int) -> list[BestConfig]:
     finished = ranked([trial for trial in trials if trial.explores and trial.status == FINISHED and trial.epochs])
     known = {one.trial.number for one in found}
     found += [BestConfig(one, one.value, 0) for one in finished if one.number not in known and one.value is not None]
-    different: list[BestConfig] = []
-    for one in found:
-        if all(plain(one.trial.values) != plain(other.trial.values) for other in different):
-            different.append(one)
+    different = without_copies(found, lambda one: one.trial)
     # A search that compares methods begins on equal terms.
     best, others = different[:count], different[count:]
     for one in others:
         if all(_method(one) != _method(other) for other in best):
             best.append(one)
     return best
+
+
+def without_copies(found: Iterable[Found], trial_of: Callable[[Found], TrialRecord]) -> list[Found]:
+    """Returns the first of those whose trials have equal values: a small space is drawn from several times.
+
+    Args:
+        found: What is looked through, in its order.
+        trial_of: Returns the trial of one.
+    """
+    different: list[Found] = []
+    for one in found:
+        if all(plain(trial_of(one).values) != plain(trial_of(other).values) for other in different):
+            different.append(one)
+    return different
 
 
 def _method(config: BestConfig) -> Any:

@@ -123,7 +123,7 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
         reason = f": {lacking}" if space.resources.address else ""
         say(f"no time is estimated, because this machine cannot run the space{reason}")
         return Costs(disk_bytes=recorded)
-    for line in slow_precisions(space, torch.device(share.device)):
+    for line in _slow_precisions(space, torch.device(share.device)):
         say(line)
     say(f"measuring a few steps on this machine, for at most about {MEASURING:.0f} s (--no-measure leaves it out) ...")
     threads = (teacher_threads(share, len(space.trained_teachers())), share.cpus)
@@ -146,7 +146,7 @@ def _share(space: Space) -> tuple[Share | None, str]:
         return None, str(error)
 
 
-def slow_precisions(space: Space, device: torch.device) -> list[str]:
+def _slow_precisions(space: Space, device: torch.device) -> list[str]:
     """Returns warnings of precisions that a device computes in by software.
 
     Args:

@@ -318,11 +318,13 @@ def _train(
 def _joined(taught: Iterable[list[Tensor]]) -> Iterator[list[Tensor]]:
     """Joins the logits of an epoch's batches, so many at a time that packing them takes little memory of the device."""
     waiting: list[list[Tensor]] = []
+    held = 0
     for logits in taught:
         waiting.append(logits)
-        if sum(each[0].numel() for each in waiting) >= _PACKED_AT_ONCE:
+        held += logits[0].numel()
+        if held >= _PACKED_AT_ONCE:
             yield [torch.cat(parts) for parts in zip(*waiting, strict=True)]
-            waiting = []
+            waiting, held = [], 0
     if waiting:
         yield [torch.cat(parts) for parts in zip(*waiting, strict=True)]
 

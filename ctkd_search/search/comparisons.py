@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
+from ctkd_search.analysis.best_configs import without_copies
 from ctkd_search.analysis.pareto import front
-from ctkd_search.config import plain
 from ctkd_search.pairs import split_pair
 from ctkd_search.records.store import BASELINE, FINISHED, TrialRecord, contenders
 from ctkd_search.space.baselines import baseline_pairs, is_teacherless
@@ -131,12 +131,7 @@ def to_confirm(
 
 
 def _different(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Returns the first trial of each values: a small space is drawn from several times, with the same results."""
-    found: list[TrialRecord] = []
-    for trial in trials:
-        if all(plain(trial.values) != plain(other.values) for other in found):
-            found.append(trial)
-    return found
+    return without_copies(trials, lambda trial: trial)
 
 
 def _student(trial: TrialRecord) -> str:

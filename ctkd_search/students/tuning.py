@@ -14,7 +14,7 @@ from ctkd_search.config import TrialConfig
 from ctkd_search.data import Splits
 from ctkd_search.distill.build import make_trainer, teacher_runs
 from ctkd_search.distill.cache import TeacherCache
-from ctkd_search.distill.engine import PRECISIONS, resolve_precision
+from ctkd_search.distill.engine import PRECISIONS, Precision, resolve_precision
 from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.recording import is_prepared
 from ctkd_search.distill.trainer import Trainer, diverged
@@ -117,7 +117,7 @@ def lessons_of(folder: SearchFolder, wanted: str | None, splits: Splits, epochs:
             f"--tune-epochs needs recorded teachers, and those of the search {search.name!r} were live; search again "
             "with teachers.mode: recorded"
         )
-    configs = _resolved(config, device)
+    configs = _resolved(config, search.precision or resolve_precision("auto", device))
     missing = [_missing(each, splits, cache, device) for each in configs]
     if all(missing):
         raise UserError(
@@ -130,13 +130,13 @@ def lessons_of(folder: SearchFolder, wanted: str | None, splits: Splits, epochs:
     return Lessons(config, state, splits, cache, device)
 
 
-def _resolved(config: TrialConfig, device: torch.device) -> list[TrialConfig]:
-    """Returns a config with the precisions that its teachers may have been trained in, that of a device first."""
+def _resolved(config: TrialConfig, likely: Precision) -> list[TrialConfig]:
+    """Returns a config with the precisions that its teachers may have been trained in, the likely one first."""
     recipe = config.teachers.recipe
     if recipe.precision != "auto":
         return [config]
-    own = resolve_precision("auto", device)
-    recipes = [dataclasses.replace(recipe, precision=each) for each in sorted(PRECISIONS, key=lambda each: each != own)]
+    ordered = sorted(PRECISIONS, key=lambda each: each != likely)
+    recipes = [dataclasses.replace(recipe, precision=each) for each in ordered]
     return [dataclasses.replace(config, teachers=dataclasses.replace(config.teachers, recipe=each)) for each in recipes]
 
 

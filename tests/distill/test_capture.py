@@ -1,4 +1,4 @@
-"""What a captured step does around its capture, where streams and graphs are played by the CPU."""
+"""Captured steps around their capture, where streams and graphs are played by the CPU."""
 
 import contextlib
 import sys
