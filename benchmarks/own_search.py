@@ -18,7 +18,7 @@ from surrogate import Features
 from tables import PLANS
 
 from ctkd_search.records.store import DIVERGED, FINISHED, RUNNING, STOPPED, TrialRecord
-from ctkd_search.search.rungs import Bracket
+from ctkd_search.search.rungs import Bracket, Outcome
 from ctkd_search.search.study import Study
 from ctkd_search.space.definition import Space
 from ctkd_search.space.reader import space_of
@@ -138,7 +138,7 @@ class OwnSearch(Searcher):
         self._records: dict[int, TrialRecord] = {}
         self._trials: dict[int, Trial] = {}
         self._rungs = self._space.budget.rungs()
-        self._bracket = Bracket(self._rungs, settings.reduction)
+        self._bracket = Bracket(self._rungs, settings.reduction, lambda number: Outcome.OPEN)
         self._promoted: dict[int, set[int]] = {rung: set() for rung in self._rungs}
         self._of_optuna: dict[int, int] = {}
         self._ends = Ends(self._rungs, self._space.budget.epochs, Features(self._space))

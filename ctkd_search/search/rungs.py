@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+_LAST = -math.inf
+# So many times as many trials as go on are kept, while those that go on may still be lost.
+_CONTENDERS = 2
+
+
+class Outcome(Enum):
+    """The outcome of a trial, as far as it is known."""
+
+    OPEN = "it may still be trained further"
+    # Nothing takes its place at a rung from it any more.
+    SETTLED = "it has finished, or was stopped"
+    # It gives its places to others.
+    LOST = "it has diverged or failed"
 
 
 class Bracket:
@@ -10,17 +26,20 @@ class Bracket:
 
     A trial goes on where it is among the best of those at its rung so far, one in `reduction` of them and at least one
     (asynchronous successive halving, arXiv 1810.05934). Of trials with the same config and the same score the first one
-    stands for all: the others neither go on nor count. Everything follows from the scores, the configs and the numbers
-    alone, so that a bracket is filled from records in any order.
+    stands for all: the others neither go on nor count. A trial that was lost later counts among those that have
+    reached a rung, as the worst of them, so that another one takes its place. Everything follows from the scores, the
+    configs, the numbers and the outcomes alone, so that a bracket is filled from records in any order.
 
     Args:
         rungs: Epochs after which trials are compared, in ascending order.
         reduction: Reduction factor.
+        outcome: Returns the outcome of a trial, by its number.
     """
 
-    def __init__(self, rungs: Sequence[int], reduction: int) -> None:
+    def __init__(self, rungs: Sequence[int], reduction: int, outcome: Callable[[int], Outcome]) -> None:
         self.rungs = tuple(rungs)
         self._reduction = reduction
+        self._outcome = outcome
         self._ranks: dict[int, dict[int, tuple[float, ...]]] = {rung: {} for rung in rungs}
         self._configs: dict[int, str] = {}
 
@@ -47,7 +66,10 @@ class Bracket:
         return number in standing and self._place(number, rung) <= self._room(len(standing))
 
     def hopeless(self, waiting: Sequence[int], rung: int, most: int) -> list[int]:
-        """Returns those of some trials at a rung that will not go on if at most so many trials reach it.
+        """Returns those of some trials at a rung that are given up if at most so many trials reach it.
+
+        They are worse than as many trials as go on, all of which have come to their end; or worse than twice as many
+        that have not been lost, so that not every trial keeps its state until the search ends.
 
         Args:
             waiting: Numbers of trials at the rung.
@@ -56,10 +78,11 @@ class Bracket:
         """
         ranks, room = self._standing(rung), self._room(most)
         copies = [number for number in waiting if number not in ranks]
-        if len(ranks) < room:
-            return copies
-        # Those that are worse now than so many others stay so, whatever the scores of trials to come.
-        bound = sorted(ranks.values(), reverse=True)[room - 1]
+        # Those that are worse than so many settled ones stay so, whatever the scores of trials to come.
+        settled = [rank for number, rank in ranks.items() if self._outcome(number) is Outcome.SETTLED]
+        left = [rank for number, rank in ranks.items() if self._outcome(number) is not Outcome.LOST]
+        bounds = [_nth(settled, room), _nth(left, _CONTENDERS * room)]
+        bound = max((bound for bound in bounds if bound is not None), default=())
         return [number for number in waiting if number in copies or ranks[number] < bound]
 
     def best_waiting(self, waiting: Sequence[int], rung: int, exploring: bool) -> int | None:
@@ -85,7 +108,8 @@ class Bracket:
         """Returns the ranks of the trials at a rung by number, without copies of others."""
         found: dict[int, tuple[float, ...]] = {}
         seen: set[tuple[str, float]] = set()
-        for number, rank in sorted(self._ranks[rung].items()):
+        for number, reached in sorted(self._ranks[rung].items()):
+            rank = self._rank(number, _LAST) if self._outcome(number) is Outcome.LOST else reached
             if (result := (self._configs[number], rank[0])) not in seen:
                 seen.add(result)
                 found[number] = rank
@@ -111,10 +135,11 @@ class OneRung(Bracket):
     Args:
         rung: The number of epochs.
         best: Number of trials that are trained to their end.
+        outcome: Returns the outcome of a trial, by its number.
     """
 
-    def __init__(self, rung: int, best: int) -> None:
-        super().__init__((rung,), 1)
+    def __init__(self, rung: int, best: int, outcome: Callable[[int], Outcome]) -> None:
+        super().__init__((rung,), 1, outcome)
         self._best = best
 
     def goes_on(self, number: int, rung: int) -> bool:
@@ -130,3 +155,8 @@ class OneRung(Bracket):
     def _rank(self, number: int, score: float) -> tuple[float, ...]:
         # No more trials than the best go on: of equal ones, the first.
         return (score, -number)
+
+
+def _nth(ranks: Sequence[tuple[float, ...]], place: int) -> tuple[float, ...] | None:
+    """Returns the rank in a place, from 1 for the best; None if there are fewer."""
+    return sorted(ranks, reverse=True)[place - 1] if len(ranks) >= place else None

@@ -13,9 +13,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from ctkd_search.data.stream import derived_seed
 from ctkd_search.pairs import split_pair
-from ctkd_search.records.store import DIVERGED, PAUSED, TrialRecord
+from ctkd_search.records.store import DIVERGED, FAILED, PAUSED, TrialRecord
 from ctkd_search.search.driver_only import DriverOnly
-from ctkd_search.search.rungs import Bracket, OneRung
+from ctkd_search.search.rungs import Bracket, OneRung, Outcome
 from ctkd_search.search.trainable import NUMBER
 from ctkd_search.space.definition import Space
 
@@ -32,7 +32,8 @@ class GroupedAsha(DriverOnly, FIFOScheduler):
     every rung.
 
     A trial that does not go on is paused: it keeps its state, and is promoted when it is among the best of its rung
-    later, because worse trials have reached it. Once that cannot happen any more, it is stopped.
+    later, because worse trials have reached it, or better ones have diverged or failed. Once that cannot happen any
+    more, it is stopped.
 
     Terminology: a *rung* is a number of epochs after which trials are compared and only the best go on; a *bracket* is
     a sequence of rungs. ASHA has one bracket; Hyperband's later brackets have fewer rungs and stop later.
@@ -93,9 +94,15 @@ class GroupedAsha(DriverOnly, FIFOScheduler):
     def _brackets(self) -> list[Bracket]:
         rungs, scheduler = self._rungs, self._scheduler
         if scheduler.name == "constant":
-            return [OneRung(rungs[0], scheduler.finalists)]
+            return [OneRung(rungs[0], scheduler.finalists, self._outcome)]
         count = (scheduler.brackets or len(rungs)) if scheduler.name == "hyperband" else 1
-        return [Bracket(rungs[first:], self._budget.reduction_factor) for first in range(count)]
+        return [Bracket(rungs[first:], self._budget.reduction_factor, self._outcome) for first in range(count)]
+
+    def _outcome(self, number: int) -> Outcome:
+        record = self._records[number]
+        if record.status in (DIVERGED, FAILED):
+            return Outcome.LOST
+        return Outcome.SETTLED if record.ended else Outcome.OPEN
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Returns whether a trial goes on; called by Ray after each of its epochs."""

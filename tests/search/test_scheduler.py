@@ -8,48 +8,20 @@ import math
 import pickle
 import random
 import warnings
-from types import SimpleNamespace
 
 import pytest
-from support import factories
 from support.factories import RESNET, WRN, a_space
+from support.scheduled import CONTINUE, STOP, a_trial, decision, grouped_asha
 
 from ctkd_search.records.store import (
     BASELINE,
     DIVERGED,
-    FAILED,
     FINISHED,
     INTERRUPTED,
-    PAUSED,
     STOPPED,
     WAITING,
 )
 from ctkd_search.search.scheduler import GroupedAsha
-
-STOP, CONTINUE = "STOP", "CONTINUE"
-
-
-def a_trial(number, *accuracies, alpha=None, **more):
-    """Return the record of a trial with a config of its own, unless it is given."""
-    return factories.a_trial(number, *accuracies, values={"alpha": number if alpha is None else alpha}, **more)
-
-
-def grouped_asha(*records, **sections):
-    """Return the scheduler of a search of nine epochs with rungs after epochs 1 and 3, and its trials."""
-    known = {record.number: record for record in records}
-    given = sections.pop("scheduler", "asha")
-    scheduler = {"name": given} if isinstance(given, str) else given
-    if scheduler["name"] != "none":
-        scheduler = {"signal": "objective", "horizon": 0, **scheduler}
-    return GroupedAsha(a_space(**sections, scheduler=scheduler), known), known
-
-
-def decision(found, known, number, epoch, accuracy, **more):
-    """Returns the decision about a trial that reports a value; an unknown trial begins."""
-    known.setdefault(number, a_trial(number, status="running", **more))
-    trial = SimpleNamespace(config={"number": number}, trial_id=f"r{number}")
-    result = {"training_iteration": epoch, "metrics": (("validation_accuracy", accuracy),)}
-    return found.on_trial_result(None, trial, result)
 
 
 def test_a_new_bracket_lets_the_first_trial_pass():
@@ -66,7 +38,7 @@ def test_trials_are_judged_at_rungs_alone():
 
 def test_a_bracket_is_filled_from_the_earlier_trials():
     # At the first rung 0.5, 0.6 and 0.7 were seen, of which the best third goes on; at the second 0.9 and 0.8.
-    before = a_trial(1, 0.5, 0.6, 0.9), a_trial(2, 0.6, status=STOPPED), a_trial(3, 0.7, 0.7, 0.8, status=FAILED)
+    before = a_trial(1, 0.5, 0.6, 0.9), a_trial(2, 0.6, status=STOPPED), a_trial(3, 0.7, 0.7, 0.8, status=STOPPED)
     found, known = grouped_asha(*before)
     assert decision(found, known, 4, 1, 0.62) == STOP
     assert decision(found, known, 5, 1, 0.7) == CONTINUE
@@ -106,8 +78,10 @@ def test_a_trial_that_failed_goes_on_where_it_had_passed_though_better_ones_have
 def test_what_has_diverged_is_not_judged_by_its_last_epoch():
     # Ray does not ask about an epoch with which a trial is done; the same holds when it is read from its record.
     found, known = grouped_asha(a_trial(1, 0.2, status=DIVERGED), a_trial(2, 0.5, 0.5, 0.9, status=DIVERGED))
-    assert decision(found, known, 3, 1, 0.4) == STOP
-    assert decision(found, known, 4, 3, 0.1) == CONTINUE
+    assert decision(found, known, 3, 1, 0.4) == CONTINUE
+    # Of three at the first rung, one of which diverged later, one goes on; with the first one it would be one of four.
+    assert decision(found, known, 4, 1, 0.3) == STOP
+    assert decision(found, known, 5, 3, 0.1) == CONTINUE
 
 
 @pytest.mark.parametrize("accuracy", [math.nan, math.inf, -math.inf])
@@ -244,130 +218,3 @@ def test_rays_snapshots_hold_a_placeholder_and_copies_are_the_scheduler_itself()
     scheduler = grouped_asha()[0]
     assert pickle.loads(pickle.dumps(scheduler)) == "GroupedAsha, which stays in its process"
     assert copy.deepcopy(scheduler) is scheduler
-
-
-def paused(found, known, *trials):
-    """Trials that have reached a rung and do not go on: (number, epochs, accuracy)."""
-    for number, epochs, accuracy in trials:
-        known[number] = a_trial(number, *[accuracy] * epochs, status=PAUSED)
-        found.on_trial_result(
-            None,
-            SimpleNamespace(config={"number": number}),
-            {"training_iteration": epochs, "metrics": (("validation_accuracy", accuracy),)},
-        )
-
-
-def test_a_paused_trial_is_promoted_once_its_rung_has_room_the_best_of_the_highest_rung_first():
-    found, known = grouped_asha(budget={"trials": 40})
-    assert decision(found, known, 1, 1, 0.9) == CONTINUE
-    paused(found, known, (2, 1, 0.7), (3, 1, 0.8))
-    assert found.promoted(more=True) is None
-    paused(found, known, (4, 1, 0.1), (5, 1, 0.2))
-    assert found.promoted(more=True) is None  # five have come, of which one goes on
-    paused(found, known, (6, 1, 0.3))
-    assert found.promoted(more=True).number == 3  # the second best of six
-    known[3].status = "running"
-    assert found.promoted(more=True) is None
-    # At the next rung too.
-    assert decision(found, known, 3, 3, 0.5) == CONTINUE
-    paused(found, known, (7, 3, 0.4), *((number, 3, 0.3) for number in range(8, 12)))
-    assert found.promoted(more=True).number == 7
-    # It passes the epochs that it reports again, though better ones have come meanwhile.
-    assert decision(found, known, 12, 3, 0.99) == decision(found, known, 13, 3, 0.99) == CONTINUE
-    known[7].status = "running"
-    assert decision(found, known, 7, 3, 0.4) == CONTINUE
-
-
-def test_a_trial_is_paused_only_as_long_as_it_may_still_be_promoted():
-    found, known = grouped_asha(budget={"trials": 6})
-    paused(found, known, (1, 1, 0.9), (2, 1, 0.5), (3, 1, 0.6))
-    # Of six trials two go on.
-    assert [found.pauses(known[number]) for number in (1, 2, 3)] == [True, False, True]
-    assert [record.number for record in found.hopeless()] == [2]
-    known[2].status = STOPPED
-    paused(found, known, (4, 1, 0.7))
-    assert [record.number for record in found.hopeless()] == [3]
-    # One that failed before the rung will not make room: of five trials one goes on.
-    known[5] = a_trial(5, status=FAILED)
-    assert [record.number for record in found.hopeless()] == [3, 4]
-
-
-def test_trials_that_are_not_to_be_promoted_are_stopped_at_once():
-    found, known = grouped_asha(scheduler={"name": "asha", "promote": False}, budget={"trials": 40})
-    paused(found, known, (1, 1, 0.9), (2, 1, 0.5))
-    assert not found.pauses(known[2])
-    never, known = grouped_asha(scheduler="none")
-    known[1] = a_trial(1, 0.5)
-    assert not never.pauses(known[1])
-
-
-def test_after_a_constant_number_of_epochs_all_wait_and_the_best_of_all_are_trained_to_their_end():
-    scheduler = {"name": "constant", "best": 2}
-    found, known = grouped_asha(scheduler=scheduler, budget={"trials": 4, "grace_period": 2})
-    for number, accuracy in ((1, 0.9), (2, 0.5), (3, 0.6), (4, 0.7)):
-        assert decision(found, known, number, 1, accuracy) == CONTINUE
-        assert decision(found, known, number, 2, accuracy) == STOP
-    for number, accuracy in ((1, 0.9), (2, 0.5), (3, 0.6), (4, 0.7)):
-        known[number] = a_trial(number, accuracy, accuracy, status=PAUSED)
-    assert [record.number for record in found.hopeless()] == [2, 3]
-    assert found.promoted(more=True) is None
-    known[5] = a_trial(5, 0.1, status="running")  # one more is on its way to the rung
-    assert found.promoted(more=False) is None
-    del known[5]
-    first = found.promoted(more=False)
-    first.status = "running"
-    second = found.promoted(more=False)
-    second.status = "running"
-    assert (first.number, second.number) == (1, 4)
-    assert found.promoted(more=False) is None
-    assert [decision(found, known, 4, epoch, 0.7) for epoch in range(1, 9)] == [CONTINUE] * 8
-
-
-def test_after_a_constant_number_of_epochs_no_more_than_the_best_go_on_where_scores_are_equal():
-    found, known = grouped_asha(scheduler={"name": "constant", "best": 2}, budget={"trials": 4, "grace_period": 2})
-    for number in (3, 1, 4, 2):
-        known[number] = a_trial(number, 0.5, 0.5, status=PAUSED)
-        assert decision(found, known, number, 2, 0.5) == STOP
-    assert sorted(record.number for record in found.hopeless()) == [3, 4]
-    promoted = []
-    while (record := found.promoted(more=False)) is not None:
-        record.status = "running"
-        promoted.append(record.number)
-    assert promoted == [1, 2]
-
-
-def test_of_trials_with_the_same_config_and_score_the_first_alone_goes_on_and_counts():
-    found, known = grouped_asha(budget={"trials": 40})
-    assert decision(found, known, 1, 1, 0.9, alpha=1.0) == CONTINUE
-    assert decision(found, known, 2, 1, 0.9, alpha=2.0) == CONTINUE
-    for number in range(3, 9):
-        assert decision(found, known, number, 1, 0.9, alpha=1.0) == STOP
-        known[number] = a_trial(number, 0.9, alpha=1.0, status=PAUSED)
-    assert not found.pauses(known[3])
-    assert [record.number for record in found.hopeless()] == list(range(3, 9))
-    assert found.promoted(more=False) is None
-    # Where it has learned otherwise, as on another machine, it is a trial as any other.
-    assert decision(found, known, 9, 1, 0.91, alpha=1.0) == CONTINUE
-    known[1] = a_trial(1, *[0.9] * 9, alpha=1.0)
-    again, _ = grouped_asha(*known.values(), budget={"trials": 40})
-    assert [record.number for record in again.hopeless()] == list(range(3, 9))
-
-
-def test_trials_are_compared_by_the_signal_that_the_space_names():
-    def order(**scheduler):
-        """The trials in the order in which the scheduler would promote them."""
-        space = a_space(scheduler={"name": "asha", **scheduler}, budget={"trials": 40, "grace_period": 1})
-        epoch = {"epoch": 1}
-        measured = {
-            1: {"validation_accuracy": 0.9, "validation_loss": 0.5},
-            2: {"validation_accuracy": 0.8, "validation_loss": 0.4},
-        }
-        measured[1] |= {"averaged_validation_accuracy": 0.6, "averaged_validation_loss": 0.2}
-        measured[2] |= {"averaged_validation_accuracy": 0.7, "averaged_validation_loss": 0.3}
-        known = {n: a_trial(n, status=PAUSED, epochs=[{**epoch, **values}]) for n, values in measured.items()}
-        return GroupedAsha(space, known).promoted(more=True).number
-
-    assert order(signal="objective", horizon=0) == 1
-    assert order(signal="loss", horizon=0) == 2
-    assert order(signal="objective", horizon=0.5) == 2
-    assert order(signal="loss", horizon=2) == order(signal="loss") == 1

@@ -104,7 +104,7 @@ def test_decisions_are_those_of_asha_by_the_book_and_optunas_states_follow_from_
     space = a_space(budget=budget, sampler="random")
     played = Simulation(space, tmp_path, by_number(outcomes), workers, durable=False).run()
     events = asked_once(played)
-    assert [event[3] for event in events] == asha(events, space.budget.rungs(), factor)
+    assert [event[3] for event in events] == asha(played, space.budget.rungs(), factor)
     promoted = promotions(played, space.budget.rungs(), factor)
     assert promoted or epochs < 8
     stops = {(number, epoch) for number, epoch, _, goes_on in events if not goes_on}
@@ -325,7 +325,7 @@ def test_of_two_objectives_optuna_receives_both_at_the_end_and_no_epochs(tmp_pat
     for student in COSTS:
         own = {number for number, record in played.records.items() if record.values["pair"].endswith(f"/{student}")}
         events = [event for event in asked_once(played) if event[0] in own]
-        assert [event[3] for event in events] == asha(events, space.budget.rungs(), 3)
+        assert [event[3] for event in events] == asha(played, space.budget.rungs(), 3, own)
         assert not all(event[3] for event in events)
     assert {record.status for record in played.records.values()} >= {FINISHED, STOPPED}
 

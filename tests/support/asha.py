@@ -18,18 +18,47 @@ def asked_once(simulation):
     return list(first.values())
 
 
-def asha(events, rungs, factor):
-    """Asynchronous successive halving by the book: of (number, epoch, accuracy, ...) in their order, who goes on.
+class Rungs:
+    """The accuracies at the rungs of a simulation, and who has been lost, as far as its decisions have been read."""
+
+    def __init__(self, simulation, rungs, factor):
+        self._lost_after = list(simulation.lost)
+        self._lost = set()
+        self._factor = factor
+        self.seen = {rung: {} for rung in rungs}
+
+    def read_up_to(self, count):
+        """What was lost before so many decisions."""
+        while self._lost_after and self._lost_after[0][0] <= count:
+            self._lost.add(self._lost_after.pop(0)[1])
+
+    def best(self, rung):
+        """The best third (or another part) of all that have reached a rung; one that was lost later is the worst."""
+        reached = self.seen[rung].items()
+        values = [-math.inf if number in self._lost else accuracy for number, accuracy in reached]
+        return sorted(values, reverse=True)[: max(1, len(values) // self._factor)]
+
+
+def asha(simulation, rungs, factor, only=None):
+    """Asynchronous successive halving by the book: who goes on after each decision that was asked for once.
 
     At a rung a trial goes on if its accuracy is one of the best third (or another part) of all that have reached it.
+
+    Args:
+        simulation: What was played.
+        rungs: The rungs.
+        factor: One in so many goes on.
+        only: The numbers of the trials that are compared; all if none are given.
     """
-    seen = {rung: [] for rung in rungs}
-    goes_on = []
-    for _, epoch, accuracy, _ in events:
-        if epoch in seen and math.isfinite(accuracy):
-            seen[epoch].append(accuracy)
-            best = sorted(seen[epoch], reverse=True)[: max(1, len(seen[epoch]) // factor)]
-            goes_on.append(accuracy in best)
+    read, told, goes_on = Rungs(simulation, rungs, factor), set(), []
+    for count, (number, epoch, accuracy, _) in enumerate(simulation.decisions):
+        read.read_up_to(count)
+        if (number, epoch) in told or (only is not None and number not in only):
+            continue
+        told.add((number, epoch))
+        if epoch in read.seen and math.isfinite(accuracy):
+            read.seen[epoch][number] = accuracy
+            goes_on.append(accuracy in read.best(epoch))
         else:
             goes_on.append(math.isfinite(accuracy))
     return goes_on
@@ -41,18 +70,18 @@ def promotions(simulation, rungs, factor):
     Before a new trial begins, the paused trial at the highest rung that is one of the best there goes on, if there is
     one: of several the best, of equals the one with the lower number.
     """
-    seen, paused, told, promoted = {rung: {} for rung in rungs}, {}, set(), []
+    read, paused, told, promoted = Rungs(simulation, rungs, factor), {}, set(), []
     starts = list(simulation.starts)
 
     def right_one():
         for rung in reversed(rungs):
-            best = sorted(seen[rung].values(), reverse=True)[: max(1, len(seen[rung]) // factor)]
-            may = [(-seen[rung][number], number) for number, at in paused.items() if at == rung]
-            if may and -min(may)[0] in best:
+            may = [(-read.seen[rung][number], number) for number, at in paused.items() if at == rung]
+            if may and -min(may)[0] in read.best(rung):
                 return min(may)[1]
         return None
 
     for count in range(len(simulation.decisions) + 1):
+        read.read_up_to(count)
         while starts and starts[0][0] == count:
             _, number, epochs = starts.pop(0)
             if number in paused:
@@ -66,8 +95,8 @@ def promotions(simulation, rungs, factor):
         number, epoch, accuracy, goes_on = simulation.decisions[count]
         if (number, epoch) not in told and simulation.records[number].explores:
             told.add((number, epoch))
-            if epoch in seen and math.isfinite(accuracy):
-                seen[epoch][number] = accuracy
+            if epoch in read.seen and math.isfinite(accuracy):
+                read.seen[epoch][number] = accuracy
                 if not goes_on:
                     paused[number] = epoch
     assert right_one() is None

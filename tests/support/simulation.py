@@ -13,7 +13,7 @@ from ray.tune.utils import flatten_dict
 
 from ctkd_search.analysis.pareto import objective_values
 from ctkd_search.records.listener import TrialListener
-from ctkd_search.records.store import PAUSED, WAITING, SearchFolder
+from ctkd_search.records.store import DIVERGED, FAILED, PAUSED, WAITING, SearchFolder
 from ctkd_search.search.comparisons import missing_baselines
 from ctkd_search.search.observer import Observer
 from ctkd_search.search.record_writer import RecordWriter
@@ -116,6 +116,8 @@ class Simulation:
         self.decisions = []
         # Every trial that began or went on: how many decisions there were before, its number, and its epochs so far.
         self.starts = []
+        # Every trial that diverged or failed for good: how many decisions there were before, and its number.
+        self.lost = []
         self.records = {trial.number: trial for trial in self.folder.trials()}
         for trial in self.records.values():
             if not trial.idle:
@@ -181,6 +183,14 @@ class Simulation:
         return self.outcome(self.records[trial.config["number"]])
 
     def _epoch(self, trial, epoch: int) -> bool:
+        """One epoch of a trial, and whether there is another one."""
+        goes_on = self._played(trial, epoch)
+        record = self.records[trial.config["number"]]
+        if record.status in (DIVERGED, FAILED):
+            self.lost.append((len(self.decisions), record.number))
+        return goes_on
+
+    def _played(self, trial, epoch: int) -> bool:
         """One epoch of a trial, as Ray handles it; whether there is another one."""
         outcome, record = self._outcome(trial), self.records[trial.config["number"]]
         if outcome.fails == epoch - 1 and record.retries < outcome.failures:
