@@ -150,6 +150,29 @@ def read_earlier(folder: SearchFolder) -> Earlier:
     return Earlier(record, kept_space(record.space, record.teachers), folder.trials())
 
 
+def results_in(
+    space: Space, earlier: Space, records: Sequence[TrialRecord]
+) -> list[tuple[TrialRecord, dict[str, Any] | None]]:
+    """Returns the trials of an earlier search that have a result, each with its values in another space.
+
+    Args:
+        space: The other space.
+        earlier: The earlier search's space.
+        records: Its trials.
+
+    Returns:
+        For each trial that Optuna suggested and that has ended, the values of the searched parameters as Optuna stores
+        them in the other space; None where it is no trial of that space.
+    """
+    found: list[tuple[TrialRecord, dict[str, Any] | None]] = []
+    for record in records:
+        if record.explores and record.ended:
+            # The values of the record count, not defaults that may have changed since.
+            values = {**earlier.effective(earlier.decode(record.stored)), **record.values}
+            found.append((record, space.encode(space.renamed(values, earlier))))
+    return found
+
+
 def incomparable(earlier: Earlier, space: Space, fingerprint: str) -> list[str]:
     """Returns the differences because of which the results of an earlier search mean nothing to another one.
 

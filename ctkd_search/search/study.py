@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ctkd_search.errors import UserError
 from ctkd_search.records.listener import TrialListener
-from ctkd_search.records.store import DIVERGED, FAILED, FINISHED, PAUSED, SEARCHED, STOPPED, TrialRecord
+from ctkd_search.records.store import DIVERGED, FAILED, FINISHED, PAUSED, STOPPED, TrialRecord
+from ctkd_search.search.earlier import results_in
 from ctkd_search.search.sampler import make_sampler
 from ctkd_search.search.study_file import study_storage
 from ctkd_search.space.definition import Space
@@ -217,15 +218,12 @@ class Study(TrialListener):
         Returns:
             The number of trials that are in this space, and of all that the earlier search had.
         """
-        there = [record for record in records if record.explores and record.ended and record.kind == SEARCHED]
+        there = results_in(self._space, earlier, records)
         taken_before = {trial.user_attrs.get(_TAKEN_FROM) for trial in self.study.get_trials(deepcopy=False)}
         searched = {key: entry for key, entry in self._space.entries.items() if not isinstance(entry, Constant)}
         distributions = {key: entry.distribution() for key, entry in searched.items()}
         taken = 0
-        for record in there:
-            # The values of the record count, not defaults that may have changed since.
-            values = {**earlier.effective(earlier.decode(record.stored)), **record.values}
-            stored = self._space.encode(self._space.renamed(values, earlier))
+        for record, stored in there:
             if stored is None:
                 continue
             taken += 1

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctkd_search.analysis.best_configs import CONFIGS, best_configs
 from ctkd_search.analysis.warm_start import start_sentence
@@ -17,12 +17,13 @@ from ctkd_search.geometry import Geometry
 from ctkd_search.metrics import OBJECTIVES
 from ctkd_search.paths import YAML_SUFFIXES, user_path
 from ctkd_search.records.config_list import ConfigList, published_names, read_list, read_published
-from ctkd_search.records.store import SearchFolder, SearchRecord, names
+from ctkd_search.records.store import SearchFolder, SearchRecord, TrialRecord, names
 from ctkd_search.records.trial_configs import augment_of
 from ctkd_search.records.warm_start import TriedConfig, WarmStart, asked_names
-from ctkd_search.search.earlier import Earlier, incomparable, read_earlier
+from ctkd_search.search.earlier import Earlier, incomparable, read_earlier, results_in
 from ctkd_search.space.definition import Space
 from ctkd_search.space.transfer import Elsewhere, transfer
+from ctkd_search.text import amount
 
 if TYPE_CHECKING:
     from ctkd_search.search.study import Study
@@ -104,23 +105,35 @@ def compared(sources: Sequence[Source], space: Space, fingerprint: str) -> list[
     ]
     for name in dict.fromkeys(source.asked for source in found):
         if not any(_brings_something(source, space) for source in found if source.asked == name):
-            raise UserError(f"--warm-start {name} brings nothing to this search{_lacking(found, name)}; leave it out")
+            why = _lacking(found, name, space)
+            raise UserError(f"--warm-start {name} brings nothing to this search, because {why}; leave it out")
     return found
 
 
 def _brings_something(source: Source, space: Space) -> bool:
-    """Returns whether a source has results that can be compared, or a config that can be tried in a space."""
-    if source.earlier is not None and not source.reasons:
-        return any(trial.explores and trial.ended for trial in source.earlier.trials)
+    """Returns whether a source has a result that counts in a space, or a config that can be tried there."""
+    if any(stored is not None for _, stored in _results(source, space)):
+        return True
     return any(transfer(space, one.config) for one in source.configs)
 
 
-def _lacking(sources: Sequence[Source], name: str) -> str:
-    """Returns why a name brings nothing, for the middle of a sentence."""
-    found = dict.fromkeys(one.config.method for each in sources if each.asked == name for one in each.configs)
+def _results(source: Source, space: Space) -> list[tuple[TrialRecord, dict[str, Any] | None]]:
+    """Returns the results of a source that can be compared, each with its values in a space, or None if outside it."""
+    if source.earlier is None or source.reasons:
+        return []
+    return results_in(space, source.earlier.space, source.earlier.trials)
+
+
+def _lacking(sources: Sequence[Source], name: str, space: Space) -> str:
+    """Returns why a name brings nothing, for a sentence with because."""
+    asked = [source for source in sources if source.asked == name]
+    found = dict.fromkeys(one.config.method for each in asked for one in each.configs)
     if not found:
-        return ", because no trial of it has finished"
-    return f", because the methods of its configs ({', '.join(found)}) are not searched here"
+        outside = sum(len(_results(source, space)) for source in asked)
+        return "no trial of it has finished" + (
+            f" and none of its {amount(outside, 'result')} is in this space" if outside else ""
+        )
+    return f"the methods of its configs ({', '.join(found)}) are not searched here"
 
 
 def advice(root: Path, own: str, fingerprint: str) -> str | None:

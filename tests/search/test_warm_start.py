@@ -224,6 +224,26 @@ def test_a_search_without_a_finished_trial_brings_nothing(tmp_path):
     assert start.taken == 1
 
 
+def test_results_that_can_be_compared_but_are_outside_the_space_bring_nothing_without_a_config(tmp_path):
+    earlier_search(tmp_path)
+    dkd = {"method": "dkd", "pair": "wrn-16-2/resnet8", "lr": {"float": [0.01, 0.3]}}
+    with pytest.raises(UserError) as caught:
+        begun(tmp_path, ["old"], a_space(sampler="random", search=dkd))
+    assert str(caught.value) == (
+        "--warm-start old brings nothing to this search, because the methods of its configs (ctkd) are not searched "
+        "here; leave it out"
+    )
+    space = a_space(sampler="random")
+    stopped = a_trial(1, 0.5, status=STOPPED, space=space, stored={**space.paper_point(), "lr": 0.02})
+    earlier_search(tmp_path, "stopped", trials=[stopped])
+    with pytest.raises(UserError) as caught:
+        begun(tmp_path, ["stopped"], a_space(sampler="random", search={**SEARCH, "lr": {"float": [0.1, 0.3]}}))
+    assert str(caught.value) == (
+        "--warm-start stopped brings nothing to this search, because no trial of it has finished and none of its 1 "
+        "result is in this space; leave it out"
+    )
+
+
 REFUSED = [
     (["older"], "there is no search 'older' in {root}; there are: old; did you mean old?"),
     (["publishd"], "there is no search 'publishd' in {root}; did you mean published?"),
