@@ -28,6 +28,7 @@ from ctkd_search.space.parameters import (
     METHOD,
     PAIR,
     TRAINING,
+    active,
     chosen_methods,
     key_of,
     ordered,
@@ -138,7 +139,7 @@ class Space:
             if isinstance(entry, Constant):
                 point.values[name] = entry.value
                 continue
-            searched = entry is not None and _active(entry, point.values)
+            searched = entry is not None and active(entry, point.values)
             stored = choose(name, entry, point.values) if searched else None  # type: ignore[arg-type]
             if stored is None:
                 point.values[name] = self._left_out(parameter, point.values)
@@ -391,9 +392,3 @@ def _weighted(recipe: Recipe, augment: Augment) -> Recipe:
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else show(value)
-
-
-def _active(entry: Entry, values: Mapping[str, Any]) -> bool:
-    if isinstance(entry, Constant):
-        return True
-    return all(allows(allowed, values[name]) for name, allowed in entry.when.items())

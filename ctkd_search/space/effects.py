@@ -18,7 +18,15 @@ from ctkd_search.models.registry import describe, maps
 from ctkd_search.pairs import split_pair
 from ctkd_search.space.defaults import default_of
 from ctkd_search.space.distributions import Choice, Constant, Entry, Number, show
-from ctkd_search.space.parameters import METHOD, PAIR, chosen_methods, key_of, possible_methods, possible_values
+from ctkd_search.space.parameters import (
+    METHOD,
+    PAIR,
+    chosen_methods,
+    key_of,
+    named_by,
+    possible_methods,
+    possible_values,
+)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -152,7 +160,7 @@ def _needed_conditions(key: str, entries: Mapping[str, Entry], admitted: Sequenc
         for other in admitted[0].values
         if other not in (key, METHOD.name)
         and isinstance(entries.get(other), Choice)
-        and key not in _named_by(other, entries)
+        and key not in named_by(other, entries)
     ]
     alone = [{other: _alive(key, other, admitted)} for other in others]
     for several in (alone, _of_two(key, others, admitted)):
@@ -174,12 +182,6 @@ def _alive(key: str, other: str, cases: Sequence[_Case]) -> tuple[Any, ...]:
     """Returns the values of another parameter with which a parameter always has an effect."""
     dead = {case.values[other] for case in cases if key in case.idle}
     return tuple(value for value in dict.fromkeys(case.values[other] for case in cases) if value not in dead)
-
-
-def _named_by(key: str, entries: Mapping[str, Entry]) -> set[str]:
-    """Returns the parameters that the conditions of one name, and theirs in turn; a space has no circles."""
-    named = set(getattr(entries.get(key), "when", ()))
-    return named.union(*(_named_by(other, entries) for other in named))
 
 
 def _advice(entry: Number | Choice, needed: Mapping[str, Sequence[Any]]) -> str:

@@ -244,6 +244,19 @@ def possible_values(
     return listed
 
 
+def active(entry: Entry, values: Mapping[str, Any]) -> bool:
+    """Returns whether the conditions of an entry hold beside the values of the parameters that they name."""
+    if isinstance(entry, Constant):
+        return True
+    return all(allows(allowed, values[name]) for name, allowed in entry.when.items())
+
+
+def named_by(key: str, entries: Mapping[str, Entry]) -> set[str]:
+    """Returns the parameters that the conditions of one name, and theirs in turn; a space has no circles."""
+    named = set(getattr(entries.get(key), "when", ()))
+    return named.union(*(named_by(other, entries) for other in named))
+
+
 def ordered(entries: Mapping[str, Entry], known: Mapping[str, Parameter]) -> list[tuple[str, Parameter]] | None:
     """The parameters, each after those its condition names; None if the conditions go in a circle.
 

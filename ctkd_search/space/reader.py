@@ -6,13 +6,13 @@ import dataclasses
 import functools
 import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ctkd_search import data
 from ctkd_search.config import DatasetConfig, TeachersConfig, plain
-from ctkd_search.distill.methods.base import Parameter, make_method
+from ctkd_search.distill.methods.base import make_method
 from ctkd_search.distill.requests import Needs
 from ctkd_search.errors import UserError
 from ctkd_search.fields import Seed
@@ -28,22 +28,21 @@ from ctkd_search.space.conflicts import note_conflicts
 from ctkd_search.space.default_recipe import completed, keys_of
 from ctkd_search.space.default_rungs import with_grace_period
 from ctkd_search.space.definition import Space
-from ctkd_search.space.distributions import Entry, Number
+from ctkd_search.space.distributions import Entry
 from ctkd_search.space.document import Document, Place, dump, read, refuse_record
 from ctkd_search.space.effects import baseline_fault, trial_faults
 from ctkd_search.space.ensembles import expert_fault, note_expert_faults
 from ctkd_search.space.label_settings import label_faults
 from ctkd_search.space.parameters import (
     PAIR,
-    TRAINING,
     chosen_methods,
-    parameters,
     possible_methods,
     possible_values,
 )
-from ctkd_search.space.recipes import recipe_faults
+from ctkd_search.space.recipes import Course, recipe_faults
 from ctkd_search.space.search_reader import SearchReader, pair_fault
 from ctkd_search.space.search_section import place_of
+from ctkd_search.space.searched_recipe import constant_courses, possible_settings
 from ctkd_search.space.sections import Budget, Resources, Tracking
 from ctkd_search.space.strategy_reader import read_scheduler, read_strategy
 from ctkd_search.uris import uri_fault
@@ -186,7 +185,7 @@ class _Reader:
         scheduler = read_scheduler(document)
         budget = with_grace_period(budget, train, entries, scheduler)
         self._check_budget(budget, entries)
-        self._check_recipe(train, entries, budget.epochs, sampling if "class_weights" in entries else of_any)
+        self._check_recipe(train, entries, budget.epochs, sampling if "class_weights" in entries else of_any, augments)
         self._check_labels(train, entries)
         if self.geometry and not document.problems:
             for key, message in trial_faults(entries, self.geometry, budget.epochs).items():
@@ -323,12 +322,12 @@ class _Reader:
         elif isinstance(given, dict) and "expert" in given and not needs.any_expert:
             self.fault(("teachers", "expert"), "has no effect, because no trial uses the expert; leave it out")
 
-    def _check_recipe(self, train: Recipe, entries: Mapping[str, Entry], epochs: int, sampling: str | None) -> None:
-        known = parameters(train)
-        possible = {
-            item.name: _extremes(entries[item.name], known[item.name]) for item in TRAINING if item.name in entries
-        }
-        note_recipe_faults(self.document, ("train",), train, epochs, self.classes, possible, sampling)
+    def _check_recipe(
+        self, train: Recipe, entries: Mapping[str, Entry], epochs: int, sampling: str | None, augments: Collection[str]
+    ) -> None:
+        possible = possible_settings(train, entries)
+        courses = constant_courses(train, entries, self.faulty, augments, self.geometry)
+        note_recipe_faults(self.document, ("train",), train, epochs, self.classes, possible, sampling, courses)
 
     def _check_labels(self, train: Recipe, entries: Mapping[str, Entry]) -> None:
         if self.faulty or not self.ask_images:
@@ -340,13 +339,6 @@ class _Reader:
             return  # a pair that cannot be has been refused
         for place, message in found:
             self.fault(place, message)
-
-
-def _extremes(entry: Entry, parameter: Parameter) -> tuple[Any, ...]:
-    """Returns the possible values of a parameter; of a range, its ends, and the default if it has a condition."""
-    if isinstance(entry, Number):
-        return (entry.low, entry.high, *([parameter.default] if entry.when else []))
-    return possible_values(entry, parameter)
 
 
 def read_teachers(document: Document, epochs: int) -> TeachersConfig:
@@ -370,6 +362,7 @@ def note_recipe_faults(
     classes: int | None,
     possible: Mapping[str, Sequence[Any]] | None = None,
     sampling: str | None = None,
+    courses: Sequence[Course] | None = None,
 ) -> None:
     """Notes the faults of a recipe.
 
@@ -381,11 +374,12 @@ def note_recipe_faults(
         classes: Number of classes, if it is known.
         possible: For each setting that is searched, its possible values, or the ends of its range.
         sampling: Frequency of the images, as in `Augment`.
+        courses: Where settings are searched, the courses of a constant schedule, as in `recipe_faults`.
     """
     given = document.data
     for key in place:
         given = given.get(key) if isinstance(given, dict) else None
-    for name, message in recipe_faults(recipe, keys_of(given), epochs, classes, possible, sampling):
+    for name, message in recipe_faults(recipe, keys_of(given), epochs, classes, possible, sampling, courses):
         at = ("search",) if possible and name in possible else place
         document.fault((*at, *name.split(".")), message)
 

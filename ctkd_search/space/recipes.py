@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ctkd_search.recipe import BALANCED, CONSTANT, EFFECTIVE, OF_SCHEDULE, SGD, WITH_MOMENTUM, Recipe
+
+
+class Course(NamedTuple):
+    """The beginning and the end of a constant schedule: the epochs of its warm-up, and the share of its cooldown."""
+
+    warmup: float
+    cooldown: float
 
 
 def recipe_faults(
@@ -16,6 +23,7 @@ def recipe_faults(
     classes: int | None,
     possible: Mapping[str, Sequence[Any]] | None = None,
     sampling: str | None = None,
+    courses: Sequence[Course] | None = None,
 ) -> Iterator[tuple[str, str]]:
     """Yields the faults of a recipe.
 
@@ -26,6 +34,8 @@ def recipe_faults(
         classes: Number of classes, if it is known.
         possible: For each setting that is searched, its possible values, or the ends of its range.
         sampling: Frequency of the images, as in `Augment`.
+        courses: Where settings are searched, the courses that trials with a constant schedule may have; None for the
+            recipe's own.
 
     Yields:
         The setting, and what is wrong with it and what to do.
@@ -57,14 +67,15 @@ def recipe_faults(
         yield "class_weights", "has no effect where augment.sampling is balanced; leave one of the two out"
     if recipe.decay != "all" and not any(values("weight_decay")):
         yield "decay", "has no effect where weight_decay is 0; leave it out"
+    if courses is None:
+        courses = [Course(recipe.warmup, recipe.cooldown)] if recipe.schedule == CONSTANT else []
     longest = max(values("warmup"))
+    late = [course for course in courses if course.warmup + course.cooldown * epochs > epochs]
     if longest >= epochs:
         yield "warmup", f"must be less than the epochs {epochs}, but got {longest:g}; lower it, or raise the epochs"
-    elif CONSTANT in schedules and longest + max(values("cooldown")) * epochs > epochs:
-        yield (
-            "cooldown",
-            f"must begin after the warm-up: at most {1 - longest / epochs:.3g}, but got {max(values('cooldown')):g}",
-        )
+    elif late:
+        warmup, cooldown = max(late, key=lambda course: course.warmup + course.cooldown * epochs)
+        yield "cooldown", f"must begin after the warm-up: at most {1 - warmup / epochs:.3g}, but got {cooldown:g}"
     if recipe.optimizer_options:
         yield from _options_faults(recipe, chosen)
 

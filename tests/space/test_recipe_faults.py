@@ -39,6 +39,22 @@ def faults(train=None, search=None, recipe=None, epochs=9):
             {},
             "train.cooldown must begin after the warm-up: at most 0.667, but got 0.8",
         ),
+        (
+            {"schedule": "constant"},
+            {"warmup": {"float": [0, 5]}, "cooldown": {"float": [0.1, 0.8]}},
+            "search.cooldown must begin after the warm-up: at most 0.444, but got 0.8",
+        ),
+        # Of the two warm-ups with which the schedule may be constant, the longer one.
+        (
+            {},
+            {
+                "schedule": {"choice": ["constant", "linear"], "when": {"optimizer": ["sgd", "lion"]}},
+                "optimizer": {"choice": ["sgd", "lion", "adamw"]},
+                "warmup": {"choice": [1, 3, 8], "when": {"optimizer": ["sgd", "adamw"]}},
+                "cooldown": {"choice": [0.2, 0.6], "when": {"schedule": "constant", "warmup": [0, 1, 3]}},
+            },
+            "search.cooldown must begin after the warm-up: at most 0.111, but got 0.2",
+        ),
         ({"optimizer_options": {"rho": 1}}, {}, "train.optimizer_options.rho is no option of optimizer sgd"),
         (
             {"optimizer": "lion", "optimizer_options": {"betas": "x"}},
@@ -91,6 +107,32 @@ def test_the_teachers_recipe_is_judged_like_the_students(recipe, message):
             {"cooldown": {"float": [0.1, 0.5]}, "weight_decay": {"float": [0, 0.1]}},
         ),
         ({"nesterov": True}, {"momentum": {"float": [0.1, 0.9]}}),
+        # The long warm-up and the long cooldown never come together.
+        (
+            {},
+            {
+                "schedule": {"choice": ["constant", "linear"]},
+                "warmup": {"float": [0, 5], "when": {"schedule": "linear"}},
+                "cooldown": {"float": [0.1, 0.8], "when": {"schedule": "constant"}},
+            },
+        ),
+        (
+            {},
+            {
+                "method": {"choice": ["ctkd", "kd"]},
+                "schedule": {"choice": ["constant", "linear"]},
+                "warmup": {"float": [0, 5], "when": {"method": "kd"}},
+                "cooldown": {"float": [0.3, 0.8], "when": {"schedule": "constant", "method": "ctkd"}},
+            },
+        ),
+        (
+            {"schedule": "constant"},
+            {
+                "attention_layers": {"subsets": [1, 2, 3]},
+                "warmup": {"choice": [1, 5], "when": {"attention_layers": ["1", "2,3"]}},
+                "cooldown": {"choice": [0.3, 0.9], "when": {"attention_layers": ["3"]}},
+            },
+        ),
     ],
 )
 def test_settings_that_act_in_some_trials_are_taken(train, search):
