@@ -13,6 +13,7 @@ from ctkd_search.analysis.intervals import Estimate, Family, estimate
 from ctkd_search.errors import UserError
 from ctkd_search.metrics import ACCURACY, Metric
 from ctkd_search.records.store import FINISHED, TrialRecord, best
+from ctkd_search.space.definition import Space
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,23 @@ def winner(trials: Sequence[TrialRecord]) -> TrialRecord | None:
     """Returns the searched config with the best confirmed mean; before any is confirmed, the best trial."""
     chosen = _best_confirmed(confirmed(trials))
     return chosen.trial if chosen else best(trials)
+
+
+def not_confirmed(space: Space, trials: Sequence[TrialRecord], again: str) -> str | None:
+    """Returns a line on a search whose time budget has ended before any config was confirmed; None if one was.
+
+    Args:
+        space: Its space; None is returned where it has no confirmation.
+        trials: Its trials; None is returned where none has a result.
+        again: Command that goes on with it.
+    """
+    repeated = any(trial.repeats is not None and trial.ended for trial in trials)
+    if space.strategy.confirm is None or repeated or winner(trials) is None:
+        return None
+    return (
+        "the winner is not confirmed, because the time budget ended before that; raise it, or go on with as much "
+        f"again: {again}"
+    )
 
 
 @dataclass(frozen=True)

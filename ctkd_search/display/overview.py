@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ctkd_search.analysis.best_configs import CONFIGS, best_configs
-from ctkd_search.analysis.standing import find_trial, winner
+from ctkd_search.analysis.standing import find_trial, not_confirmed, winner
 from ctkd_search.display.leaderboard import print_leaderboard
 from ctkd_search.display.tables import plain_table
 from ctkd_search.errors import UserError
@@ -84,7 +84,8 @@ def print_search(root: Path, name: str, limit: int, console: Console) -> None:
     """Prints one search's leaderboard."""
     folder = SearchFolder(root, name)
     search, trials = folder.search(), folder.readable_trials()
-    print_leaderboard(kept_space(search.space, search.teachers), search, trials, limit, console)
+    space = kept_space(search.space, search.teachers)
+    print_leaderboard(space, search, trials, limit, console)
     for architecture, accuracy in sorted(search.experts.items()):
         console.print(
             f"expert {architecture}: {percent(-1 if accuracy is None else accuracy)} validation accuracy",
@@ -99,6 +100,8 @@ def print_search(root: Path, name: str, limit: int, console: Console) -> None:
             highlight=False,
         )
     elif winner(trials) is not None:
+        if line := not_confirmed(space, trials, search.again):
+            console.print(line, soft_wrap=True, highlight=False)
         print_next(root, name, console)
 
 

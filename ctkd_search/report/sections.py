@@ -9,6 +9,7 @@ from functools import cached_property
 
 from ctkd_search.analysis.by_method import by_method
 from ctkd_search.analysis.final_lines import headline, sentences
+from ctkd_search.analysis.standing import not_confirmed
 from ctkd_search.config import TrialConfig
 from ctkd_search.data import Splits
 from ctkd_search.display import comparisons, final_tables
@@ -143,6 +144,10 @@ def results(summary: SearchSummary) -> Section:
         section.attempt("The table of means", lambda: comparisons.confirmed_table(trials, winner, judge))
     else:
         section.add("No config has been confirmed with fresh seeds: the best of many trials is partly due to luck.")
+        search = summary.search
+        if search.finished and (line := not_confirmed(summary.space, trials, search.again)):
+            # Without a full stop, which would be copied with the command.
+            section.add(f"{line[0].upper()}{line[1:]}")
     none = "There are no baselines to compare with."
     section.attempt("The table of baselines", lambda: comparisons.baselines_table(trials, winner, judge) or none)
     section.attempt(

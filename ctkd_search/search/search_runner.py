@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ctkd_search.analysis.pareto import objective_values
-from ctkd_search.analysis.standing import winner
+from ctkd_search.analysis.standing import not_confirmed, winner
 from ctkd_search.analysis.stopping import finalists, going_on
 from ctkd_search.analysis.time_left import Later, TimeLeft
 from ctkd_search.data import Splits
@@ -23,7 +23,7 @@ from ctkd_search.search.prepare import Need, need_of, needs_left, seconds_of_tea
 from ctkd_search.search.runner import TrialRunner
 from ctkd_search.search.scheduler import GroupedAsha
 from ctkd_search.search.searcher import OptunaSearcher
-from ctkd_search.search.stop_signal import OutOfTime
+from ctkd_search.search.stop_signal import OutOfTime, StopReason
 from ctkd_search.search.study import Study
 from ctkd_search.search.warm_start import Source, begin_study
 from ctkd_search.space.baselines import baseline_pairs
@@ -88,8 +88,13 @@ class SearchRunner(TrialRunner):
             self.session.say(str(over))
             return
         self._explore()
-        if self.session.stop_signal.reason is None:
+        reason = self.session.stop_signal.reason
+        if reason is None:
             self._confirm()
+            return
+        line = not_confirmed(self.space, list(self.records.values()), self.record.again)
+        if line and reason is StopReason.TIME_BUDGET:
+            self.session.say(line)
 
     def _prepare(self) -> None:
         """Prepares everything that the first trial needs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 import socket
@@ -119,6 +120,22 @@ def test_show_ranks_the_trials_and_says_how_to_go_on(call):
     )
     elsewhere = call("show", "digits", "--trials-dir", "./trials/../trials")[1].splitlines()
     assert elsewhere[-1] == "      ctkd-search ui --trials-dir trials/../trials"
+
+
+def test_show_tells_a_winner_whose_confirmation_had_no_time(call):
+    line = (
+        "the winner is not confirmed, because the time budget ended before that; raise it, or go on with as much again"
+    )
+    folder = digits_search("digits", finished=True)
+    record = folder.search()
+    for confirm in (None, {"best": 1, "seeds": 2}):
+        record.space["confirm"] = confirm
+        folder.write(record)
+        assert ("not confirmed" in call("show", "digits")[1]) is bool(confirm)
+    assert f"{line}: {AGAIN}\nnext: " in call("show", "digits")[1]
+    (chosen,) = (trial for trial in folder.trials() if trial.number == 2)
+    folder.write_trial(dataclasses.replace(chosen, number=3, repeats=2, seed=1))
+    assert "not confirmed" not in call("show", "digits")[1]
 
 
 @pytest.mark.parametrize(("words", "trial"), [([], 2), (["--trial", "1"], 1), (["--trial", "2"], 2)])

@@ -44,12 +44,21 @@ def test_a_search_without_baselines_confirmation_and_attention(bare):
     found = Page(write_report(bare.root, "small"))
     assert "it has not been confirmed with fresh seeds." in found.said
     assert "No config has been confirmed with fresh seeds" in found.said
+    assert "time budget" not in found.said
     assert "There are no baselines to compare with." in found.said
     assert "The curve of the student alone is left out" in found.said
     assert "Attention maps of the winner are left out: its loss does not use the expert's attention maps." in found.said
     assert "Parameter importances are left out: 1 trial reached epoch 1" in found.said
     assert "Parallel coordinates are left out" in found.said
     assert found.files() == ["best-so-far", "cost", "learning-curves", "teaching"]
+
+
+def test_a_search_whose_confirmation_had_no_time_says_how_to_go_on(bare):
+    line = f"because the time budget ended before that; raise it, or go on with as much again: {bare.record.again}"
+    content = {**bare.record.space, "confirm": {"best": 1, "seeds": 2}}
+    for finished in (False, True):
+        bare.folder.write(replace(bare.record, space=content, finished=finished))
+        assert (line in Page(write_report(bare.root, "small")).said) is finished
 
 
 def test_a_search_that_began_from_earlier_ones_says_what_they_brought(bare):

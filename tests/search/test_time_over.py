@@ -1,4 +1,4 @@
-"""Time budgets that end while teachers are trained, before the first trial or before the confirmation."""
+"""Time budgets that end while teachers are trained, or before the confirmation of a winner."""
 
 import time
 
@@ -49,3 +49,14 @@ def test_a_winner_whose_confirmation_has_no_time_is_not_confirmed_and_goes_on_la
         assert "best: trial 1 with " in ended.out
         waiting = [trial for trial in SearchFolder(tmp_path / "trials", "small").trials() if trial.status == WAITING]
         assert [trial.repeats for trial in waiting] == [1, 1]
+
+
+def test_a_winner_whose_confirmation_had_not_begun_is_told_with_the_command_to_go_on(tmp_path):
+    live = Live(tmp_path, confirm={"best": 1, "seeds": 2})
+    assert live.run("--trials", "1", "--set", "confirm=null") == 0
+    assert live.run("--trials", "500", "--time-budget", "1s") == 0
+    line = (
+        "the winner is not confirmed, because the time budget ended before that; raise it, or go on with as much again"
+    )
+    assert live.said().count(f"{line}: ctkd-search run space.yaml ") == 1
+    assert not any(trial.repeats for trial in SearchFolder(tmp_path / "trials", "small").trials())
