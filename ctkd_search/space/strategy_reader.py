@@ -108,10 +108,12 @@ def _check_rungs(document: Document, scheduler: Scheduler, budget: Budget) -> No
                 f"must be at most the {len(rungs)} rungs of this budget, but got {scheduler.brackets}",
             )
     if scheduler.name == "constant" and not rungs:
-        document.fault(
-            ("scheduler",),
-            f"constant needs a budget.grace_period below the epochs {budget.epochs}, but got {budget.grace_period}",
+        fault = (
+            "constant needs at least 2 epochs, and this budget has 1; raise epochs, or use none"
+            if budget.epochs == 1
+            else f"constant needs a budget.grace_period below the epochs {budget.epochs}, but got {budget.grace_period}"
         )
+        document.fault(("scheduler",), fault)
 
 
 def _baselines(document: Document) -> tuple[str, ...]:

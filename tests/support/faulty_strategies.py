@@ -124,6 +124,12 @@ OUT_OF_PLACE = [
         "below the epochs 9, but got 9",
     ),
     (
+        ["scheduler=constant", "budget={epochs: 1}"],
+        NUMBERS,
+        "scheduler",
+        "constant needs at least 2 epochs, and this budget has 1; raise epochs, or use none",
+    ),
+    (
         ["scheduler=hyperband", "budget={epochs: 2, grace_period: 1}"],
         NUMBERS,
         "scheduler",

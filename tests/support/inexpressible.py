@@ -8,6 +8,7 @@ INEXPRESSIBLE = {
         "larger than the range",
         "at most the epochs",
         "needs at least 2 r",
+        "needs at least 2 epochs",
         "grace_period below the epochs",
     ],
     "of how many rungs a budget is": ["rungs of this budget"],
