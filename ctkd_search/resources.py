@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from ctkd_search.cores import usable_cores
 from ctkd_search.errors import UserError
+from ctkd_search.space.baselines import baseline_pairs
+from ctkd_search.space.definition import Space
 from ctkd_search.space.sections import Resources
 from ctkd_search.versions import processor
 
@@ -171,6 +173,22 @@ def share_out(
         )
     at_once = wanted or (most if trials is None else min(most, trials))
     return Share(per_trial, cpus_per_trial, at_once, min(cores, limit or cores))
+
+
+def most_at_once(space: Space, explored: int = 0) -> int:
+    """Returns the most trials of a search that could run at once, if the machines had room for them.
+
+    These are the searched ones beside the baselines, or those that confirm the winner, whichever are more.
+
+    Args:
+        space: The space.
+        explored: Number of trials that Optuna has suggested already, which may be more than the budget has now.
+    """
+    confirm, names = space.strategy.confirm, space.strategy.baselines
+    searched = max(space.budget.trials, explored) + len(baseline_pairs(names, space.pairs()))
+    # The baselines that are confirmed are those of the winners' pairs.
+    repeated = confirm.seeds * (space.confirmations() + len(names)) if confirm else 0
+    return max(searched, repeated)
 
 
 def teacher_gpus(share: Share) -> float:

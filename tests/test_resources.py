@@ -6,6 +6,7 @@ import os
 import re
 
 import pytest
+from support.factories import a_space
 
 from ctkd_search.cores import usable_cores
 from ctkd_search.errors import UserError
@@ -13,6 +14,7 @@ from ctkd_search.resources import (
     Node,
     Share,
     describe,
+    most_at_once,
     on_device,
     share_out,
     teacher_threads,
@@ -186,6 +188,25 @@ def test_a_share_in_words(share, words):
 )
 def test_few_trials_get_more_of_the_machine(wanted, gpus, cpus, trials, share):
     assert share_out(wanted, [Node(gpus, cpus)], trials) == share
+
+
+@pytest.mark.parametrize(
+    ("sections", "explored", "most"),
+    [
+        ({}, 0, 1),
+        ({}, 5, 5),  # extended before, and gone on with fewer trials
+        ({"budget": {"trials": 4}}, 1, 4),
+        # Of two pairs, each has a baseline that listens to its teacher; the student alone is run once.
+        ({"baselines": ["student-alone", "kd"]}, 0, 4),
+        ({"confirm": {"best": 2, "seeds": 3}}, 0, 6),
+        ({"confirm": {"best": 1, "seeds": 3}, "baselines": ["kd"], "budget": {"trials": 9}}, 0, 11),
+        ({"confirm": {"best": 2, "seeds": 4}, "baselines": ["kd"], "budget": {"trials": 9}}, 0, 12),
+    ],
+)
+def test_the_trials_of_a_search_that_could_run_at_once(sections, explored, most):
+    pairs = {"choice": ["wrn-16-2/resnet8", "wrn-16-1/resnet8"]}
+    search = {"pair": pairs, "lr": {"float": [0.01, 0.3]}}
+    assert most_at_once(a_space(**{"budget": {"trials": 1}, "search": search, **sections}), explored) == most
 
 
 def test_cores_of_two_machines_do_not_add_up_for_few_trials():

@@ -28,7 +28,15 @@ from ctkd_search.geometry import Geometry
 from ctkd_search.models import describe
 from ctkd_search.pairs import split_pair
 from ctkd_search.records.store import TEACHERS
-from ctkd_search.resources import Share, local_node, share_out, teacher_threads, teachers_at_once, thread_limit
+from ctkd_search.resources import (
+    Share,
+    local_node,
+    most_at_once,
+    share_out,
+    teacher_threads,
+    teachers_at_once,
+    thread_limit,
+)
 from ctkd_search.space.definition import Space
 from ctkd_search.space.document import Document
 from ctkd_search.space.limits import within_limits
@@ -141,7 +149,7 @@ def print_check(space: Space, document: Document, trials_dir: Path, timed: bool,
 def _share(space: Space) -> tuple[Share | None, str]:
     """Returns a trial's share of this machine; or None, and what the machine lacks."""
     try:
-        return share_out(space.resources, [local_node()], limit=thread_limit()), ""
+        return share_out(space.resources, [local_node()], most_at_once(space), thread_limit()), ""
     except UserError as error:
         return None, str(error)
 

@@ -26,6 +26,7 @@ from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.states import is_readable, state_path
 from ctkd_search.records.store import STOPPED, TEACHERS, SearchFolder, SearchRecord, TrialRecord, new_record
 from ctkd_search.records.trial_configs import label_of
+from ctkd_search.resources import most_at_once
 from ctkd_search.search.earlier import earlier_search
 from ctkd_search.search.ownership import owned
 from ctkd_search.search.warm_start import advice, compared, outstanding, read_sources
@@ -139,7 +140,11 @@ def _run_owned(
 
     document = request.document or Document.of("the space", plain(dict(request.space.raw)))
     refuse(space, document, splits.geometry, len(splits.train), request.trials_dir)
-    with Session(space, request.trials_dir, say, lease, stop=request.stop, precision=record.precision) as session:
+    explored = sum(trial.explores for trial in folder.trials()) if earlier else 0
+    at_once = most_at_once(space, explored)
+    with Session(
+        space, request.trials_dir, say, lease, at_once, stop=request.stop, precision=record.precision
+    ) as session:
         if earlier is None and folder.exists():
             session.tracker.abandon(folder.search().run_id)
             folder.clear()
