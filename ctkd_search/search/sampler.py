@@ -133,6 +133,59 @@ class BegunSampler(GPSampler):
         return super().sample_relative(study, trial, search_space)
 
 
+class OnePointSampler(QMCSampler):
+    """A quasi-random sequence of which each trial keeps the point that it has taken.
+
+    Optuna notes the last point with the study alone: a trial whose suggestion was interrupted would take another one.
+    """
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Called by Optuna for the values that are drawn together."""
+        if search_space.keys() <= trial.params.keys():
+            return {}  # all were drawn before an interruption, and need no point any more
+        self._counted = _PointCounter(study, trial)
+        return super().sample_relative(study, trial, search_space)
+
+    def _find_sample_id(self, study: Study, search_space: dict[str, BaseDistribution]) -> int:
+        """Called by Optuna for the number of the point."""
+        return super()._find_sample_id(cast(Study, self._counted), search_space)
+
+
+class _PointCounter:
+    """The study of which `QMCSampler` asks for the last point, and its storage: points are noted with the trials too.
+
+    Args:
+        study: The study.
+        trial: The trial that takes a point.
+    """
+
+    def __init__(self, study: Study, trial: FrozenTrial) -> None:
+        self._study_id = study._study_id
+        self._storage = self
+        self._study = study
+        self._trial = trial
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """Returns the last point of each sequence: the one before the trial's own, if it has one."""
+        last: dict[str, Any] = dict(self._study._storage.get_study_system_attrs(study_id))
+        for trial in self._study._get_trials(deepcopy=False):
+            for key, point in _points(trial).items():
+                last[key] = max(last.get(key, -1), point)
+        return last | {key: point - 1 for key, point in _points(self._trial).items()}
+
+    def set_study_system_attr(self, study_id: int, key: str, value: int) -> None:
+        """Notes the point with the trial first: what the study lacks after an interruption is found there."""
+        self._study._storage.set_trial_system_attr(self._trial._trial_id, key, value)
+        self._study._storage.set_study_system_attr(study_id, key, value)
+
+
+def _points(trial: FrozenTrial) -> dict[str, int]:
+    """Returns the points of sequences that a trial has taken."""
+    return {key: value for key, value in trial.system_attrs.items() if key.startswith("qmc:")}
+
+
 def make_sampler(
     chosen: Sampler, seed: int, entries: Mapping[str, Entry], told: Told = list[FrozenTrial]
 ) -> BaseSampler:
@@ -175,7 +228,7 @@ def make_sampler(
         own = derived_seed("sampler", seed) % _SEEDS
         sequence, scramble = options.get("sequence", "sobol"), options.get("scramble", True)
         return Repeatable(
-            lambda other: QMCSampler(
+            lambda other: OnePointSampler(
                 qmc_type=sequence,
                 scramble=scramble,
                 seed=own,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 from support.asha import any_outcomes, asha, asked_once, promotions
 from support.factories import a_space, a_trial
 from support.simulation import COSTS, Fuse, Killed, Outcome, Simulation, study_in
+from support.suggestions import SAMPLERS, opened
 
 from ctkd_search.config import plain
 from ctkd_search.records.store import (
@@ -25,7 +25,6 @@ from ctkd_search.records.store import (
     WAITING,
 )
 from ctkd_search.search.comparisons import missing_confirmations
-from ctkd_search.search.study import Study
 
 NAN = math.nan
 COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
@@ -137,15 +136,6 @@ def the_same_search(one, other):
     return same(*trials) and same(kept(one), kept(other))
 
 
-SAMPLERS = {
-    "tpe": {"name": "tpe", "startup_trials": 3},
-    "gp": {"name": "gp", "startup_trials": 3},
-    "cmaes": {"name": "cmaes", "population": 4},
-    "qmc": "qmc",
-    "random": "random",
-}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "moments"), [("tpe", 43), ("cmaes", 59), ("qmc", 67)])
 def test_a_search_whose_process_is_killed_again_and_again_comes_to_the_same(tmp_path, sampler, moments):
@@ -166,90 +156,6 @@ def test_a_search_whose_process_is_killed_again_and_again_comes_to_the_same(tmp_
     assert killed >= 5
     assert promotions(undisturbed, space.rungs, 3)
     assert the_same_search(undisturbed, resumed)
-
-
-def opened(path, space, records=()):
-    """Return a study as a search opens it."""
-    study = Study(space, path, "x", lambda trial: [trial.accuracy])
-    study.begin()
-    study.catch_up(records)
-    return study
-
-
-def next_trial(study, records, objective):
-    """Asks for a trial. The one before the last ends only now, so that there is always one that runs."""
-    number = len(records) + 1
-    asked, stored, _ = study.ask(number, [record.optuna for record in records])
-    records.append(a_trial(number, stored=stored, optuna=asked, status=RUNNING))
-    if number > 1:
-        ended = records[-2]
-        ended.epochs.append({"epoch": 1, "validation_accuracy": objective(ended.stored)})
-        study.trial_reported(ended)
-        ended.status = STOPPED if number % 3 == 0 else FINISHED
-        study.trial_ended(ended)
-
-
-def drawn(space, path, objective, count, reopen=()):
-    """The values that a study suggests; it is closed and opened again before the trials in `reopen`."""
-    study, records = opened(path, space), []
-    while len(records) < count:
-        if len(records) + 1 in reopen:
-            study = opened(path, space, records)
-        next_trial(study, records, objective)
-    return [record.stored for record in records]
-
-
-def towards(stored):
-    """An objective with its best value inside the ranges."""
-    return -abs(math.log(stored["alpha"])) - abs(stored["lr"] - 0.1)
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_what_is_suggested_depends_on_the_seed_and_the_results_and_not_on_interruptions(tmp_path, sampler):
-    count = 6 if sampler == "gp" else 10
-    space = a_space(sampler=SAMPLERS[sampler], seed=3)
-    undisturbed = drawn(space, None, towards, count)
-    assert drawn(space, tmp_path / "study.log", towards, count, reopen={2, 3, 5, 9}) == undisturbed
-    assert drawn(a_space(sampler=SAMPLERS[sampler], seed=4), None, towards, count)[1:] != undisturbed[1:]
-    away = drawn(space, None, lambda stored: -towards(stored), count)
-    assert (away != undisturbed) is (sampler in ("tpe", "gp", "cmaes"))
-
-
-class Crashing(optuna.Trial):
-    """A trial of a process that ends after two values."""
-
-    left = 2
-
-    def _suggest(self, name, distribution):
-        self.left -= 1
-        if self.left < 0:
-            raise Killed
-        return super()._suggest(name, distribution)
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("moment", ["before its values", "among its values", "after its values"])
-def test_a_trial_that_was_drawn_just_before_a_crash_is_taken_first(tmp_path, sampler, moment):
-    space, path = a_space(sampler=SAMPLERS[sampler]), tmp_path / "study.log"
-    count = 5
-    undisturbed = drawn(space, None, towards, count)
-    study, records = opened(path, space), []
-    for _ in range(count - 1):
-        next_trial(study, records, towards)
-    lost = study.study.ask()
-    if moment == "among its values":
-        with pytest.raises(Killed):
-            space.suggest(Crashing(study.study, lost._trial_id))
-    elif moment == "after its values":
-        space.suggest(lost)
-    again = opened(path, space, records)
-    asked, stored, _ = again.ask(count, [record.optuna for record in records])
-    assert asked == lost.number
-    assert again.study.trials[-1].user_attrs["trial"] == len(again.study.trials) == count
-    assert space.encode(space.effective(space.decode(stored))) == stored
-    # In the middle of a suggestion, these two have noted in the study that it was begun.
-    if moment != "among its values" or sampler not in ("gp", "qmc"):
-        assert stored == undisturbed[-1]
 
 
 def test_cmaes_draws_the_numbers_of_every_trial_together_and_the_others_alone(tmp_path):
