@@ -42,6 +42,7 @@ Make = Callable[[str, int, int], Searcher]
 Earlier = Callable[[str, int], list[Elsewhere]]
 AVERAGED = "averaged_1_loss"
 RANDOM = "random search, none stopped"
+_TOGETHER = {"name": "tpe", "multivariate": True}
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,10 @@ def _shipped() -> dict[str, Arm]:
         "ctkd-search, accuracy of averaged weights": shipped({"scheduler": {"signal": "objective"}}, "ablation"),
         "ctkd-search, stopping for good": shipped({"scheduler": {"promote": False}}, "ablation"),
         "ctkd-search, random sampler": shipped({"sampler": "random"}, "ablation"),
+        "ctkd-search, parameters modelled together": shipped({"sampler": _TOGETHER}, "ablation", defaults=True),
+        "ctkd-search, parameters modelled together, without the default settings first": shipped(
+            {"sampler": _TOGETHER}, "ablation"
+        ),
     }
     # Where no average has to look back, the package itself would begin an epoch earlier.
     for label, scheduler in (("accuracy", raw), ("loss", {"horizon": 0})):

@@ -203,14 +203,12 @@ def make_sampler(
     always = {name for name, entry in entries.items() if not isinstance(entry, Constant) and not entry.when}
     if chosen.name == "tpe":
         given = {"n_ei_candidates": options["candidates"]} if "candidates" in options else {}
-        # Grouped, because conditional parameters make groups of their own; the constant liar takes running trials for
-        # bad ones, so that trials at once do not all try the same.
+        # Together, they are grouped, because conditional parameters make groups of their own.
+        together = options.get("multivariate", False)
+        given |= {"multivariate": together, "group": together}
+        # The constant liar takes running trials for bad ones, so that trials at once do not all try the same.
         return Repeatable(
-            lambda own: TPESampler(
-                multivariate=True, group=True, constant_liar=True, n_startup_trials=startup, seed=own, **given
-            ),
-            seed,
-            told,
+            lambda own: TPESampler(constant_liar=True, n_startup_trials=startup, seed=own, **given), seed, told
         )
     if chosen.name == "gp":
         return Repeatable(lambda own: BegunSampler(own, startup), seed, told)

@@ -135,6 +135,7 @@ class Sampler:
         name: ``tpe``, ``gp`` (Gaussian processes), ``cmaes`` (CMA-ES), ``qmc`` (a quasi-random sequence) or ``random``.
         startup_trials: Random trials, stopped ones among them, before ``tpe`` or ``gp`` begins to model.
         candidates: Points among which ``tpe`` chooses.
+        multivariate: Whether ``tpe`` models the parameters together, by their conditions, in place of each by itself.
         sigma: Initial standard deviation of ``cmaes``, as a share of each range.
         population: Trials in a generation of ``cmaes``; below 4 its step sizes divide by zero.
         sequence: Sequence of ``qmc``.
@@ -144,6 +145,7 @@ class Sampler:
     name: Literal["tpe", "gp", "cmaes", "qmc", "random"] = "tpe"
     startup_trials: Count | None = None
     candidates: Count | None = None
+    multivariate: bool | None = None
     sigma: Annotated[float, Range(0, 1, open_low=True)] | None = None
     population: Annotated[int, Range(4)] | None = None
     sequence: Literal["sobol", "halton"] | None = None
@@ -155,7 +157,7 @@ class Sampler:
 
 
 SAMPLER_OPTIONS = {
-    "tpe": ("startup_trials", "candidates"),
+    "tpe": ("startup_trials", "candidates", "multivariate"),
     "gp": ("startup_trials",),
     "cmaes": ("sigma", "population"),
     "qmc": ("sequence", "scramble"),

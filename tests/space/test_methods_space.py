@@ -176,7 +176,7 @@ def test_methods_are_not_stopped_for_what_others_learn():
     for number, (method, value) in enumerate([("kd", 0.9), ("kd", 0.8), ("none", 0.3), ("none", 0.2)], start=1):
         stored = {**chosen.paper_point(method), "method": method}
         trials[number] = a_trial(number, value, status=RUNNING, space=chosen, stored=stored)
-    scheduler = GroupedAsha(chosen, {})
+    scheduler = GroupedAsha(chosen, trials)
     decisions = {}
     for number, record in trials.items():
         bracket = scheduler._bracket(record)

@@ -49,7 +49,7 @@ augment:
   mix_probability: 0.5
   sampling: null
 budget: {trials: 3, epochs: 30, grace_period: 2, reduction_factor: 3, time_budget: 2h}
-sampler: {name: tpe, startup_trials: 3, candidates: 5}
+sampler: {name: tpe, startup_trials: 3, candidates: 5, multivariate: true}
 scheduler: {name: hyperband, brackets: 2}
 baselines: [kd, at]
 confirm: {best: 1, seeds: 2, per_method: true}

@@ -46,6 +46,7 @@ def test_every_faulty_form_is_refused_at_its_place(override, place, message):
 OPTIONS = {
     "startup_trials": (3, {"tpe", "gp"}),
     "candidates": (5, {"tpe"}),
+    "multivariate": (True, {"tpe"}),
     "sigma": (0.5, {"cmaes"}),
     "population": (6, {"cmaes"}),
     "sequence": ("halton", {"qmc"}),
@@ -209,6 +210,7 @@ def suggestions(*overrides, count=14):
     [
         ("tpe", "startup_trials: 3"),
         ("tpe", "candidates: 2"),
+        ("tpe", "multivariate: true"),
         ("gp", "startup_trials: 2"),
         ("cmaes", "sigma: 0.9"),
         ("cmaes", "population: 5"),
