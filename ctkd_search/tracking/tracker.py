@@ -19,8 +19,9 @@ from ctkd_search.space.document import dump
 from ctkd_search.tracking.deliveries import Deliveries
 from ctkd_search.tracking.store import RUN_NAME, Mlflow, Point, fitting, mlflow_error, points_of
 
-# A run's status in MLflow; every trial that ended as planned is FINISHED, whatever its result.
-_STATUS = {FAILED: "FAILED", INTERRUPTED: "KILLED", RUNNING: "RUNNING", WAITING: "RUNNING", PAUSED: "SCHEDULED"}
+# A run's status in MLflow; every trial that ended as planned is FINISHED, whatever its result. One that waits may do so
+# until the search goes on, perhaps never: nothing runs meanwhile.
+_STATUS = {FAILED: "FAILED", INTERRUPTED: "KILLED", RUNNING: "RUNNING", WAITING: "SCHEDULED", PAUSED: "SCHEDULED"}
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
 # Seconds for which a trial's epochs are gathered: a request costs more than what is in it.
 _GATHERING = 10.0

@@ -138,6 +138,39 @@ def test_an_interrupted_trial_is_killed_and_runs_again_when_it_goes_on(mlflow):
     assert runs(mlflow)[1].info.status == "RUNNING"
 
 
+@pytest.mark.parametrize("reason", ["the disk is full", "to be tried again: its worker process died"])
+def test_a_trial_that_waits_when_the_search_ends_is_not_running(mlflow, reason):
+    tracker = tracked(mlflow, [])
+    one = trial(1, 1)
+    tracker.trial_started(one)
+    assert tracker.flush(30)
+    one.status, one.reason = WAITING, reason
+    tracker.trial_ended(one)
+    assert tracker.flush(30)
+    tracker.close()
+    run = runs(mlflow)[1]
+    assert (run.info.status, run.data.tags["ctkd.status"]) == ("SCHEDULED", WAITING)
+    assert run.data.tags["ctkd.reason"] == reason
+
+
+def test_trials_that_a_search_goes_on_with_are_not_running_before_their_turn(mlflow):
+    before = tracked(mlflow, [])
+    trials = [trial(1, 1, INTERRUPTED), trial(2, 1, INTERRUPTED)]
+    for one in trials:
+        before.trial_ended(one)
+    assert before.flush(30)
+    before.close()
+    for one in trials:
+        one.status = WAITING
+    after = tracked(mlflow, trials)
+    trials[0].status = RUNNING
+    after.trial_started(trials[0])
+    assert after.flush(30)
+    after.close()
+    found = runs(mlflow)
+    assert [found[number].info.status for number in (1, 2)] == ["RUNNING", "SCHEDULED"]
+
+
 def test_baselines_and_confirmations_are_tagged_as_such(mlflow):
     tracker = tracked(mlflow, [])
     tracker.trial_started(trial(1, kind="baseline", baseline="kd"))
