@@ -14,7 +14,7 @@ from ctkd_search.display.leaderboard import print_leaderboard
 from ctkd_search.display.tables import Row, Table, as_markdown
 from ctkd_search.display.trial_rows import columns_of, parameter_names, trial_rows
 from ctkd_search.metrics import ACCURACY
-from ctkd_search.records.store import SearchRecord, TrialRecord, ranked
+from ctkd_search.records.store import FINISHED, SearchRecord, TrialRecord, ranked
 from ctkd_search.records.trial_configs import label_of
 from ctkd_search.space.definition import Space
 from ctkd_search.space.distributions import show
@@ -64,18 +64,20 @@ def summary(space: Space, trials: Sequence[TrialRecord], leader: TrialRecord) ->
     if baselines:
         rows = []
         for trial in baselines:
-            gap = gap_to(trials, leader, trial)
+            finished = trial.status == FINISHED
+            gap = gap_to(trials, leader, trial) if finished else None
             ahead = "" if gap is None else f"{judge.signed(-judge.sign * gap.mean)} {judge.difference_unit}"
-            rows.append(Row([str(trial.baseline), trial.reached, ahead]))
+            rows.append(Row([str(trial.baseline), trial.reached if finished else trial.status, ahead]))
         heads = ["baseline", heading(judge), "the winner is ahead by"]
         lines += [as_markdown(Table("baselines", heads, rows, {1, 2})), ""]
     return "\n".join([*lines, *(f"- {sentence}" for sentence in verdicts(trials))])
 
 
 def first_of_each(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Returns each baseline's best trial over the pairs, best first."""
+    """Returns each baseline's best trial over the pairs, best first; those that have not finished come last."""
     best: dict[str, TrialRecord] = {}
-    for trial in ranked([trial for trial in trials if trial.is_baseline_run and trial.epochs]):
+    ran = ranked([trial for trial in trials if trial.is_baseline_run and trial.epochs])
+    for trial in sorted(ran, key=lambda trial: trial.status != FINISHED):
         best.setdefault(str(trial.baseline), trial)
     return list(best.values())
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ctkd_search.analysis.standing import confirmed, gap_to
 from ctkd_search.display.leaderboard_file import first_of_each, leaderboard_csv, leaderboard_text, summary
-from ctkd_search.records.store import SearchRecord, TrialRecord
+from ctkd_search.records.store import FINISHED, SearchRecord, TrialRecord
 from ctkd_search.space.definition import Space
 from ctkd_search.tracking.tracker import Tracker
 
@@ -63,7 +63,7 @@ def _measures(trials: Sequence[TrialRecord], winner: TrialRecord) -> dict[str, f
         if math.isfinite(mean.half_width):
             measures["winner_confirmed_half_width"] = mean.half_width
     for baseline in first_of_each(trials):
-        gap = gap_to(trials, winner, baseline)
+        gap = gap_to(trials, winner, baseline) if baseline.status == FINISHED else None
         if gap is not None:
             measures[f"ahead_of_{baseline.baseline}"] = -judge.sign * gap.mean
     return measures

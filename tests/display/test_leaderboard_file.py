@@ -8,7 +8,7 @@ from support.factories import a_search_record, a_space, a_trial
 
 from ctkd_search.analysis.standing import winner
 from ctkd_search.display.leaderboard_file import leaderboard_csv, leaderboard_text, summary
-from ctkd_search.records.store import BASELINE, STOPPED
+from ctkd_search.records.store import BASELINE, DIVERGED, INTERRUPTED, STOPPED
 
 PAIR = "wrn-16-1/resnet8"
 SEARCH = {"pair": PAIR, "alpha": {"float": [0.1, 1]}, "attention_layers": {"subsets": [1, 2, 3]}}
@@ -91,3 +91,19 @@ def test_a_summary_without_baselines_and_confirmation_is_one_line(space, trials)
 def test_the_summary_has_no_interval_where_one_repetition_has_finished(space, trials):
     first = summary(space, trials[:4], trials[2]).splitlines()[0]
     assert first.endswith("80.00 % on the validation images; 75.00 % in the mean of 1 fresh seed.")
+
+
+def test_a_winner_is_ahead_of_no_baseline_that_has_not_finished(space, trials):
+    known = {"kind": BASELINE, "baseline": "kd"}
+    cut = trial(9, 0.3, status=INTERRUPTED, **known)
+    lost = trial(10, 0.5, float("nan"), status=DIVERGED, kind=BASELINE, baseline="at")
+    lines = summary(space, [*trials, cut, lost], trials[2]).splitlines()
+    assert lines[4:8] == [
+        "| student-alone | 60.00 % | +4.00 points |",
+        "| kd | interrupted |  |",
+        "| at | diverged |  |",
+        "",
+    ]
+    # Of two pairs, the one whose baseline has finished counts.
+    done = trial(11, 0.2, 0.25, **known)
+    assert "| kd | 25.00 % | +55.00 points |" in summary(space, [*trials, cut, done], trials[2]).splitlines()
