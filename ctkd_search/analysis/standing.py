@@ -79,7 +79,7 @@ def not_confirmed(space: Space, trials: Sequence[TrialRecord], again: str) -> st
         trials: Its trials; None is returned where none has a result.
         again: Command that goes on with it.
     """
-    repeated = any(trial.repeats is not None and trial.ended for trial in trials)
+    repeated = any(trial.repeats is not None and trial.baseline is None and trial.ended for trial in trials)
     if space.strategy.confirm is None or repeated or winner(trials) is None:
         return None
     return (

@@ -88,13 +88,10 @@ class SearchRunner(TrialRunner):
             self.session.say(str(over))
             return
         self._explore()
-        reason = self.session.stop_signal.reason
-        if reason is None:
+        if self.session.stop_signal.reason is None:
             self._confirm()
-            return
-        line = not_confirmed(self.space, list(self.records.values()), self.record.again)
-        if line and reason is StopReason.TIME_BUDGET:
-            self.session.say(line)
+        else:
+            self._say_if_not_confirmed()
 
     def _prepare(self) -> None:
         """Prepares everything that the first trial needs."""
@@ -205,6 +202,13 @@ class SearchRunner(TrialRunner):
             self._settle_share([self.session.config_of(trial) for trial in waiting])
         self._asked = 0
         self._run(self.scheduler, len(self.records))
+        self._say_if_not_confirmed()
+
+    def _say_if_not_confirmed(self) -> None:
+        """Prints that the time budget has left no time to confirm the winner, if that is so."""
+        line = not_confirmed(self.space, list(self.records.values()), self.record.again)
+        if line and self.session.stop_signal.reason is StopReason.TIME_BUDGET:
+            self.session.say(line)
 
 
 def _parent_params(space: Space, record: SearchRecord) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Runners of trials: a search that cannot go on, and what is left of trials that were running, and of killed ones."""
 
+import functools
 import os
 import re
 import tempfile
@@ -10,7 +11,8 @@ import pytest
 from support.factories import a_search, a_space, a_trial
 
 from ctkd_search.errors import UserError, WorkFailed
-from ctkd_search.records.store import INTERRUPTED, RUNNING, WAITING
+from ctkd_search.records.store import BASELINE, FINISHED, INTERRUPTED, RUNNING, WAITING
+from ctkd_search.records.trial_configs import config_of
 from ctkd_search.resources import Share
 from ctkd_search.search import search_runner
 from ctkd_search.search.observer import Observer
@@ -156,6 +158,52 @@ def test_the_teachers_of_a_confirmation_take_less_time_where_several_have_gpus(t
     work = Resumed(a_search(tmp_path, [], space, name="x"), space)
     work.session.share, work.splits, work.teachers = share, None, tmp_path
     assert work._what_follows().teachers == seconds
+
+
+class Confirming(Resumed):
+    """A search whose time budget ends while the repetitions with fresh seeds run, which end some of them before.
+
+    Args:
+        folder: Its directory.
+        space: Its space.
+        ended: Numbers of the repetitions that end before that.
+    """
+
+    def __init__(self, folder, space, ended):
+        super().__init__(folder, space)
+        self.session = SimpleNamespace(space=space, say=self.say, stop_signal=StopSignal(0.0))
+        self.session.config_of = functools.partial(config_of, space)
+        self.scheduler, self.said, self._settled, self._ended = None, [], True, ended
+
+    def say(self, text):
+        self.said.append(text)
+
+    def _prepare_teachers(self, needs):
+        return {}
+
+    def _run(self, scheduler, expected):
+        for number, trial in self.records.items():
+            if trial.repeats is not None:
+                trial.status = FINISHED if number in self._ended else INTERRUPTED
+                trial.epochs = [{"epoch": 1, "validation_accuracy": 0.5}]
+
+
+# Trials 3 and 5 repeat the winner, 4 and 6 the baseline.
+@pytest.mark.parametrize(("ended", "told"), [((), True), ((4,), True), ((3,), False)])
+def test_a_winner_whose_confirmation_was_cut_off_is_told_with_the_command_to_go_on(tmp_path, ended, told):
+    space = a_space(confirm={"best": 1, "seeds": 2}, baselines=["kd"])
+    trials = [
+        a_trial(1, 0.5, space=space),
+        a_trial(2, 0.4, space=space, kind=BASELINE, baseline="kd"),
+    ]
+    work = Confirming(a_search(tmp_path, trials, space, name="x"), space, ended)
+    work._confirm()
+    assert work.said[0].startswith("confirming the winner: ")
+    line = (
+        "the winner is not confirmed, because the time budget ended before that; raise it, or go on with as much "
+        f"again: {work.record.again}"
+    )
+    assert work.said[1:] == [line] * told
 
 
 def test_a_directory_that_another_process_removes_is_passed_over_when_old_ones_are_removed(tmp_path, monkeypatch):
