@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, TypeVar
 
 from ctkd_search.analysis.standing import confirmed, winner
-from ctkd_search.config import plain
 from ctkd_search.records.store import FINISHED, TrialRecord, ranked
 from ctkd_search.space.parameters import METHOD
 
@@ -65,11 +64,17 @@ def without_copies(found: Iterable[Found], trial_of: Callable[[Found], TrialReco
         found: What is looked through, in its order.
         trial_of: Returns the trial of one.
     """
-    different: list[Found] = []
+    different: dict[Hashable, Found] = {}
     for one in found:
-        if all(plain(trial_of(one).values) != plain(trial_of(other).values) for other in different):
-            different.append(one)
-    return different
+        different.setdefault(_frozen(trial_of(one).values), one)
+    return list(different.values())
+
+
+def _frozen(value: Any) -> Hashable:
+    """Returns what is equal for equal plain values, to look them up: this is asked at the end of every trial."""
+    if isinstance(value, Mapping):
+        return frozenset((key, _frozen(inner)) for key, inner in value.items())
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def _method(config: BestConfig) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.factories import a_trial, repetitions
 
-from ctkd_search.analysis.best_configs import best_configs
+from ctkd_search.analysis.best_configs import best_configs, without_copies
 from ctkd_search.analysis.warm_start import brought, start_sentence
 from ctkd_search.records.store import BASELINE, DIVERGED, STOPPED, WAITING
 from ctkd_search.records.warm_start import TriedConfig, WarmStart
@@ -125,3 +125,13 @@ def test_a_search_says_what_became_of_the_configs_that_it_began_with():
     assert brought([start(taken=3, there=5)], trials) == ["began from 'old': with the results of 3 of its 5 trials"]
     assert brought([WarmStart("old", "old")], trials) == []
     assert brought([], trials) == []
+
+
+def test_each_of_many_trials_is_looked_at_once_for_its_copies():
+    asked = []
+    trials = [own(number, 0.5, number % 300) for number in range(1, 601)]
+    trials.append(own(601, 0.5, 7.0, pair=trials[0].values["pair"]))  # the same number, as a fraction
+    trials += [a_trial(602, 0.5, values={"layers": [1, 2]}), a_trial(603, 0.5, values={"layers": (1, 2)})]
+    found = without_copies(trials, lambda trial: asked.append(trial.number) or trial)
+    assert [trial.number for trial in found] == [*range(1, 301), 602]
+    assert asked == [trial.number for trial in trials]
