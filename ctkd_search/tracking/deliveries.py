@@ -29,6 +29,8 @@ class Deliveries(Generic[Item]):
         # Each by its number, with the time from which on it is to be delivered.
         self._due: dict[int, tuple[Item, float]] = {}
         self._taken = False
+        # Number of things that were delivered, and whether the last attempt failed.
+        self._delivered, self._failed = 0, False
         self._flushing = 0
         self._closed = False
 
@@ -47,7 +49,9 @@ class Deliveries(Generic[Item]):
     def take(self) -> Item | None:
         """Waits for something that is to be delivered now; None once the queue is closed and nothing is left."""
         with self._changed:
-            self._taken = False
+            if self._taken:  # and not put back
+                self._taken, self._failed = False, False
+                self._delivered += 1
             self._changed.notify_all()
             while not self._due or self._seconds_left() > 0:
                 if self._closed and not self._due:
@@ -66,17 +70,19 @@ class Deliveries(Generic[Item]):
         """
         with self._changed:
             self._due.setdefault(item.number, (item, time.monotonic()))
-            self._taken = False
+            self._taken, self._failed = False, True
+            self._changed.notify_all()
             if not self._closed:
                 self._changed.wait_for(lambda: self._closed, timeout=pause)
                 return True
             return False
 
-    def flush(self, seconds: float) -> bool:
-        """Has everything delivered at once, and waits for it.
+    def flush(self, seconds: float, unless_failed: float | None = None) -> bool:
+        """Has everything delivered at once, and waits for it as long as one thing after the other is delivered.
 
         Args:
-            seconds: The longest time to wait.
+            seconds: The longest time without a delivery.
+            unless_failed: The longest time without one while no attempt has failed; None for the same.
 
         Returns:
             Whether everything has been delivered.
@@ -84,8 +90,17 @@ class Deliveries(Generic[Item]):
         with self._changed:
             self._flushing += 1
             self._changed.notify_all()
+            count, since = self._delivered, time.monotonic()
             try:
-                return self._changed.wait_for(lambda: not self._due and not self._taken, timeout=seconds)
+                while self._due or self._taken:
+                    if self._delivered != count:
+                        count, since = self._delivered, time.monotonic()
+                    longest = seconds if self._failed or unless_failed is None else unless_failed
+                    left = since + longest - time.monotonic()
+                    if left <= 0:
+                        return False
+                    self._changed.wait(left)
+                return True
             finally:
                 self._flushing -= 1
 

@@ -19,10 +19,11 @@ from ctkd_search.space.document import dump
 from ctkd_search.tracking.deliveries import Deliveries
 from ctkd_search.tracking.store import RUN_NAME, Mlflow, Point, fitting, mlflow_error, points_of
 
-# A run's status in MLflow; every trial that ended as planned is FINISHED, whatever its result. One that waits may do so
-# until the search goes on, perhaps never: nothing runs meanwhile.
+# A run's status in MLflow: every trial that ended as planned is FINISHED, and one that waits may do so for good.
 _STATUS = {FAILED: "FAILED", INTERRUPTED: "KILLED", RUNNING: "RUNNING", WAITING: "SCHEDULED", PAUSED: "SCHEDULED"}
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
+# Seconds for which a delivery that has not failed is waited for at least, however little patience is asked for.
+_ANSWER = 10.0
 # Seconds for which a trial's epochs are gathered: a request costs more than what is in it.
 _GATHERING = 10.0
 
@@ -340,15 +341,12 @@ class Tracker(TrialListener):
         self._say(f"MLflow refuses {what} ({mlflow_error(error)}); its record is kept on disk")
 
     def flush(self, seconds: float) -> bool:
-        """Waits until everything is delivered.
+        """Waits until everything is delivered, and returns whether it is.
 
         Args:
-            seconds: The longest time to wait.
-
-        Returns:
-            Whether everything has been delivered.
+            seconds: How long to wait for MLflow where it does not answer.
         """
-        return self._deliveries.flush(seconds)
+        return self._deliveries.flush(seconds, max(seconds, _ANSWER))
 
     def close(self) -> None:
         """Ends the delivery; the rest is delivered when the search goes on."""

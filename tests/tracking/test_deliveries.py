@@ -82,6 +82,33 @@ def test_flushing_says_if_not_everything_could_be_delivered(deliveries):
     assert not deliveries.flush(0.05)
 
 
+def test_flushing_waits_as_long_as_one_after_the_other_is_delivered(deliveries):
+    for number in range(1, 7):
+        deliveries.note(a_trial(number), LONG)
+
+    def slowly():
+        while deliveries.take() is not None:
+            time.sleep(0.2)
+
+    in_thread(slowly)
+    assert deliveries.flush(0.6)
+    deliveries.close()
+
+
+def test_a_first_attempt_is_waited_for_longer_than_one_after_a_failure(deliveries):
+    deliveries.note(a_trial(1))
+
+    def fails():
+        trial = deliveries.take()
+        time.sleep(0.2)
+        deliveries.again(trial, LONG)
+
+    in_thread(fails)
+    began = time.monotonic()
+    assert not deliveries.flush(0.0, LONG)
+    assert 0.2 <= time.monotonic() - began < 5
+
+
 def test_what_could_not_be_delivered_is_taken_again_after_a_pause(deliveries):
     deliveries.note(a_trial(1))
     trial = deliveries.take()

@@ -300,6 +300,17 @@ def test_what_a_test_came_to_is_delivered_once_and_after_a_crash_too(mlflow):
     assert history(mlflow, found[1]) == history(mlflow, found[2]) == [(1, 1.0), (2, 0.5)]
 
 
+def test_without_patience_everything_is_delivered_where_mlflow_answers(mlflow, monkeypatch):
+    tracker = tracked(mlflow, [])
+    tracker.trial_ended(trial(1, 3, FINISHED))
+    assert tracker.flush(0.0)
+    assert {run.info.status for number, run in runs(mlflow).items() if number} == {"FINISHED"}
+    monkeypatch.setattr(mlflow, "log", None)  # as of a server that is away
+    tracker.trial_ended(trial(2, 3, FINISHED))
+    assert not tracker.flush(0.0)
+    tracker.close()
+
+
 def test_a_parent_run_may_be_something_else_than_a_search(mlflow):
     tracker = Tracker(mlflow, str, str, print)
     parent = Parent("s: final training", {"ctkd.kind": "train", "ctkd.final": "final-1"}, "final.yaml")
