@@ -130,6 +130,7 @@ class Tracker(TrialListener):
         try:
             self.parent_id = search.run_id or self._start_parent(search, params, parent)
             self.mlflow.client.update_run(self.parent_id, status="RUNNING")
+            self.mlflow.log(self.parent_id, tags={"ctkd.reason": ""} if search.run_id else {})  # why it ended before
             self._adopt({record.number for record in records})
         except Exception as error:  # whatever MLflow, its server or its store raises
             raise UserError(

@@ -171,6 +171,17 @@ def test_trials_that_a_search_goes_on_with_are_not_running_before_their_turn(mlf
     assert [found[number].info.status for number in (1, 2)] == ["RUNNING", "SCHEDULED"]
 
 
+def test_the_reason_why_the_parent_ended_is_forgotten_when_the_search_goes_on(mlflow):
+    before = tracked(mlflow, [])
+    before.finish("KILLED", {}, {"ctkd.reason": "interrupted"})
+    before.close()
+    after = Tracker(mlflow, str, str, print)
+    after.begin(dataclasses.replace(SEARCH, run_id=before.parent_id), {}, [])
+    after.close()
+    run = runs(mlflow)[0]
+    assert (run.info.status, run.data.tags["ctkd.reason"]) == ("RUNNING", "")
+
+
 def test_baselines_and_confirmations_are_tagged_as_such(mlflow):
     tracker = tracked(mlflow, [])
     tracker.trial_started(trial(1, kind="baseline", baseline="kd"))
