@@ -180,16 +180,24 @@ class Mlflow:
         try:
             with opening:
                 self.client = MlflowClient(uri)
-                found = self.client.get_experiment_by_name(experiment)
-                if found is None:
-                    location = str(artifacts.resolve() / experiment) if local else None
-                    self.experiment_id = self.client.create_experiment(experiment, artifact_location=location)
-                else:
-                    self.experiment_id = found.experiment_id
+                location = str(artifacts.resolve() / experiment) if local else None
+                found = self.client.get_experiment_by_name(experiment) or self._made(experiment, location)
+                self.experiment_id = found.experiment_id
         except Exception as error:  # whatever MLflow, its server or its store raises
             raise UserError(f"cannot use MLflow at {self.place} ({mlflow_error(error)}): {advice(error)}") from None
-        if found is not None and found.lifecycle_stage != "active":
+        if found.lifecycle_stage != "active":
             raise UserError(f"the MLflow experiment {experiment!r} was deleted; restore it, or set tracking.experiment")
+
+    def _made(self, experiment: str, location: str | None) -> Any:
+        """Returns a new experiment; or that of another process, which has made it in the meantime."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_experiment(self.client.create_experiment(experiment, artifact_location=location))
+        except MlflowException:
+            if (others := self.client.get_experiment_by_name(experiment)) is None:
+                raise
+            return others
 
     def log(
         self,

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from support.here import fresh_store
 from support.processes import PIPE, Process
 
@@ -120,6 +121,20 @@ def test_two_processes_may_make_one_store_at_once_for_two_directories_of_searche
     for process in started:
         process.communicate(timeout=120)
     assert [process.returncode for process in started] == [0, 0]
+
+
+def test_an_experiment_that_another_process_makes_at_the_same_time_is_used(tmp_path, monkeypatch):
+    fresh_store(tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    other = Mlflow(uri, "race", tmp_path / "artifacts")
+    by_name, looked = MlflowClient.get_experiment_by_name, []
+
+    def before_the_other(client, name):
+        looked.append(name)
+        return by_name(client, name) if len(looked) > 1 else None
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", before_the_other)
+    assert Mlflow(uri, "race", tmp_path / "artifacts").experiment_id == other.experiment_id
 
 
 def test_what_is_too_long_for_mlflow_is_cut_and_many_parameters_are_all_logged(tmp_path):
