@@ -153,7 +153,12 @@ class Seeding(Protocol):
 
 
 def sentences(plan: Seeding, found: Sequence[Line]) -> list[str]:
-    """Returns verdicts on the differences to the baselines, and notes about seeds and lost trainings."""
+    """Returns verdicts on the differences to the baselines, and notes about seeds and lost trainings.
+
+    There are none of a final training that has ended before any of its trainings was recorded.
+    """
+    if not found:
+        return []
     config, *baselines = found
     found_sentences = [
         verdict(CONFIG, line.name, ahead_of(found, line, config.judge), config.judge)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from support import here
+from support.factories import a_search
 from support.live import CONFIG
 
 import ctkd_search
@@ -267,3 +268,11 @@ def test_the_experiment_that_is_wanted_is_that_of_the_training(own_directory, mo
         with pytest.raises(KeyboardInterrupt):
             ctkd_search.train({**CONTENT, "experiment": "its"}, progress=False, overrides=overrides)
     assert asked == ["ours", "its"]
+
+
+def test_a_final_training_that_was_killed_before_its_first_record_is_shown(tmp_path):
+    a_search(tmp_path, [], {"seeds": 2, "new_streams": False}, name="final-1")
+    final = ctkd_search.FinalTraining(tmp_path / "final-1")
+    assert final.verdicts == []
+    assert final._repr_html_() == "<p>final training final-1</p><p>not tested</p>"
+    assert (len(final.table), len(final.students), len(final.epochs)) == (0, 0, 0)
