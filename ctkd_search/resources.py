@@ -153,6 +153,12 @@ def share_out(
         )
     able = [node for node in nodes if not per_trial or _room(per_trial, node.gpus)]
     cores = max(node.cpus for node in able)
+    if not cores:
+        where = " on machines with enough GPUs" if per_trial else ""
+        raise UserError(
+            f"Ray has no CPU core{where}, of which every trial needs one; wait until a worker has joined the cluster, "
+            "or start Ray there with --num-cpus"
+        )
     wanted = resources.concurrent_trials
     by_gpu = sum(_room(per_trial, node.gpus) if per_trial else node.cpus for node in able)
     at_once = wanted or (by_gpu if trials is None else min(by_gpu, trials))

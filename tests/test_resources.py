@@ -90,6 +90,20 @@ def test_more_than_there_is(wanted, gpus, cpus, fragment):
     assert fragment in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("nodes", "where"),
+    [
+        ([Node(0, 0)], ""),  # the head of a cluster whose workers have yet to join
+        ([Node(1, 0)], " on machines with enough GPUs"),
+        ([Node(1, 0), Node(0, 4)], " on machines with enough GPUs"),
+    ],
+)
+@pytest.mark.parametrize("wanted", [{}, {"cpus": 1}, {"concurrent": 1}], ids=str)
+def test_machines_without_cores_are_refused(nodes, where, wanted):
+    with pytest.raises(UserError, match=rf"^Ray has no CPU core{where}, of which every trial needs one; "):
+        share_out(wanting(**wanted), nodes, 4)
+
+
 @pytest.mark.parametrize("gpus", [0, 1, 2, 4])
 @pytest.mark.parametrize("cpus", [1, 2, 7, 16])
 @pytest.mark.parametrize("per_trial", [None, 0, 0.2, THIRD, 0.5, 1, 2])
