@@ -162,7 +162,10 @@ def prepare_teachers(
         members = expert_runs(config, splits.fingerprint, device, len(splits.train))
         if len(members) > 1 and len(splits.validation):
             judge = ray_task(_ensemble_accuracy, teacher_gpus(share), threads)
-            found = ray.get(judge.remote(config, splits_ref, str(teachers), share.device, threads))
+            try:
+                found = ray.get(judge.remote(config, splits_ref, str(teachers), share.device, threads))
+            except ray.exceptions.RayError as error:
+                raise WorkFailed(f"judging the ensemble of {len(members)} experts failed: {cause_of(error)}") from None
             accuracies[name] = found
             say(f"the ensemble of {len(members)} experts: {percent(found)} validation accuracy")
         elif members[0] is not None:

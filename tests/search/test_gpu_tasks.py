@@ -16,6 +16,7 @@ from support.tiny import CTKD, TINY, changed, tiny_splits
 from ctkd_search.config import ExpertConfig
 from ctkd_search.distill.asked import augmented_teacher
 from ctkd_search.distill.recording import Preparation
+from ctkd_search.errors import WorkFailed
 from ctkd_search.leases.lease import wait_for
 from ctkd_search.resources import Node, Share
 from ctkd_search.search import costs, packing, precision, prepare
@@ -99,6 +100,19 @@ def prepare_teachers(share, teachers):
         check_time=lambda: None,
     )
     assert said[-1] == "the ensemble of 2 experts: 50.00 % validation accuracy"
+
+
+def test_an_ensemble_that_cannot_be_judged_is_told_in_a_line(tmp_path, noted, monkeypatch):
+    returning, _ = noted
+
+    def judged(*arguments):
+        raise MemoryError("no room for two experts")
+
+    monkeypatch.setattr(prepare, "_train", returning(Preparation(2, 2, done=True)))
+    monkeypatch.setattr(prepare, "_ensemble_accuracy", judged)
+    line = "^judging the ensemble of 2 experts failed: no room for two experts$"
+    with pytest.raises(WorkFailed, match=line):
+        prepare_teachers(Share(0, 1, 2, cores=2), tmp_path)
 
 
 @pytest.mark.parametrize("share", [Share(1 / 4, 1, 8, cores=2), Share(2.0, 1, 1, cores=2)], ids=["packed", "two GPUs"])
