@@ -137,7 +137,27 @@ class OnePointSampler(QMCSampler):
     """A quasi-random sequence of which each trial keeps the point that it has taken.
 
     Optuna notes the last point with the study alone: a trial whose suggestion was interrupted would take another one.
+    It also takes the parameters from the trials so far, and complains where conditions make these differ.
+
+    Args:
+        drawn: The parameters that the sequence has values of: those that every trial has.
+        sequence: Name of the sequence.
+        scramble: Whether the seed scrambles it.
+        seed: Its seed.
+        other: The sampler of all other parameters.
     """
+
+    def __init__(
+        self, drawn: Mapping[str, BaseDistribution], sequence: str, scramble: bool, seed: int, other: BaseSampler
+    ) -> None:
+        super().__init__(
+            qmc_type=sequence, scramble=scramble, seed=seed, independent_sampler=other, warn_independent_sampling=False
+        )
+        self._drawn = dict(drawn)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Called by Optuna at the beginning of a trial."""
+        return dict(self._drawn)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -200,10 +220,16 @@ def make_sampler(
     options = chosen.options()
     startup = options.get("startup_trials", _STARTUP)
     # A sampler whose dimensions must not change: a parameter that some trials lack is drawn independently.
-    always = {name for name, entry in entries.items() if not isinstance(entry, Constant) and not entry.when}
+    always = {
+        name: entry.distribution()
+        for name, entry in entries.items()
+        if not isinstance(entry, Constant) and not entry.when
+    }
     if chosen.name == "tpe":
         given = {"n_ei_candidates": options["candidates"]} if "candidates" in options else {}
-        # Together, they are grouped, because conditional parameters make groups of their own.
+        # Each by itself, unless they are asked for together: then the few trials that finish first, the default
+        # settings before all, tie the next ones to their combination. Together, they are grouped, because conditional
+        # parameters make groups of their own.
         together = options.get("multivariate", False)
         given |= {"multivariate": together, "group": together}
         # The constant liar takes running trials for bad ones, so that trials at once do not all try the same.
@@ -226,13 +252,7 @@ def make_sampler(
         own = derived_seed("sampler", seed) % _SEEDS
         sequence, scramble = options.get("sequence", "sobol"), options.get("scramble", True)
         return Repeatable(
-            lambda other: OnePointSampler(
-                qmc_type=sequence,
-                scramble=scramble,
-                seed=own,
-                independent_sampler=RandomSampler(seed=other),
-                warn_independent_sampling=False,
-            ),
+            lambda other: OnePointSampler(always, sequence, scramble, own, RandomSampler(seed=other)),
             seed,
             told,
             always,
