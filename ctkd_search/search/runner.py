@@ -39,7 +39,7 @@ from ctkd_search.search.stop_signal import OutOfTime, StopReason, StopSignal
 from ctkd_search.search.trainable import DistillationTrial
 from ctkd_search.space.definition import Space
 from ctkd_search.text import one_line
-from ctkd_search.tracking.store import mlflow_error
+from ctkd_search.tracking.store import REASON, mlflow_error
 from ctkd_search.tracking.tracker import Parent
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class TrialRunner(ABC):
         """Closes the parent run of work that a callback has stopped before there was anything to conclude."""
         tracker = self.session.tracker
         if tracker.flush(self.space.tracking.patience):
-            tracker.finish("KILLED", {}, {"ctkd.reason": StopReason.CALLBACK.value})
+            tracker.finish("KILLED", {}, {REASON: StopReason.CALLBACK.value})
 
     def say_stopped(self) -> None:
         """Prints that a callback has stopped the work, and what goes on with it."""
@@ -329,7 +329,7 @@ class TrialRunner(ABC):
             if tracker.parent_id:
                 tracker.flush(10.0)
                 reason = "interrupted" if interrupted else one_line(str(error), 500) or type(error).__name__
-                tracker.finish("KILLED" if interrupted else "FAILED", {}, {"ctkd.reason": reason})
+                tracker.finish("KILLED" if interrupted else "FAILED", {}, {REASON: reason})
         except Exception as problem:  # a full disk, or a server that is away; the first error is raised anyway
             self.session.say(f"the runs in MLflow stay open ({mlflow_error(problem)})")
 

@@ -28,6 +28,8 @@ _KEY, _PARAM, _TAG = 250, 6000, 8000
 _NO_NAME = re.compile(r"[^/\w.\- :]")
 # The most characters of a run's name.
 RUN_NAME = 250
+# The tag with the reason for which a run ended.
+REASON = "ctkd.reason"
 # Entries of an epoch that are not metrics: the time of the measurement.
 _NO_METRICS = ("at",)
 # The environment variable that names a store, for MLflow and for its users.
@@ -198,6 +200,12 @@ class Mlflow:
             if (others := self.client.get_experiment_by_name(experiment)) is None:
                 raise
             return others
+
+    def reopen(self, run_id: str) -> None:
+        """Notes that a run that had ended goes on, and removes the reason for which it ended."""
+        self.client.update_run(run_id, status="RUNNING")
+        if REASON in self.client.get_run(run_id).data.tags:
+            self.client.delete_tag(run_id, REASON)
 
     def log(
         self,

@@ -17,7 +17,7 @@ from ctkd_search.records.listener import TrialListener
 from ctkd_search.records.store import FAILED, FINISHED, INTERRUPTED, PAUSED, RUNNING, WAITING, SearchRecord, TrialRecord
 from ctkd_search.space.document import dump
 from ctkd_search.tracking.deliveries import Deliveries
-from ctkd_search.tracking.store import RUN_NAME, Mlflow, Point, fitting, mlflow_error, points_of
+from ctkd_search.tracking.store import REASON, RUN_NAME, Mlflow, Point, fitting, mlflow_error, points_of
 
 # A run's status in MLflow: every trial that ended as planned is FINISHED, and one that waits may do so for good.
 _STATUS = {FAILED: "FAILED", INTERRUPTED: "KILLED", RUNNING: "RUNNING", WAITING: "SCHEDULED", PAUSED: "SCHEDULED"}
@@ -129,8 +129,7 @@ class Tracker(TrialListener):
         """
         try:
             self.parent_id = search.run_id or self._start_parent(search, params, parent)
-            self.mlflow.client.update_run(self.parent_id, status="RUNNING")
-            self.mlflow.log(self.parent_id, tags={"ctkd.reason": ""} if search.run_id else {})  # why it ended before
+            self.mlflow.reopen(self.parent_id)
             self._adopt({record.number for record in records})
         except Exception as error:  # whatever MLflow, its server or its store raises
             raise UserError(
@@ -166,7 +165,7 @@ class Tracker(TrialListener):
             return
         try:
             if self.mlflow.client.get_run(run_id).info.status == "RUNNING":
-                self.mlflow.log(run_id, tags={"ctkd.reason": "it ended before its first trial, and was begun anew"})
+                self.mlflow.log(run_id, tags={REASON: "it ended before its first trial, and was begun anew"})
                 self.mlflow.client.set_terminated(run_id, "KILLED")
         except MlflowException:
             return  # deleted, or in another store
@@ -202,9 +201,7 @@ class Tracker(TrialListener):
             for run in (run for run in page if "ctkd.trial" in run.data.tags):  # others are the user's own
                 number = int(run.data.tags["ctkd.trial"])
                 if number not in known or number in self._delivered:
-                    self.mlflow.log(
-                        run.info.run_id, tags={"ctkd.orphan": "true", "ctkd.reason": "its trial is not known"}
-                    )
+                    self.mlflow.log(run.info.run_id, tags={"ctkd.orphan": "true", REASON: "its trial is not known"})
                     self.mlflow.client.set_terminated(run.info.run_id, "KILLED")
                     continue
                 epochs = int(run.data.metrics.get("epoch", 0))
@@ -277,7 +274,7 @@ class Tracker(TrialListener):
             points += points_of([{"epoch": epochs[-1]["epoch"], "at": epochs[-1]["at"], **measured}])
         state = _STATUS.get(status, "FINISHED")
         changed = (state, reason) != (run.status, run.reason)
-        tags = {"ctkd.status": status, "ctkd.reason": reason} if changed else {}
+        tags = {"ctkd.status": status, REASON: reason} if changed else {}
         self.mlflow.log(run.run_id, params=params, points=points, tags=tags)
         run.described, run.epochs, run.tested = True, max(run.epochs, len(epochs)), run.tested or test is not None
         if changed:
