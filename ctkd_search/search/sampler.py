@@ -163,8 +163,9 @@ class OnePointSampler(QMCSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Called by Optuna for the values that are drawn together."""
-        if search_space.keys() <= trial.params.keys():
-            return {}  # all were drawn before an interruption, and need no point any more
+        # Those that were drawn before an interruption, or set when the trial was enqueued, need no point.
+        if search_space.keys() <= {*trial.params, *trial.system_attrs.get("fixed_params", ())}:
+            return {}
         self._counted = _PointCounter(study, trial)
         return super().sample_relative(study, trial, search_space)
 
