@@ -103,8 +103,8 @@ def test_a_first_attempt_is_waited_for_longer_than_one_after_a_failure(deliverie
         time.sleep(0.2)
         deliveries.again(trial, LONG)
 
-    in_thread(fails)
     began = time.monotonic()
+    in_thread(fails)
     assert not deliveries.flush(0.0, LONG)
     assert 0.2 <= time.monotonic() - began < 5
 
